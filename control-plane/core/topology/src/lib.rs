@@ -1,0 +1,22 @@
+//! The live map: probes' reports in, incrementally maintained views out.
+//!
+//! Owns the merge of reports into hosts, processes, containers and flows; the joining of the two ends of a connection; the views of Weave
+//! Scope and their filters; expiry. Must never know where a report came from (gRPC, Scope's own format), how a view is written (JSON), what
+//! time it is (`now` is an argument), or that there is a network at all.
+//!
+//! Cost follows change: a report touches what it names, and a picture that somebody watches is mended, not drawn again.
+
+mod node;
+mod query;
+mod report;
+mod view;
+
+pub use node::{
+    ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table,
+};
+pub use query::{FlowEntry, FlowPage, FlowQuery, ProbeCounts, ProbeStatus};
+pub use report::{
+    Capture, Container, ContainerMetrics, ContainerState, Direction, Flow, FlowCounters, FlowKey, Host, HostMetrics, Image, Losses, Network,
+    Origin, PortMapping, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind,
+};
+pub use view::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewSnapshot, ViewStats};

@@ -1,0 +1,179 @@
+//! How the edges talk to the topology driver. The driver owns the core; nobody else touches it.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use topology::{Details, FlowPage, FlowQuery, NodeId, ProbeHello, ProbeId, ProbeStatus, Report, ViewKey, ViewSnapshot, ViewStats};
+
+/// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
+/// clients alike.
+#[derive(Clone, Debug)]
+pub struct TopologyHandle {
+    inbox: mpsc::Sender<Message>,
+}
+
+/// The driver is gone: the process is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the topology has stopped")]
+pub struct Stopped;
+
+/// What became of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportOutcome {
+    /// It is on the map.
+    Applied,
+    /// It was refused.
+    Refused {
+        /// Why, for the probe's log.
+        reason: String,
+        /// The probe has to begin with a snapshot again.
+        snapshot_needed: bool,
+    },
+}
+
+/// What the driver decided on a probe's hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The probe may report.
+    Welcome {
+        /// Last report that is on the map; 0 asks for a snapshot.
+        resume_after_sequence: u64,
+        /// Names this stream in later calls: a report on a stream that a newer one of the same probe has replaced is refused.
+        stream: StreamId,
+    },
+    /// The probe may not report.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Number of a probe's stream, unique within this run of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// How a probe's stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// With a goodbye: the node leaves at once.
+    Goodbye,
+    /// Without: the node stays for the window.
+    Lost,
+}
+
+/// What the driver's inbox takes.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Hello { probe: ProbeId, hello: ProbeHello, reply: oneshot::Sender<Admission> },
+    Report { probe: ProbeId, stream: StreamId, report: Box<Report>, reply: oneshot::Sender<ReportOutcome> },
+    StreamEnded { probe: ProbeId, stream: StreamId, end: StreamEnd },
+    Subscribe { key: ViewKey, reply: oneshot::Sender<watch::Receiver<Arc<ViewSnapshot>>> },
+    Unsubscribe { key: ViewKey },
+    Details { key: ViewKey, node: NodeId, reply: oneshot::Sender<Option<Box<Details>>> },
+    Stats { keys: Vec<ViewKey>, reply: oneshot::Sender<Vec<ViewStats>> },
+    Flows { query: FlowQuery, reply: oneshot::Sender<FlowPage> },
+    Probes { reply: oneshot::Sender<Vec<ProbeStatus>> },
+}
+
+/// A picture that is kept up to date for as long as this lives.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The newest picture. The first one is complete when [`TopologyHandle::subscribe`] returns.
+    pub snapshots: watch::Receiver<Arc<ViewSnapshot>>,
+    key: ViewKey,
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // With a full inbox the driver finds out by itself: it looks at the number of receivers before it mends a picture.
+        let _ = self.inbox.try_send(Message::Unsubscribe { key: self.key });
+    }
+}
+
+impl TopologyHandle {
+    pub(crate) fn new(inbox: mpsc::Sender<Message>) -> Self {
+        TopologyHandle { inbox }
+    }
+
+    /// A probe opened a stream.
+    ///
+    /// # Errors
+    /// When the driver is gone, as with every call here.
+    pub async fn hello(&self, probe: ProbeId, hello: ProbeHello) -> Result<Admission, Stopped> {
+        self.ask(|reply| Message::Hello { probe, hello, reply }).await
+    }
+
+    /// A report came in on a stream. Returns when it is on the map or refused.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn report(&self, probe: ProbeId, stream: StreamId, report: Box<Report>) -> Result<ReportOutcome, Stopped> {
+        self.ask(|reply| Message::Report { probe, stream, report, reply }).await
+    }
+
+    /// A stream ended.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn stream_ended(&self, probe: ProbeId, stream: StreamId, end: StreamEnd) -> Result<(), Stopped> {
+        self.inbox.send(Message::StreamEnded { probe, stream, end }).await.map_err(|_| Stopped)
+    }
+
+    /// Keeps a picture up to date for as long as the subscription lives.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn subscribe(&self, key: ViewKey) -> Result<Subscription, Stopped> {
+        let snapshots = self.ask(|reply| Message::Subscribe { key, reply }).await?;
+        Ok(Subscription { snapshots, key, inbox: self.inbox.clone() })
+    }
+
+    /// The picture as it is now. Cheap while somebody watches it, and for some time after.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn snapshot(&self, key: ViewKey) -> Result<Arc<ViewSnapshot>, Stopped> {
+        let subscription = self.subscribe(key).await?;
+        let snapshot = subscription.snapshots.borrow().clone();
+        Ok(snapshot)
+    }
+
+    /// A node's panel; `None` when the unfiltered view has no such node. The filter decides which neighbours its connection tables show.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn details(&self, key: ViewKey, node: NodeId) -> Result<Option<Box<Details>>, Stopped> {
+        self.ask(|reply| Message::Details { key, node, reply }).await
+    }
+
+    /// Numbers of several pictures, in the order asked.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn stats(&self, keys: Vec<ViewKey>) -> Result<Vec<ViewStats>, Stopped> {
+        self.ask(|reply| Message::Stats { keys, reply }).await
+    }
+
+    /// A page of flows.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn flows(&self, query: FlowQuery) -> Result<FlowPage, Stopped> {
+        self.ask(|reply| Message::Flows { query, reply }).await
+    }
+
+    /// All probes, connected or heard of within the window, sorted by id.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn probes(&self) -> Result<Vec<ProbeStatus>, Stopped> {
+        self.ask(|reply| Message::Probes { reply }).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(message(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,3 @@
+//! The probe.
+
+pub mod observation;

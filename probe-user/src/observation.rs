@@ -1,0 +1,192 @@
+//! What the edges of the probe (kernel programs, netlink, /proc) tell its pure middle. Both the best rung and the lowest speak these words, so
+//! the process table, the flow table and the report builder never know which rung the probe stands on.
+
+use std::net::IpAddr;
+
+/// Nanoseconds since boot, suspended time included (`CLOCK_BOOTTIME`): the one clock of all observations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootNanos(pub u64);
+
+/// One thing that was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// A process began: by fork, or found in the process table.
+    ProcessStarted(ProcessStarted),
+    /// A process replaced its program.
+    ProcessExecuted {
+        /// When.
+        at: BootNanos,
+        /// Thread group id in the initial pid namespace.
+        pid: u32,
+        /// Start of the process; `None` when the rung cannot tell.
+        start_time: Option<BootNanos>,
+        /// Kernel's 16-byte name after the exec.
+        comm: String,
+        /// cgroup v2 id; 0 when unknown.
+        cgroup_id: u64,
+        /// Effective user.
+        user_id: u32,
+    },
+    /// A process ended (its last thread did).
+    ProcessExited {
+        /// When.
+        at: BootNanos,
+        /// Thread group id.
+        pid: u32,
+        /// Start of the process; `None` when the rung cannot tell.
+        start_time: Option<BootNanos>,
+        /// Wait status as in wait(2).
+        status: i32,
+    },
+    /// A cgroup was made, or found at start.
+    CgroupCreated {
+        /// When.
+        at: BootNanos,
+        /// Inode number of its directory in the v2 hierarchy.
+        id: u64,
+        /// Path below the root of the hierarchy, beginning with a slash.
+        path: String,
+    },
+    /// A cgroup was removed.
+    CgroupRemoved {
+        /// When.
+        at: BootNanos,
+        /// Its id.
+        id: u64,
+    },
+    /// A process was moved into a cgroup.
+    CgroupAttached {
+        /// When.
+        at: BootNanos,
+        /// Thread group id.
+        pid: u32,
+        /// Where to.
+        cgroup_id: u64,
+        /// Path of that cgroup; empty when the rung cannot tell.
+        path: String,
+    },
+    /// A connection end of a new flow was seen for the first time. Counters follow with [`Observation::FlowCounted`].
+    FlowSeen {
+        /// When.
+        at: BootNanos,
+        /// Which flow.
+        end: FlowEnd,
+        /// Port of the client on the connection that was seen; 0 when unknown.
+        client_port: u16,
+        /// Where the client meant to go, when the kernel changed it.
+        original_server: Option<(IpAddr, u16)>,
+        /// Whether the kernel told it as it happened, or it was found open.
+        found_open: bool,
+    },
+    /// Counters of a flow grew. Increments, not totals.
+    FlowCounted {
+        /// When something last happened on the flow.
+        last_active: BootNanos,
+        /// Which flow; it may not have been announced when the ring was full.
+        end: FlowEnd,
+        /// By how much.
+        delta: Counted,
+    },
+    /// What was lost so far, as totals since the start of the probe.
+    Lost(LossTotals),
+}
+
+/// A process that began.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProcessStarted {
+    /// When it was seen.
+    pub at: BootNanos,
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// Pid of its parent.
+    pub parent_pid: u32,
+    /// Its start; `None` when the rung cannot tell.
+    pub start_time: Option<BootNanos>,
+    /// Kernel's 16-byte name.
+    pub comm: String,
+    /// cgroup v2 id; 0 when unknown.
+    pub cgroup_id: u64,
+    /// Effective user.
+    pub user_id: u32,
+}
+
+/// One end of a group of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowEnd {
+    /// Thread group id of the holder; 0 when the kernel could not say.
+    pub pid: u32,
+    /// cgroup v2 id of the holder; 0 when unknown.
+    pub cgroup_id: u64,
+    /// Cookie of the network namespace; 0 when unknown.
+    pub network_namespace: u64,
+    /// Which end.
+    pub direction: Direction,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Address of the end that opened. IPv4-mapped addresses are IPv4 here.
+    pub client_address: IpAddr,
+    /// Address of the end that accepted.
+    pub server_address: IpAddr,
+    /// Port of the service.
+    pub server_port: u16,
+}
+
+/// Which end of its connections a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Opened them.
+    Client,
+    /// Accepted them.
+    Server,
+}
+
+/// Transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Growth of a flow's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Connections established.
+    pub opened: u64,
+    /// Connections ended.
+    pub closed: u64,
+    /// Connections that failed before they were established.
+    pub failed: u64,
+    /// Payload bytes that this end sent.
+    pub bytes_sent: u64,
+    /// Payload bytes that this end received.
+    pub bytes_received: u64,
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Sum of round-trip times in microseconds.
+    pub rtt_us_sum: u64,
+    /// How many are in the sum.
+    pub rtt_count: u64,
+    /// Largest of them.
+    pub rtt_us_max: u32,
+}
+
+/// Losses below the pure middle.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LossTotals {
+    /// Records that did not fit into the network ring.
+    pub network_ring: u64,
+    /// Records that did not fit into the process ring.
+    pub process_ring: u64,
+    /// Connection ends that the kernel's flow table had no room for.
+    pub flow_table: u64,
+    /// Sockets without storage: ends without an owner.
+    pub socket_storage: u64,
+    /// Netlink or poll losses of a lower rung.
+    pub netlink: u64,
+    /// Connection ends that the kernel saw established.
+    pub ends_seen: u64,
+    /// Of these, the ends that were counted in a flow.
+    pub ends_counted: u64,
+}

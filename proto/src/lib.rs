@@ -1,0 +1,13 @@
+//! The words that cross a process boundary.
+//!
+//! Owns the `.proto` files and the types generated from them, and nothing else: no conversion, no defaults, no logic. Conversions live in
+//! the room that speaks the other language (`control-plane/src/grpc`, `probe-user/src/report.rs`).
+
+/// Messages and service of the probe's stream, `orchestrator.probe.v1`.
+pub mod probe {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, unreachable_pub, missing_debug_implementations, reason = "generated; the .proto file has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("orchestrator.probe.v1");
+    }
+}
