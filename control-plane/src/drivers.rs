@@ -1,5 +1,6 @@
 //! One loop per core: inbox, step, effects. A driver is the only owner of its core.
 
 mod handle;
+pub mod topology;
 
-pub use handle::{Admission, ReportOutcome, Stopped, StreamEnd, StreamId, Subscription, TopologyHandle};
+pub use handle::{Admission, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};

@@ -1,15 +1,19 @@
 //! How the edges talk to the topology driver. The driver owns the core; nobody else touches it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use topology::{Details, FlowPage, FlowQuery, NodeId, ProbeHello, ProbeId, ProbeStatus, Report, ViewKey, ViewSnapshot, ViewStats};
+use topology::{
+    Details, FlowPage, FlowQuery, NodeId, ProbeHello, ProbeId, ProbeStatus, Report, StreamEnd, StreamId, ViewKey, ViewSnapshot, ViewStats,
+};
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
 /// clients alike.
 #[derive(Clone, Debug)]
 pub struct TopologyHandle {
     inbox: mpsc::Sender<Message>,
+    gauges: Arc<Gauges>,
 }
 
 /// The driver is gone: the process is about to end.
@@ -48,19 +52,6 @@ pub enum Admission {
     },
 }
 
-/// Number of a probe's stream, unique within this run of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// How a probe's stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// With a goodbye: the node leaves at once.
-    Goodbye,
-    /// Without: the node stays for the window.
-    Lost,
-}
-
 /// What the driver's inbox takes.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -68,7 +59,6 @@ pub(crate) enum Message {
     Report { probe: ProbeId, stream: StreamId, report: Box<Report>, reply: oneshot::Sender<ReportOutcome> },
     StreamEnded { probe: ProbeId, stream: StreamId, end: StreamEnd },
     Subscribe { key: ViewKey, reply: oneshot::Sender<watch::Receiver<Arc<ViewSnapshot>>> },
-    Unsubscribe { key: ViewKey },
     Details { key: ViewKey, node: NodeId, reply: oneshot::Sender<Option<Box<Details>>> },
     Stats { keys: Vec<ViewKey>, reply: oneshot::Sender<Vec<ViewStats>> },
     Flows { query: FlowQuery, reply: oneshot::Sender<FlowPage> },
@@ -80,20 +70,36 @@ pub(crate) enum Message {
 pub struct Subscription {
     /// The newest picture. The first one is complete when [`TopologyHandle::subscribe`] returns.
     pub snapshots: watch::Receiver<Arc<ViewSnapshot>>,
-    key: ViewKey,
-    inbox: mpsc::Sender<Message>,
 }
 
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        // With a full inbox the driver finds out by itself: it looks at the number of receivers before it mends a picture.
-        let _ = self.inbox.try_send(Message::Unsubscribe { key: self.key });
-    }
+/// What the driver lets others read at any time, without asking it.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Probes with an open stream.
+    pub probes_connected: AtomicU64,
+    /// Containers on the map, in any state.
+    pub containers: AtomicU64,
+    /// Pictures kept up to date.
+    pub pictures: AtomicU64,
+    /// Records refused since the start: beyond the limits, or about another host's containers.
+    pub records_refused: AtomicU64,
+    /// Time that the core has worked since the start, in nanoseconds.
+    pub busy_nanos: AtomicU64,
 }
 
 impl TopologyHandle {
-    pub(crate) fn new(inbox: mpsc::Sender<Message>) -> Self {
-        TopologyHandle { inbox }
+    pub(crate) fn new(inbox: mpsc::Sender<Message>, gauges: Arc<Gauges>) -> Self {
+        TopologyHandle { inbox, gauges }
+    }
+
+    /// Numbers that the driver keeps up to date.
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// Messages that wait for the driver.
+    pub fn inbox_length(&self) -> usize {
+        self.inbox.max_capacity() - self.inbox.capacity()
     }
 
     /// A probe opened a stream.
@@ -126,7 +132,7 @@ impl TopologyHandle {
     /// When the driver is gone.
     pub async fn subscribe(&self, key: ViewKey) -> Result<Subscription, Stopped> {
         let snapshots = self.ask(|reply| Message::Subscribe { key, reply }).await?;
-        Ok(Subscription { snapshots, key, inbox: self.inbox.clone() })
+        Ok(Subscription { snapshots })
     }
 
     /// The picture as it is now. Cheap while somebody watches it, and for some time after.

@@ -6,9 +6,21 @@
 //!
 //! Cost follows change: a report touches what it names, and a picture that somebody watches is mended, not drawn again.
 
+mod apply;
+mod details;
+mod flows;
+mod index;
+mod listing;
+mod networks;
 mod node;
+mod picture;
+mod projection;
 mod query;
 mod report;
+mod summary;
+mod tables;
+mod text;
+mod topology;
 mod view;
 
 pub use node::{ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table};
@@ -17,4 +29,5 @@ pub use report::{
     Capture, Container, ContainerMetrics, ContainerState, Direction, Flow, FlowCounters, FlowKey, Host, HostMetrics, Image, Losses,
     Network, Origin, PortMapping, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind,
 };
+pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};
 pub use view::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewSnapshot, ViewStats};

@@ -107,4 +107,6 @@ pub struct ProbeCounts {
     pub containers: u64,
     /// Flows.
     pub flows: u64,
+    /// Records that were refused: beyond the limits, or about another host's containers.
+    pub records_refused: u64,
 }

@@ -1,0 +1,262 @@
+//! A node's panel: its children, and its connections one neighbour and port at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base::Timestamp;
+
+use crate::flows::{Surroundings, Terminal};
+use crate::index::{ContainerIndex, Entity, FlowIndex, ProcessIndex};
+use crate::node::{ChildGroup, Column, Connection, Details, NodeId, NodeSummary};
+use crate::picture::{self, Scene};
+use crate::projection::{self, Projection};
+use crate::report::Direction;
+use crate::summary::{self, INTERNET_IN, INTERNET_OUT};
+use crate::topology::Topology;
+use crate::view::{Filter, View, ViewKey};
+
+const CONTAINER_COLUMNS: &[Column] = &[number_column("docker_cpu_total_usage", "CPU"), number_column("docker_memory_usage", "Memory")];
+const PROCESS_COLUMNS: &[Column] = &[
+    number_column("pid", "PID"),
+    number_column("process_cpu_usage_percent", "CPU"),
+    number_column("process_memory_usage_bytes", "Memory"),
+];
+
+const fn number_column(id: &'static str, label: &'static str) -> Column {
+    Column { id, label, default_sort: false, data_type: "number" }
+}
+
+/// The panel of `node` in the view of `key`.
+pub(crate) fn details(map: &Topology, now: Timestamp, key: ViewKey, node: &NodeId) -> Option<Details> {
+    let projection = map.projection(key.view)?;
+    let entity = find(map, key.view, node.as_str())?;
+    if !projection.exists(entity) || (entity.is_pseudo() && !projection.is_connected(entity)) {
+        return None;
+    }
+    let scene = Scene { tables: &map.tables, projection, now };
+    let mut summary = summary::summarize(&map.tables, entity, key.filter, now)?;
+    summary.adjacency = adjacency(scene, key, entity);
+    with_samples(map, entity, &mut summary);
+    let (incoming, outgoing) = connections(map, scene, key, entity);
+    let shows_remote = matches!(entity, Entity::InternetIn | Entity::InternetOut);
+    Some(Details { summary, children: children(map, entity, key.filter, now), incoming, outgoing, shows_remote })
+}
+
+fn adjacency(scene: Scene<'_>, key: ViewKey, entity: Entity) -> Vec<NodeId> {
+    let Some(ends) = scene.projection.ends(entity) else { return Vec::new() };
+    let targets = ends.outgoing.keys().filter(|&&target| target == entity || picture::passes(scene, key, target));
+    let mut targets: Vec<NodeId> = targets.filter_map(|&target| summary::node_id(scene.tables, target)).collect();
+    targets.sort();
+    targets
+}
+
+/// The node that a view shows under an id.
+fn find(map: &Topology, view: View, id: &str) -> Option<Entity> {
+    let tables = &map.tables;
+    match id {
+        INTERNET_IN => return Some(Entity::InternetIn),
+        INTERNET_OUT => return Some(Entity::InternetOut),
+        _ => {}
+    }
+    if let Some(host) = id.strip_prefix("pseudo:uncontained:") {
+        return tables.host_names.get(host).map(|&host| Entity::Uncontained(host));
+    }
+    match view {
+        View::Processes => {
+            let (host, pid) = id.rsplit_once(';')?;
+            let host = tables.hosts.get(*tables.host_names.get(host)?)?;
+            host.by_pid.get(&pid.parse().ok()?).map(|&process| Entity::Process(process))
+        }
+        View::ProcessesByName => tables.names.find(id).map(Entity::Name),
+        View::Containers => tables.container_ids.get(id.strip_suffix(";<container>")?).map(|&it| Entity::Container(it)),
+        View::ContainersByHostname => tables.hostnames.find(id).map(Entity::Hostname),
+        View::ContainersByImage => tables.images.find(id.strip_suffix(";<container_image>")?).map(Entity::Image),
+        View::Hosts => tables.host_names.get(id.strip_suffix(";<host>")?).map(|&host| Entity::Host(host)),
+        _ => None,
+    }
+}
+
+fn with_samples(map: &Topology, entity: Entity, summary: &mut NodeSummary) {
+    summary.metrics = match entity {
+        Entity::Host(host) => summary::host_metrics(&map.tables.hosts[host], true),
+        Entity::Container(container) => summary::container_metrics(&map.tables, container, true),
+        Entity::Process(process) => {
+            let row = &map.tables.processes[process];
+            summary::process_metrics(row, map.tables.hosts[row.host].record.cpu_count, true)
+        }
+        _ => return,
+    };
+}
+
+/// What a node consists of.
+#[derive(Default)]
+struct Members {
+    processes: BTreeSet<ProcessIndex>,
+    containers: BTreeSet<ContainerIndex>,
+    images: BTreeSet<Entity>,
+}
+
+fn members(map: &Topology, entity: Entity) -> Members {
+    let tables = &map.tables;
+    let mut members = Members::default();
+    match entity {
+        Entity::InternetIn | Entity::InternetOut => {}
+        Entity::Process(process) => members.processes.extend([process]),
+        Entity::Name(group) => members.processes.extend(tables.names.get(group).into_iter().flat_map(|row| row.members.iter())),
+        Entity::Container(container) => members.containers.extend([container]),
+        Entity::Image(group) => members.containers.extend(tables.images.get(group).into_iter().flat_map(|row| row.members.iter())),
+        Entity::Hostname(group) => members.containers.extend(tables.hostnames.get(group).into_iter().flat_map(|row| row.members.iter())),
+        Entity::Uncontained(host) => {
+            let processes = tables.hosts[host].processes.values().copied();
+            members.processes.extend(processes.filter(|&process| tables.processes[process].container.is_none()));
+        }
+        Entity::Host(host) => {
+            members.processes.extend(tables.hosts[host].processes.values());
+            members.containers.extend(tables.hosts[host].containers.iter());
+            let images = members.containers.iter().filter_map(|&container| tables.containers[container].image);
+            members.images.extend(images.map(Entity::Image));
+        }
+    }
+    for &container in &members.containers {
+        members.processes.extend(tables.containers[container].processes.iter());
+    }
+    members
+}
+
+fn children(map: &Topology, entity: Entity, filter: Filter, now: Timestamp) -> Vec<ChildGroup> {
+    let members = members(map, entity);
+    let draw = |entities: &mut dyn Iterator<Item = Entity>| {
+        let mut nodes: Vec<NodeSummary> = entities.filter_map(|entity| summary::summarize(&map.tables, entity, filter, now)).collect();
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        nodes
+    };
+    let own = |child: Entity| child != entity;
+    let groups = [
+        (
+            "Containers",
+            View::Containers,
+            CONTAINER_COLUMNS,
+            draw(&mut members.containers.iter().map(|&it| Entity::Container(it)).filter(|&it| own(it))),
+        ),
+        (
+            "Processes",
+            View::Processes,
+            PROCESS_COLUMNS,
+            draw(&mut members.processes.iter().map(|&it| Entity::Process(it)).filter(|&it| own(it))),
+        ),
+        ("Container images", View::ContainersByImage, &[][..], draw(&mut members.images.iter().copied())),
+    ];
+    let groups = groups.into_iter().filter(|(.., nodes)| !nodes.is_empty());
+    groups.map(|(label, view, columns, nodes)| ChildGroup { label, topology_id: view.id(), columns, nodes }).collect()
+}
+
+/// All flows that a node holds.
+fn flows_of(map: &Topology, projection: &Projection, entity: Entity) -> BTreeSet<FlowIndex> {
+    let tables = &map.tables;
+    match entity {
+        Entity::Host(host) => tables.hosts[host].flows.clone(),
+        Entity::InternetIn | Entity::InternetOut => {
+            let neighbours = projection.ends(entity).into_iter().flat_map(|ends| ends.neighbours());
+            neighbours
+                .filter(|other| !matches!(other, Entity::InternetIn | Entity::InternetOut))
+                .flat_map(|other| flows_of(map, projection, other))
+                .collect()
+        }
+        _ => {
+            let members = members(map, entity);
+            let of_processes = members.processes.iter().flat_map(|&process| tables.processes[process].flows.iter());
+            let of_containers = members.containers.iter().flat_map(|&container| tables.containers[container].flows.iter());
+            of_processes.chain(of_containers).copied().collect()
+        }
+    }
+}
+
+/// One group of connections between two nodes, before it is written down.
+struct Pairing {
+    client: Entity,
+    server: Entity,
+    /// The flow whose connections are counted: the client's own, where somebody reported it.
+    source: FlowIndex,
+    client_address: IpAddr,
+    server_address: IpAddr,
+    port: u16,
+}
+
+fn connections(map: &Topology, scene: Scene<'_>, key: ViewKey, entity: Entity) -> (Vec<Connection>, Vec<Connection>) {
+    let mut counted = BTreeSet::new();
+    let (mut incoming, mut outgoing) = (BTreeMap::new(), BTreeMap::new());
+    for flow in flows_of(map, scene.projection, entity) {
+        for pairing in pairings(map, key.view, flow) {
+            if !counted.insert((pairing.source, pairing.client, pairing.server)) {
+                continue;
+            }
+            if pairing.client == entity {
+                add(map, scene, key, &mut outgoing, entity, &pairing, Direction::Client);
+            }
+            if pairing.server == entity {
+                add(map, scene, key, &mut incoming, entity, &pairing, Direction::Server);
+            }
+        }
+    }
+    (incoming.into_values().collect(), outgoing.into_values().collect())
+}
+
+/// Whom a flow's channel connects in a view.
+fn pairings(map: &Topology, view: View, flow: FlowIndex) -> Vec<Pairing> {
+    let Some(channel_index) = map.flows.rows[flow].channel else { return Vec::new() };
+    let channel = &map.flows.channels[channel_index];
+    let around = Surroundings { tables: &map.tables, addresses: &map.addresses, networks: &map.networks };
+    let entity = |terminal: Terminal| projection::project(&map.tables, view, terminal);
+    let mut pairings = Vec::new();
+    for (client, server) in map.flows.links(channel_index, &around) {
+        let Some((client_entity, server_entity)) = entity(client).zip(entity(server)) else { continue };
+        let (side, holder) = if channel.clients.is_empty() { (&channel.servers, server) } else { (&channel.clients, client) };
+        for &source in side.iter().filter(|&&source| map.flows.rows[source].terminal() == holder) {
+            pairings.push(Pairing {
+                client: client_entity,
+                server: server_entity,
+                source,
+                client_address: channel.key.client_address,
+                server_address: channel.key.server_address,
+                port: channel.key.server_port,
+            });
+        }
+    }
+    pairings
+}
+
+fn add(
+    map: &Topology,
+    scene: Scene<'_>,
+    key: ViewKey,
+    rows: &mut BTreeMap<Arc<str>, Connection>,
+    viewed: Entity,
+    pairing: &Pairing,
+    role: Direction,
+) {
+    let (neighbour, own_address, other_address) = match role {
+        Direction::Client => (pairing.server, pairing.client_address, pairing.server_address),
+        Direction::Server => (pairing.client, pairing.server_address, pairing.client_address),
+    };
+    if neighbour != viewed && !picture::passes(scene, key, neighbour) {
+        return;
+    }
+    let is_internet = |entity: Entity| matches!(entity, Entity::InternetIn | Entity::InternetOut);
+    let Some(node) = summary::summarize(scene.tables, neighbour, key.filter, scene.now) else { return };
+    let remote = if is_internet(neighbour) { other_address.to_string() } else { String::new() };
+    let local = if is_internet(viewed) { own_address.to_string() } else { String::new() };
+    let id: Arc<str> = format!("{}-{remote}-{local}-{}", node.id, pairing.port).into();
+    let row = &map.flows.rows[pairing.source];
+    let count = row.connections_in_window(scene.now, map.config.window).max(1);
+    let entry = rows.entry(id.clone()).or_insert_with(|| Connection {
+        id,
+        node_id: node.id.clone(),
+        label: if is_internet(neighbour) { remote.as_str().into() } else { node.label.clone() },
+        label_minor: if is_internet(neighbour) { "".into() } else { node.label_minor.clone() },
+        remote: is_internet(viewed).then(|| local.as_str().into()),
+        port: pairing.port,
+        count: 0,
+    });
+    entry.count += count;
+}

@@ -1,0 +1,136 @@
+//! Answers to questions about flows and probes.
+
+use std::collections::BTreeSet;
+
+use crate::flows::{FlowRow, Surroundings, Terminal};
+use crate::index::{Entity, FlowIndex};
+use crate::node::NodeId;
+use crate::query::{FlowEntry, FlowPage, FlowQuery, ProbeCounts, ProbeStatus};
+use crate::report::Direction;
+use crate::summary;
+use crate::topology::Topology;
+
+impl Topology {
+    /// A page of flows, in the order in which the map learned of them.
+    pub fn flows(&self, query: &FlowQuery) -> FlowPage {
+        let candidates = self.candidates(query);
+        let mut page = FlowPage::default();
+        for (ordinal, flow) in candidates {
+            let row = &self.flows.rows[flow];
+            if !self.matches(row, query) {
+                continue;
+            }
+            if page.flows.len() == query.limit {
+                page.next = page.flows.last().map(|entry| entry.ordinal);
+                break;
+            }
+            page.flows.push(self.entry(ordinal, row));
+        }
+        page
+    }
+
+    /// All probes, sorted by id.
+    pub fn probes(&self) -> Vec<ProbeStatus> {
+        let probes = self.probes.iter().map(|(id, row)| {
+            let host = self.tables.hosts.get(row.host);
+            let counts = host.map(|host| ProbeCounts {
+                processes: host.processes.len() as u64,
+                containers: host.containers.len() as u64,
+                flows: host.flows.len() as u64,
+                records_refused: row.records_refused,
+            });
+            ProbeStatus {
+                id: id.clone(),
+                host_name: row.host_name.clone(),
+                version: row.version.clone(),
+                connected: row.stream.is_some(),
+                last_seen: row.last_seen,
+                sequence: row.sequence,
+                capture: row.capture.clone(),
+                losses: row.losses.clone(),
+                counts: counts.unwrap_or_default(),
+            }
+        });
+        probes.collect()
+    }
+
+    /// The smallest known set of flows that a query can match, in listing order.
+    fn candidates<'a>(&'a self, query: &FlowQuery) -> Box<dyn Iterator<Item = (u64, FlowIndex)> + 'a> {
+        let after = query.after;
+        let listed = |flows: BTreeSet<FlowIndex>| -> Box<dyn Iterator<Item = (u64, FlowIndex)> + 'a> {
+            let mut flows: Vec<(u64, FlowIndex)> = flows.into_iter().map(|flow| (self.flows.rows[flow].ordinal, flow)).collect();
+            flows.retain(|&(ordinal, _)| ordinal > after);
+            flows.sort_unstable();
+            Box::new(flows.into_iter())
+        };
+        let hosts = self.tables.hosts.iter().filter(|(_, row)| query.host.as_ref().is_none_or(|name| *name == row.name));
+        if let Some(pid) = query.pid {
+            // A process's flows stay its own when it has left the map, but then only a look at all of its host's finds them.
+            let processes: Vec<_> = hosts.map(|(_, row)| row.by_pid.get(&pid).copied()).collect();
+            if processes.iter().all(Option::is_some) {
+                return listed(processes.into_iter().flatten().flat_map(|it| self.tables.processes[it].flows.clone()).collect());
+            }
+            return Box::new(self.all_after(after));
+        }
+        if query.host.is_some() {
+            return listed(hosts.flat_map(|(_, row)| row.flows.clone()).collect());
+        }
+        Box::new(self.all_after(after))
+    }
+
+    fn all_after(&self, after: u64) -> impl Iterator<Item = (u64, FlowIndex)> + '_ {
+        self.flows.by_ordinal.range(after.saturating_add(1)..).map(|(&ordinal, &flow)| (ordinal, flow))
+    }
+
+    fn matches(&self, row: &FlowRow, query: &FlowQuery) -> bool {
+        query.host.as_ref().is_none_or(|name| *name == self.tables.hosts[row.host].name)
+            && query.pid.is_none_or(|pid| row.key.process.is_some_and(|key| key.pid == pid))
+            && query.container.as_ref().is_none_or(|id| row.key.container_id.as_ref() == Some(id))
+            && query.server_port.is_none_or(|port| row.key.server_port == port)
+            && query.direction.is_none_or(|direction| row.key.direction == direction)
+    }
+
+    fn entry(&self, ordinal: u64, row: &FlowRow) -> FlowEntry {
+        let process = row.process.and_then(|process| self.tables.processes.get(process));
+        FlowEntry {
+            ordinal,
+            host: self.tables.hosts[row.host].name.clone(),
+            process: row.key.process,
+            process_name: process.map(|process| process.record.name.clone()).filter(|name| !name.is_empty()),
+            container_id: row.key.container_id.clone(),
+            cgroup_id: row.key.cgroup_id,
+            direction: row.key.direction,
+            protocol: row.key.protocol,
+            client_address: row.key.client_address,
+            server_address: row.key.server_address,
+            server_port: row.key.server_port,
+            original_server: row.key.original_server,
+            origin: row.key.origin,
+            counters: row.counters,
+            first_seen: row.first_seen,
+            last_active: row.last_active,
+            peers: self.peers(row),
+        }
+    }
+
+    /// Who is at the other end: processes where they are known, else the container, the host or the Internet.
+    fn peers(&self, row: &FlowRow) -> Vec<NodeId> {
+        let Some(channel) = row.channel else { return Vec::new() };
+        let around = Surroundings { tables: &self.tables, addresses: &self.addresses, networks: &self.networks };
+        let links = self.flows.links(channel, &around).into_iter();
+        let peers: BTreeSet<Terminal> = links
+            .filter_map(|(client, server)| match row.key.direction {
+                Direction::Client => (client == row.terminal()).then_some(server),
+                Direction::Server => (server == row.terminal()).then_some(client),
+            })
+            .collect();
+        let entity = |terminal| match terminal {
+            Terminal::Process(process) => Entity::Process(process),
+            Terminal::Container(container) => Entity::Container(container),
+            Terminal::Host(host) => Entity::Host(host),
+            Terminal::InternetIn => Entity::InternetIn,
+            Terminal::InternetOut => Entity::InternetOut,
+        };
+        peers.into_iter().filter_map(|terminal| summary::node_id(&self.tables, entity(terminal))).collect()
+    }
+}

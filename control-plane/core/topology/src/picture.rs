@@ -1,0 +1,206 @@
+//! A view through a filter, kept up to date: only what changed is drawn again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base::{DenseSet, Timestamp};
+
+use crate::index::Entity;
+use crate::node::{NodeId, NodeSummary, PublishedNode};
+use crate::projection::Projection;
+use crate::report::{Container, ContainerState};
+use crate::summary;
+use crate::tables::Tables;
+use crate::text::image_without_tag;
+use crate::view::{Filter, StoppedFilter, SystemFilter, ViewKey, ViewSnapshot};
+
+/// One picture.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    key: ViewKey,
+    snapshot: ViewSnapshot,
+    /// Nodes that pass the filter. A pseudo node among them is shown only while it has an edge to another of them.
+    passing: DenseSet<Entity>,
+    /// Under which id a node was last published: the number may stand for something else by now.
+    shown: BTreeMap<Entity, NodeId>,
+    /// When nobody watched it any more.
+    pub(crate) idle_since: Option<Timestamp>,
+}
+
+/// What a picture is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) tables: &'a Tables,
+    pub(crate) projection: &'a Projection,
+    pub(crate) now: Timestamp,
+}
+
+impl Picture {
+    /// Draws everything.
+    pub(crate) fn draw(key: ViewKey, scene: Scene<'_>) -> Self {
+        let mut picture =
+            Picture { key, snapshot: ViewSnapshot::default(), passing: DenseSet::default(), shown: BTreeMap::new(), idle_since: None };
+        picture.mend(scene, &scene.projection.entities().collect());
+        picture
+    }
+
+    pub(crate) fn snapshot(&self) -> &ViewSnapshot {
+        &self.snapshot
+    }
+
+    /// Draws what changed, and says whether anything looks different now.
+    pub(crate) fn mend(&mut self, scene: Scene<'_>, dirty: &BTreeSet<Entity>) -> bool {
+        let work = self.judge(scene, dirty);
+        let mut change = Change::default();
+        // Two passes: a process that took a dead one's pid has the same node id, and must not be removed with it.
+        let mut drawn = Vec::new();
+        for &entity in &work {
+            let summary = self.is_shown(scene.projection, entity).then(|| self.render(scene, entity)).flatten();
+            let old = self.shown.get(&entity);
+            if old.is_some() && old != summary.as_ref().map(|summary| &summary.id) {
+                self.remove(entity, &mut change);
+            }
+            drawn.extend(summary.map(|summary| (entity, summary)));
+        }
+        for (entity, summary) in drawn {
+            self.publish(entity, summary, &mut change);
+        }
+        self.snapshot.stats.filtered_nodes = scene.projection.len().saturating_sub(self.snapshot.stats.node_count);
+        self.snapshot.version += u64::from(change.anything);
+        self.snapshot.structure_version += u64::from(change.structure);
+        change.anything
+    }
+
+    /// Decides again who passes the filter, and returns whom that concerns: the changed, and the neighbours of those who came or went.
+    fn judge(&mut self, scene: Scene<'_>, dirty: &BTreeSet<Entity>) -> BTreeSet<Entity> {
+        let mut work = dirty.clone();
+        for &entity in dirty {
+            let passes = scene.projection.exists(entity) && passes(scene, self.key, entity);
+            let changed = if passes { self.passing.insert(entity) } else { self.passing.remove(&entity) };
+            if changed {
+                work.extend(scene.projection.ends(entity).into_iter().flat_map(|ends| ends.neighbours()));
+            }
+        }
+        work
+    }
+
+    fn is_shown(&self, projection: &Projection, entity: Entity) -> bool {
+        if !self.passing.contains(&entity) {
+            return false;
+        }
+        !entity.is_pseudo()
+            || projection.ends(entity).is_some_and(|ends| ends.neighbours().any(|other| other != entity && self.passing.contains(&other)))
+    }
+
+    fn render(&self, scene: Scene<'_>, entity: Entity) -> Option<NodeSummary> {
+        let mut summary = summary::summarize(scene.tables, entity, self.key.filter, scene.now)?;
+        if let Some(ends) = scene.projection.ends(entity) {
+            let targets = ends.outgoing.keys().filter(|target| self.passing.contains(target));
+            summary.adjacency = targets.filter_map(|&target| summary::node_id(scene.tables, target)).collect();
+            summary.adjacency.sort();
+        }
+        Some(summary)
+    }
+
+    fn remove(&mut self, entity: Entity, change: &mut Change) {
+        let Some(id) = self.shown.remove(&entity) else { return };
+        let Some(node) = self.snapshot.nodes.remove(&id) else { return };
+        self.count(node.summary(), entity, -1);
+        *change = Change { anything: true, structure: true };
+    }
+
+    fn publish(&mut self, entity: Entity, summary: NodeSummary, change: &mut Change) {
+        let old = self.snapshot.nodes.get(&summary.id).cloned();
+        if let Some(old) = &old {
+            if *old.summary() == summary {
+                self.shown.insert(entity, summary.id);
+                return;
+            }
+            let adjacency_changed = old.summary().adjacency != summary.adjacency;
+            change.structure |= adjacency_changed;
+            self.count(old.summary(), entity, -1);
+        } else {
+            change.structure = true;
+        }
+        change.anything = true;
+        self.count(&summary, entity, 1);
+        self.shown.insert(entity, summary.id.clone());
+        self.snapshot.nodes.insert(summary.id.clone(), PublishedNode::new(summary));
+    }
+
+    fn count(&mut self, summary: &NodeSummary, entity: Entity, sign: i64) {
+        let add = |count: &mut u64, by: u64| *count = if sign < 0 { count.saturating_sub(by) } else { *count + by };
+        let stats = &mut self.snapshot.stats;
+        add(&mut stats.node_count, 1);
+        add(&mut stats.nonpseudo_node_count, u64::from(!entity.is_pseudo()));
+        add(&mut stats.edge_count, summary.adjacency.len() as u64);
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    anything: bool,
+    structure: bool,
+}
+
+/// Whether the options of a request keep a node (section 2.2 of Scope's contract).
+pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
+    let Filter { system, stopped, hide_pseudo, hide_unconnected, .. } = key.filter;
+    match entity {
+        Entity::InternetIn | Entity::InternetOut => true,
+        Entity::Uncontained(_) => !hide_pseudo,
+        Entity::Process(_) | Entity::Name(_) => !hide_unconnected || scene.projection.is_connected(entity),
+        Entity::Container(container) => {
+            let Some(record) = scene.tables.containers.get(container).and_then(|row| row.record.as_ref()) else { return false };
+            let labels = scene.tables.containers.get(container).and_then(|row| summary::image_of(scene.tables, record, row.host));
+            system.is_none_or(|wanted| system_of(record, labels.map(|image| &image.record.labels)) == wanted)
+                && stopped.is_none_or(|wanted| stopped_of(record.state) == wanted)
+        }
+        // A group passes when one of its containers does: Scope groups what the filter of the containers left.
+        Entity::Image(group) => group_passes(scene, key, scene.tables.images.get(group).map(|row| &row.members)),
+        Entity::Hostname(group) => group_passes(scene, key, scene.tables.hostnames.get(group).map(|row| &row.members)),
+        Entity::Host(_) => true,
+    }
+}
+
+fn group_passes(scene: Scene<'_>, key: ViewKey, members: Option<&BTreeSet<crate::index::ContainerIndex>>) -> bool {
+    members.is_some_and(|members| members.iter().any(|&container| passes(scene, key, Entity::Container(container))))
+}
+
+fn stopped_of(state: ContainerState) -> StoppedFilter {
+    match state {
+        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused => StoppedFilter::Running,
+        ContainerState::Created | ContainerState::Exited | ContainerState::Dead => StoppedFilter::Stopped,
+    }
+}
+
+const SYSTEM_NAMES: [&str; 6] = ["weavescope", "weavedns", "weave", "weaveproxy", "weaveexec", "ecs-agent"];
+const SYSTEM_IMAGES: [&str; 9] = [
+    "swarm",
+    "weaveworks/scope",
+    "weaveworks/weavedns",
+    "weaveworks/weave",
+    "weaveworks/weaveproxy",
+    "weaveworks/weaveexec",
+    "amazon/amazon-ecs-agent",
+    "openshift/origin-pod",
+    "docker.io/openshift/origin-pod",
+];
+/// The last one is not in Scope's list, but is where Kubernetes publishes its pause image now.
+const PAUSE_IMAGES: [&str; 4] = ["google_containers/pause", "k8s.gcr.io/pause", "eks/pause", "registry.k8s.io/pause"];
+
+type Labels = std::collections::BTreeMap<std::sync::Arc<str>, std::sync::Arc<str>>;
+
+fn system_of(container: &Container, image_labels: Option<&Labels>) -> SystemFilter {
+    let label_is = |labels: &Labels, key: &str, value: &str| labels.get(key).is_some_and(|found| &**found == value);
+    let image = container.image_name.split_once(':').map_or(&*container.image_name, |(name, _)| name);
+    let is_system = SYSTEM_NAMES.contains(&&*container.name)
+        || SYSTEM_IMAGES.contains(&image)
+        || SYSTEM_IMAGES.contains(&image_without_tag(&container.image_name))
+        || PAUSE_IMAGES.iter().any(|pause| container.image_name.contains(pause))
+        || label_is(&container.labels, "io.kubernetes.docker.type", "podsandbox")
+        || label_is(&container.labels, "works.weave.role", "system")
+        || image_labels.is_some_and(|labels| label_is(labels, "works.weave.role", "system"))
+        || label_is(&container.labels, "io.kubernetes.pod.namespace", "kube-system")
+        || container.labels.get("io.kubernetes.pod.name").is_some_and(|name| name.starts_with("kube-system/"));
+    if is_system { SystemFilter::System } else { SystemFilter::Application }
+}

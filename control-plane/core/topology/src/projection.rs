@@ -1,0 +1,203 @@
+//! The map as one view sees it: who exists, and who opened connections to whom, before any filter.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::flows::Terminal;
+use crate::index::Entity;
+use crate::tables::Tables;
+use crate::view::View;
+
+/// Views that are kept as graphs. The others have nothing to show until something reports it.
+pub(crate) const PROJECTED: [View; 6] =
+    [View::Processes, View::ProcessesByName, View::Containers, View::ContainersByHostname, View::ContainersByImage, View::Hosts];
+
+/// Place of a view in [`PROJECTED`].
+pub(crate) fn place(view: View) -> Option<usize> {
+    PROJECTED.iter().position(|&projected| projected == view)
+}
+
+/// One view's graph.
+#[derive(Debug, Default)]
+pub(crate) struct Projection {
+    nodes: BTreeMap<Entity, Ends>,
+    /// What changed since the pictures were last mended; kept only while there are pictures.
+    dirty: BTreeSet<Entity>,
+    watched: bool,
+}
+
+/// A node's edges, each with the number of links that say so.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) present: bool,
+    pub(crate) outgoing: BTreeMap<Entity, u32>,
+    pub(crate) incoming: BTreeMap<Entity, u32>,
+}
+
+impl Ends {
+    fn is_empty(&self) -> bool {
+        !self.present && self.outgoing.is_empty() && self.incoming.is_empty()
+    }
+
+    /// Everybody at the other end of an edge; twice when there are edges both ways.
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = Entity> + '_ {
+        self.outgoing.keys().chain(self.incoming.keys()).copied()
+    }
+}
+
+impl Projection {
+    pub(crate) fn ends(&self, entity: Entity) -> Option<&Ends> {
+        self.nodes.get(&entity)
+    }
+
+    /// Whether the view has this node, filters aside.
+    pub(crate) fn exists(&self, entity: Entity) -> bool {
+        self.nodes.get(&entity).is_some_and(|ends| ends.present || entity.is_pseudo())
+    }
+
+    /// Whether it has an edge to or from a different node.
+    pub(crate) fn is_connected(&self, entity: Entity) -> bool {
+        self.nodes.get(&entity).is_some_and(|ends| ends.neighbours().any(|other| other != entity))
+    }
+
+    pub(crate) fn entities(&self) -> impl Iterator<Item = Entity> + '_ {
+        self.nodes.keys().copied()
+    }
+
+    /// Nodes that exist, filters aside.
+    pub(crate) fn len(&self) -> u64 {
+        self.nodes.len() as u64
+    }
+
+    /// Something that a summary shows has changed.
+    pub(crate) fn touch(&mut self, entity: Entity) {
+        if self.watched {
+            self.dirty.insert(entity);
+        }
+    }
+
+    pub(crate) fn set_present(&mut self, entity: Entity, present: bool) {
+        let ends = self.nodes.entry(entity).or_default();
+        if ends.present == present {
+            if ends.is_empty() {
+                self.nodes.remove(&entity);
+            }
+            return;
+        }
+        ends.present = present;
+        if self.watched {
+            // The number may stand for something else by the time the pictures are mended: whoever has an edge to it looks again.
+            self.dirty.extend(ends.neighbours());
+            self.dirty.insert(entity);
+        }
+        if ends.is_empty() {
+            self.nodes.remove(&entity);
+        }
+    }
+
+    pub(crate) fn add_edge(&mut self, from: Entity, to: Entity) {
+        let count = self.nodes.entry(from).or_default().outgoing.entry(to).or_insert(0);
+        *count += 1;
+        let is_new = *count == 1;
+        *self.nodes.entry(to).or_default().incoming.entry(from).or_insert(0) += 1;
+        if is_new {
+            self.touch(from);
+            self.touch(to);
+        }
+    }
+
+    pub(crate) fn remove_edge(&mut self, from: Entity, to: Entity) {
+        let mut is_last = false;
+        if let Some(ends) = self.nodes.get_mut(&from) {
+            is_last = decrement(&mut ends.outgoing, to);
+            if ends.is_empty() {
+                self.nodes.remove(&from);
+            }
+        }
+        if let Some(ends) = self.nodes.get_mut(&to) {
+            decrement(&mut ends.incoming, from);
+            if ends.is_empty() {
+                self.nodes.remove(&to);
+            }
+        }
+        if is_last {
+            self.touch(from);
+            self.touch(to);
+        }
+    }
+
+    /// Begins or ends the bookkeeping of changes.
+    pub(crate) fn set_watched(&mut self, watched: bool) {
+        self.watched = watched;
+        if !watched {
+            self.dirty.clear();
+        }
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<Entity> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Every edge is known at both of its ends with the same count, and no entry is empty.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (&entity, ends) in &self.nodes {
+            if ends.is_empty() {
+                return Err(format!("{entity:?} has an empty entry"));
+            }
+            for (to, count) in &ends.outgoing {
+                let mirrored = self.nodes.get(to).and_then(|other| other.incoming.get(&entity));
+                if mirrored != Some(count) {
+                    return Err(format!("edge {entity:?} -> {to:?} counts {count} at one end and {mirrored:?} at the other"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decrement(counts: &mut BTreeMap<Entity, u32>, key: Entity) -> bool {
+    let Some(count) = counts.get_mut(&key) else { return false };
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(&key);
+        return true;
+    }
+    false
+}
+
+/// Which node of `view` an end of a connection belongs to; `None` hides its edges there.
+pub(crate) fn project(tables: &Tables, view: View, terminal: Terminal) -> Option<Entity> {
+    match (view, terminal) {
+        (_, Terminal::InternetIn) => Some(Entity::InternetIn),
+        (_, Terminal::InternetOut) => Some(Entity::InternetOut),
+        (View::Processes, Terminal::Process(process)) => Some(Entity::Process(process)),
+        (View::ProcessesByName, Terminal::Process(process)) => tables.processes[process].name.map(Entity::Name),
+        (View::Hosts, Terminal::Process(process)) => Some(Entity::Host(tables.processes[process].host)),
+        (View::Hosts, Terminal::Container(container)) => Some(Entity::Host(tables.containers[container].host)),
+        (View::Hosts, Terminal::Host(host)) => Some(Entity::Host(host)),
+        (View::Containers | View::ContainersByHostname | View::ContainersByImage, Terminal::Process(process)) => {
+            let row = &tables.processes[process];
+            match row.container {
+                Some(container) => contained(tables, view, container),
+                None => Some(Entity::Uncontained(row.host)),
+            }
+        }
+        (View::Containers | View::ContainersByHostname | View::ContainersByImage, Terminal::Container(container)) => {
+            contained(tables, view, container)
+        }
+        _ => None,
+    }
+}
+
+fn contained(tables: &Tables, view: View, container: crate::index::ContainerIndex) -> Option<Entity> {
+    let row = &tables.containers[container];
+    row.record.as_ref()?;
+    match view {
+        View::ContainersByImage => row.image.map(Entity::Image),
+        View::ContainersByHostname => row.hostname.map(Entity::Hostname),
+        _ => Some(Entity::Container(container)),
+    }
+}

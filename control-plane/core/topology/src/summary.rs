@@ -1,0 +1,440 @@
+//! Rows, labels and shapes of a node: sections 3.3 to 3.6 of Scope's JSON.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base::Timestamp;
+
+use crate::index::{ContainerIndex, Entity, HostIndex, ProcessIndex};
+use crate::networks::canonical;
+use crate::node::{MetadataRow, MetricRow, NodeId, NodeSummary, Parent, Shape, Table};
+use crate::report::{Container, ContainerState};
+use crate::tables::{HostRow, ImageRow, ProcessRow, Tables};
+use crate::text::{image_without_tag, join, plural, rfc3339, tag_of};
+use crate::view::Filter;
+
+/// Id of the node for connections from the Internet.
+pub(crate) const INTERNET_IN: &str = "in-theinternet";
+/// Id of the node for connections to the Internet.
+pub(crate) const INTERNET_OUT: &str = "out-theinternet";
+
+/// The node's id, without drawing it.
+pub(crate) fn node_id(tables: &Tables, entity: Entity) -> Option<NodeId> {
+    match entity {
+        Entity::InternetIn => Some(INTERNET_IN.into()),
+        Entity::InternetOut => Some(INTERNET_OUT.into()),
+        Entity::Host(host) => tables.hosts.get(host).map(|row| row.node_id.clone()),
+        Entity::Uncontained(host) => tables.hosts.get(host).map(|row| row.uncontained_id.clone()),
+        Entity::Process(process) => tables.processes.get(process).map(|row| row.node_id.clone()),
+        Entity::Container(container) => tables.containers.get(container).map(|row| row.node_id.clone()),
+        Entity::Name(group) => tables.names.get(group).map(|row| row.node_id.clone()),
+        Entity::Image(group) => tables.images.get(group).map(|row| row.node_id.clone()),
+        Entity::Hostname(group) => tables.hostnames.get(group).map(|row| row.node_id.clone()),
+    }
+}
+
+/// The node without its adjacency; `None` when it is gone.
+pub(crate) fn summarize(tables: &Tables, entity: Entity, filter: Filter, now: Timestamp) -> Option<NodeSummary> {
+    match entity {
+        Entity::InternetIn => Some(internet(INTERNET_IN, "Inbound connections")),
+        Entity::InternetOut => Some(internet(INTERNET_OUT, "Outbound connections")),
+        Entity::Host(host) => tables.hosts.get(host).map(|row| host_summary(row, now)),
+        Entity::Uncontained(host) => tables.hosts.get(host).map(uncontained),
+        Entity::Process(process) => process_summary(tables, process, filter),
+        Entity::Container(container) => container_summary(tables, container, filter, now),
+        Entity::Name(group) => tables.names.get(group).map(|row| NodeSummary {
+            label: row.text.clone(),
+            label_minor: plural(row.members.len(), "process", "processes"),
+            rank: row.text.clone(),
+            stack: true,
+            ..blank(row.node_id.clone(), Shape::Square)
+        }),
+        Entity::Hostname(group) => tables.hostnames.get(group).map(|row| NodeSummary {
+            label: row.text.clone(),
+            label_minor: plural(row.members.len(), "container", "containers"),
+            rank: row.text.clone(),
+            stack: true,
+            ..blank(row.node_id.clone(), Shape::Hexagon)
+        }),
+        Entity::Image(group) => image_summary(tables, group),
+    }
+}
+
+fn blank(id: NodeId, shape: Shape) -> NodeSummary {
+    NodeSummary {
+        id,
+        label: "".into(),
+        label_minor: "".into(),
+        rank: "".into(),
+        shape,
+        stack: false,
+        pseudo: false,
+        metadata: Vec::new(),
+        parents: Vec::new(),
+        metrics: Vec::new(),
+        tables: Vec::new(),
+        adjacency: Vec::new(),
+    }
+}
+
+fn internet(id: &str, label_minor: &str) -> NodeSummary {
+    NodeSummary {
+        label: "The Internet".into(),
+        label_minor: label_minor.into(),
+        rank: id.into(),
+        pseudo: true,
+        ..blank(id.into(), Shape::Cloud)
+    }
+}
+
+fn uncontained(host: &HostRow) -> NodeSummary {
+    NodeSummary {
+        label: "Uncontained".into(),
+        label_minor: host.name.clone(),
+        rank: format!("uncontained:{}", host.name).into(),
+        stack: true,
+        pseudo: true,
+        ..blank(host.uncontained_id.clone(), Shape::Square)
+    }
+}
+
+fn row(id: &'static str, label: &'static str, data_type: &'static str, priority: f64, value: impl Into<Arc<str>>) -> Option<MetadataRow> {
+    let value = value.into();
+    (!value.is_empty()).then_some(MetadataRow { id, label, value, priority, data_type, truncate: 0 })
+}
+
+/// Text before and after the first dot.
+fn host_label(name: &str) -> (&str, &str) {
+    name.split_once('.').unwrap_or((name, ""))
+}
+
+fn host_parent(tables: &Tables, host: HostIndex) -> Option<Parent> {
+    let row = tables.hosts.get(host)?;
+    Some(Parent { id: row.node_id.clone(), label: host_label(&row.name).0.into(), topology_id: "hosts" })
+}
+
+fn host_summary(host: &HostRow, now: Timestamp) -> NodeSummary {
+    let (label, rest) = host_label(&host.name);
+    let record = &host.record;
+    let networks = record.local_networks.iter().filter(|network| network.address.is_ipv4()).map(|&network| {
+        let network = canonical(network);
+        format!("{}/{}", network.address, network.prefix_length)
+    });
+    let uptime = if record.booted_at == Timestamp::EPOCH { String::new() } else { now.since(record.booted_at).as_secs().to_string() };
+    let metadata = [
+        row("kernel_version", "Kernel version", "", 1.0, record.kernel_version.clone()),
+        row("uptime", "Uptime", "duration", 2.0, uptime),
+        row("host_name", "Hostname", "", 3.0, host.name.clone()),
+        row("os", "OS", "", 4.0, record.os.clone()),
+        row("local_networks", "Local networks", "", 5.0, join(networks)),
+        row("host_scope_version", "Scope version", "", 6.0, host.probe_version.clone()),
+    ];
+    NodeSummary {
+        label: label.into(),
+        label_minor: rest.into(),
+        rank: rest.into(),
+        metadata: metadata.into_iter().flatten().collect(),
+        metrics: host_metrics(host, false),
+        ..blank(host.node_id.clone(), Shape::Circle)
+    }
+}
+
+/// Metrics of a host, with samples for its panel.
+pub(crate) fn host_metrics(host: &HostRow, with_samples: bool) -> Vec<MetricRow> {
+    let samples = |value: fn(&crate::report::HostMetrics) -> f64| host.samples.iter().map(|sample| (sample.at, value(sample))).collect();
+    let memory_max = Some(host.record.memory_bytes).filter(|&bytes| bytes > 0).map(|bytes| bytes as f64);
+    [
+        metric("host_cpu_usage_percent", "CPU", "percent", "", 1.0, samples(|sample| sample.cpu_percent), Some(100.0), with_samples),
+        metric("host_mem_usage_bytes", "Memory", "filesize", "", 2.0, samples(|s| s.memory_used_bytes as f64), memory_max, with_samples),
+        metric("load1", "Load (1m)", "", "load", 11.0, samples(|sample| sample.load1), None, with_samples),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "a row of a table that is written down once per metric")]
+fn metric(
+    id: &'static str,
+    label: &'static str,
+    format: &'static str,
+    group: &'static str,
+    priority: f64,
+    samples: Vec<(Timestamp, f64)>,
+    max: Option<f64>,
+    with_samples: bool,
+) -> Option<MetricRow> {
+    let &(_, last) = samples.last()?;
+    let values = || samples.iter().map(|&(_, value)| value);
+    let min = values().fold(f64::INFINITY, f64::min);
+    let largest = values().fold(f64::NEG_INFINITY, f64::max);
+    let max = max.map_or(largest, |max| max.max(largest));
+    // Scope cuts, so that 99.999 is never shown as 100.
+    let value = (last * 100.0).trunc() / 100.0;
+    let samples = if with_samples { samples } else { Vec::new() };
+    Some(MetricRow { id, label, format, group, value, priority, samples, min, max })
+}
+
+fn process_label(process: &ProcessRow) -> Arc<str> {
+    if process.record.name.is_empty() { process.record.key.pid.to_string().into() } else { process.record.name.clone() }
+}
+
+fn process_summary(tables: &Tables, index: ProcessIndex, filter: Filter) -> Option<NodeSummary> {
+    let process = tables.processes.get(index)?;
+    let host = tables.hosts.get(process.host)?;
+    let record = &process.record;
+    let container = process.container.and_then(|container| tables.containers.get(container)).and_then(|row| row.record.as_ref());
+    let label_minor = match container {
+        Some(container) => format!("{} ({}:{})", host.name, container.name, record.key.pid),
+        None => format!("{} ({})", host.name, record.key.pid),
+    };
+    let number = |value: u32| if process.described { value.to_string() } else { String::new() };
+    let metadata = [
+        row("pid", "PID", "number", 1.0, record.key.pid.to_string()),
+        row("cmdline", "Command", "", 2.0, first_word_if(filter.hide_command_arguments, &record.command_line)),
+        row("ppid", "Parent PID", "number", 3.0, number(record.parent_pid)),
+        row("threads", "# Threads", "number", 4.0, if record.thread_count > 0 { number(record.thread_count) } else { String::new() }),
+    ];
+    let mut parents = Vec::new();
+    if let Some(container) = process.container {
+        parents.extend(container_parent(tables, container));
+        parents.extend(image_parent(tables, container));
+    }
+    parents.extend(host_parent(tables, process.host));
+    Some(NodeSummary {
+        label: process_label(process),
+        label_minor: label_minor.into(),
+        rank: if record.name.is_empty() { host.name.clone() } else { record.name.clone() },
+        metadata: metadata.into_iter().flatten().collect(),
+        parents,
+        metrics: process_metrics(process, host.record.cpu_count, false),
+        ..blank(process.node_id.clone(), Shape::Square)
+    })
+}
+
+/// Metrics of a process, with samples for its panel.
+pub(crate) fn process_metrics(process: &ProcessRow, cpu_count: u32, with_samples: bool) -> Vec<MetricRow> {
+    let samples =
+        |value: fn(&crate::tables::ProcessSample) -> f64| process.samples.iter().map(|sample| (sample.at, value(sample))).collect();
+    let limit = process.samples.back().map(|sample| sample.open_files_limit).filter(|&limit| limit > 0).map(|limit| limit as f64);
+    let cpu_max = Some(100.0 * f64::from(cpu_count.max(1)));
+    [
+        metric("process_cpu_usage_percent", "CPU", "percent", "", 1.0, samples(|s| f64::from(s.cpu_percent)), cpu_max, with_samples),
+        metric("process_memory_usage_bytes", "Memory", "filesize", "", 2.0, samples(|s| s.memory_bytes as f64), None, with_samples),
+        metric("open_files_count", "Open files", "integer", "", 3.0, samples(|s| f64::from(s.open_files)), limit, with_samples),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn first_word_if(hide: bool, command_line: &Arc<str>) -> Arc<str> {
+    if !hide {
+        return command_line.clone();
+    }
+    command_line.split_whitespace().next().unwrap_or_default().into()
+}
+
+/// First of: ECS name, Kubernetes name, Marathon app, container name, host name, start of the id.
+fn container_label(container: &Container) -> Arc<str> {
+    let label = |key: &str| container.labels.get(key).filter(|value| !value.is_empty()).cloned();
+    label("com.amazonaws.ecs.container-name")
+        .or_else(|| label("io.kubernetes.container.name"))
+        .or_else(|| container.environment.get("MARATHON_APP_ID").filter(|value| !value.is_empty()).cloned())
+        .or_else(|| Some(container.name.clone()).filter(|name| !name.is_empty()))
+        .or_else(|| Some(container.hostname.clone()).filter(|name| !name.is_empty()))
+        .unwrap_or_else(|| short_id(&container.id).into())
+}
+
+fn short_id(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+fn container_parent(tables: &Tables, container: ContainerIndex) -> Option<Parent> {
+    let row = tables.containers.get(container)?;
+    let record = row.record.as_ref()?;
+    Some(Parent { id: row.node_id.clone(), label: container_label(record), topology_id: "containers" })
+}
+
+fn image_parent(tables: &Tables, container: ContainerIndex) -> Option<Parent> {
+    let group = tables.images.get(tables.containers.get(container)?.image?)?;
+    Some(Parent { id: group.node_id.clone(), label: group.text.clone(), topology_id: "containers-by-image" })
+}
+
+/// The image that a container was made of, if its host reported it.
+pub(crate) fn image_of<'a>(tables: &'a Tables, container: &Container, host: HostIndex) -> Option<&'a ImageRow> {
+    tables.hosts.get(host)?.images.get(&container.image_id)
+}
+
+fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now: Timestamp) -> Option<NodeSummary> {
+    let row = tables.containers.get(index)?;
+    let container = row.record.as_ref()?;
+    let host_name = tables.hosts.get(row.host).map(|host| host.name.clone()).unwrap_or_default();
+    let label = container_label(container);
+    let image_name = image_without_tag(&container.image_name);
+    let rank = [image_name.into(), host_name.clone(), label.clone()].into_iter().find(|text: &Arc<str>| !text.is_empty());
+    let mut parents = Vec::new();
+    parents.extend(image_parent(tables, index));
+    parents.extend(host_parent(tables, row.host));
+    let mut shown_tables = Vec::new();
+    if !filter.hide_environment && !container.environment.is_empty() {
+        shown_tables.push(property_list("docker_env_", "Environment variables", &container.environment));
+    }
+    shown_tables.push(property_list("docker_label_", "Docker labels", &container.labels));
+    shown_tables.push(image_table(container, image_of(tables, container, row.host)));
+    Some(NodeSummary {
+        label,
+        label_minor: host_name,
+        rank: rank.unwrap_or_default(),
+        metadata: container_metadata(container, filter, now),
+        parents,
+        metrics: container_metrics(tables, index, false),
+        tables: shown_tables,
+        ..blank(row.node_id.clone(), Shape::Hexagon)
+    })
+}
+
+fn container_metadata(container: &Container, filter: Filter, now: Timestamp) -> Vec<MetadataRow> {
+    let runs = matches!(container.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
+    let uptime = container.started_at.filter(|_| runs).map(|started| now.since(started).as_secs().to_string());
+    let created = if container.created_at == Timestamp::EPOCH { String::new() } else { rfc3339(container.created_at) };
+    let addresses = container.addresses.iter().filter(|address| address.is_ipv4() || !address.is_loopback()).map(IpAddr::to_string);
+    let mut id = row("docker_container_id", "ID", "", 11.0, container.id.clone());
+    if let Some(id) = &mut id {
+        id.truncate = 12;
+    }
+    let command = first_word_if(filter.hide_command_arguments, &container.command);
+    [
+        row("docker_image_tag", "Image tag", "", 1.0, tag_of(&container.image_name)),
+        row("docker_image_name", "Image name", "", 2.0, image_without_tag(&container.image_name)),
+        row("docker_container_command", "Command", "", 3.0, command),
+        row("docker_container_state_human", "State", "", 4.0, container.state_human.clone()),
+        row("docker_container_uptime", "Uptime", "duration", 5.0, uptime.unwrap_or_default()),
+        row("docker_container_restart_count", "Restart #", "number", 6.0, container.restart_count.to_string()),
+        row("docker_container_networks", "Networks", "", 7.0, join(container.networks.iter())),
+        row("docker_container_ips", "IPs", "ip", 8.0, join(addresses)),
+        row("docker_container_ports", "Ports", "", 9.0, join(container.ports.iter().map(port_text))),
+        row("docker_container_created", "Created", "datetime", 10.0, created),
+        id,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// `ip:hostport->port/proto` when published, `port/proto` when only exposed.
+fn port_text(port: &crate::report::PortMapping) -> String {
+    match port.host {
+        Some((address, host_port)) => format!("{address}:{host_port}->{}/{}", port.container_port, port.protocol),
+        None => format!("{}/{}", port.container_port, port.protocol),
+    }
+}
+
+/// Metrics of a container, with samples for its panel.
+pub(crate) fn container_metrics(tables: &Tables, index: ContainerIndex, with_samples: bool) -> Vec<MetricRow> {
+    let Some(row) = tables.containers.get(index) else { return Vec::new() };
+    let samples = |value: fn(&crate::tables::ContainerSample) -> f64| row.samples.iter().map(|sample| (sample.at, value(sample))).collect();
+    let limit = row.samples.back().map(|sample| sample.memory_limit_bytes).filter(|&limit| limit > 0);
+    let host_memory = tables.hosts.get(row.host).map(|host| host.record.memory_bytes).filter(|&bytes| bytes > 0);
+    let memory_max = limit.or(host_memory).map(|bytes| bytes as f64);
+    [
+        metric("docker_cpu_total_usage", "CPU", "percent", "", 1.0, samples(|sample| sample.cpu_percent), Some(100.0), with_samples),
+        metric(
+            "docker_memory_usage",
+            "Memory",
+            "filesize",
+            "",
+            2.0,
+            samples(|sample| sample.memory_bytes as f64),
+            memory_max,
+            with_samples,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn property_list(id: &'static str, label: &'static str, entries: &std::collections::BTreeMap<Arc<str>, Arc<str>>) -> Table {
+    Table { id, label, rows: entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect() }
+}
+
+fn image_table(container: &Container, image: Option<&ImageRow>) -> Table {
+    // The leading blanks are Scope's sort keys, and part of the wire format.
+    let mut rows: Vec<(Arc<str>, Arc<str>)> = vec![
+        (" ID".into(), container.image_id.clone()),
+        (" Name".into(), image_without_tag(&container.image_name).into()),
+        (" Tag".into(), tag_of(&container.image_name).into()),
+    ];
+    if let Some(image) = image {
+        rows.push(("Size".into(), bytes_text(image.record.size_bytes).into()));
+        rows.push(("Virtual size".into(), bytes_text(image.record.virtual_size_bytes).into()));
+    }
+    rows.retain(|(_, value)| !value.is_empty());
+    Table { id: "image_table", label: "Image", rows }
+}
+
+/// As Docker's command line writes sizes: decimal units, four significant digits.
+fn bytes_text(bytes: u64) -> String {
+    if bytes == 0 {
+        return String::new();
+    }
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value >= 100.0 {
+        1
+    } else if value >= 10.0 {
+        2
+    } else {
+        3
+    };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} {}", units[unit])
+}
+
+fn image_summary(tables: &Tables, index: crate::index::GroupIndex) -> Option<NodeSummary> {
+    let group = tables.images.get(index)?;
+    let count = group.members.len();
+    let image = group.members.iter().find_map(|&container| {
+        let row = tables.containers.get(container)?;
+        image_of(tables, row.record.as_ref()?, row.host)
+    });
+    let labels = image.map(|image| property_list("docker_image_label_", "Docker labels", &image.record.labels));
+    Some(NodeSummary {
+        label: group.text.clone(),
+        label_minor: plural(count, "container", "containers"),
+        rank: group.text.clone(),
+        stack: true,
+        metadata: row("container", "# Containers", "number", 1.0, count.to_string()).into_iter().collect(),
+        tables: labels.into_iter().collect(),
+        ..blank(group.node_id.clone(), Shape::Hexagon)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_like_dockers() {
+        assert_eq!(bytes_text(999), "999 B");
+        assert_eq!(bytes_text(4_261_550), "4.262 MB");
+        assert_eq!(bytes_text(123_456_789), "123.5 MB");
+        assert_eq!(bytes_text(0), "");
+    }
+
+    #[test]
+    fn a_metric_is_cut_and_keeps_its_range() {
+        let at = Timestamp::from_unix_millis(1);
+        let row = metric("cpu", "CPU", "percent", "", 1.0, vec![(at, 3.0), (at, 99.999)], Some(100.0), false).unwrap();
+        assert_eq!((row.value, row.min, row.max), (99.99, 3.0, 100.0));
+        assert!(row.samples.is_empty());
+        assert_eq!(metric("cpu", "CPU", "percent", "", 1.0, Vec::new(), None, true), None);
+    }
+}

@@ -1,0 +1,539 @@
+//! The core itself: inputs in, effects out, pictures kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Timestamp;
+
+use crate::flows::{Flows, Surroundings};
+use crate::index::{FlowIndex, HostIndex, ProcessIndex};
+use crate::networks::{AddressBook, NetworkSet};
+use crate::node::{Details, NodeId};
+use crate::picture::{Picture, Scene};
+use crate::projection::{self, PROJECTED, Projection};
+use crate::report::{Capture, Losses, ProbeHello, ProbeId, Report};
+use crate::tables::Tables;
+use crate::view::{View, ViewKey, ViewSnapshot, ViewStats};
+
+/// How the map behaves. The caller decides; there is no default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// How long what has ended, and what a lost probe reported, stays on the map. Scope's `--app.window`.
+    pub window: Duration,
+    /// Shortest time between two publications: changes within it go out together.
+    pub publish_interval: Duration,
+    /// How long a picture that nobody watches is kept up to date.
+    pub picture_linger: Duration,
+    /// What one probe may report.
+    pub limits: Limits,
+}
+
+/// How much one probe may have on the map. What goes beyond is refused and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Probes in all.
+    pub probes: usize,
+    /// Processes of one host.
+    pub processes: usize,
+    /// Containers of one host.
+    pub containers: usize,
+    /// Flows of one host.
+    pub flows: usize,
+}
+
+/// Number of a probe's stream, unique within a life of the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// How a probe's stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// With a goodbye: the node leaves at once.
+    Goodbye,
+    /// Without: the node stays for the window.
+    Lost,
+}
+
+/// Everything that can happen to the map.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A probe opened a stream. Answered by [`Effect::Admitted`] or [`Effect::Refused`].
+    Hello {
+        /// Which probe.
+        probe: ProbeId,
+        /// What it says of itself.
+        hello: ProbeHello,
+    },
+    /// A probe reported. Answered by [`Effect::Applied`] or [`Effect::ReportRefused`].
+    Report {
+        /// Which probe.
+        probe: ProbeId,
+        /// On which stream.
+        stream: StreamId,
+        /// What it reported.
+        report: Box<Report>,
+    },
+    /// A stream ended.
+    StreamEnded {
+        /// Which probe.
+        probe: ProbeId,
+        /// Which stream.
+        stream: StreamId,
+        /// How.
+        end: StreamEnd,
+    },
+    /// Somebody wants to see a picture, as it is now and as it changes. Answered by [`Effect::Published`] at once, with everything that was
+    /// reported before.
+    Watch(ViewKey),
+    /// Nobody wants to see it any more. It is kept up to date for [`Config::picture_linger`].
+    Unwatch(ViewKey),
+    /// Time went by; see [`Topology::next_deadline`].
+    Tick,
+}
+
+/// Everything the map asks of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The probe may report.
+    Admitted {
+        /// Last report on the map; 0 asks for a snapshot.
+        resume_after_sequence: u64,
+        /// Name of the stream.
+        stream: StreamId,
+        /// The probe's older stream, which is void now.
+        replaced: Option<StreamId>,
+    },
+    /// The probe may not report.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// The report is on the map.
+    Applied {
+        /// Records in it that were refused, by the limits or because they belong to another host.
+        records_refused: u64,
+    },
+    /// The report is not on the map.
+    ReportRefused {
+        /// Why.
+        refusal: ReportRefusal,
+    },
+    /// A picture has changed, or was asked for.
+    Published {
+        /// Which.
+        key: ViewKey,
+        /// As it is now.
+        snapshot: ViewSnapshot,
+    },
+    /// A picture is no longer kept up to date.
+    PictureDropped {
+        /// Which.
+        key: ViewKey,
+    },
+    /// A probe and all that it reported left the map.
+    ProbeLeft {
+        /// Which.
+        probe: ProbeId,
+        /// Its host.
+        host_name: Arc<str>,
+        /// How.
+        end: StreamEnd,
+    },
+}
+
+/// Why a report is not on the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportRefusal {
+    /// The stream was replaced by a newer one of the same probe, or has ended.
+    StaleStream,
+    /// Reports between this one and the last one are missing.
+    Gap {
+        /// The number that should have come.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// A delta came before any snapshot.
+    NoSnapshot,
+}
+
+impl ReportRefusal {
+    /// Whether the probe can only go on with a snapshot.
+    pub fn snapshot_needed(self) -> bool {
+        matches!(self, ReportRefusal::Gap { .. } | ReportRefusal::NoSnapshot)
+    }
+}
+
+impl std::fmt::Display for ReportRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReportRefusal::StaleStream => f.write_str("a newer stream of this probe has replaced this one"),
+            ReportRefusal::Gap { expected, found } => write!(f, "report {expected} was expected and {found} came"),
+            ReportRefusal::NoSnapshot => f.write_str("a snapshot has to come before the first delta"),
+        }
+    }
+}
+
+/// A probe and the state of its session.
+#[derive(Debug)]
+pub(crate) struct ProbeRow {
+    pub(crate) host: HostIndex,
+    pub(crate) host_name: Arc<str>,
+    pub(crate) version: Arc<str>,
+    pub(crate) session: Arc<str>,
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) sequence: u64,
+    /// Whether a whole snapshot of this session is on the map.
+    pub(crate) complete: bool,
+    /// Whether the last report was a part of a snapshot.
+    pub(crate) in_snapshot: bool,
+    /// Grows with every snapshot; rows that an ended snapshot did not name have an older one.
+    pub(crate) epoch: u64,
+    pub(crate) capture: Capture,
+    pub(crate) losses: Losses,
+    pub(crate) last_seen: Timestamp,
+    pub(crate) records_refused: u64,
+    pub(crate) leaves_at: Option<Timestamp>,
+}
+
+/// What leaves the map when its time has come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Leaving {
+    Process(ProcessIndex),
+    Flow(FlowIndex),
+    Probe(ProbeId),
+}
+
+/// The live map.
+#[derive(Debug)]
+pub struct Topology {
+    pub(crate) config: Config,
+    pub(crate) tables: Tables,
+    pub(crate) flows: Flows,
+    pub(crate) addresses: AddressBook,
+    pub(crate) networks: NetworkSet,
+    pub(crate) probes: BTreeMap<ProbeId, ProbeRow>,
+    pub(crate) projections: [Projection; PROJECTED.len()],
+    pictures: BTreeMap<ViewKey, Picture>,
+    pub(crate) leaving: BTreeSet<(Timestamp, Leaving)>,
+    last_published: Timestamp,
+    next_stream: u64,
+}
+
+impl Topology {
+    /// An empty map.
+    pub fn new(config: Config) -> Self {
+        Topology {
+            config,
+            tables: Tables::default(),
+            flows: Flows::default(),
+            addresses: AddressBook::default(),
+            networks: NetworkSet::default(),
+            probes: BTreeMap::new(),
+            projections: Default::default(),
+            pictures: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            last_published: Timestamp::EPOCH,
+            next_stream: 0,
+        }
+    }
+
+    /// Total: every input has an outcome.
+    pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Hello { probe, hello } => self.hello(now, probe, hello, out),
+            Input::Report { probe, stream, report } => self.report(now, &probe, stream, *report, out),
+            Input::StreamEnded { probe, stream, end } => self.stream_ended(now, probe, stream, end, out),
+            Input::Watch(key) => self.watch(now, key, out),
+            Input::Unwatch(key) => self.unwatch(now, key),
+            Input::Tick => {}
+        }
+        self.expire(now, out);
+        self.settle();
+        self.publish(now, out);
+    }
+
+    /// When a step has work again without any other input; `None` means that there is nothing to wait for.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let leaving = self.leaving.first().map(|(at, _)| *at);
+        let publish = self.projections.iter().any(Projection::is_dirty).then(|| self.last_published + self.config.publish_interval);
+        let idle = self.pictures.values().filter_map(|picture| picture.idle_since).min().map(|since| since + self.config.picture_linger);
+        [leaving, publish, idle].into_iter().flatten().min()
+    }
+
+    /// A node's panel; `None` when the unfiltered view has no such node.
+    pub fn details(&self, now: Timestamp, key: ViewKey, node: &NodeId) -> Option<Details> {
+        crate::details::details(self, now, key, node)
+    }
+
+    /// Numbers of a picture.
+    pub fn stats(&self, now: Timestamp, key: ViewKey) -> ViewStats {
+        let key = ViewKey { filter: key.filter.of_view(key.view), ..key };
+        match (self.pictures.get(&key), projection::place(key.view)) {
+            (Some(picture), _) => picture.snapshot().stats,
+            (None, Some(place)) => Picture::draw(key, self.scene(place, now)).snapshot().stats,
+            (None, None) => ViewStats::default(),
+        }
+    }
+
+    /// How many pictures are kept up to date.
+    pub fn picture_count(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// Probes with an open stream.
+    pub fn connected_probe_count(&self) -> usize {
+        self.probes.values().filter(|row| row.stream.is_some()).count()
+    }
+
+    /// Containers on the map, in any state.
+    pub fn container_count(&self) -> usize {
+        self.tables.hosts.iter().map(|(_, host)| host.containers.len()).sum()
+    }
+
+    /// Checks what has to hold after every step; for tests and debug builds.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn check(&self) -> Result<(), String> {
+        self.flows.check()?;
+        self.projections.iter().try_for_each(Projection::check)?;
+        for (key, picture) in &self.pictures {
+            let Some(place) = projection::place(key.view) else { continue };
+            if self.projections[place].is_dirty() {
+                continue;
+            }
+            let fresh = Picture::draw(*key, self.scene(place, self.last_published));
+            let shape = |picture: &Picture| {
+                let nodes = picture.snapshot().nodes.iter();
+                nodes.map(|(id, node)| (id.clone(), node.summary().adjacency.clone())).collect::<Vec<_>>()
+            };
+            if shape(&fresh) != shape(picture) || fresh.snapshot().stats != picture.snapshot().stats {
+                return Err(format!("{key:?} is not what a fresh drawing shows"));
+            }
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, now: Timestamp, probe: ProbeId, hello: ProbeHello, out: &mut Vec<Effect>) {
+        if let Err(reason) = self.admit(&probe, &hello, out) {
+            out.push(Effect::Refused { reason });
+            return;
+        }
+        self.next_stream += 1;
+        let stream = StreamId(self.next_stream);
+        let host = match self.probes.get(&probe) {
+            Some(row) => row.host,
+            None => self.add_host(&probe, &hello),
+        };
+        let row = self.probes.entry(probe.clone()).or_insert_with(|| ProbeRow {
+            host,
+            host_name: hello.host_name.clone(),
+            version: hello.version.clone(),
+            session: hello.session.clone(),
+            stream: None,
+            sequence: 0,
+            complete: false,
+            in_snapshot: false,
+            epoch: 0,
+            capture: Capture::default(),
+            losses: Losses::default(),
+            last_seen: now,
+            records_refused: 0,
+            leaves_at: None,
+        });
+        if row.session != hello.session {
+            row.session = hello.session;
+            row.sequence = 0;
+            row.complete = false;
+        }
+        // A snapshot that broke off cannot be continued on another stream.
+        row.in_snapshot = false;
+        row.version = hello.version.clone();
+        row.capture = hello.capture;
+        row.last_seen = now;
+        let replaced = row.stream.replace(stream);
+        if let Some(at) = row.leaves_at.take() {
+            self.leaving.remove(&(at, Leaving::Probe(probe.clone())));
+        }
+        let holds_next = hello.oldest_held_sequence != 0 && hello.oldest_held_sequence <= row.sequence + 1;
+        let resume_after_sequence = if row.complete && (holds_next || hello.oldest_held_sequence == 0) { row.sequence } else { 0 };
+        if let Some(host) = self.tables.hosts.get_mut(host) {
+            host.probe_version = hello.version;
+        }
+        out.push(Effect::Admitted { resume_after_sequence, stream, replaced });
+    }
+
+    /// Whether a probe may report on the host it names. A host whose probe is gone is handed over.
+    fn admit(&mut self, probe: &ProbeId, hello: &ProbeHello, out: &mut Vec<Effect>) -> Result<(), String> {
+        if let Some(row) = self.probes.get(probe)
+            && row.host_name != hello.host_name
+        {
+            if row.stream.is_some() {
+                return Err(format!("probe {probe} is connected and reports on host {}", row.host_name));
+            }
+            self.remove_probe(probe, StreamEnd::Lost, out);
+        }
+        let holder = self.tables.host_names.get(&hello.host_name).map(|&host| self.tables.hosts[host].probe.clone());
+        if let Some(holder) = holder.filter(|holder| holder != probe) {
+            if self.probes.get(&holder).is_some_and(|row| row.stream.is_some()) {
+                return Err(format!("host {} is reported by another probe, {holder}", hello.host_name));
+            }
+            self.remove_probe(&holder, StreamEnd::Lost, out);
+        }
+        if !self.probes.contains_key(probe) && self.probes.len() >= self.config.limits.probes {
+            return Err(format!("the limit of {} probes is reached", self.config.limits.probes));
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, now: Timestamp, probe: &ProbeId, stream: StreamId, report: Report, out: &mut Vec<Effect>) {
+        match self.accept(now, probe, stream, report) {
+            Ok(records_refused) => out.push(Effect::Applied { records_refused }),
+            Err(refusal) => out.push(Effect::ReportRefused { refusal }),
+        }
+    }
+
+    fn stream_ended(&mut self, now: Timestamp, probe: ProbeId, stream: StreamId, end: StreamEnd, out: &mut Vec<Effect>) {
+        let window = self.config.window;
+        let Some(row) = self.probes.get_mut(&probe).filter(|row| row.stream == Some(stream)) else { return };
+        row.stream = None;
+        row.last_seen = now;
+        match end {
+            StreamEnd::Goodbye => self.remove_probe(&probe, end, out),
+            StreamEnd::Lost => {
+                let at = now + window;
+                row.leaves_at = Some(at);
+                self.leaving.insert((at, Leaving::Probe(probe)));
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        while let Some((at, _)) = self.leaving.first()
+            && *at <= now
+        {
+            match self.leaving.pop_first() {
+                Some((_, Leaving::Process(process))) => self.remove_process(process),
+                Some((_, Leaving::Flow(flow))) => self.remove_flow(flow),
+                Some((_, Leaving::Probe(probe))) => self.remove_probe(&probe, StreamEnd::Lost, out),
+                None => {}
+            }
+        }
+        let linger = self.config.picture_linger;
+        let dropped: Vec<ViewKey> =
+            self.pictures.iter().filter(|(_, it)| it.idle_since.is_some_and(|at| at + linger <= now)).map(|(key, _)| *key).collect();
+        for key in dropped {
+            self.pictures.remove(&key);
+            if let Some(place) = projection::place(key.view) {
+                let watched = self.pictures.keys().any(|other| other.view == key.view);
+                self.projections[place].set_watched(watched);
+            }
+            out.push(Effect::PictureDropped { key });
+        }
+    }
+
+    /// Works out the edges of every channel that changed.
+    fn settle(&mut self) {
+        for channel in self.flows.take_unsettled() {
+            let around = Surroundings { tables: &self.tables, addresses: &self.addresses, networks: &self.networks };
+            let links = self.flows.links(channel, &around);
+            let mut edges = Vec::new();
+            for (from, to) in links {
+                for (place, view) in (0_u8..).zip(PROJECTED) {
+                    let from = projection::project(&self.tables, view, from);
+                    let to = projection::project(&self.tables, view, to);
+                    edges.extend(from.zip(to).map(|(from, to)| (place, from, to)));
+                }
+            }
+            let Some(row) = self.flows.channels.get_mut(channel) else { continue };
+            let old = std::mem::replace(&mut row.edges, edges.clone());
+            if old != edges {
+                // First the new ones: an edge that stays never counts zero, and is not drawn again.
+                for (place, from, to) in edges {
+                    self.projections[usize::from(place)].add_edge(from, to);
+                }
+                for (place, from, to) in old {
+                    self.projections[usize::from(place)].remove_edge(from, to);
+                }
+            }
+            self.flows.drop_if_empty(channel);
+        }
+    }
+
+    fn publish(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        if now < self.last_published + self.config.publish_interval && now >= self.last_published {
+            return;
+        }
+        let mut published = false;
+        for (place, view) in PROJECTED.into_iter().enumerate() {
+            let dirty = self.projections[place].take_dirty();
+            if dirty.is_empty() {
+                continue;
+            }
+            published = true;
+            let scene = Scene { tables: &self.tables, projection: &self.projections[place], now };
+            for (key, picture) in self.pictures.iter_mut().filter(|(key, _)| key.view == view) {
+                if picture.mend(scene, &dirty) {
+                    out.push(Effect::Published { key: *key, snapshot: picture.snapshot().clone() });
+                }
+            }
+        }
+        if published {
+            self.last_published = now;
+        }
+    }
+
+    fn watch(&mut self, now: Timestamp, key: ViewKey, out: &mut Vec<Effect>) {
+        let key = ViewKey { filter: key.filter.of_view(key.view), ..key };
+        let Some(place) = projection::place(key.view) else {
+            out.push(Effect::Published { key, snapshot: ViewSnapshot::default() });
+            return;
+        };
+        // What is due must not wait: whoever asks sees everything that was reported before.
+        self.settle();
+        let dirty = self.projections[place].take_dirty();
+        if !dirty.is_empty() {
+            let scene = Scene { tables: &self.tables, projection: &self.projections[place], now };
+            for (other, picture) in self.pictures.iter_mut().filter(|(other, _)| other.view == key.view) {
+                if picture.mend(scene, &dirty) && *other != key {
+                    out.push(Effect::Published { key: *other, snapshot: picture.snapshot().clone() });
+                }
+            }
+        }
+        self.projections[place].set_watched(true);
+        let scene = Scene { tables: &self.tables, projection: &self.projections[place], now };
+        let picture = self.pictures.entry(key).or_insert_with(|| Picture::draw(key, scene));
+        picture.idle_since = None;
+        out.push(Effect::Published { key, snapshot: picture.snapshot().clone() });
+    }
+
+    fn unwatch(&mut self, now: Timestamp, key: ViewKey) {
+        let key = ViewKey { filter: key.filter.of_view(key.view), ..key };
+        if let Some(picture) = self.pictures.get_mut(&key) {
+            picture.idle_since.get_or_insert(now);
+        }
+    }
+
+    fn scene(&self, place: usize, now: Timestamp) -> Scene<'_> {
+        Scene { tables: &self.tables, projection: &self.projections[place], now }
+    }
+
+    /// The projection of a view, if it is kept.
+    pub(crate) fn projection(&self, view: View) -> Option<&Projection> {
+        projection::place(view).map(|place| &self.projections[place])
+    }
+
+    pub(crate) fn touch(&mut self, view: View, entity: crate::index::Entity) {
+        if let Some(place) = projection::place(view) {
+            self.projections[place].touch(entity);
+        }
+    }
+
+    pub(crate) fn set_present(&mut self, view: View, entity: crate::index::Entity, present: bool) {
+        if let Some(place) = projection::place(view) {
+            self.projections[place].set_present(entity, present);
+        }
+    }
+}

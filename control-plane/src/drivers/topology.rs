@@ -1,0 +1,221 @@
+//! The loop around the topology core: messages become inputs, effects become answers and published pictures.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use base::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use topology::{Effect, Input, ProbeId, Topology, ViewKey, ViewSnapshot, ViewStats};
+
+use super::handle::{Admission, Gauges, Message, ReportOutcome, TopologyHandle};
+
+/// Messages that may wait. Beyond that, whoever sends waits.
+const INBOX_CAPACITY: usize = 1_024;
+/// Messages handled before time is looked at again, so that a flood cannot hold publication back.
+const BATCH: usize = 64;
+/// How often pictures are looked through for those that nobody watches any more.
+const UNWATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Makes the map, and gives back the way to it and the loop that keeps it; the loop ends when every handle is dropped.
+///
+/// `now` is the process's clock.
+pub fn start<C>(config: topology::Config, now: C) -> (TopologyHandle, impl Future<Output = ()> + Send + 'static)
+where
+    C: Fn() -> Timestamp + Send + 'static,
+{
+    let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
+    let gauges = Arc::new(Gauges::default());
+    let handle = TopologyHandle::new(sender, gauges.clone());
+    let driver = Driver { core: Topology::new(config), now, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new() };
+    (handle, driver.run())
+}
+
+struct Driver<C> {
+    core: Topology,
+    now: C,
+    inbox: mpsc::Receiver<Message>,
+    gauges: Arc<Gauges>,
+    pictures: BTreeMap<ViewKey, Channel>,
+    effects: Vec<Effect>,
+}
+
+/// The view channel of a picture.
+struct Channel {
+    sender: watch::Sender<Arc<ViewSnapshot>>,
+    watched: bool,
+}
+
+impl<C: Fn() -> Timestamp> Driver<C> {
+    async fn run(mut self) {
+        let mut messages = Vec::with_capacity(BATCH);
+        let mut unwatch = tokio::time::interval(UNWATCH_INTERVAL);
+        unwatch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let until_due = self.core.next_deadline().map(|at| at.since((self.now)()));
+            let due = async {
+                match until_due {
+                    Some(span) => tokio::time::sleep(span).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                count = self.inbox.recv_many(&mut messages, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    let begun = Instant::now();
+                    messages.drain(..).for_each(|message| self.on_message(message));
+                    self.tick();
+                    self.account(begun);
+                }
+                () = due => {
+                    let begun = Instant::now();
+                    self.tick();
+                    self.account(begun);
+                }
+                _ = unwatch.tick() => self.unwatch(),
+            }
+        }
+    }
+
+    fn account(&self, begun: Instant) {
+        let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.gauges.busy_nanos.fetch_add(spent, Ordering::Relaxed);
+        self.gauges.containers.store(self.core.container_count() as u64, Ordering::Relaxed);
+        self.gauges.pictures.store(self.core.picture_count() as u64, Ordering::Relaxed);
+        self.gauges.probes_connected.store(self.core.connected_probe_count() as u64, Ordering::Relaxed);
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Hello { probe, hello, reply } => {
+                let host_name = hello.host_name.clone();
+                let effects = self.step(Input::Hello { probe: probe.clone(), hello });
+                let _ = reply.send(admission(&probe, &host_name, effects));
+            }
+            Message::Report { probe, stream, report, reply } => {
+                let effects = self.step(Input::Report { probe, stream, report });
+                let _ = reply.send(self.outcome(effects));
+            }
+            Message::StreamEnded { probe, stream, end } => {
+                self.step(Input::StreamEnded { probe, stream, end });
+            }
+            Message::Subscribe { key, reply } => {
+                let _ = reply.send(self.subscribe(key));
+            }
+            Message::Details { key, node, reply } => {
+                let _ = reply.send(self.core.details((self.now)(), key, &node).map(Box::new));
+            }
+            Message::Stats { keys, reply } => {
+                let stats = keys.into_iter().map(|key| self.stats(key)).collect();
+                let _ = reply.send(stats);
+            }
+            Message::Flows { query, reply } => answer(reply, self.core.flows(&query)),
+            Message::Probes { reply } => answer(reply, self.core.probes()),
+        }
+    }
+
+    /// One step. Published pictures go out; the other effects are answers to the input.
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.core.step((self.now)(), input, &mut effects);
+        let mut answers = Vec::new();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Published { key, snapshot } => self.publish(key, snapshot),
+                Effect::PictureDropped { key } => {
+                    self.pictures.remove(&key);
+                }
+                Effect::ProbeLeft { probe, host_name, end } => {
+                    tracing::info!(%probe, %host_name, ?end, "probe left the map");
+                }
+                answer => answers.push(answer),
+            }
+        }
+        self.effects = effects;
+        answers
+    }
+
+    fn tick(&mut self) {
+        self.step(Input::Tick);
+    }
+
+    fn publish(&mut self, key: ViewKey, snapshot: ViewSnapshot) {
+        let snapshot = Arc::new(snapshot);
+        match self.pictures.get(&key) {
+            Some(channel) => {
+                channel.sender.send_replace(snapshot);
+            }
+            None => {
+                self.pictures.insert(key, Channel { sender: watch::Sender::new(snapshot), watched: false });
+            }
+        }
+    }
+
+    fn subscribe(&mut self, key: ViewKey) -> watch::Receiver<Arc<ViewSnapshot>> {
+        let key = ViewKey { filter: key.filter.of_view(key.view), ..key };
+        self.step(Input::Watch(key));
+        let channel = self
+            .pictures
+            .entry(key)
+            .or_insert_with(|| Channel { sender: watch::Sender::new(Arc::new(ViewSnapshot::default())), watched: true });
+        channel.watched = true;
+        channel.sender.subscribe()
+    }
+
+    fn stats(&mut self, key: ViewKey) -> ViewStats {
+        self.subscribe(key).borrow().stats
+    }
+
+    /// Lets the core know of pictures that nobody watches any more.
+    fn unwatch(&mut self) {
+        let deserted = self.pictures.iter_mut().filter(|(_, channel)| channel.watched && channel.sender.receiver_count() == 0);
+        let deserted: Vec<ViewKey> = deserted
+            .map(|(key, channel)| {
+                channel.watched = false;
+                *key
+            })
+            .collect();
+        for key in deserted {
+            self.step(Input::Unwatch(key));
+        }
+    }
+
+    fn outcome(&self, effects: Vec<Effect>) -> ReportOutcome {
+        for effect in effects {
+            match effect {
+                Effect::Applied { records_refused } => {
+                    self.gauges.records_refused.fetch_add(records_refused, Ordering::Relaxed);
+                    return ReportOutcome::Applied;
+                }
+                Effect::ReportRefused { refusal } => {
+                    return ReportOutcome::Refused { reason: refusal.to_string(), snapshot_needed: refusal.snapshot_needed() };
+                }
+                _ => {}
+            }
+        }
+        ReportOutcome::Refused { reason: "the map gave no answer".to_owned(), snapshot_needed: true }
+    }
+}
+
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    // Whoever asked may have gone away meanwhile.
+    let _ = reply.send(value);
+}
+
+fn admission(probe: &ProbeId, host_name: &str, effects: Vec<Effect>) -> Admission {
+    for effect in effects {
+        match effect {
+            Effect::Admitted { resume_after_sequence, stream, replaced } => {
+                tracing::info!(%probe, host_name, resume_after_sequence, replaced = replaced.is_some(), "probe connected");
+                return Admission::Welcome { resume_after_sequence, stream };
+            }
+            Effect::Refused { reason } => return Admission::Refused { reason },
+            _ => {}
+        }
+    }
+    Admission::Refused { reason: "the map gave no answer".to_owned() }
+}
