@@ -115,6 +115,9 @@ pub struct ProcessStarted {
 pub struct FlowEnd {
     /// Thread group id of the holder; 0 when the kernel could not say.
     pub pid: u32,
+    /// Start of the holder, cut to the clock ticks of /proc (10 ms), so that a pid that is used again is another flow end; `None` when the
+    /// rung cannot tell: then the time of the observation says which incarnation it was.
+    pub start_time: Option<BootNanos>,
     /// cgroup v2 id of the holder; 0 when unknown.
     pub cgroup_id: u64,
     /// Cookie of the network namespace; 0 when unknown.
