@@ -1,0 +1,41 @@
+//! Building everything that runs.
+
+use anyhow::Result;
+
+use crate::progress::{Steps, stream};
+use crate::{Checkout, Profile, ebpf, machine, setup, ui};
+
+/// The binaries' packages.
+const PACKAGES: [&str; 2] = ["orchestrator-control", "orchestrator-probe"];
+
+/// `cargo xtask build`.
+pub(crate) fn run(checkout: &Checkout, profile: Profile) -> Result<()> {
+    let mut steps = Steps::new(STEPS);
+    all(checkout, profile, &mut steps)?;
+    println!("\nThe binaries are in {}", checkout.target().join(profile.directory()).display());
+    Ok(())
+}
+
+/// How many steps `all` takes.
+pub(crate) const STEPS: usize = 4;
+
+/// Set-up, then the parts in the order in which they are embedded in one another.
+pub(crate) fn all(checkout: &Checkout, profile: Profile, steps: &mut Steps) -> Result<()> {
+    steps.run("Get what building needs", || setup::for_building(checkout))?;
+    steps.run("Build the kernel programs", || ebpf::build(checkout).map(drop))?;
+    steps.run("Build the UI", || ui::build(checkout))?;
+    steps.run("Build the control plane and the probe", || binaries(checkout, profile))
+}
+
+/// The control plane and the probe.
+pub(crate) fn binaries(checkout: &Checkout, profile: Profile) -> Result<()> {
+    let mut command = machine::cargo();
+    command.current_dir(checkout.root()).arg("build");
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    stream("building the binaries", &mut command)
+}

@@ -1,0 +1,103 @@
+//! Building the kernel programs. They are a workspace of their own, for a target of their own, by one of two routes (`toolchain`).
+
+pub(crate) mod install;
+pub(crate) mod toolchain;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::progress::{note, stream};
+use crate::{Checkout, in_ci, machine};
+use toolchain::Route;
+
+/// BPF bytecode for little-endian machines: x86-64 and arm64 both.
+pub(crate) const TARGET: &str = "bpfel-unknown-none";
+
+/// Builds every binary of `probe-ebpf/` and puts it into `target/bpf/<name>.o`, where the probe's build script finds it. Returns the files.
+pub(crate) fn build(checkout: &Checkout) -> Result<Vec<PathBuf>> {
+    let Some(route) = toolchain::find(checkout).ready else {
+        bail!("no way to build the kernel programs is ready here; `cargo xtask doctor` says what is missing");
+    };
+    note(&format!("route: {}", route.description()));
+    let names = binaries(checkout)?;
+    let build_directory = checkout.target().join("bpf-build");
+    let mut command = cargo(checkout, &route, "build");
+    command.args(["--release", "--bins", "--target", TARGET]).arg("--target-dir").arg(&build_directory);
+    if in_ci() && checkout.root().join("probe-ebpf/Cargo.lock").exists() {
+        command.arg("--locked");
+    }
+    stream("building the kernel programs", &mut command)?;
+
+    let objects = checkout.target().join("bpf");
+    std::fs::create_dir_all(&objects).with_context(|| format!("cannot make {}", objects.display()))?;
+    let built = build_directory.join(TARGET).join("release");
+    names.iter().map(|name| place(&built.join(name), &objects.join(format!("{name}.o")))).collect()
+}
+
+/// Lints the kernel programs, where the route's toolchain has clippy. `None` where it has not.
+pub(crate) fn clippy(checkout: &Checkout) -> Option<Command> {
+    let route = toolchain::find(checkout).ready?;
+    let mut version = cargo(checkout, &route, "clippy");
+    machine::output(version.arg("--version"))?;
+    let mut command = cargo(checkout, &route, "clippy");
+    command.args(["--release", "--bins", "--target", TARGET, "--target-dir"]).arg(checkout.target().join("bpf-build"));
+    command.args(["--", "-D", "warnings"]);
+    Some(command)
+}
+
+/// A cargo command in `probe-ebpf/` with everything that the route and the target need.
+fn cargo(checkout: &Checkout, route: &Route, subcommand: &str) -> Command {
+    let mut command = route.cargo(subcommand);
+    machine::forget_this_package(&mut command);
+    command.current_dir(checkout.root().join("probe-ebpf"));
+    command.env_remove("RUSTFLAGS");
+    command.env("CARGO_ENCODED_RUSTFLAGS", compiler_flags(route.linker()).join("\u{1f}"));
+    command
+}
+
+/// The linker, type information for the kernel, and the machine whose registers the programs read.
+fn compiler_flags(linker: &Path) -> Vec<String> {
+    let architecture = std::env::consts::ARCH;
+    vec![
+        "-C".to_owned(),
+        format!("linker={}", linker.display()),
+        "-C".to_owned(),
+        "link-arg=--btf".to_owned(),
+        "-C".to_owned(),
+        "debuginfo=2".to_owned(),
+        "--cfg".to_owned(),
+        format!("bpf_target_arch=\"{architecture}\""),
+    ]
+}
+
+/// The names of the kernel programs' binaries.
+fn binaries(checkout: &Checkout) -> Result<BTreeSet<String>> {
+    let manifest = checkout.root().join("probe-ebpf/Cargo.toml");
+    let mut command = machine::cargo();
+    command.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(&manifest);
+    let text = machine::output(&mut command).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let metadata: Value = serde_json::from_str(&text).context("cargo metadata is not JSON")?;
+    let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|package| package["targets"].as_array().into_iter().flatten());
+    let is_binary = |target: &&Value| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
+    let names: BTreeSet<_> = targets.filter(is_binary).filter_map(|target| target["name"].as_str().map(str::to_owned)).collect();
+    if names.is_empty() {
+        bail!("{} names no binary", manifest.display());
+    }
+    Ok(names)
+}
+
+/// Copies an object where it is wanted; one that is the same already stays untouched, so that nothing that embeds it is built again.
+fn place(from: &Path, to: &Path) -> Result<PathBuf> {
+    let object = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if std::fs::read(to).is_ok_and(|present| present == object) {
+        note(&format!("{} is up to date", to.display()));
+    } else {
+        std::fs::write(to, &object).with_context(|| format!("cannot write {}", to.display()))?;
+        note(&format!("{} ({} KiB)", to.display(), object.len() / 1024));
+    }
+    Ok(to.to_path_buf())
+}

@@ -1,0 +1,127 @@
+//! `cargo xtask test`: everything that shows whether the tree is good, from formatting to the page in a browser.
+
+mod docker;
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::flags::TestFlags;
+use crate::progress::{Steps, note, stream};
+use crate::{Checkout, Profile, build, ebpf, in_ci, lint, machine, setup, ui};
+
+/// `cargo xtask test`.
+pub(crate) fn run(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
+    if flags.filters.is_empty() { everything(checkout, flags.fast) } else { chosen(checkout, flags) }
+}
+
+fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
+    let mut steps = Steps::new(if fast { 10 } else { 12 });
+    steps.run("Get what building and testing need", || {
+        setup::for_building(checkout)?;
+        setup::for_linting()?;
+        if fast { Ok(()) } else { setup::for_testing(checkout) }
+    })?;
+    if !fast {
+        steps.run("Find root, a kernel with eBPF, and Docker", || surroundings(checkout))?;
+    }
+    steps.check("Check formatting", || lint::formatting(checkout));
+    steps.run("Build the kernel programs", || ebpf::build(checkout).map(drop))?;
+    steps.run("Build the UI", || ui::build(checkout))?;
+    steps.check("Check the rooms' boundaries and licences", || lint::boundaries_and_licences(checkout));
+    steps.check("Check lints", || lint::clippy(checkout));
+    steps.check("Check the UI's types", || ui::check(checkout));
+    steps.check("Test the UI", || ui::test(checkout));
+    steps.run("Build the control plane and the probe", || build::binaries(checkout, Profile::Debug))?;
+    steps.check("Test the workspace", || workspace_tests(checkout, &[]));
+    if !fast {
+        steps.check("Test end to end: real kernel, Docker, browser", || end_to_end(checkout, &[]));
+    }
+    steps.summary()
+}
+
+/// The tests whose names match, with what they need built first.
+fn chosen(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
+    let mut steps = Steps::new(build::STEPS + if flags.fast { 1 } else { 2 });
+    build::all(checkout, Profile::Debug, &mut steps)?;
+    steps.check("Test the workspace", || workspace_tests(checkout, &flags.filters));
+    if !flags.fast {
+        steps.check("Test end to end", || {
+            setup::for_testing(checkout)?;
+            surroundings(checkout)?;
+            end_to_end(checkout, &flags.filters)
+        });
+    }
+    steps.summary()
+}
+
+/// Unit tests, property tests, simulations and document tests of every crate.
+fn workspace_tests(checkout: &Checkout, filters: &[String]) -> Result<()> {
+    stream("testing the workspace", &mut runner(checkout, &["--workspace"], filters))?;
+    if has_nextest() && filters.is_empty() {
+        // nextest leaves document tests out.
+        stream("testing the documents' examples", machine::cargo().current_dir(checkout.root()).args(["test", "--workspace", "--doc", "--quiet"]))?;
+    }
+    Ok(())
+}
+
+/// The binaries as a user runs them. One test after another: each attaches to the one kernel there is.
+fn end_to_end(checkout: &Checkout, filters: &[String]) -> Result<()> {
+    if !machine::is_root() {
+        return as_root_end_to_end(checkout, filters);
+    }
+    let mut command = runner(checkout, &["--package", "xtask", "--test", "end_to_end"], filters);
+    if !has_nextest() && filters.is_empty() {
+        command.args(["--", "--test-threads=1"]);
+    }
+    stream("testing end to end", &mut command)
+}
+
+/// The test binary is built by the user and run as root, so that cargo's files stay the user's.
+fn as_root_end_to_end(checkout: &Checkout, filters: &[String]) -> Result<()> {
+    setup::ask_for_password_once()?;
+    let mut build = machine::cargo();
+    build.current_dir(checkout.root()).args(["test", "--package", "xtask", "--test", "end_to_end", "--no-run", "--message-format=json"]);
+    let messages = machine::output(&mut build).context("the end-to-end tests do not compile")?;
+    let executables = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let executable = executables.filter_map(|message| message["executable"].as_str().map(str::to_owned)).last();
+    let executable = executable.context("cargo named no test binary")?;
+    let mut command = Command::new("sudo");
+    if in_ci() {
+        command.arg("CI=true");
+    }
+    stream("testing end to end", command.current_dir(checkout.root().join("xtask")).arg(executable).arg("--test-threads=1").args(filters))
+}
+
+/// cargo-nextest where it is installed, `cargo test` elsewhere.
+fn runner(checkout: &Checkout, selection: &[&str], filters: &[String]) -> Command {
+    let mut command = machine::cargo();
+    command.current_dir(checkout.root());
+    if has_nextest() {
+        command.args(["nextest", "run", "--no-tests=pass", "--no-fail-fast"]).args(selection).args(filters);
+    } else {
+        note("cargo-nextest is not installed; using cargo test");
+        command.args(["test", "--no-fail-fast"]).args(selection);
+        command.args(filters.iter().take(1));
+    }
+    command
+}
+
+fn has_nextest() -> bool {
+    machine::output(machine::cargo().args(["nextest", "--version"])).is_some()
+}
+
+/// What the end-to-end tests stand on. In continuous integration each missing piece is a failure, elsewhere a remark.
+fn surroundings(checkout: &Checkout) -> Result<()> {
+    if !machine::can_become_root() {
+        bail!("the end-to-end tests attach to the kernel and need root; `cargo xtask test --fast` leaves them out");
+    }
+    setup::ask_for_password_once()?;
+    if machine::mounted("cgroup2").is_none() {
+        setup::missing("no cgroup v2 hierarchy is mounted")?;
+    }
+    if !machine::has_kernel_types() {
+        setup::missing("this kernel does not describe its types (no /sys/kernel/btf/vmlinux)")?;
+    }
+    docker::start(checkout)
+}
