@@ -6,13 +6,7 @@
 /// Messages and service of the probe's stream, `orchestrator.probe.v1`.
 pub mod probe {
     /// Version 1.
-    #[allow(
-        missing_docs,
-        clippy::all,
-        unreachable_pub,
-        missing_debug_implementations,
-        reason = "generated; the .proto file has the comments"
-    )]
+    #[allow(missing_docs, clippy::all, reason = "generated; the .proto file has the comments")]
     pub mod v1 {
         tonic::include_proto!("orchestrator.probe.v1");
     }

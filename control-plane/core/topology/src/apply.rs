@@ -114,12 +114,14 @@ impl Topology {
     fn sweep(&mut self, now: Timestamp, host: HostIndex, epoch: u64, session: &Arc<str>) {
         let row = &self.tables.hosts[host];
         let flows: Vec<FlowIndex> = row.flows.iter().copied().filter(|&it| self.flows.rows[it].epoch != epoch).collect();
-        let processes: Vec<ProcessIndex> = row.processes.values().copied().collect();
-        let containers: Vec<ContainerIndex> = row.containers.iter().copied().collect();
-        self.tables.hosts[host].images.retain(|_, image| image.epoch == epoch);
         for flow in flows {
             if self.flows.rows[flow].session == *session { self.flow_leaves(now, flow) } else { self.remove_flow(flow) }
         }
+        // Looked up only now: with its last flow, a process leaves that nothing else mentions.
+        let row = &mut self.tables.hosts[host];
+        row.images.retain(|_, image| image.epoch == epoch);
+        let processes: Vec<ProcessIndex> = row.processes.values().copied().collect();
+        let containers: Vec<ContainerIndex> = row.containers.iter().copied().collect();
         for process in processes {
             let row = &self.tables.processes[process];
             if row.described && row.epoch != epoch {
@@ -629,8 +631,9 @@ impl Topology {
         if self.tables.hosts[host].flows.len() >= self.config.limits.flows {
             return None;
         }
-        let container = key.container_id.as_ref().map(|id| self.mention_container(host, id));
+        // The container last: the mention of a process can remove an older one, and what only that one mentioned.
         let process = key.process.and_then(|key| self.mention_process(host, key));
+        let container = key.container_id.as_ref().map(|id| self.mention_container(host, id));
         if let (Some(process), Some(container)) = (process, container)
             && !self.tables.processes[process].described
         {

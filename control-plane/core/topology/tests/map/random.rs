@@ -1,0 +1,178 @@
+//! Any order of any inputs: what has to hold after every step holds, and a mended picture is a drawn one.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use topology::*;
+
+use crate::world::*;
+
+const HOSTS: [&str; 3] = ["a", "b", "c"];
+const ADDRESSES: [&str; 5] = ["10.0.0.1", "10.0.0.2", "172.17.0.2", "93.184.216.34", "127.0.0.1"];
+
+#[derive(Clone, Debug)]
+enum Event {
+    Connect { host: usize, session: u8, bridge: bool },
+    Report { host: usize, report: Report },
+    Disconnect { host: usize, goodbye: bool },
+    Watch { view: usize, default_filter: bool },
+    Unwatch { view: usize, default_filter: bool },
+    Pass { millis: u64 },
+}
+
+fn a_process() -> impl Strategy<Value = Process> {
+    (1_u32..6, 0_u64..3, 0_usize..3, prop::option::of(0_u8..3), any::<bool>()).prop_map(|(pid, start, name, container, exited)| Process {
+        key: ProcessKey { pid, start_time: start },
+        name: ["x", "y", ""][name].into(),
+        container_id: container.map(|number| format!("c{number}").into()),
+        exited_at: exited.then_some(base::Timestamp::from_unix_millis(1)),
+        ..Process::default()
+    })
+}
+
+fn a_container() -> impl Strategy<Value = Container> {
+    (0_u8..3, 0_usize..3, any::<bool>(), prop::option::of(0_usize..5), any::<bool>()).prop_map(|(id, image, runs, held, publishes)| {
+        let mut it = container(&format!("c{id}"), ["n1", "n2", "weave"][image], ["i1:1", "i2", ""][image]);
+        it.state = if runs { ContainerState::Running } else { ContainerState::Exited };
+        it.addresses = held.map(|index| address(ADDRESSES[index])).into_iter().collect();
+        if publishes {
+            it.ports = vec![PortMapping { container_port: 80, protocol: arc("tcp"), host: Some((address("0.0.0.0"), 80)) }];
+        }
+        it
+    })
+}
+
+fn a_flow() -> impl Strategy<Value = Flow> {
+    let owner = prop::option::of((1_u32..6, 0_u64..3));
+    let ends = (0_usize..5, 0_usize..5, 0_u16..2);
+    (1_u64..8, owner, any::<bool>(), ends, 0_u64..3, 0_u64..2, prop::option::of(0_u8..3)).prop_map(
+        |(id, owner, is_client, (from, to, port), opened, failed, container)| {
+            let direction = if is_client { Direction::Client } else { Direction::Server };
+            let mut flow = flow(id, None, direction, ADDRESSES[from], ADDRESSES[to], 80 + port);
+            let key = flow.key.as_mut().unwrap();
+            key.process = owner.map(|(pid, start_time)| ProcessKey { pid, start_time });
+            key.container_id = container.map(|number| format!("c{number}").into());
+            flow.counters = FlowCounters { opened, failed, ..FlowCounters::default() };
+            flow
+        },
+    )
+}
+
+fn a_report() -> impl Strategy<Value = Report> {
+    let kind = prop_oneof![4 => Just(ReportKind::Delta), 1 => Just(ReportKind::SnapshotPart), 1 => Just(ReportKind::SnapshotEnd)];
+    let gone = (vec((1_u32..6, 0_u64..3), 0..2), vec(0_u8..3, 0..2), vec(1_u64..8, 0..3));
+    (kind, vec(a_process(), 0..4), vec(a_container(), 0..3), vec(a_flow(), 0..5), gone, any::<u8>()).prop_map(
+        |(kind, processes, containers, flows, (processes_gone, containers_gone, flows_gone), cpu)| {
+            let sample = |at| ProcessMetrics {
+                key: ProcessKey { pid: 1, start_time: 0 },
+                at: base::Timestamp::from_unix_millis(at),
+                cpu_percent: f64::from(cpu),
+                memory_bytes: 1,
+                open_files: 1,
+                open_files_limit: 0,
+                thread_count: 1,
+            };
+            Report {
+                kind,
+                processes,
+                containers,
+                flows,
+                processes_gone: processes_gone.into_iter().map(|(pid, start_time)| ProcessKey { pid, start_time }).collect(),
+                containers_gone: containers_gone.into_iter().map(|number| format!("c{number}").into()).collect(),
+                flows_gone,
+                process_metrics: vec![sample(u64::from(cpu))],
+                ..Report::default()
+            }
+        },
+    )
+}
+
+fn an_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => (0_usize..3, 1_u8..3, any::<bool>()).prop_map(|(host, session, bridge)| Event::Connect { host, session, bridge }),
+        10 => (0_usize..3, a_report()).prop_map(|(host, report)| Event::Report { host, report }),
+        1 => (0_usize..3, any::<bool>()).prop_map(|(host, goodbye)| Event::Disconnect { host, goodbye }),
+        2 => (0_usize..6, any::<bool>()).prop_map(|(view, default_filter)| Event::Watch { view, default_filter }),
+        1 => (0_usize..6, any::<bool>()).prop_map(|(view, default_filter)| Event::Unwatch { view, default_filter }),
+        4 => (1_u64..20_000).prop_map(|millis| Event::Pass { millis }),
+    ]
+}
+
+const VIEWS: [View; 6] =
+    [View::Processes, View::ProcessesByName, View::Containers, View::ContainersByHostname, View::ContainersByImage, View::Hosts];
+
+fn key_of(view: usize, default_filter: bool) -> ViewKey {
+    ViewKey { view: VIEWS[view], filter: if default_filter { Filter::DEFAULT } else { Filter::NONE } }
+}
+
+fn happen(world: &mut World, event: Event) {
+    match event {
+        Event::Connect { host, session, bridge } => {
+            if matches!(world.hello(HOSTS[host], HOSTS[host], &format!("s{session}")), Effect::Admitted { .. }) {
+                let own = ["10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24"][host];
+                let networks = if bridge { vec![own, "172.17.0.1/16"] } else { vec![own] };
+                let record = Host {
+                    addresses: networks.iter().map(|it| address(it.split('/').next().unwrap())).collect(),
+                    local_networks: networks.iter().map(|it| network(it)).collect(),
+                    ..Host::default()
+                };
+                world.report(HOSTS[host], Report { kind: ReportKind::SnapshotPart, host: Some(record), ..Report::default() });
+            }
+        }
+        Event::Report { host, report } => {
+            if world.is_connected(HOSTS[host]) {
+                world.report(HOSTS[host], report);
+            }
+        }
+        Event::Disconnect { host, goodbye } => {
+            if world.is_connected(HOSTS[host]) {
+                world.disconnect(HOSTS[host], if goodbye { StreamEnd::Goodbye } else { StreamEnd::Lost });
+            }
+        }
+        Event::Watch { view, default_filter } => {
+            world.step(Input::Watch(key_of(view, default_filter)));
+        }
+        Event::Unwatch { view, default_filter } => {
+            world.step(Input::Unwatch(key_of(view, default_filter)));
+        }
+        Event::Pass { millis } => {
+            world.pass(Duration::from_millis(millis));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_step_keeps_what_has_to_hold_and_everything_leaves_in_the_end(events in vec(an_event(), 1..60)) {
+        let mut world = World::new();
+        for event in events {
+            happen(&mut world, event);
+        }
+        for host in HOSTS {
+            if world.is_connected(host) {
+                world.disconnect(host, StreamEnd::Lost);
+            }
+        }
+        world.pass(WINDOW);
+        world.pass(Duration::from_secs(61));
+        for view in VIEWS {
+            prop_assert_eq!(world.snapshot(view, Filter::NONE).nodes.len(), 0);
+        }
+        prop_assert_eq!(world.map.flows(&FlowQuery { limit: 10, ..FlowQuery::default() }), FlowPage::default());
+        prop_assert_eq!(world.map.probes(), vec![]);
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_effects(events in vec(an_event(), 1..40)) {
+        let run = || {
+            let mut world = World::new();
+            events.iter().cloned().for_each(|event| happen(&mut world, event));
+            let effects: Vec<String> = world.effects.iter().map(|effect| format!("{effect:?}")).collect();
+            effects
+        };
+        prop_assert_eq!(run(), run());
+    }
+}

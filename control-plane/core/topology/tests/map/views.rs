@@ -1,0 +1,146 @@
+//! Labels, parents, filters.
+
+use expect_test::expect;
+use topology::*;
+
+use crate::world::*;
+
+fn small_world() -> World {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24", "172.17.0.1/16"]);
+    let mut web = container("c1", "web", "docker.io/library/nginx:1.27");
+    web.addresses = vec![address("172.17.0.2")];
+    let mut stopped = container("c2", "job", "batch:2");
+    stopped.state = ContainerState::Exited;
+    let system = container("c3", "weave", "weaveworks/weave:2");
+    world.report("a", containers(vec![web, stopped, system]));
+    world.report(
+        "a",
+        processes(vec![contained(10, "nginx", "c1"), process(20, "curl"), process(30, "idle"), contained(40, "weaver", "c3")]),
+    );
+    world.report(
+        "a",
+        flows(vec![
+            client(1, 20, "10.0.0.1", "172.17.0.2", 80),
+            server(2, 10, "10.0.0.1", "172.17.0.2", 80),
+            client(3, 10, "172.17.0.2", "93.184.216.34", 443),
+            client(4, 40, "10.0.0.1", "93.184.216.34", 6783),
+        ]),
+    );
+    world
+}
+
+#[test]
+fn the_unfiltered_containers_view_has_everything() {
+    expect![[r#"
+        c1;<container> [web | a] -> out-theinternet
+        c2;<container> [job | a]
+        c3;<container> [weave | a] -> out-theinternet
+        out-theinternet [The Internet | Outbound connections]
+        pseudo:uncontained:a [Uncontained | a] -> c1;<container>
+        5 nodes, 3 real, 3 edges, 0 filtered
+    "#]]
+    .assert_eq(&small_world().picture(View::Containers, Filter::NONE));
+}
+
+#[test]
+fn the_default_filter_keeps_running_application_containers_and_the_internet() {
+    expect![[r#"
+        c1;<container> [web | a] -> out-theinternet
+        out-theinternet [The Internet | Outbound connections]
+        2 nodes, 1 real, 1 edges, 3 filtered
+    "#]]
+    .assert_eq(&small_world().picture(View::Containers, Filter::DEFAULT));
+}
+
+#[test]
+fn a_pseudo_node_whose_neighbours_are_filtered_goes_with_them() {
+    let filter = Filter { stopped: Some(StoppedFilter::Stopped), ..Filter::NONE };
+    expect![[r#"
+        c2;<container> [job | a]
+        1 nodes, 1 real, 0 edges, 4 filtered
+    "#]]
+    .assert_eq(&small_world().picture(View::Containers, filter));
+}
+
+#[test]
+fn images_are_grouped_without_registry_and_tag_and_filtered_by_their_containers() {
+    expect![[r#"
+        library/nginx;<container_image> [library/nginx | 1 container] -> out-theinternet
+        out-theinternet [The Internet | Outbound connections]
+        2 nodes, 1 real, 1 edges, 3 filtered
+    "#]]
+    .assert_eq(&small_world().picture(View::ContainersByImage, Filter::DEFAULT));
+}
+
+#[test]
+fn unconnected_processes_are_hidden_by_default_and_shown_on_demand() {
+    let mut world = small_world();
+    let shown = world.snapshot(View::Processes, Filter::NONE);
+    assert!(shown.nodes.contains_key("a;30"));
+    let hidden = world.snapshot(View::Processes, Filter::DEFAULT);
+    assert!(!hidden.nodes.contains_key("a;30"));
+    assert_eq!(hidden.stats.filtered_nodes, 1);
+    // The picture follows when it connects, and when it no longer does.
+    world.report("a", flows(vec![client(9, 30, "10.0.0.1", "93.184.216.34", 443)]));
+    assert!(world.snapshot(View::Processes, Filter::DEFAULT).nodes.contains_key("a;30"));
+    world.report("a", Report { flows_gone: vec![9], ..Report::default() });
+    world.pass(WINDOW);
+    assert!(!world.snapshot(View::Processes, Filter::DEFAULT).nodes.contains_key("a;30"));
+}
+
+#[test]
+fn a_process_names_its_container_image_and_host_as_parents() {
+    let mut world = small_world();
+    let picture = world.snapshot(View::Processes, Filter::NONE);
+    let nginx = picture.nodes.get("a;10").unwrap().summary();
+    assert_eq!(&*nginx.label_minor, "a (web:10)");
+    let parents: Vec<(&str, &str)> = nginx.parents.iter().map(|parent| (parent.id.as_str(), parent.topology_id)).collect();
+    assert_eq!(
+        parents,
+        [("c1;<container>", "containers"), ("library/nginx;<container_image>", "containers-by-image"), ("a;<host>", "hosts")]
+    );
+    let rows: Vec<(&str, &str)> = nginx.metadata.iter().map(|row| (row.id, &*row.value)).collect();
+    assert_eq!(rows, [("pid", "10"), ("cmdline", "nginx --flag"), ("ppid", "1")]);
+}
+
+#[test]
+fn renaming_a_container_is_seen_by_its_processes() {
+    let mut world = small_world();
+    world.snapshot(View::Processes, Filter::NONE);
+    world.report("a", containers(vec![container("c1", "front", "docker.io/library/nginx:1.27")]));
+    let picture = world.snapshot(View::Processes, Filter::NONE);
+    assert_eq!(&*picture.nodes.get("a;10").unwrap().summary().label_minor, "a (front:10)");
+}
+
+#[test]
+fn hidden_arguments_leave_the_first_word() {
+    let mut world = small_world();
+    let filter = Filter { hide_command_arguments: true, ..Filter::NONE };
+    let picture = world.snapshot(View::Processes, filter);
+    assert_eq!(&*picture.nodes.get("a;20").unwrap().summary().metadata[1].value, "curl");
+}
+
+#[test]
+fn a_process_of_a_container_that_is_not_described_yet_is_in_no_container_view_until_it_is() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    world.report("a", processes(vec![contained(1, "early", "c9")]));
+    world.report("a", flows(vec![client(1, 1, "10.0.0.1", "93.184.216.34", 443)]));
+    assert_eq!(world.snapshot(View::Containers, Filter::NONE).nodes.len(), 0);
+    world.report("a", containers(vec![container("c9", "late", "x")]));
+    expect![[r#"
+        c9;<container> [late | a] -> out-theinternet
+        out-theinternet [The Internet | Outbound connections]
+        2 nodes, 1 real, 1 edges, 0 filtered
+    "#]]
+    .assert_eq(&world.picture(View::Containers, Filter::NONE));
+}
+
+#[test]
+fn views_that_nothing_reports_are_empty() {
+    let mut world = small_world();
+    for view in [View::Pods, View::Services, View::EcsTasks, View::SwarmServices, View::Weave] {
+        assert_eq!(world.snapshot(view, Filter::NONE).nodes.len(), 0, "{view:?}");
+    }
+}
