@@ -1,0 +1,107 @@
+//! Records of the rings.
+
+use crate::{Address, EdgeKey, EdgeValue};
+
+/// First part of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// When, by the boot clock.
+    pub at_ns: u64,
+    /// See [`kind`].
+    pub kind: u32,
+    /// Length of the whole record in bytes.
+    pub length: u32,
+}
+
+/// Values of [`RecordHeader::kind`].
+pub mod kind {
+    /// [`super::EdgeRecord`]: an entry of the edge table was made. Its counters are read from the table.
+    pub const EDGE_SEEN: u32 = 1;
+    /// [`super::EdgeRecord`]: the edge table was full; the record's counters are nowhere else.
+    pub const EDGE_OVERFLOW: u32 = 2;
+    /// [`super::EdgeRecord`]: the sweep met a connection that was open before the programs.
+    pub const EDGE_FOUND: u32 = 3;
+    /// [`super::ProcessRecord`]: a process was forked.
+    pub const FORK: u32 = 16;
+    /// [`super::ProcessRecord`]: a process replaced its program.
+    pub const EXEC: u32 = 17;
+    /// [`super::ProcessRecord`]: a process ended.
+    pub const EXIT: u32 = 18;
+    /// [`super::CgroupRecord`]: a cgroup was made.
+    pub const CGROUP_CREATE: u32 = 32;
+    /// [`super::CgroupRecord`]: a cgroup was removed.
+    pub const CGROUP_REMOVE: u32 = 33;
+    /// [`super::CgroupRecord`]: a process was moved into a cgroup.
+    pub const CGROUP_ATTACH: u32 = 34;
+}
+
+/// About an edge.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeRecord {
+    /// `kind` is one of the `EDGE_…`.
+    pub header: RecordHeader,
+    /// Which edge.
+    pub key: EdgeKey,
+    /// What was counted by the change that made the record.
+    pub value: EdgeValue,
+    /// Where the client meant to go when that differs from where it went; zeroes otherwise.
+    pub original_server: Address,
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Port of the client.
+    pub client_port: u16,
+    /// Port of `original_server`.
+    pub original_port: u16,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// About a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessRecord {
+    /// `kind` is `FORK`, `EXEC` or `EXIT`.
+    pub header: RecordHeader,
+    /// Start of the thread group; 0 when unknown.
+    pub start_ns: u64,
+    /// cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Thread group id in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread group id of the parent; 0 when unknown.
+    pub parent_tgid: u32,
+    /// Effective user (real user where the kernel's BTF is missing).
+    pub user_id: u32,
+    /// Wait status; `EXIT` alone.
+    pub status: i32,
+    /// Kernel's name of the task, padded with zeroes.
+    pub comm: [u8; 16],
+}
+
+/// About a cgroup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupRecord {
+    /// `kind` is one of the `CGROUP_…`.
+    pub header: RecordHeader,
+    /// Inode number of the cgroup's directory in the v2 hierarchy.
+    pub id: u64,
+    /// `CGROUP_ATTACH`: the process that was moved.
+    pub tgid: u32,
+    /// Bytes of `path` that are used.
+    pub path_length: u32,
+    /// Path below the root of the hierarchy, cut when it is longer.
+    pub path: [u8; CgroupRecord::PATH_CAPACITY],
+}
+
+impl CgroupRecord {
+    /// Longest path that fits. A nested Kubernetes node has paths of about 300 bytes.
+    pub const PATH_CAPACITY: usize = 480;
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == 16);
+const _: () = assert!(size_of::<EdgeRecord>() == 176);
+const _: () = assert!(size_of::<ProcessRecord>() == 64);
+const _: () = assert!(size_of::<CgroupRecord>() == 512);

@@ -1,0 +1,20 @@
+//! TCP connections: who opened them, who accepted them, what went over them.
+//!
+//! Ownership lives in the socket. [`connect`] and [`bind`] run in the process that asks and write who it is into the socket's storage; the
+//! kernel copies the storage of a listener into every socket that it accepts. [`tcp`] then runs in any context and knows the owner of both
+//! ends. It adds to the table of [`edges`], one entry per group of connections; [`sweep`] adds what is open for long.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod bind;
+mod connect;
+mod edges;
+mod owners;
+
+mod tcp;
+
+/// `bpf_probe_read_kernel` is for GPL programs alone, whatever the licence of the source.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,75 @@
+//! The storage in each socket.
+
+use aya_ebpf::{
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE},
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_sk_storage_get},
+};
+use probe_common::{Owner, counter};
+use probe_ebpf::{counters::count, now, task};
+
+/// Definition of a socket storage map whose values are copied into accepted sockets; user space reads it from the object's type information.
+#[repr(C)]
+struct ClonedSocketStorage<T> {
+    r#type: *const [i32; aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the members are placeholders for the loader; nobody reads them.
+unsafe impl<T> Sync for ClonedSocketStorage<T> {}
+
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+static OWNERS: ClonedSocketStorage<Owner> = ClonedSocketStorage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
+#[inline(always)]
+fn storage(socket: u64, flags: u64) -> *mut Owner {
+    let map = (&raw const OWNERS).cast_mut().cast();
+    // SAFETY: the verifier has seen that `socket` is one; a null value means that new storage is zeroed.
+    unsafe { bpf_sk_storage_get(map, socket as *mut _, core::ptr::null_mut(), flags) }.cast()
+}
+
+/// The owner of a socket, if something is known of it.
+#[inline(always)]
+pub fn get<'a>(socket: u64) -> Option<&'a mut Owner> {
+    // SAFETY: the helper gives null or storage that lives as long as the program runs.
+    unsafe { storage(socket, 0).as_mut() }
+}
+
+/// The owner of a socket; zeroes when nothing was known of it.
+#[inline(always)]
+pub fn get_or_create<'a>(socket: u64) -> Option<&'a mut Owner> {
+    // SAFETY: as above.
+    let owner = unsafe { storage(socket, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() };
+    if owner.is_none() {
+        count(counter::STORAGE_FAILED);
+    }
+    owner
+}
+
+/// Writes the running process into a socket. Process context alone.
+#[inline(always)]
+pub fn claim(socket: u64, netns: u64, flags: u16, original_server: [u8; 16], original_port: u16) {
+    let Some(owner) = get_or_create(socket) else { return };
+    // SAFETY: the helper has no preconditions.
+    let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    *owner = Owner {
+        cgroup_id,
+        netns,
+        start_ns: task::start_of_current(),
+        born_ns: now(),
+        original_server,
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        original_port,
+        flags,
+        ..Owner::default()
+    };
+}
