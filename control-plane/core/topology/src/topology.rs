@@ -358,7 +358,7 @@ impl Topology {
             self.leaving.remove(&(at, Leaving::Probe(probe.clone())));
         }
         let holds_next = hello.oldest_held_sequence != 0 && hello.oldest_held_sequence <= row.sequence + 1;
-        let resume_after_sequence = if row.complete && (holds_next || hello.oldest_held_sequence == 0) { row.sequence } else { 0 };
+        let resume_after_sequence = if row.complete && holds_next { row.sequence } else { 0 };
         if let Some(host) = self.tables.hosts.get_mut(host) {
             host.probe_version = hello.version;
         }

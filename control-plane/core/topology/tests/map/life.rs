@@ -99,6 +99,19 @@ fn a_probe_that_comes_back_in_time_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_probe_that_no_longer_holds_the_next_report_is_asked_for_a_snapshot() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    world.report("a", processes(vec![process(1, "init")]));
+    for oldest_held_sequence in [0, 4] {
+        let answer = world.hello_holding("a", "a", "s1", oldest_held_sequence);
+        assert!(matches!(answer, Effect::Admitted { resume_after_sequence: 0, .. }), "{oldest_held_sequence}: {answer:?}");
+    }
+    let answer = world.hello_holding("a", "a", "s1", 2);
+    assert!(matches!(answer, Effect::Admitted { resume_after_sequence: 2, .. }), "{answer:?}");
+}
+
+#[test]
 fn reports_out_of_turn_are_refused_and_repeated_ones_change_nothing() {
     let mut world = World::new();
     world.hello("a", "a", "s1");

@@ -60,11 +60,17 @@ impl World {
     }
 
     pub(crate) fn hello(&mut self, probe: &str, host: &str, session: &str) -> Effect {
+        // Everything that was sent is acknowledged, so the probe could go on with the next report.
+        let oldest_held_sequence = self.streams.get(probe).map_or(0, |(_, sequence)| sequence + 1);
+        self.hello_holding(probe, host, session, oldest_held_sequence)
+    }
+
+    pub(crate) fn hello_holding(&mut self, probe: &str, host: &str, session: &str, oldest_held_sequence: u64) -> Effect {
         let hello = ProbeHello {
             host_name: host.into(),
             version: "0.1.0".into(),
             session: session.into(),
-            oldest_held_sequence: 0,
+            oldest_held_sequence,
             capture: Capture::default(),
         };
         let effects = self.step(Input::Hello { probe: probe.into(), hello });
