@@ -85,7 +85,8 @@ fn kernel_program_route(checkout: &Checkout) -> Line {
         (None, Some(compiler)) => Some(format!("{} with a prebuilt BPF core", compiler.version)),
         (None, None) => None,
     };
-    let command = "sudo apt-get install rustc-web cargo-web libstd-rust-web-dev-bpf   or: rustup toolchain install nightly --component rust-src";
+    let command =
+        "sudo apt-get install rustc-web cargo-web libstd-rust-web-dev-bpf   or: rustup toolchain install nightly --component rust-src";
     line("compiler for eBPF", described, command)
 }
 

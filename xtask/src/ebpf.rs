@@ -81,7 +81,8 @@ fn binaries(checkout: &Checkout) -> Result<BTreeSet<String>> {
     command.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(&manifest);
     let text = machine::output(&mut command).with_context(|| format!("cannot read {}", manifest.display()))?;
     let metadata: Value = serde_json::from_str(&text).context("cargo metadata is not JSON")?;
-    let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|package| package["targets"].as_array().into_iter().flatten());
+    let targets =
+        metadata["packages"].as_array().into_iter().flatten().flat_map(|package| package["targets"].as_array().into_iter().flatten());
     let is_binary = |target: &&Value| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
     let names: BTreeSet<_> = targets.filter(is_binary).filter_map(|target| target["name"].as_str().map(str::to_owned)).collect();
     if names.is_empty() {

@@ -62,7 +62,8 @@ fn parse(bytes: &[u8]) -> Result<Reply> {
     let head = String::from_utf8_lossy(bytes.get(..head_end).unwrap_or_default()).into_owned();
     let body = bytes.get(head_end + 4..).unwrap_or_default();
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).context("the reply has no status")?;
+    let status =
+        lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).context("the reply has no status")?;
     let header = |line: &str| line.split_once(':').map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()));
     let headers: Vec<_> = lines.filter_map(header).collect();
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value.eq_ignore_ascii_case("chunked"));

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use licences::{forbidden_dependencies, unlisted_licences};
+pub use licences::{ALLOWED as ALLOWED_LICENCES, forbidden_dependencies, unlisted_licences};
 
 /// Parses the command line, runs the command and turns its outcome into an exit code.
 pub fn main() -> ExitCode {

@@ -1,14 +1,12 @@
 //! What `cargo metadata` tells of the dependencies: their licences, and whether a pure core has one that it must not have. Needs no download.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{Checkout, machine};
 
 /// Licences that may be linked into the binaries. `deny.toml` says the same; a test compares them.
-pub(crate) const ALLOWED: &[&str] = &[
+pub const ALLOWED: &[&str] = &[
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -28,9 +26,38 @@ pub(crate) const ALLOWED: &[&str] = &[
 
 /// What no pure core may depend on, direct or transitive: run times, the network, clocks, random sources of the system, logging, the wire.
 const FORBIDDEN_IN_CORES: &[&str] = &[
-    "async-std", "axum", "aya", "bollard", "chrono", "fastrand", "futures", "getrandom", "hyper", "jiff", "libc", "log", "mio", "nix", "procfs",
-    "prost", "proto", "quanta", "rand", "redb", "reqwest", "rustix", "serde_json", "smol", "socket2", "time", "tokio", "tonic", "tower", "tracing",
-    "ureq", "uuid",
+    "async-std",
+    "axum",
+    "aya",
+    "bollard",
+    "chrono",
+    "fastrand",
+    "futures",
+    "getrandom",
+    "hyper",
+    "jiff",
+    "libc",
+    "log",
+    "mio",
+    "nix",
+    "procfs",
+    "prost",
+    "proto",
+    "quanta",
+    "rand",
+    "redb",
+    "reqwest",
+    "rustix",
+    "serde_json",
+    "smol",
+    "socket2",
+    "time",
+    "tokio",
+    "tonic",
+    "tower",
+    "tracing",
+    "ureq",
+    "uuid",
 ];
 
 /// Where the pure cores are.
@@ -49,34 +76,30 @@ pub fn unlisted_licences(checkout: &Checkout) -> Result<Vec<String>> {
 pub fn forbidden_dependencies(checkout: &Checkout) -> Result<Vec<String>> {
     let metadata = metadata(checkout)?;
     let packages = metadata["packages"].as_array().context("no packages in the metadata")?;
-    let names: BTreeMap<_, _> = packages.iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
-    let nodes = metadata["resolve"]["nodes"].as_array().context("no dependencies in the metadata")?;
-    let edges: BTreeMap<_, _> = nodes.iter().map(|node| (text(&node["id"]), linked(node))).collect();
     let is_core = |package: &&Value| package["source"].is_null() && text(&package["manifest_path"]).contains(CORES);
-    let cores = packages.iter().filter(is_core).map(|package| text(&package["id"]));
-    Ok(cores.flat_map(|core| forbidden_below(core, &edges, &names)).collect())
-}
-
-/// The packages that are compiled into a package: not those of its tests, nor of its build script.
-fn linked(node: &Value) -> Vec<&str> {
-    let is_linked = |dependency: &&Value| dependency["dep_kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind["kind"].is_null()));
-    node["deps"].as_array().into_iter().flatten().filter(is_linked).map(|dependency| text(&dependency["pkg"])).collect()
-}
-
-fn forbidden_below(core: &str, edges: &BTreeMap<&str, Vec<&str>>, names: &BTreeMap<&str, &str>) -> Vec<String> {
-    let name = |id: &str| names.get(id).copied().unwrap_or("?").to_owned();
     let mut found = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut ahead = vec![(core, name(core))];
-    while let Some((id, path)) = ahead.pop() {
-        if !seen.insert(id) {
-            continue;
+    for core in packages.iter().filter(is_core) {
+        // The metadata unites the features that all crates of the workspace ask for; the tree is that of the core alone.
+        let mut command = machine::cargo();
+        command.args(["tree", "--locked", "--edges=normal", "--prefix=depth", "--format= {p}", "--package", text(&core["name"])]);
+        let tree = machine::output(command.current_dir(checkout.root())).context("cargo tree failed")?;
+        found.extend(forbidden_in(&tree));
+    }
+    Ok(found)
+}
+
+/// The forbidden packages of a tree with depths, each with the path to it.
+fn forbidden_in(tree: &str) -> Vec<String> {
+    let mut path: Vec<&str> = Vec::new();
+    let mut found = Vec::new();
+    for line in tree.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(depth), Some(name)) = (words.next().and_then(|depth| depth.parse().ok()), words.next()) else { continue };
+        path.truncate(depth);
+        path.push(name);
+        if FORBIDDEN_IN_CORES.contains(&name) {
+            found.push(path.join(" → "));
         }
-        if FORBIDDEN_IN_CORES.contains(&name(id).as_str()) {
-            found.push(path);
-            continue;
-        }
-        ahead.extend(edges.get(id).into_iter().flatten().map(|next| (*next, format!("{path} → {}", name(next)))));
     }
     found
 }
@@ -129,7 +152,8 @@ fn one(words: &[&str], position: &mut usize) -> bool {
         *position += usize::from(words.get(*position) == Some(&")"));
         return allowed;
     }
-    let mut licence = (*word).to_owned();
+    // "Or later" can be fulfilled by the version itself.
+    let mut licence = word.trim_end_matches('+').to_owned();
     if words.get(*position) == Some(&"WITH") {
         licence = format!("{word} WITH {}", words.get(*position + 1).copied().unwrap_or_default());
         *position += 2;
@@ -145,6 +169,7 @@ mod tests {
     fn one_allowed_alternative_is_enough_and_every_part_of_a_conjunction_is_needed() {
         assert!(is_allowed("MIT OR GPL-3.0"));
         assert!(is_allowed("MIT/Apache-2.0"));
+        assert!(is_allowed("MPL-2.0+"));
         assert!(is_allowed("(GPL-2.0 OR Apache-2.0 WITH LLVM-exception) AND Unicode-3.0"));
         assert!(!is_allowed("MIT AND GPL-3.0"));
         assert!(!is_allowed("AGPL-3.0"));
@@ -154,8 +179,7 @@ mod tests {
 
     #[test]
     fn a_forbidden_dependency_is_found_through_others_with_its_path() {
-        let names = BTreeMap::from([("a", "topology"), ("b", "helper"), ("c", "tokio")]);
-        let edges = BTreeMap::from([("a", vec!["b"]), ("b", vec!["c"])]);
-        assert_eq!(forbidden_below("a", &edges, &names), ["topology → helper → tokio"]);
+        let tree = "0 topology v0.1.0 (/x)\n1 slab v1.0.0\n1 helper v1.0.0\n2 tokio v1.0.0 (*)\n1 imbl v7.0.0\n";
+        assert_eq!(forbidden_in(tree), ["topology → helper → tokio"]);
     }
 }

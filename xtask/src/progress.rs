@@ -152,7 +152,8 @@ impl Pulse {
     pub(crate) fn start(what: &str) -> Self {
         let (stop, stopped) = mpsc::channel();
         let what = what.to_owned();
-        let thread = std::thread::spawn(move || if std::io::stdout().is_terminal() { spin(&what, &stopped) } else { beat(&what, &stopped) });
+        let thread =
+            std::thread::spawn(move || if std::io::stdout().is_terminal() { spin(&what, &stopped) } else { beat(&what, &stopped) });
         Self { stop: Some(stop), thread: Some(thread) }
     }
 }

@@ -121,7 +121,8 @@ pub(crate) fn signal(pid: u32, signal: Signal, as_root: bool) -> Result<()> {
     match kill(Pid::from_raw(raw), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(Errno::EPERM) if as_root => {
-            let status = Command::new("sudo").args(["--non-interactive", "kill", &format!("-{}", signal.as_str()), &pid.to_string()]).status()?;
+            let status =
+                Command::new("sudo").args(["--non-interactive", "kill", &format!("-{}", signal.as_str()), &pid.to_string()]).status()?;
             if status.success() { Ok(()) } else { bail!("sudo could not signal process {pid}; stop it with: sudo kill {pid}") }
         }
         Err(error) => Err(error).with_context(|| format!("cannot signal process {pid}")),

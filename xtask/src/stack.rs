@@ -73,16 +73,14 @@ impl Stack {
     pub fn start_control(&mut self) -> Result<()> {
         let command = self.addresses.control(&self.binary("orchestrator-control")?, &self.directory.path().join("data"));
         self.control = Some(Service::start("orchestrator-control", command, &self.log("control"))?);
-        let http = self.http();
-        self.until(START_PATIENCE, "the control plane is ready", || services::is_ready(http))
+        self.until(START_PATIENCE, "the control plane is ready", |stack| services::is_ready(stack.http()))
     }
 
     /// Starts the probe and waits until it is connected.
     pub fn start_probe(&mut self) -> Result<()> {
         let command = self.addresses.probe(&self.binary("orchestrator-probe")?);
         self.probe = Some(Service::start("orchestrator-probe", command, &self.log("probe"))?);
-        let http = self.http();
-        self.until(START_PATIENCE, "the probe is connected", || services::probe_is_connected(http))
+        self.until(START_PATIENCE, "the probe is connected", |stack| services::probe_is_connected(stack.http()))
     }
 
     /// Kills the control plane without asking.
@@ -105,9 +103,9 @@ impl Stack {
     }
 
     /// Waits until a condition holds; what the programs logged last, when it does not in time or one of them ended.
-    pub fn until(&mut self, patience: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+    pub fn until(&mut self, patience: Duration, what: &str, mut condition: impl FnMut(&Self) -> bool) -> Result<()> {
         let begun = Instant::now();
-        while !condition() {
+        while !condition(self) {
             for service in [&mut self.control, &mut self.probe].into_iter().flatten() {
                 if let Some(status) = service.ended() {
                     bail!("{} ended ({status}):\n{}", service.name, last_lines(&service.log, 40));

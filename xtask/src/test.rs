@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that shows whether the tree is good, from formatting to the page in a browser.
 
-mod docker;
+pub(crate) mod docker;
 
 use std::process::Command;
 
@@ -60,7 +60,10 @@ fn workspace_tests(checkout: &Checkout, filters: &[String]) -> Result<()> {
     stream("testing the workspace", &mut runner(checkout, &["--workspace"], filters))?;
     if has_nextest() && filters.is_empty() {
         // nextest leaves document tests out.
-        stream("testing the documents' examples", machine::cargo().current_dir(checkout.root()).args(["test", "--workspace", "--doc", "--quiet"]))?;
+        stream(
+            "testing the documents' examples",
+            machine::cargo().current_dir(checkout.root()).args(["test", "--workspace", "--doc", "--quiet"]),
+        )?;
     }
     Ok(())
 }
@@ -84,7 +87,7 @@ fn as_root_end_to_end(checkout: &Checkout, filters: &[String]) -> Result<()> {
     build.current_dir(checkout.root()).args(["test", "--package", "xtask", "--test", "end_to_end", "--no-run", "--message-format=json"]);
     let messages = machine::output(&mut build).context("the end-to-end tests do not compile")?;
     let executables = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let executable = executables.filter_map(|message| message["executable"].as_str().map(str::to_owned)).last();
+    let executable = executables.filter_map(|message| message["executable"].as_str().map(str::to_owned)).next_back();
     let executable = executable.context("cargo named no test binary")?;
     let mut command = Command::new("sudo");
     if in_ci() {

@@ -51,7 +51,8 @@ pub(crate) fn current_node(checkout: &Checkout) -> Result<(PathBuf, u32)> {
 pub(crate) fn oldest_node(checkout: &Checkout) -> u32 {
     let manifest = std::fs::read_to_string(directory(checkout).join("package.json")).unwrap_or_default();
     let manifest: Value = serde_json::from_str(&manifest).unwrap_or_default();
-    let engine = manifest["engines"]["node"].as_str().unwrap_or("").trim_start_matches(|character: char| !character.is_ascii_digit()).to_owned();
+    let engine =
+        manifest["engines"]["node"].as_str().unwrap_or("").trim_start_matches(|character: char| !character.is_ascii_digit()).to_owned();
     engine.split('.').next().and_then(|major| major.trim().parse().ok()).unwrap_or(18)
 }
 
@@ -88,7 +89,11 @@ fn install_dependencies(checkout: &Checkout) -> Result<()> {
     if stamp.is_current() && directory.join("node_modules").is_dir() {
         return Ok(());
     }
-    quietly("fetching the UI's dependencies", &mut npm(checkout, &["ci", "--no-audit", "--no-fund"])?, &checkout.notes().join("npm-ci.log"))?;
+    quietly(
+        "fetching the UI's dependencies",
+        &mut npm(checkout, &["ci", "--no-audit", "--no-fund"])?,
+        &checkout.notes().join("npm-ci.log"),
+    )?;
     stamp.write()
 }
 

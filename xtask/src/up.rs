@@ -116,7 +116,12 @@ fn wait_for(service: &mut Service, what: &str, interrupted: &Interrupted, condit
             bail!("interrupted");
         }
         if begun.elapsed() > START_PATIENCE {
-            bail!("waited {} s for {what}. The last lines of {}:\n{}", START_PATIENCE.as_secs(), service.log.display(), last_lines(&service.log, 20));
+            bail!(
+                "waited {} s for {what}. The last lines of {}:\n{}",
+                START_PATIENCE.as_secs(),
+                service.log.display(),
+                last_lines(&service.log, 20)
+            );
         }
         std::thread::sleep(TICK);
     }

@@ -43,7 +43,9 @@ impl Socket {
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(Some(serde_json::from_str(text.as_str()).context("a message is not JSON")?)),
                 Ok(_) => {}
-                Err(Error::Io(error)) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => return Ok(None),
+                Err(Error::Io(error)) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                    return Ok(None);
+                }
                 Err(error) => return Err(error).context("the WebSocket broke"),
             }
         }

@@ -51,7 +51,8 @@ fn install_compiler(checkout: &Checkout) -> Result<()> {
 /// The packages of a distribution compiler that is new enough; `None` when apt knows none.
 pub(crate) fn distribution_packages() -> Option<[&'static str; 3]> {
     COMPILER_PACKAGES.iter().copied().find(|[compiler, _, core]| {
-        let new_enough = machine::package_candidate(compiler).and_then(|version| leading_version(&version)).is_some_and(|it| it >= OLDEST_RUSTC);
+        let new_enough =
+            machine::package_candidate(compiler).and_then(|version| leading_version(&version)).is_some_and(|it| it >= OLDEST_RUSTC);
         new_enough && machine::package_candidate(core).is_some()
     })
 }
@@ -66,7 +67,9 @@ fn install_linker(checkout: &Checkout) -> Result<()> {
     let llvm = llvm.max(*LINKER_LLVM.start());
     let directory = format!("/usr/lib/llvm-{llvm}");
     if !LINKER_LLVM.contains(&llvm) {
-        bail!("the compiler for the kernel programs uses LLVM {llvm}, which bpf-linker {LINKER_VERSION} does not know; install a newer bpf-linker");
+        bail!(
+            "the compiler for the kernel programs uses LLVM {llvm}, which bpf-linker {LINKER_VERSION} does not know; install a newer bpf-linker"
+        );
     }
     setup::packages(checkout, &[&format!("llvm-{llvm}-dev")], "the BPF linker")
         .with_context(|| format!("LLVM {llvm} is needed for the BPF linker; where the distribution lacks it: https://apt.llvm.org"))?;

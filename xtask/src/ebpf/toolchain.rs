@@ -65,7 +65,12 @@ impl Route {
         match self {
             Self::Rustup { toolchain, linker } => format!("rustup {toolchain} with rust-src, {}", linker.display()),
             Self::Distribution { compiler, linker } => {
-                format!("the distribution's {} ({}) with a prebuilt BPF core, {}", compiler.rustc.display(), compiler.version, linker.display())
+                format!(
+                    "the distribution's {} ({}) with a prebuilt BPF core, {}",
+                    compiler.rustc.display(),
+                    compiler.version,
+                    linker.display()
+                )
             }
         }
     }

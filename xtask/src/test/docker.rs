@@ -14,13 +14,15 @@ use crate::{Checkout, machine, setup};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes sure that a daemon answers.
-pub(super) fn start(checkout: &Checkout) -> Result<()> {
+pub(crate) fn start(checkout: &Checkout) -> Result<()> {
     if answers() {
         note("Docker answers");
         return Ok(());
     }
     let Some(program) = machine::program("dockerd") else { return setup::missing("Docker is not installed") };
-    if std::path::Path::new("/run/systemd/system").exists() && machine::output(machine::as_root("systemctl").args(["start", "docker"])).is_some() {
+    if std::path::Path::new("/run/systemd/system").exists()
+        && machine::output(machine::as_root("systemctl").args(["start", "docker"])).is_some()
+    {
         note("started Docker through systemd");
     } else {
         let log = checkout.notes().join("dockerd.log");
@@ -28,7 +30,13 @@ pub(super) fn start(checkout: &Checkout) -> Result<()> {
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let errors = output.try_clone()?;
         note(&format!("starting {} and leaving it running; its log is {}", program.display(), log.display()));
-        machine::as_root(&program).stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0).spawn().context("cannot start dockerd")?;
+        machine::as_root(&program)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .context("cannot start dockerd")?;
     }
     let _alive = Pulse::start("waiting for Docker");
     let begun = Instant::now();

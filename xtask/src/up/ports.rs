@@ -14,7 +14,10 @@ pub(crate) fn must_be_free(addresses: &Addresses) -> Result<()> {
     for (address, flag) in wanted {
         if let Err(error) = TcpListener::bind(address) {
             let holder = holder(address.port()).unwrap_or_else(|| "a process that only root may see".to_owned());
-            bail!("port {} cannot be used ({error}): it is held by {holder}. Stop that, or choose another with {flag} <port>.", address.port());
+            bail!(
+                "port {} cannot be used ({error}): it is held by {holder}. Stop that, or choose another with {flag} <port>.",
+                address.port()
+            );
         }
     }
     Ok(())
@@ -22,7 +25,8 @@ pub(crate) fn must_be_free(addresses: &Addresses) -> Result<()> {
 
 /// The process that listens on a TCP port, for people.
 fn holder(port: u16) -> Option<String> {
-    let sockets: HashSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().flat_map(|table| listening_sockets(table, port)).collect();
+    let sockets: HashSet<String> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().flat_map(|table| listening_sockets(table, port)).collect();
     let processes = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     processes.filter(|pid| holds(*pid, &sockets)).map(name_of).next()
 }
@@ -42,7 +46,10 @@ fn listening_sockets(table: &str, port: u16) -> Vec<String> {
 
 fn holds(pid: u32, sockets: &HashSet<String>) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| sockets.contains(target.to_string_lossy().as_ref()))
+    descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|target| sockets.contains(target.to_string_lossy().as_ref()))
 }
 
 fn name_of(pid: u32) -> String {

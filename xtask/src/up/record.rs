@@ -96,7 +96,9 @@ impl Record {
     pub(crate) fn forget(checkout: &Checkout) -> Result<()> {
         let file = file(checkout);
         match fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", file.display())),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", file.display()))
+            }
             _ => Ok(()),
         }
     }

@@ -128,7 +128,7 @@ mod tests {
         let mut tail = Tail::new("x", file.path());
         write!(file, "one\ntw")?;
         assert_eq!(tail.new_lines()?, ["one"]);
-        write!(file, "o\n")?;
+        writeln!(file, "o")?;
         assert_eq!(tail.new_lines()?, ["two"]);
         Ok(())
     }
