@@ -2,7 +2,7 @@
 //!
 //! Time is virtual: a simulated minute is worked off as fast as it goes, and the share of a core is the work divided by that minute.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its numbers")]
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a benchmark measures with a clock and an allocator that counts")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures with a clock and an allocator that counts")]
 #![expect(unsafe_code, reason = "the counting allocator passes every call on to the system's")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -161,7 +161,7 @@ impl Cluster {
             for host in 0..HOSTS {
                 self.now = self.now + step;
                 let mut report = Report::default();
-                if (second + host) % METRICS_INTERVAL == 0 {
+                if (second + host).is_multiple_of(METRICS_INTERVAL) {
                     report = self.metrics(host);
                 }
                 self.churn(host, &mut report);
@@ -285,7 +285,7 @@ fn process(host: u32, slot: u32, generation: u32) -> Process {
 /// Even slots are clients of the next host's odd slots.
 fn flow(host: u32, slot: u32, generation: u32) -> Flow {
     let owner = process(host, slot, generation).key;
-    let is_client = slot % 2 == 0;
+    let is_client = slot.is_multiple_of(2);
     let (client, server) = if is_client { (host, (host + 1) % HOSTS) } else { ((host + HOSTS - 1) % HOSTS, host) };
     let port = u16::try_from(8_000 + slot / 2).expect("a hundred slots");
     let key = FlowKey {

@@ -17,6 +17,7 @@ mod picture;
 mod projection;
 mod query;
 mod report;
+mod search;
 mod summary;
 mod tables;
 mod text;
@@ -29,5 +30,6 @@ pub use report::{
     Capture, Container, ContainerMetrics, ContainerState, Direction, Flow, FlowCounters, FlowKey, Host, HostMetrics, Image, Losses,
     Network, Origin, PortMapping, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind,
 };
+pub use search::{Found, Query, QueryError};
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};
 pub use view::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewSnapshot, ViewStats};

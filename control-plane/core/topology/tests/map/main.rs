@@ -1,4 +1,5 @@
 //! The map as its driver uses it: reports in, pictures out.
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in the functions that its tests share")]
 
 mod joining;
 mod life;

@@ -14,7 +14,7 @@ const ADDRESSES: [&str; 5] = ["10.0.0.1", "10.0.0.2", "172.17.0.2", "93.184.216.
 #[derive(Clone, Debug)]
 enum Event {
     Connect { host: usize, session: u8, bridge: bool },
-    Report { host: usize, report: Report },
+    Report { host: usize, report: Box<Report> },
     Disconnect { host: usize, goodbye: bool },
     Watch { view: usize, default_filter: bool },
     Unwatch { view: usize, default_filter: bool },
@@ -91,7 +91,7 @@ fn a_report() -> impl Strategy<Value = Report> {
 fn an_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (0_usize..3, 1_u8..3, any::<bool>()).prop_map(|(host, session, bridge)| Event::Connect { host, session, bridge }),
-        10 => (0_usize..3, a_report()).prop_map(|(host, report)| Event::Report { host, report }),
+        10 => (0_usize..3, a_report()).prop_map(|(host, report)| Event::Report { host, report: Box::new(report) }),
         1 => (0_usize..3, any::<bool>()).prop_map(|(host, goodbye)| Event::Disconnect { host, goodbye }),
         2 => (0_usize..6, any::<bool>()).prop_map(|(view, default_filter)| Event::Watch { view, default_filter }),
         1 => (0_usize..6, any::<bool>()).prop_map(|(view, default_filter)| Event::Unwatch { view, default_filter }),
@@ -122,7 +122,7 @@ fn happen(world: &mut World, event: Event) {
         }
         Event::Report { host, report } => {
             if world.is_connected(HOSTS[host]) {
-                world.report(HOSTS[host], report);
+                world.report(HOSTS[host], *report);
             }
         }
         Event::Disconnect { host, goodbye } => {

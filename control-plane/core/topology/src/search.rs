@@ -1,0 +1,119 @@
+//! Searching nodes: the language of Scope's search box, and what its users missed in it.
+//!
+//! A query without operators means exactly what it meant in Scope: `field: expression` looks into fields whose reduced name matches,
+//! `metric > number` compares, everything else is a regular expression over all texts of a node, taken literally when it does not compile.
+//! With the words `AND`, `OR` and `NOT` in capitals, and parentheses between them, such terms are combined. Regular expressions are those of
+//! the `regex` crate, which takes time in proportion to the text: look-around and back-references do not exist in it.
+
+use crate::node::NodeSummary;
+
+mod parse;
+mod term;
+
+use term::Term;
+
+/// Longest query that is read, in bytes.
+pub(crate) const QUERY_BYTES_MAX: usize = 4_096;
+
+/// What to look for.
+#[derive(Clone, Debug)]
+pub struct Query {
+    expression: Expression,
+}
+
+/// Why a text is no query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryError {
+    /// Nothing to look for, e.g. `pid:` or blanks.
+    Empty,
+    /// Longer than 4,096 bytes.
+    TooLong,
+    /// Operators without operands, or parentheses that do not match.
+    Incomplete,
+    /// More terms or deeper parentheses than are read.
+    TooComplex,
+}
+
+impl std::fmt::Display for QueryError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            QueryError::Empty => "there is nothing to look for in the query",
+            QueryError::TooLong => "the query is longer than 4096 bytes",
+            QueryError::Incomplete => "an operator of the query has no operand, or a parenthesis has no partner",
+            QueryError::TooComplex => "the query has more than 64 terms, or parentheses nested deeper than 16",
+        })
+    }
+}
+
+impl std::error::Error for QueryError {}
+
+/// That a node was found, and how well it fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Larger fits better: a whole label before a part of one, a label before other texts.
+    pub score: u32,
+    /// Names of the fields that matched, e.g. `label`, `Command`, `hosts`; sorted.
+    pub fields: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Expression {
+    Term(Term),
+    All(Vec<Expression>),
+    Any(Vec<Expression>),
+    Not(Box<Expression>),
+}
+
+impl Query {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// When it cannot be one. A regular expression that does not compile is no error: it is looked for literally, as in Scope.
+    pub fn parse(text: &str) -> Result<Query, QueryError> {
+        if text.len() > QUERY_BYTES_MAX {
+            return Err(QueryError::TooLong);
+        }
+        parse::parse(text).map(|expression| Query { expression })
+    }
+
+    /// Looks at a node.
+    pub fn find(&self, node: &NodeSummary) -> Option<Found> {
+        let mut found = self.expression.find(node)?;
+        found.fields.sort();
+        found.fields.dedup();
+        Some(found)
+    }
+}
+
+impl Expression {
+    fn find(&self, node: &NodeSummary) -> Option<Found> {
+        match self {
+            Expression::Term(term) => term.find(node),
+            Expression::All(parts) => {
+                let mut all = Found { score: 0, fields: Vec::new() };
+                for part in parts {
+                    all.add(part.find(node)?);
+                }
+                Some(all)
+            }
+            Expression::Any(parts) => {
+                let mut any: Option<Found> = None;
+                for found in parts.iter().filter_map(|part| part.find(node)) {
+                    any.get_or_insert(Found { score: 0, fields: Vec::new() }).add(found);
+                }
+                any
+            }
+            Expression::Not(part) => part.find(node).is_none().then_some(Found { score: 1, fields: Vec::new() }),
+        }
+    }
+}
+
+impl Found {
+    fn add(&mut self, other: Found) {
+        self.score = self.score.saturating_add(other.score);
+        self.fields.extend(other.fields);
+    }
+}
+
+#[cfg(test)]
+mod tests;
