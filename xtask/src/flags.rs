@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -51,10 +52,13 @@ pub(crate) struct UpFlags {
     /// Build without optimisation: quicker to build, slower to run.
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Port of the page and the API, on 127.0.0.1.
+    /// Where the page, the API and the listener for probes can be reached: an address of this machine, or 0.0.0.0 for all. There is no login yet.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) listen: IpAddr,
+    /// Port of the page and the API.
     #[arg(long, default_value_t = 4040)]
     pub(crate) port: u16,
-    /// Port for probes, on 127.0.0.1.
+    /// Port for probes.
     #[arg(long, default_value_t = 4041)]
     pub(crate) grpc_port: u16,
     /// Port of the probe's own metrics and health, on 127.0.0.1.

@@ -1,7 +1,7 @@
 //! Our two programs as child processes: started apart from the terminal's signals, stopped gently first.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -158,36 +158,51 @@ fn stat_field(pid: u32, field: usize) -> Option<String> {
     behind_name.split(' ').nth(field.checked_sub(3)?).map(str::to_owned)
 }
 
-/// Where the programs listen.
+/// Where the programs are reached from this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
+    /// Where the control plane listens; the two below are how this machine gets there.
+    listen: IpAddr,
     /// Page and API.
     pub(crate) http: SocketAddr,
     /// Probes.
     pub(crate) grpc: SocketAddr,
-    /// The probe's metrics and health.
+    /// The probe's metrics and health, always on loopback.
     pub(crate) admin: SocketAddr,
 }
 
 impl Addresses {
-    /// Given ports on 127.0.0.1.
-    pub(crate) fn on_loopback(http: u16, grpc: u16, admin: u16) -> Self {
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { http: at(http), grpc: at(grpc), admin: at(admin) }
+    /// Given ports of an address.
+    pub(crate) fn new(listen: IpAddr, http: u16, grpc: u16, admin: u16) -> Self {
+        let reach = match listen {
+            IpAddr::V4(address) if address.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(address) if address.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+            address => address,
+        };
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
+        Self { listen, http: SocketAddr::from((reach, http)), grpc: SocketAddr::from((reach, grpc)), admin }
+    }
+
+    /// What the programs bind, each with the flag of `up` that chooses another port.
+    pub(crate) fn bound(&self) -> [(SocketAddr, &'static str); 3] {
+        let own = |address: SocketAddr| SocketAddr::from((self.listen, address.port()));
+        [(own(self.http), "--port"), (own(self.grpc), "--grpc-port"), (self.admin, "--admin-port")]
     }
 
     /// Ports on 127.0.0.1 that nobody holds at this moment.
     pub(crate) fn free() -> Result<Self> {
         let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let [http, grpc, admin] = listeners;
-        Ok(Self { http: http?.local_addr()?, grpc: grpc?.local_addr()?, admin: admin?.local_addr()? })
+        let port = |listener: std::io::Result<TcpListener>| Ok::<_, std::io::Error>(listener?.local_addr()?.port());
+        Ok(Self::new(Ipv4Addr::LOCALHOST.into(), port(http)?, port(grpc)?, port(admin)?))
     }
 
     /// The control plane's command line.
     pub(crate) fn control(&self, binary: &Path, data: &Path) -> Command {
         let mut command = Command::new(binary);
         command.arg("--data-dir").arg(data);
-        command.args(["--http-address", &self.http.to_string(), "--grpc-address", &self.grpc.to_string()]);
+        let [(http, _), (grpc, _), _] = self.bound();
+        command.args(["--http-address", &http.to_string(), "--grpc-address", &grpc.to_string()]);
         command
     }
 

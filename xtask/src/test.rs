@@ -74,9 +74,7 @@ fn end_to_end(checkout: &Checkout, filters: &[String]) -> Result<()> {
         return as_root_end_to_end(checkout, filters);
     }
     let mut command = runner(checkout, &["--package", "xtask", "--test", "end_to_end"], filters);
-    if !has_nextest() && filters.is_empty() {
-        command.args(["--", "--test-threads=1"]);
-    }
+    command.args(if has_nextest() { ["--test-threads=1"].as_slice() } else { &["--", "--test-threads=1"] });
     stream("testing end to end", &mut command)
 }
 

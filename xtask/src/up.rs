@@ -32,7 +32,7 @@ pub(crate) fn up(checkout: &Checkout, flags: &UpFlags) -> Result<ExitCode> {
         println!("It is running already: {}\n`cargo xtask status` says more, `cargo xtask down` stops it.", bold(&running.page()));
         return Ok(ExitCode::SUCCESS);
     }
-    let addresses = Addresses::on_loopback(flags.port, flags.grpc_port, flags.admin_port);
+    let addresses = Addresses::new(flags.listen, flags.port, flags.grpc_port, flags.admin_port);
     ports::must_be_free(&addresses)?;
     println!("Building and starting Orchestrator on this machine. The first build takes a few minutes; later ones take seconds.\n");
     if !machine::is_root() {

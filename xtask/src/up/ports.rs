@@ -10,8 +10,7 @@ use crate::services::Addresses;
 
 /// An error that names the holder, when one of the ports is taken.
 pub(crate) fn must_be_free(addresses: &Addresses) -> Result<()> {
-    let wanted = [(addresses.http, "--port"), (addresses.grpc, "--grpc-port"), (addresses.admin, "--admin-port")];
-    for (address, flag) in wanted {
+    for (address, flag) in addresses.bound() {
         if let Err(error) = TcpListener::bind(address) {
             let holder = holder(address.port()).unwrap_or_else(|| "a process that only root may see".to_owned());
             bail!(
