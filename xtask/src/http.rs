@@ -1,6 +1,6 @@
 //! An HTTP/1.1 client for asking our own servers on loopback: one request, one connection, with a deadline.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -43,9 +43,34 @@ pub fn get(server: SocketAddr, path: &str) -> Result<Reply> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nAccept: */*\r\n\r\n");
     stream.write_all(request.as_bytes()).with_context(|| format!("cannot ask {server}"))?;
-    let mut bytes = Vec::new();
-    stream.take(LARGEST_REPLY).read_to_end(&mut bytes).with_context(|| format!("no reply from http://{server}{path}"))?;
+    let bytes = read_reply(&mut stream.take(LARGEST_REPLY)).with_context(|| format!("no reply from http://{server}{path}"))?;
     parse(&bytes).with_context(|| format!("http://{server}{path}"))
+}
+
+/// Reads to the end that the reply announces, since not every server closes the connection when asked; else to the end of the connection.
+fn read_reply(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    while announced_length(&bytes).is_none_or(|length| bytes.len() < length) {
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        bytes.extend_from_slice(buffer.get(..length).unwrap_or_default());
+    }
+    Ok(bytes)
+}
+
+/// Length of head and body together, once the head is there and names it.
+fn announced_length(bytes: &[u8]) -> Option<usize> {
+    let head_end = head_end(bytes)?;
+    let head = String::from_utf8_lossy(bytes.get(..head_end)?).to_ascii_lowercase();
+    let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length:"))?;
+    Some(head_end + 4 + length.trim().parse::<usize>().ok()?)
+}
+
+fn head_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n")
 }
 
 /// `GET path` that must answer 200 with JSON.
@@ -58,7 +83,7 @@ pub fn get_json(server: SocketAddr, path: &str) -> Result<Value> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Reply> {
-    let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n").context("the reply has no end of head")?;
+    let head_end = head_end(bytes).context("the reply has no end of head")?;
     let head = String::from_utf8_lossy(bytes.get(..head_end).unwrap_or_default()).into_owned();
     let body = bytes.get(head_end + 4..).unwrap_or_default();
     let mut lines = head.split("\r\n");
@@ -94,6 +119,14 @@ mod tests {
     fn a_chunked_body_is_joined() -> Result<()> {
         let reply = parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")?;
         assert_eq!((reply.status, reply.text()), (200, "abcde".to_owned()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_reply_ends_where_it_says_even_if_the_connection_does_not() -> Result<()> {
+        let endless = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab".as_bytes().chain(std::io::repeat(b'x'));
+        assert!(read_reply(&mut endless.take(1 << 20))?.len() < 1 << 20);
+        assert_eq!(announced_length(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"), Some(40));
         Ok(())
     }
 
