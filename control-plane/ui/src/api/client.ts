@@ -1,0 +1,71 @@
+import type { FlowPage, NodeDetails, Probe, ServerInfo, ViewDescription } from "./types";
+
+/** Chosen values by option group, e.g. `{ system: "all" }`. */
+export type Options = Readonly<Record<string, string>>;
+
+/** The directory of the page: every request is relative to it, so any path prefix of a reverse proxy works. */
+export function pageDirectory(href: string): string {
+  return new URL(".", href.split(/[?#]/)[0]).href;
+}
+
+/** Options in a stable order, so that equal choices have equal URLs. */
+export function optionQuery(options: Options, extra: Readonly<Record<string, string>> = {}): string {
+  const parts = new URLSearchParams();
+  for (const [key, value] of Object.entries(extra)) parts.append(key, value);
+  for (const key of Object.keys(options).sort()) parts.append(key, options[key] ?? "");
+  return parts.toString();
+}
+
+/** Percent-encodes a node id for a path segment; never with `+`, which the server reads as a space. */
+export function encodeNodeId(id: string): string {
+  return encodeURIComponent(id);
+}
+
+/** The address of a view's WebSocket. */
+export function liveUrl(directory: string, view: string, options: Options, interval: string): string {
+  const url = new URL(`api/topology/${encodeURIComponent(view)}/ws`, directory);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.search = optionQuery(options, { t: interval });
+  return url.href;
+}
+
+/** A reply that was not a success. */
+export class RequestError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  const response = await fetch(new URL(path, pageDirectory(window.location.href)), {
+    headers: { Accept: "application/json" },
+    ...(signal ? { signal } : {}),
+  });
+  if (!response.ok) throw new RequestError(response.status, (await response.text()).slice(0, 300));
+  return (await response.json()) as T;
+}
+
+export function fetchServer(signal?: AbortSignal): Promise<ServerInfo> {
+  return get("api", signal);
+}
+
+export function fetchViews(options: Options, signal?: AbortSignal): Promise<ViewDescription[]> {
+  // `t` is no filter; it only makes the query non-empty, because a request without any parameter is not filtered at all.
+  return get(`api/topology?${optionQuery(options, { t: "1s" })}`, signal);
+}
+
+export async function fetchDetails(view: string, id: string, options: Options, signal?: AbortSignal): Promise<NodeDetails> {
+  const path = `api/topology/${encodeURIComponent(view)}/${encodeNodeId(id)}?${optionQuery(options, { t: "1s" })}`;
+  return (await get<{ node: NodeDetails }>(path, signal)).node;
+}
+
+export function fetchFlows(query: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<FlowPage> {
+  return get(`api/v1/flows?${new URLSearchParams(query).toString()}`, signal);
+}
+
+export async function fetchProbes(signal?: AbortSignal): Promise<Probe[]> {
+  return (await get<{ probes: Probe[] }>("api/v1/probes", signal)).probes;
+}

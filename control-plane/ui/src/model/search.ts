@@ -1,0 +1,144 @@
+import type { NodeSummary } from "../api/types";
+import type { NodeMap } from "./delta";
+
+// The grammar is Weave Scope's, so that saved links mean the same: free text is a regular expression, `field: text` restricts it to fields,
+// and `metric < number` compares.
+
+export type Query =
+  | { kind: "text"; pattern: RegExp }
+  | { kind: "prefix"; prefix: RegExp; pattern: RegExp }
+  | { kind: "metric"; metric: string; comparison: "lt" | "eq" | "gt"; value: number };
+
+const COMPARISONS = [
+  ["<", "lt"],
+  ["=", "eq"],
+  [">", "gt"],
+] as const;
+
+/** Understands one term; `null` for nothing to search for. */
+export function parseQuery(text: string): Query | null {
+  const parts = text.split(":");
+  if (parts.length === 2) {
+    const prefix = (parts[0] ?? "").trim();
+    const pattern = (parts[1] ?? "").trim();
+    return prefix && pattern ? { kind: "prefix", prefix: toPattern(prefix), pattern: toPattern(pattern) } : null;
+  }
+  if (/[<=>]/.test(text)) return parseComparison(text);
+  return text === "" ? null : { kind: "text", pattern: toPattern(text) };
+}
+
+function parseComparison(text: string): Query | null {
+  for (const [sign, comparison] of COMPARISONS) {
+    const sides = text.split(sign);
+    if (sides.length !== 2) continue;
+    const metric = reduceName((sides[0] ?? "").trim());
+    const value = parseAmount(sides[1] ?? "");
+    if (metric && value !== null) return { kind: "metric", metric, comparison, value };
+  }
+  return null;
+}
+
+/** `10kB` is 10240, `50%` is 50: a leading number, and the first of k, m, g, t anywhere multiplies. */
+export function parseAmount(text: string): number | null {
+  const value = Number.parseFloat(text);
+  if (Number.isNaN(value)) return null;
+  const exponent = ["k", "m", "g", "t"].findIndex((letter) => text.toLowerCase().includes(letter));
+  return value * 1024 ** (exponent + 1);
+}
+
+/** Lower-case letters and digits of a field's name: how names are compared. */
+export function reduceName(name: string): string {
+  return name.toLowerCase().replace(/[^a-z0-9]/g, "");
+}
+
+function toPattern(text: string): RegExp {
+  try {
+    return new RegExp(text, "i");
+  } catch {
+    return new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "i");
+  }
+}
+
+/** Something that a text can be found in. `name` is `null` where a prefix makes no difference. */
+interface Field {
+  name: string | null;
+  value: string;
+}
+
+function* fieldsOf(node: NodeSummary): Generator<Field> {
+  yield { name: "label", value: node.label };
+  yield { name: "labelMinor", value: node.labelMinor };
+  for (const row of node.metadata ?? []) yield { name: row.label, value: row.value };
+  for (const parent of node.parents ?? []) yield { name: parent.topologyId, value: parent.label };
+  for (const table of node.tables ?? []) {
+    const isPropertyList = table.type === "property-list";
+    for (const row of table.rows) {
+      if (isPropertyList) {
+        yield { name: row.entries["label"] ?? "", value: row.entries["value"] ?? "" };
+      } else {
+        for (const value of Object.values(row.entries)) yield { name: null, value };
+      }
+    }
+  }
+}
+
+/** Whether a node answers a query. */
+export function matches(query: Query, node: NodeSummary): boolean {
+  if (query.kind === "metric") {
+    return (node.metrics ?? []).some((row) => {
+      if (row.valueEmpty || reduceName(row.label) !== query.metric) return false;
+      if (query.comparison === "lt") return row.value < query.value;
+      if (query.comparison === "gt") return row.value > query.value;
+      return row.value === query.value;
+    });
+  }
+  for (const field of fieldsOf(node)) {
+    if (query.kind === "prefix" && field.name !== null && !query.prefix.test(reduceName(field.name))) continue;
+    if (query.pattern.test(field.value)) return true;
+  }
+  return false;
+}
+
+/** Ids of the nodes that match; `null` when there is nothing to search for. */
+export function findMatches(text: string, nodes: NodeMap): Set<string> | null {
+  const query = parseQuery(text);
+  if (query === null) return null;
+  const found = new Set<string>();
+  for (const [id, node] of nodes) {
+    if (matches(query, node)) found.add(id);
+  }
+  return found;
+}
+
+/** The nodes that match every pinned term. A term that cannot be understood is ignored. */
+export function filterByPins(pins: readonly string[], nodes: NodeMap): NodeMap {
+  const queries = pins.map(parseQuery).filter((query) => query !== null);
+  if (queries.length === 0) return nodes;
+  const kept = new Map<string, NodeSummary>();
+  for (const [id, node] of nodes) {
+    if (queries.every((query) => matches(query, node))) kept.set(id, node);
+  }
+  return kept;
+}
+
+/** Where the text of a query was found in a label, to mark it; `null` if not there. */
+export function labelMatch(text: string, label: string): { start: number; end: number } | null {
+  const query = parseQuery(text);
+  if (query === null || query.kind === "metric") return null;
+  const found = query.pattern.exec(label);
+  return found && found[0].length > 0 ? { start: found.index, end: found.index + found[0].length } : null;
+}
+
+/** Names that can stand before a colon or a comparison in this picture, sorted. */
+export function searchableNames(nodes: NodeMap): { fields: string[]; metrics: string[] } {
+  const fields = new Set<string>();
+  const metrics = new Set<string>();
+  for (const node of nodes.values()) {
+    for (const field of fieldsOf(node)) {
+      if (field.name !== null && field.value !== "") fields.add(reduceName(field.name));
+    }
+    for (const row of node.metrics ?? []) metrics.add(reduceName(row.label));
+  }
+  fields.delete("");
+  return { fields: [...fields].sort(), metrics: [...metrics].sort() };
+}

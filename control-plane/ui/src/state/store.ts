@@ -1,0 +1,338 @@
+// Everything that the page knows, as signals. Components read them; only the functions here change them.
+
+import { batch, computed, effect, signal } from "@preact/signals";
+import { fetchProbes, fetchServer, fetchViews, liveUrl, pageDirectory, type Options } from "../api/client";
+import { LiveView, type ConnectionState } from "../api/live";
+import type { OptionGroup, Probe, ServerInfo, ViewDescription } from "../api/types";
+import { hasWebGl } from "../graph/scene";
+import type { Theme } from "../model/color";
+import { applyDelta, type NodeMap } from "../model/delta";
+import { decodeState, encodeState, type Mode, type PanelRef } from "../model/location";
+import { heatScale } from "../model/metrics";
+import { filterByPins, findMatches } from "../model/search";
+import { flatViews, firstView, viewId, type FlatView } from "../model/views";
+
+const VIEWS_EVERY_MS = 5_000;
+const SERVER_EVERY_MS = 30_000;
+const PROBES_EVERY_MS = 5_000;
+const PUSH_INTERVAL = "1s";
+/** Above this the table is the better first look; the graph stays one click away. */
+const MOST_NODES_IN_GRAPH = 3_000;
+const MOST_EDGES_IN_GRAPH = 10_000;
+/** Panels that can be stacked. */
+const MOST_PANELS = 12;
+
+// ---- what the server said ----
+
+export const views = signal<ViewDescription[] | null>(null);
+export const server = signal<ServerInfo | null>(null);
+export const probes = signal<Probe[] | null>(null);
+/** The current view's nodes, before pins filter them. */
+export const nodes = signal<NodeMap>(new Map());
+/** Which view and options `nodes` belongs to; `null` until its first message. */
+export const nodesOf = signal<string | null>(null);
+/** Grows when a node or an edge came or went. */
+export const structure = signal(0);
+export const connection = signal<{ state: ConnectionState; retryAt: number | null }>({ state: "connecting", retryAt: null });
+/** When the last message came. */
+export const lastMessage = signal<number | null>(null);
+/** The clock of the page, once a second. */
+export const now = signal(Date.now());
+
+// ---- what the user chose ----
+
+const initial = decodeState(window.location.hash);
+const chosenView = signal<string | null>(initial.view);
+export const chosenMode = signal<Mode | null>(initial.mode);
+const chosenOptions = signal<Record<string, string>>(initial.options);
+export const query = signal(initial.query);
+export const pins = signal<string[]>(initial.pins);
+export const metric = signal<string | null>(initial.metric);
+export const panels = signal<PanelRef[]>(initial.panels);
+export const isPaused = signal(false);
+export const isHelpOpen = signal(false);
+export const isProbesOpen = signal(false);
+export const theme = signal<Theme>(initialTheme());
+export const canDrawGraph = hasWebGl();
+
+// ---- what follows from both ----
+
+export const allViews = computed<FlatView[]>(() => flatViews(views.value ?? []));
+
+/** The current view, once the list of views is known. */
+export const view = computed<FlatView | null>(() => {
+  const list = allViews.value;
+  return list.find((item) => item.id === chosenView.value) ?? firstView(list);
+});
+
+/** One value for every group of a view: the chosen one or the default. Sent explicitly, so that a link means what it shows. */
+export function optionsOf(groups: readonly OptionGroup[] | null | undefined): Options {
+  const result: Record<string, string> = {};
+  for (const group of groups ?? []) result[group.id] = chosenOptions.value[group.id] ?? group.defaultValue;
+  return result;
+}
+
+export const options = computed<Options>(() => optionsOf(view.value?.description.options));
+
+export const shown = computed<NodeMap>(() => filterByPins(pins.value, nodes.value));
+export const matchesOfQuery = computed<Set<string> | null>(() => (query.value === "" ? null : findMatches(query.value, shown.value)));
+export const heat = computed(() => (metric.value === null ? null : heatScale(shown.value, metric.value)));
+export const topPanel = computed<PanelRef | null>(() => panels.value[panels.value.length - 1] ?? null);
+/** The node of the current view that is selected. */
+export const selected = computed<string | null>(() => {
+  const id = view.value?.id;
+  const top = topPanel.value;
+  return top !== null && top.view === id ? top.id : null;
+});
+
+/** What the view is too large for, decided once per view so that the mode does not flip while people look. */
+const automaticModes = new Map<string, Mode>();
+export const mode = computed<Mode>(() => {
+  if (!canDrawGraph) return "table";
+  if (chosenMode.value !== null) return chosenMode.value;
+  const current = view.value;
+  if (current === null) return "graph";
+  const known = automaticModes.get(current.id);
+  if (known) return known;
+  const { node_count, edge_count } = current.description.stats;
+  const decided: Mode = node_count > MOST_NODES_IN_GRAPH || edge_count > MOST_EDGES_IN_GRAPH ? "table" : "graph";
+  if (node_count > 0) automaticModes.set(current.id, decided);
+  return decided;
+});
+
+export const degradedProbes = computed<Probe[]>(() => (probes.value ?? []).filter((probe) => isDegraded(probe)));
+
+/** Events that the probe knows it did not see. */
+export function lostEvents(probe: Probe): number {
+  const rings = Object.values(probe.losses.ringRecords ?? {}).reduce((sum, count) => sum + count, 0);
+  return rings + (probe.losses.flowsUncounted ?? 0) + (probe.losses.tableFull ?? 0);
+}
+
+/** Whether what this probe shows is less than everything. */
+export function isDegraded(probe: Probe): boolean {
+  return !probe.connected || probe.capture.rung !== 1 || lostEvents(probe) > 0;
+}
+
+// ---- changes ----
+
+export function selectView(id: string): void {
+  batch(() => {
+    chosenView.value = id;
+    query.value = "";
+    pins.value = [];
+    const top = topPanel.value;
+    if (top !== null && top.view !== id) panels.value = [];
+  });
+}
+
+export function chooseOption(group: string, value: string): void {
+  chosenOptions.value = { ...chosenOptions.value, [group]: value };
+}
+
+export function openPanel(ref: PanelRef): void {
+  const top = topPanel.value;
+  if (top !== null && top.view === ref.view && top.id === ref.id) return;
+  isProbesOpen.value = false;
+  panels.value = [...panels.value, ref].slice(-MOST_PANELS);
+}
+
+/** A node of the picture was chosen: it replaces whatever was open. */
+export function selectNode(id: string): void {
+  const current = view.value;
+  if (current === null) return;
+  if (selected.value === id) closePanels();
+  else {
+    isProbesOpen.value = false;
+    panels.value = [{ view: current.id, id }];
+  }
+}
+
+export function back(): void {
+  panels.value = panels.value.slice(0, -1);
+}
+
+export function closePanels(): void {
+  if (panels.value.length > 0) panels.value = [];
+}
+
+/** Shows a node in the view that it belongs to. */
+export function showInView(ref: PanelRef): void {
+  batch(() => {
+    selectView(ref.view);
+    panels.value = [ref];
+    isProbesOpen.value = false;
+  });
+}
+
+export function pinQuery(): void {
+  const text = query.value.trim();
+  if (text === "") return;
+  batch(() => {
+    if (!pins.value.includes(text)) pins.value = [...pins.value, text];
+    query.value = "";
+  });
+}
+
+export function unpin(text: string): void {
+  pins.value = pins.value.filter((pin) => pin !== text);
+}
+
+export function toggleTheme(): void {
+  theme.value = theme.value === "dark" ? "light" : "dark";
+  try {
+    localStorage.setItem("orchestrator.theme", theme.value);
+  } catch {
+    // Storage may be forbidden; the theme then lasts as long as the page.
+  }
+}
+
+function initialTheme(): Theme {
+  try {
+    const stored = localStorage.getItem("orchestrator.theme");
+    if (stored === "dark" || stored === "light") return stored;
+  } catch {
+    // See above.
+  }
+  return window.matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
+}
+
+// ---- the running page ----
+
+let live: LiveView | null = null;
+
+/** Skips the rest of a back-off. */
+export function retryNow(): void {
+  live?.retryNow();
+  void refreshViews();
+}
+
+/** Starts polling, the WebSocket and the URL. Called once. */
+export function start(): void {
+  setInterval(() => {
+    now.value = Date.now();
+  }, 1_000);
+  every(VIEWS_EVERY_MS, refreshViews);
+  every(SERVER_EVERY_MS, async () => {
+    server.value = await fetchServer();
+  });
+  every(PROBES_EVERY_MS, async () => {
+    probes.value = await fetchProbes();
+  });
+  effect(() => {
+    document.documentElement.dataset["theme"] = theme.value;
+  });
+  followView();
+  followHash();
+}
+
+/** Runs at once and then in steady distance, never twice at the same time; failures show as the state of the connection. */
+function every(interval: number, task: () => Promise<void>): void {
+  const run = async (): Promise<void> => {
+    try {
+      if (!document.hidden) await task();
+    } catch {
+      // The WebSocket shows whether the server is there.
+    }
+    setTimeout(() => void run(), interval);
+  };
+  void run();
+}
+
+async function refreshViews(): Promise<void> {
+  try {
+    views.value = await fetchViews(options.value);
+  } catch (error) {
+    if (views.value === null) connection.value = { state: "offline", retryAt: Date.now() + VIEWS_EVERY_MS };
+    throw error;
+  }
+}
+
+/** Keeps the WebSocket on the current view with the current options. */
+function followView(): void {
+  const target = computed(() => {
+    const current = view.value;
+    if (current === null || isPaused.value) return null;
+    return liveUrl(pageDirectory(window.location.href), current.id, options.value, PUSH_INTERVAL);
+  });
+  effect(() => {
+    const url = target.value;
+    live?.close();
+    live = null;
+    if (url === null) return;
+    const id = view.peek()?.id ?? "";
+    if (nodesOf.peek() !== id) {
+      batch(() => {
+        nodes.value = new Map();
+        nodesOf.value = null;
+      });
+    }
+    live = new LiveView(url, {
+      onDelta: (delta) => {
+        const applied = applyDelta(nodes.peek(), delta);
+        batch(() => {
+          nodes.value = applied.nodes;
+          if (applied.structureChanged) structure.value += 1;
+          nodesOf.value = id;
+          lastMessage.value = Date.now();
+        });
+      },
+      onState: (state, retryAt) => {
+        connection.value = { state, retryAt };
+      },
+    });
+  });
+  // New counts for the tabs when options change.
+  effect(() => {
+    void options.value;
+    void refreshViews().catch(() => undefined);
+  });
+}
+
+/** Keeps the hash equal to the state, and the state equal to a hash that the user changed. */
+function followHash(): void {
+  let own = "";
+  let lastView: string | null = null;
+  effect(() => {
+    const current = view.value;
+    if (current === null) return;
+    const defaults = new Map((current.description.options ?? []).map((group) => [group.id, group.defaultValue]));
+    const differing = Object.fromEntries(Object.entries(chosenOptions.value).filter(([key, value]) => defaults.has(key) && defaults.get(key) !== value));
+    own = encodeState({
+      view: current.id,
+      mode: chosenMode.value,
+      options: differing,
+      query: query.value,
+      pins: pins.value,
+      metric: metric.value,
+      panels: panels.value,
+    });
+    if (own === window.location.hash) return;
+    // Views are steps that the browser's back button undoes; the rest is not.
+    if (lastView !== null && lastView !== current.id) history.pushState(null, "", own);
+    else history.replaceState(null, "", own);
+    lastView = current.id;
+  });
+  window.addEventListener("hashchange", () => adoptHash(own));
+  window.addEventListener("popstate", () => adoptHash(own));
+}
+
+function adoptHash(own: string): void {
+  if (window.location.hash === own) return;
+  const state = decodeState(window.location.hash);
+  batch(() => {
+    chosenView.value = state.view;
+    chosenMode.value = state.mode;
+    chosenOptions.value = state.options;
+    query.value = state.query;
+    pins.value = state.pins;
+    metric.value = state.metric;
+    panels.value = state.panels;
+  });
+}
+
+/** The description of a view by its id, for panels of other views. */
+export function describe(id: string): ViewDescription | null {
+  return allViews.value.find((item) => item.id === id)?.description ?? null;
+}
+
+export { viewId };

@@ -1,0 +1,79 @@
+import { useEffect } from "preact/hooks";
+import * as store from "../state/store";
+import { Banner } from "./Banner";
+import { Details } from "./Details";
+import { EmptyState } from "./EmptyState";
+import { GraphView } from "./GraphView";
+import { Help } from "./Help";
+import { Probes } from "./Probes";
+import { TableView } from "./TableView";
+import { TopBar } from "./TopBar";
+import { ViewBar } from "./ViewBar";
+
+export function App() {
+  useEffect(() => {
+    window.addEventListener("keydown", onShortcut);
+    return () => window.removeEventListener("keydown", onShortcut);
+  }, []);
+  const isGraph = store.mode.value === "graph";
+  const isSideOpen = store.isProbesOpen.value || store.topPanel.value !== null;
+  return (
+    <div class="app">
+      <a class="skip-link" href="#main" onClick={focusMain}>
+        Skip to the map
+      </a>
+      <TopBar />
+      <ViewBar />
+      <Banner />
+      <main id="main" tabIndex={-1} class={isSideOpen ? "main with-side" : "main"}>
+        {store.canDrawGraph && <GraphView isVisible={isGraph} />}
+        {!isGraph && <TableView />}
+        <EmptyState />
+        {store.isProbesOpen.value ? <Probes /> : store.topPanel.value !== null ? <Details panel={store.topPanel.value} /> : null}
+      </main>
+      {store.isHelpOpen.value && <Help />}
+    </div>
+  );
+}
+
+function focusMain(event: Event): void {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+function onShortcut(event: KeyboardEvent): void {
+  const target = event.target as HTMLElement | null;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (target !== null && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
+  switch (event.key) {
+    case "?":
+      store.isHelpOpen.value = !store.isHelpOpen.value;
+      break;
+    case "Escape":
+      escape();
+      break;
+    case "g":
+      if (store.canDrawGraph) store.chosenMode.value = "graph";
+      break;
+    case "l":
+      store.chosenMode.value = "table";
+      break;
+    case "p":
+      store.isPaused.value = !store.isPaused.value;
+      break;
+    case "t":
+      store.toggleTheme();
+      break;
+    default:
+      return;
+  }
+  event.preventDefault();
+}
+
+/** Closes what is on top: help, panel, search. */
+function escape(): void {
+  if (store.isHelpOpen.value) store.isHelpOpen.value = false;
+  else if (store.isProbesOpen.value) store.isProbesOpen.value = false;
+  else if (store.topPanel.value !== null) store.back();
+  else if (store.query.value !== "") store.query.value = "";
+}

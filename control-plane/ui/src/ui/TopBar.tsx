@@ -1,0 +1,202 @@
+import { useEffect, useRef } from "preact/hooks";
+import { duration, shortCount } from "../model/format";
+import { visibleTabs } from "../model/views";
+import * as store from "../state/store";
+import { Icon } from "./icons";
+
+export function TopBar() {
+  return (
+    <header class="topbar">
+      <a class="brand" href="#/" aria-label="Orchestrator, start page" onClick={(event) => event.preventDefault()}>
+        <svg width="24" height="24" viewBox="0 0 32 32" aria-hidden="true">
+          <path class="brand-mark" d="M16 2.500l11.700 6.750v13.500L16 29.500 4.300 22.750V9.250z" />
+          <path class="brand-lines" d="M16 16L9 11.500M16 16l7-4.500M16 16v8" />
+          <circle class="brand-dot" cx="16" cy="16" r="3" />
+        </svg>
+        <span>Orchestrator</span>
+      </a>
+      <Tabs />
+      <SearchBox />
+      <div class="topbar-end">
+        <Connection />
+        <ProbesButton />
+        <button
+          type="button"
+          class="icon-button"
+          data-testid="pause-toggle"
+          aria-pressed={store.isPaused.value}
+          title={store.isPaused.value ? "Resume updates (P)" : "Pause updates (P)"}
+          aria-label={store.isPaused.value ? "Resume updates" : "Pause updates"}
+          onClick={() => (store.isPaused.value = !store.isPaused.value)}
+        >
+          <Icon name={store.isPaused.value ? "play" : "pause"} />
+        </button>
+        <button
+          type="button"
+          class="icon-button"
+          data-testid="theme-toggle"
+          title={store.theme.value === "dark" ? "Light theme (T)" : "Dark theme (T)"}
+          aria-label={store.theme.value === "dark" ? "Switch to the light theme" : "Switch to the dark theme"}
+          onClick={store.toggleTheme}
+        >
+          <Icon name={store.theme.value === "dark" ? "sun" : "moon"} />
+        </button>
+        <button type="button" class="icon-button" data-testid="help-button" title="Help (?)" aria-label="Help" onClick={() => (store.isHelpOpen.value = true)}>
+          <Icon name="help" />
+        </button>
+      </div>
+    </header>
+  );
+}
+
+function Tabs() {
+  const current = store.view.value;
+  const tabs = visibleTabs(store.allViews.value, current?.id ?? null);
+  return (
+    <nav class="tabs" aria-label="Views">
+      {tabs.map((item) => {
+        const isCurrent = current !== null && current.tab === item.tab;
+        return (
+          <button
+            key={item.id}
+            type="button"
+            class="tab"
+            data-testid={`view-tab-${item.id}`}
+            aria-current={isCurrent ? "page" : undefined}
+            onClick={() => store.selectView(item.id)}
+          >
+            {item.description.name}
+            <span class="tab-count">{shortCount(item.description.stats.node_count)}</span>
+          </button>
+        );
+      })}
+    </nav>
+  );
+}
+
+export function SearchBox() {
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    const focus = (event: KeyboardEvent): void => {
+      const target = event.target as HTMLElement | null;
+      const isTyping = target !== null && (target.tagName === "INPUT" || target.tagName === "TEXTAREA" || target.tagName === "SELECT");
+      if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
+        event.preventDefault();
+        input.current?.focus();
+        input.current?.select();
+      }
+    };
+    window.addEventListener("keydown", focus);
+    return () => window.removeEventListener("keydown", focus);
+  }, []);
+  const matches = store.matchesOfQuery.value;
+  const isSearching = store.query.value !== "";
+  return (
+    <div class="search" role="search">
+      <Icon name="search" />
+      {store.pins.value.map((pin) => (
+        <span class="chip" key={pin} data-testid="search-pin">
+          <span class="chip-text">{pin}</span>
+          <button type="button" aria-label={`Remove filter ${pin}`} onClick={() => store.unpin(pin)}>
+            <Icon name="close" size={11} />
+          </button>
+        </span>
+      ))}
+      <input
+        ref={input}
+        type="text"
+        data-testid="search-input"
+        aria-label="Search nodes"
+        aria-describedby="search-count"
+        placeholder={store.pins.value.length > 0 ? "and…" : "Search: nginx, pid: 42, cpu > 2%"}
+        spellcheck={false}
+        autocomplete="off"
+        value={store.query.value}
+        onInput={(event) => (store.query.value = event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Enter") store.pinQuery();
+          else if (event.key === "Escape") {
+            event.stopPropagation();
+            if (store.query.value === "") input.current?.blur();
+            store.query.value = "";
+          } else if (event.key === "Backspace" && store.query.value === "") {
+            const last = store.pins.value[store.pins.value.length - 1];
+            if (last !== undefined) store.unpin(last);
+          }
+        }}
+      />
+      <span id="search-count" class="search-count" data-testid="search-count" aria-live="polite">
+        {isSearching && matches !== null && `${matches.size} ${matches.size === 1 ? "match" : "matches"}`}
+      </span>
+      {isSearching ? (
+        <kbd title="Keep this term as a filter">↵ filter</kbd>
+      ) : (
+        <kbd title="Press / to search">/</kbd>
+      )}
+    </div>
+  );
+}
+
+function Connection() {
+  const { state, retryAt } = store.connection.value;
+  const last = store.lastMessage.value;
+  const age = last === null ? null : Math.max(0, (store.now.value - last) / 1_000);
+  const isPaused = store.isPaused.value;
+  const shownState = isPaused ? "paused" : state;
+  const isStale = !isPaused && state === "live" && age !== null && age > 4;
+  const text = isPaused
+    ? "Paused"
+    : state === "live"
+      ? isStale
+        ? "Stalled"
+        : "Live"
+      : state === "connecting"
+        ? "Connecting"
+        : state === "offline"
+          ? "Offline"
+          : "Reconnecting";
+  const wait = retryAt === null ? null : Math.max(0, Math.ceil((retryAt - store.now.value) / 1_000));
+  const detail =
+    state === "live" && !isPaused && !isStale ? null : [age !== null ? `data ${duration(age)} old` : null, !isPaused && wait !== null ? `retry in ${wait}s` : null];
+  return (
+    <div
+      class="connection"
+      role="status"
+      data-testid="connection-state"
+      data-state={shownState}
+      data-stale={isStale ? "true" : undefined}
+      title={last === null ? "No data yet" : `Last update ${new Date(last).toLocaleTimeString()}`}
+    >
+      <span class="connection-dot" aria-hidden="true" />
+      <span class="connection-text">{text}</span>
+      {detail && <span class="connection-detail">{detail.filter((part) => part !== null).join(" · ")}</span>}
+      {!isPaused && (state === "reconnecting" || state === "offline") && (
+        <button type="button" class="link-button" onClick={store.retryNow}>
+          Retry
+        </button>
+      )}
+    </div>
+  );
+}
+
+function ProbesButton() {
+  const list = store.probes.value;
+  if (list === null) return null;
+  const degraded = store.degradedProbes.value.length;
+  return (
+    <button
+      type="button"
+      class="pill-button"
+      data-testid="probes-button"
+      data-degraded={degraded > 0 ? "true" : undefined}
+      aria-expanded={store.isProbesOpen.value}
+      title="What each probe sees, and what it does not"
+      onClick={() => (store.isProbesOpen.value = !store.isProbesOpen.value)}
+    >
+      <Icon name={degraded > 0 ? "warning" : "probe"} />
+      <span>
+        {list.filter((probe) => probe.connected).length} <span class="wide-only">{list.length === 1 ? "probe" : "probes"}</span>
+      </span>
+    </button>
+  );
+}

@@ -1,0 +1,15 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  // Relative, so that the page works under any path prefix of a reverse proxy.
+  base: "./",
+  esbuild: { jsx: "automatic", jsxImportSource: "preact" },
+  build: {
+    target: "es2022",
+    sourcemap: false,
+    chunkSizeWarningLimit: 800,
+  },
+  worker: { format: "es" },
+  server: { proxy: { "/api": { target: "http://127.0.0.1:4040", ws: true } } },
+  test: { include: ["tests/**/*.test.ts"] },
+});
