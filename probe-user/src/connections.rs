@@ -1,0 +1,132 @@
+//! Connections known by looking: what was open before the probe, and everything on the rungs without kernel programs. Pure: tables of
+//! sockets in, observations out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::observation::{BootNanos, Counted, FlowEnd, Observation};
+use crate::sockets::{Listeners, SocketOwner, SocketRecord, SocketTable, counted, flow_end};
+
+/// Most connections that are watched by looking.
+pub const WATCHED_MAX: usize = 65_536;
+
+/// The connections that are known by looking.
+#[derive(Debug, Default)]
+pub struct Watch {
+    open: HashMap<SocketId, Watched>,
+    refused: u64,
+}
+
+/// The kernel's number of a socket, and of its namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId {
+    namespace: u64,
+    cookie: u64,
+}
+
+impl SocketId {
+    /// The id of a socket in a table.
+    pub fn of(table: &SocketTable, socket: &SocketRecord) -> Self {
+        SocketId { namespace: table.cookie, cookie: socket.cookie }
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    end: FlowEnd,
+    last: Counted,
+    seen: bool,
+}
+
+impl Watch {
+    /// Looks at `tables`: connections that `adopt` wants become known, those that are known are counted on, those that are missing have ended.
+    pub fn look(
+        &mut self,
+        at: BootNanos,
+        tables: &[SocketTable],
+        mut owner: impl FnMut(&SocketRecord) -> SocketOwner,
+        mut adopt: impl FnMut(SocketId, &FlowEnd) -> bool,
+    ) -> Vec<Observation> {
+        let mut observations = Vec::new();
+        let mut growth: BTreeMap<FlowEnd, Counted> = BTreeMap::new();
+        self.open.values_mut().for_each(|watched| watched.seen = false);
+        for table in tables {
+            let listeners = Listeners::of(table);
+            for socket in table.sockets.iter().filter(|it| !it.is_listener()) {
+                let id = SocketId::of(table, socket);
+                if let Some(watched) = self.open.get_mut(&id) {
+                    watched.seen = true;
+                    let now = counted(socket, watched.end.direction);
+                    merge(growth.entry(watched.end).or_default(), grown(watched.last, now));
+                    watched.last = now;
+                    continue;
+                }
+                // A socket that no process has is one that was closed and still says goodbye.
+                if socket.inode == 0 || self.open.len() >= WATCHED_MAX {
+                    self.refused += u64::from(socket.inode != 0);
+                    continue;
+                }
+                let direction = listeners.direction(socket);
+                let (end, client_port) = flow_end(socket, direction, owner(socket), table.cookie);
+                if !adopt(id, &end) {
+                    continue;
+                }
+                observations.push(Observation::FlowSeen { at, end, client_port, original_server: None, found_open: true });
+                let last = counted(socket, direction);
+                merge(growth.entry(end).or_default(), Counted { opened: 1, ..last });
+                self.open.insert(id, Watched { end, last, seen: true });
+            }
+        }
+        let ended: Vec<SocketId> = self.open.iter().filter(|(_, watched)| !watched.seen).map(|(id, _)| *id).collect();
+        for id in ended {
+            if let Some(watched) = self.open.remove(&id) {
+                merge(growth.entry(watched.end).or_default(), Counted { closed: 1, ..Counted::default() });
+            }
+        }
+        let counted = growth.into_iter().filter(|(_, delta)| *delta != Counted::default());
+        observations.extend(counted.map(|(end, delta)| Observation::FlowCounted { last_active: at, end, delta }));
+        observations
+    }
+
+    /// Whether no connection is known by looking: there is no reason to look again.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Connections that were not taken because too many are watched.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+/// The ids of all connected sockets in `tables`.
+pub fn ids(tables: &[SocketTable]) -> HashSet<SocketId> {
+    tables.iter().flat_map(|table| table.sockets.iter().filter(|it| !it.is_listener()).map(|socket| SocketId::of(table, socket))).collect()
+}
+
+fn grown(last: Counted, now: Counted) -> Counted {
+    Counted {
+        bytes_sent: now.bytes_sent.saturating_sub(last.bytes_sent),
+        bytes_received: now.bytes_received.saturating_sub(last.bytes_received),
+        retransmits: now.retransmits.saturating_sub(last.retransmits),
+        ..Counted::default()
+    }
+}
+
+fn merge(total: &mut Counted, delta: Counted) {
+    total.opened += delta.opened;
+    total.closed += delta.closed;
+    total.bytes_sent = total.bytes_sent.saturating_add(delta.bytes_sent);
+    total.bytes_received = total.bytes_received.saturating_add(delta.bytes_received);
+    total.retransmits = total.retransmits.saturating_add(delta.retransmits);
+    total.rtt_us_sum = total.rtt_us_sum.saturating_add(delta.rtt_us_sum);
+    total.rtt_count += delta.rtt_count;
+    total.rtt_us_max = total.rtt_us_max.max(delta.rtt_us_max);
+}
+
+#[cfg(test)]
+mod tests {}

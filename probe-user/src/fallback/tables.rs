@@ -1,0 +1,86 @@
+//! `/proc/<pid>/net/tcp` and `tcp6`: what `sock_diag` tells, for those who may not ask it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::procfs::Procfs;
+use crate::sockets::{Namespace, SocketRecord, SocketTable};
+
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_FIN_WAIT1: u8 = 4;
+const TCP_FIN_WAIT2: u8 = 5;
+const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LISTEN: u8 = 10;
+
+/// Reads the tables of `namespaces`. Their cookies are not known here; the namespace's inode tells sockets apart.
+pub(crate) fn read(procfs: &Procfs, namespaces: &[Namespace]) -> Vec<SocketTable> {
+    namespaces.iter().map(|namespace| SocketTable { cookie: namespace.inode, sockets: sockets(procfs, *namespace) }).collect()
+}
+
+fn sockets(procfs: &Procfs, namespace: Namespace) -> Vec<SocketRecord> {
+    let mut sockets = Vec::new();
+    for file in ["tcp", "tcp6"] {
+        let path = procfs.root().join(namespace.pid.to_string()).join("net").join(file);
+        let Ok(bytes) = std::fs::read(path) else { continue };
+        sockets.extend(String::from_utf8_lossy(&bytes).lines().skip(1).filter_map(record));
+    }
+    sockets
+}
+
+/// One line: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`.
+fn record(line: &str) -> Option<SocketRecord> {
+    let mut fields = line.split_ascii_whitespace();
+    let local = endpoint(fields.nth(1)?)?;
+    let remote = endpoint(fields.next()?)?;
+    let state = u8::from_str_radix(fields.next()?, 16).ok()?;
+    let inode: u64 = fields.nth(5)?.parse().ok()?;
+    if !matches!(state, TCP_ESTABLISHED | TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_CLOSE_WAIT | TCP_LISTEN) {
+        return None;
+    }
+    Some(SocketRecord { state, local, remote, inode, cookie: inode, bytes_acked: 0, bytes_received: 0, retransmits: 0, rtt_us: 0 })
+}
+
+/// An address in words of the machine's own byte order, and a port.
+fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut octets = [0; 16];
+    if !address.is_ascii() || !matches!(address.len(), 8 | 32) {
+        return None;
+    }
+    for (index, word) in octets.chunks_exact_mut(4).enumerate().take(address.len() / 8) {
+        word.copy_from_slice(&u32::from_str_radix(address.get(index * 8..index * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    }
+    let address = match address.len() {
+        8 => IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
+        _ => IpAddr::V6(Ipv6Addr::from(octets)).to_canonical(),
+    };
+    Some((address, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_line_of_each_family_is_read() {
+        let v4 = "   0: 0100007F:1F90 0200007F:D431 01 00000000:00000000 00:00000000 00000000  1000        0 45123 1 0000000000000000 20 4 30 10 -1";
+        let it = record(v4).unwrap();
+        assert_eq!((it.local, it.remote), (("127.0.0.1".parse().unwrap(), 8080), ("127.0.0.2".parse().unwrap(), 54_321)));
+        assert_eq!((it.inode, it.state), (45_123, TCP_ESTABLISHED));
+        let v6 = "   1: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 7 1 0 100 0";
+        let it = record(v6).unwrap();
+        assert_eq!(it.local, ("::1".parse().unwrap(), 22));
+        assert!(it.is_listener());
+        let mapped = "   1: 0000000000000000FFFF00000100007F:0016 0000000000000000FFFF00000100007F:0017 01 0:0 00:0 0 0 0 7 1";
+        assert_eq!(record(mapped).unwrap().local.0, "127.0.0.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_line_is_no_socket() {
+        for line in ["", "garbage", "0: 0100007F:1F90", "0: xyz:1 0:0 01 0 0 0 0 0 1", "0: ééééééé:0016 0100007F:0016 01 0:0 00:0 0 0 0 7"]
+        {
+            assert_eq!(record(line), None, "{line}");
+        }
+    }
+}

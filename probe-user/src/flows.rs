@@ -1,0 +1,329 @@
+//! The flow table: one record per end of a group of connections, with totals. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::cgroups::Placement;
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd};
+use crate::processes::{Holder, ProcessKey, ProcessTable};
+
+/// Largest number of flows. The kernel's own table is smaller; flows that linger here make the difference.
+pub const FLOWS_MAX: usize = 32_768;
+
+/// A flow without an open connection leaves after this long.
+pub const IDLE_KEPT: BootNanos = BootNanos(15_000_000_000);
+
+/// How long a flow waits for the record of its process, which comes on another way.
+pub const OWNER_AWAITED: BootNanos = BootNanos(200_000_000);
+
+/// How long after its end a process can still be the opener of a connection: a handshake that outlived it.
+const OPENER_KEPT_NANOS: u64 = 2_000_000_000;
+
+/// One end of a group of connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow {
+    /// What makes it one.
+    pub end: FlowEnd,
+    /// Incarnation of the holder.
+    pub process: Option<ProcessKey>,
+    /// Full id of the holder's container.
+    pub container_id: Option<Arc<str>>,
+    /// Where the client meant to go, when the kernel changed it.
+    pub original_server: Option<(IpAddr, u16)>,
+    /// Whether it was found open by looking, rather than told by the kernel.
+    pub found_open: bool,
+    /// A client port seen on it; 0 when unknown.
+    pub client_port: u16,
+    /// Totals.
+    pub total: Counted,
+    /// When it was first seen.
+    pub first_seen: BootNanos,
+    /// When something last happened on it.
+    pub last_active: BootNanos,
+    /// It is not told before this instant, unless its holder becomes known.
+    awaits_owner_until: Option<BootNanos>,
+    announced: bool,
+}
+
+impl Flow {
+    /// Connections open now.
+    pub fn active(&self) -> u64 {
+        self.total.opened.saturating_sub(self.total.closed)
+    }
+
+    /// Whether it still waits for its holder.
+    pub fn is_awaiting(&self) -> bool {
+        self.awaits_owner_until.is_some()
+    }
+}
+
+/// What to tell of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its key was not told yet.
+    New,
+    /// Only its counters grew.
+    Counters,
+}
+
+/// What an observation of a flow led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A new flow whose holder is known, or that has none.
+    New,
+    /// A new flow; reading `/proc` for this pid may tell who holds it.
+    OwnerWanted(u32),
+    /// A flow that is known.
+    Known,
+    /// The table is full.
+    Refused,
+}
+
+/// All flows.
+#[derive(Debug, Default)]
+pub struct FlowTable {
+    ids: HashMap<FlowEnd, u64>,
+    by_id: BTreeMap<u64, Flow>,
+    last_id: u64,
+    changed: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
+    awaiting: BTreeSet<u64>,
+    refused: u64,
+    refused_ends: u64,
+}
+
+impl FlowTable {
+    /// A flow was announced.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one observation, and the tables it is resolved with")]
+    pub fn seen(
+        &mut self,
+        at: BootNanos,
+        end: FlowEnd,
+        client_port: u16,
+        original_server: Option<(IpAddr, u16)>,
+        found_open: bool,
+        processes: &ProcessTable,
+        placement: Option<Placement>,
+    ) -> Seen {
+        if let Some(flow) = self.ids.get(&end).and_then(|id| self.by_id.get_mut(id)) {
+            flow.last_active = flow.last_active.max(at);
+            return Seen::Known;
+        }
+        let (seen, id) = self.insert(at, end, processes, placement);
+        if let Some(flow) = id.and_then(|id| self.by_id.get_mut(&id)) {
+            flow.client_port = client_port;
+            flow.original_server = original_server;
+            flow.found_open = found_open;
+        }
+        seen
+    }
+
+    /// Counters of a flow grew; it may be one that was never announced.
+    pub fn counted(&mut self, at: BootNanos, end: FlowEnd, delta: Counted, processes: &ProcessTable, placement: Option<Placement>) -> Seen {
+        let (seen, id) = match self.ids.get(&end) {
+            Some(&id) => (Seen::Known, Some(id)),
+            None => self.insert(at, end, processes, placement),
+        };
+        let Some((id, flow)) = id.and_then(|id| self.by_id.get_mut(&id).map(|flow| (id, flow))) else {
+            self.refused_ends = self.refused_ends.saturating_add(delta.opened);
+            return seen;
+        };
+        add(&mut flow.total, delta);
+        flow.last_active = flow.last_active.max(at);
+        self.changed.insert(id);
+        seen
+    }
+
+    /// Tries again to name the holders of flows that wait for one. Called when processes were described, and as time passes.
+    pub fn settle(&mut self, now: BootNanos, processes: &ProcessTable) {
+        let waiting: Vec<u64> = self.awaiting.iter().copied().collect();
+        for id in waiting {
+            let Some(flow) = self.by_id.get_mut(&id) else { continue };
+            let expired = flow.awaits_owner_until.is_none_or(|until| until <= now);
+            match holder(&flow.end, flow.first_seen, processes) {
+                Holder::Alive(key) => attribute(flow, key, processes),
+                Holder::Ended(key, ended_at) if expired => attribute_to_ended(flow, key, ended_at, processes),
+                _ if expired => {}
+                _ => continue,
+            }
+            flow.awaits_owner_until = None;
+            self.awaiting.remove(&id);
+            self.changed.insert(id);
+        }
+    }
+
+    /// Drops flows that have had no open connection and no event for a while.
+    pub fn retire(&mut self, now: BootNanos) {
+        let idle = |flow: &Flow| flow.active() == 0 && flow.last_active.0.saturating_add(IDLE_KEPT.0) <= now.0;
+        let retired: Vec<u64> = self.by_id.iter().filter(|(_, flow)| idle(flow)).map(|(id, _)| *id).collect();
+        for id in retired {
+            if let Some(flow) = self.by_id.remove(&id) {
+                self.ids.remove(&flow.end);
+                self.changed.remove(&id);
+                self.awaiting.remove(&id);
+                if flow.announced {
+                    self.gone.insert(id);
+                }
+            }
+        }
+    }
+
+    /// When the first waiting flow has waited long enough.
+    pub fn next_deadline(&self) -> Option<BootNanos> {
+        self.awaiting.iter().filter_map(|id| self.by_id.get(id)?.awaits_owner_until).min()
+    }
+
+    /// One flow.
+    pub fn get(&self, id: u64) -> Option<&Flow> {
+        self.by_id.get(&id)
+    }
+
+    /// One flow by its end.
+    pub fn get_end(&self, end: &FlowEnd) -> Option<&Flow> {
+        self.by_id.get(self.ids.get(end)?)
+    }
+
+    /// Flows in the order of their ids, after `id`.
+    pub fn after(&self, id: u64) -> impl Iterator<Item = (u64, &Flow)> {
+        self.by_id.range(id.saturating_add(1)..).map(|(id, flow)| (*id, flow))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Observations that found the table full.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Connection ends that could not be counted because the table was full.
+    pub fn refused_ends(&self) -> u64 {
+        self.refused_ends
+    }
+
+    /// Whether there is something to tell.
+    pub fn has_changes(&self) -> bool {
+        !self.gone.is_empty() || self.changed.len() > self.awaiting.len() || self.changed.iter().any(|id| !self.awaiting.contains(id))
+    }
+
+    /// Whether a flow waits to be told that nobody was told of.
+    pub fn has_new(&self) -> bool {
+        self.changed.iter().any(|id| !self.awaiting.contains(id) && self.by_id.get(id).is_some_and(|flow| !flow.announced))
+    }
+
+    /// How many removals wait to be told.
+    pub fn gone_len(&self) -> usize {
+        self.gone.len()
+    }
+
+    /// What changed and what left since the last call. Flows that wait for their holder are held back.
+    pub fn take_changes(&mut self) -> (Vec<(u64, Change)>, BTreeSet<u64>) {
+        let mut told = Vec::with_capacity(self.changed.len());
+        let awaiting = &self.awaiting;
+        let held: BTreeSet<u64> = self.changed.iter().copied().filter(|id| awaiting.contains(id)).collect();
+        for id in std::mem::replace(&mut self.changed, held) {
+            if self.awaiting.contains(&id) {
+                continue;
+            }
+            let Some(flow) = self.by_id.get_mut(&id) else { continue };
+            told.push((id, if flow.announced { Change::Counters } else { Change::New }));
+            flow.announced = true;
+        }
+        (told, std::mem::take(&mut self.gone))
+    }
+
+    /// A snapshot told of this flow.
+    pub fn mark_announced(&mut self, id: u64) {
+        if let Some(flow) = self.by_id.get_mut(&id) {
+            flow.announced = true;
+        }
+    }
+
+    fn insert(&mut self, at: BootNanos, end: FlowEnd, processes: &ProcessTable, placement: Option<Placement>) -> (Seen, Option<u64>) {
+        if self.by_id.len() >= FLOWS_MAX {
+            self.refused = self.refused.saturating_add(1);
+            return (Seen::Refused, None);
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        let mut flow = Flow {
+            end,
+            process: None,
+            container_id: placement.and_then(|it| it.container_id),
+            original_server: None,
+            found_open: false,
+            client_port: 0,
+            total: Counted::default(),
+            first_seen: at,
+            last_active: at,
+            awaits_owner_until: None,
+            announced: false,
+        };
+        let seen = match holder(&end, at, processes) {
+            Holder::Alive(key) => {
+                attribute(&mut flow, key, processes);
+                Seen::New
+            }
+            Holder::Ended(..) | Holder::Unknown if end.pid != 0 => {
+                flow.awaits_owner_until = Some(BootNanos(at.0.saturating_add(OWNER_AWAITED.0)));
+                self.awaiting.insert(id);
+                Seen::OwnerWanted(end.pid)
+            }
+            _ => Seen::New,
+        };
+        self.ids.insert(end, id);
+        self.by_id.insert(id, flow);
+        self.changed.insert(id);
+        (seen, Some(id))
+    }
+}
+
+/// Who holds an end: the incarnation that it names, else the one that lived when it was seen.
+fn holder(end: &FlowEnd, at: BootNanos, processes: &ProcessTable) -> Holder {
+    match end.start_time {
+        Some(start_time) => {
+            let key = ProcessKey::new(end.pid, start_time);
+            if processes.get(&key).is_some() { Holder::Alive(key) } else { Holder::Unknown }
+        }
+        None => processes.holder(end.pid, at),
+    }
+}
+
+fn attribute(flow: &mut Flow, key: ProcessKey, processes: &ProcessTable) {
+    flow.process = Some(key);
+    if flow.container_id.is_none() {
+        flow.container_id = processes.get(&key).and_then(|process| process.placement.container_id.clone());
+    }
+}
+
+/// An accepted connection belongs to whoever bound the socket, also when that one has handed it on and ended. One that was opened after its
+/// opener had ended was not opened by it: the pid has been used again, and naming nobody is better than naming the wrong one.
+fn attribute_to_ended(flow: &mut Flow, key: ProcessKey, ended_at: BootNanos, processes: &ProcessTable) {
+    let outlived = ended_at.0.saturating_add(OPENER_KEPT_NANOS) >= flow.first_seen.0;
+    if flow.end.direction == Direction::Server || outlived {
+        attribute(flow, key, processes);
+    }
+}
+
+fn add(total: &mut Counted, delta: Counted) {
+    total.opened = total.opened.saturating_add(delta.opened);
+    total.closed = total.closed.saturating_add(delta.closed);
+    total.failed = total.failed.saturating_add(delta.failed);
+    total.bytes_sent = total.bytes_sent.saturating_add(delta.bytes_sent);
+    total.bytes_received = total.bytes_received.saturating_add(delta.bytes_received);
+    total.retransmits = total.retransmits.saturating_add(delta.retransmits);
+    total.rtt_us_sum = total.rtt_us_sum.saturating_add(delta.rtt_us_sum);
+    total.rtt_count = total.rtt_count.saturating_add(delta.rtt_count);
+    total.rtt_us_max = total.rtt_us_max.max(delta.rtt_us_max);
+}
+
+#[cfg(test)]
+mod tests {}

@@ -1,0 +1,201 @@
+//! `/proc`, under a root that a test can choose. Every entry may vanish between two reads of it: that is counted and never an error of ours.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::observation::BootNanos;
+use crate::processes::Details;
+
+pub mod parse;
+pub mod sampler;
+
+/// Longest command line that is kept.
+pub const COMMAND_LINE_MAX: usize = 4_096;
+
+/// Largest file of `/proc/<pid>` that is read whole.
+const FILE_MAX: u64 = 64 * 1024;
+
+/// Why a process could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It ended meanwhile, or is a zombie: the caller forgets it.
+    #[error("the process is gone")]
+    Gone,
+    /// The kernel refused, or said something that is not understood: the caller counts it.
+    #[error("cannot read {file}")]
+    Unreadable {
+        /// Which file.
+        file: &'static str,
+        /// Why, if the kernel said so.
+        #[source]
+        source: Option<io::Error>,
+    },
+}
+
+/// Whether arguments of command lines are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arguments {
+    /// As they are.
+    Show,
+    /// The first word alone: arguments may hold secrets.
+    Hide,
+}
+
+/// A reader of `/proc`.
+#[derive(Debug)]
+pub struct Procfs {
+    root: PathBuf,
+    arguments: Arguments,
+    vanished: AtomicU64,
+    unreadable: AtomicU64,
+}
+
+impl Procfs {
+    /// Reads below `root`, normally `/proc`.
+    pub fn new(root: impl Into<PathBuf>, arguments: Arguments) -> Self {
+        Procfs { root: root.into(), arguments, vanished: AtomicU64::new(0), unreadable: AtomicU64::new(0) }
+    }
+
+    /// Everything that a record of a process needs.
+    pub fn details(&self, pid: u32) -> Result<Details, ReadError> {
+        let stat = self.stat(pid)?;
+        if stat.has_ended() {
+            return Err(self.note(ReadError::Gone));
+        }
+        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?);
+        let user_id = parse::effective_user(&self.read(pid, "status", FILE_MAX)?);
+        let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?);
+        let name = command_line.first_word.unwrap_or_else(|| format!("[{}]", stat.comm));
+        let whole = match self.arguments {
+            Arguments::Show if !command_line.whole.is_empty() => command_line.whole,
+            _ => name.clone(),
+        };
+        Ok(Details {
+            pid,
+            start_time: stat.start_time,
+            parent_pid: stat.parent_pid,
+            comm: stat.comm,
+            name,
+            command_line: whole,
+            user_id: user_id.ok_or_else(|| self.note(ReadError::Unreadable { file: "status", source: None }))?,
+            thread_count: stat.thread_count,
+            cgroup_path,
+        })
+    }
+
+    /// `stat` of a process.
+    pub fn stat(&self, pid: u32) -> Result<parse::Stat, ReadError> {
+        let bytes = self.read(pid, "stat", FILE_MAX)?;
+        parse::stat(&bytes).ok_or_else(|| self.note(ReadError::Unreadable { file: "stat", source: None }))
+    }
+
+    /// Start of a process, if it lives.
+    pub fn start_time(&self, pid: u32) -> Option<BootNanos> {
+        self.stat(pid).ok().filter(|stat| !stat.has_ended()).map(|stat| stat.start_time)
+    }
+
+    /// Path in `/proc/<pid>/cgroup` of every hierarchy: controllers (empty for v2) and path.
+    pub fn cgroups(&self, pid: u32) -> Result<Vec<(String, String)>, ReadError> {
+        Ok(parse::cgroups(&self.read(pid, "cgroup", FILE_MAX)?))
+    }
+
+    /// Pids that are there now.
+    pub fn pids(&self) -> io::Result<Vec<u32>> {
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir(&self.root)? {
+            let Ok(entry) = entry else { continue };
+            if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                pids.push(pid);
+            }
+        }
+        Ok(pids)
+    }
+
+    /// How many descriptors a process has open; `None` when that is not ours to know.
+    pub fn open_files(&self, pid: u32) -> Option<u32> {
+        let path = self.root.join(pid.to_string()).join("fd");
+        // Since Linux 6.2 the size of the directory is the number of descriptors: one call instead of one per descriptor.
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.len() > 0 => return u32::try_from(metadata.len()).ok(),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+        let entries = std::fs::read_dir(&path).ok()?;
+        u32::try_from(entries.count()).ok()
+    }
+
+    /// Soft limit of open descriptors; 0 when unknown.
+    pub fn open_files_limit(&self, pid: u32) -> u64 {
+        self.read(pid, "limits", FILE_MAX).ok().and_then(|bytes| parse::open_files_limit(&bytes)).unwrap_or(0)
+    }
+
+    /// Inode of a process's network namespace.
+    pub fn network_namespace(&self, pid: u32) -> Option<u64> {
+        parse::link_inode(std::fs::read_link(self.root.join(pid.to_string()).join("ns/net")).ok()?.to_str()?, "net")
+    }
+
+    /// Sockets that a process has open: descriptor and inode.
+    pub fn sockets(&self, pid: u32) -> Vec<(i32, u64)> {
+        let Ok(entries) = std::fs::read_dir(self.root.join(pid.to_string()).join("fd")) else { return Vec::new() };
+        let mut sockets = Vec::new();
+        for entry in entries.flatten() {
+            let Some(descriptor) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+            if let Some(inode) = target.to_str().and_then(|target| parse::link_inode(target, "socket")) {
+                sockets.push((descriptor, inode));
+            }
+        }
+        sockets
+    }
+
+    /// A file of the root itself, such as `stat` or `meminfo`.
+    pub fn read_global(&self, file: &str) -> io::Result<Vec<u8>> {
+        read_limited(&self.root.join(file), 1024 * 1024)
+    }
+
+    /// The root, for edges that hand paths to the kernel.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Processes that vanished while they were read.
+    pub fn vanished(&self) -> u64 {
+        self.vanished.load(Ordering::Relaxed)
+    }
+
+    /// Files that the kernel refused or that were not understood.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+
+    fn read(&self, pid: u32, file: &'static str, limit: u64) -> Result<Vec<u8>, ReadError> {
+        let mut path = self.root.join(pid.to_string());
+        path.push(file);
+        read_limited(&path, limit).map_err(|err| match err.raw_os_error() {
+            // The directory is gone, or the process ended between open and read.
+            Some(libc::ENOENT | libc::ESRCH) => self.note(ReadError::Gone),
+            _ => self.note(ReadError::Unreadable { file, source: Some(err) }),
+        })
+    }
+
+    fn note(&self, error: ReadError) -> ReadError {
+        let counter = match error {
+            ReadError::Gone => &self.vanished,
+            ReadError::Unreadable { .. } => &self.unreadable,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+}
+
+fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(1_024);
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {}

@@ -1,0 +1,299 @@
+//! The report builder: all tables of the node behind one door. Observations go in; deltas and snapshots come out, in the words of the wire.
+//! Pure: it reads no clock, no file and no socket, and asks for what it wants to know.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proto::probe::v1::{self, report::Kind};
+
+use crate::cgroups::{Cgroups, Placement};
+use crate::clock::Now;
+use crate::containers::{ContainerFacts, ContainerTable};
+use crate::flows::{Change, FlowTable, Seen};
+use crate::observation::{BootNanos, FlowEnd, LossTotals, Observation};
+use crate::processes::{Details, ProcessKey, ProcessTable};
+use crate::report::pack::Packer;
+
+mod pack;
+mod snapshot;
+mod wire;
+
+pub use pack::REPORT_OVERHEAD;
+pub use snapshot::SnapshotCursor;
+
+/// More removals than this in one delta are cheaper to tell by a snapshot.
+pub const GONE_MAX: usize = 16_384;
+
+/// Something that the builder would like to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// What `/proc` says of this pid.
+    Details(u32),
+}
+
+/// One round of samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Of the host.
+    pub host: Option<v1::HostMetrics>,
+    /// Of processes.
+    pub processes: Vec<v1::ProcessMetrics>,
+    /// Of containers.
+    pub containers: Vec<v1::ContainerMetrics>,
+}
+
+/// What the node looks like, and what of it was not told yet.
+#[derive(Debug, Default)]
+pub struct Builder {
+    host: Option<v1::Host>,
+    host_changed: bool,
+    capture: v1::Capture,
+    capture_changed: bool,
+    losses: v1::Losses,
+    losses_changed: bool,
+    below: LossTotals,
+    reports_merged: u64,
+    cgroups: Cgroups,
+    processes: ProcessTable,
+    flows: FlowTable,
+    containers: ContainerTable,
+    samples: Samples,
+}
+
+impl Builder {
+    /// Takes an observation in. What `/proc` should be asked for is added to `wanted`.
+    pub fn observe(&mut self, observation: Observation, wanted: &mut Vec<Wanted>) {
+        match observation {
+            Observation::ProcessStarted(started) => {
+                let placement = self.cgroups.placement(started.cgroup_id);
+                if self.processes.started(&started, placement) {
+                    wanted.push(Wanted::Details(started.pid));
+                }
+            }
+            Observation::ProcessExecuted { at, pid, start_time, comm, cgroup_id, user_id } => {
+                let placement = self.cgroups.placement(cgroup_id);
+                self.processes.executed(at, pid, start_time, &comm, user_id, placement);
+                wanted.push(Wanted::Details(pid));
+            }
+            Observation::ProcessExited { at, pid, start_time, status } => self.processes.exited(at, pid, start_time, status),
+            Observation::CgroupCreated { id, path, .. } => self.cgroups.created(id, &path),
+            Observation::CgroupRemoved { at, id } => self.cgroups.removed(at, id),
+            Observation::CgroupAttached { at, pid, cgroup_id, path } => self.attached(at, pid, cgroup_id, &path),
+            Observation::FlowSeen { at, end, client_port, original_server, found_open } => {
+                let placement = self.cgroups.placement(end.cgroup_id);
+                let seen = self.flows.seen(at, end, client_port, original_server, found_open, &self.processes, placement);
+                want_owner(seen, wanted);
+            }
+            Observation::FlowCounted { last_active, end, delta } => {
+                let placement = self.cgroups.placement(end.cgroup_id);
+                let seen = self.flows.counted(last_active, end, delta, &self.processes, placement);
+                want_owner(seen, wanted);
+            }
+            Observation::Lost(totals) => self.below = totals,
+        }
+    }
+
+    /// Takes in what `/proc` says of a process.
+    pub fn described(&mut self, details: &Details) {
+        let placement = self.cgroups.placement_of_path(&details.cgroup_path.as_str().into());
+        self.processes.described(details, placement);
+    }
+
+    /// Takes in a walk of `/proc` that began at `walked_at`.
+    pub fn reconcile(&mut self, walked_at: BootNanos, seen: &BTreeSet<ProcessKey>, wanted: &mut Vec<Wanted>) {
+        wanted.extend(self.processes.reconcile(walked_at, seen).into_iter().map(Wanted::Details));
+    }
+
+    /// Takes in facts of the host.
+    pub fn set_host(&mut self, host: v1::Host) {
+        if self.host.as_ref() != Some(&host) {
+            self.host = Some(host);
+            self.host_changed = true;
+        }
+    }
+
+    /// Takes in how the probe sees.
+    pub fn set_capture(&mut self, capture: v1::Capture) {
+        if self.capture != capture {
+            self.capture = capture;
+            self.capture_changed = true;
+        }
+    }
+
+    /// Takes in a container.
+    pub fn put_container(&mut self, now: Now, facts: ContainerFacts) {
+        self.containers.put(facts, now.unix_nanos);
+    }
+
+    /// Takes in that a container was removed.
+    pub fn remove_container(&mut self, id: &str) {
+        self.containers.remove(id);
+    }
+
+    /// Takes in the ids of all containers of a runtime.
+    pub fn keep_only_containers(&mut self, runtime: &str, ids: &BTreeSet<String>) {
+        self.containers.keep_only(runtime, ids);
+    }
+
+    /// Takes in an image.
+    pub fn put_image(&mut self, image: v1::Image) {
+        self.containers.put_image(image);
+    }
+
+    /// Takes in samples. They are told once; samples that nobody fetched are replaced.
+    pub fn put_samples(&mut self, now: Now, samples: Samples) {
+        self.samples = samples;
+        self.containers.refresh(now.unix_nanos);
+    }
+
+    /// Deltas that were given up because the buffer was full.
+    pub fn count_merged(&mut self, reports: u64) {
+        self.reports_merged = self.reports_merged.saturating_add(reports);
+    }
+
+    /// Does what time asks for: retirement, and giving up waiting.
+    pub fn tick(&mut self, now: Now) {
+        self.flows.settle(now.boot, &self.processes);
+        self.flows.retire(now.boot);
+        self.processes.retire(now.boot);
+        self.cgroups.retire(now.boot);
+    }
+
+    /// Names holders of flows that wait for one.
+    pub fn settle(&mut self, now: Now) {
+        self.flows.settle(now.boot, &self.processes);
+    }
+
+    /// When [`Builder::settle`] has work without a new observation.
+    pub fn next_deadline(&self) -> Option<BootNanos> {
+        self.flows.next_deadline()
+    }
+
+    /// Whether there is a life-cycle event to tell, which people wait for.
+    pub fn has_events(&self) -> bool {
+        self.processes.has_changes() || self.containers.has_changes() || self.flows.has_new() || self.host_changed || self.capture_changed
+    }
+
+    /// Whether there is anything to tell.
+    pub fn has_changes(&self) -> bool {
+        let sampled = self.samples.host.is_some() || !self.samples.processes.is_empty() || !self.samples.containers.is_empty();
+        self.has_events() || self.flows.has_changes() || sampled || self.losses() != self.losses
+    }
+
+    /// Whether more left than a delta should name.
+    pub fn is_overgrown(&self) -> bool {
+        self.processes.gone_len() + self.flows.gone_len() + self.containers.gone_len() > GONE_MAX
+    }
+
+    /// Takes what changed, as deltas of at most `max_bytes` each. Their numbers are not set.
+    pub fn take_delta(&mut self, now: Now, max_bytes: usize) -> Vec<v1::Report> {
+        let mut packer = Packer::new(Kind::Delta, now.unix_nanos, max_bytes);
+        if std::mem::take(&mut self.host_changed) {
+            packer.host(self.host.clone());
+        }
+        if std::mem::take(&mut self.capture_changed) {
+            packer.capture(self.capture.clone());
+        }
+        self.update_losses();
+        if std::mem::take(&mut self.losses_changed) {
+            packer.losses(self.losses.clone());
+        }
+        let containers = self.containers.take_changes();
+        containers.images.into_iter().for_each(|it| packer.image(it));
+        containers.containers.into_iter().for_each(|it| packer.container(it));
+        let (processes, processes_gone) = self.processes.take_changes();
+        for key in processes {
+            if let Some(process) = self.processes.get(&key) {
+                packer.process(wire::process(key, process, now));
+            }
+        }
+        let (flows, flows_gone) = self.flows.take_changes();
+        for (id, change) in flows {
+            if let Some(flow) = self.flows.get(id) {
+                packer.flow(wire::flow(id, flow, change == Change::New, now));
+            }
+        }
+        let samples = std::mem::take(&mut self.samples);
+        samples.host.into_iter().for_each(|it| packer.host_metrics(it));
+        samples.processes.into_iter().for_each(|it| packer.process_metrics(it));
+        samples.containers.into_iter().for_each(|it| packer.container_metrics(it));
+        // What left comes last: until then everything that a record names is there.
+        flows_gone.into_iter().for_each(|it| packer.flow_gone(it));
+        processes_gone.into_iter().for_each(|it| packer.process_gone(wire::process_key(it)));
+        containers.containers_gone.into_iter().for_each(|it| packer.container_gone(it));
+        containers.images_gone.into_iter().for_each(|it| packer.image_gone(it));
+        packer.finish()
+    }
+
+    /// Forgets what changed: a snapshot will tell all of it.
+    pub fn drop_changes(&mut self) {
+        self.processes.take_changes();
+        self.flows.take_changes();
+        self.containers.take_changes();
+        self.samples = Samples::default();
+        self.host_changed = false;
+        self.capture_changed = false;
+    }
+
+    /// Losses so far, those of the tables included.
+    pub fn losses(&self) -> v1::Losses {
+        let below = &self.below;
+        let ring_records = [("network", below.network_ring), ("process", below.process_ring), ("netlink", below.netlink)];
+        v1::Losses {
+            ring_records: ring_records.into_iter().filter(|(_, lost)| *lost > 0).map(|(ring, lost)| (ring.to_owned(), lost)).collect(),
+            flows_uncounted: below.flow_table,
+            sockets_unowned: below.socket_storage,
+            table_full: self.flows.refused() + self.processes.refused() + self.containers.refused() + self.cgroups.refused(),
+            reports_merged: self.reports_merged,
+            ends_seen: below.ends_seen,
+            ends_reported: below.ends_counted.saturating_sub(self.flows.refused_ends()),
+        }
+    }
+
+    /// The process table.
+    pub fn processes(&self) -> &ProcessTable {
+        &self.processes
+    }
+
+    /// The flow table.
+    pub fn flows(&self) -> &FlowTable {
+        &self.flows
+    }
+
+    /// The container table.
+    pub fn containers(&self) -> &ContainerTable {
+        &self.containers
+    }
+
+    /// Flow ends whose counters are known, for edges that count by looking.
+    pub fn knows_end(&self, end: &FlowEnd) -> bool {
+        self.flows.get_end(end).is_some()
+    }
+
+    fn update_losses(&mut self) {
+        let losses = self.losses();
+        self.losses_changed |= losses != self.losses;
+        self.losses = losses;
+    }
+
+    fn attached(&mut self, at: BootNanos, pid: u32, cgroup_id: u64, path: &str) {
+        let placement = match self.cgroups.placement(cgroup_id) {
+            Some(placement) => placement,
+            None if path.is_empty() => return,
+            None => {
+                let path: Arc<str> = path.into();
+                Placement { cgroup_id, ..self.cgroups.placement_of_path(&path) }
+            }
+        };
+        self.processes.moved(at, pid, placement);
+    }
+}
+
+fn want_owner(seen: Seen, wanted: &mut Vec<Wanted>) {
+    if let Seen::OwnerWanted(pid) = seen {
+        wanted.push(Wanted::Details(pid));
+    }
+}
+
+#[cfg(test)]
+mod tests {}

@@ -1,0 +1,88 @@
+//! The probe's words into the words of the wire.
+
+use std::net::IpAddr;
+
+use proto::probe::v1::{self, flow_key};
+
+use crate::clock::Now;
+use crate::flows::Flow;
+use crate::observation::{Direction, Protocol};
+use crate::processes::{Process, ProcessKey};
+
+pub(crate) fn process_key(key: ProcessKey) -> v1::ProcessKey {
+    v1::ProcessKey { pid: key.pid, start_time_boot_nanos: key.start_time.0 }
+}
+
+pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Process {
+    v1::Process {
+        key: Some(process_key(key)),
+        parent_pid: process.parent_pid,
+        name: process.name.to_string(),
+        command_line: process.command_line.to_string(),
+        user_id: process.user_id,
+        thread_count: process.thread_count,
+        container_id: process.placement.container_id.as_deref().unwrap_or_default().to_owned(),
+        cgroup_id: process.placement.cgroup_id,
+        cgroup_path: process.placement.path.to_string(),
+        exited_at_unix_nanos: process.exited.map_or(0, |exited| now.unix_at(exited.at)),
+        exit_status: process.exited.map_or(0, |exited| exited.status),
+        comm: process.comm.to_string(),
+    }
+}
+
+pub(crate) fn flow(id: u64, flow: &Flow, with_key: bool, now: Now) -> v1::Flow {
+    let total = flow.total;
+    v1::Flow {
+        id,
+        key: with_key.then(|| flow_key(flow)),
+        counters: Some(v1::FlowCounters {
+            opened: total.opened,
+            closed: total.closed,
+            failed: total.failed,
+            bytes_sent: total.bytes_sent,
+            bytes_received: total.bytes_received,
+            retransmits: total.retransmits,
+            rtt_us_sum: total.rtt_us_sum,
+            rtt_count: total.rtt_count,
+            rtt_us_max: total.rtt_us_max,
+        }),
+        first_seen_unix_nanos: now.unix_at(flow.first_seen),
+        last_active_unix_nanos: now.unix_at(flow.last_active),
+    }
+}
+
+fn flow_key(flow: &Flow) -> v1::FlowKey {
+    let end = &flow.end;
+    let direction = match end.direction {
+        Direction::Client => flow_key::Direction::Client,
+        Direction::Server => flow_key::Direction::Server,
+    };
+    let protocol = match end.protocol {
+        Protocol::Tcp => flow_key::Protocol::Tcp,
+        Protocol::Udp => flow_key::Protocol::Udp,
+    };
+    let origin = if flow.found_open { flow_key::Origin::Snapshot } else { flow_key::Origin::Event };
+    v1::FlowKey {
+        process: flow.process.map(process_key),
+        cgroup_id: end.cgroup_id,
+        container_id: flow.container_id.as_deref().unwrap_or_default().to_owned(),
+        direction: direction.into(),
+        protocol: protocol.into(),
+        client_address: octets(end.client_address),
+        server_address: octets(end.server_address),
+        server_port: end.server_port.into(),
+        network_namespace: end.network_namespace,
+        original_server_address: flow.original_server.map(|(address, _)| octets(address)).unwrap_or_default(),
+        original_server_port: flow.original_server.map_or(0, |(_, port)| port.into()),
+        origin: origin.into(),
+        sample_client_port: flow.client_port.into(),
+    }
+}
+
+/// 4 or 16 bytes; a mapped address is its IPv4 address.
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}

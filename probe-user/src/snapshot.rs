@@ -1,0 +1,79 @@
+//! What is there when the probe starts: cgroups, processes and open connections. Taken after the capture is attached, so that nothing falls
+//! between; what both tell is told once, because connections are compared with a look from before.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clock::Now;
+use crate::connections::SocketId;
+use crate::observation::{BootNanos, Observation};
+use crate::processes::Details;
+use crate::procfs::Procfs;
+use crate::sockets::{self, SocketHolders, SocketTable, States};
+
+/// Most cgroups that are looked for.
+const CGROUPS_MAX: usize = crate::cgroups::CGROUPS_MAX;
+
+/// All cgroups of the v2 hierarchy mounted at `root`.
+pub fn cgroups(root: &Path, at: BootNanos) -> Vec<Observation> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_path_buf()];
+    while let Some(directory) = pending.pop() {
+        let Ok(metadata) = directory.metadata() else { continue };
+        let below = directory.strip_prefix(root).unwrap_or(Path::new(""));
+        let path = format!("/{}", crate::procfs::parse::printable(below.as_os_str().as_encoded_bytes()));
+        found.push(Observation::CgroupCreated { at, id: metadata.ino(), path });
+        if found.len() >= CGROUPS_MAX {
+            break;
+        }
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        pending.extend(entries.flatten().filter(|it| it.file_type().is_ok_and(|kind| kind.is_dir())).map(|it| it.path()));
+    }
+    found
+}
+
+/// Every process that lives now.
+pub fn processes(procfs: &Procfs) -> io::Result<Vec<Details>> {
+    let mut pids = procfs.pids()?;
+    pids.sort_unstable();
+    Ok(pids.into_iter().filter_map(|pid| procfs.details(pid).ok()).collect())
+}
+
+/// Socket tables of every namespace, and who holds the sockets.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// When they were read.
+    pub at: BootNanos,
+    /// The tables.
+    pub tables: Vec<SocketTable>,
+    /// Pid and descriptor by inode.
+    pub holders: SocketHolders,
+}
+
+impl Sockets {
+    /// Reads everything. The scan of all descriptors is what takes long.
+    pub fn read(procfs: &Arc<Procfs>) -> io::Result<Self> {
+        let at = Now::read().boot;
+        let mut pids = procfs.pids()?;
+        pids.sort_unstable();
+        let tables = sockets::dump(procfs, &sockets::namespaces(procfs, &pids), States::ALL)?;
+        let holders = SocketHolders::scan(procfs, &pids);
+        Ok(Sockets { at, tables, holders })
+    }
+
+    /// Ids of the connections alone: cheap.
+    pub fn read_ids(procfs: &Procfs) -> io::Result<HashSet<SocketId>> {
+        let pids = procfs.pids()?;
+        let tables = sockets::dump(procfs, &sockets::namespaces(procfs, &pids), States::CONNECTED)?;
+        Ok(crate::connections::ids(&tables))
+    }
+
+    /// Listening sockets: pid and descriptor of a holder.
+    pub fn listeners(&self) -> impl Iterator<Item = (u32, i32)> {
+        let sockets = self.tables.iter().flat_map(|table| &table.sockets);
+        sockets.filter(|socket| socket.is_listener()).filter_map(|socket| self.holders.get(socket.inode))
+    }
+}

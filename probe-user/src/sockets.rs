@@ -1,0 +1,244 @@
+//! Socket tables of the kernel, by `sock_diag`, in every network namespace of the node.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use nix::sched::CloneFlags;
+
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol};
+use crate::procfs::Procfs;
+
+mod diag;
+
+pub use diag::{SocketRecord, States};
+
+/// Most sockets that are taken from one dump. A table larger than this is not walked by polling.
+const DUMP_MAX: usize = 262_144;
+
+/// A network namespace of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace {
+    /// A process that is in it.
+    pub pid: u32,
+    /// Inode of the namespace.
+    pub inode: u64,
+}
+
+/// Sockets of one namespace.
+#[derive(Debug, Default)]
+pub struct SocketTable {
+    /// Cookie of the namespace; 0 when the kernel has none.
+    pub cookie: u64,
+    /// TCP sockets.
+    pub sockets: Vec<SocketRecord>,
+}
+
+/// Every network namespace that a process is in, with one process of each.
+pub fn namespaces(procfs: &Procfs, pids: &[u32]) -> Vec<Namespace> {
+    let mut found: BTreeMap<u64, u32> = BTreeMap::new();
+    for &pid in pids {
+        if let Some(inode) = procfs.network_namespace(pid) {
+            found.entry(inode).or_insert(pid);
+        }
+    }
+    found.into_iter().map(|(inode, pid)| Namespace { pid, inode }).collect()
+}
+
+/// Reads the TCP sockets of `namespaces`. Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread
+/// is ever in a foreign namespace. Namespaces that cannot be entered are left out.
+pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Result<Vec<SocketTable>> {
+    let own = std::fs::read_link("/proc/self/ns/net").ok();
+    let own = own.as_deref().and_then(|it| crate::procfs::parse::link_inode(it.to_str()?, "net"));
+    std::thread::scope(|scope| {
+        let walk = std::thread::Builder::new().name("sock-diag".to_owned()).spawn_scoped(scope, || {
+            let mut tables = Vec::with_capacity(namespaces.len());
+            // First where we are, before the thread goes anywhere else.
+            for namespace in namespaces.iter().filter(|it| Some(it.inode) == own) {
+                tables.extend(dump_here(*namespace, states));
+            }
+            for namespace in namespaces.iter().filter(|it| Some(it.inode) != own) {
+                match enter(procfs, *namespace) {
+                    Ok(()) => tables.extend(dump_here(*namespace, states)),
+                    Err(err) => tracing::debug!(pid = namespace.pid, error = %err, "network namespace cannot be entered"),
+                }
+            }
+            tables
+        })?;
+        walk.join().map_err(|_| io::Error::other("the thread that walks socket tables panicked"))
+    })
+}
+
+fn enter(procfs: &Procfs, namespace: Namespace) -> io::Result<()> {
+    let file = File::open(procfs.root().join(namespace.pid.to_string()).join("ns/net"))?;
+    nix::sched::setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+    Ok(())
+}
+
+fn dump_here(namespace: Namespace, states: States) -> Option<SocketTable> {
+    match try_dump_here(states) {
+        Ok(table) => Some(table),
+        Err(err) => {
+            tracing::debug!(pid = namespace.pid, error = %err, "socket table cannot be read");
+            None
+        }
+    }
+}
+
+fn try_dump_here(states: States) -> io::Result<SocketTable> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), sockets: Vec::new() };
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        socket.send(&diag::request(family, states), 0)?;
+        loop {
+            buffer.clear();
+            socket.recv(&mut buffer, 0)?;
+            match diag::parse(&buffer, &mut table.sockets)? {
+                diag::Progress::More if table.sockets.len() < DUMP_MAX => {}
+                _ => break,
+            }
+        }
+    }
+    Ok(table)
+}
+
+/// Which process has a socket, by inode.
+#[derive(Debug, Default)]
+pub struct SocketHolders {
+    by_inode: HashMap<u64, (u32, i32)>,
+}
+
+impl SocketHolders {
+    /// Looks through the descriptors of all `pids`.
+    pub fn scan(procfs: &Procfs, pids: &[u32]) -> Self {
+        let mut by_inode = HashMap::new();
+        for &pid in pids {
+            for (descriptor, inode) in procfs.sockets(pid) {
+                // A socket that was inherited belongs to the oldest process that has it, which is the one that made it.
+                by_inode.entry(inode).or_insert((pid, descriptor));
+            }
+        }
+        SocketHolders { by_inode }
+    }
+
+    /// Pid and descriptor of a holder.
+    pub fn get(&self, inode: u64) -> Option<(u32, i32)> {
+        self.by_inode.get(&inode).copied()
+    }
+
+    /// The holder of a socket, as far as `/proc` tells.
+    pub fn owner(&self, procfs: &Procfs, unified: Option<&Path>, socket: &SocketRecord) -> SocketOwner {
+        let Some((pid, _)) = self.get(socket.inode) else { return SocketOwner::default() };
+        let cgroup_id = unified.map_or(0, |root| cgroup_id(procfs, root, pid));
+        SocketOwner { pid, start_time: procfs.start_time(pid), cgroup_id }
+    }
+
+    /// Adds what another scan found.
+    pub fn extend(&mut self, other: SocketHolders) {
+        self.by_inode.extend(other.by_inode);
+    }
+
+    /// Forgets sockets that `keep` does not want.
+    pub fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        self.by_inode.retain(|inode, _| keep(*inode));
+    }
+}
+
+/// cgroup v2 id of a process: the inode of its directory in the hierarchy mounted at `root`.
+fn cgroup_id(procfs: &Procfs, root: &Path, pid: u32) -> u64 {
+    let Ok(cgroups) = procfs.cgroups(pid) else { return 0 };
+    let Some((_, path)) = cgroups.iter().find(|(controllers, _)| controllers.is_empty()) else { return 0 };
+    std::fs::metadata(root.join(path.trim_start_matches('/'))).map_or(0, |metadata| metadata.ino())
+}
+
+/// Addresses that a namespace's listeners accept on: they tell which end of a connection is the server.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    exact: BTreeMap<(IpAddr, u16), ()>,
+    any: BTreeMap<u16, ()>,
+}
+
+impl Listeners {
+    /// Collects the listeners of a table.
+    pub fn of(table: &SocketTable) -> Self {
+        let mut listeners = Listeners::default();
+        for socket in table.sockets.iter().filter(|it| it.is_listener()) {
+            if socket.local.0.is_unspecified() {
+                listeners.any.insert(socket.local.1, ());
+            } else {
+                listeners.exact.insert(socket.local, ());
+            }
+        }
+        listeners
+    }
+
+    fn accepts_on(&self, local: (IpAddr, u16)) -> bool {
+        self.any.contains_key(&local.1) || self.exact.contains_key(&local)
+    }
+
+    /// Which end of a connection `socket` is. Without a listener on either side the lower port is the service's, as it is nearly always.
+    pub fn direction(&self, socket: &SocketRecord) -> Direction {
+        let local = self.accepts_on(socket.local);
+        let remote = self.accepts_on(socket.remote);
+        match (local, remote) {
+            (true, false) => Direction::Server,
+            (false, true) => Direction::Client,
+            _ if socket.local.1 < socket.remote.1 => Direction::Server,
+            _ => Direction::Client,
+        }
+    }
+}
+
+/// Who holds a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// Its pid; 0 when unknown.
+    pub pid: u32,
+    /// Its start, cut to the tick.
+    pub start_time: Option<BootNanos>,
+    /// Its cgroup v2 id; 0 when unknown.
+    pub cgroup_id: u64,
+}
+
+/// The end that a connected socket is, and the client's port.
+pub fn flow_end(socket: &SocketRecord, direction: Direction, owner: SocketOwner, network_namespace: u64) -> (FlowEnd, u16) {
+    let (client, server) = match direction {
+        Direction::Client => (socket.local, socket.remote),
+        Direction::Server => (socket.remote, socket.local),
+    };
+    let end = FlowEnd {
+        pid: owner.pid,
+        start_time: owner.start_time,
+        cgroup_id: owner.cgroup_id,
+        network_namespace,
+        direction,
+        protocol: Protocol::Tcp,
+        client_address: client.0,
+        server_address: server.0,
+        server_port: server.1,
+    };
+    (end, client.1)
+}
+
+/// Payload bytes and round-trip time of a connection, as this end has them.
+pub fn counted(socket: &SocketRecord, direction: Direction) -> Counted {
+    // The opener's SYN is acknowledged like a byte.
+    let syn = u64::from(direction == Direction::Client);
+    Counted {
+        bytes_sent: socket.bytes_acked.saturating_sub(syn),
+        bytes_received: socket.bytes_received,
+        retransmits: socket.retransmits.into(),
+        rtt_us_sum: socket.rtt_us.into(),
+        rtt_count: u64::from(socket.rtt_us > 0),
+        rtt_us_max: socket.rtt_us,
+        ..Counted::default()
+    }
+}
