@@ -131,6 +131,7 @@ impl Cluster {
             session: "s".into(),
             oldest_held_sequence: 0,
             capture: Capture::default(),
+            cluster_name: None,
         };
         self.step(Input::Hello { probe: name(host).into(), hello });
         let snapshot = Report {

@@ -27,8 +27,9 @@ mod view;
 pub use node::{ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table};
 pub use query::{FlowEntry, FlowPage, FlowQuery, ProbeCounts, ProbeStatus};
 pub use report::{
-    Capture, Container, ContainerMetrics, ContainerState, Direction, Flow, FlowCounters, FlowKey, Host, HostMetrics, Image, Losses,
-    Network, Origin, PortMapping, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind,
+    Capture, Container, ContainerMetrics, ContainerState, Direction, Flow, FlowCounters, FlowKey, Host, HostMetrics, Image, KubernetesKind,
+    KubernetesObject, Losses, Network, Origin, PortMapping, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report,
+    ReportKind,
 };
 pub use search::{Found, Query, QueryError};
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};

@@ -72,6 +72,7 @@ impl World {
             session: session.into(),
             oldest_held_sequence,
             capture: Capture::default(),
+            cluster_name: None,
         };
         let effects = self.step(Input::Hello { probe: probe.into(), hello });
         let answer = effects.into_iter().find(|effect| matches!(effect, Effect::Admitted { .. } | Effect::Refused { .. })).unwrap();
