@@ -18,6 +18,8 @@ export interface LabelItem {
   /** Breaks ties; number of neighbours. */
   weight: number;
   pinned: boolean;
+  /** What is known of it is incomplete. */
+  isDoubtful: boolean;
 }
 
 export interface LabelColors {
@@ -26,6 +28,7 @@ export interface LabelColors {
   halo: string;
   surface: string;
   line: string;
+  warning: string;
 }
 
 const FONT = `ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Ubuntu, Cantarell, "DejaVu Sans", sans-serif`;
@@ -40,6 +43,8 @@ const SMALLEST_WITH_MINOR = 9;
 const SMALLEST_WITH_ICON = 9.5;
 const MOST_LABELS = 420;
 const CELL = 64;
+/** Nodes that are fainter than this have stepped back. */
+const LIT = 0.3;
 
 export class LabelLayer {
   readonly canvas: HTMLCanvasElement;
@@ -64,44 +69,56 @@ export class LabelLayer {
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    context.textAlign = "center";
     context.textBaseline = "top";
     context.lineJoin = "round";
 
+    const taken = new Taken();
     for (const item of items) {
       if (item.icon && item.radius >= SMALLEST_WITH_ICON) drawIcon(context, item, item.icon);
       if (item.pinned) drawPin(context, item, colors);
+      if (item.isDoubtful) drawWarning(context, item, colors);
+      // What has stepped back may be written over.
+      const side = item.radius * 0.85;
+      if (item.alpha >= LIT) taken.add({ x: item.x - side, y: item.y - side, width: side * 2, height: side * 2 }, item.id);
     }
-    const taken = new Taken();
-    for (const item of items) taken.add(item.x - item.radius * 0.8, item.y - item.radius * 0.8, item.radius * 1.6, item.radius * 1.6, item.id);
     items.sort((a, b) => b.importance - a.importance || b.weight - a.weight || (a.id < b.id ? -1 : 1));
     let drawn = 0;
-    const late: (() => void)[] = [];
+    let top: (() => void) | null = null;
     for (const item of items) {
       if (drawn >= MOST_LABELS) break;
-      if (item.importance === 0 && (item.radius < SMALLEST_LABELLED || item.alpha < 0.3)) continue;
+      if (item.importance === 0 && (item.radius < SMALLEST_LABELLED || item.alpha < LIT)) continue;
       if (item.label === "") continue;
-      const box = this.measure(context, item);
-      const isForced = item.importance >= 2;
-      if (!isForced && taken.overlaps(box.x, box.y, box.width, box.height, item.id)) continue;
-      taken.add(box.x, box.y, box.width, box.height, item.id);
+      const placed = this.place(context, item, taken, width);
+      if (placed === null) continue;
+      taken.add(placed, item.id);
       drawn += 1;
-      // What is in focus is drawn last, on top.
-      if (item.importance === 3) late.unshift(() => this.drawLabel(context, item, box, colors));
-      else this.drawLabel(context, item, box, colors);
+      // What is under the pointer is drawn last, on top.
+      if (item.importance === 3) top = () => this.drawLabel(context, item, placed, colors);
+      else this.drawLabel(context, item, placed, colors);
     }
-    for (const draw of late) draw();
+    top?.();
     context.globalAlpha = 1;
   }
 
-  private measure(context: CanvasRenderingContext2D, item: LabelItem): Box {
+  /** Below the node if there is room, else beside or above it; `null` if nowhere. */
+  private place(context: CanvasRenderingContext2D, item: LabelItem, taken: Taken, viewportWidth: number): PlacedLabel | null {
     const isFull = item.importance >= 3;
     const label = isFull ? item.label : shorten(item.label, LABEL_LIMIT);
     const showsMinor = item.minor !== "" && (item.radius >= SMALLEST_WITH_MINOR || item.importance >= 2);
     const minor = showsMinor ? (isFull ? item.minor : shorten(item.minor, MINOR_LIMIT)) : "";
     const width = Math.max(this.width(context, label, true), minor ? this.width(context, minor, false) : 0) + 4;
     const height = LABEL_SIZE + (minor ? MINOR_SIZE + LINE_GAP : 0) + 3;
-    return { x: item.x - width / 2, y: item.y + item.radius + 5, width, height, label, minor };
+    const gap = item.importance >= 2 ? item.radius * 1.42 + 5 : item.radius + (item.importance === 1 ? 8 : 5);
+    const below: PlacedLabel = { x: item.x - width / 2, y: item.y + gap, width, height, label, minor, align: "center" };
+    if (item.importance >= 2) return below;
+    const choices: PlacedLabel[] = [
+      below,
+      { ...below, x: item.x + gap, y: item.y - height / 2, align: "left" },
+      { ...below, y: item.y - gap - height },
+      { ...below, x: item.x - gap - width, y: item.y - height / 2, align: "right" },
+    ];
+    const isInside = (choice: Box): boolean => choice.x >= 2 && choice.x + choice.width <= viewportWidth - 2;
+    return choices.find((choice) => (choice === below || isInside(choice)) && !taken.overlaps(choice, item.id)) ?? null;
   }
 
   private width(context: CanvasRenderingContext2D, text: string, isLabel: boolean): number {
@@ -116,7 +133,9 @@ export class LabelLayer {
     return width;
   }
 
-  private drawLabel(context: CanvasRenderingContext2D, item: LabelItem, box: Box, colors: LabelColors): void {
+  private drawLabel(context: CanvasRenderingContext2D, item: LabelItem, box: PlacedLabel, colors: LabelColors): void {
+    const x = box.align === "center" ? box.x + box.width / 2 : box.align === "left" ? box.x : box.x + box.width;
+    context.textAlign = box.align;
     context.globalAlpha = item.alpha;
     if (item.importance === 3) {
       context.fillStyle = colors.surface;
@@ -130,15 +149,15 @@ export class LabelLayer {
     context.strokeStyle = colors.halo;
     context.lineWidth = 3.5;
     context.font = labelFont();
-    if (item.importance !== 3) context.strokeText(box.label, item.x, box.y);
+    if (item.importance !== 3) context.strokeText(box.label, x, box.y);
     context.fillStyle = colors.text;
-    context.fillText(box.label, item.x, box.y);
+    context.fillText(box.label, x, box.y);
     if (box.minor) {
       const y = box.y + LABEL_SIZE + LINE_GAP + 1;
       context.font = minorFont();
-      if (item.importance !== 3) context.strokeText(box.minor, item.x, y);
+      if (item.importance !== 3) context.strokeText(box.minor, x, y);
       context.fillStyle = colors.muted;
-      context.fillText(box.minor, item.x, y);
+      context.fillText(box.minor, x, y);
     }
   }
 }
@@ -148,8 +167,12 @@ interface Box {
   y: number;
   width: number;
   height: number;
+}
+
+interface PlacedLabel extends Box {
   label: string;
   minor: string;
+  align: "center" | "left" | "right";
 }
 
 function labelFont(): string {
@@ -160,11 +183,11 @@ function minorFont(): string {
   return `400 ${MINOR_SIZE}px ${FONT}`;
 }
 
-/** Paths keep their end, which says more than their beginning. */
+/** Of a path to a program the last part says what it is; the rest is shown under the pointer. */
 function shorten(text: string, limit: number): string {
-  if (text.length <= limit) return text;
-  if (text.startsWith("/")) return `…${text.slice(text.length - limit + 1)}`;
-  return `${text.slice(0, limit - 1)}…`;
+  const last = text.startsWith("/") ? text.slice(text.lastIndexOf("/") + 1) : "";
+  const short = last === "" ? text : last;
+  return short.length <= limit ? short : `${short.slice(0, limit - 1)}…`;
 }
 
 function drawIcon(context: CanvasRenderingContext2D, item: LabelItem, name: IconName): void {
@@ -191,29 +214,50 @@ function drawPin(context: CanvasRenderingContext2D, item: LabelItem, colors: Lab
   context.fill();
 }
 
+function drawWarning(context: CanvasRenderingContext2D, item: LabelItem, colors: LabelColors): void {
+  const x = item.x + item.radius * 0.78;
+  const y = item.y - item.radius * 0.72;
+  const size = Math.max(5, Math.min(8, item.radius * 0.36));
+  context.globalAlpha = item.alpha;
+  context.fillStyle = colors.warning;
+  context.strokeStyle = colors.halo;
+  context.lineWidth = 2.5;
+  context.beginPath();
+  context.moveTo(x, y - size);
+  context.lineTo(x + size, y + size * 0.8);
+  context.lineTo(x - size, y + size * 0.8);
+  context.closePath();
+  context.stroke();
+  context.fill();
+}
+
 /** Rectangles that are taken, found by cell. */
 class Taken {
-  private readonly cells = new Map<number, { x: number; y: number; right: number; bottom: number; id: string }[]>();
+  private readonly cells = new Map<number, (Box & { id: string })[]>();
 
-  add(x: number, y: number, width: number, height: number, id: string): void {
-    const box = { x, y, right: x + width, bottom: y + height, id };
-    this.forCells(x, y, width, height, (key) => {
+  add(box: Box, id: string): void {
+    const owned = { x: box.x, y: box.y, width: box.width, height: box.height, id };
+    this.someCell(box, (key) => {
       const list = this.cells.get(key);
-      if (list) list.push(box);
-      else this.cells.set(key, [box]);
+      if (list) list.push(owned);
+      else this.cells.set(key, [owned]);
       return false;
     });
   }
 
-  overlaps(x: number, y: number, width: number, height: number, id: string): boolean {
-    return this.forCells(x, y, width, height, (key) =>
-      (this.cells.get(key) ?? []).some((box) => box.id !== id && x < box.right && x + width > box.x && y < box.bottom && y + height > box.y),
+  /** Whether something else stands there already. */
+  overlaps(box: Box, id: string): boolean {
+    return this.someCell(box, (key) =>
+      (this.cells.get(key) ?? []).some(
+        (other) =>
+          other.id !== id && box.x < other.x + other.width && box.x + box.width > other.x && box.y < other.y + other.height && box.y + box.height > other.y,
+      ),
     );
   }
 
-  private forCells(x: number, y: number, width: number, height: number, visit: (key: number) => boolean): boolean {
-    for (let cx = Math.floor(x / CELL); cx <= Math.floor((x + width) / CELL); cx += 1) {
-      for (let cy = Math.floor(y / CELL); cy <= Math.floor((y + height) / CELL); cy += 1) {
+  private someCell(box: Box, visit: (key: number) => boolean): boolean {
+    for (let cx = Math.floor(box.x / CELL); cx <= Math.floor((box.x + box.width) / CELL); cx += 1) {
+      for (let cy = Math.floor(box.y / CELL); cy <= Math.floor((box.y + box.height) / CELL); cy += 1) {
         if (visit(cx * 4_096 + cy)) return true;
       }
     }

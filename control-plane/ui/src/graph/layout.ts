@@ -27,11 +27,11 @@ export interface LayoutInput {
 export type LayoutStep = "none" | "incremental" | "full";
 
 /** Centre to centre of two connected nodes. */
-export const LINK_LENGTH = 96;
+export const LINK_LENGTH = 112;
 /** No two nodes stand closer than this. */
-export const NODE_DISTANCE = 62;
+export const NODE_DISTANCE = 80;
 /** Labels are wider than high, so the picture is stretched. */
-const STRETCH = 1.45;
+const STRETCH = 1.5;
 /** How far a placed node may give way when a neighbour arrives. */
 export const GIVE_WAY = 36;
 /** Places of nodes that left are kept for when they come back. */
@@ -311,14 +311,14 @@ function simulate(bodies: Body[], links: Link[]): Simulation<Body, Link> {
     .force(
       "charge",
       forceManyBody<Body>()
-        .strength((body) => -340 - 24 * Math.min(body.degree, 20))
+        .strength((body) => -420 - 26 * Math.min(body.degree, 20))
         .distanceMax(large ? 700 : 1_100)
         .theta(large ? 1.2 : 0.9),
     )
     .force("collide", forceCollide<Body>(NODE_DISTANCE / 2).strength(0.8))
-    .force("x", forceX<Body>(0).strength(0.012))
-    .force("y", forceY<Body>(0).strength(0.03))
-    .force("flow", flowForce(links, 0.32));
+    .force("x", forceX<Body>(0).strength(0.01))
+    .force("y", forceY<Body>(0).strength(0.055))
+    .force("flow", flowForce(links, 0.55));
 }
 
 /** d3 only draws random numbers to separate nodes that stand on the same spot. */
@@ -523,7 +523,8 @@ function relax(graph: Indexed, fresh: ReadonlySet<number>, places: Map<string, P
     }
   }
   const simulation = simulate([...bodies.values()], links);
-  simulation.force("x", null).force("y", null);
+  // The places around were made by the same repulsion; in full it would only push newcomers out of the picture.
+  simulation.force("x", null).force("y", null).force("charge", forceManyBody<Body>().strength(-110).distanceMax(LINK_LENGTH * 2));
   for (let step = 0; step < 50; step += 1) {
     simulation.alpha(0.35 * (1 - step / 50));
     simulation.tick();

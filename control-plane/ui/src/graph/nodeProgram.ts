@@ -130,7 +130,7 @@ float cloud(vec2 p) {
   d = min(d, length(p - vec2(-0.14, 0.2)) - 0.54);
   d = min(d, length(p - vec2(0.42, 0.06)) - 0.44);
   d = min(d, length(p - vec2(0.68, -0.26)) - 0.34);
-  return min(d, roundedBox(p - vec2(0.06, -0.38), vec2(0.92, 0.22), 0.22));
+  return min(d, roundedBox(p - vec2(0.04, -0.25), vec2(0.94, 0.36), 0.34));
 }
 
 float shape(vec2 p) {

@@ -17,10 +17,10 @@ import { SHAPE_NUMBER, ShapeProgram, type NodeLook } from "./nodeProgram";
 /** Half of the plane that the camera's ratio 1 shows. It never changes, so positions mean the same in every picture. */
 const HALF_PLANE = 500;
 /** Radius of a node in the plane, and its limits on the screen. */
-const NODE_RADIUS = 21;
+const NODE_RADIUS = 24;
 const SMALLEST_RADIUS_PX = 2.4;
 const LARGEST_RADIUS_PX = 30;
-const CLOSEST_SCALE = 1.15;
+const CLOSEST_SCALE = 1.05;
 const MOVE_MS = 480;
 const MOST_ANIMATED = 3_000;
 
@@ -46,6 +46,7 @@ const COLORS: Readonly<Record<Theme, ThemeColors>> = {
     halo: "#0b111b",
     surface: "#1a2435",
     line: "#33435c",
+    warning: "#f5b94a",
   },
   light: {
     fill: "#ffffff",
@@ -59,6 +60,7 @@ const COLORS: Readonly<Record<Theme, ThemeColors>> = {
     halo: "#f4f7fb",
     surface: "#ffffff",
     line: "#cbd5e3",
+    warning: "#d98a00",
   },
 };
 
@@ -67,6 +69,8 @@ export interface Emphasis {
   selected: string | null;
   matches: ReadonlySet<string> | null;
   heat: HeatScale | null;
+  /** Nodes that are known incompletely. */
+  doubtful: ReadonlySet<string>;
 }
 
 export interface SceneEvents {
@@ -99,7 +103,7 @@ export class GraphScene {
   private places = new Map<string, Point>();
   private readonly pinned = new Set<string>();
   private waitingForLayout = 0;
-  private emphasis: Emphasis = { selected: null, matches: null, heat: null };
+  private emphasis: Emphasis = { selected: null, matches: null, heat: null, doubtful: new Set() };
   private theme: Theme = "dark";
   private hovered: string | null = null;
   private movement: number | null = null;
@@ -108,6 +112,8 @@ export class GraphScene {
   /** Pixels on the right that a panel covers. */
   private coveredRight = 0;
   private isDestroyed = false;
+  /** Whether everything that is drawn has its place in the renderer's buffers; only then can looks be changed alone. */
+  private isIndexed = false;
 
   constructor(
     private readonly container: HTMLElement,
@@ -141,6 +147,7 @@ export class GraphScene {
     this.labels = new LabelLayer(container);
     this.worker = new LayoutWorker();
     this.worker.onmessage = (event: MessageEvent<LayoutReply>) => this.onLayout(event.data);
+    this.sigma.on("afterProcess", () => (this.isIndexed = true));
     this.sigma.on("afterRender", () => this.drawLabels());
     this.bindPointer();
     this.resizing = new ResizeObserver(() => {
@@ -291,6 +298,7 @@ export class GraphScene {
     this.places = new Map();
     this.pinned.clear();
     this.graph.clear();
+    this.isIndexed = false;
     const camera = this.cameras.get(view);
     this.isByUser = camera?.isByUser ?? false;
     if (camera) this.sigma.getCamera().setState({ x: camera.x, y: camera.y, ratio: camera.ratio });
@@ -336,6 +344,17 @@ export class GraphScene {
       if (!wanted.has(key)) graph.dropEdge(key);
     });
     if (this.hovered !== null && !graph.hasNode(this.hovered)) this.hovered = null;
+    this.isIndexed = false;
+  }
+
+  /** Draws again at the next frame. Attributes are written in place, without an event for each, so the renderer must be told. */
+  private redraw(what: "looks" | "everything"): void {
+    if (what === "looks" && this.isIndexed) {
+      this.sigma.refresh({ partialGraph: { nodes: this.graph.nodes(), edges: this.graph.edges() }, skipIndexation: true, schedule: true });
+    } else {
+      this.isIndexed = false;
+      this.sigma.refresh({ schedule: true });
+    }
   }
 
   /** New nodes grow out of a neighbour that is already drawn. */
@@ -359,17 +378,13 @@ export class GraphScene {
     if (moves.length === 0) return;
     const byId = new Map(moves.map((move) => [move.id, move]));
     const apply = (share: number): void => {
-      this.graph.updateEachNodeAttributes(
-        (id, attributes) => {
-          const move = byId.get(id);
-          if (move && id !== this.dragged?.id) {
-            attributes.x = move.from.x + (move.to.x - move.from.x) * share;
-            attributes.y = move.from.y + (move.to.y - move.from.y) * share;
-          }
-          return attributes;
-        },
-        { attributes: ["x", "y"] },
-      );
+      this.graph.forEachNode((id, attributes) => {
+        const move = byId.get(id);
+        if (!move || id === this.dragged?.id) return;
+        attributes.x = move.from.x + (move.to.x - move.from.x) * share;
+        attributes.y = move.from.y + (move.to.y - move.from.y) * share;
+      });
+      this.redraw("everything");
     };
     if (atOnce) {
       apply(1);
@@ -439,10 +454,9 @@ export class GraphScene {
     const { selected, matches, heat } = this.emphasis;
     const focus = this.focus();
     const stepBack = focus?.isHover ? 0.16 : 0.26;
-    this.graph.updateEachNodeAttributes(
-      (id, attributes) => {
+    this.graph.forEachNode((id, attributes) => {
         const node = this.nodes.get(id);
-        if (!node) return attributes;
+        if (!node) return;
         const isNear = focus === null || focus.near.has(id);
         const isMatch = matches === null || matches.has(id);
         const isLit = (focus !== null && isNear) || (focus === null && isMatch) || (focus !== null && !focus.isHover && isMatch && matches !== null);
@@ -450,13 +464,9 @@ export class GraphScene {
         attributes.alpha = isLit ? 1 : stepBack;
         attributes.ring = id === selected ? 2 : id === this.hovered || (matches !== null && isMatch) ? 1 : 0;
         attributes.ringColor = id === selected || id === this.hovered ? colors.selected : colors.match;
-        return attributes;
-      },
-      { attributes: ["color", "fill", "heat", "level", "shapeNumber", "stack", "size", "alpha", "ring", "ringColor"] },
-    );
+    });
     const isDense = this.graph.size > 1_500;
-    this.graph.updateEachEdgeAttributes(
-      (_key, attributes, source, target) => {
+    this.graph.forEachEdge((_key, attributes, source, target) => {
         const isOut = focus !== null && source === focus.centre;
         const isIn = focus !== null && target === focus.centre;
         const isLit = isOut || isIn;
@@ -464,10 +474,8 @@ export class GraphScene {
         attributes.size = isLit ? 2.2 : isDense ? 1 : 1.4;
         const isDimmed = focus !== null || (matches !== null && !(matches.has(source) && matches.has(target)));
         attributes.alpha = isLit ? 0.95 : isDimmed ? 0.1 : isDense ? 0.34 : 0.6;
-        return attributes;
-      },
-      { attributes: ["color", "size", "alpha"] },
-    );
+    });
+    this.redraw("looks");
   }
 
   private paint(attributes: NodeAttributes, node: NodeSummary, heat: HeatScale | null, colors: ThemeColors): void {
@@ -478,7 +486,7 @@ export class GraphScene {
     attributes.color = heat && level === null ? mix(color, colors.edge, 0.7) : color;
     attributes.fill = mix(colors.fill, color, this.theme === "dark" ? 0.16 : 0.08);
     attributes.level = level ?? -1;
-    attributes.heat = heatColor(level ?? 0, this.theme);
+    attributes.heat = heatColor(level ?? 0, this.theme, heat?.format === "percent");
     attributes.size = node.shape === "cloud" ? NODE_RADIUS * 1.28 : node.pseudo ? NODE_RADIUS * 0.9 : NODE_RADIUS;
   }
 
@@ -502,11 +510,13 @@ export class GraphScene {
         label: node.label,
         minor: node.labelMinor,
         color: attributes.color,
-        icon: iconOf(node.shape),
+        // On a level the drawing would be hard to see.
+        icon: this.emphasis.heat === null ? iconOf(node.shape) : null,
         alpha: attributes.alpha,
         importance,
         weight: (degree?.incoming ?? 0) + (degree?.outgoing ?? 0),
         pinned: this.pinned.has(id),
+        isDoubtful: this.emphasis.doubtful.has(id),
       });
     });
     this.labels.draw(items, width, height, COLORS[this.theme]);

@@ -22,11 +22,15 @@ export function rankColor(rank: string, pseudo: boolean, theme: Theme): string {
   return theme === "dark" ? hsl(hue, 72, 66 + step * 5) : hsl(hue, 66, 42 + step * 4);
 }
 
-/** Colour of a load between 0 and 1: calm, busy, hot. */
-export function heatColor(level: number, theme: Theme): string {
+/**
+ * Colour of a level between 0 and 1. Shares of a known whole go from calm over busy to hot; amounts that are only compared with each other
+ * keep one hue, because the largest is not bad by being the largest.
+ */
+export function heatColor(level: number, theme: Theme, isShareOfWhole = true): string {
   const at = Math.min(1, Math.max(0, level));
-  const hue = at < 0.5 ? 205 - (205 - 42) * Math.max(0, (at - 0.15) / 0.35) : 42 - 42 * ((at - 0.5) / 0.5);
-  return theme === "dark" ? hsl(Math.max(0, hue), 78, 56) : hsl(Math.max(0, hue), 76, 50);
+  if (!isShareOfWhole) return theme === "dark" ? hsl(222, 74, 52 + 14 * at) : hsl(222, 76, 66 - 18 * at);
+  const hue = at < 0.55 ? 172 - (172 - 40) * Math.max(0, (at - 0.2) / 0.35) : 40 - 37 * ((at - 0.55) / 0.45);
+  return theme === "dark" ? hsl(hue, 66, 52) : hsl(hue, 70, 45);
 }
 
 /** `#rrggbb` from hue, saturation and lightness. */

@@ -7,13 +7,12 @@ import type { NodeMap } from "./delta";
 export type Query =
   | { kind: "text"; pattern: RegExp }
   | { kind: "prefix"; prefix: RegExp; pattern: RegExp }
-  | { kind: "metric"; metric: string; comparison: "lt" | "eq" | "gt"; value: number };
+  | { kind: "metric"; metric: string; comparison: Comparison; value: number };
 
-const COMPARISONS = [
-  ["<", "lt"],
-  ["=", "eq"],
-  [">", "gt"],
-] as const;
+type Comparison = "<=" | ">=" | "!=" | "<" | "=" | ">";
+
+/** In the order in which they are looked for. Scope has only the last three. */
+const COMPARISONS: readonly Comparison[] = ["<=", ">=", "!=", "<", "=", ">"];
 
 /** Understands one term; `null` for nothing to search for. */
 export function parseQuery(text: string): Query | null {
@@ -28,8 +27,8 @@ export function parseQuery(text: string): Query | null {
 }
 
 function parseComparison(text: string): Query | null {
-  for (const [sign, comparison] of COMPARISONS) {
-    const sides = text.split(sign);
+  for (const comparison of COMPARISONS) {
+    const sides = text.split(comparison);
     if (sides.length !== 2) continue;
     const metric = reduceName((sides[0] ?? "").trim());
     const value = parseAmount(sides[1] ?? "");
@@ -87,9 +86,7 @@ export function matches(query: Query, node: NodeSummary): boolean {
   if (query.kind === "metric") {
     return (node.metrics ?? []).some((row) => {
       if (row.valueEmpty || reduceName(row.label) !== query.metric) return false;
-      if (query.comparison === "lt") return row.value < query.value;
-      if (query.comparison === "gt") return row.value > query.value;
-      return row.value === query.value;
+      return holds(row.value, query.comparison, query.value);
     });
   }
   for (const field of fieldsOf(node)) {
@@ -97,6 +94,23 @@ export function matches(query: Query, node: NodeSummary): boolean {
     if (query.pattern.test(field.value)) return true;
   }
   return false;
+}
+
+function holds(left: number, comparison: Comparison, right: number): boolean {
+  switch (comparison) {
+    case "<=":
+      return left <= right;
+    case ">=":
+      return left >= right;
+    case "!=":
+      return left !== right;
+    case "<":
+      return left < right;
+    case ">":
+      return left > right;
+    case "=":
+      return left === right;
+  }
 }
 
 /** Ids of the nodes that match; `null` when there is nothing to search for. */

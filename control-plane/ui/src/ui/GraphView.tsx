@@ -129,7 +129,12 @@ function followData(own: GraphScene): () => void {
 
 function followEmphasis(own: GraphScene): () => void {
   return effect(() => {
-    own.setEmphasis({ selected: store.selected.value, matches: store.matchesOfQuery.value, heat: store.heat.value });
+    own.setEmphasis({
+      selected: store.selected.value,
+      matches: store.matchesOfQuery.value,
+      heat: store.heat.value,
+      doubtful: new Set(store.degradedProbes.value.map((probe) => `${probe.hostname};<host>`)),
+    });
   });
 }
 
@@ -150,8 +155,8 @@ function Legend() {
     <div class="legend" aria-label={`${scale.label} scale`}>
       <span class="legend-title">{scale.label}</span>
       <span>0</span>
-      <span class="legend-ramp" aria-hidden="true" />
-      <span>{metricNumber(scale.max, scale.format)}</span>
+      <span class={scale.format === "percent" ? "legend-ramp" : "legend-ramp amount"} aria-hidden="true" />
+      <span title="Levels grow with the square root, so that small shares can be told apart">{metricNumber(scale.max, scale.format)}</span>
     </div>
   );
 }

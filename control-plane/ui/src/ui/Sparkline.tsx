@@ -14,7 +14,7 @@ export function MetricCard({ row }: { row: MetricRow }) {
   // Room above the line; a flat zero stays at the bottom.
   const ceiling = highest > 0 ? highest * 1.15 : 1;
   const full = row.format === "percent" ? 100 : Math.max(row.max, highest, 1e-9);
-  const color = heatColor(row.format === "percent" ? Math.sqrt(Math.min(1, row.value / full)) : 0.15, store.theme.value);
+  const color = heatColor(row.format === "percent" ? Math.sqrt(Math.min(1, row.value / full)) : 0.5, store.theme.value, row.format === "percent");
   const times = samples.map((sample) => Date.parse(sample.date));
   const start = times[0] ?? 0;
   const span = Math.max(1, (times[times.length - 1] ?? 1) - start);

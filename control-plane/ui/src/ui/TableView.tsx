@@ -120,7 +120,7 @@ function onRowKey(event: KeyboardEvent, scroller: HTMLElement | null): void {
 
 function gridTemplate(columns: readonly TableColumn[]): string {
   return columns
-    .map((column) => (column.key === "name" ? "minmax(220px, 2.2fr)" : column.className.includes("number") ? "minmax(84px, 0.6fr)" : "minmax(120px, 1.2fr)"))
+    .map((column) => (column.key === "name" ? "minmax(220px, 2.2fr)" : column.className.includes("narrow") ? "64px" : column.className.includes("number") ? "minmax(84px, 0.6fr)" : "minmax(120px, 1.2fr)"))
     .join(" ");
 }
 
@@ -234,7 +234,7 @@ function metricColumns(nodes: NodeMap): TableColumn[] {
         const share = Math.sqrt(Math.min(1, Math.max(0, row.value / full)));
         return (
           <span class="meter">
-            <span class="meter-bar" style={{ width: `${(share * 100).toFixed(1)}%`, background: heatColor(share, store.theme.value) }} />
+            <span class="meter-bar" style={{ width: `${(share * 100).toFixed(1)}%`, background: heatColor(share, store.theme.value, row.format === "percent") }} />
             <span class="meter-text">{metricValue(row)}</span>
           </span>
         );

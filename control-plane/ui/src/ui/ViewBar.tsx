@@ -1,7 +1,7 @@
 import type { OptionGroup } from "../api/types";
 import { groupedInteger, metricNumber } from "../model/format";
 import { metricLabels } from "../model/metrics";
-import { viewId } from "../model/views";
+import { isEmpty, viewId } from "../model/views";
 import * as store from "../state/store";
 import { Icon } from "./icons";
 
@@ -9,7 +9,8 @@ import { Icon } from "./icons";
 export function ViewBar() {
   const current = store.view.value;
   if (current === null) return null;
-  const family = [current.tab, ...(current.tab.sub_topologies ?? [])];
+  const subViews = (current.tab.sub_topologies ?? []).filter((item) => !item.hide_if_empty || !isEmpty(item) || item === current.description);
+  const family = [current.tab, ...subViews];
   const groups = current.description.options ?? [];
   return (
     <div class="viewbar">

@@ -54,7 +54,7 @@ export function NodeGlyph({ node, size = 18 }: { node: { rank: string; shape?: s
     <svg class="glyph" width={size} height={size} viewBox="0 0 24 24" aria-hidden="true">
       {node.stack && <path d={outline} fill="none" stroke={color} stroke-width="1.4" opacity="0.5" transform="translate(3.2 -2.2) scale(.88)" />}
       <path d={outline} fill={color} fill-opacity="0.18" stroke={color} stroke-width="2" transform={node.stack ? "translate(0 3) scale(.86)" : undefined} />
-      {icon && icon !== "internet" && (
+      {icon && (
         <path d={ICON_PATHS[icon]} fill="none" stroke={color} stroke-width="2.2" stroke-linecap="round" transform="translate(7.200 7.200) scale(.4)" />
       )}
     </svg>
