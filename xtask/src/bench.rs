@@ -50,7 +50,10 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Latency => latency::run(checkout, flags.scale_down),
             Name::Topology => topology(checkout),
         });
-        results.extend(outcome.unwrap_or_default());
+        match outcome {
+            Ok(numbers) => results.extend(numbers),
+            Err(error) => note(&format!("{error:#}")),
+        }
     }
     if flags.scale_down > 1 {
         note(&format!("the work was divided by {}: compare nothing with the targets", flags.scale_down));

@@ -27,7 +27,7 @@ pub(crate) struct Steps {
 struct StepDone {
     name: String,
     took: Duration,
-    failure: Option<String>,
+    is_good: bool,
 }
 
 impl Steps {
@@ -42,29 +42,27 @@ impl Steps {
         println!("{} {}", bold(&format!("[{}/{}]", self.done.len() + 1, self.total)), bold(name));
         let outcome = step();
         let took = begun.elapsed();
-        let failure = outcome.as_ref().err().map(|error| format!("{error:#}"));
-        match &failure {
-            None => println!("      {} in {}", green("done"), seconds(took)),
-            Some(reason) => println!("      {} after {}: {reason}", red("FAILED"), seconds(took)),
-        }
-        self.done.push(StepDone { name: name.to_owned(), took, failure });
+        let verdict = if outcome.is_ok() { green("done in") } else { red("FAILED after") };
+        println!("      {verdict} {}", seconds(took));
+        self.done.push(StepDone { name: name.to_owned(), took, is_good: outcome.is_ok() });
         outcome
     }
 
-    /// Runs the next step; its failure is remembered, and the plan goes on.
+    /// Runs the next step; its failure is told and remembered, and the plan goes on.
     pub(crate) fn check(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
-        // The error has been printed and is kept for the summary.
-        let _ = self.run(name, step);
+        if let Err(error) = self.run(name, step) {
+            println!("      {error:#}");
+        }
     }
 
     /// Prints every step with its duration; an error if one failed.
     pub(crate) fn summary(&self) -> Result<()> {
         println!("\n{}", bold("Summary"));
         for step in &self.done {
-            let mark = if step.failure.is_none() { green("ok    ") } else { red("FAILED") };
+            let mark = if step.is_good { green("ok    ") } else { red("FAILED") };
             println!("  {mark} {:>9}  {}", seconds(step.took), step.name);
         }
-        let failed: Vec<_> = self.done.iter().filter(|step| step.failure.is_some()).map(|step| step.name.as_str()).collect();
+        let failed: Vec<_> = self.done.iter().filter(|step| !step.is_good).map(|step| step.name.as_str()).collect();
         println!("  total  {:>9}", seconds(self.started.elapsed()));
         if !failed.is_empty() {
             bail!("{} of {} steps failed: {}", failed.len(), self.done.len(), failed.join("; "));

@@ -22,16 +22,23 @@ fn the_page_shows_processes_and_the_edge_that_was_just_made() -> Result<()> {
     browser.until("the tab of the processes is there", "!!document.querySelector('[data-testid=view-tab-processes]')")?;
     browser.evaluate("document.querySelector('[data-testid=view-tab-processes]').click()")?;
     browser.until("nodes are shown", "Number(document.querySelector('[data-testid=node-count]')?.dataset.count) >= 2")?;
+    // Made while the page is open: it has to come by itself.
+    let (late, _) = connect(&mut traffic(), listening, 1, 10)?;
+    for pid in [client.pid(), late.pid()] {
+        let edge = format!("window.__orchestrator.edges().some(([a, b]) => a.endsWith(';{pid}') && b.endsWith('{to}'))");
+        browser.until(&format!("the edge of process {pid} is drawn"), &edge)?;
+        browser.until(
+            "its node has a place",
+            &format!("Object.keys(window.__orchestrator.positions()).some((id) => id.endsWith(';{pid}'))"),
+        )?;
+    }
     save(&mut browser, "processes-graph.png")?;
-    shows_pid(&mut browser, client.pid())?;
+
+    browser.evaluate("document.querySelector('[data-testid=mode-table]').click()")?;
+    let row = "[...document.querySelectorAll('[data-testid=table-row]')].some((row) => /;\\d+$/.test(row.dataset.nodeId))";
+    browser.until("the table has rows", row)?;
     save(&mut browser, "processes-table.png")?;
     still_connected(&stack)
-}
-
-/// The table has a row for the process that was just started.
-fn shows_pid(browser: &mut Browser, pid: u32) -> Result<()> {
-    browser.evaluate("document.querySelector('[data-testid=mode-table]').click()")?;
-    browser.until("the client's row is in the table", &format!("document.body.innerText.includes('{pid}')"))
 }
 
 fn still_connected(stack: &Stack) -> Result<()> {
