@@ -1,1 +1,59 @@
-fn main() {}
+//! The control plane's process: configuration, logging, store, then [`App`] until a signal.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use orchestrator_control::app::{App, Deps};
+use orchestrator_control::clock::Clock;
+use orchestrator_control::config::{Config, Flags};
+use orchestrator_control::machine;
+use orchestrator_control::store::DiskStore;
+use orchestrator_control::telemetry::{self, Telemetry};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Exit code of a mistake in flags or configuration: `EX_USAGE` of sysexits.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let config =
+        match Config::resolve(&flags, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))) {
+            Ok(config) => config,
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    let _ = writeln!(std::io::stderr(), "orchestrator-control: {mistake}");
+                }
+                return ExitCode::from(USAGE);
+            }
+        };
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "orchestrator-control: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<()> {
+    telemetry::start_logging(config.log_format, &config.log_filter).context("starting the log")?;
+    machine::raise_open_files().context("raising the limit of open files")?;
+    let seed = machine::random().context("asking for a random number")?;
+    let store = Arc::new(DiskStore::open(&config.data_dir, &format!("{seed:016x}"))?);
+    let deps = Deps { store, clock: Clock::system(), seed, hostname: machine::hostname(), telemetry: Telemetry::new() };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?.block_on(async {
+        let app = App::build(config, deps).await?;
+        app.run_until(machine::stop_signal().context("watching for signals")?).await
+    })
+}

@@ -1,0 +1,191 @@
+//! The composition root: the one place that sees every room. Names each loop once, in the order in which it starts.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::drivers::{self, TopologyHandle};
+use crate::grpc::{self, ProbeService};
+use crate::http;
+use crate::known_probes;
+use crate::readiness::Readiness;
+use crate::store::Store;
+use crate::supervise::{Backoff, Supervisor};
+use crate::telemetry::Telemetry;
+
+/// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections besides WebSockets.
+const HTTP_CONNECTIONS: usize = 4_096;
+
+/// What a process is given from outside; tests give their own.
+#[derive(Debug)]
+pub struct Deps {
+    /// What survives a restart.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// Random: what this run is told apart from others by.
+    pub seed: u64,
+    /// Name of the machine.
+    pub hostname: String,
+    /// Counters.
+    pub telemetry: Telemetry,
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct App {
+    supervisor: Supervisor,
+    store: Arc<dyn Store>,
+    topology: TopologyHandle,
+    http_address: SocketAddr,
+    grpc_address: SocketAddr,
+    stop_deadline: Duration,
+}
+
+impl App {
+    /// Binds the listeners and starts every loop.
+    ///
+    /// # Errors
+    /// When an address is taken or the store cannot be read.
+    pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Self> {
+        let Deps { store, clock, seed, hostname, telemetry } = deps;
+        // Both before any loop, so that a mistake costs nothing.
+        let http_listener = bind(config.http_address, "HTTP").await?;
+        let grpc_listener = bind(config.grpc_address, "gRPC").await?;
+        let known = store.probes().context("reading the known probes")?;
+
+        let readiness = Readiness::default();
+        readiness.store_open();
+        let awaited = known_probes::present_before(&known);
+        readiness.await_probes_of(awaited.iter().map(|probe| probe.host_name.clone()).collect());
+
+        let supervisor = Supervisor::new(telemetry.clone());
+        let now = clock.clone();
+        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
+        supervisor.essential("topology_driver", driver);
+
+        let id = format!("{:x}", seed >> 1);
+        start_edges(
+            config,
+            &supervisor,
+            (http_listener.0, grpc_listener.0),
+            &http::Context {
+                topology: topology.clone(),
+                instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
+                readiness: readiness.clone(),
+                supervisor: supervisor.clone(),
+                telemetry: telemetry.clone(),
+                clock: clock.clone(),
+                limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS },
+            },
+            grpc::Context {
+                topology: topology.clone(),
+                control_plane_id: id.into(),
+                supervisor: supervisor.clone(),
+                telemetry: telemetry.clone(),
+                clock: clock.clone(),
+                limits: grpc::Limits::for_probes(config.max_probes),
+            },
+        );
+        readiness.listening();
+
+        let stopping = supervisor.stopping().clone();
+        supervisor.one_off("resync", known_probes::await_resync(topology.clone(), readiness, awaited, stopping.clone()));
+        let (map, kept) = (topology.clone(), store.clone());
+        supervisor.restarting("known_probes", Backoff::EDGE, move || {
+            known_probes::record(map.clone(), kept.clone(), clock.clone(), telemetry.clone(), stopping.clone())
+        });
+
+        let (http_address, grpc_address) = (http_listener.1, grpc_listener.1);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), installation = store.installation(), %http_address, %grpc_address, "control plane started");
+        Ok(App { supervisor, store, topology, http_address, grpc_address, stop_deadline: STOP_DEADLINE })
+    }
+
+    /// Where HTTP is served.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Where probes are served.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// The map.
+    pub fn topology(&self) -> &TopologyHandle {
+        &self.topology
+    }
+
+    /// Runs until `signal`, then stops in order: not ready any more, no new connections, streams end, the driver drains, the store is safe.
+    ///
+    /// # Errors
+    /// When a loop that the process cannot be without has ended, or the store cannot be made safe.
+    pub async fn run_until(self, signal: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let failed = tokio::select! {
+            () = signal => None,
+            name = self.supervisor.failed() => Some(name),
+        };
+        let App { supervisor, store, topology, stop_deadline, .. } = self;
+        tracing::info!("stopping");
+        supervisor.stop();
+        // The driver ends when nobody can ask it anything any more.
+        drop(topology);
+        if timeout(stop_deadline, supervisor.ended()).await.is_err() {
+            tracing::warn!(running = supervisor.running(), "not everything stopped in time");
+        }
+        tokio::task::spawn_blocking(move || store.flush()).await.context("flushing the store")??;
+        match failed {
+            None => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Some(name) => anyhow::bail!("the loop {name} ended, without which this process cannot go on"),
+        }
+    }
+}
+
+fn start_edges(
+    config: &Config,
+    supervisor: &Supervisor,
+    (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
+    http_context: &http::Context,
+    grpc_context: grpc::Context,
+) {
+    let _ = config;
+    let telemetry = http_context.telemetry.clone();
+    let router = http::router(http_context.clone());
+    let limit = http_context.limits.connections;
+    let (parent, counters) = (supervisor.clone(), telemetry.clone());
+    supervisor.restarting("http_listener", Backoff::EDGE, move || {
+        http::serve(http_listener.clone(), router.clone(), limit, parent.clone(), counters.clone())
+    });
+    let service = ProbeService::new(grpc_context);
+    let parent = supervisor.clone();
+    supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
+        grpc::serve(grpc_listener.clone(), service.clone(), parent.clone(), telemetry.clone())
+    });
+}
+
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<(Arc<TcpListener>, SocketAddr)> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("binding the {what} listener to {address}"))?;
+    let bound = listener.local_addr().with_context(|| format!("asking for the address of the {what} listener"))?;
+    Ok((Arc::new(listener), bound))
+}
+
+fn topology_config(config: &Config) -> topology::Config {
+    topology::Config {
+        window: config.window,
+        publish_interval: Duration::from_millis(50),
+        picture_linger: Duration::from_secs(30),
+        limits: topology::Limits { probes: config.max_probes, processes: 100_000, containers: 10_000, flows: 200_000 },
+    }
+}

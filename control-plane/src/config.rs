@@ -1,0 +1,346 @@
+//! Configuration: flag, else environment, else file, else built-in; resolved once, and every mistake is told at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use figment::value::Value;
+
+/// What the process was told to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Listener of the UI, the API and the metrics.
+    pub http_address: SocketAddr,
+    /// Listener of the probes.
+    pub grpc_address: SocketAddr,
+    /// Where the store lives.
+    pub data_dir: PathBuf,
+    /// How long what has ended stays on the map.
+    pub window: Duration,
+    /// Probes on the map at once.
+    pub max_probes: usize,
+    /// WebSocket clients at once.
+    pub max_websocket_clients: usize,
+    /// Which services run.
+    pub services: Vec<Service>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
+    pub log_filter: String,
+}
+
+/// A service of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// The live map.
+    Topology,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// One mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    key: String,
+    value: Option<String>,
+    source: Origin,
+    problem: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Flag,
+    Environment,
+    File(PathBuf),
+    Other,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Origin::Flag => write!(f, "--{}", self.key)?,
+            Origin::Environment => write!(f, "{ENVIRONMENT_PREFIX}{}", self.key.replace('-', "_").to_uppercase())?,
+            Origin::File(path) => write!(f, "{} in {}", self.key, path.display())?,
+            Origin::Other => f.write_str(&self.key)?,
+        }
+        if let Some(value) = &self.value {
+            write!(f, " is {value:?}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+const ENVIRONMENT_PREFIX: &str = "ORCHESTRATOR_";
+
+const HTTP_ADDRESS: &str = "http-address";
+const GRPC_ADDRESS: &str = "grpc-address";
+const DATA_DIR: &str = "data-dir";
+const WINDOW: &str = "window";
+const MAX_PROBES: &str = "max-probes";
+const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
+const SERVICES: &str = "services";
+const LOG_FORMAT: &str = "log-format";
+const LOG_FILTER: &str = "log-filter";
+
+/// Every key with its built-in value.
+const BUILT_IN: [(&str, &str); 9] = [
+    (HTTP_ADDRESS, "127.0.0.1:4040"),
+    (GRPC_ADDRESS, "127.0.0.1:4041"),
+    (DATA_DIR, "/var/lib/orchestrator"),
+    (WINDOW, "15s"),
+    (MAX_PROBES, "1000"),
+    (MAX_WEBSOCKET_CLIENTS, "10000"),
+    (SERVICES, "topology"),
+    (LOG_FORMAT, "text"),
+    (LOG_FILTER, "info"),
+];
+
+/// The control plane of Orchestrator: the live map, its Weave Scope API and its UI.
+///
+/// Every flag can also be given as an environment variable (ORCHESTRATOR_HTTP_ADDRESS, ...) or as a key of the --config file
+/// (http-address = "..."). A flag wins over the environment, which wins over the file.
+#[derive(Debug, Parser)]
+#[command(name = "orchestrator-control", version)]
+pub struct Flags {
+    /// Listener of the UI, the API and /metrics [default: 127.0.0.1:4040]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http_address: Option<String>,
+    /// Listener of the probes' gRPC streams [default: 127.0.0.1:4041]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    grpc_address: Option<String>,
+    /// Directory of the store [default: /var/lib/orchestrator]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<String>,
+    /// How long what has ended stays on the map [default: 15s]
+    #[arg(long, value_name = "TIME")]
+    window: Option<String>,
+    /// Probes on the map at once [default: 1000]
+    #[arg(long, value_name = "NUMBER")]
+    max_probes: Option<String>,
+    /// WebSocket clients at once [default: 10000]
+    #[arg(long, value_name = "NUMBER")]
+    max_websocket_clients: Option<String>,
+    /// Services to run, separated by commas; today: topology [default: topology]
+    #[arg(long, value_name = "LIST")]
+    services: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Which log lines are written, e.g. info or warn,orchestrator_control=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log_filter: Option<String>,
+    /// A TOML file with any of these keys
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Flags {
+    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            (HTTP_ADDRESS, &self.http_address),
+            (GRPC_ADDRESS, &self.grpc_address),
+            (DATA_DIR, &self.data_dir),
+            (WINDOW, &self.window),
+            (MAX_PROBES, &self.max_probes),
+            (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
+            (SERVICES, &self.services),
+            (LOG_FORMAT, &self.log_format),
+            (LOG_FILTER, &self.log_filter),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+    }
+}
+
+impl Config {
+    /// Reads flags, environment and file.
+    ///
+    /// # Errors
+    /// All mistakes that there are.
+    pub fn resolve(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Vec<Mistake>> {
+        let mut layers = Layers::default();
+        for (key, value) in BUILT_IN {
+            layers.set(key, value, Origin::Other);
+        }
+        let environment: BTreeMap<String, String> =
+            environment.into_iter().filter(|(key, _)| key.starts_with(ENVIRONMENT_PREFIX)).collect();
+        let file = flags.config.clone().or_else(|| environment.get("ORCHESTRATOR_CONFIG").map(PathBuf::from));
+        if let Some(path) = file {
+            layers.read_file(&path);
+        }
+        for (key, _) in BUILT_IN {
+            let name = format!("{ENVIRONMENT_PREFIX}{}", key.replace('-', "_").to_uppercase());
+            if let Some(value) = environment.get(&name) {
+                layers.set(key, value, Origin::Environment);
+            }
+        }
+        for (key, value) in flags.given() {
+            layers.set(key, value, Origin::Flag);
+        }
+        layers.into_config()
+    }
+}
+
+#[derive(Default)]
+struct Layers {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Layers {
+    fn set(&mut self, key: &'static str, value: &str, source: Origin) {
+        self.values.insert(key, (value.to_owned(), source));
+    }
+
+    fn read_file(&mut self, path: &Path) {
+        use figment::providers::{Format as _, Toml};
+
+        let mistake = |key: &str, value: Option<String>, problem: String| Mistake {
+            key: key.to_owned(),
+            value,
+            source: Origin::File(path.to_owned()),
+            problem,
+        };
+        let read = std::fs::read_to_string(path);
+        let parsed = read.map_err(|error| error.to_string()).and_then(|text| {
+            figment::Figment::from(Toml::string(&text)).extract::<BTreeMap<String, Value>>().map_err(|error| error.to_string())
+        });
+        let entries = match parsed {
+            Ok(entries) => entries,
+            Err(problem) => {
+                self.mistakes.push(Mistake {
+                    key: "config".to_owned(),
+                    value: Some(path.display().to_string()),
+                    source: Origin::Other,
+                    problem,
+                });
+                return;
+            }
+        };
+        for (key, value) in entries {
+            match (BUILT_IN.iter().find(|(known, _)| *known == key), scalar(&value)) {
+                (Some((known, _)), Some(text)) => self.set(known, &text, Origin::File(path.to_owned())),
+                (Some(_), None) => self.mistakes.push(mistake(&key, None, "neither a text nor a number nor a list of texts".to_owned())),
+                (None, text) => self.mistakes.push(mistake(&key, text, format!("no such key; there are {}", known_keys()))),
+            }
+        }
+    }
+
+    fn into_config(mut self) -> Result<Config, Vec<Mistake>> {
+        let http_address = self.parse(HTTP_ADDRESS, parse_address);
+        let grpc_address = self.parse(GRPC_ADDRESS, parse_address);
+        let data_dir = self.parse(DATA_DIR, |text| if text.is_empty() { Err("empty".to_owned()) } else { Ok(PathBuf::from(text)) });
+        let window = self.parse(WINDOW, parse_window);
+        let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
+        let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
+        let services = self.parse(SERVICES, parse_services);
+        let log_format = self.parse(LOG_FORMAT, parse_log_format);
+        let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        if let (Some(http), Some(grpc)) = (http_address, grpc_address)
+            && http == grpc
+            && http.port() != 0
+        {
+            self.mistakes.push(Mistake {
+                key: GRPC_ADDRESS.to_owned(),
+                value: Some(grpc.to_string()),
+                source: Origin::Other,
+                problem: format!("the same as {HTTP_ADDRESS}"),
+            });
+        }
+        let config = (|| {
+            Some(Config {
+                http_address: http_address?,
+                grpc_address: grpc_address?,
+                data_dir: data_dir?,
+                window: window?,
+                max_probes: max_probes?,
+                max_websocket_clients: max_websocket_clients?,
+                services: services?,
+                log_format: log_format?,
+                log_filter: log_filter?,
+            })
+        })();
+        match config {
+            Some(config) if self.mistakes.is_empty() => Ok(config),
+            _ => Err(self.mistakes),
+        }
+    }
+
+    fn parse<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let (value, source) = self.values.get(key)?;
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(problem) => {
+                self.mistakes.push(Mistake { key: key.to_owned(), value: Some(value.clone()), source: source.clone(), problem });
+                None
+            }
+        }
+    }
+}
+
+fn known_keys() -> String {
+    BUILT_IN.map(|(key, _)| key).join(", ")
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Num(_, number) => number.to_i128().map(|it| it.to_string()).or_else(|| number.to_u128().map(|it| it.to_string())),
+        Value::Array(_, items) => Some(items.iter().map(scalar).collect::<Option<Vec<_>>>()?.join(",")),
+        _ => None,
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    // Scope's way of saying "on every address".
+    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.replace("localhost:", "127.0.0.1:") };
+    whole.parse().map_err(|_| "not an address and a port, such as 127.0.0.1:4040 or [::1]:4040".to_owned())
+}
+
+fn parse_window(text: &str) -> Result<Duration, String> {
+    let window = humantime::parse_duration(text).map_err(|_| "not a time, such as 15s or 2m".to_owned())?;
+    if (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&window) {
+        Ok(window)
+    } else {
+        Err("not between 1s and 1h".to_owned())
+    }
+}
+
+fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (least..=most).contains(&count) => Ok(count),
+        _ => Err(format!("not a number between {least} and {most}")),
+    }
+}
+
+fn parse_services(text: &str) -> Result<Vec<Service>, String> {
+    let one = |name: &str| match name.trim() {
+        "topology" => Ok(Service::Topology),
+        other => Err(format!("there is no service {other:?}; there is topology")),
+    };
+    text.split(',').map(one).collect()
+}
+
+fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("neither text nor json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

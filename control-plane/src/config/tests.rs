@@ -1,0 +1,102 @@
+use std::io::Write as _;
+
+use clap::Parser as _;
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn resolve(flags: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
+    let flags = Flags::try_parse_from(std::iter::once("orchestrator-control").chain(flags.iter().copied())).unwrap();
+    Config::resolve(&flags, environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+}
+
+#[track_caller]
+fn check_mistakes(flags: &[&str], environment: &[(&str, &str)], expected: &Expect) {
+    let mistakes = resolve(flags, environment).unwrap_err();
+    expected.assert_eq(&mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>());
+}
+
+#[test]
+fn built_in_values_are_those_of_a_single_machine() {
+    expect![[r#"
+        Config {
+            http_address: 127.0.0.1:4040,
+            grpc_address: 127.0.0.1:4041,
+            data_dir: "/var/lib/orchestrator",
+            window: 15s,
+            max_probes: 1000,
+            max_websocket_clients: 10000,
+            services: [
+                Topology,
+            ],
+            log_format: Text,
+            log_filter: "info",
+        }
+    "#]]
+    .assert_debug_eq(&resolve(&[], &[]).unwrap());
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "window = \"20s\"\nmax-probes = 5\nhttp-address = \":80\"\nservices = [\"topology\"]").unwrap();
+    let path = file.path().to_str().unwrap();
+    let config = resolve(
+        &["--config", path, "--window", "40s"],
+        &[("ORCHESTRATOR_WINDOW", "30s"), ("ORCHESTRATOR_MAX_PROBES", "7"), ("ORCHESTRATOR_UNRELATED", "x")],
+    )
+    .unwrap();
+    assert_eq!(config.window, Duration::from_secs(40));
+    assert_eq!(config.max_probes, 7);
+    assert_eq!(config.http_address, "0.0.0.0:80".parse().unwrap());
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_place() {
+    check_mistakes(
+        &["--window", "never", "--services", "topology,mars"],
+        &[("ORCHESTRATOR_HTTP_ADDRESS", "here"), ("ORCHESTRATOR_MAX_PROBES", "0"), ("ORCHESTRATOR_LOG_FORMAT", "xml")],
+        &expect![[r#"
+            ORCHESTRATOR_HTTP_ADDRESS is "here": not an address and a port, such as 127.0.0.1:4040 or [::1]:4040
+            --window is "never": not a time, such as 15s or 2m
+            ORCHESTRATOR_MAX_PROBES is "0": not a number between 1 and 100000
+            --services is "topology,mars": there is no service "mars"; there is topology
+            ORCHESTRATOR_LOG_FORMAT is "xml": neither text nor json
+        "#]],
+    );
+}
+
+#[test]
+fn a_key_that_does_not_exist_is_a_mistake() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "widnow = \"20s\"\nwindow = true").unwrap();
+    let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
+    let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
+    expect![[r#"
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, max-probes, max-websocket-clients, services, log-format, log-filter
+        window in FILE: neither a text nor a number nor a list of texts
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_mistake() {
+    check_mistakes(
+        &["--config", "/does/not/exist.toml"],
+        &[],
+        &expect![[r#"
+            config is "/does/not/exist.toml": No such file or directory (os error 2)
+        "#]],
+    );
+}
+
+#[test]
+fn both_listeners_on_one_address_is_a_mistake() {
+    check_mistakes(
+        &["--grpc-address", "127.0.0.1:4040"],
+        &[],
+        &expect![[r#"
+            grpc-address is "127.0.0.1:4040": the same as http-address
+        "#]],
+    );
+}

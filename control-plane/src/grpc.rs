@@ -1,0 +1,102 @@
+//! gRPC: the probes' streams. Translates between the wire's words and the map's, and lets nothing malformed through.
+
+mod codec;
+mod convert;
+mod outline;
+mod probes;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream;
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::Server;
+
+use crate::clock::Clock;
+use crate::drivers::TopologyHandle;
+use crate::supervise::Supervisor;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::{ConnectionFailed, ConnectionFailure};
+
+/// How often a silent peer is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the probes' service needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The map.
+    pub topology: TopologyHandle,
+    /// Random per start; told to probes.
+    pub control_plane_id: Arc<str>,
+    /// For the loops of streams, and to know when to end them.
+    pub supervisor: Supervisor,
+    /// Counters.
+    pub telemetry: Telemetry,
+    /// The time.
+    pub clock: Clock,
+    /// How much probes may take.
+    pub limits: Limits,
+}
+
+/// How much probes may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Streams open at once.
+    pub streams: usize,
+    /// Largest report that is accepted, in bytes.
+    pub report_bytes: u32,
+    /// How often probes send metrics.
+    pub metrics_interval: Duration,
+    /// How long a peer may take to say hello.
+    pub hello_patience: Duration,
+}
+
+impl Limits {
+    /// Reports of 4 MiB, metrics every 15 s.
+    pub fn for_probes(probes: usize) -> Self {
+        Limits {
+            // While a probe reconnects, its old stream may still be open.
+            streams: probes.saturating_add(probes / 4).saturating_add(16),
+            report_bytes: 4 << 20,
+            metrics_interval: Duration::from_secs(15),
+            hello_patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves probes on `listener` until the process stops.
+pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, supervisor: Supervisor, telemetry: Telemetry) {
+    let stopping = supervisor.stopping().clone();
+    let outcome = Server::builder()
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(8)
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming(listener, telemetry), stopping.cancelled_owned())
+        .await;
+    if let Err(error) = outcome {
+        tracing::error!(error = &error as &dyn std::error::Error, "the probes' listener failed");
+    }
+}
+
+pub use probes::ProbeService;
+
+fn incoming(listener: Arc<TcpListener>, telemetry: Telemetry) -> impl stream::Stream<Item = std::io::Result<TcpStream>> {
+    stream::unfold((listener, telemetry), async |(listener, telemetry)| {
+        loop {
+            match listener.accept().await {
+                Ok((connection, _)) => {
+                    let _ = connection.set_nodelay(true);
+                    return Some((Ok(connection), (listener, telemetry)));
+                }
+                Err(error) => {
+                    ConnectionFailed { reason: ConnectionFailure::Accept, error: &error }.emit(&telemetry);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,83 @@
+//! HTTP: Weave Scope's API, the platform's own, the UI. One router, one listener.
+
+mod connection;
+mod json;
+mod observe;
+mod platform;
+mod query;
+mod reply;
+pub mod scope;
+mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::Semaphore;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::clock::Clock;
+use crate::drivers::TopologyHandle;
+use crate::readiness::Readiness;
+use crate::supervise::Supervisor;
+use crate::telemetry::Telemetry;
+
+pub use server::serve;
+
+/// What handlers need. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The map.
+    pub topology: TopologyHandle,
+    /// What `GET /api` says.
+    pub instance: Arc<Instance>,
+    /// Whether to send us traffic.
+    pub readiness: Readiness,
+    /// For loops of WebSockets, and to know when to end them.
+    pub supervisor: Supervisor,
+    /// Counters.
+    pub telemetry: Telemetry,
+    /// The time.
+    pub clock: Clock,
+    /// How much clients may take.
+    pub limits: Limits,
+}
+
+/// Who we are, as told to clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Random per start: lower-case hexadecimal of a 63-bit number.
+    pub id: String,
+    /// The program's version.
+    pub version: String,
+    /// Name of the machine.
+    pub hostname: String,
+}
+
+/// How much clients may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// WebSocket clients at once.
+    pub websocket_clients: usize,
+    /// Connections at once, WebSockets included. Beyond it, new ones wait to be accepted.
+    pub connections: usize,
+}
+
+/// The whole HTTP side.
+pub fn router(context: Context) -> Router {
+    let (router, api) = documented_routes(&context).split_for_parts();
+    let router = router.merge(platform::openapi::route(api)).fallback(platform::ui::serve);
+    observe::layer(router, context.telemetry.clone())
+}
+
+/// The OpenAPI document, made from the routes that are served.
+pub fn api_document(context: &Context) -> utoipa::openapi::OpenApi {
+    platform::openapi::with_itself(documented_routes(context).split_for_parts().1)
+}
+
+fn documented_routes(context: &Context) -> OpenApiRouter {
+    let websockets = Arc::new(Semaphore::new(context.limits.websocket_clients));
+    OpenApiRouter::with_openapi(platform::openapi::Document::openapi())
+        .merge(scope::routes(context, websockets))
+        .merge(platform::routes(context))
+}

@@ -1,0 +1,112 @@
+//! Whether the process lives, whether to send it traffic, and its numbers.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
+use serde::Serialize;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use crate::http::Context;
+use crate::http::reply::json_value;
+use crate::readiness::Check;
+use crate::telemetry::events::DriverObserved;
+
+/// A driver that does not answer within this time does not live.
+const DRIVER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether the process lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `ok`, or `failing`.
+    status: &'static str,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
+}
+
+/// Whether to send this process traffic.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// Whether every check has passed.
+    ready: bool,
+    /// What was checked.
+    checks: Vec<ReadinessCheck>,
+}
+
+/// One condition.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReadinessCheck {
+    /// `listeners`, `store`, `driver`, `probes` or `stopping`.
+    name: &'static str,
+    /// Whether it holds.
+    passed: bool,
+    /// For people.
+    detail: String,
+}
+
+/// Whether the process lives: the loop that keeps the map answers.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "Platform",
+    responses((status = 200, description = "It lives", body = Health), (status = 503, description = "It does not answer", body = Health))
+)]
+pub(crate) async fn health(State(context): State<Context>) -> Response {
+    if driver_answers(&context).await {
+        json_value(StatusCode::OK, &Health { status: "ok", problems: Vec::new() })
+    } else {
+        let problem = "the loop that keeps the map does not answer".to_owned();
+        json_value(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "failing", problems: vec![problem] })
+    }
+}
+
+/// Whether to send this process traffic.
+///
+/// After a restart it waits until the probes that were known before are back on the map, but at most 5 s.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    tag = "Platform",
+    responses((status = 200, description = "It is ready", body = Readiness), (status = 503, description = "It is not, yet or any more", body = Readiness))
+)]
+pub(crate) async fn ready(State(context): State<Context>) -> Response {
+    let mut checks = context.readiness.checks(context.supervisor.stopping().is_cancelled());
+    let answers = driver_answers(&context).await;
+    checks.push(Check {
+        name: "driver",
+        passed: answers,
+        detail: if answers { "the map answers" } else { "the map does not answer" }.to_owned(),
+    });
+    let ready = checks.iter().all(|check| check.passed);
+    let checks = checks.into_iter().map(|Check { name, passed, detail }| ReadinessCheck { name, passed, detail }).collect();
+    json_value(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &Readiness { ready, checks })
+}
+
+/// Numbers in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Platform",
+    responses((status = 200, description = "Prometheus' text format", body = String, content_type = "text/plain"))
+)]
+pub(crate) async fn metrics(State(context): State<Context>) -> Response {
+    let gauges = context.topology.gauges();
+    DriverObserved {
+        probes_connected: gauges.probes_connected.load(Ordering::Relaxed),
+        containers: gauges.containers.load(Ordering::Relaxed),
+        pictures: gauges.pictures.load(Ordering::Relaxed),
+        records_refused: gauges.records_refused.load(Ordering::Relaxed),
+        busy: Duration::from_nanos(gauges.busy_nanos.load(Ordering::Relaxed)),
+        inbox_length: context.topology.inbox_length(),
+    }
+    .emit(&context.telemetry);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], context.telemetry.render()).into_response()
+}
+
+async fn driver_answers(context: &Context) -> bool {
+    matches!(timeout(DRIVER_PATIENCE, context.topology.stats(Vec::new())).await, Ok(Ok(_)))
+}

@@ -1,0 +1,211 @@
+//! Weave Scope's API: what its UI and other clients of the retired project call, answered as it answered.
+
+mod delta;
+mod pieces;
+pub mod schema;
+mod summary;
+mod views;
+mod websocket;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, Request, State};
+use axum::response::Response;
+use futures::stream;
+use http::{StatusCode, Uri};
+use tokio::sync::Semaphore;
+use topology::{NodeId, View, ViewSnapshot};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::delta::DeltaCache;
+use self::pieces::Pieces;
+use super::json::JsonWriter;
+use super::query::{Query, last_segments};
+use super::reply::{json_bytes, not_found, problem, stopped};
+use super::{Context, platform::moment};
+
+/// Replies of at least this many bytes are compressed for clients that say they can take it.
+const COMPRESS_FROM: u64 = 1_400;
+/// Size of the pieces in which a view is written.
+const PIECE: usize = 64 << 10;
+
+/// What Scope's handlers share.
+#[derive(Clone, Debug)]
+struct Scope {
+    context: Context,
+    deltas: Arc<DeltaCache>,
+    websockets: Arc<Semaphore>,
+}
+
+/// Scope's routes.
+pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRouter {
+    let scope = Scope { context: context.clone(), deltas: Arc::default(), websockets };
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM));
+    OpenApiRouter::new()
+        .routes(routes!(api))
+        .routes(routes!(list_views))
+        .routes(routes!(view))
+        .routes(routes!(node))
+        .routes(routes!(probes))
+        .layer(compression)
+        .routes(routes!(updates))
+        .with_state(scope)
+}
+
+/// Who answers here, and what it can do.
+#[utoipa::path(get, path = "/api", tag = "Weave Scope", responses((status = 200, description = "This control plane", body = schema::Api)))]
+async fn api(State(scope): State<Scope>) -> Response {
+    let instance = &scope.context.instance;
+    let mut json = JsonWriter::new();
+    json.object(|json| {
+        json.key("id").string(&instance.id);
+        json.key("version").string(&instance.version);
+        json.key("hostname").string(&instance.hostname);
+        json.key("plugins").array([(); 0], |_, ()| {});
+        json.key("capabilities").object(|json| json.key("historic_reports").bool(false));
+    });
+    json_bytes(StatusCode::OK, json.into_bytes())
+}
+
+/// All views with their options and numbers.
+///
+/// The same filters as for a view apply to the numbers: without any parameter nothing is filtered; with any, every group of options that is
+/// not named has its default.
+#[utoipa::path(
+    get,
+    path = "/api/topology",
+    tag = "Weave Scope",
+    params(schema::Options),
+    responses((status = 200, description = "The views, sorted by name", body = Vec<schema::ViewDescription>))
+)]
+async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
+    let keys = views::keys_of_list(&Query::parse(query.as_deref()));
+    match scope.context.topology.stats(keys).await {
+        Ok(stats) => json_bytes(StatusCode::OK, views::encode_list(&stats)),
+        Err(error) => stopped(error),
+    }
+}
+
+/// The nodes of a view.
+#[utoipa::path(
+    get,
+    path = "/api/topology/{view}",
+    tag = "Weave Scope",
+    params(("view" = String, Path, description = "Id of a view, e.g. `containers`"), schema::Options),
+    responses(
+        (status = 200, description = "The nodes by id", body = schema::Nodes),
+        (status = 404, description = "No such view", body = String, content_type = "text/plain")
+    )
+)]
+async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
+    let Some(view) = last_segments(uri.path()).and_then(|[view]| View::from_id(&view)) else { return not_found() };
+    let key = views::key(view, &Query::parse(uri.query()));
+    match scope.context.topology.snapshot(key).await {
+        Ok(snapshot) => json_bytes(StatusCode::OK, view_body(snapshot)),
+        Err(error) => stopped(error),
+    }
+}
+
+/// A view that fits in one piece has a length; a larger one is made while the client reads it.
+fn view_body(snapshot: Arc<ViewSnapshot>) -> Body {
+    let mut pieces = Pieces::of_view(snapshot);
+    let first = pieces.next_piece(PIECE).unwrap_or_default();
+    if pieces.is_ended() {
+        return Body::from(first);
+    }
+    Body::from_stream(stream::unfold((Some(first), pieces), async |(first, mut pieces)| {
+        let piece = first.or_else(|| pieces.next_piece(PIECE))?;
+        Some((Ok::<_, Infallible>(piece), (None, pieces)))
+    }))
+}
+
+/// A node with everything that its panel shows.
+///
+/// The id is one path segment: a slash in it is written `%2F`, a plus sign `%2B`; `+` stands for a blank.
+#[utoipa::path(
+    get,
+    path = "/api/topology/{view}/{id}",
+    tag = "Weave Scope",
+    params(
+        ("view" = String, Path, description = "Id of a view, e.g. `containers`"),
+        ("id" = String, Path, description = "Id of a node in that view"),
+        schema::Options
+    ),
+    responses(
+        (status = 200, description = "The node", body = schema::NodeReply),
+        (status = 404, description = "No such view, or no such node in it", body = String, content_type = "text/plain")
+    )
+)]
+async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
+    let Some([view, id]) = last_segments(uri.path()) else { return not_found() };
+    let Some(view) = View::from_id(&view) else { return not_found() };
+    let key = views::key(view, &Query::parse(uri.query()));
+    match scope.context.topology.details(key, NodeId::from(id)).await {
+        Ok(Some(details)) => json_bytes(StatusCode::OK, summary::encode_details(view, &details)),
+        Ok(None) => not_found(),
+        Err(error) => stopped(error),
+    }
+}
+
+/// Changes of a view, over a WebSocket.
+///
+/// The first message has `reset: true` and every node in `add`. Later ones come at every tick, even when nothing changed, and at once when a
+/// node or an edge came or went. Apply `remove`, then `update`, then `add`.
+#[utoipa::path(
+    get,
+    path = "/api/topology/{view}/ws",
+    tag = "Weave Scope",
+    params(
+        ("view" = String, Path, description = "Id of a view, e.g. `containers`. The upgrade succeeds for an unknown one, too; it is closed then"),
+        ("t" = Option<String>, Query, description = "Time between two messages in Go's words, e.g. `5s`; 1 s when absent; only changes when 0"),
+        schema::Options
+    ),
+    responses(
+        (status = 101, description = "The WebSocket is open; its messages are `Update`s", body = schema::Update),
+        (status = 400, description = "`t` is no span of time, or the request asks for no upgrade", body = String),
+        (status = 503, description = "There are too many WebSocket clients", body = String)
+    )
+)]
+async fn updates(State(scope): State<Scope>, request: Request) -> Response {
+    websocket::upgrade(&scope, request)
+}
+
+/// The probes of which something is on the map.
+#[utoipa::path(
+    get,
+    path = "/api/probes",
+    tag = "Weave Scope",
+    params(("sparse" = Option<String>, Query, description = "With any value, the reply is just whether there is any probe")),
+    responses((status = 200, description = "The probes", body = Vec<schema::Probe>))
+)]
+async fn probes(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
+    let probes = match scope.context.topology.probes().await {
+        Ok(probes) => probes,
+        Err(error) => return stopped(error),
+    };
+    let mut json = JsonWriter::new();
+    if Query::parse(query.as_deref()).first("sparse").is_some() {
+        json.bool(!probes.is_empty());
+    } else {
+        json.array(&probes, |json, probe| {
+            json.object(|json| {
+                json.key("id").string(&probe.id);
+                json.key("hostname").string(&probe.host_name);
+                json.key("version").string(&probe.version);
+                json.key("lastSeen").string(&moment(probe.last_seen));
+            });
+        });
+    }
+    json_bytes(StatusCode::OK, json.into_bytes())
+}
+
+/// A request that asks for no upgrade, or not for one that we know.
+fn bad_request(text: &str) -> Response {
+    problem(StatusCode::BAD_REQUEST, text)
+}

@@ -1,0 +1,204 @@
+//! Nodes in Scope's JSON: summaries in views, and the details of one.
+
+use topology::{ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View};
+
+use crate::http::json::JsonWriter;
+use crate::http::platform::moment;
+
+/// The summary of a published node; written once, then shared by every reply and every client.
+pub(crate) fn encoded(node: &PublishedNode) -> &[u8] {
+    node.encoded_with(|summary| {
+        let mut json = JsonWriter::new();
+        write_summary(&mut json, summary);
+        json.into_bytes().into_boxed_slice()
+    })
+}
+
+/// `{"node": …}`.
+pub(crate) fn encode_details(view: View, details: &Details) -> Vec<u8> {
+    let mut json = JsonWriter::new();
+    json.object(|json| {
+        json.key("node").object(|json| {
+            write_summary_fields(json, &details.summary);
+            json.key("controls").array([(); 0], |_, ()| {});
+            if !details.children.is_empty() {
+                json.key("children").array(&details.children, write_children);
+            }
+            json.key("connections").array([Side::Incoming, Side::Outgoing], |json, side| write_connections(json, view, details, side));
+        });
+    });
+    json.into_bytes()
+}
+
+fn write_summary(json: &mut JsonWriter, summary: &NodeSummary) {
+    json.object(|json| write_summary_fields(json, summary));
+}
+
+fn write_summary_fields(json: &mut JsonWriter, summary: &NodeSummary) {
+    json.key("id").string(summary.id.as_str());
+    json.key("label").string(&summary.label);
+    json.key("labelMinor").string(&summary.label_minor);
+    json.key("rank").string(&summary.rank);
+    json.key("shape").string(summary.shape.as_str());
+    if summary.stack {
+        json.key("stack").bool(true);
+    }
+    if summary.pseudo {
+        json.key("pseudo").bool(true);
+    }
+    if !summary.metadata.is_empty() {
+        json.key("metadata").array(&summary.metadata, write_metadata);
+    }
+    if !summary.parents.is_empty() {
+        json.key("parents").array(&summary.parents, |json, parent| {
+            json.object(|json| {
+                json.key("id").string(parent.id.as_str());
+                json.key("label").string(&parent.label);
+                json.key("topologyId").string(parent.topology_id);
+            });
+        });
+    }
+    if !summary.metrics.is_empty() {
+        json.key("metrics").array(&summary.metrics, write_metric);
+    }
+    if !summary.tables.is_empty() {
+        json.key("tables").array(&summary.tables, write_table);
+    }
+    if !summary.adjacency.is_empty() {
+        json.key("adjacency").array(&summary.adjacency, |json, id| json.string(id.as_str()));
+    }
+}
+
+fn write_metadata(json: &mut JsonWriter, row: &MetadataRow) {
+    json.object(|json| {
+        json.key("id").string(row.id);
+        json.key("label").string(row.label);
+        json.key("value").string(&row.value);
+        if row.priority != 0.0 {
+            json.key("priority").float(row.priority);
+        }
+        if !row.data_type.is_empty() {
+            json.key("dataType").string(row.data_type);
+        }
+        if row.truncate != 0 {
+            json.key("truncate").integer(u64::from(row.truncate));
+        }
+    });
+}
+
+fn write_metric(json: &mut JsonWriter, row: &MetricRow) {
+    json.object(|json| {
+        json.key("id").string(row.id);
+        json.key("label").string(row.label);
+        if !row.format.is_empty() {
+            json.key("format").string(row.format);
+        }
+        if !row.group.is_empty() {
+            json.key("group").string(row.group);
+        }
+        json.key("value").float(row.value);
+        if row.priority != 0.0 {
+            json.key("priority").float(row.priority);
+        }
+        json.key("samples");
+        if row.samples.is_empty() {
+            json.null();
+        } else {
+            json.array(&row.samples, |json, (at, value)| {
+                json.object(|json| {
+                    json.key("date").string(&moment(*at));
+                    json.key("value").float(*value);
+                });
+            });
+        }
+        json.key("min").float(row.min);
+        json.key("max").float(row.max);
+        json.key("url").string("");
+    });
+}
+
+fn write_table(json: &mut JsonWriter, table: &Table) {
+    json.object(|json| {
+        json.key("id").string(table.id);
+        json.key("label").string(table.label);
+        json.key("type").string("property-list");
+        json.key("columns").null();
+        json.key("rows").array(&table.rows, |json, (label, value)| {
+            json.object(|json| {
+                json.key("id").string(&format!("label_{label}"));
+                json.key("entries").object(|json| {
+                    json.key("label").string(label);
+                    json.key("value").string(value);
+                });
+            });
+        });
+    });
+}
+
+fn write_children(json: &mut JsonWriter, group: &ChildGroup) {
+    json.object(|json| {
+        json.key("id").string("");
+        json.key("label").string(group.label);
+        json.key("nodes").array(&group.nodes, write_summary);
+        json.key("topologyId").string(group.topology_id);
+        json.key("columns").array(group.columns, write_column);
+    });
+}
+
+fn write_column(json: &mut JsonWriter, column: &Column) {
+    json.object(|json| {
+        json.key("id").string(column.id);
+        json.key("label").string(column.label);
+        json.key("defaultSort").bool(column.default_sort);
+        json.key("dataType").string(column.data_type);
+    });
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Incoming,
+    Outgoing,
+}
+
+const REMOTE: Column = Column { id: "remote", label: "Remote", default_sort: false, data_type: "" };
+const PORT: Column = Column { id: "port", label: "Port", default_sort: false, data_type: "number" };
+const COUNT: Column = Column { id: "count", label: "Count", default_sort: true, data_type: "number" };
+
+fn write_connections(json: &mut JsonWriter, view: View, details: &Details, side: Side) {
+    let (id, label, connections) = match side {
+        Side::Incoming => ("incoming-connections", "Inbound", &details.incoming),
+        Side::Outgoing => ("outgoing-connections", "Outbound", &details.outgoing),
+    };
+    let columns: &[Column] = if details.shows_remote { &[REMOTE, PORT, COUNT] } else { &[PORT, COUNT] };
+    json.object(|json| {
+        json.key("id").string(id);
+        json.key("topologyId").string(view.id());
+        json.key("label").string(label);
+        json.key("columns").array(columns, write_column);
+        json.key("connections").array(connections, write_connection);
+    });
+}
+
+fn write_connection(json: &mut JsonWriter, connection: &Connection) {
+    json.object(|json| {
+        json.key("id").string(&connection.id);
+        json.key("nodeId").string(connection.node_id.as_str());
+        json.key("label").string(&connection.label);
+        if !connection.label_minor.is_empty() {
+            json.key("labelMinor").string(&connection.label_minor);
+        }
+        let port = ("port", connection.port.to_string());
+        let count = ("count", connection.count.to_string());
+        let remote = connection.remote.as_ref().map(|remote| ("remote", remote.to_string()));
+        json.key("metadata").array([port, count].into_iter().chain(remote), |json, (id, value)| {
+            json.object(|json| {
+                json.key("id").string(id);
+                json.key("label").string("");
+                json.key("value").string(&value);
+            });
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! A view over a WebSocket: the whole of it first, then what changed.
+//!
+//! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way. A client that takes nothing is dropped
+//! when a piece has waited for [`WRITE_DEADLINE`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use futures::{SinkExt as _, StreamExt as _};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::TryAcquireError;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Bytes};
+use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use topology::{View, ViewKey, ViewSnapshot};
+
+use super::delta::DeltaCache;
+use super::pieces::Pieces;
+use super::{Scope, bad_request, views};
+use crate::drivers::Subscription;
+use crate::http::query::{Query, last_segments, parse_go_duration};
+use crate::http::reply::{not_found, problem};
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::{WebsocketClosed, WebsocketEnd, WebsocketOpened, WebsocketRefused, WebsocketUpdated};
+
+/// Time between two messages when the client does not say.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time between two messages, whatever the client says and however much changes.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
+/// Scope's heartbeat.
+const PING_INTERVAL: Duration = Duration::from_millis(33_300);
+/// A client that has not answered a ping for so long is gone.
+const READ_DEADLINE: Duration = Duration::from_secs(60);
+/// A client that does not take a piece for so long is gone.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Messages go out in frames of about this size: the most that waits for a client in our memory.
+const PIECE: usize = 16 << 10;
+/// Clients have nothing to say; what they say is thrown away.
+const INCOMING_MAX: usize = 16 << 10;
+
+/// Answers a request for an upgrade.
+pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
+    let query = Query::parse(request.uri().query());
+    let interval = match query.first("t") {
+        None | Some("") => DEFAULT_INTERVAL,
+        Some(text) => match parse_go_duration(text) {
+            Some(interval) => interval,
+            None => return bad_request(text),
+        },
+    };
+    let Some([view, _ws]) = last_segments(request.uri().path()) else { return not_found() };
+    let key = View::from_id(&view).map(|view| views::key(view, &query));
+    let accept = match accept_key(request.method(), request.headers()) {
+        Ok(accept) => accept,
+        Err(problem) => return bad_request(problem),
+    };
+    let Some(upgraded) = request.extensions_mut().remove::<OnUpgrade>() else { return bad_request("this connection cannot be upgraded") };
+    let context = &scope.context;
+    let permit = match scope.websockets.clone().try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
+            WebsocketRefused { limit: context.limits.websocket_clients }.emit(&context.telemetry);
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "there are too many WebSocket clients");
+        }
+    };
+    let this = scope.clone();
+    context.supervisor.one_off("websocket", async move {
+        if let Ok(upgraded) = upgraded.await {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(4 << 10)
+                .write_buffer_size(0)
+                .max_write_buffer_size(1 << 20)
+                .max_message_size(Some(INCOMING_MAX))
+                .max_frame_size(Some(INCOMING_MAX));
+            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+            Client::new(socket, &this).run(key, interval).await;
+        }
+        drop(permit);
+    });
+    switching_protocols(accept)
+}
+
+/// The answer to the client's key, if its request is a proper one.
+fn accept_key(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
+    let has_token = |name: header::HeaderName, token: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
+    };
+    if method != Method::GET || !has_token(header::CONNECTION, "upgrade") || !has_token(header::UPGRADE, "websocket") {
+        return Err("this is for WebSockets: send an upgrade request");
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
+        return Err("the version of the WebSocket protocol has to be 13");
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or("the header Sec-WebSocket-Key is missing")?;
+    HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| "the header Sec-WebSocket-Key is not well-formed")
+}
+
+fn switching_protocols(accept: HeaderValue) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+/// One connected client.
+struct Client<S> {
+    socket: WebSocketStream<S>,
+    scope: Scope,
+    /// A client whose loop is torn down in any other way than by its own end has gone away.
+    open: OpenSocket,
+}
+
+/// Counts the client for as long as it lives, even if its loop panics.
+struct OpenSocket {
+    telemetry: Telemetry,
+    end: WebsocketEnd,
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        WebsocketClosed { reason: self.end }.emit(&self.telemetry);
+    }
+}
+
+/// What a client has been sent, and when it is due for more.
+struct Progress {
+    known: Arc<ViewSnapshot>,
+    sent_at: Instant,
+    next_tick: Option<Instant>,
+    /// Something came or went: do not wait for the tick.
+    early: Option<Instant>,
+}
+
+impl Progress {
+    fn due(&self) -> Option<Instant> {
+        [self.next_tick, self.early].into_iter().flatten().min()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    fn new(socket: WebSocketStream<S>, scope: &Scope) -> Self {
+        let telemetry = scope.context.telemetry.clone();
+        WebsocketOpened.emit(&telemetry);
+        Client { socket, scope: scope.clone(), open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
+    }
+
+    async fn run(mut self, key: Option<ViewKey>, interval: Duration) {
+        let end = match key {
+            None => WebsocketEnd::UnknownView,
+            Some(key) => match self.scope.context.topology.subscribe(key).await {
+                Ok(subscription) => self.follow(subscription, interval).await,
+                Err(_) => WebsocketEnd::Stopping,
+            },
+        };
+        self.open.end = end;
+        let close = |code, reason| Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) });
+        let frame = match end {
+            WebsocketEnd::Stopping => close(CloseCode::Away, "the control plane stops"),
+            WebsocketEnd::UnknownView => close(CloseCode::Normal, "there is no such view"),
+            WebsocketEnd::Broken => close(CloseCode::Protocol, ""),
+            WebsocketEnd::Client | WebsocketEnd::NotReading | WebsocketEnd::NoPong => return,
+        };
+        let farewell = async {
+            self.socket.close(frame).await?;
+            // Until the client has closed its end, too: closing before would turn our last words into a reset.
+            while let Some(message) = self.socket.next().await {
+                message?;
+            }
+            Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+        };
+        let _ = timeout(Duration::from_secs(1), farewell).await;
+    }
+
+    async fn follow(&mut self, mut subscription: Subscription, interval: Duration) -> WebsocketEnd {
+        let stopping = self.scope.context.supervisor.stopping().clone();
+        let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
+        let known = subscription.snapshots.borrow_and_update().clone();
+        if let Err(end) = self.send(Pieces::of_reset(known.clone())).await {
+            return end;
+        }
+        let now = Instant::now();
+        let mut progress = Progress { known, sent_at: now, next_tick: interval.map(|interval| now + interval), early: None };
+        let mut pong_due = now + READ_DEADLINE;
+        let mut next_ping = now + PING_INTERVAL;
+        loop {
+            let due = progress.due();
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return WebsocketEnd::Stopping,
+                incoming = self.socket.next() => match incoming {
+                    Some(Ok(Message::Pong(_))) => pong_due = Instant::now() + READ_DEADLINE,
+                    Some(Ok(Message::Close(_)) | Err(tokio_tungstenite::tungstenite::Error::Io(_))) | None => return WebsocketEnd::Client,
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return WebsocketEnd::Broken,
+                },
+                () = sleep_until(pong_due) => return WebsocketEnd::NoPong,
+                () = sleep_until(next_ping) => {
+                    next_ping += PING_INTERVAL;
+                    if let Err(end) = self.send_frame(Frame::ping(Vec::new())).await {
+                        return end;
+                    }
+                }
+                () = sleep_until(due.unwrap_or(pong_due)), if due.is_some() => {
+                    if let Err(end) = self.update(&mut subscription, &mut progress, interval).await {
+                        return end;
+                    }
+                }
+                changed = subscription.snapshots.changed(), if progress.early.is_none() => {
+                    if changed.is_err() {
+                        return WebsocketEnd::Stopping;
+                    }
+                    if subscription.snapshots.borrow_and_update().structure_version != progress.known.structure_version {
+                        progress.early = Some(progress.sent_at + SHORTEST_INTERVAL);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what changed since the last message.
+    async fn update(
+        &mut self,
+        subscription: &mut Subscription,
+        progress: &mut Progress,
+        interval: Option<Duration>,
+    ) -> Result<(), WebsocketEnd> {
+        let newest = subscription.snapshots.borrow_and_update().clone();
+        let delta = delta(&self.scope.deltas, &progress.known, &newest);
+        self.send(delta).await?;
+        let now = Instant::now();
+        progress.known = newest;
+        progress.sent_at = now;
+        progress.early = None;
+        if let (Some(tick), Some(interval)) = (progress.next_tick, interval)
+            && tick <= now
+        {
+            // Ticks that were missed while the client was slow are not made up for.
+            progress.next_tick = Some((tick + interval).max(now));
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, mut pieces: Pieces) -> Result<(), WebsocketEnd> {
+        let mut data = Data::Text;
+        while let Some(piece) = pieces.next_piece(PIECE) {
+            self.send_frame(Frame::message(piece, OpCode::Data(data), pieces.is_ended())).await?;
+            data = Data::Continue;
+        }
+        WebsocketUpdated.emit(&self.open.telemetry);
+        Ok(())
+    }
+
+    async fn send_frame(&mut self, frame: Frame) -> Result<(), WebsocketEnd> {
+        match timeout(WRITE_DEADLINE, self.socket.send(Message::Frame(frame))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(WebsocketEnd::Client),
+            Err(_) => Err(WebsocketEnd::NotReading),
+        }
+    }
+}
+
+fn delta(cache: &DeltaCache, from: &Arc<ViewSnapshot>, to: &Arc<ViewSnapshot>) -> Pieces {
+    Pieces::of_delta(cache.between(from, to))
+}

@@ -1,0 +1,106 @@
+//! The listener: accepts while there is room, serves, and lets go of clients in order when the process stops.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::connection::ClientStream;
+use crate::supervise::Supervisor;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::{ConnectionClosed, ConnectionFailed, ConnectionFailure, ConnectionOpened};
+
+/// How long a client may take to send the head of a request, the time between two requests included. Scope's own limit.
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long to wait when the system cannot give another connection, e.g. because there are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `router` on `listener` until the process stops. Connections beyond `limit` wait to be accepted.
+pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, supervisor: Supervisor, telemetry: Telemetry) {
+    let room = Arc::new(Semaphore::new(limit));
+    let stopping = supervisor.stopping().clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stopping.cancelled() => return,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        match accepted {
+            Ok((stream, permit)) => {
+                let connection = Connection { router: router.clone(), stopping: stopping.clone(), telemetry: telemetry.clone() };
+                supervisor.one_off("http_connection", async move {
+                    connection.run(stream).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                ConnectionFailed { reason: ConnectionFailure::Accept, error: &error }.emit(&telemetry);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Updates are small and awaited.
+    let _ = stream.set_nodelay(true);
+    Ok((stream, permit))
+}
+
+struct Connection {
+    router: Router,
+    stopping: CancellationToken,
+    telemetry: Telemetry,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream) {
+        ConnectionOpened.emit(&self.telemetry);
+        if let Err(error) = self.serve(stream).await {
+            ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
+        }
+        ConnectionClosed.emit(&self.telemetry);
+    }
+
+    async fn serve(&self, stream: TcpStream) -> hyper::Result<()> {
+        let peer = stream.peer_addr().ok();
+        let router = self.router.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let router = router.clone();
+            async move {
+                let mut request = request.map(axum::body::Body::new);
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(ConnectInfo(peer));
+                }
+                let Ok(response) = router.oneshot(request).await;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(READ_TIMEOUT)
+                .max_buf_size(1 << 20)
+                .serve_connection(TokioIo::new(ClientStream::new(stream)), service)
+                .with_upgrades()
+        );
+        tokio::select! {
+            outcome = connection.as_mut() => return outcome,
+            () = self.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+}

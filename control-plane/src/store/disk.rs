@@ -1,0 +1,226 @@
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
+
+use super::{KnownProbe, Store, StoreError};
+use crate::supervise::panic_message;
+
+const PROBES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("probes");
+const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
+const INSTALLATION: &str = "installation";
+const FORMAT: &str = "format";
+/// Grows when older programs could not read what newer ones write.
+const FORMAT_VERSION: &str = "1";
+
+/// A store in one file, written through transactions: after a crash it is as it was after the last one.
+#[derive(Debug)]
+pub struct DiskStore {
+    database: Database,
+    path: PathBuf,
+    installation: String,
+}
+
+impl DiskStore {
+    /// Opens the store in `directory`, and makes it if there is none. A new one gets the name `installation`.
+    ///
+    /// # Errors
+    /// When the file is in use, damaged or out of reach. It is never deleted or made anew over an old one.
+    pub fn open(directory: &Path, installation: &str) -> Result<Self, StoreError> {
+        let path = directory.join("store.redb");
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| unavailable(&path, source))?;
+        // The library asserts what it reads; a damaged file may break an assertion instead of being an error.
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_file(&path, installation)));
+        opened.unwrap_or_else(|panic| Err(StoreError::Damaged { path: path.clone(), detail: panic_message(&*panic).to_owned() }))
+    }
+
+    fn open_file(path: &Path, installation: &str) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
+            DatabaseError::Storage(error) => storage(path, error),
+            other => damaged(path, other),
+        })?;
+        let installation = about(&database, path, installation)?;
+        let store = DiskStore { database, path: path.to_owned(), installation };
+        store.probes()?;
+        Ok(store)
+    }
+
+    fn read_probes(&self) -> Result<Vec<KnownProbe>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = transaction.open_table(PROBES)?;
+        let mut probes = Vec::new();
+        for entry in table.iter()? {
+            let (id, record) = entry?;
+            let record = serde_json::from_slice(record.value())
+                .map_err(|error| redb::Error::Corrupted(format!("the record of the probe {:?}: {error}", id.value())))?;
+            probes.push(record);
+        }
+        Ok(probes)
+    }
+
+    fn write_probes(&self, known: &[KnownProbe], forgotten: &[String]) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(PROBES)?;
+            for id in forgotten {
+                table.remove(id.as_str())?;
+            }
+            for probe in known {
+                let record = serde_json::to_vec(probe).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
+                table.insert(probe.id.as_str(), record.as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+impl Store for DiskStore {
+    fn probes(&self) -> Result<Vec<KnownProbe>, StoreError> {
+        self.read_probes().map_err(|error| any(&self.path, error))
+    }
+
+    fn update_probes(&self, known: &[KnownProbe], forgotten: &[String]) -> Result<(), StoreError> {
+        self.write_probes(known, forgotten).map_err(|error| any(&self.path, error))
+    }
+
+    fn installation(&self) -> &str {
+        &self.installation
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        // Every transaction is safe when its commit returns; an empty one shows that the disk still takes them.
+        self.write_probes(&[], &[]).map_err(|error| any(&self.path, error))
+    }
+}
+
+/// Checks the format and gives back the installation's name; a new file gets both.
+fn about(database: &Database, path: &Path, installation: &str) -> Result<String, StoreError> {
+    let read_or_make = || -> Result<(String, String), redb::Error> {
+        let transaction = database.begin_write()?;
+        let found = {
+            transaction.open_table(PROBES)?;
+            let mut table = transaction.open_table(ABOUT)?;
+            let mut ensure = |key: &str, value: &str| -> Result<String, redb::Error> {
+                let found = table.get(key)?.map(|found| found.value().to_owned());
+                match found {
+                    Some(found) => Ok(found),
+                    None => {
+                        table.insert(key, value)?;
+                        Ok(value.to_owned())
+                    }
+                }
+            };
+            (ensure(FORMAT, FORMAT_VERSION)?, ensure(INSTALLATION, installation)?)
+        };
+        transaction.commit()?;
+        Ok(found)
+    };
+    let (format, installation) = read_or_make().map_err(|error| any(path, error))?;
+    if format == FORMAT_VERSION {
+        Ok(installation)
+    } else {
+        let detail = format!("it has the format {format}, and this program knows {FORMAT_VERSION}");
+        Err(StoreError::Damaged { path: path.to_owned(), detail })
+    }
+}
+
+fn any(path: &Path, error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::Io(error) => storage(path, StorageError::Io(error)),
+        redb::Error::PreviousIo | redb::Error::DatabaseClosed => unavailable(path, error),
+        other => damaged(path, other),
+    }
+}
+
+fn storage(path: &Path, error: StorageError) -> StoreError {
+    match error {
+        // Bytes that are no store come as this kind of error.
+        StorageError::Io(error) if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) => {
+            damaged(path, error)
+        }
+        StorageError::Io(error) => unavailable(path, error),
+        other => damaged(path, other),
+    }
+}
+
+fn damaged(path: &Path, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), detail: error.to_string() }
+}
+
+fn unavailable(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable { path: path.to_owned(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Timestamp;
+
+    use super::*;
+
+    fn probe(id: &str, last_seen: u64) -> KnownProbe {
+        KnownProbe {
+            id: id.to_owned(),
+            host_name: format!("host of {id}"),
+            first_seen: Timestamp::from_unix_millis(1),
+            last_seen: Timestamp::from_unix_millis(last_seen),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(&directory.path().join("new"), "first").unwrap();
+        store.update_probes(&[probe("a", 1), probe("b", 2), probe("c", 3)], &[]).unwrap();
+        store.update_probes(&[probe("b", 5)], &["c".to_owned()]).unwrap();
+        drop(store);
+        let store = DiskStore::open(&directory.path().join("new"), "second").unwrap();
+        assert_eq!(store.probes().unwrap(), [probe("a", 1), probe("b", 5)]);
+        assert_eq!(store.installation(), "first");
+    }
+
+    #[test]
+    fn a_store_in_use_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = DiskStore::open(directory.path(), "x").unwrap();
+        let error = DiskStore::open(directory.path(), "x").unwrap_err();
+        assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+        assert!(error.to_string().contains("store.redb is in use by another process"), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_store_are_refused_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        for bytes in [b"not a store".to_vec(), vec![0xa5; 1 << 20]] {
+            std::fs::write(&path, &bytes).unwrap();
+            let error = DiskStore::open(directory.path(), "x").unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_store_damaged_anywhere_is_an_error_or_intact_but_never_a_panic() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        let store = DiskStore::open(directory.path(), "x").unwrap();
+        let probes: Vec<KnownProbe> = (0..200).map(|n| probe(&format!("p{n:03}"), n)).collect();
+        store.update_probes(&probes, &[]).unwrap();
+        drop(store);
+        let whole = std::fs::read(&path).unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / 40) {
+            let mut bytes = whole.clone();
+            let end = (at + 512).min(bytes.len());
+            bytes[at..end].fill(0xff);
+            std::fs::write(&path, &bytes).unwrap();
+            if let Ok(store) = DiskStore::open(directory.path(), "x") {
+                drop(store);
+            }
+        }
+    }
+}

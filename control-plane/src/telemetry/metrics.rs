@@ -1,0 +1,149 @@
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::events::RejectReason;
+use super::quiet::Quiet;
+
+/// Seconds. 1 and 2 are the numbers of the service's objectives, so both are edges.
+const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0];
+
+/// All metrics. Only events change the counters; gauges are set when the page is asked for.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) build_info: IntGaugeVec,
+    pub(crate) probes_connected: IntGauge,
+    pub(crate) containers: IntGauge,
+    pub(crate) reports_applied: IntCounter,
+    pub(crate) reports_rejected: IntCounterVec,
+    pub(crate) report_values_repaired: IntCounterVec,
+    pub(crate) report_lag: Histogram,
+    pub(crate) report_apply: Histogram,
+    pub(crate) streams_open: IntGauge,
+    pub(crate) streams_refused: IntCounterVec,
+    pub(crate) streams_ended: IntCounterVec,
+    pub(crate) records_refused: IntGauge,
+    pub(crate) driver_inbox: IntGauge,
+    pub(crate) driver_busy_ms: IntGauge,
+    pub(crate) pictures: IntGauge,
+    pub(crate) request_duration: HistogramVec,
+    pub(crate) scope_request_duration: HistogramVec,
+    pub(crate) handler_panics: IntCounter,
+    pub(crate) connections: IntGauge,
+    pub(crate) connections_failed: IntCounterVec,
+    pub(crate) websocket_clients: IntGauge,
+    pub(crate) websocket_messages: IntCounter,
+    pub(crate) websocket_ended: IntCounterVec,
+    pub(crate) websocket_refused: IntCounter,
+    pub(crate) loop_panics: IntCounterVec,
+    pub(crate) loop_restarts: IntCounterVec,
+    pub(crate) store_failures: IntCounter,
+    pub(crate) rejection_lines: [Quiet; RejectReason::COUNT],
+    pub(crate) stream_lines: Quiet,
+    pub(crate) repair_lines: Quiet,
+    pub(crate) connection_lines: Quiet,
+    pub(crate) websocket_lines: Quiet,
+    pub(crate) store_lines: Quiet,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let this = Metrics {
+            build_info: gauge_vec(r, "orchestrator_build_info", "1; the labels say what runs.", &["version"]),
+            probes_connected: gauge(r, "monitoring_app_probes_connected", "Probes whose stream is open."),
+            containers: gauge(r, "monitoring_app_containers_total", "Containers on the map, in any state."),
+            reports_applied: counter(r, "orchestrator_reports_applied_total", "Reports that are on the map."),
+            reports_rejected: counter_vec(r, "orchestrator_reports_rejected_total", "Reports that were not applied.", &["reason"]),
+            report_values_repaired: counter_vec(
+                r,
+                "orchestrator_report_values_repaired_total",
+                "Values of reports that were applied after a repair: moments in the future set to now, texts cut to their limit.",
+                &["repair"],
+            ),
+            report_lag: histogram(r, "orchestrator_report_lag_seconds", "From a report's moment by the node's clock to its receipt."),
+            report_apply: histogram(r, "orchestrator_report_apply_seconds", "From a report's receipt to its being on the map."),
+            streams_open: gauge(r, "orchestrator_probe_streams", "Open streams of probes."),
+            streams_refused: counter_vec(r, "orchestrator_probe_streams_refused_total", "Streams not admitted.", &["reason"]),
+            streams_ended: counter_vec(r, "orchestrator_probe_streams_ended_total", "Streams that ended.", &["reason"]),
+            records_refused: gauge(
+                r,
+                "orchestrator_report_records_refused",
+                "Records of applied reports that the map refused since the start.",
+            ),
+            driver_inbox: gauge(r, "orchestrator_driver_inbox_messages", "Messages that wait for the topology driver."),
+            driver_busy_ms: gauge(r, "orchestrator_driver_busy_milliseconds", "Time that the topology core has worked since the start."),
+            pictures: gauge(r, "orchestrator_pictures", "Pictures (views through filters) that are kept up to date."),
+            request_duration: histogram_vec(
+                r,
+                "orchestrator_http_request_duration_seconds",
+                "Until the head of the response was made.",
+                &["method", "route", "status_code"],
+            ),
+            scope_request_duration: histogram_vec(
+                r,
+                "scope_request_duration_seconds",
+                "Time (in seconds) spent serving HTTP requests.",
+                &["method", "route", "status_code", "ws"],
+            ),
+            handler_panics: counter(r, "orchestrator_http_handler_panics_total", "Requests answered with 500 because of a defect."),
+            connections: gauge(r, "orchestrator_http_connections", "Open HTTP connections, WebSockets included."),
+            connections_failed: counter_vec(r, "orchestrator_http_connections_failed_total", "Connections that failed.", &["reason"]),
+            websocket_clients: gauge(r, "orchestrator_websocket_clients", "Connected WebSocket clients."),
+            websocket_messages: counter(r, "orchestrator_websocket_messages_total", "Updates sent to WebSocket clients."),
+            websocket_ended: counter_vec(r, "orchestrator_websocket_ended_total", "WebSockets that ended.", &["reason"]),
+            websocket_refused: counter(r, "orchestrator_websocket_refused_total", "Upgrades refused because there were too many clients."),
+            loop_panics: counter_vec(r, "orchestrator_loop_panics_total", "Panics of supervised loops.", &["loop"]),
+            loop_restarts: counter_vec(r, "orchestrator_loop_restarts_total", "Restarts of supervised loops.", &["loop"]),
+            store_failures: counter(r, "orchestrator_store_failures_total", "Reads and writes of the store that failed."),
+            rejection_lines: Default::default(),
+            stream_lines: Quiet::default(),
+            repair_lines: Quiet::default(),
+            connection_lines: Quiet::default(),
+            websocket_lines: Quiet::default(),
+            store_lines: Quiet::default(),
+            registry,
+        };
+        this.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for reason in RejectReason::ALL {
+            this.reports_rejected.with_label_values(&[reason.label()]).reset();
+        }
+        this
+    }
+
+    pub(crate) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("names and labels are literals of this file, and tested");
+    registry.register(Box::new(collector.clone())).expect("every name of this file is used once, and tested");
+    collector
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counter_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(REQUEST_BUCKETS.to_vec())))
+}
+
+fn histogram_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(REQUEST_BUCKETS.to_vec()), labels))
+}
