@@ -10,7 +10,7 @@
 mod records;
 mod sockets;
 
-pub use records::{CgroupRecord, EdgeRecord, ProcessRecord, RecordHeader, kind};
+pub use records::{CgroupRecord, EdgeRecord, FoundOpen, ProcessRecord, RecordHeader, kind};
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
 /// Version of all layouts in this crate.
@@ -165,6 +165,8 @@ mod pod {
     unsafe impl aya::Pod for crate::Owner {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::EdgeRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::FoundOpen {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::ProcessRecord {}
     // SAFETY: as above.

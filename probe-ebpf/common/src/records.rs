@@ -58,6 +58,17 @@ pub struct EdgeRecord {
     pub reserved: u32,
 }
 
+/// What the sweep writes about each connection that was open before the programs: such a connection has no end in the kernel's events, it is
+/// missing from a later sweep.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOpen {
+    /// Its edge.
+    pub key: EdgeKey,
+    /// Tells it apart from other sockets that are open now.
+    pub socket: u64,
+}
+
 /// About a process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,5 +114,6 @@ impl CgroupRecord {
 
 const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<EdgeRecord>() == 176);
+const _: () = assert!(size_of::<FoundOpen>() == 72);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<CgroupRecord>() == 512);

@@ -31,6 +31,21 @@ pub struct EdgeKey {
     pub direction: u8,
 }
 
+impl EdgeKey {
+    /// A key of no edge, for buffers.
+    pub const ZERO: EdgeKey = EdgeKey {
+        client: [0; 16],
+        server: [0; 16],
+        cgroup_id: 0,
+        netns: 0,
+        start_ns: 0,
+        tgid: 0,
+        server_port: 0,
+        protocol: 0,
+        direction: 0,
+    };
+}
+
 /// Value of the edge table. Totals that only grow (and wrap); the kernel adds atomically, user space takes differences.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,6 +29,8 @@ pub struct Sample {
     pub original_port: u16,
     /// Cookie of the socket.
     pub cookie: u64,
+    /// The connection is older than the programs.
+    pub found_open: bool,
 }
 
 /// Adds to an edge, making it when it is new.
@@ -41,7 +43,7 @@ pub fn add(key: &EdgeKey, change: &mut EdgeValue, sample: &Sample) {
     }
     change.first_ns = change.last_ns;
     if EDGES.insert(key, &*change, u64::from(BPF_NOEXIST)).is_ok() {
-        if !tell(kind::EDGE_SEEN, key, change, sample) {
+        if !tell(if sample.found_open { kind::EDGE_FOUND } else { kind::EDGE_SEEN }, key, change, sample) {
             count(counter::NETWORK_RING_FULL);
         }
     } else if let Some(edge) = EDGES.get_ptr_mut(key) {

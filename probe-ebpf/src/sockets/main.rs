@@ -11,6 +11,7 @@ mod bind;
 mod connect;
 mod edges;
 mod owners;
+mod sweep;
 
 mod tcp;
 

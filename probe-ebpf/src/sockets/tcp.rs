@@ -8,7 +8,7 @@ use aya_ebpf::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops,
     },
-    helpers::bpf_get_socket_cookie,
+    helpers::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
     macros::sock_ops,
     programs::SockOpsContext,
 };
@@ -47,7 +47,7 @@ pub mod state {
 const AF_INET: u32 = 2;
 
 /// Position of `SOCK_DONE` in `sock.sk_flags`: set when the other end's FIN has been taken in.
-const SOCK_DONE: u32 = 1;
+pub const SOCK_DONE: u32 = 1;
 
 /// Attached at the root of the cgroup2 hierarchy: sees every TCP socket of the machine.
 #[sock_ops]
@@ -159,7 +159,10 @@ fn end_of(ctx: &SockOpsContext, socket: u64, owner: &mut Owner, old: u32) -> Edg
 #[inline(always)]
 fn took_fin(socket: u64, owner: &Owner, old: u32, received: u64) -> bool {
     if settings::may_read_kernel() && offset!(socket.flags) != 0 {
-        if let Some(flags) = task::read::<u64>(socket, offset!(socket.flags)) {
+        // What the context gives as a socket may not be read beyond its stable members; what this helper gives may.
+        // SAFETY: the verifier has seen that `socket` is one.
+        let full = unsafe { bpf_skc_to_tcp_sock(socket as *mut _) } as u64;
+        if let Some(flags) = task::read::<u64>(full, offset!(socket.flags)) {
             return flags >> SOCK_DONE & 1 != 0;
         }
     }
@@ -202,6 +205,7 @@ fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, mut change: EdgeVa
         original_port: if translated { owner.original_port } else { 0 },
         // SAFETY: the helper takes the context as it is.
         cookie: unsafe { bpf_get_socket_cookie(raw) },
+        found_open: false,
     };
     edges::add(&key, &mut change, &sample);
 }

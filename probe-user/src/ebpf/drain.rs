@@ -1,0 +1,225 @@
+//! The thread that reads the edge table: changed counters several times a second, the sweep, idle entries, losses.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use aya::maps::{Map, MapData, PerCpuArray};
+use probe_common::{EdgeKey, EdgeValue, counter};
+use tokio::sync::mpsc;
+
+use super::edges::Delivered;
+use super::running::Shared;
+use super::sweep::Sweep;
+use super::{BATCH_MAX, Config, sys};
+use crate::clock::Now;
+use crate::observation::{LossTotals, Observation};
+
+/// How often losses are told and idle entries removed.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Entries removed at once.
+const REMOVALS_MAX: usize = 1_024;
+
+/// A reading that took long is not repeated before this many times as long.
+const REST_FACTOR: u32 = 20;
+
+/// Reads the table until the capture stops.
+pub(super) struct Drain {
+    interval: Duration,
+    sweep_interval: Duration,
+    capacity: usize,
+    table: MapData,
+    counters: Counters,
+    sweep: Option<Sweep>,
+    sender: mpsc::Sender<Vec<Observation>>,
+    shared: Arc<Shared>,
+    delivered: Delivered,
+    changes_read: u64,
+    losses_told: LossTotals,
+    keys: Vec<EdgeKey>,
+    values: Vec<EdgeValue>,
+}
+
+impl Drain {
+    pub(super) fn new(
+        config: &Config,
+        table: MapData,
+        counters: Counters,
+        sweep: Option<Sweep>,
+        sender: mpsc::Sender<Vec<Observation>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Drain {
+            interval: config.interval.max(Duration::from_millis(1)),
+            sweep_interval: config.sweep_interval,
+            capacity: config.edges_max as usize,
+            table,
+            counters,
+            sweep,
+            sender,
+            shared,
+            delivered: Delivered::default(),
+            changes_read: 0,
+            losses_told: LossTotals::default(),
+            keys: vec![EdgeKey::ZERO; BATCH_MAX],
+            values: vec![EdgeValue::default(); BATCH_MAX],
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut next_sweep = Instant::now() + self.sweep_interval;
+        let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
+        let mut pause = self.interval;
+        loop {
+            let stopping = self.shared.sleep(pause);
+            let began = Instant::now();
+            if stopping || began >= next_sweep {
+                self.sweep();
+                next_sweep = began + self.sweep_interval;
+            }
+            let complete = self.read_changes();
+            if stopping || began >= next_housekeeping {
+                self.remove_idle();
+                self.tell_losses();
+                next_housekeeping = began + HOUSEKEEPING;
+            }
+            if stopping && (complete || self.shared.is_overdue()) || self.sender.is_closed() {
+                return;
+            }
+            pause = self.interval.max(began.elapsed() * REST_FACTOR);
+        }
+    }
+
+    /// Delivers what has grown since the last reading; whether that was everything.
+    fn read_changes(&mut self) -> bool {
+        let changes = self.counters.changes();
+        if changes == self.changes_read {
+            return true;
+        }
+        let mut cursor = None;
+        loop {
+            // Room first: what has been read is delivered, or it is read again.
+            let Ok(room) = self.sender.try_reserve() else { return false };
+            let batch = match sys::lookup_batch(self.table.fd().as_fd(), cursor, &mut self.keys, &mut self.values) {
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::error!(%error, "reading the edge table failed");
+                    return false;
+                }
+            };
+            let grown: Vec<Observation> =
+                self.keys.iter().zip(&self.values).take(batch.count).filter_map(|(key, value)| self.delivered.read(key, value)).collect();
+            if !grown.is_empty() {
+                room.send(grown);
+            }
+            match batch.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        // Counted before the walk began: a change that the walk missed is after it.
+        self.changes_read = changes;
+        true
+    }
+
+    /// Removes entries that have been idle, with a last look at each: the kernel may add to an entry up to the moment when it goes.
+    fn remove_idle(&mut self) {
+        let now = Now::read().boot.0;
+        let idle = self.delivered.idle(now, self.capacity, REMOVALS_MAX);
+        for keys in idle.chunks(BATCH_MAX) {
+            let Ok(room) = self.sender.try_reserve() else { return };
+            let mut grown = Vec::new();
+            for key in keys {
+                match sys::lookup_and_delete::<EdgeKey, EdgeValue>(self.table.fd().as_fd(), key) {
+                    Ok(value) => {
+                        grown.extend(value.and_then(|value| self.delivered.read(key, &value)));
+                        self.delivered.forget(key);
+                    }
+                    Err(error) => tracing::warn!(%error, "removing an idle edge failed"),
+                }
+            }
+            if !grown.is_empty() {
+                room.send(grown);
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let Some(sweep) = &mut self.sweep else { return };
+        let Ok(room) = self.sender.try_reserve() else { return };
+        match sweep.run(Now::read().boot) {
+            Ok(ended) if ended.is_empty() => {}
+            Ok(ended) => room.send(ended),
+            Err(error) => tracing::warn!(%error, "counting the bytes of open connections failed"),
+        }
+    }
+
+    fn tell_losses(&mut self) {
+        let opened = self.delivered.opened() + self.shared.opened_on_ring.load(Ordering::Relaxed);
+        let losses = self.counters.losses(opened);
+        if losses != self.losses_told
+            && let Ok(room) = self.sender.try_reserve()
+        {
+            room.send(vec![Observation::Lost(losses.clone())]);
+            self.losses_told = losses;
+        }
+    }
+}
+
+/// The kernel's counters, summed over all CPUs.
+pub(super) struct Counters {
+    sockets: Option<PerCpuArray<MapData, u64>>,
+    processes: Option<PerCpuArray<MapData, u64>>,
+    /// Connection ends of the trial at start, which are nobody's.
+    own_ends: u64,
+}
+
+impl Counters {
+    pub(super) fn new(sockets: Map, processes: Option<Map>, own_ends: u64) -> Self {
+        Counters {
+            sockets: PerCpuArray::try_from(sockets).ok(),
+            processes: processes.and_then(|map| PerCpuArray::try_from(map).ok()),
+            own_ends,
+        }
+    }
+
+    fn changes(&self) -> u64 {
+        sum(self.sockets.as_ref(), counter::EDGES_CHANGED)
+    }
+
+    fn losses(&self, opened: u64) -> LossTotals {
+        let socket = |slot| sum(self.sockets.as_ref(), slot);
+        LossTotals {
+            network_ring: socket(counter::NETWORK_RING_FULL),
+            process_ring: sum(self.processes.as_ref(), counter::PROCESS_RING_FULL),
+            flow_table: socket(counter::EDGES_LOST),
+            socket_storage: socket(counter::STORAGE_FAILED),
+            netlink: 0,
+            ends_seen: socket(counter::ENDS_SEEN).saturating_sub(self.own_ends).max(opened),
+            ends_counted: opened,
+        }
+    }
+}
+
+fn sum(map: Option<&PerCpuArray<MapData, u64>>, slot: u32) -> u64 {
+    let Some(Ok(values)) = map.map(|map| map.get(&slot, 0)) else { return 0 };
+    values.iter().fold(0, |sum, value| sum.wrapping_add(*value))
+}
+
+/// One pass over the table as it is, for trials.
+pub(super) fn each_edge(table: &MapData, mut each: impl FnMut(&EdgeKey, &EdgeValue)) -> io::Result<()> {
+    let mut keys = vec![EdgeKey::ZERO; BATCH_MAX];
+    let mut values = vec![EdgeValue::default(); BATCH_MAX];
+    let mut cursor = None;
+    loop {
+        let batch = sys::lookup_batch(table.fd().as_fd(), cursor, &mut keys, &mut values)?;
+        keys.iter().zip(&values).take(batch.count).for_each(|(key, value)| each(key, value));
+        match batch.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+    }
+}

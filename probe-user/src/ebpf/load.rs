@@ -1,0 +1,147 @@
+//! Loading and attaching. Each program is tried by itself: what a kernel refuses is named, and the rest runs.
+
+use std::fs::File;
+use std::path::Path;
+
+use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, Program, ProgramError, RawTracePoint, SockOps};
+use aya::{Btf, Ebpf, EbpfLoader, GlobalData};
+use probe_common::{ABI_VERSION, Settings, setting};
+
+use super::objects::Objects;
+use super::offsets::{self, Offsets};
+use super::place::Rights;
+use super::{CaptureError, Config, Hook, btf};
+
+/// Both objects, loaded; dropping them detaches everything.
+pub(super) struct Loaded {
+    pub(super) sockets: Ebpf,
+    /// `None` when the object was refused as a whole.
+    pub(super) processes: Option<Ebpf>,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) offsets: Offsets,
+    /// Why offsets are missing; empty when they are not.
+    pub(super) without_offsets: String,
+}
+
+const CGROUP_HOOKS: [&str; 5] = ["connect4", "connect6", "post_bind4", "post_bind6", "tcp"];
+const TRACEPOINTS: [(&str, &str); 6] = [
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+    ("cgroup_mkdir", "cgroup_mkdir"),
+    ("cgroup_rmdir", "cgroup_rmdir"),
+    ("cgroup_attach", "cgroup_attach_task"),
+];
+
+/// Name of the sweep's program.
+pub(super) const SWEEP: &str = "sweep";
+
+/// Loads everything that this kernel and these rights allow.
+pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &File) -> Result<Loaded, CaptureError> {
+    raise_memory_limit();
+    let (offsets, without_offsets) = if rights.may_trace() {
+        match offsets::read(Path::new(btf::KERNEL)) {
+            Ok(offsets) => (offsets, String::new()),
+            Err(error) => (Offsets::default(), error.to_string()),
+        }
+    } else {
+        (Offsets::default(), "CAP_PERFMON is missing".to_owned())
+    };
+    let settings = Settings {
+        abi_version: ABI_VERSION,
+        bits: if config.kernel_log { setting::LOG } else { 0 } | if rights.may_trace() { setting::READ_KERNEL } else { 0 },
+        task: offsets.task,
+        cgroup: offsets.cgroup,
+        socket: offsets.socket,
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("SETTINGS", GlobalData::from(&settings), true)
+        .map_max_entries("EDGES", config.edges_max)
+        .map_max_entries("NETWORK_RING", config.ring_bytes)
+        .map_max_entries("PROCESS_RING", config.ring_bytes);
+    let mut hooks = Vec::new();
+    let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
+    attach_cgroup_hooks(&mut sockets, root, &mut hooks);
+    if let Some(tcp) = hooks.iter().find(|hook| hook.name == "tcp" && !hook.attached) {
+        return Err(CaptureError::Connections(tcp.error.clone()));
+    }
+    if offsets.tell_live_bytes() {
+        hooks.push(Hook::of(SWEEP, load_sweep(&mut sockets)));
+    } else {
+        hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error: without_offsets.clone() });
+    }
+    let processes = attach_tracepoints(&mut loader, objects, rights, &mut hooks);
+    Ok(Loaded { sockets, processes, hooks, offsets, without_offsets })
+}
+
+/// The order matters: ownership is written before anything reads it.
+fn attach_cgroup_hooks(object: &mut Ebpf, root: &File, hooks: &mut Vec<Hook>) {
+    for name in CGROUP_HOOKS {
+        let result = attach_to_cgroup(object, name, root);
+        hooks.push(Hook::of(name, result));
+    }
+}
+
+fn attach_to_cgroup(object: &mut Ebpf, name: &str, root: &File) -> Result<(), ProgramError> {
+    // A link is a multi-attachment by itself; the kernel refuses flags for it.
+    const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+    match object.program_mut(name) {
+        Some(Program::SockOps(program)) => {
+            let program: &mut SockOps = program;
+            program.load()?;
+            program.attach(root, MODE).map(drop)
+        }
+        Some(Program::CgroupSockAddr(program)) => {
+            let program: &mut CgroupSockAddr = program;
+            program.load()?;
+            program.attach(root, MODE).map(drop)
+        }
+        Some(Program::CgroupSock(program)) => {
+            let program: &mut CgroupSock = program;
+            program.load()?;
+            program.attach(root, MODE).map(drop)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn load_sweep(object: &mut Ebpf) -> Result<(), ProgramError> {
+    let program: &mut Iter = object.program_mut(SWEEP).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
+    // Its parsed form is large; it goes at the end of this function.
+    let btf = Btf::from_sys_fs()?;
+    program.load("bpf_sk_storage_map", &btf)
+}
+
+fn attach_tracepoints(loader: &mut EbpfLoader<'_>, objects: Objects, rights: Rights, hooks: &mut Vec<Hook>) -> Option<Ebpf> {
+    let refused = |error: &str| TRACEPOINTS.map(|(name, _)| Hook { name: name.to_owned(), attached: false, error: error.to_owned() });
+    if !rights.may_trace() {
+        hooks.extend(refused("CAP_PERFMON is missing"));
+        return None;
+    }
+    let mut object = match loader.load(objects.processes) {
+        Ok(object) => object,
+        Err(error) => {
+            hooks.extend(refused(&super::chain(&error)));
+            return None;
+        }
+    };
+    for (name, tracepoint) in TRACEPOINTS {
+        let result = attach_tracepoint(&mut object, name, tracepoint);
+        hooks.push(Hook::of(name, result));
+    }
+    Some(object)
+}
+
+fn attach_tracepoint(object: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), ProgramError> {
+    let program: &mut RawTracePoint = object.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
+    program.load()?;
+    program.attach(tracepoint).map(drop)
+}
+
+/// Before 5.11 the memory of maps counts against this limit.
+fn raise_memory_limit() {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: reads one structure. Where it is refused, either the limit does not matter or loading will say so.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+}

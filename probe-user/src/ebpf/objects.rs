@@ -1,0 +1,21 @@
+//! The compiled kernel programs, inside this binary. The build script says whether they were there.
+
+/// The objects of the two tiers.
+#[derive(Clone, Copy)]
+pub(super) struct Objects {
+    /// Connections.
+    pub(super) sockets: &'static [u8],
+    /// Processes and cgroups.
+    pub(super) processes: &'static [u8],
+}
+
+/// `None` in a probe that was built without them.
+#[cfg(kernel_programs)]
+pub(super) const EMBEDDED: Option<Objects> = Some(Objects {
+    sockets: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockets.o")),
+    processes: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/processes.o")),
+});
+
+/// See above.
+#[cfg(not(kernel_programs))]
+pub(super) const EMBEDDED: Option<Objects> = None;

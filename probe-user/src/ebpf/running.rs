@@ -1,0 +1,260 @@
+//! A capture that runs: its threads, its stop, its status.
+
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use aya::Ebpf;
+use aya::maps::{Map, MapData, RingBuf};
+use aya::programs::Program;
+use tokio::sync::mpsc;
+
+use super::drain::{Counters, Drain};
+use super::load::{self, Loaded};
+use super::place::{CgroupRoot, Rights};
+use super::sweep::Sweep;
+use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, objects, rings, selftest, sys};
+use crate::observation::Observation;
+
+/// How long the threads have, after they were told to stop, to deliver what is left.
+const LAST_DELIVERY: Duration = Duration::from_secs(2);
+
+/// A capture that runs. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    status: Status,
+    seeder: Seeder,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    // Last: programs are detached after the threads have read what was left.
+    objects: [Option<Ebpf>; 2],
+}
+
+impl Running {
+    pub(super) fn start(config: &Config) -> Result<(Self, mpsc::Receiver<Vec<Observation>>), CaptureError> {
+        let embedded = objects::EMBEDDED.ok_or(CaptureError::NotBuilt)?;
+        let rights = Rights::read()?;
+        let missing = rights.missing();
+        if !missing.is_empty() {
+            return Err(CaptureError::Rights(missing.join(", ")));
+        }
+        let root = CgroupRoot::find(config.cgroup_root.as_deref())?;
+        let mut loaded = load::load(config, embedded, rights, &root.directory)?;
+        trim_memory();
+        let mut maps = Maps::take(&mut loaded)?;
+        let (sender, receiver) = mpsc::channel(config.batches_max.max(1));
+        let trial = selftest::run(&mut loaded.hooks, &mut maps, &root)?;
+        let status = status_of(&loaded, &trial);
+        if !trial.earlier.is_empty() {
+            for batch in trial.earlier.chunks(BATCH_MAX) {
+                // The channel is new and empty; what does not fit is caught up by the readings of the table.
+                let _ = sender.try_send(batch.to_vec());
+            }
+        }
+
+        let shared = Arc::new(Shared::new()?);
+        let seeder = Seeder::new(Arc::clone(&maps.owners), root.path.clone());
+        let sweep = Sweep::bind(&loaded, &maps.owners);
+        let counters = Counters::new(maps.socket_counters, maps.process_counters, trial.ends_seen);
+        let drain = Drain::new(config, maps.edges, counters, sweep, sender.clone(), Arc::clone(&shared));
+        let mut running = Running {
+            status,
+            seeder,
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            objects: [Some(loaded.sockets), loaded.processes],
+        };
+        running.spawn("probe-edges", move || drain.run())?;
+        running.spawn_reader("probe-network", maps.network_ring, sender.clone())?;
+        if let Some(ring) = maps.process_ring {
+            running.spawn_reader("probe-process", ring, sender)?;
+        }
+        Ok((running, receiver))
+    }
+
+    /// What is seen, and what is not.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// For sockets that are older than the programs.
+    pub fn seeder(&self) -> Seeder {
+        self.seeder.clone()
+    }
+
+    /// Reads everything once more, delivers it, and detaches the programs. The receiver has to be read meanwhile; after two seconds what it does
+    /// not take is given up.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// The programs that the kernel took.
+    pub(super) fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.objects.iter().flatten().flat_map(Ebpf::programs).filter(|(_, program)| program.fd().is_ok())
+    }
+
+    fn end(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a capture thread had panicked");
+            }
+        }
+    }
+
+    fn spawn_reader(
+        &mut self,
+        name: &'static str,
+        ring: RingBuf<MapData>,
+        sender: mpsc::Sender<Vec<Observation>>,
+    ) -> Result<(), CaptureError> {
+        let shared = Arc::clone(&self.shared);
+        self.spawn(name, move || rings::run(ring, &sender, &shared))
+    }
+
+    fn spawn(&mut self, name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), CaptureError> {
+        // None of them recurses; the largest thing on a stack is a record.
+        let thread = thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024).spawn(body)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The maps that user space reads and writes.
+pub(super) struct Maps {
+    pub(super) edges: MapData,
+    pub(super) owners: Arc<MapData>,
+    pub(super) network_ring: RingBuf<MapData>,
+    pub(super) process_ring: Option<RingBuf<MapData>>,
+    pub(super) socket_counters: Map,
+    pub(super) process_counters: Option<Map>,
+}
+
+impl Maps {
+    fn take(loaded: &mut Loaded) -> Result<Self, CaptureError> {
+        let sockets = &mut loaded.sockets;
+        let Some(Map::HashMap(edges)) = sockets.take_map("EDGES") else { return Err(missing("EDGES")) };
+        let Some(Map::SkStorage(owners)) = sockets.take_map("OWNERS") else { return Err(missing("OWNERS")) };
+        let socket_counters = sockets.take_map("COUNTERS").ok_or_else(|| missing("COUNTERS"))?;
+        let network_ring = take_ring(sockets, "NETWORK_RING")?;
+        let (process_ring, process_counters) = match &mut loaded.processes {
+            Some(object) => (Some(take_ring(object, "PROCESS_RING")?), object.take_map("COUNTERS")),
+            None => (None, None),
+        };
+        Ok(Maps { edges, owners: Arc::new(owners), network_ring, process_ring, socket_counters, process_counters })
+    }
+}
+
+fn take_ring(object: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, CaptureError> {
+    let map = object.take_map(name).ok_or_else(|| missing(name))?;
+    RingBuf::try_from(map).map_err(|error| CaptureError::Map(name, Box::new(error)))
+}
+
+fn missing(name: &'static str) -> CaptureError {
+    CaptureError::Map(name, Box::new(aya::maps::MapError::ElementNotFound))
+}
+
+fn status_of(loaded: &Loaded, trial: &selftest::Outcome) -> Status {
+    let attached = |names: &[&str]| names.iter().all(|name| loaded.hooks.iter().any(|hook| hook.name == *name && hook.attached));
+    let mut reasons = Vec::new();
+    if !loaded.without_offsets.is_empty() {
+        reasons.push(loaded.without_offsets.clone());
+    }
+    if !loaded.offsets.missing.is_empty() {
+        reasons.push(format!("kernel members not found: {}", loaded.offsets.missing.join(", ")));
+    }
+    reasons.extend(loaded.hooks.iter().filter(|hook| !hook.attached).map(|hook| format!("{}: {}", hook.name, hook.error)));
+    if trial.pids_match == Some(false) {
+        reasons.push("the probe runs in a pid namespace of its own: /proc shows other pids than the kernel tells".to_owned());
+    }
+    Status {
+        processes: attached(&["process_exec", "process_exit"]),
+        cgroups: attached(&["cgroup_mkdir", "cgroup_rmdir"]) && loaded.offsets.tell_cgroups(),
+        start_times: loaded.offsets.tell_start_times(),
+        live_bytes: attached(&[load::SWEEP]),
+        pids_match: trial.pids_match != Some(false),
+        hooks: loaded.hooks.clone(),
+        reasons,
+    }
+}
+
+/// Parsing type information leaves tens of free megabytes in the heap.
+pub(super) fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: gives free memory back; touches nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// What the threads of one capture share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    stopping: AtomicBool,
+    stopped_at: OnceLock<Instant>,
+    /// Readable from the moment the capture stops.
+    stopped: UnixStream,
+    stopper: UnixStream,
+    /// Connection ends that were delivered from the ring because the table was full.
+    pub(super) opened_on_ring: AtomicU64,
+}
+
+impl Shared {
+    fn new() -> io::Result<Self> {
+        let (stopped, stopper) = UnixStream::pair()?;
+        stopper.set_nonblocking(true)?;
+        Ok(Shared {
+            stopping: AtomicBool::new(false),
+            stopped_at: OnceLock::new(),
+            stopped,
+            stopper,
+            opened_on_ring: AtomicU64::new(0),
+        })
+    }
+
+    fn stop(&self) {
+        self.stopped_at.get_or_init(Instant::now);
+        self.stopping.store(true, Ordering::Release);
+        // Nobody reads it: once written, it wakes every wait.
+        let _ = (&self.stopper).write(&[1]);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether the time for the last delivery is over.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.stopped_at.get().is_some_and(|at| at.elapsed() > LAST_DELIVERY)
+    }
+
+    /// Sleeps, or less when the capture stops; whether it does.
+    pub(super) fn sleep(&self, duration: Duration) -> bool {
+        self.wait(&[self.stopped.as_fd()], Some(duration));
+        self.is_stopping()
+    }
+
+    /// Waits until a ring has records or the capture stops; whether it does.
+    pub(super) fn wait_for(&self, ring: &RingBuf<MapData>) -> bool {
+        self.wait(&[self.stopped.as_fd(), ring.as_fd()], None);
+        self.is_stopping()
+    }
+
+    fn wait(&self, descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) {
+        if let Err(error) = sys::poll(descriptors, timeout) {
+            tracing::error!(%error, "waiting for kernel records failed");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}

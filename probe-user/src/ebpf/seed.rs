@@ -1,0 +1,174 @@
+//! Sockets that are older than the programs: their owner is written by user space, through a copy of their descriptor.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aya::maps::MapData;
+use probe_common::{Owner, flag};
+
+use super::sys;
+use crate::clock::Now;
+
+/// A socket that was there before the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// A process that holds it: thread group id as `/proc` shows it.
+    pub pid: u32,
+    /// The descriptor in that process.
+    pub fd: i32,
+    /// What it is.
+    pub role: SeedRole,
+}
+
+/// What a socket was when it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeedRole {
+    /// It listens: what it accepts from now on has an owner.
+    Listener,
+    /// It is connected, opened by its holder. The finder announces it and counts it as opened; the capture counts its bytes from now on and its
+    /// end. It is noticed missing by a sweep.
+    ConnectedClient,
+    /// It is connected, accepted by its holder. As above.
+    ConnectedServer,
+}
+
+/// What became of the seeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seeded {
+    /// Written.
+    pub written: usize,
+    /// Gone in the meantime, or not the probe's to read.
+    pub failed: usize,
+}
+
+/// Writes owners into sockets. May be used from any thread.
+#[derive(Clone, Debug)]
+pub struct Seeder {
+    owners: Arc<MapData>,
+    cgroup_root: Option<PathBuf>,
+}
+
+impl Seeder {
+    pub(super) fn new(owners: Arc<MapData>, cgroup_root: Option<PathBuf>) -> Self {
+        Seeder { owners, cgroup_root }
+    }
+
+    /// Writes the owners of listeners.
+    pub fn seed_listeners(&self, listeners: &[(u32, i32)]) -> Seeded {
+        self.seed(listeners.iter().map(|&(pid, fd)| Seed { pid, fd, role: SeedRole::Listener }))
+    }
+
+    /// Writes the owners of sockets. A socket that several processes hold belongs to the first that is named.
+    pub fn seed(&self, seeds: impl IntoIterator<Item = Seed>) -> Seeded {
+        let mut seeded = Seeded::default();
+        for seed in seeds {
+            match self.write(seed) {
+                Ok(()) => seeded.written += 1,
+                Err(error) => {
+                    seeded.failed += 1;
+                    tracing::debug!(pid = seed.pid, fd = seed.fd, %error, "socket not seeded");
+                }
+            }
+        }
+        seeded
+    }
+
+    fn write(&self, seed: Seed) -> io::Result<()> {
+        let socket = copy_descriptor(seed)?;
+        let flags = flag::SEEDED
+            | match seed.role {
+                SeedRole::Listener => flag::BOUND,
+                SeedRole::ConnectedClient => flag::CLIENT | flag::FOUND_OPEN,
+                SeedRole::ConnectedServer => flag::ACCEPTED | flag::FOUND_OPEN,
+            };
+        let mut owner = Owner {
+            cgroup_id: self.cgroup_of(seed.pid),
+            netns: socket_option::<u64>(&socket, libc::SOL_SOCKET, SO_NETNS_COOKIE).unwrap_or(0),
+            start_ns: start_of(seed.pid)?,
+            born_ns: Now::read().boot.0,
+            tgid: seed.pid,
+            flags,
+            ..Owner::default()
+        };
+        if seed.role != SeedRole::Listener {
+            let counted = counted_bytes(&socket, seed.role)?;
+            (owner.counted_sent, owner.counted_received, owner.counted_retransmits) = counted;
+        }
+        // Where the programs have written something already they know better.
+        const BPF_NOEXIST: u64 = 1;
+        match sys::update(self.owners.fd().as_fd(), &socket.as_raw_fd(), &owner, BPF_NOEXIST) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// cgroup v2 id of a process: the inode number of its directory; 0 when it cannot be told.
+    fn cgroup_of(&self, pid: u32) -> u64 {
+        let Some(root) = &self.cgroup_root else { return 0 };
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return 0 };
+        let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::/")) else { return 0 };
+        std::fs::metadata(root.join(path)).map_or(0, |metadata| metadata.ino())
+    }
+}
+
+const SO_NETNS_COOKIE: libc::c_int = 71;
+const TICK_NANOS: u64 = 10_000_000;
+
+fn copy_descriptor(seed: Seed) -> io::Result<OwnedFd> {
+    let own = |result: libc::c_long| {
+        let fd = i32::try_from(result).unwrap_or(-1);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    // SAFETY: takes numbers alone.
+    let process = own(unsafe { libc::syscall(libc::SYS_pidfd_open, seed.pid, 0) })?;
+    // SAFETY: takes numbers alone.
+    own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), seed.fd, 0) })
+}
+
+/// Start of a process, from field 22 of its `stat`.
+fn start_of(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, field 2, is in parentheses and may hold anything; field 3 begins after the last one.
+    stat.rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(19))
+        .and_then(|ticks| ticks.parse::<u64>().ok())
+        .map(|ticks| ticks * TICK_NANOS)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/<pid>/stat"))
+}
+
+/// Bytes sent and received and segments sent again, as the programs count them.
+fn counted_bytes(socket: &OwnedFd, role: SeedRole) -> io::Result<(u64, u64, u32)> {
+    /// Positions in `struct tcp_info`.
+    const TOTAL_RETRANS: usize = 100;
+    const BYTES_ACKED: usize = 120;
+    const BYTES_RECEIVED: usize = 128;
+    let info = socket_option::<[u8; 136]>(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    let number = |at: usize| decode_number(&info, at);
+    let opened_here = role == SeedRole::ConnectedClient;
+    let retransmits = u32::try_from(number(TOTAL_RETRANS) & u64::from(u32::MAX)).unwrap_or(0);
+    // The opening side's SYN is among the acknowledged bytes.
+    Ok((number(BYTES_ACKED).saturating_sub(u64::from(opened_here)), number(BYTES_RECEIVED), retransmits))
+}
+
+fn decode_number(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+fn socket_option<T: aya::Pod>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes into `value`.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut length) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain data; what the kernel did not write is zero.
+    Ok(unsafe { value.assume_init() })
+}
