@@ -59,11 +59,6 @@ impl Delivered {
     pub(super) fn forget(&mut self, key: &EdgeKey) {
         self.edges.remove(key);
     }
-
-    /// Entries that are known.
-    pub(super) fn len(&self) -> usize {
-        self.edges.len()
-    }
 }
 
 #[cfg(test)]
