@@ -91,7 +91,7 @@ impl Cluster {
             window: Duration::from_secs(15),
             publish_interval: Duration::from_millis(50),
             picture_linger: Duration::from_secs(60),
-            limits: Limits { probes: 10_000, processes: 65_536, containers: 10_000, flows: 131_072 },
+            limits: Limits { probes: 10_000, processes: 65_536, containers: 10_000, flows: 131_072, objects: 200_000 },
         };
         Cluster {
             map: Topology::new(config),

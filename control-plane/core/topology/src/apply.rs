@@ -16,7 +16,7 @@ use crate::report::{
 };
 use crate::tables::{ContainerRow, ContainerSample, HostRow, ImageRow, ProcessRow, ProcessSample, push_sample};
 use crate::text::image_without_tag;
-use crate::topology::{Effect, Leaving, ReportRefusal, StreamEnd, StreamId, Topology};
+use crate::topology::{Effect, Leaving, ReportRefusal, Source, StreamEnd, StreamId, Topology};
 use crate::view::View;
 
 impl Topology {
@@ -48,11 +48,17 @@ impl Topology {
         if let Some(losses) = report.losses.clone() {
             row.losses = losses;
         }
-        let (host, epoch, kind) = (row.host, row.epoch, report.kind);
+        let (source, epoch, kind) = (row.source, row.epoch, report.kind);
         let session = row.session.clone();
-        let refused = self.apply(now, host, epoch, &session, report);
+        let refused = match source {
+            Source::Host(host) => self.apply(now, host, epoch, &session, report),
+            Source::Cluster => self.apply_cluster(probe, epoch, report),
+        };
         if kind == ReportKind::SnapshotEnd {
-            self.sweep(now, host, epoch, &session);
+            match source {
+                Source::Host(host) => self.sweep(now, host, epoch, &session),
+                Source::Cluster => self.sweep_cluster(probe, epoch),
+            }
             if let Some(row) = self.probes.get_mut(probe) {
                 row.in_snapshot = false;
                 row.complete = true;
@@ -65,7 +71,8 @@ impl Topology {
     }
 
     fn apply(&mut self, now: Timestamp, host: HostIndex, epoch: u64, session: &Arc<str>, report: Report) -> u64 {
-        let mut refused = 0;
+        // Only a cluster's collector speaks of Kubernetes.
+        let mut refused = (report.kubernetes.len() + report.kubernetes_gone.len()) as u64;
         if let Some(record) = report.host {
             self.apply_host(host, record);
         }
@@ -142,6 +149,7 @@ impl Topology {
         let host = self.tables.hosts.insert(HostRow {
             node_id: format!("{name};<host>").into(),
             uncontained_id: format!("pseudo:uncontained:{name}").into(),
+            unmanaged_id: format!("pseudo:unmanaged:{name}").into(),
             name: name.clone(),
             probe: probe.clone(),
             probe_version: hello.version.clone(),
@@ -166,7 +174,11 @@ impl Topology {
         if let Some(at) = row.leaves_at {
             self.leaving.remove(&(at, Leaving::Probe(probe.clone())));
         }
-        let host = row.host;
+        let Source::Host(host) = row.source else {
+            row.objects.into_iter().for_each(|object| self.object_gone(object));
+            out.push(Effect::ProbeLeft { probe: probe.clone(), host_name: row.host_name, end });
+            return;
+        };
         let flows: Vec<FlowIndex> = self.tables.hosts[host].flows.iter().copied().collect();
         flows.into_iter().for_each(|flow| self.remove_flow(flow));
         let processes: Vec<ProcessIndex> = self.tables.hosts[host].processes.values().copied().collect();
@@ -286,6 +298,7 @@ impl Topology {
             flows: BTreeSet::new(),
             image: None,
             hostname: None,
+            pod: None,
             samples: VecDeque::new(),
             epoch: 0,
         });
@@ -323,6 +336,7 @@ impl Topology {
         }
         self.container_addresses(container, host, old.as_ref(), Some(&record));
         self.regroup_container(container, Some(&record));
+        self.find_pod(container);
         if old.is_none() {
             self.set_present(View::Containers, Entity::Container(container), true);
         }
@@ -346,13 +360,14 @@ impl Topology {
         self.tables.hosts[host].containers.remove(&container);
         self.container_addresses(container, host, Some(&old), None);
         self.regroup_container(container, None);
+        self.find_pod(container);
         self.set_present(View::Containers, Entity::Container(container), false);
         self.unsettle_container(container);
         self.forget_container_if_unused(container);
     }
 
     /// Flows of a container lead elsewhere in some view.
-    fn unsettle_container(&mut self, container: ContainerIndex) {
+    pub(crate) fn unsettle_container(&mut self, container: ContainerIndex) {
         let Some(row) = self.tables.containers.get(container) else { return };
         for &process in &row.processes {
             self.tables.processes[process].flows.iter().for_each(|&flow| self.flows.unsettle(flow));
@@ -422,10 +437,11 @@ impl Topology {
         self.touch(view, entity);
     }
 
-    fn touch_container(&mut self, container: ContainerIndex) {
+    pub(crate) fn touch_container(&mut self, container: ContainerIndex) {
         let row = &self.tables.containers[container];
         let (image, hostname) = (row.image, row.hostname);
         self.touch(View::Containers, Entity::Container(container));
+        self.touch_pod_of(container);
         image.into_iter().for_each(|it| self.touch(View::ContainersByImage, Entity::Image(it)));
         hostname.into_iter().for_each(|it| self.touch(View::ContainersByHostname, Entity::Hostname(it)));
     }
@@ -437,6 +453,7 @@ impl Topology {
         let packed = ContainerSample { at, cpu_percent, memory_bytes, memory_limit_bytes };
         if row.host == host && row.record.is_some() && push_sample(&mut row.samples, packed, |it| it.at) {
             self.touch(View::Containers, Entity::Container(container));
+            self.touch_pod_of(container);
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
-use crate::flows::{Surroundings, Terminal};
-use crate::index::{ContainerIndex, Entity, FlowIndex, ProcessIndex};
+use crate::flows::Surroundings;
+use crate::index::{ContainerIndex, Entity, FlowIndex, ObjectIndex, ProcessIndex};
 use crate::node::{ChildGroup, Column, Connection, Details, NodeId, NodeSummary};
 use crate::picture::{self, Scene};
 use crate::projection::{self, Projection};
@@ -21,6 +21,12 @@ const PROCESS_COLUMNS: &[Column] = &[
     number_column("pid", "PID"),
     number_column("process_cpu_usage_percent", "CPU"),
     number_column("process_memory_usage_bytes", "Memory"),
+];
+
+const POD_COLUMNS: &[Column] = &[
+    Column { id: "kubernetes_state", label: "State", default_sort: false, data_type: "" },
+    number_column("container", "# Containers"),
+    Column { id: "kubernetes_ip", label: "IP", default_sort: false, data_type: "ip" },
 ];
 
 const fn number_column(id: &'static str, label: &'static str) -> Column {
@@ -72,6 +78,7 @@ fn find(map: &Topology, view: View, id: &str) -> Option<Entity> {
         View::Containers => tables.container_ids.get(id.strip_suffix(";<container>")?).map(|&it| Entity::Container(it)),
         View::ContainersByHostname => tables.hostnames.find(id).map(Entity::Hostname),
         View::ContainersByImage => tables.images.find(id.strip_suffix(";<container_image>")?).map(Entity::Image),
+        View::Pods | View::KubeControllers | View::Services => tables.kubernetes.find(tables, id),
         View::Hosts => tables.host_names.get(id.strip_suffix(";<host>")?).map(|&host| Entity::Host(host)),
         _ => None,
     }
@@ -81,6 +88,7 @@ fn with_samples(map: &Topology, entity: Entity, summary: &mut NodeSummary) {
     summary.metrics = match entity {
         Entity::Host(host) => summary::host_metrics(&map.tables.hosts[host], true),
         Entity::Container(container) => summary::container_metrics(&map.tables, container, true),
+        Entity::Object(object) => crate::kubernetes::metrics(&map.tables, object, true),
         Entity::Process(process) => {
             let row = &map.tables.processes[process];
             summary::process_metrics(row, map.tables.hosts[row.host].record.cpu_count, true)
@@ -91,9 +99,10 @@ fn with_samples(map: &Topology, entity: Entity, summary: &mut NodeSummary) {
 
 /// What a node consists of.
 #[derive(Default)]
-struct Members {
-    processes: BTreeSet<ProcessIndex>,
-    containers: BTreeSet<ContainerIndex>,
+pub(crate) struct Members {
+    pub(crate) pods: BTreeSet<ObjectIndex>,
+    pub(crate) processes: BTreeSet<ProcessIndex>,
+    pub(crate) containers: BTreeSet<ContainerIndex>,
     images: BTreeSet<Entity>,
 }
 
@@ -102,6 +111,14 @@ fn members(map: &Topology, entity: Entity) -> Members {
     let mut members = Members::default();
     match entity {
         Entity::InternetIn | Entity::InternetOut => {}
+        Entity::Object(object) => crate::kubernetes::members(tables, object, &mut members),
+        Entity::Unmanaged(host) => {
+            let outside =
+                |process: &ProcessIndex| tables.processes[*process].container.is_none_or(|it| !tables.kubernetes.is_managed(tables, it));
+            members.processes.extend(tables.hosts[host].processes.values().copied().filter(outside));
+            let containers = tables.hosts[host].containers.iter().copied();
+            members.containers.extend(containers.filter(|&it| !tables.kubernetes.is_managed(tables, it)));
+        }
         Entity::Process(process) => members.processes.extend([process]),
         Entity::Name(group) => members.processes.extend(tables.names.get(group).into_iter().flat_map(|row| row.members.iter())),
         Entity::Container(container) => members.containers.extend([container]),
@@ -114,6 +131,7 @@ fn members(map: &Topology, entity: Entity) -> Members {
         Entity::Host(host) => {
             members.processes.extend(tables.hosts[host].processes.values());
             members.containers.extend(tables.hosts[host].containers.iter());
+            members.pods.extend(members.containers.iter().filter_map(|&it| tables.kubernetes.pod_of(tables, it)));
             let images = members.containers.iter().filter_map(|&container| tables.containers[container].image);
             members.images.extend(images.map(Entity::Image));
         }
@@ -133,6 +151,7 @@ fn children(map: &Topology, entity: Entity, filter: Filter, now: Timestamp) -> V
     };
     let own = |child: Entity| child != entity;
     let groups = [
+        ("Pods", View::Pods, POD_COLUMNS, draw(&mut members.pods.iter().map(|&it| Entity::Object(it)).filter(|&it| own(it)))),
         (
             "Containers",
             View::Containers,
@@ -151,25 +170,39 @@ fn children(map: &Topology, entity: Entity, filter: Filter, now: Timestamp) -> V
     groups.map(|(label, view, columns, nodes)| ChildGroup { label, topology_id: view.id(), columns, nodes }).collect()
 }
 
-/// All flows that a node holds.
+/// All flows that a node holds, and those that lead to one of its addresses; more than those of its edges, never fewer.
 fn flows_of(map: &Topology, projection: &Projection, entity: Entity) -> BTreeSet<FlowIndex> {
     let tables = &map.tables;
+    let mut flows = BTreeSet::new();
+    let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
     match entity {
-        Entity::Host(host) => tables.hosts[host].flows.clone(),
+        Entity::Host(host) => {
+            flows.extend(tables.hosts[host].flows.iter());
+            addresses.extend(tables.hosts[host].record.addresses.iter());
+        }
         Entity::InternetIn | Entity::InternetOut => {
             let neighbours = projection.ends(entity).into_iter().flat_map(|ends| ends.neighbours());
-            neighbours
-                .filter(|other| !matches!(other, Entity::InternetIn | Entity::InternetOut))
-                .flat_map(|other| flows_of(map, projection, other))
-                .collect()
+            let known = neighbours.filter(|other| !matches!(other, Entity::InternetIn | Entity::InternetOut));
+            return known.flat_map(|other| flows_of(map, projection, other)).collect();
         }
-        _ => {
-            let members = members(map, entity);
-            let of_processes = members.processes.iter().flat_map(|&process| tables.processes[process].flows.iter());
-            let of_containers = members.containers.iter().flat_map(|&container| tables.containers[container].flows.iter());
-            of_processes.chain(of_containers).copied().collect()
+        Entity::Object(object) => addresses.extend(crate::kubernetes::addresses_of(tables, object)),
+        _ => {}
+    }
+    let members = members(map, entity);
+    flows.extend(members.processes.iter().flat_map(|&process| tables.processes[process].flows.iter()));
+    addresses.extend(members.pods.iter().flat_map(|&pod| crate::kubernetes::addresses_of(tables, pod)));
+    for &container in &members.containers {
+        let row = &tables.containers[container];
+        flows.extend(row.flows.iter());
+        let Some(record) = &row.record else { continue };
+        addresses.extend(record.addresses.iter());
+        if !record.ports.is_empty() {
+            // A published port is reached at the addresses of its host.
+            addresses.extend(tables.hosts[row.host].record.addresses.iter());
         }
     }
+    flows.extend(addresses.into_iter().flat_map(|address| map.flows.open_at(address)));
+    flows
 }
 
 /// One group of connections between two nodes, before it is written down.
@@ -207,20 +240,21 @@ fn pairings(map: &Topology, view: View, flow: FlowIndex) -> Vec<Pairing> {
     let Some(channel_index) = map.flows.rows[flow].channel else { return Vec::new() };
     let channel = &map.flows.channels[channel_index];
     let around = Surroundings { tables: &map.tables, addresses: &map.addresses, networks: &map.networks };
-    let entity = |terminal: Terminal| projection::project(&map.tables, view, terminal);
     let mut pairings = Vec::new();
-    for (client, server) in map.flows.links(channel_index, &around) {
-        let Some((client_entity, server_entity)) = entity(client).zip(entity(server)) else { continue };
-        let (side, holder) = if channel.clients.is_empty() { (&channel.servers, server) } else { (&channel.clients, client) };
-        for &source in side.iter().filter(|&&source| map.flows.rows[source].terminal() == holder) {
-            pairings.push(Pairing {
-                client: client_entity,
-                server: server_entity,
-                source,
-                client_address: channel.key.client_address,
-                server_address: channel.key.server_address,
-                port: channel.key.server_port,
-            });
+    for (from, to) in map.flows.links(channel_index, &around) {
+        let (side, holder) = if channel.clients.is_empty() { (&channel.servers, to) } else { (&channel.clients, from) };
+        for client in projection::project(&map.tables, view, from) {
+            for server in projection::project(&map.tables, view, to) {
+                let sources = side.iter().copied().filter(|&source| map.flows.rows[source].terminal() == holder);
+                pairings.extend(sources.map(|source| Pairing {
+                    client,
+                    server,
+                    source,
+                    client_address: channel.key.client_address,
+                    server_address: channel.key.server_address,
+                    port: channel.key.server_port,
+                }));
+            }
         }
     }
     pairings

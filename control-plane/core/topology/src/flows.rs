@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base::{DenseMap, Timestamp};
 
-use crate::index::{ChannelIndex, ContainerIndex, Entity, FlowIndex, HostIndex, ProcessIndex, Table};
+use crate::index::{ChannelIndex, ContainerIndex, Entity, FlowIndex, HostIndex, ObjectIndex, ProcessIndex, Table};
 use crate::networks::{AddressBook, NetworkSet};
 use crate::report::{Direction, FlowCounters, FlowKey, Protocol};
 use crate::tables::Tables;
@@ -100,6 +100,8 @@ impl FlowRow {
 pub(crate) enum Terminal {
     Process(ProcessIndex),
     Container(ContainerIndex),
+    /// A pod or a service, known by its address.
+    Object(ObjectIndex),
     Host(HostIndex),
     InternetIn,
     InternetOut,
@@ -235,6 +237,21 @@ impl Flows {
         self.unsettled.extend(channels);
     }
 
+    /// Flows whose other end is only known by this address.
+    pub(crate) fn open_at(&self, address: IpAddr) -> impl Iterator<Item = FlowIndex> + '_ {
+        let lowest = (address, <ChannelIndex as crate::index::Index>::from_row(0));
+        let channels = self.open.range(lowest..).take_while(move |&&(found, _)| found == address);
+        channels.flat_map(|&(_, channel)| {
+            let row = &self.channels[channel];
+            row.clients.iter().chain(&row.servers).copied()
+        })
+    }
+
+    /// Everything looks different to some view.
+    pub(crate) fn unsettle_all(&mut self) {
+        self.unsettled.extend(self.channels.iter().map(|(channel, _)| channel));
+    }
+
     pub(crate) fn take_unsettled(&mut self) -> BTreeSet<ChannelIndex> {
         std::mem::take(&mut self.unsettled)
     }
@@ -329,6 +346,9 @@ impl Surroundings<'_> {
         };
         if let Some(container) = container {
             return Some(Some(Terminal::Container(container)));
+        }
+        if holders.containers.is_empty() && holders.objects.len() == 1 {
+            return Some(holders.objects.first().map(|&object| Terminal::Object(object)));
         }
         if holders.hosts.contains(&host) {
             return Some(Some(Terminal::Host(host)));

@@ -41,6 +41,8 @@ indices! {
     FlowIndex,
     /// A channel: where the two ends of flows meet.
     ChannelIndex,
+    /// A Kubernetes object.
+    ObjectIndex,
 }
 
 /// Rows that keep their number for as long as they live.
@@ -109,11 +111,15 @@ pub(crate) enum Entity {
     Image(GroupIndex),
     /// Containers of one host name.
     Hostname(GroupIndex),
+    /// A Kubernetes object.
+    Object(ObjectIndex),
+    /// What runs on a host outside of any pod.
+    Unmanaged(HostIndex),
 }
 
 impl Entity {
     /// Whether it stands for something that is not watched itself.
     pub(crate) fn is_pseudo(self) -> bool {
-        matches!(self, Entity::InternetIn | Entity::InternetOut | Entity::Uncontained(_))
+        matches!(self, Entity::InternetIn | Entity::InternetOut | Entity::Uncontained(_) | Entity::Unmanaged(_))
     }
 }

@@ -10,6 +10,7 @@ mod apply;
 mod details;
 mod flows;
 mod index;
+mod kubernetes;
 mod listing;
 mod networks;
 mod node;

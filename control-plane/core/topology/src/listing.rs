@@ -8,7 +8,7 @@ use crate::node::NodeId;
 use crate::query::{FlowEntry, FlowPage, FlowQuery, ProbeCounts, ProbeStatus};
 use crate::report::Direction;
 use crate::summary;
-use crate::topology::Topology;
+use crate::topology::{Source, Topology};
 
 impl Topology {
     /// A page of flows, in the order in which the map learned of them.
@@ -32,13 +32,19 @@ impl Topology {
     /// All probes, sorted by id.
     pub fn probes(&self) -> Vec<ProbeStatus> {
         let probes = self.probes.iter().map(|(id, row)| {
-            let host = self.tables.hosts.get(row.host);
+            let host = match row.source {
+                Source::Host(host) => self.tables.hosts.get(host),
+                Source::Cluster => None,
+            };
             let counts = host.map(|host| ProbeCounts {
                 processes: host.processes.len() as u64,
                 containers: host.containers.len() as u64,
                 flows: host.flows.len() as u64,
+                objects: 0,
                 records_refused: row.records_refused,
             });
+            let of_cluster =
+                ProbeCounts { objects: row.objects.len() as u64, records_refused: row.records_refused, ..ProbeCounts::default() };
             ProbeStatus {
                 id: id.clone(),
                 host_name: row.host_name.clone(),
@@ -48,7 +54,7 @@ impl Topology {
                 sequence: row.sequence,
                 capture: row.capture.clone(),
                 losses: row.losses.clone(),
-                counts: counts.unwrap_or_default(),
+                counts: counts.unwrap_or(of_cluster),
             }
         });
         probes.collect()
@@ -127,6 +133,7 @@ impl Topology {
         let entity = |terminal| match terminal {
             Terminal::Process(process) => Entity::Process(process),
             Terminal::Container(container) => Entity::Container(container),
+            Terminal::Object(object) => Entity::Object(object),
             Terminal::Host(host) => Entity::Host(host),
             Terminal::InternetIn => Entity::InternetIn,
             Terminal::InternetOut => Entity::InternetOut,

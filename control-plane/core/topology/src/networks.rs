@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base::DenseMap;
 
-use crate::index::{ContainerIndex, HostIndex};
+use crate::index::{ContainerIndex, HostIndex, ObjectIndex};
 use crate::report::Network;
 
 /// Union of networks, each counted as often as it was added. Looking an address up costs one probe for each prefix length in use.
@@ -70,11 +70,13 @@ pub(crate) struct AddressBook {
     holders: DenseMap<IpAddr, Holders>,
 }
 
-/// Hosts and containers with one address. More than one when every host has the same bridge network.
+/// Hosts, containers, pods and services with one address. More than one when every host has the same bridge network.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     pub(crate) hosts: BTreeSet<HostIndex>,
     pub(crate) containers: BTreeSet<ContainerIndex>,
+    /// Pods and services.
+    pub(crate) objects: BTreeSet<ObjectIndex>,
 }
 
 impl AddressBook {
@@ -102,10 +104,20 @@ impl AddressBook {
         });
     }
 
+    pub(crate) fn add_object(&mut self, address: IpAddr, object: ObjectIndex) {
+        self.holders.entry_or_insert_with(address, Holders::default).objects.insert(object);
+    }
+
+    pub(crate) fn remove_object(&mut self, address: IpAddr, object: ObjectIndex) {
+        self.change(address, |holders| {
+            holders.objects.remove(&object);
+        });
+    }
+
     fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Holders)) {
         if let Some(holders) = self.holders.get_mut(&address) {
             change(holders);
-            if holders.hosts.is_empty() && holders.containers.is_empty() {
+            if holders.hosts.is_empty() && holders.containers.is_empty() && holders.objects.is_empty() {
                 self.holders.remove(&address);
             }
         }

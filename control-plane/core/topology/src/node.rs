@@ -87,6 +87,22 @@ pub enum Shape {
     Circle,
     /// The Internet and known services.
     Cloud,
+    /// Pods, services and deployments.
+    Heptagon,
+    /// Daemon sets.
+    Pentagon,
+    /// Stateful sets.
+    Octagon,
+    /// Cron jobs.
+    Triangle,
+    /// Jobs.
+    DottedTriangle,
+    /// Volumes.
+    Cylinder,
+    /// Claims.
+    DottedCylinder,
+    /// Storage classes.
+    Sheet,
 }
 
 impl Shape {
@@ -97,6 +113,14 @@ impl Shape {
             Shape::Hexagon => "hexagon",
             Shape::Circle => "circle",
             Shape::Cloud => "cloud",
+            Shape::Heptagon => "heptagon",
+            Shape::Pentagon => "pentagon",
+            Shape::Octagon => "octagon",
+            Shape::Triangle => "triangle",
+            Shape::DottedTriangle => "dottedtriangle",
+            Shape::Cylinder => "cylinder",
+            Shape::DottedCylinder => "dottedcylinder",
+            Shape::Sheet => "sheet",
         }
     }
 }

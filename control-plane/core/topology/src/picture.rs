@@ -147,7 +147,7 @@ pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
     let Filter { system, stopped, hide_pseudo, hide_unconnected, .. } = key.filter;
     match entity {
         Entity::InternetIn | Entity::InternetOut => true,
-        Entity::Uncontained(_) => !hide_pseudo,
+        Entity::Uncontained(_) | Entity::Unmanaged(_) => !hide_pseudo,
         Entity::Process(_) | Entity::Name(_) => !hide_unconnected || scene.projection.is_connected(entity),
         Entity::Container(container) => {
             let Some(record) = scene.tables.containers.get(container).and_then(|row| row.record.as_ref()) else { return false };
@@ -158,7 +158,7 @@ pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
         // A group passes when one of its containers does: Scope groups what the filter of the containers left.
         Entity::Image(group) => group_passes(scene, key, scene.tables.images.get(group).map(|row| &row.members)),
         Entity::Hostname(group) => group_passes(scene, key, scene.tables.hostnames.get(group).map(|row| &row.members)),
-        Entity::Host(_) => true,
+        Entity::Host(_) | Entity::Object(_) => true,
     }
 }
 

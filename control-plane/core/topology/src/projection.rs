@@ -2,14 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::flows::Terminal;
 use crate::index::Entity;
 use crate::tables::Tables;
 use crate::view::View;
 
 /// Views that are kept as graphs. The others have nothing to show until something reports it.
-pub(crate) const PROJECTED: [View; 6] =
-    [View::Processes, View::ProcessesByName, View::Containers, View::ContainersByHostname, View::ContainersByImage, View::Hosts];
+pub(crate) const PROJECTED: [View; 9] = [
+    View::Processes,
+    View::ProcessesByName,
+    View::Containers,
+    View::ContainersByHostname,
+    View::ContainersByImage,
+    View::Hosts,
+    View::Pods,
+    View::KubeControllers,
+    View::Services,
+];
+
+/// Nodes of a view that an end belongs to: one, none, or several services.
+pub(crate) type Entities = SmallVec<[Entity; 2]>;
 
 /// Place of a view in [`PROJECTED`].
 pub(crate) fn place(view: View) -> Option<usize> {
@@ -168,8 +182,15 @@ fn decrement(counts: &mut BTreeMap<Entity, u32>, key: Entity) -> bool {
     false
 }
 
-/// Which node of `view` an end of a connection belongs to; `None` hides its edges there.
-pub(crate) fn project(tables: &Tables, view: View, terminal: Terminal) -> Option<Entity> {
+/// Which nodes of `view` an end of a connection belongs to; none hides its edges there.
+pub(crate) fn project(tables: &Tables, view: View, terminal: Terminal) -> Entities {
+    match view {
+        View::Pods | View::KubeControllers | View::Services => crate::kubernetes::project(tables, view, terminal),
+        _ => project_one(tables, view, terminal).map_or_else(Entities::new, |entity| smallvec![entity]),
+    }
+}
+
+fn project_one(tables: &Tables, view: View, terminal: Terminal) -> Option<Entity> {
     match (view, terminal) {
         (_, Terminal::InternetIn) => Some(Entity::InternetIn),
         (_, Terminal::InternetOut) => Some(Entity::InternetOut),
@@ -177,6 +198,7 @@ pub(crate) fn project(tables: &Tables, view: View, terminal: Terminal) -> Option
         (View::ProcessesByName, Terminal::Process(process)) => tables.processes[process].name.map(Entity::Name),
         (View::Hosts, Terminal::Process(process)) => Some(Entity::Host(tables.processes[process].host)),
         (View::Hosts, Terminal::Container(container)) => Some(Entity::Host(tables.containers[container].host)),
+        (View::Hosts, Terminal::Object(pod)) => crate::kubernetes::host_of(tables, pod).map(Entity::Host),
         (View::Hosts, Terminal::Host(host)) => Some(Entity::Host(host)),
         (View::Containers | View::ContainersByHostname | View::ContainersByImage, Terminal::Process(process)) => {
             let row = &tables.processes[process];

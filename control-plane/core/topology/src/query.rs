@@ -107,6 +107,8 @@ pub struct ProbeCounts {
     pub containers: u64,
     /// Flows.
     pub flows: u64,
+    /// Kubernetes objects.
+    pub objects: u64,
     /// Records that were refused: beyond the limits, or about another host's containers.
     pub records_refused: u64,
 }

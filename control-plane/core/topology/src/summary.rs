@@ -30,6 +30,8 @@ pub(crate) fn node_id(tables: &Tables, entity: Entity) -> Option<NodeId> {
         Entity::Name(group) => tables.names.get(group).map(|row| row.node_id.clone()),
         Entity::Image(group) => tables.images.get(group).map(|row| row.node_id.clone()),
         Entity::Hostname(group) => tables.hostnames.get(group).map(|row| row.node_id.clone()),
+        Entity::Object(object) => tables.kubernetes.rows.get(object).map(|row| row.node_id.clone()),
+        Entity::Unmanaged(host) => tables.hosts.get(host).map(|row| row.unmanaged_id.clone()),
     }
 }
 
@@ -57,10 +59,12 @@ pub(crate) fn summarize(tables: &Tables, entity: Entity, filter: Filter, now: Ti
             ..blank(row.node_id.clone(), Shape::Hexagon)
         }),
         Entity::Image(group) => image_summary(tables, group),
+        Entity::Object(object) => crate::kubernetes::summarize(tables, object),
+        Entity::Unmanaged(host) => tables.hosts.get(host).map(unmanaged),
     }
 }
 
-fn blank(id: NodeId, shape: Shape) -> NodeSummary {
+pub(crate) fn blank(id: NodeId, shape: Shape) -> NodeSummary {
     NodeSummary {
         id,
         label: "".into(),
@@ -98,7 +102,24 @@ fn uncontained(host: &HostRow) -> NodeSummary {
     }
 }
 
-fn row(id: &'static str, label: &'static str, data_type: &'static str, priority: f64, value: impl Into<Arc<str>>) -> Option<MetadataRow> {
+fn unmanaged(host: &HostRow) -> NodeSummary {
+    NodeSummary {
+        label: "Unmanaged".into(),
+        label_minor: host.name.clone(),
+        rank: format!("unmanaged:{}", host.name).into(),
+        stack: true,
+        pseudo: true,
+        ..blank(host.unmanaged_id.clone(), Shape::Square)
+    }
+}
+
+pub(crate) fn row(
+    id: &'static str,
+    label: &'static str,
+    data_type: &'static str,
+    priority: f64,
+    value: impl Into<Arc<str>>,
+) -> Option<MetadataRow> {
     let value = value.into();
     (!value.is_empty()).then_some(MetadataRow { id, label, value, priority, data_type, truncate: 0 })
 }
@@ -108,7 +129,7 @@ fn host_label(name: &str) -> (&str, &str) {
     name.split_once('.').unwrap_or((name, ""))
 }
 
-fn host_parent(tables: &Tables, host: HostIndex) -> Option<Parent> {
+pub(crate) fn host_parent(tables: &Tables, host: HostIndex) -> Option<Parent> {
     let row = tables.hosts.get(host)?;
     Some(Parent { id: row.node_id.clone(), label: host_label(&row.name).0.into(), topology_id: "hosts" })
 }
@@ -275,6 +296,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
     let rank = [image_name.into(), host_name.clone(), label.clone()].into_iter().find(|text: &Arc<str>| !text.is_empty());
     let mut parents = Vec::new();
     parents.extend(image_parent(tables, index));
+    parents.extend(row.pod.into_iter().flat_map(|pod| crate::kubernetes::parents_below(tables, pod)));
     parents.extend(host_parent(tables, row.host));
     let mut shown_tables = Vec::new();
     if !filter.hide_environment && !container.environment.is_empty() {
@@ -355,7 +377,7 @@ pub(crate) fn container_metrics(tables: &Tables, index: ContainerIndex, with_sam
     .collect()
 }
 
-fn property_list(id: &'static str, label: &'static str, entries: &std::collections::BTreeMap<Arc<str>, Arc<str>>) -> Table {
+pub(crate) fn property_list(id: &'static str, label: &'static str, entries: &std::collections::BTreeMap<Arc<str>, Arc<str>>) -> Table {
     Table { id, label, rows: entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect() }
 }
 

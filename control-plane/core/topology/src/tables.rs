@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
-use crate::index::{ContainerIndex, FlowIndex, GroupIndex, HostIndex, ProcessIndex, Table};
+use crate::index::{ContainerIndex, FlowIndex, GroupIndex, HostIndex, ObjectIndex, ProcessIndex, Table};
+use crate::kubernetes::ObjectTables;
 use crate::node::NodeId;
 use crate::report::{Container, Host, HostMetrics, Image, ProbeId, Process, ProcessKey};
 
@@ -18,6 +19,7 @@ pub(crate) struct HostRow {
     pub(crate) name: Arc<str>,
     pub(crate) node_id: NodeId,
     pub(crate) uncontained_id: NodeId,
+    pub(crate) unmanaged_id: NodeId,
     pub(crate) probe: ProbeId,
     pub(crate) probe_version: Arc<str>,
     pub(crate) record: Host,
@@ -92,6 +94,7 @@ pub(crate) struct ContainerRow {
     pub(crate) flows: BTreeSet<FlowIndex>,
     pub(crate) image: Option<GroupIndex>,
     pub(crate) hostname: Option<GroupIndex>,
+    pub(crate) pod: Option<ObjectIndex>,
     pub(crate) samples: VecDeque<ContainerSample>,
     pub(crate) epoch: u64,
 }
@@ -178,4 +181,5 @@ pub(crate) struct Tables {
     pub(crate) names: Groups<ProcessIndex>,
     pub(crate) images: Groups<ContainerIndex>,
     pub(crate) hostnames: Groups<ContainerIndex>,
+    pub(crate) kubernetes: ObjectTables,
 }

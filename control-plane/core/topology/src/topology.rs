@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::Timestamp;
 
 use crate::flows::{Flows, Surroundings};
-use crate::index::{FlowIndex, HostIndex, ProcessIndex};
+use crate::index::{FlowIndex, HostIndex, ObjectIndex, ProcessIndex};
 use crate::networks::{AddressBook, NetworkSet};
 use crate::node::{Details, NodeId};
 use crate::picture::{Picture, Scene};
@@ -40,6 +40,8 @@ pub struct Limits {
     pub containers: usize,
     /// Flows of one host.
     pub flows: usize,
+    /// Kubernetes objects of one cluster.
+    pub objects: usize,
 }
 
 /// Number of a probe's stream, unique within a life of the map.
@@ -178,8 +180,11 @@ impl std::fmt::Display for ReportRefusal {
 /// A probe and the state of its session.
 #[derive(Debug)]
 pub(crate) struct ProbeRow {
-    pub(crate) host: HostIndex,
+    pub(crate) source: Source,
     pub(crate) host_name: Arc<str>,
+    pub(crate) cluster_name: Option<Arc<str>>,
+    /// What a cluster's collector reported.
+    pub(crate) objects: BTreeSet<ObjectIndex>,
     pub(crate) version: Arc<str>,
     pub(crate) session: Arc<str>,
     pub(crate) stream: Option<StreamId>,
@@ -195,6 +200,23 @@ pub(crate) struct ProbeRow {
     pub(crate) last_seen: Timestamp,
     pub(crate) records_refused: u64,
     pub(crate) leaves_at: Option<Timestamp>,
+}
+
+impl ProbeRow {
+    fn subject(&self) -> String {
+        match &self.cluster_name {
+            Some(name) => format!("cluster {name}"),
+            None => format!("host {}", self.host_name),
+        }
+    }
+}
+
+/// What a probe reports on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Host(HostIndex),
+    /// The objects of a Kubernetes cluster.
+    Cluster,
 }
 
 /// What leaves the map when its time has come.
@@ -323,13 +345,16 @@ impl Topology {
         }
         self.next_stream += 1;
         let stream = StreamId(self.next_stream);
-        let host = match self.probes.get(&probe) {
-            Some(row) => row.host,
-            None => self.add_host(&probe, &hello),
+        let source = match (self.probes.get(&probe), &hello.cluster_name) {
+            (Some(row), _) => row.source,
+            (None, Some(_)) => Source::Cluster,
+            (None, None) => Source::Host(self.add_host(&probe, &hello)),
         };
         let row = self.probes.entry(probe.clone()).or_insert_with(|| ProbeRow {
-            host,
+            source,
             host_name: hello.host_name.clone(),
+            cluster_name: hello.cluster_name.clone(),
+            objects: BTreeSet::new(),
             version: hello.version.clone(),
             session: hello.session.clone(),
             stream: None,
@@ -359,26 +384,29 @@ impl Topology {
         }
         let holds_next = hello.oldest_held_sequence != 0 && hello.oldest_held_sequence <= row.sequence + 1;
         let resume_after_sequence = if row.complete && holds_next { row.sequence } else { 0 };
-        if let Some(host) = self.tables.hosts.get_mut(host) {
-            host.probe_version = hello.version;
+        if let Source::Host(host) = source {
+            self.tables.hosts[host].probe_version = hello.version;
         }
         out.push(Effect::Admitted { resume_after_sequence, stream, replaced });
     }
 
     /// Whether a probe may report on the host it names. A host whose probe is gone is handed over.
     fn admit(&mut self, probe: &ProbeId, hello: &ProbeHello, out: &mut Vec<Effect>) -> Result<(), String> {
-        if let Some(row) = self.probes.get(probe)
-            && row.host_name != hello.host_name
-        {
+        let is_other =
+            |row: &ProbeRow| row.cluster_name != hello.cluster_name || (row.cluster_name.is_none() && row.host_name != hello.host_name);
+        if let Some(row) = self.probes.get(probe).filter(|row| is_other(row)) {
             if row.stream.is_some() {
-                return Err(format!("probe {probe} is connected and reports on host {}", row.host_name));
+                return Err(format!("probe {probe} is connected and reports on {}", row.subject()));
             }
             self.remove_probe(probe, StreamEnd::Lost, out);
         }
-        let holder = self.tables.host_names.get(&hello.host_name).map(|&host| self.tables.hosts[host].probe.clone());
+        let holder = match &hello.cluster_name {
+            None => self.tables.host_names.get(&hello.host_name).map(|&host| self.tables.hosts[host].probe.clone()),
+            Some(name) => self.probes.iter().find(|(_, row)| row.cluster_name.as_ref() == Some(name)).map(|(id, _)| id.clone()),
+        };
         if let Some(holder) = holder.filter(|holder| holder != probe) {
-            if self.probes.get(&holder).is_some_and(|row| row.stream.is_some()) {
-                return Err(format!("host {} is reported by another probe, {holder}", hello.host_name));
+            if let Some(row) = self.probes.get(&holder).filter(|row| row.stream.is_some()) {
+                return Err(format!("{} is reported by another probe, {holder}", row.subject()));
             }
             self.remove_probe(&holder, StreamEnd::Lost, out);
         }
@@ -442,9 +470,9 @@ impl Topology {
             let mut edges = Vec::new();
             for (from, to) in links {
                 for (place, view) in (0_u8..).zip(PROJECTED) {
-                    let from = projection::project(&self.tables, view, from);
-                    let to = projection::project(&self.tables, view, to);
-                    edges.extend(from.zip(to).map(|(from, to)| (place, from, to)));
+                    let sources = projection::project(&self.tables, view, from);
+                    let targets = projection::project(&self.tables, view, to);
+                    edges.extend(sources.iter().flat_map(|&from| targets.iter().map(move |&to| (place, from, to))));
                 }
             }
             let Some(row) = self.flows.channels.get_mut(channel) else { continue };

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in the functions that its tests share")]
 
 mod joining;
+mod kubernetes;
 mod life;
 mod panels;
 mod random;

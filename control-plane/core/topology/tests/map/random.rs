@@ -15,6 +15,7 @@ const ADDRESSES: [&str; 5] = ["10.0.0.1", "10.0.0.2", "172.17.0.2", "93.184.216.
 enum Event {
     Connect { host: usize, session: u8, bridge: bool },
     Report { host: usize, report: Box<Report> },
+    Cluster { objects: Vec<KubernetesObject>, gone: Vec<u8>, whole: bool },
     Disconnect { host: usize, goodbye: bool },
     Watch { view: usize, default_filter: bool },
     Unwatch { view: usize, default_filter: bool },
@@ -88,19 +89,49 @@ fn a_report() -> impl Strategy<Value = Report> {
     )
 }
 
+fn an_object() -> impl Strategy<Value = KubernetesObject> {
+    use KubernetesKind::*;
+    let kinds = [Pod, Service, Deployment, Job, PersistentVolume, PersistentVolumeClaim, StorageClass, Namespace];
+    let links = (vec(0_u8..6, 0..3), vec(0_u8..6, 0..2), prop::option::of(0_u8..3), prop::option::of(0_usize..5));
+    (0_usize..8, 0_u8..6, any::<bool>(), links).prop_map(move |(kind, uid, failed, (parents, volumes, container, held))| {
+        let mut it = object(kinds[kind], &format!("o{uid}"), &[]);
+        it.parents = parents.into_iter().map(|uid| format!("o{uid}").into()).collect();
+        it.volume_names = volumes.into_iter().map(|uid| format!("o{uid}").into()).collect();
+        it.container_ids = container.map(|number| format!("c{number}").into()).into_iter().collect();
+        it.addresses = held.map(|index| address(ADDRESSES[index])).into_iter().collect();
+        it.namespace = if kind < 4 || kind == 5 { "shop".into() } else { "".into() };
+        it.storage_class = "o1".into();
+        if failed {
+            it.state = "Failed".into();
+        }
+        it
+    })
+}
+
 fn an_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (0_usize..3, 1_u8..3, any::<bool>()).prop_map(|(host, session, bridge)| Event::Connect { host, session, bridge }),
         10 => (0_usize..3, a_report()).prop_map(|(host, report)| Event::Report { host, report: Box::new(report) }),
+        3 => (vec(an_object(), 0..4), vec(0_u8..6, 0..2), any::<bool>())
+            .prop_map(|(objects, gone, whole)| Event::Cluster { objects, gone, whole }),
         1 => (0_usize..3, any::<bool>()).prop_map(|(host, goodbye)| Event::Disconnect { host, goodbye }),
-        2 => (0_usize..6, any::<bool>()).prop_map(|(view, default_filter)| Event::Watch { view, default_filter }),
-        1 => (0_usize..6, any::<bool>()).prop_map(|(view, default_filter)| Event::Unwatch { view, default_filter }),
+        2 => (0_usize..9, any::<bool>()).prop_map(|(view, default_filter)| Event::Watch { view, default_filter }),
+        1 => (0_usize..9, any::<bool>()).prop_map(|(view, default_filter)| Event::Unwatch { view, default_filter }),
         4 => (1_u64..20_000).prop_map(|millis| Event::Pass { millis }),
     ]
 }
 
-const VIEWS: [View; 6] =
-    [View::Processes, View::ProcessesByName, View::Containers, View::ContainersByHostname, View::ContainersByImage, View::Hosts];
+const VIEWS: [View; 9] = [
+    View::Processes,
+    View::ProcessesByName,
+    View::Containers,
+    View::ContainersByHostname,
+    View::ContainersByImage,
+    View::Hosts,
+    View::Pods,
+    View::KubeControllers,
+    View::Services,
+];
 
 fn key_of(view: usize, default_filter: bool) -> ViewKey {
     ViewKey { view: VIEWS[view], filter: if default_filter { Filter::DEFAULT } else { Filter::NONE } }
@@ -125,6 +156,14 @@ fn happen(world: &mut World, event: Event) {
                 world.report(HOSTS[host], *report);
             }
         }
+        Event::Cluster { objects, gone, whole } => {
+            if whole || !world.is_connected("cluster") {
+                world.connect_cluster("cluster", "k", objects);
+            } else {
+                let kubernetes_gone = gone.into_iter().map(|uid| format!("o{uid}").into()).collect();
+                world.report("cluster", Report { kubernetes: objects, kubernetes_gone, ..Report::default() });
+            }
+        }
         Event::Disconnect { host, goodbye } => {
             if world.is_connected(HOSTS[host]) {
                 world.disconnect(HOSTS[host], if goodbye { StreamEnd::Goodbye } else { StreamEnd::Lost });
@@ -143,7 +182,7 @@ fn happen(world: &mut World, event: Event) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_step_keeps_what_has_to_hold_and_everything_leaves_in_the_end(events in vec(an_event(), 1..60)) {
@@ -151,7 +190,7 @@ proptest! {
         for event in events {
             happen(&mut world, event);
         }
-        for host in HOSTS {
+        for host in ["cluster"].into_iter().chain(HOSTS) {
             if world.is_connected(host) {
                 world.disconnect(host, StreamEnd::Lost);
             }

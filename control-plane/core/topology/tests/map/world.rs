@@ -23,7 +23,7 @@ pub(crate) fn config() -> Config {
         window: WINDOW,
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
-        limits: Limits { probes: 4, processes: 40, containers: 10, flows: 40 },
+        limits: Limits { probes: 4, processes: 40, containers: 10, flows: 40, objects: 20 },
     }
 }
 
@@ -63,6 +63,25 @@ impl World {
         // Everything that was sent is acknowledged, so the probe could go on with the next report.
         let oldest_held_sequence = self.streams.get(probe).map_or(0, |(_, sequence)| sequence + 1);
         self.hello_holding(probe, host, session, oldest_held_sequence)
+    }
+
+    /// The collector of a cluster opens a stream and reports its objects.
+    pub(crate) fn connect_cluster(&mut self, probe: &str, cluster: &str, objects: Vec<KubernetesObject>) {
+        let hello = ProbeHello {
+            host_name: "wherever".into(),
+            version: "0.1.0".into(),
+            session: "s1".into(),
+            oldest_held_sequence: 0,
+            capture: Capture::default(),
+            cluster_name: Some(cluster.into()),
+        };
+        let effects = self.step(Input::Hello { probe: probe.into(), hello });
+        let stream = effects.iter().find_map(|effect| match effect {
+            Effect::Admitted { stream, .. } => Some(*stream),
+            _ => None,
+        });
+        self.streams.insert(probe.to_owned(), (stream.unwrap(), 0));
+        self.report(probe, Report { kind: ReportKind::SnapshotEnd, kubernetes: objects, ..Report::default() });
     }
 
     pub(crate) fn hello_holding(&mut self, probe: &str, host: &str, session: &str, oldest_held_sequence: u64) -> Effect {
@@ -214,4 +233,24 @@ pub(crate) fn containers(list: Vec<Container>) -> Report {
 
 pub(crate) fn arc(text: &str) -> Arc<str> {
     text.into()
+}
+
+/// An object of the namespace `shop`; its uid is its name.
+pub(crate) fn object(kind: KubernetesKind, name: &str, parents: &[&str]) -> KubernetesObject {
+    KubernetesObject {
+        kind,
+        uid: name.into(),
+        name: name.into(),
+        namespace: "shop".into(),
+        parents: parents.iter().map(|&uid| uid.into()).collect(),
+        state: if kind == KubernetesKind::Pod { "Running".into() } else { "".into() },
+        ..KubernetesObject::default()
+    }
+}
+
+/// A container of the pod with this uid.
+pub(crate) fn in_pod(id: &str, pod: &str) -> Container {
+    let mut it = container(id, id, "registry/team/app:1");
+    it.labels.insert("io.kubernetes.pod.uid".into(), pod.into());
+    it
 }

@@ -1,0 +1,633 @@
+//! Pods, what owns or selects them, and their volumes: section 6.6 of Scope's rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::smallvec;
+
+use crate::details::Members;
+use crate::flows::Terminal;
+use crate::index::{ContainerIndex, Entity, HostIndex, ObjectIndex, Table};
+use crate::node::{MetadataRow, MetricRow, NodeId, NodeSummary, Parent, Shape};
+use crate::projection::Entities;
+use crate::report::{KubernetesKind as Kind, KubernetesObject, ProbeId, Report};
+use crate::summary::{self, blank, row};
+use crate::tables::Tables;
+use crate::text::{join, plural, rfc3339};
+use crate::topology::Topology;
+use crate::view::View;
+
+/// All objects of all clusters.
+#[derive(Debug, Default)]
+pub(crate) struct ObjectTables {
+    pub(crate) rows: Table<ObjectIndex, ObjectRow>,
+    by_uid: BTreeMap<Arc<str>, ObjectIndex>,
+    by_name: BTreeMap<NameKey, ObjectIndex>,
+    /// Who names an object that it is joined to, whether that exists or not.
+    naming: BTreeMap<NameKey, BTreeSet<ObjectIndex>>,
+    /// The pod that claims a container, by the container's full id.
+    pod_of_container: BTreeMap<Arc<str>, ObjectIndex>,
+    described: usize,
+}
+
+type NameKey = (Kind, Arc<str>, Arc<str>);
+
+/// An object, or the mention of one by a container or a pod.
+#[derive(Debug)]
+pub(crate) struct ObjectRow {
+    uid: Arc<str>,
+    pub(crate) node_id: NodeId,
+    /// `None` while only others named it: then it is in no view.
+    record: Option<KubernetesObject>,
+    owner: Option<ProbeId>,
+    epoch: u64,
+    /// Of a pod.
+    containers: BTreeSet<ContainerIndex>,
+    /// Pods that name this as a parent.
+    pods: BTreeSet<ObjectIndex>,
+    parents: Vec<ObjectIndex>,
+    /// Its edges to and from volumes, in the view of the pods.
+    edges: Vec<(Entity, Entity)>,
+}
+
+impl ObjectTables {
+    pub(crate) fn find(&self, tables: &Tables, id: &str) -> Option<Entity> {
+        if let Some(host) = id.strip_prefix("pseudo:unmanaged:") {
+            return tables.host_names.get(host).map(|&host| Entity::Unmanaged(host));
+        }
+        let (uid, _) = id.rsplit_once(';')?;
+        let object = *self.by_uid.get(uid)?;
+        (self.rows[object].node_id.as_str() == id).then_some(Entity::Object(object))
+    }
+
+    /// The pod of a container, if it is on the map.
+    pub(crate) fn pod_of(&self, tables: &Tables, container: ContainerIndex) -> Option<ObjectIndex> {
+        tables.containers[container].pod.filter(|&pod| self.is_shown_pod(pod))
+    }
+
+    pub(crate) fn is_managed(&self, tables: &Tables, container: ContainerIndex) -> bool {
+        self.pod_of(tables, container).is_some()
+    }
+
+    fn record(&self, object: ObjectIndex) -> Option<&KubernetesObject> {
+        self.rows.get(object).and_then(|row| row.record.as_ref())
+    }
+
+    fn is_shown_pod(&self, object: ObjectIndex) -> bool {
+        self.record(object).is_some_and(|record| record.kind == Kind::Pod && is_shown(record))
+    }
+
+    fn parents_in<'a>(&'a self, object: ObjectIndex, wanted: fn(Kind) -> bool) -> impl Iterator<Item = ObjectIndex> + 'a {
+        let parents = self.rows.get(object).map(|row| row.parents.as_slice()).unwrap_or_default();
+        parents.iter().copied().filter(move |&parent| self.record(parent).is_some_and(|record| wanted(record.kind)))
+    }
+}
+
+fn is_shown(record: &KubernetesObject) -> bool {
+    record.kind != Kind::Pod || !matches!(&*record.state, "Failed" | "deleted")
+}
+
+fn is_controller(kind: Kind) -> bool {
+    matches!(kind, Kind::Deployment | Kind::DaemonSet | Kind::StatefulSet | Kind::CronJob | Kind::Job)
+}
+
+fn is_service(kind: Kind) -> bool {
+    kind == Kind::Service
+}
+
+/// The view whose nodes are of this kind.
+fn view_of(kind: Kind) -> Option<View> {
+    match kind {
+        Kind::Pod | Kind::PersistentVolume | Kind::PersistentVolumeClaim | Kind::StorageClass => Some(View::Pods),
+        Kind::Service => Some(View::Services),
+        kind if is_controller(kind) => Some(View::KubeControllers),
+        _ => None,
+    }
+}
+
+/// Scope's tag of a kind; those of three controllers have no underscore.
+fn tag(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Node => "<node>",
+        Kind::Namespace => "<namespace>",
+        Kind::Pod => "<pod>",
+        Kind::Service => "<service>",
+        Kind::Deployment => "<deployment>",
+        Kind::ReplicaSet => "<replica_set>",
+        Kind::DaemonSet => "<daemonset>",
+        Kind::StatefulSet => "<statefulset>",
+        Kind::Job => "<job>",
+        Kind::CronJob => "<cronjob>",
+        Kind::PersistentVolume => "<persistent_volume>",
+        Kind::PersistentVolumeClaim => "<persistent_volume_claim>",
+        Kind::StorageClass => "<storage_class>",
+    }
+}
+
+/// Which nodes of an orchestrator view an end of a connection belongs to. Without any object these views are empty.
+pub(crate) fn project(tables: &Tables, view: View, terminal: Terminal) -> Entities {
+    let objects = &tables.kubernetes;
+    if objects.described == 0 {
+        return Entities::new();
+    }
+    let in_pod = |pod: ObjectIndex, host: Option<HostIndex>| -> Entities {
+        match view {
+            View::Pods => smallvec![Entity::Object(pod)],
+            View::Services => objects.parents_in(pod, is_service).map(Entity::Object).collect(),
+            _ => {
+                let controllers: Entities = objects.parents_in(pod, is_controller).map(Entity::Object).collect();
+                if controllers.is_empty() { host.map(Entity::Unmanaged).into_iter().collect() } else { controllers }
+            }
+        }
+    };
+    let of_container = |container: ContainerIndex| {
+        let row = &tables.containers[container];
+        match objects.pod_of(tables, container) {
+            Some(pod) => in_pod(pod, Some(row.host)),
+            None if row.record.is_some() => smallvec![Entity::Unmanaged(row.host)],
+            None => Entities::new(),
+        }
+    };
+    match terminal {
+        Terminal::InternetIn => smallvec![Entity::InternetIn],
+        Terminal::InternetOut => smallvec![Entity::InternetOut],
+        Terminal::Process(process) => match tables.processes[process].container {
+            Some(container) => of_container(container),
+            None => smallvec![Entity::Unmanaged(tables.processes[process].host)],
+        },
+        Terminal::Container(container) => of_container(container),
+        Terminal::Object(object) if objects.is_shown_pod(object) => in_pod(object, host_of(tables, object)),
+        Terminal::Object(object) if view == View::Services && objects.record(object).is_some_and(|it| is_service(it.kind)) => {
+            smallvec![Entity::Object(object)]
+        }
+        Terminal::Object(_) | Terminal::Host(_) => Entities::new(),
+    }
+}
+
+/// The host that a pod runs on: node names are host names.
+pub(crate) fn host_of(tables: &Tables, pod: ObjectIndex) -> Option<HostIndex> {
+    let record = tables.kubernetes.record(pod)?;
+    tables.host_names.get(&record.node_name).copied()
+}
+
+/// Pods and containers below an object.
+pub(crate) fn members(tables: &Tables, object: ObjectIndex, members: &mut Members) {
+    let Some(row) = tables.kubernetes.rows.get(object) else { return };
+    let pods = row.pods.iter().copied().chain([object]).filter(|&pod| tables.kubernetes.is_shown_pod(pod));
+    for pod in pods {
+        members.pods.insert(pod);
+        members.containers.extend(tables.kubernetes.rows[pod].containers.iter());
+    }
+}
+
+/// Links to a pod and to what owns or selects it, in Scope's order.
+pub(crate) fn parents_below(tables: &Tables, pod: ObjectIndex) -> Vec<Parent> {
+    let objects = &tables.kubernetes;
+    let mut parents: Vec<ObjectIndex> = objects.parents_in(pod, |kind| is_controller(kind) || is_service(kind)).collect();
+    parents.sort_by_key(|&parent| (objects.record(parent).map(|record| is_service(record.kind)), parent));
+    let chain = std::iter::once(pod).filter(|&pod| objects.is_shown_pod(pod)).chain(parents);
+    chain
+        .filter_map(|object| {
+            let record = objects.record(object)?;
+            let topology_id = view_of(record.kind)?.id();
+            Some(Parent { id: objects.rows[object].node_id.clone(), label: record.name.clone(), topology_id })
+        })
+        .collect()
+}
+
+/// Addresses that an object is known by.
+pub(crate) fn addresses_of(tables: &Tables, object: ObjectIndex) -> &[IpAddr] {
+    tables.kubernetes.record(object).map(|record| record.addresses.as_slice()).unwrap_or_default()
+}
+
+/// The containers that do something: a pod's pause container only holds its namespaces.
+fn working_containers(tables: &Tables, pod: ObjectIndex) -> Vec<ContainerIndex> {
+    let containers = tables.kubernetes.rows.get(pod).map(|row| &row.containers).into_iter().flatten().copied();
+    let works = |container: &ContainerIndex| {
+        tables.containers[*container].record.as_ref().is_some_and(|record| !record.image_name.contains("/pause"))
+    };
+    containers.filter(works).collect()
+}
+
+/// A pod with one container shows its metrics, and whatever has one pod shows that pod's.
+pub(crate) fn metrics(tables: &Tables, object: ObjectIndex, with_samples: bool) -> Vec<MetricRow> {
+    let Some(row) = tables.kubernetes.rows.get(object) else { return Vec::new() };
+    let pod = match (row.record.as_ref().map(|record| record.kind), row.pods.len()) {
+        (Some(Kind::Pod), _) => object,
+        (Some(_), 1) => row.pods.first().copied().unwrap_or(object),
+        _ => return Vec::new(),
+    };
+    match working_containers(tables, pod)[..] {
+        [container] => summary::container_metrics(tables, container, with_samples),
+        _ => Vec::new(),
+    }
+}
+
+/// The node without its adjacency.
+pub(crate) fn summarize(tables: &Tables, object: ObjectIndex) -> Option<NodeSummary> {
+    let objects = &tables.kubernetes;
+    let object_row = objects.rows.get(object)?;
+    let record = object_row.record.as_ref()?;
+    let pods = object_row.pods.iter().filter(|&&pod| objects.is_shown_pod(pod)).count();
+    let of_pods = |kind: &str| -> Arc<str> { format!("{kind} of {}", plural(pods, "pod", "pods")).into() };
+    let (shape, label_minor, stack) = match record.kind {
+        Kind::Pod => (Shape::Heptagon, plural(working_containers(tables, object).len(), "container", "containers"), false),
+        Kind::Service => (Shape::Heptagon, plural(pods, "pod", "pods"), true),
+        Kind::Deployment => (Shape::Heptagon, of_pods("Deployment"), true),
+        Kind::DaemonSet => (Shape::Pentagon, of_pods("DaemonSet"), true),
+        Kind::StatefulSet => (Shape::Octagon, of_pods("StatefulSet"), true),
+        Kind::CronJob => (Shape::Triangle, of_pods("CronJob"), true),
+        Kind::Job => (Shape::DottedTriangle, of_pods("Job"), true),
+        Kind::PersistentVolume => (Shape::Cylinder, "".into(), false),
+        Kind::PersistentVolumeClaim => (Shape::DottedCylinder, "".into(), false),
+        Kind::StorageClass => (Shape::Sheet, "".into(), false),
+        Kind::Node | Kind::Namespace | Kind::ReplicaSet => return None,
+    };
+    let mut parents = if record.kind == Kind::Pod { parents_below(tables, object).split_off(1) } else { Vec::new() };
+    if record.kind == Kind::Pod {
+        parents.extend(host_of(tables, object).and_then(|host| summary::host_parent(tables, host)));
+    }
+    Some(NodeSummary {
+        label: record.name.clone(),
+        label_minor,
+        rank: format!("{}/{}", record.namespace, record.name).into(),
+        stack,
+        metadata: metadata(tables, object, record, pods),
+        parents,
+        metrics: metrics(tables, object, false),
+        tables: vec![summary::property_list("kubernetes_labels_", "Kubernetes labels", &record.labels)],
+        ..blank(object_row.node_id.clone(), shape)
+    })
+}
+
+fn metadata(tables: &Tables, object: ObjectIndex, record: &KubernetesObject, pods: usize) -> Vec<MetadataRow> {
+    let created = if record.created_at.unix_nanos() == 0 { String::new() } else { rfc3339(record.created_at) };
+    let addresses = |list: &[IpAddr]| join(list.iter());
+    let text = |id, label, value: &Arc<str>| (id, label, "", value.to_string());
+    let number = |id, label, value: u64| (id, label, "number", value.to_string());
+    let namespace = text("kubernetes_namespace", "Namespace", &record.namespace);
+    let created = ("kubernetes_created", "Created", "datetime", created);
+    let kind = |name: &str| ("kubernetes_node_type", "Type", "", name.to_owned());
+    let pods = number("pod", "# Pods", pods as u64);
+    let first = |list: &[Arc<str>]| list.first().map(Arc::to_string).unwrap_or_default();
+    let observed = number("kubernetes_observed_generation", "Observed gen.", record.observed_generation);
+    let desired = number("kubernetes_desired_replicas", "Desired replicas", u64::from(record.desired_replicas));
+    let class = text("kubernetes_storage_class_name", "Storage class", &record.storage_class);
+    let status = text("kubernetes_status", "Status", &record.status);
+    let rows = match record.kind {
+        Kind::Pod => vec![
+            text("kubernetes_state", "State", &record.state),
+            ("kubernetes_ip", "IP", "ip", addresses(&record.addresses)),
+            number("container", "# Containers", working_containers(tables, object).len() as u64),
+            namespace,
+            created,
+            number("kubernetes_restart_count", "Restart #", u64::from(record.restart_count)),
+        ],
+        Kind::Service => vec![
+            namespace,
+            created,
+            ("kubernetes_public_ip", "Public IP", "ip", addresses(&record.public_addresses)),
+            ("kubernetes_ip", "Internal IP", "ip", addresses(&record.addresses)),
+            pods,
+            text("kubernetes_type", "Type", &record.service_type),
+            ("kubernetes_ports", "Ports", "", record.ports.iter().map(|it| &**it).collect::<Vec<_>>().join(",")),
+        ],
+        Kind::Deployment => {
+            vec![kind("Deployment"), namespace, created, observed, desired, pods, text("kubernetes_strategy", "Strategy", &record.strategy)]
+        }
+        Kind::StatefulSet => vec![kind("StatefulSet"), namespace, created, observed, desired, pods],
+        Kind::DaemonSet => vec![kind("DaemonSet"), namespace, created, desired, pods],
+        Kind::CronJob => vec![
+            kind("CronJob"),
+            namespace,
+            created,
+            text("kubernetes_schedule", "Schedule", &record.schedule),
+            ("kubernetes_last_scheduled", "Last scheduled", "datetime", record.last_scheduled_at.map(rfc3339).unwrap_or_default()),
+            ("kubernetes_suspended", "Suspended", "", record.suspended.to_string()),
+            number("kubernetes_active_jobs", "# Jobs", u64::from(record.active_jobs)),
+            pods,
+        ],
+        Kind::Job => vec![kind("Job"), text("kubernetes_name", "Name", &record.name), namespace, created, pods],
+        Kind::PersistentVolume => vec![
+            kind("PersistentVolume"),
+            ("kubernetes_volume_claim", "Volume claim", "", first(&record.volume_names)),
+            class,
+            ("kubernetes_access_modes", "Access modes", "", join(record.access_modes.iter())),
+            status,
+            text("kubernetes_storage_driver", "Storage driver", &record.storage_driver),
+        ],
+        Kind::PersistentVolumeClaim => vec![
+            kind("PersistentVolumeClaim"),
+            namespace,
+            status,
+            ("kubernetes_volume_name", "Volume", "", first(&record.volume_names)),
+            class,
+            text("kubernetes_volume_capacity", "Capacity", &record.capacity),
+        ],
+        Kind::StorageClass => vec![
+            kind("StorageClass"),
+            text("kubernetes_name", "Name", &record.name),
+            text("kubernetes_provisioner", "Provisioner", &record.storage_driver),
+        ],
+        Kind::Node | Kind::Namespace | Kind::ReplicaSet => Vec::new(),
+    };
+    let numbered = rows.into_iter().zip(1_u32..);
+    numbered.filter_map(|((id, label, data_type, value), priority)| row(id, label, data_type, f64::from(priority), value)).collect()
+}
+
+impl Topology {
+    /// Puts what a cluster's collector says on the map; it can speak of nothing else.
+    pub(crate) fn apply_cluster(&mut self, probe: &ProbeId, epoch: u64, report: Report) -> u64 {
+        let foreign = report.processes.len() + report.containers.len() + report.flows.len() + report.images.len();
+        let mut refused = foreign as u64 + u64::from(report.host.is_some());
+        for object in report.kubernetes {
+            refused += u64::from(!self.apply_object(probe, epoch, object));
+        }
+        for uid in report.kubernetes_gone {
+            let object = self.tables.kubernetes.by_uid.get(&uid).copied();
+            let own = object.filter(|&object| self.tables.kubernetes.rows[object].owner.as_ref() == Some(probe));
+            own.into_iter().for_each(|object| self.object_gone(object));
+        }
+        refused
+    }
+
+    pub(crate) fn sweep_cluster(&mut self, probe: &ProbeId, epoch: u64) {
+        let objects = self.probes.get(probe).map(|row| row.objects.clone()).unwrap_or_default();
+        for object in objects {
+            if self.tables.kubernetes.rows.get(object).is_some_and(|row| row.epoch != epoch) {
+                self.object_gone(object);
+            }
+        }
+    }
+
+    fn mention_object(&mut self, uid: &Arc<str>, kind: Kind) -> ObjectIndex {
+        let objects = &mut self.tables.kubernetes;
+        if let Some(&object) = objects.by_uid.get(uid) {
+            return object;
+        }
+        let object = objects.rows.insert(ObjectRow {
+            uid: uid.clone(),
+            node_id: format!("{uid};{}", tag(kind)).into(),
+            record: None,
+            owner: None,
+            epoch: 0,
+            containers: BTreeSet::new(),
+            pods: BTreeSet::new(),
+            parents: Vec::new(),
+            edges: Vec::new(),
+        });
+        objects.by_uid.insert(uid.clone(), object);
+        object
+    }
+
+    fn forget_object_if_unused(&mut self, object: ObjectIndex) {
+        let objects = &mut self.tables.kubernetes;
+        let Some(row) = objects.rows.get(object) else { return };
+        if row.record.is_none() && row.containers.is_empty() && row.pods.is_empty() {
+            let uid = row.uid.clone();
+            objects.by_uid.remove(&uid);
+            objects.rows.remove(object);
+        }
+    }
+
+    fn apply_object(&mut self, probe: &ProbeId, epoch: u64, record: KubernetesObject) -> bool {
+        let Some(collector) = self.probes.get(probe) else { return false };
+        let is_full = collector.objects.len() >= self.config.limits.objects;
+        let object = self.mention_object(&record.uid, record.kind);
+        let row = &self.tables.kubernetes.rows[object];
+        if row.owner.as_ref().is_some_and(|owner| owner != probe) {
+            return false;
+        }
+        if row.record.is_none() && is_full {
+            self.forget_object_if_unused(object);
+            return false;
+        }
+        // An object's kind is part of its id, and a mention only guessed it.
+        if row.record.as_ref().is_some_and(|old| old.kind != record.kind) {
+            self.object_gone(object);
+            return self.apply_object(probe, epoch, record);
+        }
+        let row = &mut self.tables.kubernetes.rows[object];
+        row.node_id = format!("{};{}", record.uid, tag(record.kind)).into();
+        row.owner = Some(probe.clone());
+        row.epoch = epoch;
+        if row.record.as_ref() != Some(&record) {
+            self.describe(object, Some(record));
+        }
+        if let Some(collector) = self.probes.get_mut(probe) {
+            collector.objects.insert(object);
+        }
+        true
+    }
+
+    pub(crate) fn object_gone(&mut self, object: ObjectIndex) {
+        let Some(row) = self.tables.kubernetes.rows.get_mut(object) else { return };
+        if let Some(collector) = row.owner.take().and_then(|owner| self.probes.get_mut(&owner)) {
+            collector.objects.remove(&object);
+        }
+        self.describe(object, None);
+        self.forget_object_if_unused(object);
+    }
+
+    /// Replaces what is known of an object, and everything that follows from it.
+    fn describe(&mut self, object: ObjectIndex, record: Option<KubernetesObject>) {
+        let old = std::mem::replace(&mut self.tables.kubernetes.rows[object].record, record.clone());
+        let before = self.tables.kubernetes.described;
+        let after = before + usize::from(record.is_some()) - usize::from(old.is_some());
+        self.tables.kubernetes.described = after;
+        if (before == 0) != (after == 0) {
+            self.flows.unsettle_all();
+        }
+        if let Some(kind) = record.as_ref().or(old.as_ref()).map(|it| it.kind)
+            && let Some(view) = view_of(kind)
+        {
+            self.set_present(view, Entity::Object(object), record.as_ref().is_some_and(is_shown));
+            self.touch(view, Entity::Object(object));
+        }
+        self.object_addresses(object, old.as_ref(), record.as_ref());
+        self.object_parents(object, record.as_ref());
+        self.claim_containers(object, old.as_ref(), record.as_ref());
+        self.object_names(object, old.as_ref(), record.as_ref());
+        self.touch_below(object);
+    }
+
+    fn object_addresses(&mut self, object: ObjectIndex, old: Option<&KubernetesObject>, new: Option<&KubernetesObject>) {
+        let addresses = |record: Option<&KubernetesObject>| -> BTreeSet<IpAddr> {
+            // A pod in the host's network has the host's addresses, which are no sign of it.
+            let record = record.filter(|it| is_service(it.kind) || (it.kind == Kind::Pod && !it.host_network && is_shown(it)));
+            record.into_iter().flat_map(|it| it.addresses.iter().copied()).collect()
+        };
+        let (before, after) = (addresses(old), addresses(new));
+        for &address in before.difference(&after) {
+            self.addresses.remove_object(address, object);
+        }
+        for &address in after.difference(&before) {
+            self.addresses.add_object(address, object);
+        }
+        for &address in before.union(&after) {
+            self.flows.unsettle_addresses(address, address);
+        }
+    }
+
+    fn object_parents(&mut self, object: ObjectIndex, record: Option<&KubernetesObject>) {
+        // Which kind a parent is will be known when it is described.
+        let wanted: Vec<Arc<str>> = record.map(|it| it.parents.clone()).unwrap_or_default();
+        let parents: Vec<ObjectIndex> = wanted.iter().map(|uid| self.mention_object(uid, Kind::Service)).collect();
+        let old = std::mem::replace(&mut self.tables.kubernetes.rows[object].parents, parents.clone());
+        for &parent in &parents {
+            self.tables.kubernetes.rows[parent].pods.insert(object);
+        }
+        for &parent in old.iter().filter(|parent| !parents.contains(parent)) {
+            if let Some(row) = self.tables.kubernetes.rows.get_mut(parent) {
+                row.pods.remove(&object);
+            }
+            self.touch_object(parent);
+            // An object that names itself is still being worked on.
+            if parent != object {
+                self.forget_object_if_unused(parent);
+            }
+        }
+        parents.into_iter().for_each(|parent| self.touch_object(parent));
+    }
+
+    fn claim_containers(&mut self, object: ObjectIndex, old: Option<&KubernetesObject>, new: Option<&KubernetesObject>) {
+        let ids = |record: Option<&KubernetesObject>| -> BTreeSet<Arc<str>> {
+            record.filter(|it| it.kind == Kind::Pod).into_iter().flat_map(|it| it.container_ids.iter().cloned()).collect()
+        };
+        let (before, after) = (ids(old), ids(new));
+        for id in before.difference(&after) {
+            if self.tables.kubernetes.pod_of_container.get(id) == Some(&object) {
+                self.tables.kubernetes.pod_of_container.remove(id);
+            }
+        }
+        for id in after.difference(&before) {
+            self.tables.kubernetes.pod_of_container.insert(id.clone(), object);
+        }
+        for id in before.symmetric_difference(&after) {
+            if let Some(&container) = self.tables.container_ids.get(id) {
+                self.find_pod(container);
+            }
+        }
+    }
+
+    /// The pod of a container, by the label that every kubelet sets, or because the pod names the container.
+    pub(crate) fn find_pod(&mut self, container: ContainerIndex) {
+        let row = &self.tables.containers[container];
+        let label = row.record.as_ref().and_then(|record| record.labels.get("io.kubernetes.pod.uid")).cloned();
+        let claimed = row.record.as_ref().and_then(|_| self.tables.kubernetes.pod_of_container.get(&row.id)).copied();
+        let pod = match label {
+            Some(uid) => Some(self.mention_object(&uid, Kind::Pod)),
+            None => claimed,
+        };
+        let old = std::mem::replace(&mut self.tables.containers[container].pod, pod);
+        if old == pod {
+            return;
+        }
+        if let Some(pod) = pod {
+            self.tables.kubernetes.rows[pod].containers.insert(container);
+            self.touch_object(pod);
+        }
+        if let Some(old) = old {
+            if let Some(row) = self.tables.kubernetes.rows.get_mut(old) {
+                row.containers.remove(&container);
+            }
+            self.touch_object(old);
+            self.forget_object_if_unused(old);
+        }
+        self.unsettle_container(container);
+    }
+
+    fn touch_object(&mut self, object: ObjectIndex) {
+        let kind = self.tables.kubernetes.record(object).map(|record| record.kind);
+        if let Some(view) = kind.and_then(view_of) {
+            self.touch(view, Entity::Object(object));
+        }
+    }
+
+    /// A pod shows a metric of its container, and a service or controller that of its pod.
+    pub(crate) fn touch_pod_of(&mut self, container: ContainerIndex) {
+        let Some(pod) = self.tables.containers[container].pod else { return };
+        self.touch_object(pod);
+        let parents = self.tables.kubernetes.rows.get(pod).map(|row| row.parents.clone()).unwrap_or_default();
+        parents.into_iter().for_each(|parent| self.touch_object(parent));
+    }
+
+    /// Whatever is below an object leads elsewhere in some view, and links to it by another name.
+    fn touch_below(&mut self, object: ObjectIndex) {
+        // With its last container an object that is no longer described is forgotten.
+        let Some(row) = self.tables.kubernetes.rows.get(object) else { return };
+        let pods: Vec<ObjectIndex> = row.pods.iter().copied().chain([object]).collect();
+        for pod in pods {
+            self.touch_object(pod);
+            let row = &self.tables.kubernetes.rows[pod];
+            let addresses: Vec<IpAddr> = row.record.iter().flat_map(|it| it.addresses.iter().copied()).collect();
+            let containers: Vec<ContainerIndex> = row.containers.iter().copied().collect();
+            addresses.into_iter().for_each(|address| self.flows.unsettle_addresses(address, address));
+            for container in containers {
+                self.unsettle_container(container);
+                self.touch(View::Containers, Entity::Container(container));
+            }
+        }
+    }
+
+    // Volumes.
+
+    fn object_names(&mut self, object: ObjectIndex, old: Option<&KubernetesObject>, new: Option<&KubernetesObject>) {
+        let name = |it: &KubernetesObject| (it.kind, it.namespace.clone(), it.name.clone());
+        let mut neighbours = BTreeSet::from([object]);
+        for key in old.into_iter().flat_map(joins).map(|(key, _)| key) {
+            if let Some(naming) = self.tables.kubernetes.naming.get_mut(&key) {
+                naming.remove(&object);
+                if naming.is_empty() {
+                    self.tables.kubernetes.naming.remove(&key);
+                }
+            }
+        }
+        for key in new.into_iter().flat_map(joins).map(|(key, _)| key) {
+            self.tables.kubernetes.naming.entry(key).or_default().insert(object);
+        }
+        for key in old.iter().chain(new.iter()).map(|it| name(it)) {
+            neighbours.extend(self.tables.kubernetes.naming.get(&key).into_iter().flatten());
+            if self.tables.kubernetes.by_name.get(&key) == Some(&object) {
+                self.tables.kubernetes.by_name.remove(&key);
+            }
+        }
+        if let Some(new) = new {
+            self.tables.kubernetes.by_name.insert(name(new), object);
+        }
+        neighbours.into_iter().for_each(|it| self.join_volumes(it));
+    }
+
+    fn join_volumes(&mut self, object: ObjectIndex) {
+        let objects = &self.tables.kubernetes;
+        let record = objects.record(object).filter(|record| is_shown(record));
+        let joined = record.into_iter().flat_map(joins).filter_map(|(key, leads_here)| {
+            let other = Entity::Object(*objects.by_name.get(&key)?);
+            let own = Entity::Object(object);
+            Some(if leads_here { (other, own) } else { (own, other) })
+        });
+        let edges: Vec<(Entity, Entity)> = joined.collect();
+        let Some(row) = self.tables.kubernetes.rows.get_mut(object) else { return };
+        let old = std::mem::replace(&mut row.edges, edges.clone());
+        let Some(place) = crate::projection::place(View::Pods) else { return };
+        edges.into_iter().for_each(|(from, to)| self.projections[place].add_edge(from, to));
+        old.into_iter().for_each(|(from, to)| self.projections[place].remove_edge(from, to));
+    }
+}
+
+/// What an object is joined to by name: pod -> claim, claim -> volume, and class -> claim, which leads to the one that names it.
+fn joins(record: &KubernetesObject) -> Vec<(NameKey, bool)> {
+    let none: Arc<str> = "".into();
+    let named = record.volume_names.iter().filter(|name| !name.is_empty());
+    match record.kind {
+        Kind::Pod => named.map(|name| ((Kind::PersistentVolumeClaim, record.namespace.clone(), name.clone()), false)).collect(),
+        Kind::PersistentVolumeClaim => {
+            let volumes = named.map(|name| ((Kind::PersistentVolume, none.clone(), name.clone()), false));
+            let class =
+                (!record.storage_class.is_empty()).then(|| ((Kind::StorageClass, none.clone(), record.storage_class.clone()), true));
+            volumes.chain(class).collect()
+        }
+        _ => Vec::new(),
+    }
+}
