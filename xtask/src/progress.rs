@@ -113,7 +113,22 @@ pub(crate) fn last_lines(file: &Path, count: usize) -> String {
     let text = std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let from = lines.len().saturating_sub(count);
-    lines.iter().skip(from).map(|line| format!("      | {line}\n")).collect()
+    lines.iter().skip(from).map(|line| format!("      | {}\n", without_colours(line))).collect()
+}
+
+/// A line without the sequences that colour it on a terminal.
+pub(crate) fn without_colours(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut inside_sequence = false;
+    for character in line.chars() {
+        match (inside_sequence, character) {
+            (false, '\x1b') => inside_sequence = true,
+            (false, other) => plain.push(other),
+            (true, end) if end.is_ascii_alphabetic() => inside_sequence = false,
+            (true, _) => {}
+        }
+    }
+    plain
 }
 
 /// A command as a person would type it, without the environment.
@@ -223,4 +238,19 @@ pub(crate) fn red(text: &str) -> String {
 fn styled(code: &str, text: &str) -> String {
     let plain = std::env::var_os("NO_COLOR").is_some() || !std::io::stdout().is_terminal();
     if plain { text.to_owned() } else { format!("\x1b[{code}m{text}\x1b[0m") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_taken_out() {
+        assert_eq!(without_colours("\x1b[2m12:00\x1b[0m \x1b[33m WARN\x1b[0m x"), "12:00  WARN x");
+    }
+
+    #[test]
+    fn a_command_is_shown_as_a_person_would_type_it() {
+        assert_eq!(shown(Command::new("sh").args(["-c", "echo it's me"])), r"sh -c 'echo it'\''s me'");
+    }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::progress::note;
 use crate::{http, machine};
@@ -220,15 +221,17 @@ impl Addresses {
     }
 }
 
-/// Whether the control plane is ready to be asked.
-pub(crate) fn is_ready(http: SocketAddr) -> bool {
-    http::get(http, "/ready").is_ok_and(|reply| reply.status == 200)
+/// Whether one of the programs says that it is ready.
+pub(crate) fn is_ready(server: SocketAddr) -> bool {
+    http::get(server, "/ready").is_ok_and(|reply| reply.status == 200)
 }
 
-/// Whether a probe is connected.
-pub(crate) fn probe_is_connected(http: SocketAddr) -> bool {
-    http::get_json(http, "/api/v1/probes").is_ok_and(|probes| {
-        let connected = |probe: &serde_json::Value| probe["connected"] == true;
-        probes["probes"].as_array().is_some_and(|probes| probes.iter().any(connected))
-    })
+/// Whether a probe is connected and sees: until then, what is short may be missed.
+pub(crate) fn probe_is_seeing(addresses: &Addresses) -> bool {
+    let connected = http::get_json(addresses.http, "/api/v1/probes").is_ok_and(|probes| {
+        let sees =
+            |probe: &Value| probe["connected"] == true && probe["capture"]["description"].as_str().is_some_and(|how| !how.is_empty());
+        probes["probes"].as_array().is_some_and(|probes| probes.iter().any(sees))
+    });
+    connected && is_ready(addresses.admin)
 }

@@ -80,7 +80,7 @@ impl Stack {
     pub fn start_probe(&mut self) -> Result<()> {
         let command = self.addresses.probe(&self.binary("orchestrator-probe")?);
         self.probe = Some(Service::start("orchestrator-probe", command, &self.log("probe"))?);
-        self.until(START_PATIENCE, "the probe is connected", |stack| services::probe_is_connected(stack.http()))
+        self.until(START_PATIENCE, "the probe is connected and sees", |stack| services::probe_is_seeing(&stack.addresses))
     }
 
     /// Kills the control plane without asking.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::flags::UpFlags;
@@ -90,8 +91,10 @@ fn start_probe(checkout: &Checkout, profile: Profile, addresses: &Addresses, log
     let command = addresses.probe(&checkout.binary(profile, "orchestrator-probe"));
     let log = fresh_log(logs, "probe")?;
     let mut service = Service::start("orchestrator-probe", command, &log)?;
-    wait_for(&mut service, "the probe to connect", interrupted, || services::probe_is_connected(addresses.http))?;
-    note(&format!("the probe sees through: {}", rung(addresses).unwrap_or_else(|| "not told".to_owned())));
+    wait_for(&mut service, "the probe to connect and see", interrupted, || services::probe_is_seeing(addresses))?;
+    for probe in http::get_json(addresses.http, "/api/v1/probes")?["probes"].as_array().into_iter().flatten() {
+        note(&format!("the probe sees by {}", how_it_sees(probe)));
+    }
     Ok(service)
 }
 
@@ -128,10 +131,12 @@ fn wait_for(service: &mut Service, what: &str, interrupted: &Interrupted, condit
     Ok(())
 }
 
-fn rung(addresses: &Addresses) -> Option<String> {
-    let probes = http::get_json(addresses.http, "/api/v1/probes").ok()?;
-    let probe = probes["probes"].as_array()?.first()?.clone();
-    probe["capture"]["rung"].as_str().map(str::to_owned)
+/// How a probe captures, in its own words.
+fn how_it_sees(probe: &Value) -> String {
+    let capture = &probe["capture"];
+    let reason =
+        capture["reason"].as_str().filter(|reason| !reason.is_empty()).map(|reason| format!(", because {reason}")).unwrap_or_default();
+    format!("{} (rung {}{reason})", capture["description"].as_str().unwrap_or("nothing yet"), capture["rung"])
 }
 
 fn welcome(addresses: &Addresses, detached: bool) -> String {
@@ -192,7 +197,10 @@ pub(crate) fn status(checkout: &Checkout) -> Result<ExitCode> {
         connected |= probe["connected"] == true;
         let name = probe["hostname"].as_str().unwrap_or("?");
         let link = if probe["connected"] == true { green("connected") } else { yellow("not connected") };
-        println!("host            {name}: {link}, sees through {}", probe["capture"]["rung"].as_str().unwrap_or("?"));
+        println!("host            {name}: {link}, sees by {}", how_it_sees(probe));
+        for spot in probe["capture"]["blindSpots"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("                {} {spot}", yellow("cannot see:"));
+        }
         println!("                connection ends seen {}, reported {}", probe["losses"]["endsSeen"], probe["losses"]["endsReported"]);
     }
     let good = connected && record.control.is_running() && record.probe.is_running();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::Interrupted;
-use crate::progress::{dim, last_lines, red, yellow};
+use crate::progress::{dim, last_lines, red, without_colours, yellow};
 use crate::services::Service;
 
 /// How often the logs are looked at.
@@ -91,20 +91,6 @@ fn level(line: &str) -> Option<Level> {
     }
 }
 
-fn without_colours(line: &str) -> String {
-    let mut plain = String::with_capacity(line.len());
-    let mut inside_sequence = false;
-    for character in line.chars() {
-        match (inside_sequence, character) {
-            (false, '\x1b') => inside_sequence = true,
-            (false, other) => plain.push(other),
-            (true, end) if end.is_ascii_alphabetic() => inside_sequence = false,
-            (true, _) => {}
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,11 +100,6 @@ mod tests {
         assert_eq!(level("2026-01-01T00:00:00Z  WARN probe: ring full"), Some(Level::Warning));
         assert_eq!(level("{\"timestamp\":\"…\",\"level\":\"ERROR\"}"), Some(Level::Error));
         assert_eq!(level("2026-01-01T00:00:00Z  INFO control: no ERROR so far"), None);
-    }
-
-    #[test]
-    fn colours_are_taken_out() {
-        assert_eq!(without_colours("\x1b[2m12:00\x1b[0m \x1b[33m WARN\x1b[0m x"), "12:00  WARN x");
     }
 
     #[test]

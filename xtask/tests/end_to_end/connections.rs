@@ -29,7 +29,7 @@ fn counted_at_both_ends(address: &str) -> Result<()> {
     let at_client = Counted { opened: 3, closed: 3, failed: 0, sent, received };
     let flows = End::of_process(client.pid(), "client", listening.port()).must_count(&mut stack, at_client)?;
     assert_eq!(flows.len(), 1, "one group of connections is one flow: {flows:?}");
-    assert_eq!(flows[0]["processName"], "xtask");
+    assert!(flows[0]["processName"].as_str().is_some_and(|name| name.contains("xtask")), "{flows:?}");
     assert_eq!(flows[0]["serverAddress"], listening.ip().to_string());
     assert_eq!(flows[0]["clientAddress"], listening.ip().to_string());
 
@@ -86,7 +86,7 @@ fn processes_that_live_for_milliseconds_are_counted_each_by_its_own_pid() -> Res
     let one = Counted { opened: 1, closed: 1, ..Counted::default() };
     for pid in pids {
         let flows = End::of_process(pid, "client", listening.port()).must_count(&mut stack, one)?;
-        assert_eq!(flows[0]["processName"], "xtask");
+        assert!(flows[0]["processName"].as_str().is_some_and(|name| name.contains("xtask")), "{flows:?}");
     }
     End::of_process(server.pid(), "server", listening.port())
         .must_count(&mut stack, Counted { opened: 20, closed: 20, ..Counted::default() })?;
