@@ -26,7 +26,7 @@ const PROCESSES = Number(flags.processes ?? 40);
 const CHURN = Number(flags.churn ?? 0.05);
 const EMPTY = flags.empty !== undefined;
 const PREFIX = flags.prefix ?? "/";
-const DIST = join(fileURLToPath(new URL(".", import.meta.url)), "..", "dist");
+const DIST = process.env.DIST ?? join(fileURLToPath(new URL(".", import.meta.url)), "..", "dist");
 
 let seed = Number(flags.seed ?? 7);
 const random = () => {

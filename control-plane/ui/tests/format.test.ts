@@ -11,6 +11,7 @@ import {
   microseconds,
   middleEllipsis,
   shortCount,
+  shortPath,
   truncate,
 } from "../src/model/format";
 
@@ -63,4 +64,7 @@ test("long texts are cut where it hurts least", () => {
   expect([truncate("abcdef", 3), truncate("abc", 3), truncate("abc", 0), truncate("abc", undefined)]).toEqual(["abc…", "abc", "abc", "abc"]);
   expect(middleEllipsis("abcdefghij", 5)).toBe("ab…ij");
   expect(middleEllipsis("abc", 5)).toBe("abc");
+  expect(shortPath("/usr/bin/curl", 20)).toBe("/usr/bin/curl");
+  expect(shortPath("/root/.rustup/toolchains/stable-x86_64/bin/rustc", 20)).toBe("…/bin/rustc");
+  expect(shortPath("/opt/a-very-long-name-of-a-program", 12).length).toBe(12);
 });

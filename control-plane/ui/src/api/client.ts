@@ -39,10 +39,14 @@ export class RequestError extends Error {
   }
 }
 
+/** A server that accepts but never answers must not stop the polling. */
+const TIMEOUT_MS = 15_000;
+
 async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const response = await fetch(new URL(path, pageDirectory(window.location.href)), {
     headers: { Accept: "application/json" },
-    ...(signal ? { signal } : {}),
+    signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
   });
   if (!response.ok) throw new RequestError(response.status, (await response.text()).slice(0, 300));
   return (await response.json()) as T;

@@ -204,7 +204,7 @@ export interface Probe {
     hooks: { name: string; error?: string | null }[];
   };
   losses: ProbeLosses;
-  counts: { processes: number; containers: number; flows: number };
+  counts: { processes: number; containers: number; flows: number; recordsRefused?: number };
 }
 
 /** `GET api`. */

@@ -111,6 +111,8 @@ export class LabelLayer {
     const gap = item.importance >= 2 ? item.radius * 1.42 + 5 : item.radius + (item.importance === 1 ? 8 : 5);
     const below: PlacedLabel = { x: item.x - width / 2, y: item.y + gap, width, height, label, minor, align: "center" };
     if (item.importance >= 2) return below;
+    // Lonely nodes stand in rows; a label beside one would look like the heading of its row.
+    if (item.weight === 0 && item.importance === 0) return taken.overlaps(below, item.id) ? null : below;
     const choices: PlacedLabel[] = [
       below,
       { ...below, x: item.x + gap, y: item.y - height / 2, align: "left" },

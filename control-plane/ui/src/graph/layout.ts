@@ -363,7 +363,7 @@ function arrangeAll(graph: Indexed, places: Map<string, Point>, pinned: Readonly
   const boxes = drawn.map((item) => boxOf(item.places.values()) ?? { minX: 0, minY: 0, maxX: 0, maxY: 0 });
   const widths = boxes.map((box) => box.maxX - box.minX);
   const area = boxes.reduce((sum, box) => sum + (box.maxX - box.minX + COMPONENT_GAP) * (box.maxY - box.minY + COMPONENT_GAP), 0);
-  const shelf = Math.max(...widths, Math.sqrt(area * 1.9), GRID_X * Math.min(10, Math.ceil(Math.sqrt(lonely.length) * 1.6)), 1);
+  const shelf = Math.max(...widths, Math.sqrt(area * 1.9), GRID_X * Math.ceil(Math.sqrt(lonely.length * 1.6)), 1);
   let x = 0;
   let top = 0;
   let height = 0;

@@ -1,5 +1,6 @@
 // Draws nodes as signed distance fields: every shape stays sharp at every zoom, and fill level, stack and rings cost no extra drawing.
 
+import type Sigma from "sigma";
 import { NodeProgram, type ProgramInfo } from "sigma/rendering";
 import type { NodeDisplayData, RenderParams } from "sigma/types";
 import { floatColor } from "sigma/utils";
@@ -42,7 +43,6 @@ const TRIANGLE_STRIP = 5;
 
 // language=GLSL
 const VERTEX = /* glsl */ `
-attribute vec4 a_id;
 attribute vec4 a_color;
 attribute vec4 a_fill;
 attribute vec4 a_heat;
@@ -68,7 +68,6 @@ varying float v_alpha;
 varying float v_pixel;
 
 const float EXTENT = 1.8;
-const float bias = 255.0 / 254.0;
 
 void main() {
   float pixels = a_size / u_sizeRatio;
@@ -82,12 +81,7 @@ void main() {
   v_fill = a_fill;
   v_heat = a_heat;
   v_ringColor = a_ringColor;
-#ifdef PICKING_MODE
-  v_color = a_id;
-  v_color.a *= bias;
-#else
   v_color = a_color;
-#endif
 }
 `;
 
@@ -153,10 +147,6 @@ vec4 over(vec4 below, vec3 color, float a) {
 
 void main() {
   float d = shape(v_point);
-#ifdef PICKING_MODE
-  if (d > 0.12) discard;
-  gl_FragColor = v_color;
-#else
   float aa = v_pixel;
   float border = max(0.13, 1.4 * aa);
   float plain = smoothstep(0.2, 0.13, aa);
@@ -190,13 +180,17 @@ void main() {
   float line = 1.0 - smoothstep(-aa, aa, abs(d + border * 0.5) - border * 0.5);
   result = over(result, v_color.rgb, line);
   gl_FragColor = result * v_alpha;
-#endif
 }
 `;
 
 const UNIFORMS = ["u_sizeRatio", "u_correctionRatio", "u_matrix", "u_pixelRatio"] as const;
 
 export class ShapeProgram extends NodeProgram<(typeof UNIFORMS)[number]> {
+  /** Without a picking buffer: nodes are found by their positions (see the scene), which costs no second drawing and no wait for the GPU. */
+  constructor(gl: WebGL2RenderingContext, _pickingBuffer: WebGLFramebuffer | null, renderer: Sigma) {
+    super(gl, null, renderer);
+  }
+
   override getDefinition() {
     const bytes = (name: string) => ({ name, size: 4, type: UNSIGNED_BYTE, normalized: true });
     return {
@@ -214,7 +208,6 @@ export class ShapeProgram extends NodeProgram<(typeof UNIFORMS)[number]> {
         bytes("a_ringColor"),
         { name: "a_look", size: 4, type: FLOAT },
         { name: "a_alpha", size: 1, type: FLOAT },
-        bytes("a_id"),
       ],
       CONSTANT_ATTRIBUTES: [{ name: "a_corner", size: 2, type: FLOAT }],
       CONSTANT_DATA: [
@@ -226,7 +219,7 @@ export class ShapeProgram extends NodeProgram<(typeof UNIFORMS)[number]> {
     };
   }
 
-  override processVisibleItem(nodeIndex: number, start: number, data: NodeDisplayData & Partial<NodeLook>): void {
+  override processVisibleItem(_nodeIndex: number, start: number, data: NodeDisplayData & Partial<NodeLook>): void {
     const array = this.array;
     let at = start;
     array[at++] = data.x;
@@ -241,7 +234,6 @@ export class ShapeProgram extends NodeProgram<(typeof UNIFORMS)[number]> {
     array[at++] = data.stack ? 1 : 0;
     array[at++] = data.ring ?? 0;
     array[at++] = data.alpha ?? 1;
-    array[at++] = nodeIndex;
   }
 
   override setUniforms(params: RenderParams, { gl, uniformLocations }: ProgramInfo<(typeof UNIFORMS)[number]>): void {

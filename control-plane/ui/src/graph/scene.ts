@@ -102,7 +102,9 @@ export class GraphScene {
   private degrees = new Map<string, Degree>();
   private places = new Map<string, Point>();
   private readonly pinned = new Set<string>();
-  private waitingForLayout = 0;
+  /** A request is with the worker; what comes meanwhile waits, and only the newest picture is sent then. */
+  private isLayoutRunning = false;
+  private isLayoutDue = false;
   private emphasis: Emphasis = { selected: null, matches: null, heat: null, doubtful: new Set() };
   private theme: Theme = "dark";
   private hovered: string | null = null;
@@ -143,8 +145,13 @@ export class GraphScene {
       zoomToSizeRatioFunction: (ratio) => NODE_RADIUS / this.radiusOnScreen(ratio),
       defaultDrawNodeHover: () => undefined,
     });
+    // Sigma would read pixels back to find the node under the pointer, which stalls slow and software GPUs. Private in its types only.
+    (this.sigma as unknown as { getNodeAtPosition(place: Point): string | null }).getNodeAtPosition = (place) => this.nodeAt(place);
     this.sigma.setCustomBBox({ x: [-HALF_PLANE, HALF_PLANE], y: [-HALF_PLANE, HALF_PLANE] });
     this.labels = new LabelLayer(container);
+    // Layers that nothing is drawn on would still be composited.
+    const canvases = this.sigma.getCanvases();
+    for (const layer of ["edgeLabels", "labels", "hovers", "hoverNodes"]) canvases[layer]?.style.setProperty("display", "none");
     this.worker = new LayoutWorker();
     this.worker.onmessage = (event: MessageEvent<LayoutReply>) => this.onLayout(event.data);
     this.sigma.on("afterProcess", () => (this.isIndexed = true));
@@ -185,9 +192,7 @@ export class GraphScene {
     this.nodes = nodes;
     if (isOther || structureChanged) {
       this.degrees = degreesOf(nodes);
-      this.waitingForLayout += 1;
-      this.events.onBusy(true);
-      this.post({ kind: "update", view, input: { nodes: [...nodes.keys()], edges: edgesOf(nodes) } });
+      this.requestLayout();
     } else {
       this.applyLooks();
     }
@@ -218,7 +223,7 @@ export class GraphScene {
   arrange(): void {
     this.pinned.clear();
     this.isByUser = false;
-    this.waitingForLayout += 1;
+    this.isLayoutRunning = true;
     this.events.onBusy(true);
     this.post({ kind: "arrange", view: this.view });
   }
@@ -287,6 +292,38 @@ export class GraphScene {
     this.applyLooks();
   }
 
+  private requestLayout(): void {
+    this.isLayoutDue = this.isLayoutRunning;
+    if (this.isLayoutRunning) return;
+    this.isLayoutRunning = true;
+    this.events.onBusy(true);
+    this.post({ kind: "update", view: this.view, input: { nodes: this.inOrder(), edges: edgesOf(this.nodes) } });
+  }
+
+  /** Ids by kind and name: nodes that are placed one after the other then stand with their like. */
+  private inOrder(): string[] {
+    const list = [...this.nodes.values()];
+    const order = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+    return list.sort((a, b) => order(a.rank, b.rank) || order(a.label, b.label) || order(a.id, b.id)).map((node) => node.id);
+  }
+
+  /** The topmost node whose shape, or a finger's width around its middle, covers a place on the screen. */
+  private nodeAt(place: Point): string | null {
+    const at = this.sigma.viewportToGraph(place);
+    const scale = this.sigma.getGraphToViewportRatio();
+    let found: string | null = null;
+    let nearest = Number.POSITIVE_INFINITY;
+    this.graph.forEachNode((id, { x, y, size }) => {
+      const reach = Math.max(this.sigma.scaleSize(size) * 1.05, 6) / scale;
+      const distance = Math.max(Math.abs(x - at.x), Math.abs(y - at.y));
+      if (distance < reach && distance < nearest) {
+        found = id;
+        nearest = distance;
+      }
+    });
+    return found;
+  }
+
   private post(request: LayoutRequest): void {
     this.worker.postMessage(request);
   }
@@ -306,8 +343,9 @@ export class GraphScene {
 
   private onLayout(reply: LayoutReply): void {
     if (this.isDestroyed) return;
-    this.waitingForLayout -= 1;
-    if (this.waitingForLayout === 0) this.events.onBusy(false);
+    this.isLayoutRunning = false;
+    if (this.isLayoutDue) this.requestLayout();
+    else this.events.onBusy(false);
     if (reply.view !== this.view) return;
     const isFirst = this.places.size === 0;
     const targets = new Map<string, Point>();

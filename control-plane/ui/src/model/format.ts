@@ -8,9 +8,11 @@ export function compactNumber(value: number): string {
   return String(Number(value.toFixed(places)));
 }
 
+const GROUPED = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
 /** Digits in groups of three. */
 export function groupedInteger(value: number): string {
-  return Number.isFinite(value) ? Math.round(value).toLocaleString("en-US") : "–";
+  return Number.isFinite(value) ? GROUPED.format(value) : "–";
 }
 
 const BYTE_UNITS = ["B", "KB", "MB", "GB", "TB", "PB"];
@@ -131,4 +133,14 @@ export function middleEllipsis(text: string, limit: number): string {
   if (text.length <= limit) return text;
   const head = Math.ceil((limit - 1) / 2);
   return `${text.slice(0, head)}…${text.slice(text.length - (limit - 1 - head))}`;
+}
+
+/** The last parts of a path that fit; other texts lose their middle. */
+export function shortPath(text: string, limit: number): string {
+  if (text.length <= limit) return text;
+  if (!text.startsWith("/")) return middleEllipsis(text, limit);
+  const parts = text.split("/");
+  let short = parts.pop() ?? "";
+  while (parts.length > 0 && short.length + (parts[parts.length - 1] ?? "").length + 3 <= limit) short = `${parts.pop() ?? ""}/${short}`;
+  return middleEllipsis(`…/${short}`, limit);
 }

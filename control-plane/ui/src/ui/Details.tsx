@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { fetchDetails, RequestError } from "../api/client";
 import type { ChildGroup, Column, ConnectionTable, MetadataRow, NodeDetails, NodeSummary, Table } from "../api/types";
-import { groupedInteger, metadataValue, metricValue, middleEllipsis, truncate } from "../model/format";
+import { groupedInteger, metadataValue, metricValue, middleEllipsis, shortPath, truncate } from "../model/format";
 import type { PanelRef } from "../model/location";
 import * as store from "../state/store";
 import { shortfall } from "./Banner";
@@ -318,7 +318,7 @@ function LinkTable({ testId, columns, rows, nameLabel }: { testId: string; colum
               <td class="link-cell">
                 <button type="button" class="node-link" onClick={row.open} title={`${row.label}${row.minor ? ` · ${row.minor}` : ""}`}>
                   {row.glyph && <NodeGlyph node={row.glyph} size={15} />}
-                  <span class="node-link-text">{middleEllipsis(row.label, 36)}</span>
+                  <span class="node-link-text">{shortPath(row.label, 36)}</span>
                   {row.minor && <span class="minor">{row.minor}</span>}
                 </button>
               </td>

@@ -62,7 +62,7 @@ export function EmptyState() {
     <div class="empty" data-testid="empty-state">
       <h2>{advice.title}</h2>
       <p>{advice.text}</p>
-      {hidden > 0 && <p class="quiet">The options above hide {hidden} nodes.</p>}
+      {hidden > 0 && <p class="quiet">The options above hide {hidden === 1 ? "one node" : `${hidden} nodes`}.</p>}
     </div>
   );
 }

@@ -50,6 +50,8 @@ function ProbeCard({ probe }: { probe: Probe }) {
     const count = probe.losses[key];
     return typeof count === "number" && count > 0 ? [{ label, hint, count }] : [];
   });
+  const refused = probe.counts.recordsRefused ?? 0;
+  if (refused > 0) losses.push({ label: "Records refused", hint: "The control plane had no room or did not believe them.", count: refused });
   const broken = probe.capture.hooks.filter((hook) => hook.error);
   return (
     <article class="probe" data-testid="probe-card" data-degraded={isDegraded ? "true" : undefined}>

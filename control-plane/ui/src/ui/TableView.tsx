@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { NodeSummary } from "../api/types";
 import { degreesOf, type Degree, type NodeMap } from "../model/delta";
-import { metadataValue, metricValue, middleEllipsis } from "../model/format";
+import { metadataValue, metricValue, middleEllipsis, shortPath } from "../model/format";
 import { metricLabels, metricOf } from "../model/metrics";
 import { labelMatch } from "../model/search";
 import { heatColor } from "../model/color";
@@ -153,8 +153,8 @@ function columnsOf(nodes: NodeMap, degrees: Map<string, Degree>): TableColumn[] 
       render: (node) => (
         <>
           <NodeGlyph node={node} size={18} />
-          <span class="name-text">
-            <Marked text={node.label} />
+          <span class="name-text" title={`${node.label} ${node.labelMinor}`}>
+            <Marked text={node.label} limit={44} />
             <span class="minor">{node.labelMinor}</span>
           </span>
         </>
@@ -255,9 +255,9 @@ function degreeColumn(key: string, label: string, of: (id: string) => number): T
 }
 
 /** A label with the found part marked. */
-export function Marked({ text }: { text: string }) {
+export function Marked({ text, limit }: { text: string; limit: number }) {
   const found = store.query.value === "" ? null : labelMatch(store.query.value, text);
-  if (found === null) return <span class="label">{text}</span>;
+  if (found === null) return <span class="label">{shortPath(text, limit)}</span>;
   return (
     <span class="label">
       {text.slice(0, found.start)}
