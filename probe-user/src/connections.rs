@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::observation::{BootNanos, Counted, FlowEnd, Observation};
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Observation};
 use crate::sockets::{Listeners, SocketOwner, SocketRecord, SocketTable, counted, flow_end};
 
 /// Most connections that are watched by looking.
@@ -27,6 +27,11 @@ impl SocketId {
     /// The id of a socket in a table.
     pub fn of(table: &SocketTable, socket: &SocketRecord) -> Self {
         SocketId { namespace: table.cookie, cookie: socket.cookie }
+    }
+
+    /// Cookie of the namespace.
+    pub fn namespace(self) -> u64 {
+        self.namespace
     }
 }
 
@@ -101,6 +106,15 @@ impl Watch {
     pub fn refused(&self) -> u64 {
         self.refused
     }
+}
+
+/// Connected sockets that a process has, and which end each is.
+pub fn connected(tables: &[SocketTable]) -> impl Iterator<Item = (SocketId, &SocketRecord, Direction)> {
+    tables.iter().flat_map(|table| {
+        let listeners = Listeners::of(table);
+        let sockets = table.sockets.iter().filter(|it| !it.is_listener() && it.inode != 0);
+        sockets.map(move |socket| (SocketId::of(table, socket), socket, listeners.direction(socket)))
+    })
 }
 
 /// The ids of all connected sockets in `tables`.

@@ -20,7 +20,7 @@ pub fn read(procfs: &Procfs, host_name: &str) -> Host {
         host_name: host_name.to_owned(),
         kernel_version: uname.as_ref().map(|it| text(it.release())).unwrap_or_default(),
         os: "linux".to_owned(),
-        os_release: os_release(&std::fs::read_to_string(procfs.root().join("1/root/etc/os-release")).unwrap_or_default()),
+        os_release: release(procfs),
         booted_at_unix_nanos: parse::boot_time(&stat).unwrap_or(0).saturating_mul(1_000_000_000),
         local_networks,
         addresses,
@@ -29,6 +29,17 @@ pub fn read(procfs: &Procfs, host_name: &str) -> Host {
         architecture: uname.as_ref().map(|it| text(it.machine())).unwrap_or_default(),
         boot_id: parse::printable(boot_id.trim_ascii()),
     }
+}
+
+/// The distribution of the host, also from inside a container; else of where the probe runs.
+fn release(procfs: &Procfs) -> String {
+    let of_the_host = ["1/root/etc/os-release", "1/root/usr/lib/os-release"].map(|path| procfs.root().join(path));
+    let candidates = of_the_host.into_iter().chain(["/etc/os-release".into(), "/usr/lib/os-release".into()]);
+    candidates
+        .filter_map(|path: std::path::PathBuf| std::fs::read_to_string(path).ok())
+        .map(|it| os_release(&it))
+        .find(|it| !it.is_empty())
+        .unwrap_or_default()
 }
 
 /// Name of the distribution, for people.

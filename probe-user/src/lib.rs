@@ -2,23 +2,43 @@
 //! the control plane as one stream of reports.
 //!
 //! The middle is pure and knows neither clock nor socket: [`processes`], [`flows`], [`cgroups`] and [`containers`] are tables, [`report`] says
-//! what of them is new, [`outbox`] holds what is not acknowledged, [`publisher`] decides what is told when. Around it are the edges.
+//! what of them is new, [`outbox`] holds what is not acknowledged, [`publisher`] decides what is told when. Around it are the edges:
+//! [`capture`] climbs the ladder from kernel programs ([`ebpf`]) down to `/proc` ([`fallback`]) and finds what was there before ([`snapshot`]),
+//! [`procfs`], [`sockets`], [`cgroupfs`], [`host`] and [`docker`] read what they are named after, [`uplink`] holds the stream. The [`driver`]
+//! owns the middle, and [`app`] starts everything.
+
+pub mod app;
+pub mod config;
+pub mod identity;
+
+pub mod driver;
+pub mod publisher;
+
+pub mod observation;
 
 pub mod cgroups;
-pub mod clock;
 pub mod containers;
-pub mod ebpf;
 pub mod flows;
-pub mod observation;
 pub mod outbox;
 pub mod processes;
-pub mod publisher;
 pub mod report;
 
-pub mod cgroupfs;
 pub mod connections;
+
+pub mod capture;
+pub mod cgroupfs;
+pub mod docker;
+pub mod ebpf;
 pub mod fallback;
 pub mod host;
 pub mod procfs;
 pub mod snapshot;
 pub mod sockets;
+
+pub mod admin;
+pub mod uplink;
+
+pub mod clock;
+pub mod random;
+pub mod supervise;
+pub mod telemetry;

@@ -1,1 +1,67 @@
-fn main() {}
+//! The probe's binary: reads its configuration, starts the loops, waits for a signal, stops.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use orchestrator_probe::app::App;
+use orchestrator_probe::config::{Command, Config, Flags};
+use orchestrator_probe::{ebpf, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// One arena, and memory that is freed goes back to the system within a second: what counts here is to be small.
+#[expect(unsafe_code, reason = "the allocator looks for its settings under this name; no other item has it")]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static ALLOCATOR_SETTINGS: &[u8; 86] = b"background_thread:true,narenas:1,tcache_max:4096,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+
+/// Exit status for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => {
+            let usage = error.use_stderr();
+            drop(error.print());
+            return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let started = Config::resolve(&flags, std::env::vars())
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        .and_then(|config| telemetry::start_logging(config.log_format, &config.log_filter).map(|()| config).map_err(|error| error.to_string()));
+    let config = match started {
+        Ok(config) => config,
+        Err(mistakes) => return complain(&mistakes, ExitCode::from(USAGE)),
+    };
+    let done = match flags.command.unwrap_or(Command::Run) {
+        Command::Run => run(config),
+        Command::Load { duration } => {
+            let capture = ebpf::Config { cgroup_root: config.cgroup_root, ..ebpf::Config::default() };
+            ebpf::print_live(&capture, duration, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+        }
+    };
+    done.unwrap_or_else(|error| complain(&format!("{error:#}"), ExitCode::FAILURE))
+}
+
+fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    let status = runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let app = App::start(config).await?;
+        let shutdown = async move {
+            tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
+        };
+        Ok(app.run_until(shutdown).await)
+    });
+    // A look at /proc that hangs must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    status
+}
+
+#[expect(clippy::print_stderr, reason = "before logging has begun, or for whoever typed the command")]
+fn complain(message: &str, status: ExitCode) -> ExitCode {
+    eprintln!("orchestrator-probe: {message}");
+    status
+}

@@ -97,8 +97,8 @@ impl Publisher {
         if self.phase == Phase::Synced { self.outbox.oldest_held() } else { 0 }
     }
 
-    /// A stream was welcomed.
-    pub fn connected(&mut self, resume_after: u64, max_report_bytes: usize) {
+    /// A stream was welcomed. Returns whether it goes on where the last one ended; otherwise it begins with a snapshot.
+    pub fn connected(&mut self, resume_after: u64, max_report_bytes: usize) -> bool {
         self.connected = true;
         self.min_interval = Duration::ZERO;
         let (least, most) = self.limits.report_bytes;
@@ -108,6 +108,7 @@ impl Publisher {
             self.give_up();
             self.begin_snapshot();
         }
+        resumed
     }
 
     /// The stream ended.
@@ -131,6 +132,11 @@ impl Publisher {
             self.give_up();
             self.begin_snapshot();
         }
+    }
+
+    /// Whether a report before `sequence` waits to be acknowledged.
+    pub fn awaited_before(&self, sequence: u64) -> bool {
+        self.outbox.acknowledged() + 1 < sequence
     }
 
     /// Whether something that went out waits to be acknowledged.

@@ -1,0 +1,209 @@
+//! The composition root: every loop of the process, once, in the order in which they start.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin;
+use crate::capture::{self, Ladder, LadderError};
+use crate::cgroupfs::{CgroupReader, Mounts};
+use crate::config::{CaptureMode, Config};
+use crate::docker;
+use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
+use crate::host;
+use crate::identity;
+use crate::procfs::Procfs;
+use crate::procfs::sampler::Sampler;
+use crate::publisher::{Limits, Publisher};
+use crate::random::Random;
+use crate::report::Builder;
+use crate::supervise::{Backoff, Supervisor};
+use crate::telemetry::Telemetry;
+use crate::uplink;
+
+/// The whole stop takes at most this long.
+const STOPPED_WITHIN: Duration = Duration::from_millis(4_500);
+
+/// The first look has nothing to compare with: the second, which tells CPU shares, follows after this pause.
+const SECOND_ROUND: Duration = Duration::from_secs(2);
+
+/// The stream waits this long for the capture.
+const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
+
+/// A running probe.
+#[derive(Debug)]
+pub struct App {
+    supervisor: Supervisor,
+    /// Cancelled when the capture has delivered everything.
+    captured: CancellationToken,
+    /// Cancel it to make the driver say goodbye.
+    finish: CancellationToken,
+    /// Cancelled when it has.
+    finished: CancellationToken,
+    /// Why the capture cannot be, when it was asked for and cannot.
+    refused: watch::Receiver<Option<String>>,
+}
+
+impl App {
+    /// Binds what is to be bound and starts all loops.
+    ///
+    /// # Errors
+    /// When the listener cannot be bound, or the probe cannot know who it is.
+    pub async fn start(config: Config) -> anyhow::Result<App> {
+        let telemetry = Telemetry::new();
+        let identity = identity::establish(&config, &mut Random::from_system())?;
+        let listener = match config.admin_address {
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
+            None => None,
+        };
+        let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
+
+        let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments));
+        let mounts = capture::mounts(&config.proc_root);
+        let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
+        let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
+        let supervisor = Supervisor::new(telemetry.clone());
+        let stopping = supervisor.stopping().clone();
+        let finish = CancellationToken::new();
+
+        let driver = Driver::new(Publisher::new(Builder::default(), Limits::default()), procfs.clone(), telemetry.clone());
+        let wished_interval = driver.metrics_interval();
+        let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
+
+        if let Some(listener) = listener {
+            supervisor.essential("admin", admin::run(listener, telemetry.clone(), stopping.clone()));
+        }
+        let (refuse, refused) = watch::channel(None);
+        let ladder = Ladder {
+            mode: config.capture,
+            procfs: procfs.clone(),
+            cgroup_root: config.cgroup_root.clone(),
+            unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
+            observations,
+            inputs: inputs.clone(),
+            started: CancellationToken::new(),
+        };
+        let started = ladder.started.clone();
+        let captured = supervisor.restarting("capture", Backoff::EDGE, {
+            let stopping = stopping.clone();
+            move || capture(ladder.clone(), stopping.clone(), refuse.clone())
+        });
+        supervisor.restarting("samples", Backoff::EDGE, {
+            let (inputs, stopping, host_name) = (inputs.clone(), stopping.clone(), identity.host_name.clone());
+            let interval = Interval { built_in: config.metrics_interval, wished: wished_interval };
+            move || samples(procfs.clone(), mounts.clone(), host_name.clone(), interval.clone(), inputs.clone(), stopping.clone())
+        });
+        if let Some(socket) = config.docker_socket {
+            let docker = docker::Config { socket, environment: config.container_env };
+            let (telemetry, inputs, stopping) = (telemetry, inputs.clone(), stopping.clone());
+            supervisor.restarting("docker", Backoff::EDGE, move || {
+                docker::run(docker.clone(), telemetry.clone(), inputs.clone(), stopping.clone())
+            });
+        }
+        let endpoint = config.control_plane;
+        supervisor.restarting("uplink", Backoff::EDGE, move || {
+            let started = started.clone();
+            let run = uplink::run(endpoint.clone(), identity.clone(), inputs.clone(), stopping.clone());
+            async move {
+                // The first words to the control plane are how the probe sees, if that is found out soon.
+                drop(tokio::time::timeout(CAPTURE_AWAITED, started.cancelled()).await);
+                run.await;
+            }
+        });
+        Ok(App { supervisor, captured, finish, finished, refused })
+    }
+
+    /// Runs until `shutdown`, then stops in order: the capture delivers its last, the driver tells it and says goodbye, the rest ends.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = &'static str>) -> ExitCode {
+        let failed = tokio::select! {
+            signal = shutdown => {
+                tracing::info!(signal, "probe stops");
+                None
+            }
+            name = self.supervisor.failed() => Some(format!("{name} ended")),
+            Ok(reason) = self.refused.wait_for(Option::is_some) => reason.clone(),
+        };
+        if let Some(reason) = &failed {
+            tracing::error!(reason, "probe cannot go on");
+        }
+        self.supervisor.stop();
+        let stopped = async {
+            // What hangs in the kernel must not keep the rest from being told.
+            drop(tokio::time::timeout(Duration::from_millis(2_500), self.captured.cancelled()).await);
+            self.finish.cancel();
+            self.finished.cancelled().await;
+        };
+        if tokio::time::timeout(STOPPED_WITHIN, stopped).await.is_err() {
+            tracing::warn!(within = ?STOPPED_WITHIN, "not everything stopped in time");
+        }
+        if failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+/// One climb of the ladder, for as long as it holds.
+async fn capture(ladder: Ladder, stopping: CancellationToken, refuse: watch::Sender<Option<String>>) {
+    let demanded = ladder.mode != CaptureMode::Auto;
+    match ladder.run(stopping).await {
+        Ok(()) | Err(LadderError::Stopping) => {}
+        Err(error) if demanded => {
+            refuse.send_replace(Some(format!("{:#}", anyhow::Error::from(error))));
+        }
+        Err(error) => tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "nothing can be seen"),
+    }
+}
+
+/// How often samples are taken: as the control plane wishes, else as configured.
+#[derive(Clone, Debug)]
+struct Interval {
+    built_in: Duration,
+    wished: watch::Receiver<Option<Duration>>,
+}
+
+impl Interval {
+    fn get(&self) -> Duration {
+        self.wished.borrow().unwrap_or(self.built_in).clamp(Duration::from_secs(1), Duration::from_secs(600))
+    }
+}
+
+/// Looks at the host, its processes and its containers, at once and then at every interval.
+async fn samples(
+    procfs: Arc<Procfs>,
+    mounts: Mounts,
+    host_name: String,
+    interval: Interval,
+    inputs: mpsc::Sender<Input>,
+    stopping: CancellationToken,
+) {
+    let page_bytes =
+        nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|it| u64::try_from(it).ok()).unwrap_or(4_096);
+    let mut sampler = Sampler::new(procfs.clone(), CgroupReader::new(mounts), page_bytes);
+    let mut pause = SECOND_ROUND;
+    loop {
+        let (reply, answer) = oneshot::channel();
+        if inputs.send(Input::ContainersWanted(reply)).await.is_err() {
+            return;
+        }
+        let Ok(containers) = answer.await else { return };
+        let (procfs, host_name, every) = (procfs.clone(), host_name.clone(), interval.get());
+        let looked = tokio::task::spawn_blocking(move || {
+            let round = sampler.look(&containers, every);
+            (host::read(&procfs, &host_name), round, sampler)
+        });
+        let Ok((host, round, looked)) = looked.await else { return };
+        sampler = looked;
+        if inputs.send(Input::Host(Box::new(host))).await.is_err() || inputs.send(Input::Round(Box::new(round))).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stopping.cancelled() => return,
+        }
+        pause = interval.get();
+    }
+}

@@ -1,0 +1,357 @@
+//! The ladder: which way of seeing works here, what was there before, and how all of it reaches the driver.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::probe::v1;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Now;
+use crate::config::CaptureMode;
+use crate::connections::{self, SocketId, Watch};
+use crate::driver::Input;
+use crate::ebpf::{self, Seed, SeedRole, Seeder};
+use crate::fallback::{self, Rung, connector::Connector};
+use crate::observation::{Counted, Direction, FlowEnd, Observation};
+use crate::procfs::Procfs;
+use crate::snapshot::{self, Sockets};
+use crate::sockets::{SocketRecord, counted, flow_end};
+
+/// Connections that were opened while the programs were being attached are looked for after this pause: by then the capture has told of
+/// those that it saw.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// How often connections are looked at that the capture cannot count.
+const WATCH_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What the ladder needs.
+#[derive(Clone, Debug)]
+pub struct Ladder {
+    /// Which rungs may be used.
+    pub mode: CaptureMode,
+    /// `/proc`.
+    pub procfs: Arc<Procfs>,
+    /// Root of the cgroup2 hierarchy, if one was given.
+    pub cgroup_root: Option<PathBuf>,
+    /// Where that hierarchy is mounted.
+    pub unified: Option<PathBuf>,
+    /// Where observations go.
+    pub observations: mpsc::Sender<Vec<Observation>>,
+    /// Where everything else goes.
+    pub inputs: mpsc::Sender<Input>,
+    /// Cancelled when a rung is reached and the processes that are there have been told.
+    pub started: CancellationToken,
+}
+
+/// Why nothing can be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum LadderError {
+    /// Kernel programs were asked for, and they cannot be used.
+    #[error("kernel programs cannot be used")]
+    Ebpf(#[source] ebpf::CaptureError),
+    /// The connector was asked for, and it cannot be used.
+    #[error("the netlink process connector cannot be used")]
+    Connector(#[source] std::io::Error),
+    /// The driver is gone.
+    #[error("the probe stops")]
+    Stopping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FoundWhen {
+    First,
+    Second,
+}
+
+/// The rung that was reached.
+enum Reached {
+    Programs { running: Box<ebpf::Running>, receiver: mpsc::Receiver<Vec<Observation>> },
+    Below { rung: Rung, reason: String, connector: Option<Connector> },
+}
+
+impl Ladder {
+    /// Climbs as high as it can, tells what is there already, and delivers until `stopping` is cancelled.
+    ///
+    /// # Errors
+    /// When the rung that was asked for cannot be stood on.
+    pub async fn run(self, stopping: CancellationToken) -> Result<(), LadderError> {
+        let before = self.blocking(|ladder| Sockets::read_ids(&ladder.procfs).unwrap_or_default()).await?;
+        let reached = self.blocking(|ladder| ladder.climb()).await??;
+        match reached {
+            Reached::Programs { running, receiver } => self.run_programs(*running, receiver, before, stopping).await,
+            Reached::Below { rung, reason, connector } => self.run_below(rung, &reason, connector, stopping).await,
+        }
+    }
+
+    /// Tries one rung after the other.
+    fn climb(&self) -> Result<Reached, LadderError> {
+        let mut reason = String::new();
+        if matches!(self.mode, CaptureMode::Auto | CaptureMode::Ebpf) {
+            let config = ebpf::Config { cgroup_root: self.cgroup_root.clone(), ..ebpf::Config::default() };
+            match ebpf::Capture::start(&config) {
+                Ok((running, receiver)) => return Ok(Reached::Programs { running: Box::new(running), receiver }),
+                Err(error) if self.mode == CaptureMode::Ebpf => return Err(LadderError::Ebpf(error)),
+                Err(error) => reason = format!("kernel programs: {}", chain(&error)),
+            }
+        }
+        if self.mode == CaptureMode::Proc {
+            return Ok(Reached::Below { rung: Rung::Proc, reason: "asked for by --capture proc".to_owned(), connector: None });
+        }
+        match Connector::open() {
+            Ok(connector) => {
+                let reason = if reason.is_empty() { "asked for by --capture netlink".to_owned() } else { reason };
+                Ok(Reached::Below { rung: Rung::Netlink, reason, connector: Some(connector) })
+            }
+            Err(error) if self.mode == CaptureMode::Netlink => Err(LadderError::Connector(error)),
+            Err(error) => Ok(Reached::Below { rung: Rung::Proc, reason: format!("{reason}; process connector: {error}"), connector: None }),
+        }
+    }
+
+    async fn run_programs(
+        self,
+        running: ebpf::Running,
+        mut receiver: mpsc::Receiver<Vec<Observation>>,
+        before: HashSet<SocketId>,
+        stopping: CancellationToken,
+    ) -> Result<(), LadderError> {
+        let status = running.status().clone();
+        let capture = capture_of(&status);
+        tracing::info!(rung = capture.rung, description = capture.description, reason = capture.reason, "capture started");
+        self.tell(Input::Capture(capture)).await?;
+        let forwarded = async {
+            while let Some(batch) = receiver.recv().await {
+                if self.observations.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let around = self.tell_what_was_there(running.seeder(), before);
+        // Rung 3 has no program that sees processes: the connector does, or the walk that comes with the samples.
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        if !status.processes {
+            self.start_connector(Connector::open().ok(), &stop)?;
+        }
+        let ended = {
+            let mut forwarded = std::pin::pin!(forwarded);
+            let mut around = std::pin::pin!(around);
+            let mut told = false;
+            loop {
+                tokio::select! {
+                    () = &mut forwarded => break false,
+                    result = &mut around, if !told => match result {
+                        Ok(()) => told = true,
+                        Err(_) => break true,
+                    },
+                    () = stopping.cancelled() => break true,
+                }
+            }
+        };
+        if !ended {
+            tracing::error!("the capture ended by itself");
+            return Ok(());
+        }
+        // Stopping reads everything once more, and waits for it to be taken.
+        let stopped = self.blocking(move |_| running.stop());
+        let drained = async {
+            while let Some(batch) = receiver.recv().await {
+                if self.observations.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let (stopped, ()) = tokio::join!(stopped, drained);
+        stopped
+    }
+
+    async fn run_below(
+        self,
+        rung: Rung,
+        reason: &str,
+        connector: Option<Connector>,
+        stopping: CancellationToken,
+    ) -> Result<(), LadderError> {
+        let capture = rung.capture(reason);
+        tracing::warn!(rung = capture.rung, description = capture.description, reason, "capture started on a lower rung");
+        self.tell(Input::Capture(capture)).await?;
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        self.start_connector(connector, &stop)?;
+        self.tell_processes().await?;
+        let (_hang_up, hung_up) = std::sync::mpsc::channel();
+        let (procfs, observations) = (self.procfs.clone(), self.observations.clone());
+        let poll = std::thread::Builder::new()
+            .name("socket-poll".to_owned())
+            .spawn(move || fallback::poll(&procfs, rung, &hung_up, &observations));
+        if let Err(error) = poll {
+            tracing::error!(%error, "no thread to look at connections with");
+            return Ok(());
+        }
+        stopping.cancelled().await;
+        Ok(())
+    }
+
+    fn start_connector(&self, connector: Option<Connector>, stop: &CancellationToken) -> Result<(), LadderError> {
+        let Some(connector) = connector else { return Ok(()) };
+        let (procfs, stop, observations) = (self.procfs.clone(), stop.clone(), self.observations.clone());
+        let thread = std::thread::Builder::new().name("proc-events".to_owned()).spawn(move || connector.run(&procfs, &stop, &observations));
+        thread.map(drop).map_err(LadderError::Connector)
+    }
+
+    /// cgroups and processes that are there.
+    async fn tell_processes(&self) -> Result<(), LadderError> {
+        if let Some(root) = self.cgroup_root.clone().or_else(|| self.unified.clone()) {
+            let cgroups = self.blocking(move |_| snapshot::cgroups(&root, Now::read().boot)).await?;
+            self.tell(Input::Observed(cgroups)).await?;
+        }
+        match self.blocking(|ladder| snapshot::processes(&ladder.procfs)).await? {
+            Ok(processes) => self.tell(Input::Described(processes)).await?,
+            Err(error) => tracing::error!(%error, "processes cannot be listed"),
+        }
+        self.started.cancel();
+        Ok(())
+    }
+
+    /// Processes, cgroups and connections from before the capture. Goes on looking at connections that the capture cannot count itself.
+    async fn tell_what_was_there(&self, seeder: Seeder, before: HashSet<SocketId>) -> Result<(), LadderError> {
+        self.tell_processes().await?;
+        let mut found = self.find(&seeder, FoundWhen::First, move |id, _| before.contains(&id)).await?;
+        tokio::time::sleep(SECOND_LOOK).await;
+        // What was opened between the first look and the attachment: nobody has told of it by now.
+        let (reply, answer) = oneshot::channel();
+        self.tell(Input::EndsWanted(reply)).await?;
+        let known = answer.await.map_err(|_| LadderError::Stopping)?;
+        found.extend(self.find(&seeder, FoundWhen::Second, move |_, end| !known.contains(end)).await?);
+        self.watch(found).await
+    }
+
+    /// Announces the connections that `wanted` wants; from then on the capture counts them. Returns those that it cannot count.
+    async fn find(
+        &self,
+        seeder: &Seeder,
+        when: FoundWhen,
+        wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static,
+    ) -> Result<HashSet<SocketId>, LadderError> {
+        let seeder = seeder.clone();
+        let looked = self.blocking(move |ladder| {
+            let sockets = Sockets::read(&ladder.procfs)?;
+            if when == FoundWhen::First {
+                let seeded = seeder.seed_listeners(&sockets.listeners().collect::<Vec<_>>());
+                tracing::debug!(written = seeded.written, failed = seeded.failed, "owners of listeners");
+            }
+            Ok::<_, std::io::Error>(ladder.adopt(&sockets, &seeder, wanted))
+        });
+        match looked.await? {
+            Ok((observations, uncounted)) => {
+                tracing::debug!(observations = observations.len(), uncounted = uncounted.len(), ?when, "connections found open");
+                self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?;
+                Ok(uncounted)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connections that were open before cannot be listed");
+                Ok(HashSet::new())
+            }
+        }
+    }
+
+    fn adopt(
+        &self,
+        sockets: &Sockets,
+        seeder: &Seeder,
+        wanted: impl Fn(SocketId, &FlowEnd) -> bool,
+    ) -> (Vec<Observation>, HashSet<SocketId>) {
+        let mut observations = Vec::new();
+        let mut uncounted = HashSet::new();
+        for (id, socket, direction) in connections::connected(&sockets.tables) {
+            let Some((pid, fd)) = sockets.holders.get(socket.inode) else { continue };
+            let owner = sockets.holders.owner(&self.procfs, self.unified.as_deref(), socket);
+            let (end, client_port) = flow_end(socket, direction, owner, id.namespace());
+            if !wanted(id, &end) {
+                continue;
+            }
+            let role = if direction == Direction::Client { SeedRole::ConnectedClient } else { SeedRole::ConnectedServer };
+            if seeder.seed([Seed { pid, fd, role }]).written == 0 {
+                uncounted.insert(id);
+                continue;
+            }
+            let delta = Counted { opened: 1, ..counted(socket, direction) };
+            observations.push(Observation::FlowSeen { at: sockets.at, end, client_port, original_server: None, found_open: true });
+            observations.push(Observation::FlowCounted { last_active: sockets.at, end, delta });
+        }
+        (observations, uncounted)
+    }
+
+    /// Looks at connections that the capture cannot count, until all of them have ended.
+    async fn watch(&self, mut found: HashSet<SocketId>) -> Result<(), LadderError> {
+        let mut watch = Watch::default();
+        while !(found.is_empty() && watch.is_empty()) {
+            let first = std::mem::take(&mut found);
+            let looked = self.blocking(move |ladder| {
+                let sockets = Sockets::read(&ladder.procfs)?;
+                let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
+                let observations = watch.look(sockets.at, &sockets.tables, owner, |id, _| first.contains(&id));
+                Ok::<_, std::io::Error>((observations, watch))
+            });
+            let (observations, looked) = match looked.await? {
+                Ok(it) => it,
+                Err(error) => {
+                    tracing::warn!(%error, "open connections cannot be watched");
+                    return Ok(());
+                }
+            };
+            watch = looked;
+            self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?;
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, input: Input) -> Result<(), LadderError> {
+        self.inputs.send(input).await.map_err(|_| LadderError::Stopping)
+    }
+
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Ladder) -> T + Send + 'static) -> Result<T, LadderError> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| LadderError::Stopping)
+    }
+}
+
+/// How kernel programs see, for the control plane.
+fn capture_of(status: &ebpf::Status) -> v1::Capture {
+    let rung = status.rung();
+    let description = if status.processes { "sock_ops + cgroup hooks + raw tracepoints" } else { "sock_ops + cgroup hooks" };
+    let mut blind_spots = Vec::new();
+    if !status.processes {
+        blind_spots.push("Processes that live shorter than a sampling interval may not be visible.".to_owned());
+    }
+    if !status.live_bytes {
+        blind_spots.push("Bytes of a connection are counted when it ends.".to_owned());
+    }
+    if !status.pids_match {
+        blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own.".to_owned());
+    }
+    let hooks =
+        status.hooks.iter().map(|hook| v1::capture::Hook { name: hook.name.clone(), attached: hook.attached, error: hook.error.clone() });
+    v1::Capture { rung, description: description.to_owned(), reason: status.reasons.join("; "), blind_spots, hooks: hooks.collect() }
+}
+
+/// Finds where the cgroup hierarchies are mounted.
+pub fn mounts(proc_root: &Path) -> crate::cgroupfs::Mounts {
+    // Of the first process, so that a probe in a container sees the host's; else our own.
+    let host =
+        std::fs::read_to_string(proc_root.join("1/mounts")).map(|table| crate::cgroupfs::Mounts::parse(&table, &proc_root.join("1/root")));
+    let own = || std::fs::read_to_string("/proc/self/mounts").map(|table| crate::cgroupfs::Mounts::parse(&table, Path::new("/")));
+    let usable = |mounts: &crate::cgroupfs::Mounts| mounts.unified.as_ref().is_some_and(|it| it.is_dir()) || !mounts.controllers.is_empty();
+    match own() {
+        Ok(mounts) if usable(&mounts) => mounts,
+        _ => host.unwrap_or_default(),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,514 @@
+//! Configuration: flag, else environment, else file, else built-in; resolved once, and every mistake is told at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use figment::value::Value;
+use tonic::transport::Endpoint;
+
+use crate::procfs::Arguments;
+
+/// What the probe was told to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where reports go.
+    pub control_plane: Endpoint,
+    /// Name of the host; `None` takes the system's.
+    pub host_name: Option<String>,
+    /// Stable identity; `None` makes one.
+    pub probe_id: Option<String>,
+    /// Where an identity that had to be made is kept.
+    pub state_dir: PathBuf,
+    /// Listener of metrics and health; `None` for no listener.
+    pub admin_address: Option<SocketAddr>,
+    /// How often samples are taken, unless the control plane wishes otherwise.
+    pub metrics_interval: Duration,
+    /// Where `/proc` is.
+    pub proc_root: PathBuf,
+    /// Root of the cgroup2 hierarchy; `None` looks for it.
+    pub cgroup_root: Option<PathBuf>,
+    /// Docker's socket; `None` without Docker.
+    pub docker_socket: Option<PathBuf>,
+    /// Which rungs of the ladder may be used.
+    pub capture: CaptureMode,
+    /// Whether environments of containers are told.
+    pub container_env: bool,
+    /// Whether arguments of command lines are told.
+    pub command_line_arguments: Arguments,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written.
+    pub log_filter: String,
+}
+
+/// Which rungs of the ladder may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureMode {
+    /// The best that works.
+    Auto,
+    /// Kernel programs or nothing.
+    Ebpf,
+    /// The netlink connector and socket tables.
+    Netlink,
+    /// Files of `/proc` alone.
+    Proc,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// One mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    key: String,
+    value: Option<String>,
+    source: Origin,
+    problem: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Flag,
+    Environment,
+    File(PathBuf),
+    BuiltIn,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Origin::Flag => write!(f, "--{}", self.key)?,
+            Origin::Environment => f.write_str(&variable(&self.key))?,
+            Origin::File(path) => write!(f, "{} in {}", self.key, path.display())?,
+            Origin::BuiltIn => f.write_str(&self.key)?,
+        }
+        if let Some(value) = &self.value {
+            write!(f, " is {value:?}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+const ENVIRONMENT_PREFIX: &str = "ORCHESTRATOR_PROBE_";
+
+const CONTROL_PLANE: &str = "control-plane";
+const HOST_NAME: &str = "host-name";
+const PROBE_ID: &str = "probe-id";
+const STATE_DIR: &str = "state-dir";
+const ADMIN_ADDRESS: &str = "admin-address";
+const METRICS_INTERVAL: &str = "metrics-interval";
+const PROC_ROOT: &str = "proc-root";
+const CGROUP_ROOT: &str = "cgroup-root";
+const DOCKER_SOCKET: &str = "docker-socket";
+const CAPTURE: &str = "capture";
+const CONTAINER_ENV: &str = "container-env";
+const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
+const LOG_FORMAT: &str = "log-format";
+const LOG_FILTER: &str = "log-filter";
+
+/// Every key with its built-in value. Empty means: found out by the probe.
+const BUILT_IN: [(&str, &str); 14] = [
+    (CONTROL_PLANE, "http://127.0.0.1:4041"),
+    (HOST_NAME, ""),
+    (PROBE_ID, ""),
+    (STATE_DIR, "/var/lib/orchestrator-probe"),
+    (ADMIN_ADDRESS, "127.0.0.1:4042"),
+    (METRICS_INTERVAL, "15s"),
+    (PROC_ROOT, "/proc"),
+    (CGROUP_ROOT, ""),
+    (DOCKER_SOCKET, "/var/run/docker.sock"),
+    (CAPTURE, "auto"),
+    (CONTAINER_ENV, "false"),
+    (COMMAND_LINE_ARGUMENTS, "show"),
+    (LOG_FORMAT, "text"),
+    (LOG_FILTER, "info"),
+];
+
+/// The probe of Orchestrator: sees the connections, processes and containers of this node and streams them to the control plane.
+///
+/// Every flag can also be given as an environment variable (ORCHESTRATOR_PROBE_CONTROL_PLANE, ...) or as a key of the --config file
+/// (control-plane = "..."). A flag wins over the environment, which wins over the file.
+#[derive(Debug, Parser)]
+#[command(name = "orchestrator-probe", version)]
+pub struct Flags {
+    /// What to do; without one, `run`
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// gRPC address of the control plane [default: http://127.0.0.1:4041]
+    #[arg(long, value_name = "URL", global = true)]
+    control_plane: Option<String>,
+    /// Name under which this host is reported [default: the system's]
+    #[arg(long, value_name = "NAME", global = true)]
+    host_name: Option<String>,
+    /// Stable identity of this probe, never the same on two hosts [default: made of the machine id]
+    #[arg(long, value_name = "ID", global = true)]
+    probe_id: Option<String>,
+    /// Where an identity is kept that had to be made [default: /var/lib/orchestrator-probe]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    state_dir: Option<String>,
+    /// Listener of /metrics, /health and /ready, or "off" [default: 127.0.0.1:4042]
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    admin_address: Option<String>,
+    /// How often CPU, memory and descriptors are sampled [default: 15s]
+    #[arg(long, value_name = "TIME", global = true)]
+    metrics_interval: Option<String>,
+    /// Where the host's /proc is [default: /proc]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    proc_root: Option<String>,
+    /// Root of the host's cgroup2 hierarchy [default: where it is mounted]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    cgroup_root: Option<String>,
+    /// Docker's socket [default: /var/run/docker.sock]
+    #[arg(long, value_name = "PATH", global = true, conflicts_with = "no_docker")]
+    docker_socket: Option<String>,
+    /// Do not look for Docker
+    #[arg(long, global = true)]
+    no_docker: bool,
+    /// How to see: auto, ebpf, netlink or proc [default: auto]
+    #[arg(long, value_name = "MODE", global = true)]
+    capture: Option<String>,
+    /// Tell the environment of containers, with secrets masked
+    #[arg(long, global = true)]
+    container_env: bool,
+    /// Whether arguments of command lines are told: show or hide [default: show]
+    #[arg(long, value_name = "MODE", global = true)]
+    command_line_arguments: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", global = true)]
+    log_format: Option<String>,
+    /// Which log lines are written, e.g. info or warn,orchestrator_probe=debug [default: info]
+    #[arg(long, value_name = "FILTER", global = true)]
+    log_filter: Option<String>,
+    /// A TOML file with any of these keys
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+/// What the probe can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Watch this node and report to the control plane
+    Run,
+    /// Load the kernel programs alone and print what they see
+    Load {
+        /// How long
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+        duration: Duration,
+    },
+}
+
+impl Flags {
+    fn given(&self) -> Vec<(&'static str, String)> {
+        let texts = [
+            (CONTROL_PLANE, &self.control_plane),
+            (HOST_NAME, &self.host_name),
+            (PROBE_ID, &self.probe_id),
+            (STATE_DIR, &self.state_dir),
+            (ADMIN_ADDRESS, &self.admin_address),
+            (METRICS_INTERVAL, &self.metrics_interval),
+            (PROC_ROOT, &self.proc_root),
+            (CGROUP_ROOT, &self.cgroup_root),
+            (DOCKER_SOCKET, &self.docker_socket),
+            (CAPTURE, &self.capture),
+            (COMMAND_LINE_ARGUMENTS, &self.command_line_arguments),
+            (LOG_FORMAT, &self.log_format),
+            (LOG_FILTER, &self.log_filter),
+        ];
+        let mut given: Vec<(&str, String)> = texts.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
+        if self.no_docker {
+            given.push((DOCKER_SOCKET, String::new()));
+        }
+        if self.container_env {
+            given.push((CONTAINER_ENV, "true".to_owned()));
+        }
+        given
+    }
+}
+
+impl Config {
+    /// Reads flags, environment and file.
+    ///
+    /// # Errors
+    /// All mistakes that there are.
+    pub fn resolve(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Vec<Mistake>> {
+        let mut layers = Layers::default();
+        for (key, value) in BUILT_IN {
+            layers.set(key, value, Origin::BuiltIn);
+        }
+        let environment: BTreeMap<String, String> =
+            environment.into_iter().filter(|(key, _)| key.starts_with(ENVIRONMENT_PREFIX)).collect();
+        if let Some(path) = flags.config.clone().or_else(|| environment.get(&variable("config")).map(PathBuf::from)) {
+            layers.read_file(&path);
+        }
+        for (key, _) in BUILT_IN {
+            if let Some(value) = environment.get(&variable(key)) {
+                layers.set(key, value, Origin::Environment);
+            }
+        }
+        for (key, value) in flags.given() {
+            layers.set(key, &value, Origin::Flag);
+        }
+        layers.into_config()
+    }
+}
+
+#[derive(Default)]
+struct Layers {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Layers {
+    fn set(&mut self, key: &'static str, value: &str, source: Origin) {
+        self.values.insert(key, (value.to_owned(), source));
+    }
+
+    fn read_file(&mut self, path: &Path) {
+        use figment::providers::{Format as _, Toml};
+
+        let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        let parsed = read.and_then(|text| {
+            figment::Figment::from(Toml::string(&text)).extract::<BTreeMap<String, Value>>().map_err(|error| error.to_string())
+        });
+        let mistake = |key: &str, value: Option<String>, problem: &str| Mistake {
+            key: key.to_owned(),
+            value,
+            source: Origin::File(path.to_owned()),
+            problem: problem.to_owned(),
+        };
+        let entries = match parsed {
+            Ok(entries) => entries,
+            Err(problem) => {
+                self.mistakes.push(mistake("config", None, &problem));
+                return;
+            }
+        };
+        for (key, value) in entries {
+            match (BUILT_IN.iter().find(|(known, _)| *known == key), scalar(&value)) {
+                (Some((known, _)), Some(text)) => self.set(known, &text, Origin::File(path.to_owned())),
+                (Some(_), None) => self.mistakes.push(mistake(&key, None, "neither a text, a number nor true or false")),
+                (None, text) => {
+                    let known = BUILT_IN.map(|(key, _)| key).join(", ");
+                    self.mistakes.push(mistake(&key, text, &format!("no such key; there are {known}")));
+                }
+            }
+        }
+    }
+
+    fn into_config(mut self) -> Result<Config, Vec<Mistake>> {
+        let control_plane = self.parse(CONTROL_PLANE, parse_control_plane);
+        let host_name = self.parse(HOST_NAME, |text| parse_name(text, 253));
+        let probe_id = self.parse(PROBE_ID, |text| parse_name(text, 128));
+        let state_dir = self.parse(STATE_DIR, |text| parse_path(text)?.ok_or_else(|| "empty".to_owned()));
+        let admin_address = self.parse(ADMIN_ADDRESS, parse_admin_address);
+        let metrics_interval = self.parse(METRICS_INTERVAL, parse_interval);
+        let proc_root = self.parse(PROC_ROOT, |text| parse_path(text)?.ok_or_else(|| "empty".to_owned()));
+        let cgroup_root = self.parse(CGROUP_ROOT, parse_path);
+        let docker_socket = self.parse(DOCKER_SOCKET, |text| parse_path(text.strip_prefix("unix://").unwrap_or(text)));
+        let capture = self.parse(CAPTURE, parse_capture);
+        let container_env = self.parse(CONTAINER_ENV, |text| text.parse().map_err(|_| "neither true nor false".to_owned()));
+        let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
+        let log_format = self.parse(LOG_FORMAT, parse_log_format);
+        let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        let config = (|| {
+            Some(Config {
+                control_plane: control_plane?,
+                host_name: host_name?,
+                probe_id: probe_id?,
+                state_dir: state_dir?,
+                admin_address: admin_address?,
+                metrics_interval: metrics_interval?,
+                proc_root: proc_root?,
+                cgroup_root: cgroup_root?,
+                docker_socket: docker_socket?,
+                capture: capture?,
+                container_env: container_env?,
+                command_line_arguments: command_line_arguments?,
+                log_format: log_format?,
+                log_filter: log_filter?,
+            })
+        })();
+        match config {
+            Some(config) if self.mistakes.is_empty() => Ok(config),
+            _ => Err(self.mistakes),
+        }
+    }
+
+    fn parse<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let (value, source) = self.values.get(key)?;
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(problem) => {
+                self.mistakes.push(Mistake { key: key.to_owned(), value: Some(value.clone()), source: source.clone(), problem });
+                None
+            }
+        }
+    }
+}
+
+fn variable(key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", key.replace('-', "_").to_uppercase())
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Bool(_, truth) => Some(truth.to_string()),
+        Value::Num(_, number) => number.to_i128().map(|it| it.to_string()).or_else(|| number.to_u128().map(|it| it.to_string())),
+        _ => None,
+    }
+}
+
+fn parse_control_plane(text: &str) -> Result<Endpoint, String> {
+    let not_a_url = || "not an address such as http://control.example.com:4041".to_owned();
+    if text.starts_with("https://") {
+        return Err("this version speaks plain http:// alone; put a TLS proxy or a mesh in between".to_owned());
+    }
+    if !text.starts_with("http://") {
+        return Err(not_a_url());
+    }
+    let endpoint = Endpoint::from_shared(text.to_owned()).map_err(|_| not_a_url())?;
+    if endpoint.uri().host().is_none_or(str::is_empty) {
+        return Err(not_a_url());
+    }
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true))
+}
+
+fn parse_name(text: &str, longest: usize) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        _ if text.len() > longest => Err(format!("longer than {longest} bytes")),
+        _ if text.chars().any(|it| it.is_control() || it.is_whitespace() || it == ';') => {
+            Err("blanks and semicolons are not allowed".to_owned())
+        }
+        _ => Ok(Some(text.to_owned())),
+    }
+}
+
+fn parse_path(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" => Ok(None),
+        _ if text.starts_with('/') => Ok(Some(PathBuf::from(text))),
+        _ => Err("not an absolute path".to_owned()),
+    }
+}
+
+fn parse_admin_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "" | "off" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| "neither \"off\" nor an address and a port, such as 127.0.0.1:4042".to_owned()),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|_| "not a time, such as 15s or 1m".to_owned())?;
+    if (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("not between 1s and 10m".to_owned())
+    }
+}
+
+fn parse_capture(text: &str) -> Result<CaptureMode, String> {
+    match text {
+        "auto" => Ok(CaptureMode::Auto),
+        "ebpf" => Ok(CaptureMode::Ebpf),
+        "netlink" => Ok(CaptureMode::Netlink),
+        "proc" => Ok(CaptureMode::Proc),
+        _ => Err("there are auto, ebpf, netlink and proc".to_owned()),
+    }
+}
+
+fn parse_arguments(text: &str) -> Result<Arguments, String> {
+    match text {
+        "show" => Ok(Arguments::Show),
+        "hide" => Ok(Arguments::Hide),
+        _ => Err("there are show and hide".to_owned()),
+    }
+}
+
+fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("there are text and json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let flags = Flags::try_parse_from(std::iter::once("orchestrator-probe").chain(arguments.iter().copied())).unwrap();
+        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Config::resolve(&flags, environment).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn without_anything_the_probe_talks_to_this_machine_alone() {
+        let config = resolve(&[], &[]).unwrap();
+        assert_eq!(config.control_plane.uri().to_string(), "http://127.0.0.1:4041/");
+        assert_eq!(config.admin_address, Some("127.0.0.1:4042".parse().unwrap()));
+        assert!(!config.container_env);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "metrics-interval = \"3s\"\nhost-name = \"from-file\"\ncontainer-env = true\nprobe-id = \"file\"\n")
+            .unwrap();
+        let path = file.path().to_str().unwrap();
+        let environment = [("ORCHESTRATOR_PROBE_HOST_NAME", "from-environment"), ("ORCHESTRATOR_PROBE_PROBE_ID", "environment")];
+        let config = resolve(&["--config", path, "--probe-id", "flag", "--no-docker"], &environment).unwrap();
+        assert_eq!(config.metrics_interval, Duration::from_secs(3));
+        assert_eq!(config.host_name.as_deref(), Some("from-environment"));
+        assert_eq!(config.probe_id.as_deref(), Some("flag"));
+        assert_eq!(config.docker_socket, None);
+        assert!(config.container_env);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_and_where_it_was_made() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "metrics-intervall = 3\nproc-root = \"proc\"\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let mistakes = resolve(
+            &["--config", path, "--capture", "magic", "--control-plane", "example.com"],
+            &[("ORCHESTRATOR_PROBE_LOG_FORMAT", "xml")],
+        )
+        .unwrap_err();
+        let told = mistakes.join("\n").replace(path, "FILE");
+        expect_test::expect![[r#"
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, container-env, command-line-arguments, log-format, log-filter
+            --control-plane is "example.com": not an address such as http://control.example.com:4041
+            proc-root in FILE is "proc": not an absolute path
+            --capture is "magic": there are auto, ebpf, netlink and proc
+            ORCHESTRATOR_PROBE_LOG_FORMAT is "xml": there are text and json"#]]
+        .assert_eq(&told);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_a_mistake() {
+        let mistakes = resolve(&["--config", "/does/not/exist"], &[]).unwrap_err();
+        assert_eq!(mistakes, ["config in /does/not/exist: No such file or directory (os error 2)"]);
+    }
+}

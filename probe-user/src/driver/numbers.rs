@@ -1,0 +1,71 @@
+//! The driver's numbers, for the metrics page.
+
+use proto::probe::v1::ContainerState;
+
+use crate::containers::ContainerTable;
+use crate::observation::Observation;
+use crate::procfs::Procfs;
+use crate::procfs::sampler::SampledContainer;
+use crate::publisher::Publisher;
+use crate::telemetry::Metrics;
+
+/// Counts an observation.
+pub(super) fn count(metrics: &Metrics, observation: &Observation) {
+    let kind = match observation {
+        Observation::ProcessStarted(_) => "process_started",
+        Observation::ProcessExecuted { .. } => "process_executed",
+        Observation::ProcessExited { .. } => "process_exited",
+        Observation::CgroupCreated { .. } => "cgroup_created",
+        Observation::CgroupRemoved { .. } => "cgroup_removed",
+        Observation::CgroupAttached { .. } => "cgroup_attached",
+        Observation::FlowSeen { .. } => "flow_seen",
+        Observation::FlowCounted { .. } => "flow_counted",
+        Observation::Lost(_) => "lost",
+    };
+    metrics.observations.with_label_values(&[kind]).inc();
+}
+
+/// Writes down how large the tables are and what was lost.
+pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs) {
+    let builder = &publisher.builder;
+    metrics.processes.set(gauge(builder.processes().living_len()));
+    metrics.flows.set(gauge(builder.flows().len()));
+    metrics.containers.set(gauge(builder.containers().len()));
+    metrics.outbox_bytes.set(gauge(publisher.held_bytes()));
+    metrics.proc_vanished.set(count_of(procfs.vanished()));
+    metrics.proc_unreadable.set(count_of(procfs.unreadable()));
+    let losses = builder.losses();
+    let ring = |name: &str| losses.ring_records.get(name).copied().unwrap_or(0);
+    let lost = [
+        ("network_ring", ring("network")),
+        ("process_ring", ring("process")),
+        ("netlink", ring("netlink")),
+        ("flows_uncounted", losses.flows_uncounted),
+        ("sockets_unowned", losses.sockets_unowned),
+        ("table_full", losses.table_full),
+        ("reports_merged", losses.reports_merged),
+    ];
+    for (cause, number) in lost {
+        metrics.lost.with_label_values(&[cause]).set(count_of(number));
+    }
+    metrics.completeness.set(completeness(losses.ends_reported, losses.ends_seen));
+}
+
+/// Running containers.
+pub(super) fn sampled(containers: &ContainerTable) -> Vec<SampledContainer> {
+    let running = containers.after(None).filter(|it| it.pid != 0 && matches!(it.state(), ContainerState::Running | ContainerState::Paused));
+    running.map(|it| SampledContainer { id: it.id.clone(), pid: it.pid }).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than the 53 bits of a double")]
+fn completeness(reported: u64, seen: u64) -> f64 {
+    if seen == 0 { 1.0 } else { reported as f64 / seen as f64 }
+}
+
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn count_of(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,149 @@
+//! The catalogue of the probe's metrics: dashboards and alerts name these and no others. Labels come from small fixed sets.
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Rung of the ladder that the probe stands on; 0 before it has one.
+    pub rung: IntGauge,
+    /// Observations taken in, by kind.
+    pub observations: IntCounterVec,
+    /// What was lost so far, by cause. Zero everywhere is the normal state.
+    pub lost: IntGaugeVec,
+    /// Share of the connection ends that the kernel saw and that reached a flow.
+    pub completeness: Gauge,
+    /// Reports handed to the stream.
+    pub reports_sent: IntCounter,
+    /// Reports that the control plane did not apply.
+    pub reports_rejected: IntCounter,
+    /// Encoded bytes that wait to be acknowledged.
+    pub outbox_bytes: IntGauge,
+    /// 1 while the stream to the control plane is welcomed.
+    pub stream_connected: IntGauge,
+    /// Streams that were opened.
+    pub streams_opened: IntCounter,
+    /// 1 while the Docker daemon answers.
+    pub docker_connected: IntGauge,
+    /// Living processes in the table.
+    pub processes: IntGauge,
+    /// Flows in the table.
+    pub flows: IntGauge,
+    /// Containers in the table.
+    pub containers: IntGauge,
+    /// Entries of `/proc` that vanished while they were read.
+    pub proc_vanished: IntGauge,
+    /// Files of `/proc` that were refused or not understood.
+    pub proc_unreadable: IntGauge,
+    /// Processes whose details were put off because too many began at once.
+    pub details_deferred: IntCounter,
+    /// CPU time of the probe.
+    pub cpu_seconds: Counter,
+    /// Resident memory of the probe.
+    pub resident_bytes: IntGauge,
+    /// Loops that panicked, by loop.
+    pub loop_panics: IntCounterVec,
+    /// Loops that were started again, by loop.
+    pub loop_restarts: IntCounterVec,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        Metrics {
+            rung: register(&registry, IntGauge::new("probe_rung", "Rung of the capture ladder; 1 sees most, 0 is none yet.")),
+            observations: register(&registry, IntCounterVec::new(opts("probe_observations_total", "Observations taken in."), &["kind"])),
+            lost: register(
+                &registry,
+                IntGaugeVec::new(opts("probe_lost_total", "What was lost since the start of the probe."), &["cause"]),
+            ),
+            completeness: register(
+                &registry,
+                Gauge::new("probe_completeness_ratio", "Share of connection ends seen by the kernel that reached a flow."),
+            ),
+            reports_sent: register(&registry, IntCounter::new("probe_reports_sent_total", "Reports handed to the stream.")),
+            reports_rejected: register(
+                &registry,
+                IntCounter::new("probe_reports_rejected_total", "Reports the control plane did not apply."),
+            ),
+            outbox_bytes: register(&registry, IntGauge::new("probe_outbox_bytes", "Encoded bytes that wait to be acknowledged.")),
+            stream_connected: register(&registry, IntGauge::new("probe_stream_connected", "1 while the stream is welcomed.")),
+            streams_opened: register(&registry, IntCounter::new("probe_streams_opened_total", "Streams that were welcomed.")),
+            docker_connected: register(&registry, IntGauge::new("probe_docker_connected", "1 while the Docker daemon answers.")),
+            processes: register(&registry, IntGauge::new("probe_processes", "Living processes in the table.")),
+            flows: register(&registry, IntGauge::new("probe_flows", "Flows in the table.")),
+            containers: register(&registry, IntGauge::new("probe_containers", "Containers in the table.")),
+            proc_vanished: register(&registry, IntGauge::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
+            proc_unreadable: register(&registry, IntGauge::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),
+            details_deferred: register(
+                &registry,
+                IntCounter::new("probe_details_deferred_total", "Processes whose details were put off because too many began at once."),
+            ),
+            cpu_seconds: register(&registry, Counter::new("probe_cpu_seconds_total", "CPU time of the probe.")),
+            resident_bytes: register(&registry, IntGauge::new("probe_resident_bytes", "Resident memory of the probe.")),
+            loop_panics: register(&registry, IntCounterVec::new(opts("probe_loop_panics_total", "Loops that panicked."), &["loop"])),
+            loop_restarts: register(&registry, IntCounterVec::new(opts("probe_loop_restarts_total", "Loops started again."), &["loop"])),
+            registry,
+        }
+    }
+
+    /// Everything, with the process's own numbers read now.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.read_own();
+        self.registry.gather()
+    }
+
+    fn read_own(&self) {
+        if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
+            let seconds = seconds(usage.user_time()) + seconds(usage.system_time());
+            self.cpu_seconds.inc_by((seconds - self.cpu_seconds.get()).max(0.0));
+        }
+        if let Some(bytes) = resident_bytes() {
+            self.resident_bytes.set(bytes);
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help)
+}
+
+fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+    let metric = metric.expect("names and labels of the catalogue are constants; a test makes all of them");
+    registry.register(Box::new(metric.clone())).expect("every name stands once in the catalogue; a test makes all of them");
+    metric
+}
+
+fn seconds(time: nix::sys::time::TimeVal) -> f64 {
+    std::time::Duration::new(u64::try_from(time.tv_sec()).unwrap_or(0), u32::try_from(time.tv_usec()).unwrap_or(0).saturating_mul(1_000))
+        .as_secs_f64()
+}
+
+fn resident_bytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_ascii_whitespace().next()?.parse::<i64>().ok()?.checked_mul(1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_can_be_made_and_reads_the_process() {
+        let metrics = Metrics::new();
+        metrics.gather();
+        assert!(metrics.resident_bytes.get() > 1_000_000);
+        assert!(metrics.gather().iter().all(|family| family.name().starts_with("probe_")));
+    }
+}

@@ -1,0 +1,166 @@
+//! The stream to the control plane: opened, welcomed, fed by the driver, opened again when it ends.
+
+use std::time::Duration;
+
+use proto::probe::v1::probe_service_client::ProbeServiceClient;
+use proto::probe::v1::{ControlMessage, Hello, ProbeMessage, control_message, probe_message};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+
+use crate::driver::{Input, Opening, StreamEvent};
+use crate::random::Random;
+
+/// Reports on their way to the connection; what does not fit waits in the outbox.
+const IN_FLIGHT_MAX: usize = 8;
+
+/// How long a connection and a welcome may take.
+const WELCOMED_WITHIN: Duration = Duration::from_secs(5);
+
+/// First and longest pause before the next attempt.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Who the probe says it is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Stable across restarts.
+    pub probe_id: String,
+    /// Name of the host.
+    pub host_name: String,
+    /// Random per start.
+    pub session_id: String,
+}
+
+/// Why a stream ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("cannot connect")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("the control plane does not answer")]
+    Silent,
+    #[error("the control plane refused")]
+    Refused(#[source] tonic::Status),
+    #[error("the control plane did not begin with a welcome")]
+    NoWelcome,
+    #[error("the control plane ended the stream")]
+    Ended,
+    #[error("the stream broke")]
+    Broken(#[source] tonic::Status),
+    #[error("given up by the probe")]
+    GivenUp,
+    #[error("the probe stops")]
+    Stopping,
+}
+
+/// Keeps a stream open until `stopping` is cancelled. When a stream is open then, it is left to the driver to end it, until `ended`.
+pub async fn run(endpoint: Endpoint, identity: Identity, inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
+    let mut random = Random::from_system();
+    let mut pause = RETRY.0;
+    let mut quiet = false;
+    loop {
+        let begun = tokio::time::Instant::now();
+        let result = stream(&endpoint, &identity, &inputs, &stopping).await;
+        if inputs.send(Input::Stream(StreamEvent::Ended)).await.is_err() || stopping.is_cancelled() {
+            return;
+        }
+        let error = chain(&result);
+        // One line when it is lost or was never there, not one per attempt.
+        if quiet {
+            tracing::debug!(error, "control plane is still not there");
+        } else {
+            tracing::warn!(error, "control plane is not connected; trying again");
+        }
+        quiet = true;
+        if begun.elapsed() > RETRY.1 {
+            pause = RETRY.0;
+            quiet = false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(random.jitter(pause)) => {}
+            () = stopping.cancelled() => return,
+        }
+        pause = pause.saturating_mul(2).min(RETRY.1);
+    }
+}
+
+/// One stream, from Hello to its end.
+async fn stream(endpoint: &Endpoint, identity: &Identity, inputs: &mpsc::Sender<Input>, stopping: &CancellationToken) -> StreamError {
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
+    let opening = async {
+        let channel = endpoint.connect().await?;
+        let opening = opening(inputs).await.ok_or(StreamError::Stopping)?;
+        // The channel is new and has room.
+        drop(sender.send(hello(identity, opening)).await);
+        let mut client = ProbeServiceClient::new(channel);
+        let mut control = client.stream(ReceiverStream::new(receiver)).await.map_err(StreamError::Refused)?.into_inner();
+        match control.message().await.map_err(StreamError::Refused)?.and_then(|it| it.body) {
+            Some(control_message::Body::Welcome(welcome)) => Ok((welcome, control)),
+            Some(_) => Err(StreamError::NoWelcome),
+            None => Err(StreamError::Ended),
+        }
+    };
+    let opened = tokio::select! {
+        opened = timeout(WELCOMED_WITHIN, opening) => opened.unwrap_or(Err(StreamError::Silent)),
+        () = stopping.cancelled() => Err(StreamError::Stopping),
+    };
+    let (welcome, mut control) = match opened {
+        Ok(it) => it,
+        Err(error) => return error,
+    };
+    let end = CancellationToken::new();
+    let welcomed = StreamEvent::Welcomed { welcome, sender, end: end.clone() };
+    if inputs.send(Input::Stream(welcomed)).await.is_err() {
+        return StreamError::Stopping;
+    }
+    loop {
+        let message = tokio::select! {
+            message = control.message() => message,
+            () = end.cancelled() => return StreamError::GivenUp,
+        };
+        let event = match message {
+            Ok(Some(message)) => event(message),
+            Ok(None) => return StreamError::Ended,
+            Err(status) => return StreamError::Broken(status),
+        };
+        if let Some(event) = event
+            && inputs.send(Input::Stream(event)).await.is_err()
+        {
+            return StreamError::Stopping;
+        }
+    }
+}
+
+async fn opening(inputs: &mpsc::Sender<Input>) -> Option<Opening> {
+    let (reply, answer) = oneshot::channel();
+    inputs.send(Input::Stream(StreamEvent::Opening(reply))).await.ok()?;
+    answer.await.ok()
+}
+
+fn hello(identity: &Identity, opening: Opening) -> ProbeMessage {
+    let hello = Hello {
+        probe_id: identity.probe_id.clone(),
+        host_name: identity.host_name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        session_id: identity.session_id.clone(),
+        oldest_held_sequence: opening.oldest_held,
+        capture: Some(opening.capture),
+        ..Hello::default()
+    };
+    ProbeMessage { body: Some(probe_message::Body::Hello(hello)) }
+}
+
+fn event(message: ControlMessage) -> Option<StreamEvent> {
+    match message.body? {
+        control_message::Body::Acknowledge(it) => Some(StreamEvent::Acknowledged(it.sequence)),
+        control_message::Body::Rejected(it) => Some(StreamEvent::Rejected(it)),
+        control_message::Body::Throttle(it) => Some(StreamEvent::Throttled(Duration::from_millis(it.min_interval_ms.into()))),
+        control_message::Body::Welcome(_) => None,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
