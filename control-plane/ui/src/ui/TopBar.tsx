@@ -7,14 +7,14 @@ import { Icon } from "./icons";
 export function TopBar() {
   return (
     <header class="topbar">
-      <a class="brand" href="#/" aria-label="Orchestrator, start page" onClick={(event) => event.preventDefault()}>
+      <div class="brand">
         <svg width="24" height="24" viewBox="0 0 32 32" aria-hidden="true">
           <path class="brand-mark" d="M16 2.500l11.700 6.750v13.500L16 29.500 4.300 22.750V9.250z" />
           <path class="brand-lines" d="M16 16L9 11.500M16 16l7-4.500M16 16v8" />
           <circle class="brand-dot" cx="16" cy="16" r="3" />
         </svg>
         <span>Orchestrator</span>
-      </a>
+      </div>
       <Tabs />
       <SearchBox />
       <div class="topbar-end">
