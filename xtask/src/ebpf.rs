@@ -25,7 +25,7 @@ pub(crate) fn build(checkout: &Checkout) -> Result<Vec<PathBuf>> {
     note(&format!("route: {}", route.description()));
     let names = binaries(checkout)?;
     let build_directory = checkout.target().join("bpf-build");
-    let mut command = cargo(checkout, &route, "build");
+    let mut command = prepared(checkout, &route, route.cargo("build"));
     command.args(["--release", "--bins", "--target", TARGET]).arg("--target-dir").arg(&build_directory);
     if in_ci() && checkout.root().join("probe-ebpf/Cargo.lock").exists() {
         command.arg("--locked");
@@ -41,17 +41,14 @@ pub(crate) fn build(checkout: &Checkout) -> Result<Vec<PathBuf>> {
 /// Lints the kernel programs, where the route's toolchain has clippy. `None` where it has not.
 pub(crate) fn clippy(checkout: &Checkout) -> Option<Command> {
     let route = toolchain::find(checkout).ready?;
-    let mut version = cargo(checkout, &route, "clippy");
-    machine::output(version.arg("--version"))?;
-    let mut command = cargo(checkout, &route, "clippy");
+    let mut command = prepared(checkout, &route, route.clippy()?);
     command.args(["--release", "--bins", "--target", TARGET, "--target-dir"]).arg(checkout.target().join("bpf-build"));
     command.args(["--", "-D", "warnings"]);
     Some(command)
 }
 
-/// A cargo command in `probe-ebpf/` with everything that the route and the target need.
-fn cargo(checkout: &Checkout, route: &Route, subcommand: &str) -> Command {
-    let mut command = route.cargo(subcommand);
+/// A command in `probe-ebpf/` with everything that the target needs besides the route's own.
+fn prepared(checkout: &Checkout, route: &Route, mut command: Command) -> Command {
     machine::forget_this_package(&mut command);
     command.current_dir(checkout.root().join("probe-ebpf"));
     command.env_remove("RUSTFLAGS");

@@ -10,7 +10,7 @@ pub(crate) fn run(checkout: &Checkout) -> Result<()> {
     let mut steps = Steps::new(6);
     steps.run("Get what linting needs", || {
         setup::for_building(checkout)?;
-        setup::for_linting()
+        setup::for_linting(checkout)
     })?;
     // The binaries embed both: without them they do not compile.
     steps.run("Build the kernel programs and the UI", || {

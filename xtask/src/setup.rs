@@ -62,9 +62,10 @@ pub(crate) fn for_testing(checkout: &Checkout) -> Result<()> {
 }
 
 /// What formatting and lint checks need.
-pub(crate) fn for_linting() -> Result<()> {
+pub(crate) fn for_linting(checkout: &Checkout) -> Result<()> {
     rust_component("rustfmt")?;
-    rust_component("clippy")
+    rust_component("clippy")?;
+    ebpf::install::install_clippy(checkout)
 }
 
 /// Installs the packages of the tools that are not there.

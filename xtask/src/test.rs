@@ -19,7 +19,7 @@ fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
     let mut steps = Steps::new(if fast { 10 } else { 12 });
     steps.run("Get what building and testing need", || {
         setup::for_building(checkout)?;
-        setup::for_linting()?;
+        setup::for_linting(checkout)?;
         if fast { Ok(()) } else { setup::for_testing(checkout) }
     })?;
     if !fast {

@@ -45,6 +45,12 @@ pub(crate) fn up(checkout: &Checkout, flags: &UpFlags) -> Result<ExitCode> {
     let mut steps = Steps::new(build::STEPS + 2);
     build::all(checkout, profile, &mut steps)?;
 
+    // Building takes long enough for somebody else to have been quicker.
+    if let Some(running) = Record::of_running(checkout) {
+        bail!("another `cargo xtask up` of this checkout started meanwhile: {}", running.page());
+    }
+    ports::must_be_free(&addresses)?;
+
     let interrupted = Interrupted::listen()?;
     let directory = checkout.run_directory();
     let logs = directory.join("logs");

@@ -57,6 +57,16 @@ pub(crate) fn distribution_packages() -> Option<[&'static str; 3]> {
     })
 }
 
+/// Clippy for the route that will be taken, where the distribution has it; without it the kernel programs are not linted.
+pub(crate) fn install_clippy(checkout: &Checkout) -> Result<()> {
+    const PACKAGE: &str = "rust-web-clippy";
+    let of_distribution = matches!(toolchain::find(checkout).ready, Some(toolchain::Route::Distribution { .. }));
+    if of_distribution && machine::package_installed("rustc-web") && machine::package_candidate(PACKAGE).is_some() {
+        setup::packages(checkout, &[PACKAGE], "linting the kernel programs")?;
+    }
+    Ok(())
+}
+
 fn leading_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split(['.', '+', '-']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

@@ -100,6 +100,26 @@ impl Route {
     }
 }
 
+impl Route {
+    /// A clippy command of this route; `None` where its toolchain has no clippy. Another toolchain's would not understand the compiled `core`.
+    pub(super) fn clippy(&self) -> Option<Command> {
+        match self {
+            Self::Rustup { toolchain, .. } => {
+                machine::output(Command::new("rustup").args(["run", toolchain, "cargo-clippy", "--version"]))?;
+                Some(self.cargo("clippy"))
+            }
+            Self::Distribution { compiler, .. } => {
+                let clippy = compiler.cargo.with_file_name("cargo-clippy");
+                machine::output(Command::new(&clippy).arg("--version"))?;
+                let mut command = Command::new(clippy);
+                forget_toolchain(&mut command);
+                command.arg("clippy").env("CARGO", &compiler.cargo).env("RUSTC", &compiler.rustc).env("RUSTC_BOOTSTRAP", "1");
+                Some(command)
+            }
+        }
+    }
+}
+
 fn forget_toolchain(command: &mut Command) {
     for key in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUST_RECURSION_COUNT"] {
         command.env_remove(key);
