@@ -1,0 +1,209 @@
+//! Servers that fail, and go on failing.
+
+use std::time::Duration;
+
+use probe_kubernetes::{CollectorConfig, Kind, KindState};
+use serde_json::json;
+
+use crate::following::{Told, config, small_cluster};
+use crate::make::{bare, pod};
+use crate::server::{Call, Fault, Server};
+
+#[tokio::test]
+async fn errors_of_the_server_delay_a_kind_and_no_other() {
+    let server = small_cluster().await;
+    server.fail(Kind::Pod, Call::List, [Fault::Refuse(500), Fault::RefuseInHtml(502), Fault::Refuse(429), Fault::Refuse(401)]);
+    server.fail(Kind::Service, Call::Watch, [Fault::Refuse(500), Fault::RefuseInHtml(503), Fault::Refuse(401)]);
+    let mut told = Told::by(config(&server)).await;
+    told.until("nodes come without pods", |picture| picture.objects.contains_key("nodes-shop-first")).await;
+    told.until_as(&server).await;
+    let report = told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    assert_eq!((report.kinds[&Kind::Pod].errors, report.kinds[&Kind::Service].errors, report.kinds[&Kind::Node].errors), (4, 3, 0));
+    assert_eq!(report.kinds[&Kind::Pod].last_error.as_deref(), Some("401 Unauthorized: refused for a test"));
+    assert_eq!(server.calls(Kind::Service, Call::List).len(), 1, "a refused watch is resumed");
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_between_pages_tells_nobody_as_gone() {
+    let server = small_cluster().await;
+    for n in 0..1200 {
+        server.put(Kind::Pod, pod("shop", &format!("many-{n}"), json!({})));
+    }
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    // Between the first and the second page of the new list the token expires, and the server fails.
+    server.fail(Kind::Pod, Call::Watch, [Fault::Refuse(410)]);
+    server.fail(Kind::Pod, Call::List, [Fault::Refuse(410), Fault::Refuse(500)]);
+    server.delete(Kind::Pod, "shop", "a");
+    server.end_watches();
+    let report = told.until_status("it was listed again", |report| report.kinds[&Kind::Pod].restarts == 1).await;
+    assert!(report.kinds[&Kind::Pod].errors >= 3, "{report:#?}");
+    told.until_as(&server).await;
+    assert_eq!(told.picture.ever_gone, ["pods-shop-a"]);
+}
+
+#[tokio::test]
+async fn half_an_event_is_no_event_and_loses_none() {
+    let server = small_cluster().await;
+    let half = format!(
+        "{}\n{}",
+        json!({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "1001"}}}),
+        r#"{"type":"ADDED","object":{"metadata":{"na"#
+    );
+    server.fail(Kind::Pod, Call::Watch, [Fault::SayAndBreak(half.clone()), Fault::SayAndEnd(half)]);
+    let mut told = Told::by(config(&server)).await;
+    server.put(Kind::Pod, pod("shop", "d", json!({})));
+    told.until_as(&server).await;
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    server.delete(Kind::Pod, "shop", "a");
+    told.until_as(&server).await;
+    assert_eq!(server.calls(Kind::Pod, Call::List).len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_means_a_new_list() {
+    let server = small_cluster().await;
+    let nonsense = [
+        r#"{"type":"MODIFIED","object":{"metadata":{"name":"a","uid":"x","resourceVersion":"2"},"spec":"text"}}"#,
+        r#"{"type":"SOMETHING","object":{}}"#,
+        r#"{"type":"ADDED","object":{"metadata":{"name":"a","uid":"x"}}}"#,
+        "no JSON at all",
+        "[]",
+    ];
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    server.fail(Kind::Pod, Call::Watch, nonsense.map(|line| Fault::SayAndEnd(format!("{line}\n"))));
+    server.end_watches();
+    told.until_status("it was listed again each time", |report| report.kinds[&Kind::Pod].restarts == 5).await;
+    server.put(Kind::Pod, pod("shop", "d", json!({})));
+    told.until_as(&server).await;
+    assert!(told.picture.ever_gone.is_empty());
+}
+
+#[tokio::test]
+async fn an_error_event_that_is_not_gone_resumes() {
+    let server = small_cluster().await;
+    let error = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "etcd leader changed", "code": 500}});
+    server.fail(Kind::Pod, Call::Watch, [Fault::SayAndEnd(format!("{error}\n"))]);
+    let mut told = Told::by(config(&server)).await;
+    let report = told.until_status("it was told", |report| report.kinds[&Kind::Pod].errors == 1).await;
+    assert_eq!(report.kinds[&Kind::Pod].last_error.as_deref(), Some("500: etcd leader changed"));
+    server.put(Kind::Pod, pod("shop", "d", json!({})));
+    told.until_as(&server).await;
+    assert_eq!(server.calls(Kind::Pod, Call::List).len(), 1);
+}
+
+#[tokio::test]
+async fn a_watch_that_is_refused_again_and_again_is_begun_anew_with_a_list() {
+    let server = small_cluster().await;
+    server.fail(Kind::Pod, Call::Watch, (0..5).map(|_| Fault::Refuse(504)));
+    let mut told = Told::by(config(&server)).await;
+    told.until_status("it was listed again", |report| report.kinds[&Kind::Pod].restarts == 1).await;
+    server.put(Kind::Pod, pod("shop", "d", json!({})));
+    told.until_as(&server).await;
+}
+
+#[tokio::test]
+async fn forbidden_and_absent_kinds_do_not_keep_the_others_waiting() {
+    let server = small_cluster().await;
+    let mut expected = server.objects();
+    expected.retain(|uid, _| !uid.starts_with("persistentvolumes-") && !uid.starts_with("cronjobs-"));
+    server.refuse(Kind::PersistentVolume, Some(403));
+    server.refuse(Kind::CronJob, Some(404));
+    let mut told = Told::by(config(&server)).await;
+    told.until("all the others are there", |picture| picture.synced && picture.objects == expected).await;
+    let report = told.status.report();
+    assert_eq!(report.kinds[&Kind::PersistentVolume].state, KindState::Forbidden);
+    assert_eq!(report.kinds[&Kind::CronJob].state, KindState::Absent);
+    assert!(!report.kinds[&Kind::CronJob].synced);
+    assert_eq!(report.kinds[&Kind::PersistentVolume].last_error.as_deref(), Some("403 Forbidden: refused for a test"));
+
+    // Asked again from time to time: when it is allowed, it comes.
+    server.refuse(Kind::PersistentVolume, None);
+    server.refuse(Kind::CronJob, None);
+    told.until_as(&server).await;
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+
+    // Forbidden later: what is known stays.
+    server.refuse(Kind::PersistentVolume, Some(403));
+    server.end_watches();
+    told.until_status("it is forbidden", |report| report.kinds[&Kind::PersistentVolume].state == KindState::Forbidden).await;
+    server.put(Kind::Node, bare(Kind::Node, "shop", "second"));
+    told.until_as(&server).await;
+    assert!(told.picture.ever_gone.is_empty());
+    let calls = server.calls(Kind::PersistentVolume, Call::List);
+    assert!(calls.windows(2).all(|two| two[1].duration_since(two[0]) >= Duration::from_millis(140)), "slowly: {calls:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up_and_asked_again() {
+    let server = small_cluster().await;
+    server.fail(Kind::Pod, Call::List, [Fault::Hang]);
+    server.fail(Kind::Service, Call::Watch, [Fault::Hang]);
+    let mut told = Told::by(config(&server)).await;
+    told.until("nodes come without pods", |picture| picture.objects.contains_key("nodes-shop-first")).await;
+    assert!(!told.picture.synced);
+    told.until_as(&server).await;
+    let report = told
+        .until_status("both were given up", |report| [Kind::Pod, Kind::Service].iter().all(|kind| report.kinds[kind].errors == 1))
+        .await;
+    assert_eq!(report.kinds[&Kind::Pod].last_error.as_deref(), Some("no answer within 700ms"));
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let server = small_cluster().await;
+    server.fail(Kind::Pod, Call::List, [Fault::Endless]);
+    server.fail(Kind::Node, Call::Watch, [Fault::Endless]);
+    let mut told = Told::by(CollectorConfig { message_bytes: 1 << 20, ..config(&server) }).await;
+    told.until_as(&server).await;
+    let report =
+        told.until_status("both were cut off", |report| [Kind::Pod, Kind::Node].iter().all(|kind| report.kinds[kind].errors == 1)).await;
+    for kind in [Kind::Pod, Kind::Node] {
+        assert_eq!(report.kinds[&kind].last_error.as_deref(), Some("a message of more than 1048576 bytes"));
+    }
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_are_opened_ever_more_slowly() {
+    let server = small_cluster().await;
+    server.fail(Kind::Pod, Call::Watch, (0..8).map(|_| Fault::SayAndEnd(String::new())));
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    server.put(Kind::Pod, pod("shop", "d", json!({})));
+    told.until_as(&server).await;
+    let calls = server.calls(Kind::Pod, Call::Watch);
+    let waits = calls.windows(2).map(|two| two[1].duration_since(two[0]).as_millis()).collect::<Vec<_>>();
+    assert_eq!(waits.len(), 8);
+    // 5, 10, 20, 40, 80, 100, 100, 100 ms, less up to half.
+    let least = [2, 5, 10, 20, 40, 50, 50, 50];
+    assert!(waits.iter().zip(least).all(|(&wait, least)| wait >= least), "{waits:?}");
+    assert_eq!(server.calls(Kind::Pod, Call::List).len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_leaves_what_is_known() {
+    let mut server = small_cluster().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    server.stop().await;
+    server.end_watches();
+    let report = told.until_status("all are retried", |report| report.kinds.values().all(|kind| kind.state == KindState::Retrying)).await;
+    assert!(report.synced);
+    assert!(told.picture.ever_gone.is_empty());
+    assert_eq!(told.picture.objects, server.objects());
+}
+
+#[tokio::test]
+async fn a_server_that_comes_late_is_found() {
+    let mut server = Server::start().await;
+    let address = server.url();
+    server.stop().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until_status("nobody is there", |report| report.kinds.values().all(|kind| kind.state == KindState::Retrying)).await;
+    let server = Server::start_at(address.trim_start_matches("http://")).await;
+    server.put(Kind::Node, bare(Kind::Node, "", "n"));
+    told.until_as(&server).await;
+}

@@ -1,0 +1,239 @@
+//! The ordinary life of a watch: pages, events, resumption, bookmarks, places that are gone.
+
+use std::time::Duration;
+
+use probe_kubernetes::client::Patience;
+use probe_kubernetes::{Access, Batch, Collector, CollectorConfig, Kind, KindState, Status, StatusReport};
+use serde_json::json;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
+
+use crate::make::{bare, pod, selecting};
+use crate::picture::Picture;
+use crate::server::{Call, Server};
+
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A collector at work, and the one whom it tells.
+pub(crate) struct Told {
+    pub picture: Picture,
+    pub batches: Receiver<Batch>,
+    pub status: Status,
+    pub largest: usize,
+    tasks: JoinSet<()>,
+}
+
+/// Impatient, so that tests are fast.
+pub(crate) fn config(server: &Server) -> CollectorConfig {
+    CollectorConfig {
+        access: Access::Url(server.url()),
+        patience: Patience {
+            backoff_min: Duration::from_millis(5),
+            backoff_max: Duration::from_millis(100),
+            refused_retry: Duration::from_millis(200),
+            answer: Duration::from_millis(700),
+            watch: Duration::from_secs(60),
+        },
+        ..CollectorConfig::default()
+    }
+}
+
+impl Told {
+    pub(crate) async fn by(config: CollectorConfig) -> Self {
+        let (collector, batches, status) = Collector::start(config).await.expect("a usable address");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(collector.run());
+        Self { picture: Picture::default(), batches, status, largest: 0, tasks }
+    }
+
+    /// Takes batches until the picture is as asked.
+    pub(crate) async fn until(&mut self, what: &str, mut asked: impl FnMut(&Picture) -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !asked(&self.picture) {
+            let Ok(batch) = tokio::time::timeout_at(deadline, self.batches.recv()).await else {
+                panic!("not so: {what}; {:#?}", self.status.report());
+            };
+            let batch = batch.expect("a collector that lives");
+            self.largest = self.largest.max(batch.changed.len() + batch.gone.len());
+            self.picture.apply(batch);
+        }
+    }
+
+    /// Takes batches until the picture is whole and the server's.
+    pub(crate) async fn until_as(&mut self, server: &Server) {
+        let expected = server.objects();
+        self.until("the picture is the server's", |picture| picture.synced && picture.objects == expected).await;
+    }
+
+    /// Waits for a status, taking batches all the while.
+    pub(crate) async fn until_status(&mut self, what: &str, mut asked: impl FnMut(&StatusReport) -> bool) -> StatusReport {
+        let mut status = self.status.clone();
+        let found = status.wait_for(&mut asked);
+        tokio::pin!(found);
+        let deadline = tokio::time::sleep(PATIENCE);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                report = &mut found => return report.expect("a collector that lives"),
+                Some(batch) = self.batches.recv() => self.picture.apply(batch),
+                () = &mut deadline => panic!("not so: {what}; {:#?}", self.status.report()),
+            }
+        }
+    }
+
+    /// Waits until the collector has ended.
+    pub(crate) async fn ended(mut self) {
+        drop(self.batches);
+        let end = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await.expect("an end in time");
+        end.expect("one task").expect("no panic");
+    }
+}
+
+/// A little of everything.
+pub(crate) async fn small_cluster() -> Server {
+    let server = Server::start().await;
+    for kind in Kind::ALL {
+        server.put(kind, bare(kind, "shop", "first"));
+    }
+    server.put(Kind::Service, selecting(Kind::Service, "shop", "web", json!({"app": "web"})));
+    for name in ["a", "b", "c"] {
+        server.put(Kind::Pod, pod("shop", name, json!({"app": "web"})));
+    }
+    server
+}
+
+#[tokio::test]
+async fn every_kind_is_listed_in_pages_and_the_receiver_learns_when_it_has_all() {
+    let server = small_cluster().await;
+    for n in 0..1200 {
+        server.put(Kind::Pod, pod("shop", &format!("many-{n}"), json!({"app": "many"})));
+    }
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    assert_eq!(told.picture.parents("pods-shop-a"), Some(["services-shop-web".to_owned()].as_slice()));
+    assert_eq!(server.calls(Kind::Pod, Call::List).len(), 3);
+    assert!(told.largest <= 500);
+    let report = told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    assert!(report.synced);
+    assert!(report.kinds.values().all(|kind| kind.synced && kind.restarts == 0 && kind.errors == 0), "{report:#?}");
+    assert_eq!(report.kinds[&Kind::Pod].objects, 1204);
+}
+
+#[tokio::test]
+async fn an_empty_cluster_is_whole_at_once() {
+    let server = Server::start().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until("it is whole", |picture| picture.synced).await;
+    assert!(told.picture.objects.is_empty());
+}
+
+#[tokio::test]
+async fn events_change_only_what_they_change() {
+    let server = small_cluster().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    server.put(Kind::Service, selecting(Kind::Service, "shop", "web", json!({"app": "nobody"})));
+    server.delete(Kind::Pod, "shop", "b");
+    server.put(Kind::Pod, pod("shop", "d", json!({"app": "nobody"})));
+    told.until_as(&server).await;
+    assert_eq!(told.picture.parents("pods-shop-a"), Some([].as_slice()));
+    assert_eq!(told.picture.parents("pods-shop-d"), Some(["services-shop-web".to_owned()].as_slice()));
+    assert_eq!(told.picture.ever_gone, ["pods-shop-b"]);
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_is_resumed_where_it_was() {
+    let server = small_cluster().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    for round in 0..3 {
+        server.end_watches();
+        server.put(Kind::Pod, pod("shop", &format!("new-{round}"), json!({})));
+        server.delete(Kind::Pod, "shop", ["a", "b", "c"][round]);
+        told.until_as(&server).await;
+    }
+    assert_eq!(server.calls(Kind::Pod, Call::List).len(), 1, "never listed again");
+    assert!(server.calls(Kind::Pod, Call::Watch).len() >= 2);
+    assert_eq!(told.status.report().kinds[&Kind::Pod].restarts, 0);
+}
+
+#[tokio::test]
+async fn a_bookmark_saves_a_list() {
+    let server = small_cluster().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    server.put(Kind::Pod, pod("shop", "d", json!({})));
+    server.bookmark(Kind::Service);
+    server.sent(Kind::Service).await;
+    server.compact(false);
+    server.end_watches();
+    server.put(Kind::Service, selecting(Kind::Service, "shop", "late", json!({"app": "web"})));
+    server.put(Kind::Deployment, bare(Kind::Deployment, "shop", "late"));
+    told.until_as(&server).await;
+    assert_eq!(server.calls(Kind::Service, Call::List).len(), 1, "it had a bookmark");
+    assert_eq!(server.calls(Kind::Deployment, Call::List).len(), 2, "it had none");
+}
+
+async fn gone(by_status: bool) {
+    let server = small_cluster().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    server.end_watches();
+    server.delete(Kind::Pod, "shop", "b");
+    server.put(Kind::Pod, pod("shop", "d", json!({})));
+    server.compact(by_status);
+    told.until_as(&server).await;
+    let report = told.until_status("it was listed again", |report| report.kinds[&Kind::Pod].restarts == 1).await;
+    assert_eq!(told.picture.ever_gone, ["pods-shop-b"], "what still exists is never told as gone");
+    assert!(report.kinds[&Kind::Pod].last_error.as_deref().is_some_and(|error| error.contains("too old resource version")), "{report:#?}");
+    // And it goes on from there.
+    server.put(Kind::Pod, pod("shop", "e", json!({})));
+    told.until_as(&server).await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_gone_by_an_event_means_a_new_list() {
+    gone(false).await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_gone_by_a_status_means_a_new_list() {
+    gone(true).await;
+}
+
+#[tokio::test]
+async fn the_collector_ends_with_its_receiver() {
+    let server = small_cluster().await;
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    told.ended().await;
+}
+
+#[tokio::test]
+async fn a_kubeconfig_file_says_where_to_go() {
+    let server = small_cluster().await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "wrong",
+        "clusters": [{"name": "here", "cluster": {"server": server.url()}}, {"name": "there", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "me", "user": {"token": "t"}}],
+        "contexts": [{"name": "right", "context": {"cluster": "here", "user": "me"}}, {"name": "wrong", "context": {"cluster": "there", "user": "me"}}],
+    });
+    std::fs::write(file.path(), text.to_string()).expect("written");
+    let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: Some("right".to_owned()) };
+    let mut told = Told::by(CollectorConfig { access, ..config(&server) }).await;
+    told.until_as(&server).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_an_address_is_refused_at_once() {
+    let refused = |access: Access| async {
+        Collector::start(CollectorConfig { access, ..CollectorConfig::default() }).await.err().map(|error| error.to_string())
+    };
+    assert_eq!(refused(Access::Url("not a url".to_owned())).await.as_deref(), Some("no address of a Kubernetes API: \"not a url\""));
+    let missing = refused(Access::Kubeconfig { path: Some("/does/not/exist".into()), context: None }).await;
+    assert!(missing.is_some_and(|error| error.starts_with("unusable kubeconfig")));
+}

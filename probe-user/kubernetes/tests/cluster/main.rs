@@ -1,0 +1,11 @@
+//! A cluster as the collector sees it: objects read from the API's JSON, relations kept through any order of events, and lists and watches
+//! against a server that speaks the real protocol and fails in all its ways.
+
+mod faults;
+mod following;
+mod index;
+mod load;
+mod make;
+mod objects;
+mod picture;
+mod server;
