@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
@@ -22,6 +22,8 @@ use crate::telemetry::Telemetry;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections that may wait to be accepted: after a restart, all clients come back at once.
+const BACKLOG: u32 = 4_096;
 /// Connections besides WebSockets.
 const HTTP_CONNECTIONS: usize = 4_096;
 
@@ -59,8 +61,8 @@ impl App {
     pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Self> {
         let Deps { store, clock, seed, hostname, telemetry } = deps;
         // Both before any loop, so that a mistake costs nothing.
-        let http_listener = bind(config.http_address, "HTTP").await?;
-        let grpc_listener = bind(config.grpc_address, "gRPC").await?;
+        let http_listener = bind(config.http_address, "HTTP")?;
+        let grpc_listener = bind(config.grpc_address, "gRPC")?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -75,7 +77,6 @@ impl App {
 
         let id = format!("{:x}", seed >> 1);
         start_edges(
-            config,
             &supervisor,
             (http_listener.0, grpc_listener.0),
             &http::Context {
@@ -154,13 +155,11 @@ impl App {
 }
 
 fn start_edges(
-    config: &Config,
     supervisor: &Supervisor,
     (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
     http_context: &http::Context,
     grpc_context: grpc::Context,
 ) {
-    let _ = config;
     let telemetry = http_context.telemetry.clone();
     let router = http::router(http_context.clone());
     let limit = http_context.limits.connections;
@@ -175,8 +174,15 @@ fn start_edges(
     });
 }
 
-async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<(Arc<TcpListener>, SocketAddr)> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("binding the {what} listener to {address}"))?;
+fn bind(address: SocketAddr, what: &str) -> anyhow::Result<(Arc<TcpListener>, SocketAddr)> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for connections of the run before to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = listen().with_context(|| format!("binding the {what} listener to {address}"))?;
     let bound = listener.local_addr().with_context(|| format!("asking for the address of the {what} listener"))?;
     Ok((Arc::new(listener), bound))
 }

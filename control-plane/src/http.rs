@@ -59,7 +59,7 @@ pub struct Instance {
 pub struct Limits {
     /// WebSocket clients at once.
     pub websocket_clients: usize,
-    /// Connections at once, WebSockets included. Beyond it, new ones wait to be accepted.
+    /// Connections at once besides WebSockets. Beyond it, new ones wait to be accepted.
     pub connections: usize,
 }
 

@@ -443,7 +443,8 @@ impl Converter {
             return text.into();
         }
         self.repairs.texts_cut += 1;
-        text[..text.floor_char_boundary(longest)].into()
+        let end = (0..=longest).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text[..end].into()
     }
 
     fn texts(&mut self, entries: HashMap<String, String>) -> BTreeMap<Arc<str>, Arc<str>> {

@@ -168,8 +168,8 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     ),
     responses(
         (status = 101, description = "The WebSocket is open; its messages are `Update`s", body = schema::Update),
-        (status = 400, description = "`t` is no span of time, or the request asks for no upgrade", body = String),
-        (status = 503, description = "There are too many WebSocket clients", body = String)
+        (status = 400, description = "`t` is no span of time, or the request asks for no upgrade", body = String, content_type = "application/json"),
+        (status = 503, description = "There are too many WebSocket clients", body = String, content_type = "application/json")
     )
 )]
 async fn updates(State(scope): State<Scope>, request: Request) -> Response {

@@ -89,7 +89,7 @@ impl Metrics {
                 &["method", "route", "status_code", "ws"],
             ),
             handler_panics: counter(r, "orchestrator_http_handler_panics_total", "Requests answered with 500 because of a defect."),
-            connections: gauge(r, "orchestrator_http_connections", "Open HTTP connections, WebSockets included."),
+            connections: gauge(r, "orchestrator_http_connections", "Open HTTP connections besides WebSockets."),
             connections_failed: counter_vec(r, "orchestrator_http_connections_failed_total", "Connections that failed.", &["reason"]),
             websocket_clients: gauge(r, "orchestrator_websocket_clients", "Connected WebSocket clients."),
             websocket_messages: counter(r, "orchestrator_websocket_messages_total", "Updates sent to WebSocket clients."),

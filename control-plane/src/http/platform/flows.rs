@@ -124,7 +124,7 @@ pub(crate) struct Flow {
     params(FlowParameters),
     responses(
         (status = 200, description = "A page of flows", body = FlowList),
-        (status = 400, description = "A parameter cannot be understood", body = String)
+        (status = 400, description = "A parameter cannot be understood", body = String, content_type = "application/json")
     )
 )]
 pub(crate) async fn flows(State(context): State<Context>, RawQuery(query): RawQuery) -> Response {

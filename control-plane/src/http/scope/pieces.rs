@@ -25,7 +25,8 @@ enum Plan {
     /// `{"add":[…],"update":null,"remove":null,"reset":true}`
     Reset(Walk),
     /// `{"add":…,"update":…,"remove":…}`
-    Delta { delta: Arc<Delta>, section: Section, next: usize },
+    /// `next` is the place in the section, or none before its beginning is written.
+    Delta { delta: Arc<Delta>, section: Section, next: Option<usize> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl Pieces {
 
     /// A later message.
     pub(crate) fn of_delta(delta: Arc<Delta>) -> Self {
-        Pieces::new(Plan::Delta { delta, section: Section::Add, next: 0 })
+        Pieces::new(Plan::Delta { delta, section: Section::Add, next: None })
     }
 
     fn new(plan: Plan) -> Self {
@@ -133,35 +134,35 @@ impl Walk {
     }
 }
 
-fn write_delta(out: &mut Vec<u8>, size: usize, delta: &Delta, section: &mut Section, next: &mut usize) -> bool {
+fn write_delta(out: &mut Vec<u8>, size: usize, delta: &Delta, section: &mut Section, next: &mut Option<usize>) -> bool {
     loop {
         let (before, length): (&[u8], usize) = match section {
             Section::Add => (b"{\"add\":", delta.add.len()),
             Section::Update => (b",\"update\":", delta.update.len()),
             Section::Remove => (b",\"remove\":", delta.remove.len()),
         };
-        if *next == 0 {
+        if next.is_none() {
             out.extend_from_slice(before);
             out.extend_from_slice(if length == 0 { b"null" } else { b"[" });
         }
-        while *next < length {
+        for at in next.unwrap_or(0)..length {
             if out.len() >= size {
+                *next = Some(at);
                 return false;
             }
-            if *next > 0 {
+            if at > 0 {
                 out.push(b',');
             }
             match section {
-                Section::Add => out.extend_from_slice(summary::encoded(&delta.add[*next])),
-                Section::Update => out.extend_from_slice(summary::encoded(&delta.update[*next])),
-                Section::Remove => out.extend_from_slice(&json::string(delta.remove[*next].as_str())),
+                Section::Add => out.extend_from_slice(summary::encoded(&delta.add[at])),
+                Section::Update => out.extend_from_slice(summary::encoded(&delta.update[at])),
+                Section::Remove => out.extend_from_slice(&json::string(delta.remove[at].as_str())),
             }
-            *next += 1;
         }
         if length > 0 {
             out.push(b']');
         }
-        *next = 0;
+        *next = None;
         *section = match section {
             Section::Add => Section::Update,
             Section::Update => Section::Remove,

@@ -1,1 +1,118 @@
+use std::sync::Arc;
 
+use base::Timestamp;
+use expect_test::{Expect, expect};
+use topology::{NodeId, Parent, Shape};
+
+use super::*;
+
+fn bare() -> NodeSummary {
+    NodeSummary {
+        id: "a;<host>".into(),
+        label: "a".into(),
+        label_minor: "".into(),
+        rank: "".into(),
+        shape: Shape::Circle,
+        stack: false,
+        pseudo: false,
+        metadata: Vec::new(),
+        parents: Vec::new(),
+        metrics: Vec::new(),
+        tables: Vec::new(),
+        adjacency: Vec::new(),
+    }
+}
+
+fn metric(samples: Vec<(Timestamp, f64)>) -> MetricRow {
+    MetricRow {
+        id: "load1",
+        label: "Load (1m)",
+        format: "",
+        group: "load",
+        value: 2.0,
+        priority: 11.0,
+        samples,
+        min: 0.0,
+        max: 14_502_912.0,
+    }
+}
+
+fn full() -> NodeSummary {
+    NodeSummary {
+        stack: true,
+        pseudo: true,
+        metadata: vec![
+            MetadataRow { id: "pid", label: "PID", value: "<1>".into(), priority: 1.0, data_type: "number", truncate: 0 },
+            MetadataRow { id: "x", label: "X", value: "y".into(), priority: 0.0, data_type: "", truncate: 12 },
+        ],
+        parents: vec![Parent { id: "h".into(), label: "h".into(), topology_id: "hosts" }],
+        metrics: vec![metric(Vec::new())],
+        tables: vec![
+            Table { id: "t", label: "T", rows: vec![(Arc::from("k"), Arc::from("v"))] },
+            Table { id: "u", label: "U", rows: Vec::new() },
+        ],
+        adjacency: vec![NodeId::from("b"), NodeId::from("in-theinternet")],
+        ..bare()
+    }
+}
+
+#[track_caller]
+fn check(json: &[u8], expected: &Expect) {
+    expected.assert_eq(std::str::from_utf8(json).unwrap());
+}
+
+#[test]
+fn what_is_empty_is_left_out() {
+    check(
+        encoded(&PublishedNode::new(bare())),
+        &expect![[r#"{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle"}"#]],
+    );
+}
+
+#[test]
+fn samples_are_null_in_summaries_and_columns_in_property_lists() {
+    check(
+        encoded(&PublishedNode::new(full())),
+        &expect![[
+            r#"{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle","stack":true,"pseudo":true,"metadata":[{"id":"pid","label":"PID","value":"\u003c1\u003e","priority":1.0,"dataType":"number"},{"id":"x","label":"X","value":"y","truncate":12}],"parents":[{"id":"h","label":"h","topologyId":"hosts"}],"metrics":[{"id":"load1","label":"Load (1m)","group":"load","value":2.0,"priority":11.0,"samples":null,"min":0.0,"max":14502912.0,"url":""}],"tables":[{"id":"t","label":"T","type":"property-list","columns":null,"rows":[{"id":"label_k","entries":{"label":"k","value":"v"}}]},{"id":"u","label":"U","type":"property-list","columns":null,"rows":[]}],"adjacency":["b","in-theinternet"]}"#
+        ]],
+    );
+}
+
+#[test]
+fn details_always_have_controls_and_two_connection_tables() {
+    let details = Details { summary: bare(), children: Vec::new(), incoming: Vec::new(), outgoing: Vec::new(), shows_remote: false };
+    check(
+        &encode_details(View::Hosts, &details),
+        &expect![[
+            r#"{"node":{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle","controls":[],"connections":[{"id":"incoming-connections","topologyId":"hosts","label":"Inbound","columns":[{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[]},{"id":"outgoing-connections","topologyId":"hosts","label":"Outbound","columns":[{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[]}]}}"#
+        ]],
+    );
+}
+
+#[test]
+fn details_show_samples_children_and_remote_addresses() {
+    let summary = NodeSummary { metrics: vec![metric(vec![(Timestamp::from_unix_millis(1_500), 1.257)])], ..bare() };
+    let connection = Connection {
+        id: "c".into(),
+        node_id: "b".into(),
+        label: "b".into(),
+        label_minor: "minor".into(),
+        remote: Some("8.8.8.8".into()),
+        port: 443,
+        count: 2,
+    };
+    let details = Details {
+        summary,
+        children: vec![ChildGroup { label: "Processes", topology_id: "processes", columns: &[PORT], nodes: vec![bare()] }],
+        incoming: Vec::new(),
+        outgoing: vec![connection],
+        shows_remote: true,
+    };
+    check(
+        &encode_details(View::Processes, &details),
+        &expect![[
+            r#"{"node":{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle","metrics":[{"id":"load1","label":"Load (1m)","group":"load","value":2.0,"priority":11.0,"samples":[{"date":"1970-01-01T00:00:01.5Z","value":1.257}],"min":0.0,"max":14502912.0,"url":""}],"controls":[],"children":[{"id":"","label":"Processes","nodes":[{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle"}],"topologyId":"processes","columns":[{"id":"port","label":"Port","defaultSort":false,"dataType":"number"}]}],"connections":[{"id":"incoming-connections","topologyId":"processes","label":"Inbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[]},{"id":"outgoing-connections","topologyId":"processes","label":"Outbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[{"id":"c","nodeId":"b","label":"b","labelMinor":"minor","metadata":[{"id":"port","label":"","value":"443"},{"id":"count","label":"","value":"2"},{"id":"remote","label":"","value":"8.8.8.8"}]}]}]}}"#
+        ]],
+    );
+}
