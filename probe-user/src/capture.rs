@@ -273,7 +273,11 @@ impl Ladder {
                 continue;
             }
             let role = if direction == Direction::Client { SeedRole::ConnectedClient } else { SeedRole::ConnectedServer };
-            if seeder.seed([Seed { pid, fd, role }]).written == 0 {
+            let seeded = seeder.seed([Seed { pid, fd, role }]);
+            if seeded.known == 1 {
+                continue;
+            }
+            if seeded.written == 0 {
                 uncounted.insert(id);
                 continue;
             }

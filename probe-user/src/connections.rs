@@ -143,4 +143,4 @@ fn merge(total: &mut Counted, delta: Counted) {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -106,8 +106,15 @@ impl FlowTable {
         processes: &ProcessTable,
         placement: Option<Placement>,
     ) -> Seen {
-        if let Some(flow) = self.ids.get(&end).and_then(|id| self.by_id.get_mut(id)) {
+        if let Some((id, flow)) = self.ids.get(&end).and_then(|id| self.by_id.get_mut(id).map(|flow| (*id, flow))) {
             flow.last_active = flow.last_active.max(at);
+            // Its counters may have come first, over another way; once its key was told it stays as it is.
+            if flow.client_port == 0 && !flow.announced {
+                flow.client_port = client_port;
+                flow.original_server = original_server;
+                flow.found_open = found_open;
+            }
+            self.changed.insert(id);
             return Seen::Known;
         }
         let (seen, id) = self.insert(at, end, processes, placement);
@@ -326,4 +333,4 @@ fn add(total: &mut Counted, delta: Counted) {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -62,7 +62,6 @@ impl Outbox {
         self.held.clear();
         self.bytes = 0;
         self.next_sequence = self.sent + 1;
-        self.position = self.sent;
         dropped
     }
 
@@ -114,9 +113,14 @@ impl Outbox {
         self.acknowledged
     }
 
-    /// Whether everything that went out was acknowledged.
+    /// Whether everything that went out on this stream was acknowledged.
     pub fn is_caught_up(&self) -> bool {
-        self.acknowledged >= self.sent
+        self.acknowledged >= self.position
+    }
+
+    /// A new stream begins anew: nothing has gone out on it.
+    pub fn restart(&mut self) {
+        self.position = self.acknowledged;
     }
 
     /// Encoded bytes that are held.

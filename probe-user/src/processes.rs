@@ -387,4 +387,4 @@ fn reuse(old: &Arc<str>, new: &str) -> Arc<str> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

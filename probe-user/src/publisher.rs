@@ -106,6 +106,7 @@ impl Publisher {
         let resumed = resume_after > 0 && self.phase == Phase::Synced && self.outbox.resume(resume_after);
         if !resumed {
             self.give_up();
+            self.outbox.restart();
             self.begin_snapshot();
         }
         resumed
@@ -205,7 +206,7 @@ impl Publisher {
 
     /// Whether everything was told and acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.phase == Phase::Synced && !self.outbox.has_next() && self.outbox.is_caught_up()
+        self.phase == Phase::Synced && !self.builder.has_changes() && !self.outbox.has_next() && self.outbox.is_caught_up()
     }
 
     fn delta_due_at(&self) -> Option<BootNanos> {
@@ -288,4 +289,4 @@ fn after(at: BootNanos, interval: Duration) -> BootNanos {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

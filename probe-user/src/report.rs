@@ -296,4 +296,4 @@ fn want_owner(seen: Seen, wanted: &mut Vec<Wanted>) {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

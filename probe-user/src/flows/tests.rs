@@ -1,0 +1,194 @@
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::observation::{ProcessStarted, Protocol};
+
+const MS: u64 = 1_000_000;
+
+fn at(ms: u64) -> BootNanos {
+    BootNanos(ms * MS)
+}
+
+fn end(pid: u32, port: u16) -> FlowEnd {
+    FlowEnd {
+        pid,
+        start_time: None,
+        cgroup_id: 0,
+        network_namespace: 1,
+        direction: Direction::Client,
+        protocol: Protocol::Tcp,
+        client_address: "10.0.0.1".parse().unwrap(),
+        server_address: "10.0.0.2".parse().unwrap(),
+        server_port: port,
+    }
+}
+
+fn open(opened: u64) -> Counted {
+    Counted { opened, bytes_sent: 10 * opened, ..Counted::default() }
+}
+
+/// Two tables and what is told of the flows in them; times in milliseconds.
+#[derive(Default)]
+struct World {
+    flows: FlowTable,
+    processes: ProcessTable,
+    told: String,
+}
+
+impl World {
+    fn start(&mut self, pid: u32, ms: u64) -> &mut Self {
+        self.processes.started(&ProcessStarted { at: at(ms), pid, start_time: Some(at(ms)), ..ProcessStarted::default() }, None);
+        self.flows.settle(at(ms), &self.processes);
+        self.tell()
+    }
+
+    fn exit(&mut self, pid: u32, ms: u64) -> &mut Self {
+        self.processes.exited(at(ms), pid, None, 0);
+        self
+    }
+
+    fn seen(&mut self, ms: u64, end: FlowEnd) -> &mut Self {
+        let seen = self.flows.seen(at(ms), end, 4_711, None, false, &self.processes, None);
+        writeln!(self.told, "seen: {seen:?}").unwrap();
+        self.tell()
+    }
+
+    fn counted(&mut self, ms: u64, end: FlowEnd, delta: Counted) -> &mut Self {
+        self.flows.counted(at(ms), end, delta, &self.processes, None);
+        self.tell()
+    }
+
+    fn pass(&mut self, ms: u64) -> &mut Self {
+        self.flows.settle(at(ms), &self.processes);
+        self.flows.retire(at(ms));
+        self.tell()
+    }
+
+    fn tell(&mut self) -> &mut Self {
+        let (changes, gone) = self.flows.take_changes();
+        for (id, change) in changes {
+            let flow = self.flows.get(id).unwrap();
+            let holder = flow.process.map_or("nobody".to_owned(), |key| format!("{}@{}", key.pid, key.start_time.0 / MS));
+            let total = flow.total;
+            writeln!(self.told, "  flow {id} {change:?} of {holder}: {} open, {} bytes", flow.active(), total.bytes_sent).unwrap();
+        }
+        gone.iter().for_each(|id| writeln!(self.told, "  flow {id} gone").unwrap());
+        self
+    }
+
+    #[track_caller]
+    fn check(&self, expected: Expect) {
+        expected.assert_eq(&self.told);
+    }
+}
+
+#[test]
+fn a_flow_is_told_with_its_holder_counts_up_and_leaves_when_idle() {
+    let mut world = World::default();
+    world.start(20, 500).seen(1_000, end(20, 80)).counted(1_100, end(20, 80), open(2));
+    world.counted(2_000, end(20, 80), Counted { closed: 2, ..Counted::default() }).pass(16_999).pass(17_000);
+    world.seen(18_000, end(20, 80));
+    world.check(expect![[r#"
+        seen: New
+          flow 1 New of 20@500: 0 open, 0 bytes
+          flow 1 Counters of 20@500: 2 open, 20 bytes
+          flow 1 Counters of 20@500: 0 open, 20 bytes
+          flow 1 gone
+        seen: New
+          flow 2 New of 20@500: 0 open, 0 bytes
+    "#]]);
+}
+
+#[test]
+fn a_flow_with_an_open_connection_never_leaves() {
+    let mut world = World::default();
+    world.start(20, 500).seen(999, end(20, 80)).counted(1_000, end(20, 80), open(1)).pass(10_000_000);
+    world.check(expect![[r#"
+        seen: New
+          flow 1 New of 20@500: 0 open, 0 bytes
+          flow 1 Counters of 20@500: 1 open, 10 bytes
+    "#]]);
+}
+
+#[test]
+fn a_flow_waits_a_moment_for_a_process_that_is_told_later() {
+    let mut world = World::default();
+    world.seen(1_000, end(20, 80)).pass(1_100).start(20, 990).pass(1_200);
+    world.check(expect![[r#"
+        seen: OwnerWanted(20)
+          flow 1 New of 20@990: 0 open, 0 bytes
+    "#]]);
+}
+
+#[test]
+fn a_flow_of_nobody_is_told_all_the_same() {
+    let mut world = World::default();
+    world.seen(1_000, end(20, 80)).pass(1_199).pass(1_200).seen(2_000, end(0, 80));
+    world.check(expect![[r#"
+        seen: OwnerWanted(20)
+          flow 1 New of nobody: 0 open, 0 bytes
+        seen: New
+          flow 2 New of nobody: 0 open, 0 bytes
+    "#]]);
+}
+
+#[test]
+fn a_pid_used_again_does_not_take_over_connections() {
+    let mut world = World::default();
+    // The process ended long before; whoever opened this has the pid now and was not seen yet.
+    world.start(20, 500).exit(20, 600).seen(9_000, end(20, 80)).start(20, 8_990);
+    // Whoever it was, it was never seen: nobody is named rather than the wrong one.
+    world.exit(20, 9_500).seen(20_000, end(20, 81)).pass(20_200);
+    // A late count of a process that has just ended is its own.
+    world.seen(10_000, end(20, 82)).pass(10_200);
+    world.check(expect![[r#"
+        seen: OwnerWanted(20)
+          flow 1 New of 20@8990: 0 open, 0 bytes
+        seen: OwnerWanted(20)
+          flow 2 New of nobody: 0 open, 0 bytes
+        seen: OwnerWanted(20)
+          flow 3 New of 20@8990: 0 open, 0 bytes
+    "#]]);
+}
+
+#[test]
+fn an_end_that_names_its_incarnation_is_never_given_to_another() {
+    let mut world = World::default();
+    let old = FlowEnd { start_time: Some(at(500)), ..end(20, 80) };
+    let new = FlowEnd { start_time: Some(at(800)), ..end(20, 80) };
+    world.start(20, 500).exit(20, 700).start(20, 800).seen(900, old).seen(901, new).counted(902, old, open(1));
+    world.check(expect![[r#"
+        seen: New
+          flow 1 New of 20@500: 0 open, 0 bytes
+        seen: New
+          flow 2 New of 20@800: 0 open, 0 bytes
+          flow 1 Counters of 20@500: 1 open, 10 bytes
+    "#]]);
+}
+
+#[test]
+fn a_socket_that_was_bound_by_a_process_that_ended_still_belongs_to_it() {
+    let mut world = World::default();
+    let server = FlowEnd { direction: Direction::Server, ..end(20, 80) };
+    world.start(20, 500).exit(20, 600).seen(60_000, server).pass(60_200);
+    world.check(expect![[r#"
+        seen: OwnerWanted(20)
+          flow 1 New of 20@500: 0 open, 0 bytes
+    "#]]);
+}
+
+#[test]
+fn a_full_table_refuses_and_counts_what_it_could_not_hold() {
+    let mut flows = FlowTable::default();
+    let processes = ProcessTable::default();
+    for port in 0..=u16::MAX {
+        flows.counted(at(1), end(0, port), open(1), &processes, None);
+    }
+    assert_eq!(flows.len(), FLOWS_MAX);
+    assert_eq!((flows.refused(), flows.refused_ends()), (65_536 - FLOWS_MAX as u64, 65_536 - FLOWS_MAX as u64));
+    // One that is known still counts.
+    assert_eq!(flows.counted(at(2), end(0, 0), open(1), &processes, None), Seen::Known);
+    assert_eq!(flows.get_end(&end(0, 0)).map(Flow::active), Some(2));
+}

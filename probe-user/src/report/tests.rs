@@ -1,0 +1,232 @@
+use expect_test::{Expect, expect};
+use prost::Message as _;
+
+use super::*;
+use crate::observation::{Counted, Direction, ProcessStarted, Protocol};
+
+const SECOND: u64 = 1_000_000_000;
+const ID: &str = "2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51";
+
+fn now() -> Now {
+    Now { boot: BootNanos(100 * SECOND), unix_nanos: 1_000 * SECOND }
+}
+
+fn end(pid: u32) -> FlowEnd {
+    FlowEnd {
+        pid,
+        start_time: None,
+        cgroup_id: 7,
+        network_namespace: 3,
+        direction: Direction::Server,
+        protocol: Protocol::Tcp,
+        client_address: "::ffff:10.0.0.1".parse().unwrap(),
+        server_address: "fd00::2".parse().unwrap(),
+        server_port: 443,
+    }
+}
+
+fn started(pid: u32) -> Observation {
+    let at = BootNanos(90 * SECOND);
+    Observation::ProcessStarted(ProcessStarted {
+        at,
+        pid,
+        start_time: Some(at),
+        comm: "web".to_owned(),
+        cgroup_id: 7,
+        ..ProcessStarted::default()
+    })
+}
+
+fn observe(builder: &mut Builder, observations: impl IntoIterator<Item = Observation>) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    observations.into_iter().for_each(|it| builder.observe(it, &mut wanted));
+    wanted
+}
+
+#[track_caller]
+fn check(reports: &[v1::Report], expected: Expect) {
+    expected.assert_debug_eq(&reports);
+}
+
+#[test]
+fn a_connection_of_a_container_is_told_whole() {
+    let mut builder = Builder::default();
+    let at = BootNanos(95 * SECOND);
+    let wanted = observe(
+        &mut builder,
+        [
+            Observation::CgroupCreated { at, id: 7, path: format!("/docker/{ID}") },
+            started(20),
+            Observation::FlowSeen {
+                at,
+                end: end(20),
+                client_port: 5_000,
+                original_server: Some(("10.9.9.9".parse().unwrap(), 80)),
+                found_open: false,
+            },
+            Observation::FlowCounted { last_active: at, end: end(20), delta: Counted { opened: 1, bytes_sent: 5, ..Counted::default() } },
+        ],
+    );
+    assert_eq!(wanted, [Wanted::Details(20)]);
+    check(
+        &builder.take_delta(now(), 10_000),
+        expect![[r#"
+            [
+                Report {
+                    sequence: 0,
+                    observed_at_unix_nanos: 1000000000000,
+                    kind: Delta,
+                    host: None,
+                    processes: [
+                        Process {
+                            key: Some(
+                                ProcessKey {
+                                    pid: 20,
+                                    start_time_boot_nanos: 90000000000,
+                                },
+                            ),
+                            parent_pid: 0,
+                            name: "web",
+                            command_line: "web",
+                            user_id: 0,
+                            thread_count: 1,
+                            container_id: "2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51",
+                            cgroup_id: 7,
+                            cgroup_path: "/docker/2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51",
+                            exited_at_unix_nanos: 0,
+                            exit_status: 0,
+                            comm: "web",
+                        },
+                    ],
+                    processes_gone: [],
+                    containers: [],
+                    containers_gone: [],
+                    images: [],
+                    images_gone: [],
+                    flows: [
+                        Flow {
+                            id: 1,
+                            key: Some(
+                                FlowKey {
+                                    process: Some(
+                                        ProcessKey {
+                                            pid: 20,
+                                            start_time_boot_nanos: 90000000000,
+                                        },
+                                    ),
+                                    cgroup_id: 7,
+                                    container_id: "2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51",
+                                    direction: Server,
+                                    protocol: Tcp,
+                                    client_address: [
+                                        10,
+                                        0,
+                                        0,
+                                        1,
+                                    ],
+                                    server_address: [
+                                        253,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        0,
+                                        2,
+                                    ],
+                                    server_port: 443,
+                                    network_namespace: 3,
+                                    original_server_address: [
+                                        10,
+                                        9,
+                                        9,
+                                        9,
+                                    ],
+                                    original_server_port: 80,
+                                    origin: Event,
+                                    sample_client_port: 5000,
+                                },
+                            ),
+                            counters: Some(
+                                FlowCounters {
+                                    opened: 1,
+                                    closed: 0,
+                                    failed: 0,
+                                    bytes_sent: 5,
+                                    bytes_received: 0,
+                                    retransmits: 0,
+                                    rtt_us_sum: 0,
+                                    rtt_count: 0,
+                                    rtt_us_max: 0,
+                                },
+                            ),
+                            first_seen_unix_nanos: 995000000000,
+                            last_active_unix_nanos: 995000000000,
+                        },
+                    ],
+                    flows_gone: [],
+                    capture: None,
+                    losses: None,
+                    host_metrics: [],
+                    process_metrics: [],
+                    container_metrics: [],
+                    kubernetes: [],
+                    kubernetes_gone: [],
+                },
+            ]
+        "#]],
+    );
+    assert!(builder.take_delta(now(), 10_000).is_empty(), "nothing is told twice");
+}
+
+#[test]
+fn no_report_is_larger_than_it_may_be_and_nothing_is_left_out() {
+    let mut builder = Builder::default();
+    observe(&mut builder, (1..=500).map(started));
+    let max = 2_000;
+    let delta = builder.take_delta(now(), max);
+    assert!(delta.len() > 5 && delta.iter().all(|it| it.encoded_len() <= max));
+    assert_eq!(delta.iter().map(|it| it.processes.len()).sum::<usize>(), 500);
+
+    let mut cursor = SnapshotCursor::default();
+    let parts: Vec<v1::Report> = std::iter::from_fn(|| builder.next_part(&mut cursor, now(), max)).collect();
+    assert!(parts.iter().all(|it| it.encoded_len() <= max));
+    assert_eq!(parts.iter().map(|it| it.processes.len()).sum::<usize>(), 500);
+    let kinds: Vec<Kind> = parts.iter().map(v1::Report::kind).collect();
+    assert_eq!(kinds.iter().filter(|&&it| it == Kind::SnapshotEnd).count(), 1);
+    assert_eq!(kinds.last(), Some(&Kind::SnapshotEnd));
+}
+
+#[test]
+fn what_changes_while_a_snapshot_is_told_is_told_after_it() {
+    let mut builder = Builder::default();
+    observe(&mut builder, (1..=50).map(started));
+    builder.drop_changes();
+    let mut cursor = SnapshotCursor::default();
+    builder.next_part(&mut cursor, now(), 1_000);
+    observe(&mut builder, [Observation::ProcessExited { at: BootNanos(99 * SECOND), pid: 1, start_time: None, status: 0 }]);
+    while builder.next_part(&mut cursor, now(), 1_000).is_some() {}
+    let delta = builder.take_delta(now(), 10_000);
+    assert_eq!(delta[0].processes.iter().map(|it| (it.key.unwrap().pid, it.exited_at_unix_nanos)).collect::<Vec<_>>(), [(1, 999 * SECOND)]);
+}
+
+#[test]
+fn losses_are_those_below_and_those_of_the_tables() {
+    let mut builder = Builder::default();
+    let below = LossTotals { network_ring: 2, flow_table: 3, ends_seen: 10, ends_counted: 9, ..LossTotals::default() };
+    observe(&mut builder, [Observation::Lost(below)]);
+    builder.count_merged(4);
+    assert!(builder.has_changes());
+    let losses = builder.take_delta(now(), 10_000)[0].losses.clone().unwrap();
+    assert_eq!(losses.ring_records.get("network"), Some(&2));
+    assert_eq!((losses.flows_uncounted, losses.reports_merged, losses.ends_seen, losses.ends_reported), (3, 4, 10, 9));
+    assert!(!builder.has_changes());
+}
