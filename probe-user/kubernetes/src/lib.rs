@@ -6,6 +6,10 @@
 //!
 //! Nothing queues up behind a slow receiver: what has changed is a set of ids, and an object is rendered when it is sent. Memory is bounded by
 //! the number of objects, and that by [`index::Limits`].
+//!
+//! It asks for `list` and `watch`, of: namespaces, nodes, persistentvolumes, persistentvolumeclaims, services and pods (core), deployments,
+//! replicasets, daemonsets and statefulsets (`apps`), jobs and cronjobs (`batch`), storageclasses (`storage.k8s.io`). A kind that it may not
+//! read is missing from the map and said to be in the [`Status`]; it never asks for secrets or config maps.
 
 pub mod backoff;
 pub mod client;
@@ -22,3 +26,6 @@ pub use client::Access;
 pub use collector::{Batch, Collector, CollectorConfig, StartError};
 pub use kind::Kind;
 pub use status::{KindState, KindStatus, Status, StatusReport};
+
+/// Directives for the log's filter. What the client library has to say of failures, and says as errors at every try, the collector says once.
+pub const LOG_DIRECTIVES: [&str; 2] = ["kube_client=off", "kube_runtime=off"];

@@ -212,20 +212,47 @@ async fn the_collector_ends_with_its_receiver() {
     told.ended().await;
 }
 
-#[tokio::test]
-async fn a_kubeconfig_file_says_where_to_go() {
-    let server = small_cluster().await;
+/// A kubeconfig with two contexts, of which "right" leads to `url` and trusts `certificate`.
+fn kubeconfig(url: &str, certificate: &std::path::Path) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "wrong",
-        "clusters": [{"name": "here", "cluster": {"server": server.url()}}, {"name": "there", "cluster": {"server": "http://127.0.0.1:1"}}],
-        "users": [{"name": "me", "user": {"token": "t"}}],
+        "clusters": [
+            {"name": "here", "cluster": {"server": url, "certificate-authority": certificate}},
+            {"name": "there", "cluster": {"server": "http://127.0.0.1:1"}},
+        ],
+        "users": [{"name": "me", "user": {"token": "my-token"}}],
         "contexts": [{"name": "right", "context": {"cluster": "here", "user": "me"}}, {"name": "wrong", "context": {"cluster": "there", "user": "me"}}],
     });
     std::fs::write(file.path(), text.to_string()).expect("written");
+    file
+}
+
+#[tokio::test]
+async fn a_kubeconfig_says_where_to_go_whom_to_trust_and_who_asks() {
+    let (server, certificate) = Server::start_with_tls().await;
+    server.put(Kind::Node, bare(Kind::Node, "", "n"));
+    let trusted = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(trusted.path(), certificate).expect("written");
+    let file = kubeconfig(&server.url(), trusted.path());
     let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: Some("right".to_owned()) };
     let mut told = Told::by(CollectorConfig { access, ..config(&server) }).await;
     told.until_as(&server).await;
+    assert_eq!(server.authorization().as_deref(), Some("Bearer my-token"));
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_vouches_for_is_not_asked() {
+    let (server, _) = Server::start_with_tls().await;
+    let (_, other) = Server::start_with_tls().await;
+    let trusted = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(trusted.path(), other).expect("written");
+    let file = kubeconfig(&server.url(), trusted.path());
+    let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: Some("right".to_owned()) };
+    let mut told = Told::by(CollectorConfig { access, ..config(&server) }).await;
+    let report = told.until_status("it fails", |report| report.kinds[&Kind::Node].errors > 0).await;
+    assert!(report.kinds[&Kind::Node].last_error.as_deref().is_some_and(|error| error.contains("certificate")), "{report:#?}");
+    assert_eq!(server.authorization(), None, "the token was not given away");
 }
 
 #[tokio::test]

@@ -3,21 +3,26 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
 use probe_kubernetes::Kind;
 use probe_kubernetes::index::Index;
 use proto::probe::v1::KubernetesObject;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 use crate::make;
 use crate::picture::by_uid;
@@ -59,6 +64,8 @@ struct Cluster {
     /// Until taken back.
     standing: BTreeMap<Kind, u16>,
     calls: BTreeMap<(Kind, Call), Vec<Instant>>,
+    /// Who called last.
+    authorization: Option<String>,
     /// How far the watches are.
     sent: BTreeMap<Kind, u64>,
     /// Watches of older epochs end.
@@ -85,6 +92,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn new() -> Self {
+        Self { cluster: Mutex::new(Cluster { version: 1000, ..Cluster::default() }), changed: Notify::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,13 +107,28 @@ impl Server {
     }
 
     pub(crate) async fn start_at(address: &str) -> Self {
-        let cluster = Arc::new(Shared { cluster: Mutex::new(Cluster { version: 1000, ..Cluster::default() }), changed: Notify::new() });
+        let cluster = Arc::new(Shared::new());
         let listener = TcpListener::bind(address).await.expect("a port of the loopback");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
+        Self::serve(cluster, url, listener)
+    }
+
+    fn serve<L: Listener<Addr = SocketAddr>>(cluster: Arc<Shared>, url: String, listener: L) -> Self {
         let router = Router::new().fallback(answer).with_state(cluster.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, router).await.expect("a listener that accepts") });
         Self { cluster, url, tasks }
+    }
+
+    /// By TLS. With it comes the certificate that vouches for it.
+    pub(crate) async fn start_with_tls() -> (Self, String) {
+        let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).expect("its key");
+        let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![identity.cert.der().clone()], key);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of the loopback");
+        let url = format!("https://localhost:{}", listener.local_addr().expect("its address").port());
+        let tls = Tls { listener, acceptor: TlsAcceptor::from(Arc::new(tls.expect("a key that fits"))) };
+        (Self::serve(Arc::new(Shared::new()), url, tls), identity.cert.pem())
     }
 
     pub(crate) fn url(&self) -> String {
@@ -188,6 +214,11 @@ impl Server {
         };
     }
 
+    /// As whom the last call came.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        self.cluster.lock().authorization.clone()
+    }
+
     /// When calls of a sort came.
     pub(crate) fn calls(&self, kind: Kind, call: Call) -> Vec<Instant> {
         self.cluster.lock().calls.get(&(kind, call)).cloned().unwrap_or_default()
@@ -236,7 +267,8 @@ fn name(object: &Value) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    shared.lock().authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let Some(kind) = Kind::ALL.into_iter().find(|&kind| make::path(kind) == uri.path()) else {
         return refused(404, "the server could not find the requested resource");
     };
@@ -345,5 +377,30 @@ impl Watch {
                 return None;
             }
         }
+    }
+}
+
+/// Accepts connections that shake hands.
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            if let Ok((stream, address)) = self.listener.accept().await
+                && let Ok(stream) = self.acceptor.accept(stream).await
+            {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
