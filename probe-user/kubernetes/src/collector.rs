@@ -146,8 +146,14 @@ impl Collector {
 
     fn on_step(&mut self, kind: Kind, step: Step) {
         match step {
-            Step::Applied(facts) => self.index.apply(*facts),
-            Step::Deleted(uid) => self.index.delete(kind, &uid),
+            Step::Applied(facts) => {
+                self.index.apply(*facts);
+                self.count(kind);
+            }
+            Step::Deleted(uid) => {
+                self.index.delete(kind, &uid);
+                self.count(kind);
+            }
             Step::ListBegun => self.index.begin_list(kind),
             Step::Watched => self.on_watched(kind),
             Step::Listed => {
@@ -207,13 +213,26 @@ impl Collector {
 
     fn publish(&mut self) {
         for (kind, status) in &mut self.report.kinds {
-            status.objects = self.index.len(*kind);
-            status.refused = self.index.refused(*kind);
-            status.cut = self.index.cut(*kind);
+            count(&self.index, *kind, status);
         }
         self.report.pending = self.index.pending();
         self.status.send_replace(self.report.clone());
     }
+
+    /// Keeps the numbers of the status current without waking whoever waits for a change of it: objects come by the thousand.
+    fn count(&self, kind: Kind) {
+        self.status.send_if_modified(|report| {
+            report.pending = self.index.pending();
+            count(&self.index, kind, report.kinds.entry(kind).or_default());
+            false
+        });
+    }
+}
+
+fn count(index: &Index, kind: Kind, status: &mut KindStatus) {
+    status.objects = index.len(kind);
+    status.refused = index.refused(kind);
+    status.cut = index.cut(kind);
 }
 
 impl std::fmt::Debug for Collector {

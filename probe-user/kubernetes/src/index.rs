@@ -21,7 +21,7 @@ mod postings;
 /// What the index may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Objects of one kind. Those that come when it is full are refused and counted; a later list takes them in when there is room again.
+    /// Objects of one kind; a pod takes about 1.7 kB. Those that come when it is full are refused and counted; a later list takes them in when there is room again.
     pub objects_per_kind: usize,
 }
 
