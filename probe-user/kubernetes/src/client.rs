@@ -1,6 +1,6 @@
 //! The way to the API: where it is, and what stands between it and the watches.
 //!
-//! Between them is a [`Guard`]. It gives up on a server that does not answer, limits what one message may be, says of every refused request
+//! Between them is a guard. It gives up on a server that does not answer, limits what one message may be, says of every refused request
 //! by which status it was refused (to the client library, a refused watch is a stream of odd events), and paces watches: one that the server
 //! ends as soon as it has begun would else be opened again without a pause.
 
