@@ -72,6 +72,25 @@ pub unsafe fn add32(target: *mut u32, value: u32) {
     unsafe { core::arch::asm!("lock *(u32 *)({target} + 0) += {value}", target = in(reg) target, value = in(reg) value, options(nostack)) }
 }
 
+/// Exchanges atomically: what was there before. Kernels before 5.12 refuse a program that holds this, even where it is never run.
+///
+/// # Safety
+/// `target` points into a map's value.
+#[inline(always)]
+pub unsafe fn exchange64(target: *mut u64, value: u64) -> u64 {
+    let before: u64;
+    // SAFETY: by the caller; the verifier checks it again.
+    unsafe {
+        core::arch::asm!(
+            "{value} = xchg_64({target} + 0, {value})",
+            value = inout(reg) value => before,
+            target = in(reg) target,
+            options(nostack)
+        );
+    }
+    before
+}
+
 /// An IPv4 address as it stands in contexts and kernel structures, mapped into IPv6.
 #[inline(always)]
 pub fn mapped(address: u32) -> [u8; 16] {

@@ -9,6 +9,7 @@
 //! Rules that hold for every file here:
 //!
 //! * A program at a cgroup returns 1, always: 0 would refuse the user's system call.
+//! * Log lines (`aya-log`) are for work on a hook. The loader sets their level to none, and the verifier removes them.
 //! * Nothing is dropped without a counter (`probe_common::counter`).
 //! * Loops are bounded; there are none.
 //! * `current` is asked for in process context alone (connect, bind, tracepoints of processes), never in `sock_ops`: there it is whoever

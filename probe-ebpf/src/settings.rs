@@ -66,20 +66,9 @@ macro_rules! offset {
     };
 }
 
-#[inline(always)]
-fn has(bit: u32) -> bool {
-    // SAFETY: a member of the settings.
-    unsafe { get(&raw const (*all()).bits) & bit != 0 }
-}
-
 /// Whether kernel memory may be read.
 #[inline(always)]
 pub fn may_read_kernel() -> bool {
-    has(setting::READ_KERNEL)
-}
-
-/// Whether log lines are wanted.
-#[inline(always)]
-pub fn log() -> bool {
-    has(setting::LOG)
+    // SAFETY: a member of the settings.
+    unsafe { get(&raw const (*all()).bits) & setting::READ_KERNEL != 0 }
 }

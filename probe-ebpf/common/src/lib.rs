@@ -142,10 +142,8 @@ pub struct Settings {
 
 /// Bits of [`Settings::bits`].
 pub mod setting {
-    /// Programs write log lines (for work on a hook; slow).
-    pub const LOG: u32 = 1;
     /// The loader may read kernel memory (`CAP_PERFMON`): offsets may be used.
-    pub const READ_KERNEL: u32 = 2;
+    pub const READ_KERNEL: u32 = 1;
 }
 
 const _: () = assert!(size_of::<TaskOffsets>() == 48);

@@ -48,8 +48,6 @@ pub struct EdgeRecord {
     pub value: EdgeValue,
     /// Where the client meant to go when that differs from where it went; zeroes otherwise.
     pub original_server: Address,
-    /// Cookie of the socket.
-    pub cookie: u64,
     /// Port of the client.
     pub client_port: u16,
     /// Port of `original_server`.
@@ -113,7 +111,7 @@ impl CgroupRecord {
 }
 
 const _: () = assert!(size_of::<RecordHeader>() == 16);
-const _: () = assert!(size_of::<EdgeRecord>() == 176);
+const _: () = assert!(size_of::<EdgeRecord>() == 168);
 const _: () = assert!(size_of::<FoundOpen>() == 72);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<CgroupRecord>() == 512);

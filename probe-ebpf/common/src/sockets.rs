@@ -91,20 +91,18 @@ pub struct Owner {
     pub counted_sent: u64,
     /// Payload bytes received that are in the edge table already.
     pub counted_received: u64,
+    /// Retransmits that are in the edge table already.
+    pub counted_retransmits: u64,
     /// `bytes_received` when the socket came to FIN_WAIT2; tells later whether the other end's FIN is among the bytes.
     pub received_at_fin_wait2: u64,
     /// Where the process meant to connect.
     pub original_server: Address,
     /// Thread group id in the initial pid namespace; 0 when unknown.
     pub tgid: u32,
-    /// Retransmits that are in the edge table already.
-    pub counted_retransmits: u32,
     /// Port where the process meant to connect.
     pub original_port: u16,
     /// Bits of [`flag`].
     pub flags: u16,
-    /// Always 0.
-    pub reserved: u32,
 }
 
 /// Bits of [`Owner::flags`].
@@ -119,6 +117,9 @@ pub mod flag {
     pub const SEEDED: u16 = 8;
     /// The connection was established before the programs were attached: it has no end of its own in the kernel's events.
     pub const FOUND_OPEN: u16 = 16;
+    /// The programs counted the connection when it was established. Without it, an established socket is one that they missed while they were
+    /// being attached.
+    pub const OPENED: u16 = 32;
 }
 
 /// Values of [`EdgeKey::direction`].

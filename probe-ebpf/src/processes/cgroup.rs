@@ -1,10 +1,6 @@
 //! cgroups of the v2 hierarchy: made, removed, entered. The tracepoints fire for v1 hierarchies as well; those are left out.
 
-use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel_str,
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_common::{CgroupRecord, counter, kind};
 use probe_ebpf::{counters::count, now, offset, task, task::KernelPointer};
 
@@ -47,8 +43,7 @@ fn tell(kind: u32, cgroup: KernelPointer, path: KernelPointer, tgid: u32) {
         (*record).header.length = size_of::<CgroupRecord>() as u32;
         (*record).id = task::cgroup_id(cgroup);
         (*record).tgid = tgid;
-        let length =
-            bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), CgroupRecord::PATH_CAPACITY as u32, path as *const _);
+        let length = bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), CgroupRecord::PATH_CAPACITY as u32, path as *const _);
         // The terminating zero is counted.
         (*record).path_length = if length > 0 { length as u32 - 1 } else { 0 };
     }
@@ -58,5 +53,6 @@ fn tell(kind: u32, cgroup: KernelPointer, path: KernelPointer, tgid: u32) {
 /// The v2 hierarchy has the number 0.
 #[inline(always)]
 fn is_v2(cgroup: KernelPointer) -> bool {
-    task::read::<KernelPointer>(cgroup, offset!(cgroup.root)).and_then(|root| task::read_at::<i32>(root, offset!(cgroup.hierarchy_id))) == Some(0)
+    task::read::<KernelPointer>(cgroup, offset!(cgroup.root)).and_then(|root| task::read_at::<i32>(root, offset!(cgroup.hierarchy_id)))
+        == Some(0)
 }

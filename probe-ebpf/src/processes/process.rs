@@ -5,6 +5,7 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
+use aya_log_ebpf::debug;
 use probe_common::{ProcessRecord, RecordHeader, counter, kind};
 use probe_ebpf::{counters::count, now, offset, task, task::KernelPointer};
 
@@ -21,6 +22,7 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
     if pid != tgid {
         return 0;
     }
+    debug!(&ctx, "fork: {} by {}", tgid, tgid_of_current());
     tell(kind::FORK, child, tgid, 0);
     0
 }
@@ -28,6 +30,7 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
 /// `sched_process_exec(task, old_pid, binprm)`. Runs in the process, when the new program is in place.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_exec(ctx: RawTracePointContext) -> i32 {
+    debug!(&ctx, "exec: {}", tgid_of_current());
     tell(kind::EXEC, ctx.arg::<u64>(0), tgid_of_current(), 0);
     0
 }
@@ -36,12 +39,14 @@ pub fn process_exec(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let task = ctx.arg::<u64>(0);
-    let live = task::read::<KernelPointer>(task, offset!(task.signal)).and_then(|signal| task::read::<i32>(signal, offset!(task.signal_live)));
+    let live =
+        task::read::<KernelPointer>(task, offset!(task.signal)).and_then(|signal| task::read::<i32>(signal, offset!(task.signal_live)));
     let ended = match live {
         Some(live) => live == 0,
         None => bpf_get_current_pid_tgid() as u32 == tgid_of_current(),
     };
     if ended {
+        debug!(&ctx, "exit: {}", tgid_of_current());
         tell(kind::EXIT, task, tgid_of_current(), task::read::<i32>(task, offset!(task.exit_code)).unwrap_or(0));
     }
     0

@@ -5,8 +5,9 @@ use aya_ebpf::{
 };
 use probe_common::{PROTOCOL_TCP, flag};
 use probe_ebpf::{
-    context, context64,
+    context,
     context::{mapped, words},
+    context64,
 };
 
 use crate::owners;

@@ -27,8 +27,6 @@ pub struct Sample {
     pub original_server: [u8; 16],
     /// Port of it.
     pub original_port: u16,
-    /// Cookie of the socket.
-    pub cookie: u64,
     /// The connection is older than the programs.
     pub found_open: bool,
 }
@@ -100,7 +98,6 @@ fn tell(kind: u32, key: &EdgeKey, value: &EdgeValue, sample: &Sample) -> bool {
         key: *key,
         value: *value,
         original_server: sample.original_server,
-        cookie: sample.cookie,
         client_port: sample.client_port,
         original_port: sample.original_port,
         reserved: 0,

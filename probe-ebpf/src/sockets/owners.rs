@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_sk_storage_get},
 };
 use probe_common::{Owner, counter};
-use probe_ebpf::{counters::count, now, task};
+use probe_ebpf::{context::exchange64, counters::count, now, task};
 
 /// Definition of a socket storage map whose values are copied into accepted sockets; user space reads it from the object's type information.
 #[repr(C)]
@@ -72,4 +72,29 @@ pub fn claim(socket: u64, netns: u64, flags: u16, original_server: [u8; 16], ori
         flags,
         ..Owner::default()
     };
+}
+
+/// Notes that everything up to `total` is in the edge table; what the table lacks of it. Wraps when more was there: the caller then takes back.
+///
+/// The end of a connection and a sweep may do this to one socket at the same time. With an exchange their differences add up to the last total,
+/// whoever is first. Without one (kernels before 5.12) the few instructions between reading and writing are open to be counted twice.
+#[inline(always)]
+pub fn settle<const EXCHANGE: bool>(counted: &mut u64, total: u64) -> u64 {
+    let before = if EXCHANGE {
+        // SAFETY: a member of a socket's storage.
+        unsafe { exchange64(counted, total) }
+    } else {
+        core::mem::replace(counted, total)
+    };
+    total.wrapping_sub(before)
+}
+
+/// As [`settle`], for a sweep: it never takes back. When the connection ended meanwhile, its end has counted everything.
+#[inline(always)]
+pub fn settle_open<const EXCHANGE: bool>(counted: &mut u64, total: u64) -> u64 {
+    if total <= *counted {
+        return 0;
+    }
+    let growth = settle::<EXCHANGE>(counted, total);
+    if growth > total { 0 } else { growth }
 }

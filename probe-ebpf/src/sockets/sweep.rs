@@ -2,8 +2,8 @@
 //! sockets of all network namespaces.
 //!
 //! It adds to the edge table what a connection moved since the last sweep, and notes that in the socket's storage, so that the end of the
-//! connection adds the rest alone. A connection that ends on another CPU in the few instructions between the reading of the counters and the
-//! note would be counted twice for that much; kernels before 5.12 have no exchange that could rule it out.
+//! connection adds the rest alone. The socket is not locked meanwhile: the order of reading makes every number at most the truth, and what is
+//! missing comes with the next sweep or the end.
 
 use core::ffi::c_void;
 
@@ -19,6 +19,7 @@ use probe_ebpf::{
 
 use crate::{
     edges,
+    owners::settle_open,
     tcp::{SOCK_DONE, state},
 };
 
@@ -36,71 +37,80 @@ const AF_INET: u16 = 2;
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 #[unsafe(no_mangle)]
 pub extern "C" fn sweep(ctx: *mut c_void) -> i32 {
-    let socket = context64!(@load ctx, iterator::SOCKET);
-    let value = context64!(@load ctx, iterator::VALUE) as *mut Owner;
-    if socket == 0 || value.is_null() || !settings::may_read_kernel() {
-        return 0;
-    }
-    // SAFETY: the storage of this socket, which lives as long as the program runs.
-    visit(ctx, socket, unsafe { &mut *value });
+    visit::<true>(ctx);
+    0
+}
+
+/// The same for kernels that cannot exchange atomically.
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+#[unsafe(no_mangle)]
+pub extern "C" fn sweep_plain(ctx: *mut c_void) -> i32 {
+    visit::<false>(ctx);
     0
 }
 
 #[inline(always)]
-fn visit(ctx: *mut c_void, socket: KernelPointer, owner: &mut Owner) {
+fn visit<const EXCHANGE: bool>(ctx: *mut c_void) {
+    let socket = context64!(@load ctx, iterator::SOCKET);
+    let value = context64!(@load ctx, iterator::VALUE) as *mut Owner;
+    if socket == 0 || value.is_null() || !settings::may_read_kernel() {
+        return;
+    }
+    // SAFETY: the storage of this socket, which lives as long as the program runs.
+    let owner = unsafe { &mut *value };
     if owner.flags & (flag::CLIENT | flag::ACCEPTED) == 0 {
         return;
     }
-    let Some(current) = task::read::<u8>(socket, offset!(socket.state)) else { return };
-    let current = u32::from(current);
-    if !matches!(
-        current,
-        state::ESTABLISHED | state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING
-    ) {
-        return;
-    }
+    let Some(progress) = progress(socket, owner) else { return };
     count(counter::SWEPT);
+    let mut change = EdgeValue {
+        bytes_sent: settle_open::<EXCHANGE>(&mut owner.counted_sent, progress.sent),
+        bytes_received: settle_open::<EXCHANGE>(&mut owner.counted_received, progress.received),
+        ..EdgeValue::default()
+    };
+    let moved = change.bytes_sent | change.bytes_received != 0;
     let found_open = owner.flags & flag::FOUND_OPEN != 0;
-    let mut change = progress(socket, owner, current);
-    if change.bytes_sent | change.bytes_received == 0 && !found_open {
+    if !moved && !found_open {
         return;
     }
     let (key, client_port) = key_of(socket, owner);
     if found_open {
         tell(ctx, &FoundOpen { key, socket });
     }
-    if change.bytes_sent | change.bytes_received != 0 {
-        let sample =
-            edges::Sample { client_port, original_server: [0; 16], original_port: 0, cookie: 0, found_open };
+    if moved {
+        let retransmits = task::read::<u32>(socket, offset!(socket.total_retrans)).unwrap_or(0);
+        let rtt_us = task::read::<u32>(socket, offset!(socket.srtt_us)).unwrap_or(0) >> 3;
+        change.retransmits = settle_open::<EXCHANGE>(&mut owner.counted_retransmits, u64::from(retransmits)) as u32;
+        change.rtt_us_sum = u64::from(rtt_us);
+        change.rtt_count = u32::from(rtt_us != 0);
+        change.rtt_us_max = rtt_us;
+        let sample = edges::Sample { client_port, original_server: [0; 16], original_port: 0, found_open };
         edges::add(&key, &mut change, &sample);
     }
 }
 
-/// What the connection moved since it was counted last; counted from here on.
+/// Payload bytes of an open connection.
+struct Progress {
+    sent: u64,
+    received: u64,
+}
+
+/// What a connection moved so far; `None` when it is not open.
+///
+/// Counters first, then what tells whether a FIN is among them: a FIN that comes between is taken off, though it was not counted yet.
 #[inline(always)]
-fn progress(socket: KernelPointer, owner: &mut Owner, current: u32) -> EdgeValue {
+fn progress(socket: KernelPointer, owner: &Owner) -> Option<Progress> {
+    let acknowledged = task::read::<u64>(socket, offset!(socket.bytes_acked))?;
+    let received = task::read::<u64>(socket, offset!(socket.bytes_received))?;
     let fin_taken = task::read::<u64>(socket, offset!(socket.flags)).unwrap_or(0) >> SOCK_DONE & 1;
-    let received = task::read::<u64>(socket, offset!(socket.bytes_received)).unwrap_or(0).saturating_sub(fin_taken);
-    let syn = u64::from(owner.flags & flag::CLIENT != 0);
-    let fin = u64::from(current == state::FIN_WAIT2);
-    let sent = task::read::<u64>(socket, offset!(socket.bytes_acked)).unwrap_or(0).saturating_sub(syn + fin);
-    let retransmits = task::read::<u32>(socket, offset!(socket.total_retrans)).unwrap_or(0);
-    let rtt_us = task::read::<u32>(socket, offset!(socket.srtt_us)).unwrap_or(0) >> 3;
-    let change = EdgeValue {
-        retransmits: retransmits.saturating_sub(owner.counted_retransmits),
-        bytes_sent: sent.saturating_sub(owner.counted_sent),
-        bytes_received: received.saturating_sub(owner.counted_received),
-        rtt_us_sum: u64::from(rtt_us),
-        rtt_count: u32::from(rtt_us != 0),
-        rtt_us_max: rtt_us,
-        ..EdgeValue::default()
+    let fin_sent = match u32::from(task::read::<u8>(socket, offset!(socket.state))?) {
+        state::ESTABLISHED | state::CLOSE_WAIT => 0,
+        // Perhaps acknowledged, perhaps not.
+        state::FIN_WAIT1 | state::FIN_WAIT2 | state::LAST_ACK | state::CLOSING => 1,
+        _ => return None,
     };
-    if change.bytes_sent | change.bytes_received != 0 {
-        owner.counted_retransmits = retransmits;
-        owner.counted_sent = owner.counted_sent.max(sent);
-        owner.counted_received = owner.counted_received.max(received);
-    }
-    change
+    let syn = u64::from(owner.flags & flag::CLIENT != 0);
+    Some(Progress { sent: acknowledged.saturating_sub(syn + fin_sent), received: received.saturating_sub(fin_taken) })
 }
 
 /// The edge of a socket, and the port of its client.

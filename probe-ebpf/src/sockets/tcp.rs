@@ -8,19 +8,21 @@ use aya_ebpf::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops,
     },
-    helpers::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+    helpers::bpf_skc_to_tcp_sock,
     macros::sock_ops,
     programs::SockOpsContext,
 };
+use aya_log_ebpf::debug;
 use probe_common::{EdgeKey, EdgeValue, Owner, PROTOCOL_TCP, counter, direction, flag};
 use probe_ebpf::{
-    context, context64,
+    context,
     context::{mapped, words},
+    context64,
     counters::count,
     offset, settings, task,
 };
 
-use crate::{edges, owners};
+use crate::{edges, owners, owners::settle};
 
 /// States of a TCP socket (`include/net/tcp_states.h`).
 pub mod state {
@@ -52,14 +54,26 @@ pub const SOCK_DONE: u32 = 1;
 /// Attached at the root of the cgroup2 hierarchy: sees every TCP socket of the machine.
 #[sock_ops]
 pub fn tcp(ctx: SockOpsContext) -> u32 {
+    on_callback::<true>(&ctx);
+    1
+}
+
+/// The same for kernels that cannot exchange atomically.
+#[sock_ops]
+pub fn tcp_plain(ctx: SockOpsContext) -> u32 {
+    on_callback::<false>(&ctx);
+    1
+}
+
+#[inline(always)]
+fn on_callback<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     match context!(ctx.as_ptr(), bpf_sock_ops, op) {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => on_connect(&ctx),
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => on_established(&ctx, direction::CLIENT),
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => on_established(&ctx, direction::SERVER),
-        BPF_SOCK_OPS_STATE_CB => on_state(&ctx),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => on_connect(ctx),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => on_established(ctx, direction::CLIENT),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => on_established(ctx, direction::SERVER),
+        BPF_SOCK_OPS_STATE_CB => on_state::<EXCHANGE>(ctx),
         _ => {}
     }
-    1
 }
 
 /// The SYN is about to go out. From here on the socket tells its changes of state: a connect that fails has nothing else to say so.
@@ -81,18 +95,19 @@ fn on_established(ctx: &SockOpsContext, direction: u8) {
     let Some(owner) = owners::get_or_create(socket) else { return };
     if direction == direction::SERVER {
         // A copy of the listener's.
-        owner.flags = flag::ACCEPTED;
+        owner.flags = flag::ACCEPTED | flag::OPENED;
     } else {
-        owner.flags |= flag::CLIENT;
+        owner.flags |= flag::CLIENT | flag::OPENED;
     }
     if owner.tgid == 0 {
         count(if direction == direction::CLIENT { counter::OWNER_MISSING_CLIENT } else { counter::OWNER_MISSING_SERVER });
     }
+    debug!(ctx, "tcp opened: direction {} owner {}", direction, owner.tgid);
     report(ctx, owner, direction, EdgeValue { opened: 1, ..EdgeValue::default() });
 }
 
 #[inline(always)]
-fn on_state(ctx: &SockOpsContext) {
+fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     let raw = ctx.as_ptr();
     let old = context!(raw, bpf_sock_ops, __bindgen_anon_1[0]);
     let new = context!(raw, bpf_sock_ops, __bindgen_anon_1[1]);
@@ -107,17 +122,22 @@ fn on_state(ctx: &SockOpsContext) {
     if new == state::FIN_WAIT2 {
         owner.received_at_fin_wait2 = context64!(raw, bpf_sock_ops, bytes_received);
     } else if old == state::SYN_SENT {
+        debug!(ctx, "tcp failed: owner {}", owner.tgid);
         report(ctx, owner, direction::CLIENT, EdgeValue { failed: 1, ..EdgeValue::default() });
-    } else {
+    } else if owner.flags & (flag::OPENED | flag::FOUND_OPEN) != 0 {
         let direction = if owner.flags & flag::CLIENT != 0 { direction::CLIENT } else { direction::SERVER };
-        let change = end_of(ctx, socket, owner, old);
+        let change = end_of::<EXCHANGE>(ctx, socket, owner, old);
+        debug!(ctx, "tcp closed: owner {} from state {} sent {} received {}", owner.tgid, old, change.bytes_sent, change.bytes_received);
         report(ctx, owner, direction, change);
     }
 }
 
 /// What a connection adds when it ends: all that the sweep has not added already.
+///
+/// A connection that is older than the programs comes here when another program, or an earlier probe, asked its socket to tell its states. As
+/// often it does not, so it is the sweep that counts its end.
 #[inline(always)]
-fn end_of(ctx: &SockOpsContext, socket: u64, owner: &mut Owner, old: u32) -> EdgeValue {
+fn end_of<const EXCHANGE: bool>(ctx: &SockOpsContext, socket: u64, owner: &mut Owner, old: u32) -> EdgeValue {
     let raw = ctx.as_ptr();
     let received = context64!(raw, bpf_sock_ops, bytes_received);
     let received = received.saturating_sub(u64::from(took_fin(socket, owner, old, received)));
@@ -135,21 +155,16 @@ fn end_of(ctx: &SockOpsContext, socket: u64, owner: &mut Owner, old: u32) -> Edg
     let retransmits = context!(raw, bpf_sock_ops, total_retrans);
     // The kernel keeps eighths of microseconds.
     let rtt_us = context!(raw, bpf_sock_ops, srtt_us) >> 3;
-    let change = EdgeValue {
-        closed: 1,
-        retransmits: retransmits.saturating_sub(owner.counted_retransmits),
-        bytes_sent: sent.saturating_sub(owner.counted_sent),
-        bytes_received: received.saturating_sub(owner.counted_received),
+    EdgeValue {
+        closed: u32::from(owner.flags & flag::OPENED != 0),
+        retransmits: settle::<EXCHANGE>(&mut owner.counted_retransmits, u64::from(retransmits)) as u32,
+        bytes_sent: settle::<EXCHANGE>(&mut owner.counted_sent, sent),
+        bytes_received: settle::<EXCHANGE>(&mut owner.counted_received, received),
         rtt_us_sum: u64::from(rtt_us),
         rtt_count: u32::from(rtt_us != 0),
         rtt_us_max: rtt_us,
         ..EdgeValue::default()
-    };
-    // A sweep that is at this socket right now finds nothing more to add.
-    owner.counted_sent = sent;
-    owner.counted_received = received;
-    owner.counted_retransmits = retransmits;
-    change
+    }
 }
 
 /// Whether the other end's FIN is among the received bytes.
@@ -180,11 +195,8 @@ fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, mut change: EdgeVa
     let local_port = context!(raw, bpf_sock_ops, local_port) as u16;
     // In network order, in the upper half of a word that was read as a little-endian one.
     let remote_port = u32::from_be(context!(raw, bpf_sock_ops, remote_port)) as u16;
-    let (client, server, client_port, server_port) = if direction == direction::CLIENT {
-        (local, remote, local_port, remote_port)
-    } else {
-        (remote, local, remote_port, local_port)
-    };
+    let (client, server, client_port, server_port) =
+        if direction == direction::CLIENT { (local, remote, local_port, remote_port) } else { (remote, local, remote_port, local_port) };
     let key = EdgeKey {
         client,
         server,
@@ -203,8 +215,6 @@ fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, mut change: EdgeVa
         client_port,
         original_server: if translated { owner.original_server } else { [0; 16] },
         original_port: if translated { owner.original_port } else { 0 },
-        // SAFETY: the helper takes the context as it is.
-        cookie: unsafe { bpf_get_socket_cookie(raw) },
         found_open: false,
     };
     edges::add(&key, &mut change, &sample);

@@ -34,20 +34,27 @@ fn address(bytes: [u8; 16]) -> IpAddr {
     address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
 }
 
-/// How much an edge grew from one reading to another. Totals wrap.
+/// How much an edge grew from one reading to another. Totals wrap. Bytes may shrink by one, when a sweep met a connection in the instant of its
+/// end; they do not grow then.
 pub(super) fn growth(before: &EdgeValue, after: &EdgeValue) -> Counted {
     let small = |before: u32, after: u32| u64::from(after.wrapping_sub(before));
     Counted {
         opened: small(before.opened, after.opened),
         closed: small(before.closed, after.closed),
         failed: small(before.failed, after.failed),
-        bytes_sent: after.bytes_sent.wrapping_sub(before.bytes_sent),
-        bytes_received: after.bytes_received.wrapping_sub(before.bytes_received),
+        bytes_sent: forward(before.bytes_sent, after.bytes_sent),
+        bytes_received: forward(before.bytes_received, after.bytes_received),
         retransmits: small(before.retransmits, after.retransmits),
         rtt_us_sum: after.rtt_us_sum.wrapping_sub(before.rtt_us_sum),
         rtt_count: small(before.rtt_count, after.rtt_count),
         rtt_us_max: after.rtt_us_max,
     }
+}
+
+/// Growth of a total that may shrink a little.
+fn forward(before: u64, after: u64) -> u64 {
+    let growth = after.wrapping_sub(before);
+    if growth > u64::MAX / 2 { 0 } else { growth }
 }
 
 /// Turns one record of a ring into observations. A record of an unknown kind or length is nothing.
@@ -98,14 +105,9 @@ fn process(at: BootNanos, record: &ProcessRecord) -> Observation {
             cgroup_id: record.cgroup_id,
             user_id: record.user_id,
         }),
-        kind::EXEC => Observation::ProcessExecuted {
-            at,
-            pid: record.tgid,
-            start_time,
-            comm,
-            cgroup_id: record.cgroup_id,
-            user_id: record.user_id,
-        },
+        kind::EXEC => {
+            Observation::ProcessExecuted { at, pid: record.tgid, start_time, comm, cgroup_id: record.cgroup_id, user_id: record.user_id }
+        }
         _ => Observation::ProcessExited { at, pid: record.tgid, start_time, status: record.status },
     }
 }

@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapData, PerCpuArray};
+use aya_log::EbpfLogger;
 use probe_common::{EdgeKey, EdgeValue, counter};
 use tokio::sync::mpsc;
 
 use super::edges::Delivered;
+use super::load::Loggers;
 use super::running::Shared;
 use super::sweep::Sweep;
 use super::{BATCH_MAX, Config, sys};
@@ -34,6 +36,7 @@ pub(super) struct Drain {
     table: MapData,
     counters: Counters,
     sweep: Option<Sweep>,
+    loggers: Loggers,
     sender: mpsc::Sender<Vec<Observation>>,
     shared: Arc<Shared>,
     delivered: Delivered,
@@ -49,6 +52,7 @@ impl Drain {
         table: MapData,
         counters: Counters,
         sweep: Option<Sweep>,
+        loggers: Loggers,
         sender: mpsc::Sender<Vec<Observation>>,
         shared: Arc<Shared>,
     ) -> Self {
@@ -59,6 +63,7 @@ impl Drain {
             table,
             counters,
             sweep,
+            loggers,
             sender,
             shared,
             delivered: Delivered::default(),
@@ -76,6 +81,7 @@ impl Drain {
         loop {
             let stopping = self.shared.sleep(pause);
             let began = Instant::now();
+            self.loggers.iter_mut().for_each(EbpfLogger::flush);
             if stopping || began >= next_sweep {
                 self.sweep();
                 next_sweep = began + self.sweep_interval;

@@ -24,15 +24,17 @@ pub(super) struct Delivered {
 impl Delivered {
     /// An entry was read: what is new of it, to be delivered now.
     pub(super) fn read(&mut self, key: &EdgeKey, value: &EdgeValue) -> Option<Observation> {
-        let before = self.edges.insert(*key, *value).unwrap_or_default();
-        let delta = decode::growth(&before, value);
+        let known = self.edges.entry(*key).or_default();
+        let delta = decode::growth(known, value);
+        // What shrank stays as it was delivered, until the kernel's total has passed it again.
+        let (sent, received) = (known.bytes_sent.wrapping_add(delta.bytes_sent), known.bytes_received.wrapping_add(delta.bytes_received));
+        *known = EdgeValue { bytes_sent: sent, bytes_received: received, ..*value };
         if delta == (Counted { rtt_us_max: delta.rtt_us_max, ..Counted::default() }) {
             return None;
         }
         self.opened += delta.opened;
         Some(Observation::FlowCounted { last_active: BootNanos(value.last_ns), end: decode::flow_end(key), delta })
     }
-
 
     /// Connection ends that have been delivered as opened.
     pub(super) fn opened(&self) -> u64 {

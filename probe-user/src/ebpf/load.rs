@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, Program, ProgramError, RawTracePoint, SockOps};
+use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, Program, ProgramError, ProgramFd, RawTracePoint, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, GlobalData};
+use aya_log::EbpfLogger;
 use probe_common::{ABI_VERSION, Settings, setting};
 
 use super::objects::Objects;
@@ -12,16 +13,24 @@ use super::offsets::{self, Offsets};
 use super::place::Rights;
 use super::{CaptureError, Config, Hook, btf};
 
+/// Pass log lines of the programs to the process's logger.
+pub(super) type Loggers = Vec<EbpfLogger<&'static dyn log::Log>>;
+
 /// Both objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
     pub(super) sockets: Ebpf,
     /// `None` when the object was refused as a whole.
     pub(super) processes: Option<Ebpf>,
     pub(super) hooks: Vec<Hook>,
+    /// Readers of the programs' log lines; none unless they are wanted.
+    pub(super) loggers: Loggers,
     pub(super) offsets: Offsets,
     /// Why offsets are missing; empty when they are not.
     pub(super) without_offsets: String,
 }
+
+/// Programs that come in two forms: the second for kernels before 5.12, which cannot exchange atomically.
+const TWO_FORMS: [(&str, &str); 2] = [("tcp", "tcp_plain"), (SWEEP, "sweep_plain")];
 
 const CGROUP_HOOKS: [&str; 5] = ["connect4", "connect6", "post_bind4", "post_bind6", "tcp"];
 const TRACEPOINTS: [(&str, &str); 6] = [
@@ -33,7 +42,10 @@ const TRACEPOINTS: [(&str, &str); 6] = [
     ("cgroup_attach", "cgroup_attach_task"),
 ];
 
-/// Name of the sweep's program.
+/// The kernel wants a page and a power of two; the pages of all machines divide this.
+const SMALLEST_RING_BYTES: u32 = 64 * 1024;
+
+/// Name of the sweep's hook.
 pub(super) const SWEEP: &str = "sweep";
 
 /// Loads everything that this kernel and these rights allow.
@@ -49,36 +61,56 @@ pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &Fil
     };
     let settings = Settings {
         abi_version: ABI_VERSION,
-        bits: if config.kernel_log { setting::LOG } else { 0 } | if rights.may_trace() { setting::READ_KERNEL } else { 0 },
+        bits: if rights.may_trace() { setting::READ_KERNEL } else { 0 },
         task: offsets.task,
         cgroup: offsets.cgroup,
         socket: offsets.socket,
     };
+    let log_level: u8 = if config.kernel_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
         .override_global("SETTINGS", GlobalData::from(&settings), true)
+        .override_global(aya_log::LEVEL, GlobalData::from(&log_level), false)
         .map_max_entries("EDGES", config.edges_max)
         .map_max_entries("NETWORK_RING", config.ring_bytes)
         .map_max_entries("PROCESS_RING", config.ring_bytes);
+    if !config.kernel_log {
+        loader.map_max_entries("AYA_LOGS", SMALLEST_RING_BYTES);
+    }
     let mut hooks = Vec::new();
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
     attach_cgroup_hooks(&mut sockets, root, &mut hooks);
     if let Some(tcp) = hooks.iter().find(|hook| hook.name == "tcp" && !hook.attached) {
         return Err(CaptureError::Connections(tcp.error.clone()));
     }
+    let mut processes = attach_tracepoints(&mut loader, objects, rights, &mut hooks);
+    // It holds the kernel's parsed types, tens of megabytes, and the sweep needs them once more: never both at once.
+    drop(loader);
     if offsets.tell_live_bytes() {
         hooks.push(Hook::of(SWEEP, load_sweep(&mut sockets)));
     } else {
         hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error: without_offsets.clone() });
     }
-    let processes = attach_tracepoints(&mut loader, objects, rights, &mut hooks);
-    Ok(Loaded { sockets, processes, hooks, offsets, without_offsets })
+    let mut loggers = Vec::new();
+    if config.kernel_log {
+        for object in std::iter::once(&mut sockets).chain(processes.as_mut()) {
+            match EbpfLogger::init(object) {
+                Ok(logger) => loggers.push(logger),
+                Err(error) => tracing::warn!(%error, "log lines of kernel programs cannot be read"),
+            }
+        }
+    }
+    Ok(Loaded { sockets, processes, hooks, loggers, offsets, without_offsets })
 }
 
 /// The order matters: ownership is written before anything reads it.
 fn attach_cgroup_hooks(object: &mut Ebpf, root: &File, hooks: &mut Vec<Hook>) {
     for name in CGROUP_HOOKS {
         let result = attach_to_cgroup(object, name, root);
+        let result = match plain_form(name) {
+            Some(plain) => result.or_else(|error| attach_to_cgroup(object, plain, root).map_err(|_| error)),
+            None => result,
+        };
         hooks.push(Hook::of(name, result));
     }
 }
@@ -106,11 +138,23 @@ fn attach_to_cgroup(object: &mut Ebpf, name: &str, root: &File) -> Result<(), Pr
     }
 }
 
+fn plain_form(name: &str) -> Option<&'static str> {
+    TWO_FORMS.iter().find(|(full, _)| *full == name).map(|(_, plain)| *plain)
+}
+
 fn load_sweep(object: &mut Ebpf) -> Result<(), ProgramError> {
-    let program: &mut Iter = object.program_mut(SWEEP).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
     // Its parsed form is large; it goes at the end of this function.
     let btf = Btf::from_sys_fs()?;
-    program.load("bpf_sk_storage_map", &btf)
+    let mut load = |name: &str| {
+        let program: &mut Iter = object.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
+        program.load("bpf_sk_storage_map", &btf)
+    };
+    load(SWEEP).or_else(|error| plain_form(SWEEP).map_or(Err(()), |plain| load(plain).map_err(drop)).map_err(|()| error))
+}
+
+/// The sweep's program, in the form that the kernel took.
+pub(super) fn sweep_program(object: &Ebpf) -> Option<&ProgramFd> {
+    [Some(SWEEP), plain_form(SWEEP)].into_iter().flatten().find_map(|name| object.program(name)?.fd().ok())
 }
 
 fn attach_tracepoints(loader: &mut EbpfLoader<'_>, objects: Objects, rights: Rights, hooks: &mut Vec<Hook>) -> Option<Ebpf> {

@@ -37,9 +37,7 @@ impl Offsets {
 pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
     let btf = Btf::read(
         path,
-        &[
-            "task_struct", "signal_struct", "cred", "css_set", "cgroup", "cgroup_root", "kernfs_node", "sock_common", "sock", "tcp_sock",
-        ],
+        &["task_struct", "signal_struct", "cred", "css_set", "cgroup", "cgroup_root", "kernfs_node", "sock_common", "sock", "tcp_sock"],
     )?;
     let mut missing = Vec::new();
     let mut of = |structure: &str, names: &[&str]| {

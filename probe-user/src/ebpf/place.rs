@@ -110,8 +110,9 @@ impl CgroupRoot {
         // SAFETY: `fsopen` reads a terminated string.
         let context = own(unsafe { libc::syscall(libc::SYS_fsopen, c"cgroup2".as_ptr(), 1) })?;
         // SAFETY: this command of `fsconfig` takes neither key nor value.
-        let made =
-            unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, std::ptr::null::<u8>(), std::ptr::null::<u8>(), 0) };
+        let made = unsafe {
+            libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, std::ptr::null::<u8>(), std::ptr::null::<u8>(), 0)
+        };
         if made < 0 {
             return Err(io::Error::last_os_error());
         }

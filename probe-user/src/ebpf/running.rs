@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -59,16 +59,12 @@ impl Running {
 
         let shared = Arc::new(Shared::new()?);
         let seeder = Seeder::new(Arc::clone(&maps.owners), root.path.clone());
+        let loggers = std::mem::take(&mut loaded.loggers);
         let sweep = Sweep::bind(&loaded, &maps.owners);
         let counters = Counters::new(maps.socket_counters, maps.process_counters, trial.ends_seen);
-        let drain = Drain::new(config, maps.edges, counters, sweep, sender.clone(), Arc::clone(&shared));
-        let mut running = Running {
-            status,
-            seeder,
-            shared: Arc::clone(&shared),
-            threads: Vec::new(),
-            objects: [Some(loaded.sockets), loaded.processes],
-        };
+        let drain = Drain::new(config, maps.edges, counters, sweep, loggers, sender.clone(), Arc::clone(&shared));
+        let mut running =
+            Running { status, seeder, shared: Arc::clone(&shared), threads: Vec::new(), objects: [Some(loaded.sockets), loaded.processes] };
         running.spawn("probe-edges", move || drain.run())?;
         running.spawn_reader("probe-network", maps.network_ring, sender.clone())?;
         if let Some(ring) = maps.process_ring {
@@ -214,13 +210,7 @@ impl Shared {
     fn new() -> io::Result<Self> {
         let (stopped, stopper) = UnixStream::pair()?;
         stopper.set_nonblocking(true)?;
-        Ok(Shared {
-            stopping: AtomicBool::new(false),
-            stopped_at: OnceLock::new(),
-            stopped,
-            stopper,
-            opened_on_ring: AtomicU64::new(0),
-        })
+        Ok(Shared { stopping: AtomicBool::new(false), stopped_at: OnceLock::new(), stopped, stopper, opened_on_ring: AtomicU64::new(0) })
     }
 
     fn stop(&self) {

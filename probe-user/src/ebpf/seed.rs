@@ -40,6 +40,8 @@ pub enum SeedRole {
 pub struct Seeded {
     /// Written.
     pub written: usize,
+    /// Not written, because the programs know it: they count it since it was opened.
+    pub known: usize,
     /// Gone in the meantime, or not the probe's to read.
     pub failed: usize,
 }
@@ -66,7 +68,8 @@ impl Seeder {
         let mut seeded = Seeded::default();
         for seed in seeds {
             match self.write(seed) {
-                Ok(()) => seeded.written += 1,
+                Ok(true) => seeded.written += 1,
+                Ok(false) => seeded.known += 1,
                 Err(error) => {
                     seeded.failed += 1;
                     tracing::debug!(pid = seed.pid, fd = seed.fd, %error, "socket not seeded");
@@ -76,8 +79,15 @@ impl Seeder {
         seeded
     }
 
-    fn write(&self, seed: Seed) -> io::Result<()> {
+    /// Whether the socket was written; otherwise the programs know it.
+    fn write(&self, seed: Seed) -> io::Result<bool> {
         let socket = copy_descriptor(seed)?;
+        let existing = sys::lookup::<i32, Owner>(self.owners.fd().as_fd(), &socket.as_raw_fd())?;
+        // A socket that was connected while the programs were being attached has an owner and was not counted.
+        let counted = flag::OPENED | flag::FOUND_OPEN;
+        if existing.is_some_and(|owner| seed.role == SeedRole::Listener || owner.flags & counted != 0) {
+            return Ok(false);
+        }
         let flags = flag::SEEDED
             | match seed.role {
                 SeedRole::Listener => flag::BOUND,
@@ -97,12 +107,8 @@ impl Seeder {
             let counted = counted_bytes(&socket, seed.role)?;
             (owner.counted_sent, owner.counted_received, owner.counted_retransmits) = counted;
         }
-        // Where the programs have written something already they know better.
-        const BPF_NOEXIST: u64 = 1;
-        match sys::update(self.owners.fd().as_fd(), &socket.as_raw_fd(), &owner, BPF_NOEXIST) {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            result => result,
-        }
+        sys::update(self.owners.fd().as_fd(), &socket.as_raw_fd(), &owner)?;
+        Ok(true)
     }
 
     /// cgroup v2 id of a process: the inode number of its directory; 0 when it cannot be told.
@@ -144,7 +150,7 @@ fn start_of(pid: u32) -> io::Result<u64> {
 }
 
 /// Bytes sent and received and segments sent again, as the programs count them.
-fn counted_bytes(socket: &OwnedFd, role: SeedRole) -> io::Result<(u64, u64, u32)> {
+fn counted_bytes(socket: &OwnedFd, role: SeedRole) -> io::Result<(u64, u64, u64)> {
     /// Positions in `struct tcp_info`.
     const TOTAL_RETRANS: usize = 100;
     const BYTES_ACKED: usize = 120;
@@ -152,7 +158,8 @@ fn counted_bytes(socket: &OwnedFd, role: SeedRole) -> io::Result<(u64, u64, u32)
     let info = socket_option::<[u8; 136]>(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     let number = |at: usize| decode_number(&info, at);
     let opened_here = role == SeedRole::ConnectedClient;
-    let retransmits = u32::try_from(number(TOTAL_RETRANS) & u64::from(u32::MAX)).unwrap_or(0);
+    // A 32-bit number.
+    let retransmits = number(TOTAL_RETRANS) & u64::from(u32::MAX);
     // The opening side's SYN is among the acknowledged bytes.
     Ok((number(BYTES_ACKED).saturating_sub(u64::from(opened_here)), number(BYTES_RECEIVED), retransmits))
 }

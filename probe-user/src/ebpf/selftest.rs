@@ -46,7 +46,8 @@ pub(super) fn run(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot) -> Res
 }
 
 fn try_connections(hooks: &mut [Hook], maps: &Maps, outcome: &mut Outcome, ports: &mut Vec<u16>) -> Result<(), CaptureError> {
-    let loopbacks = [(IpAddr::V4(Ipv4Addr::LOCALHOST), "connect4", "post_bind4"), (IpAddr::V6(Ipv6Addr::LOCALHOST), "connect6", "post_bind6")];
+    let loopbacks =
+        [(IpAddr::V4(Ipv4Addr::LOCALHOST), "connect4", "post_bind4"), (IpAddr::V6(Ipv6Addr::LOCALHOST), "connect6", "post_bind6")];
     let mut seen_any = false;
     let mut tried_any = false;
     for (address, connect, bind) in loopbacks {

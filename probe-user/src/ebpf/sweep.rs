@@ -7,7 +7,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use aya::maps::MapData;
-use aya::programs::Program;
 use probe_common::{EdgeKey, FoundOpen};
 
 use super::load::{self, Loaded};
@@ -26,11 +25,8 @@ pub(super) struct Sweep {
 impl Sweep {
     /// `None` when the kernel did not take the program.
     pub(super) fn bind(loaded: &Loaded, owners: &Arc<MapData>) -> Option<Self> {
-        let Some(Program::Iter(program)) = loaded.sockets.program(load::SWEEP) else { return None };
-        let link = match program.fd() {
-            Ok(program) => sys::link_map_iterator(program.as_fd(), owners.fd().as_fd()),
-            Err(_) => return None,
-        };
+        let program = load::sweep_program(&loaded.sockets)?;
+        let link = sys::link_map_iterator(program.as_fd(), owners.fd().as_fd());
         match link {
             Ok(link) => Some(Sweep { link, open: HashMap::new() }),
             Err(error) => {

@@ -144,8 +144,8 @@ fn element<K: Pod, V: Pod + Default>(command: libc::c_int, map: BorrowedFd<'_>, 
 }
 
 /// Writes one entry.
-pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V, flags: u64) -> io::Result<()> {
-    let mut attr = ElementAttr { map_fd: number(map), padding: 0, key: address(key), value: address(value), flags };
+pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let mut attr = ElementAttr { map_fd: number(map), key: address(key), value: address(value), ..ElementAttr::default() };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 

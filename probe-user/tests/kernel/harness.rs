@@ -29,7 +29,7 @@ pub(crate) use needs_root;
 
 /// A capture for tests: as in production, with a sweep that does not take long to come.
 pub(crate) fn config() -> Config {
-    Config { sweep_interval: Duration::from_millis(300), ..Config::default() }
+    Config { sweep_interval: Duration::from_millis(50), ..Config::default() }
 }
 
 /// A running capture and all that it has told.
@@ -96,7 +96,11 @@ impl Watch {
     }
 
     fn losses(&self) -> LossTotals {
-        self.seen.iter().rev().find_map(|it| if let Observation::Lost(losses) = it { Some(losses.clone()) } else { None }).unwrap_or_default()
+        self.seen
+            .iter()
+            .rev()
+            .find_map(|it| if let Observation::Lost(losses) = it { Some(losses.clone()) } else { None })
+            .unwrap_or_default()
     }
 
     /// The kernel's own count agrees with what was delivered.
@@ -116,7 +120,7 @@ impl Watch {
         let statistics = self.running.statistics().expect("statistics");
         statistics
             .iter()
-            .filter(|program| ["tcp", "connect4", "connect6", "post_bind4", "post_bind6"].contains(&program.name.as_str()))
+            .filter(|program| ["tcp", "tcp_plain", "connect4", "connect6", "post_bind4", "post_bind6"].contains(&program.name.as_str()))
             .map(|program| program.run_time)
             .sum()
     }
@@ -195,6 +199,8 @@ const ROLE: &str = "KERNEL_TEST_CHILD";
 /// A process of its own that runs [`child`].
 pub(crate) struct Child {
     process: std::process::Child,
+    // Kept open until its end: it still has its test's result to write.
+    output: BufReader<std::process::ChildStdout>,
 }
 
 impl Child {
@@ -211,19 +217,21 @@ impl Child {
     /// Connects once and exits; its pid.
     pub(crate) fn connect_and_exit(port: u16) -> u32 {
         let mut child = Self::start(&format!("connect {port}"));
+        child.output.read_to_end(&mut Vec::new()).expect("its output");
         assert!(child.process.wait().expect("its end").success());
         child.pid()
     }
 
     fn start(role: &str) -> Self {
-        let process = Command::new(std::env::current_exe().expect("this test"))
+        let mut process = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "child", "--nocapture"])
             .env(ROLE, role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a child");
-        Child { process }
+        let output = BufReader::new(process.stdout.take().expect("piped"));
+        Child { process, output }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -232,8 +240,7 @@ impl Child {
 
     /// The port it listens on.
     pub(crate) fn port(&mut self) -> u16 {
-        let output = BufReader::new(self.process.stdout.take().expect("not asked before"));
-        output
+        (&mut self.output)
             .lines()
             .map_while(Result::ok)
             .find_map(|line| line.split_once("port ").and_then(|(_, port)| port.parse().ok()))
@@ -244,6 +251,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
+        let _ = self.output.read_to_end(&mut Vec::new());
         let _ = self.process.wait();
     }
 }
@@ -263,6 +271,7 @@ pub(crate) fn child() {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "how the parent learns the port")]
 fn serve() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     println!("port {}", listener.local_addr().expect("address").port());
