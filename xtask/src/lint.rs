@@ -7,7 +7,7 @@ use crate::{Checkout, ebpf, licences, machine, setup, ui};
 
 /// `cargo xtask lint`.
 pub(crate) fn run(checkout: &Checkout) -> Result<()> {
-    let mut steps = Steps::new(6);
+    let mut steps = Steps::new(7);
     steps.run("Get what linting needs", || {
         setup::for_building(checkout)?;
         setup::for_linting(checkout)
@@ -19,6 +19,7 @@ pub(crate) fn run(checkout: &Checkout) -> Result<()> {
     })?;
     steps.check("Check formatting", || formatting(checkout));
     steps.check("Check lints", || clippy(checkout));
+    steps.check("Check lints of the kernel programs", || clippy_of_kernel_programs(checkout));
     steps.check("Check the rooms' boundaries and licences", || boundaries_and_licences(checkout));
     steps.check("Check the UI", || ui::check(checkout));
     steps.summary()
@@ -30,11 +31,15 @@ pub(crate) fn formatting(checkout: &Checkout) -> Result<()> {
     stream("checking formatting", machine::cargo().current_dir(checkout.root().join("probe-ebpf")).args(["fmt", "--all", "--check"]))
 }
 
-/// Clippy over the workspace, and over the kernel programs where their toolchain has it.
+/// Clippy over the workspace.
 pub(crate) fn clippy(checkout: &Checkout) -> Result<()> {
     let mut command = machine::cargo();
     command.current_dir(checkout.root()).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    stream("linting", &mut command)?;
+    stream("linting", &mut command)
+}
+
+/// Clippy over the kernel programs, where their toolchain has it.
+pub(crate) fn clippy_of_kernel_programs(checkout: &Checkout) -> Result<()> {
     match ebpf::clippy(checkout) {
         Some(mut command) => stream("linting the kernel programs", &mut command),
         None => {

@@ -16,7 +16,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
 }
 
 fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
-    let mut steps = Steps::new(if fast { 10 } else { 12 });
+    let mut steps = Steps::new(if fast { 11 } else { 13 });
     steps.run("Get what building and testing need", || {
         setup::for_building(checkout)?;
         setup::for_linting(checkout)?;
@@ -30,6 +30,7 @@ fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
     steps.run("Build the UI", || ui::build(checkout))?;
     steps.check("Check the rooms' boundaries and licences", || lint::boundaries_and_licences(checkout));
     steps.check("Check lints", || lint::clippy(checkout));
+    steps.check("Check lints of the kernel programs", || lint::clippy_of_kernel_programs(checkout));
     steps.check("Check the UI's types", || ui::check(checkout));
     steps.check("Test the UI", || ui::test(checkout));
     steps.run("Build the control plane and the probe", || build::binaries(checkout, Profile::Debug))?;
