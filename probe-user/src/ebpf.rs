@@ -64,6 +64,8 @@ pub struct Config {
     pub batches_max: usize,
     /// Whether the programs write log lines; slow, for work on a hook.
     pub kernel_log: bool,
+    /// Whether to use the forms of programs that kernels before 5.12 take, also where others would be taken.
+    pub plain_programs: bool,
 }
 
 /// Most observations of one batch.
@@ -79,6 +81,7 @@ impl Default for Config {
             sweep_interval: Duration::from_secs(15),
             batches_max: 64,
             kernel_log: false,
+            plain_programs: false,
         }
     }
 }

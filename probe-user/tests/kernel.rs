@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use harness::{Child, Watch, config, needs_root, with_owner};
-use orchestrator_probe::ebpf::{Seed, SeedRole};
+use orchestrator_probe::ebpf::{Config, Seed, SeedRole};
 use orchestrator_probe::observation::{Counted, Direction, Observation};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -39,7 +39,11 @@ fn exchange(listener: &TcpListener, server: SocketAddr, up: usize, down: usize) 
 
 fn both_ends_are_exact(bind: IpAddr, connect: IpAddr, seen_as: IpAddr) {
     needs_root!();
-    let mut watch = Watch::start(&config());
+    exact_with(&config(), bind, connect, seen_as);
+}
+
+fn exact_with(config: &Config, bind: IpAddr, connect: IpAddr, seen_as: IpAddr) {
+    let mut watch = Watch::start(config);
     let listener = TcpListener::bind((bind, 0)).expect("bind");
     let port = listener.local_addr().expect("address").port();
     for (up, down) in [(0, 0), (1, 1), (100_000, 7), (3, 1_234_567)] {
@@ -85,6 +89,14 @@ fn an_ipv4_client_of_a_dual_stack_server_is_ipv4_on_both_ends() {
 #[test]
 fn an_ipv4_mapped_destination_is_ipv4() {
     both_ends_are_exact(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), V4);
+}
+
+#[test]
+fn the_programs_for_kernels_without_atomic_exchange_see_the_same() {
+    needs_root!();
+    let config = Config { plain_programs: true, sweep_interval: Duration::from_secs(3_600), ..config() };
+    exact_with(&config, V4, V4, V4);
+    exact_with(&config, V6, V6, V6);
 }
 
 #[test]
@@ -338,7 +350,7 @@ fn ten_thousand_connections_from_four_threads_are_all_counted() {
 #[test]
 fn a_table_that_is_full_loses_no_count() {
     needs_root!();
-    let mut watch = Watch::start(&orchestrator_probe::ebpf::Config { edges_max: 16, ..config() });
+    let mut watch = Watch::start(&Config { edges_max: 16, ..config() });
     let listeners: Vec<_> = (0..64).map(|_| TcpListener::bind((V4, 0)).expect("bind")).collect();
     for listener in &listeners {
         exchange(listener, listener.local_addr().expect("address"), 11, 13);
@@ -425,7 +437,7 @@ fn sockets_that_are_older_than_the_programs_get_their_owners() {
 #[test]
 fn what_was_done_before_the_stop_is_delivered_by_the_stop() {
     needs_root!();
-    let watch = Watch::start(&orchestrator_probe::ebpf::Config { interval: Duration::from_secs(3_600), ..config() });
+    let watch = Watch::start(&Config { interval: Duration::from_secs(3_600), ..config() });
     let listener = TcpListener::bind((V4, 0)).expect("bind");
     let address = listener.local_addr().expect("address");
     exchange(&listener, address, 1, 2);

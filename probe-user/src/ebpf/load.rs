@@ -79,7 +79,7 @@ pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &Fil
     }
     let mut hooks = Vec::new();
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
-    attach_cgroup_hooks(&mut sockets, root, &mut hooks);
+    attach_cgroup_hooks(&mut sockets, root, config.plain_programs, &mut hooks);
     if let Some(tcp) = hooks.iter().find(|hook| hook.name == "tcp" && !hook.attached) {
         return Err(CaptureError::Connections(tcp.error.clone()));
     }
@@ -87,7 +87,7 @@ pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &Fil
     // It holds the kernel's parsed types, tens of megabytes, and the sweep needs them once more: never both at once.
     drop(loader);
     if offsets.tell_live_bytes() {
-        hooks.push(Hook::of(SWEEP, load_sweep(&mut sockets)));
+        hooks.push(Hook::of(SWEEP, load_sweep(&mut sockets, config.plain_programs)));
     } else {
         hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error: without_offsets.clone() });
     }
@@ -104,13 +104,9 @@ pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &Fil
 }
 
 /// The order matters: ownership is written before anything reads it.
-fn attach_cgroup_hooks(object: &mut Ebpf, root: &File, hooks: &mut Vec<Hook>) {
+fn attach_cgroup_hooks(object: &mut Ebpf, root: &File, plain: bool, hooks: &mut Vec<Hook>) {
     for name in CGROUP_HOOKS {
-        let result = attach_to_cgroup(object, name, root);
-        let result = match plain_form(name) {
-            Some(plain) => result.or_else(|error| attach_to_cgroup(object, plain, root).map_err(|_| error)),
-            None => result,
-        };
+        let result = first_taken(name, plain, |form| attach_to_cgroup(object, form, root));
         hooks.push(Hook::of(name, result));
     }
 }
@@ -142,14 +138,22 @@ fn plain_form(name: &str) -> Option<&'static str> {
     TWO_FORMS.iter().find(|(full, _)| *full == name).map(|(_, plain)| *plain)
 }
 
-fn load_sweep(object: &mut Ebpf) -> Result<(), ProgramError> {
+/// Tries the forms of a program in turn, or the plain one alone; the first one's error when none is taken.
+fn first_taken(name: &str, plain: bool, mut attempt: impl FnMut(&str) -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match plain_form(name) {
+        Some(form) if plain => attempt(form),
+        Some(form) => attempt(name).or_else(|error| attempt(form).map_err(|_| error)),
+        None => attempt(name),
+    }
+}
+
+fn load_sweep(object: &mut Ebpf, plain: bool) -> Result<(), ProgramError> {
     // Its parsed form is large; it goes at the end of this function.
     let btf = Btf::from_sys_fs()?;
-    let mut load = |name: &str| {
-        let program: &mut Iter = object.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
+    first_taken(SWEEP, plain, |form| {
+        let program: &mut Iter = object.program_mut(form).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
         program.load("bpf_sk_storage_map", &btf)
-    };
-    load(SWEEP).or_else(|error| plain_form(SWEEP).map_or(Err(()), |plain| load(plain).map_err(drop)).map_err(|()| error))
+    })
 }
 
 /// The sweep's program, in the form that the kernel took.
