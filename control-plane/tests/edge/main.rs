@@ -1,6 +1,11 @@
 //! The control plane from outside, over real sockets: what clients and probes see, and what bad ones do to it.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "all of this is a test, helpers too: a surprise ends it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "all of this is a test, helpers too: a surprise ends it"
+)]
 
 mod documents;
 mod http;

@@ -1,6 +1,8 @@
 //! The process: how it starts, stops, and starts again.
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,6 +97,48 @@ async fn an_address_in_use_is_an_error_that_names_it() {
     taken.http_address = world.http;
     let error = World::try_start(taken, Arc::new(MemoryStore::default())).await.err().unwrap();
     assert_eq!(error.to_string(), format!("binding the HTTP listener to {}", world.http));
+}
+
+/// The real program on free ports with a store of its own. Killed when dropped.
+pub(crate) struct Program {
+    pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+    child: Child,
+    _data: tempfile::TempDir,
+}
+
+impl Program {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_orchestrator-control"))
+            .args(["--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0", "--log-format", "json"])
+            .arg("--data-dir")
+            .arg(data.path())
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let started: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
+        let (http, grpc) = (address("http_address"), address("grpc_address"));
+        // The log has to be taken, or the program would wait for it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Program { http, grpc, child, _data: data }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Runs the real program and gives back its exit code and what it said.

@@ -90,9 +90,7 @@ impl World {
 
     /// The value of a metric; `name` with its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let page = self.get("/metrics").await.text();
-        let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        metric(self.http, name).await
     }
 
     /// Waits until a metric has the value.
@@ -113,6 +111,13 @@ impl World {
         self.begin_to_stop();
         self.ended().await
     }
+}
+
+/// The value of a metric, 0 when there is none; `name` with its labels.
+pub(crate) async fn metric(server: SocketAddr, name: &str) -> f64 {
+    let page = http::get(server, "/metrics").await.text();
+    let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 /// Waits until `holds`, for at most ten seconds.
