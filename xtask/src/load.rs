@@ -25,7 +25,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &LoadFlags) -> Result<ExitCode> {
     let mut command: Command = machine::as_root(&binary);
     command.arg("load");
     if let Some(seconds) = flags.seconds {
-        command.args(["--seconds", &seconds.to_string()]);
+        command.args(["--duration", &format!("{seconds}s")]);
     }
     command.args(&flags.arguments);
     note(&shown(&command));

@@ -122,3 +122,18 @@ fn a_connection_that_was_open_before_the_probe_is_on_the_map() -> Result<()> {
     child.wait()?;
     found
 }
+
+#[test]
+fn a_server_that_listened_before_the_probe_owns_what_it_accepts_later() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::world::cannot::<()>("the probe needs root").map(drop);
+    }
+    let (server, listening) = serve(&mut traffic(), "127.0.0.1:0", REPLIED)?;
+    let mut stack = xtask::stack::Stack::start(xtask::Profile::Debug)?;
+    let (client, _) = connect(&mut traffic(), listening, 2, SENT)?;
+    let at_client = Counted { opened: 2, closed: 2, failed: 0, sent: 2 * SENT as u64, received: 2 * REPLIED as u64 };
+    End::of_process(client.pid(), "client", listening.port()).must_count(&mut stack, at_client)?;
+    let at_server = Counted { sent: at_client.received, received: at_client.sent, ..at_client };
+    End::of_process(server.pid(), "server", listening.port()).must_count(&mut stack, at_server)?;
+    Ok(())
+}
