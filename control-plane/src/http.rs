@@ -12,6 +12,7 @@ mod server;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::any;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -66,7 +67,7 @@ pub struct Limits {
 /// The whole HTTP side.
 pub fn router(context: Context) -> Router {
     let (router, api) = documented_routes(&context).split_for_parts();
-    let router = router.merge(platform::openapi::route(api)).fallback(platform::ui::serve);
+    let router = router.merge(platform::openapi::route(api)).fallback_service(any(platform::ui::serve).layer(reply::compression()));
     observe::layer(router, context.telemetry.clone())
 }
 

@@ -3,9 +3,20 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 
 use super::json;
 use crate::drivers::Stopped;
+
+/// Replies of at least this many bytes are compressed for clients that say they can take it.
+const COMPRESS_FROM: u64 = 1_400;
+
+/// Compresses as Scope did.
+pub(crate) fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM))
+}
 
 /// JSON that is written already.
 pub(crate) fn json_bytes(status: StatusCode, body: impl Into<Body>) -> Response {

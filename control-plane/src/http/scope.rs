@@ -17,9 +17,6 @@ use futures::stream;
 use http::{StatusCode, Uri};
 use tokio::sync::Semaphore;
 use topology::{NodeId, View, ViewSnapshot};
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::SizeAbove;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -27,11 +24,9 @@ use self::delta::DeltaCache;
 use self::pieces::Pieces;
 use super::json::JsonWriter;
 use super::query::{Query, last_segments};
-use super::reply::{json_bytes, not_found, problem, stopped};
+use super::reply::{compression, json_bytes, not_found, problem, stopped};
 use super::{Context, platform::moment};
 
-/// Replies of at least this many bytes are compressed for clients that say they can take it.
-const COMPRESS_FROM: u64 = 1_400;
 /// Size of the pieces in which a view is written.
 const PIECE: usize = 64 << 10;
 
@@ -46,14 +41,13 @@ struct Scope {
 /// Scope's routes.
 pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRouter {
     let scope = Scope { context: context.clone(), deltas: Arc::default(), websockets };
-    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM));
     OpenApiRouter::new()
         .routes(routes!(api))
         .routes(routes!(list_views))
         .routes(routes!(view))
         .routes(routes!(node))
         .routes(routes!(probes))
-        .layer(compression)
+        .layer(compression())
         .routes(routes!(updates))
         .with_state(scope)
 }
