@@ -91,7 +91,7 @@ impl Ladder {
         let mut reason = String::new();
         if matches!(self.mode, CaptureMode::Auto | CaptureMode::Ebpf) {
             let config = ebpf::Config { cgroup_root: self.cgroup_root.clone(), ..ebpf::Config::default() };
-            match ebpf::Capture::start(&config) {
+            match ebpf::Capture::start_after(&config, |seeder| self.seed_listeners(seeder)) {
                 Ok((running, receiver)) => return Ok(Reached::Programs { running: Box::new(running), receiver }),
                 Err(error) if self.mode == CaptureMode::Ebpf => return Err(LadderError::Ebpf(error)),
                 Err(error) => reason = format!("kernel programs: {}", chain(&error)),
@@ -201,6 +201,17 @@ impl Ladder {
         thread.map(drop).map_err(LadderError::Connector)
     }
 
+    /// Listeners from before the capture pass their owner on to what they accept.
+    fn seed_listeners(&self, seeder: &Seeder) {
+        match Sockets::read(&self.procfs) {
+            Ok(sockets) => {
+                let seeded = seeder.seed_listeners(&sockets.listeners().collect::<Vec<_>>());
+                tracing::debug!(written = seeded.written, failed = seeded.failed, "owners of listeners");
+            }
+            Err(error) => tracing::warn!(%error, "listeners from before cannot be told their owners"),
+        }
+    }
+
     /// cgroups and processes that are there.
     async fn tell_processes(&self) -> Result<(), LadderError> {
         if let Some(root) = self.cgroup_root.clone().or_else(|| self.unified.clone()) {
@@ -238,10 +249,6 @@ impl Ladder {
         let seeder = seeder.clone();
         let looked = self.blocking(move |ladder| {
             let sockets = Sockets::read(&ladder.procfs)?;
-            if when == FoundWhen::First {
-                let seeded = seeder.seed_listeners(&sockets.listeners().collect::<Vec<_>>());
-                tracing::debug!(written = seeded.written, failed = seeded.failed, "owners of listeners");
-            }
             Ok::<_, std::io::Error>(ladder.adopt(&sockets, &seeder, wanted))
         });
         match looked.await? {

@@ -175,7 +175,16 @@ pub struct Capture;
 impl Capture {
     /// Loads, attaches, tries, and starts to deliver. Takes up to a second.
     pub fn start(config: &Config) -> Result<(Running, mpsc::Receiver<Vec<Observation>>), CaptureError> {
-        Running::start(config)
+        Running::start(config, |_| {})
+    }
+
+    /// As [`Capture::start`], and gives `before_connections` the chance to write the owners of listeners that are older than the programs
+    /// before the first connection is counted.
+    pub fn start_after(
+        config: &Config,
+        before_connections: impl FnOnce(&Seeder),
+    ) -> Result<(Running, mpsc::Receiver<Vec<Observation>>), CaptureError> {
+        Running::start(config, before_connections)
     }
 }
 

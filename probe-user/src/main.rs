@@ -30,7 +30,9 @@ fn main() -> ExitCode {
     };
     let started = Config::resolve(&flags, std::env::vars())
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-        .and_then(|config| telemetry::start_logging(config.log_format, &config.log_filter).map(|()| config).map_err(|error| error.to_string()));
+        .and_then(|config| {
+            telemetry::start_logging(config.log_format, &config.log_filter).map(|()| config).map_err(|error| error.to_string())
+        });
     let config = match started {
         Ok(config) => config,
         Err(mistakes) => return complain(&mistakes, ExitCode::from(USAGE)),

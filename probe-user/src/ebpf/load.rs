@@ -1,8 +1,10 @@
 //! Loading and attaching. Each program is tried by itself: what a kernel refuses is named, and the rest runs.
 
 use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use aya::maps::Map;
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, Program, ProgramError, ProgramFd, RawTracePoint, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, GlobalData};
 use aya_log::EbpfLogger;
@@ -10,14 +12,16 @@ use probe_common::{ABI_VERSION, Settings, setting};
 
 use super::objects::Objects;
 use super::offsets::{self, Offsets};
-use super::place::Rights;
-use super::{CaptureError, Config, Hook, btf};
+use super::place::{CgroupRoot, Rights};
+use super::running::missing;
+use super::{CaptureError, Config, Hook, Seeder, btf};
 
 /// Pass log lines of the programs to the process's logger.
 pub(super) type Loggers = Vec<EbpfLogger<&'static dyn log::Log>>;
 
 /// Both objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
+    pub(super) seeder: Seeder,
     pub(super) sockets: Ebpf,
     /// `None` when the object was refused as a whole.
     pub(super) processes: Option<Ebpf>,
@@ -32,7 +36,10 @@ pub(super) struct Loaded {
 /// Programs that come in two forms: the second for kernels before 5.12, which cannot exchange atomically.
 const TWO_FORMS: [(&str, &str); 2] = [("tcp", "tcp_plain"), (SWEEP, "sweep_plain")];
 
-const CGROUP_HOOKS: [&str; 5] = ["connect4", "connect6", "post_bind4", "post_bind6", "tcp"];
+/// They write who owns a socket.
+const OWNER_HOOKS: [&str; 4] = ["connect4", "connect6", "post_bind4", "post_bind6"];
+/// It reads who owns a socket, and counts its connection.
+const TCP: &str = "tcp";
 const TRACEPOINTS: [(&str, &str); 6] = [
     ("process_fork", "sched_process_fork"),
     ("process_exec", "sched_process_exec"),
@@ -49,7 +56,16 @@ const SMALLEST_RING_BYTES: u32 = 64 * 1024;
 pub(super) const SWEEP: &str = "sweep";
 
 /// Loads everything that this kernel and these rights allow.
-pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &File) -> Result<Loaded, CaptureError> {
+///
+/// `before_connections` is called when every new socket gets an owner, and before the first connection is counted: a connection that is
+/// accepted from then on has the owner that its listener has.
+pub(super) fn load(
+    config: &Config,
+    objects: Objects,
+    rights: Rights,
+    root: &CgroupRoot,
+    before_connections: impl FnOnce(&Seeder),
+) -> Result<Loaded, CaptureError> {
     raise_memory_limit();
     let (offsets, without_offsets) = if rights.may_trace() {
         match offsets::read(Path::new(btf::KERNEL)) {
@@ -79,8 +95,11 @@ pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &Fil
     }
     let mut hooks = Vec::new();
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
-    attach_cgroup_hooks(&mut sockets, root, config.plain_programs, &mut hooks);
-    if let Some(tcp) = hooks.iter().find(|hook| hook.name == "tcp" && !hook.attached) {
+    attach_cgroup_hooks(&mut sockets, &OWNER_HOOKS, &root.directory, config.plain_programs, &mut hooks);
+    let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone());
+    before_connections(&seeder);
+    attach_cgroup_hooks(&mut sockets, &[TCP], &root.directory, config.plain_programs, &mut hooks);
+    if let Some(tcp) = hooks.iter().find(|hook| hook.name == TCP && !hook.attached) {
         return Err(CaptureError::Connections(tcp.error.clone()));
     }
     let mut processes = attach_tracepoints(&mut loader, objects, rights, &mut hooks);
@@ -100,12 +119,16 @@ pub(super) fn load(config: &Config, objects: Objects, rights: Rights, root: &Fil
             }
         }
     }
-    Ok(Loaded { sockets, processes, hooks, loggers, offsets, without_offsets })
+    Ok(Loaded { seeder, sockets, processes, hooks, loggers, offsets, without_offsets })
 }
 
-/// The order matters: ownership is written before anything reads it.
-fn attach_cgroup_hooks(object: &mut Ebpf, root: &File, plain: bool, hooks: &mut Vec<Hook>) {
-    for name in CGROUP_HOOKS {
+fn owners_of(sockets: &Ebpf) -> Result<OwnedFd, CaptureError> {
+    let Some(Map::SkStorage(owners)) = sockets.map("OWNERS") else { return Err(missing("OWNERS")) };
+    Ok(owners.fd().as_fd().try_clone_to_owned()?)
+}
+
+fn attach_cgroup_hooks(object: &mut Ebpf, names: &[&'static str], root: &File, plain: bool, hooks: &mut Vec<Hook>) {
+    for &name in names {
         let result = first_taken(name, plain, |form| attach_to_cgroup(object, form, root));
         hooks.push(Hook::of(name, result));
     }

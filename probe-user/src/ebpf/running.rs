@@ -36,7 +36,10 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn start(config: &Config) -> Result<(Self, mpsc::Receiver<Vec<Observation>>), CaptureError> {
+    pub(super) fn start(
+        config: &Config,
+        before_connections: impl FnOnce(&Seeder),
+    ) -> Result<(Self, mpsc::Receiver<Vec<Observation>>), CaptureError> {
         let embedded = objects::EMBEDDED.ok_or(CaptureError::NotBuilt)?;
         let rights = Rights::read()?;
         let missing = rights.missing();
@@ -44,7 +47,7 @@ impl Running {
             return Err(CaptureError::Rights(missing.join(", ")));
         }
         let root = CgroupRoot::find(config.cgroup_root.as_deref())?;
-        let mut loaded = load::load(config, embedded, rights, &root.directory)?;
+        let mut loaded = load::load(config, embedded, rights, &root, before_connections)?;
         trim_memory();
         let mut maps = Maps::take(&mut loaded)?;
         let (sender, receiver) = mpsc::channel(config.batches_max.max(1));
@@ -58,7 +61,7 @@ impl Running {
         }
 
         let shared = Arc::new(Shared::new()?);
-        let seeder = Seeder::new(Arc::clone(&maps.owners), root.path.clone());
+        let seeder = loaded.seeder.clone();
         let loggers = std::mem::take(&mut loaded.loggers);
         let sweep = Sweep::bind(&loaded, &maps.owners);
         let counters = Counters::new(maps.socket_counters, maps.process_counters, trial.ends_seen);
@@ -157,7 +160,7 @@ fn take_ring(object: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, 
     RingBuf::try_from(map).map_err(|error| CaptureError::Map(name, Box::new(error)))
 }
 
-fn missing(name: &'static str) -> CaptureError {
+pub(super) fn missing(name: &'static str) -> CaptureError {
     CaptureError::Map(name, Box::new(aya::maps::MapError::ElementNotFound))
 }
 

@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aya::maps::MapData;
 use probe_common::{Owner, flag};
 
 use super::sys;
@@ -49,13 +48,14 @@ pub struct Seeded {
 /// Writes owners into sockets. May be used from any thread.
 #[derive(Clone, Debug)]
 pub struct Seeder {
-    owners: Arc<MapData>,
+    owners: Arc<OwnedFd>,
     cgroup_root: Option<PathBuf>,
 }
 
 impl Seeder {
-    pub(super) fn new(owners: Arc<MapData>, cgroup_root: Option<PathBuf>) -> Self {
-        Seeder { owners, cgroup_root }
+    /// `owners` is the descriptor of the map of owners.
+    pub(super) fn new(owners: OwnedFd, cgroup_root: Option<PathBuf>) -> Self {
+        Seeder { owners: Arc::new(owners), cgroup_root }
     }
 
     /// Writes the owners of listeners.
@@ -82,7 +82,7 @@ impl Seeder {
     /// Whether the socket was written; otherwise the programs know it.
     fn write(&self, seed: Seed) -> io::Result<bool> {
         let socket = copy_descriptor(seed)?;
-        let existing = sys::lookup::<i32, Owner>(self.owners.fd().as_fd(), &socket.as_raw_fd())?;
+        let existing = sys::lookup::<i32, Owner>(self.owners.as_fd(), &socket.as_raw_fd())?;
         // A socket that was connected while the programs were being attached has an owner and was not counted.
         let counted = flag::OPENED | flag::FOUND_OPEN;
         if existing.is_some_and(|owner| seed.role == SeedRole::Listener || owner.flags & counted != 0) {
@@ -107,7 +107,7 @@ impl Seeder {
             let counted = counted_bytes(&socket, seed.role)?;
             (owner.counted_sent, owner.counted_received, owner.counted_retransmits) = counted;
         }
-        sys::update(self.owners.fd().as_fd(), &socket.as_raw_fd(), &owner)?;
+        sys::update(self.owners.as_fd(), &socket.as_raw_fd(), &owner)?;
         Ok(true)
     }
 
