@@ -17,6 +17,13 @@ pub(crate) fn run(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
 
 fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
     let mut steps = Steps::new(if fast { 11 } else { 13 });
+    let came_to_its_end = every_step(checkout, fast, &mut steps);
+    let summary = steps.summary();
+    came_to_its_end.and(summary)
+}
+
+/// What fails without hurting the rest is only remembered by `steps`; the error is of a step that the rest needs.
+fn every_step(checkout: &Checkout, fast: bool, steps: &mut Steps) -> Result<()> {
     steps.run("Get what building and testing need", || {
         setup::for_building(checkout)?;
         setup::for_linting(checkout)?;
@@ -38,7 +45,7 @@ fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
     if !fast {
         steps.check("Test end to end: real kernel, Docker, browser", || end_to_end(checkout, &[]));
     }
-    steps.summary()
+    Ok(())
 }
 
 /// The tests whose names match, with what they need built first.
