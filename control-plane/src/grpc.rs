@@ -1,7 +1,7 @@
 //! gRPC: the probes' streams. Translates between the wire's words and the map's, and lets nothing malformed through.
 
 mod codec;
-mod convert;
+pub mod convert;
 mod outline;
 mod probes;
 mod session;

@@ -25,7 +25,7 @@ const TEXT_MAX: usize = 8_192;
 
 /// Why a message was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It breaks a rule.
     Malformed(String),
     /// It is about another host than the stream's.
@@ -46,28 +46,34 @@ impl Fault {
     }
 }
 
-type Checked<T> = Result<T, Fault>;
+/// What is well-formed, or why it is not.
+pub type Checked<T> = Result<T, Fault>;
 
 /// A report in the map's words.
 #[derive(Debug)]
-pub(crate) struct Converted {
-    pub(crate) report: Box<Report>,
-    pub(crate) repairs: Repairs,
+pub struct Converted {
+    /// The report, every field of it checked.
+    pub report: Box<Report>,
+    /// What was mended in it.
+    pub repairs: Repairs,
 }
 
 /// What was mended in a report, rather than refusing it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Repairs {
+pub struct Repairs {
     /// Moments in the future that were set to now.
-    pub(crate) times_clamped: u64,
+    pub times_clamped: u64,
     /// Texts cut to their limit.
-    pub(crate) texts_cut: u64,
+    pub texts_cut: u64,
     /// Names left out where addresses should be.
-    pub(crate) names_left_out: u64,
+    pub names_left_out: u64,
 }
 
 /// What a probe says of itself.
-pub(crate) fn hello(hello: wire::Hello) -> Checked<(ProbeId, ProbeHello)> {
+///
+/// # Errors
+/// When a field is not what the protocol says.
+pub fn hello(hello: wire::Hello) -> Checked<(ProbeId, ProbeHello)> {
     let mut converter = Converter::new(Timestamp::EPOCH);
     if !(1..=128).contains(&hello.probe_id.chars().count()) {
         return Err(Fault::malformed("probe_id has not 1 to 128 characters"));
@@ -92,7 +98,10 @@ pub(crate) fn hello(hello: wire::Hello) -> Checked<(ProbeId, ProbeHello)> {
 }
 
 /// A report on the stream of `host_name`, received at `now`.
-pub(crate) fn report(report: wire::Report, host_name: &str, now: Timestamp) -> Checked<Converted> {
+///
+/// # Errors
+/// When a field is not what the protocol says.
+pub fn report(report: wire::Report, host_name: &str, now: Timestamp) -> Checked<Converted> {
     let mut converter = Converter::new(now);
     let report = converter.report(report, host_name)?;
     Ok(Converted { report: Box::new(report), repairs: converter.repairs })
