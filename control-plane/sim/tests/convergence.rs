@@ -10,6 +10,7 @@ const REST: usize = 15_000;
 
 fn converges(seeds: std::ops::Range<u64>, faults: Faults) {
     let chosen: Option<u64> = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut edges = 0;
     for seed in chosen.map_or(seeds, |seed| seed..seed + 1) {
         let guard = Seed(seed);
         let mut world = World::new(seed, faults);
@@ -20,10 +21,11 @@ fn converges(seeds: std::ops::Range<u64>, faults: Faults) {
         world.rest(REST);
         assert_eq!(world.check(), Ok(()));
         let truth = world.truth();
-        assert!(truth.contains(" -> "), "a world in which too little happened proves nothing:\n{truth}");
+        edges += truth.matches(" -> ").count();
         assert_eq!(world.picture(), truth, "the map and the truth differ");
         drop(guard);
     }
+    assert!(edges > 10, "worlds in which nobody talks to anybody prove nothing");
 }
 
 /// Says which seed it was when a test panics.
