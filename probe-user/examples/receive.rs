@@ -26,7 +26,12 @@ impl ProbeService for Printer {
                 let reply = match message.body {
                     Some(probe_message::Body::Hello(hello)) => {
                         line(&format!("{hello:?}"));
-                        let welcome = Welcome { control_plane_id: "receive".to_owned(), max_report_bytes: 1 << 20, metrics_interval_ms: 15_000, ..Welcome::default() };
+                        let welcome = Welcome {
+                            control_plane_id: "receive".to_owned(),
+                            max_report_bytes: 1 << 20,
+                            metrics_interval_ms: 15_000,
+                            ..Welcome::default()
+                        };
                         control_message::Body::Welcome(welcome)
                     }
                     Some(probe_message::Body::Report(report)) => {

@@ -143,7 +143,7 @@ fn masked(name: &str, value: &str) -> String {
 
 fn limited(text: &str) -> String {
     let end = (0..=text.len().min(VALUE_MAX)).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    printable(text[..end].as_bytes())
+    printable(&text.as_bytes()[..end])
 }
 
 fn without_algorithm(id: &str) -> String {

@@ -1,0 +1,259 @@
+//! A control plane for tests: keeps what it is told, follows the rules of the stream, and can be made to misbehave.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test helper fails by panicking, and says what it could not test")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use proto::probe::v1::probe_service_server::{ProbeService, ProbeServiceServer};
+use proto::probe::v1::report::Kind;
+use proto::probe::v1::{
+    Acknowledge, Capture, Container, ControlMessage, Flow, FlowKey, Hello, ProbeMessage, Process, Rejected, Report, Welcome,
+    control_message, probe_message,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What the control plane knows.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) hellos: Vec<Hello>,
+    pub(crate) goodbyes: usize,
+    pub(crate) snapshots: usize,
+    pub(crate) reports: usize,
+    pub(crate) sequence: u64,
+    complete: bool,
+    in_snapshot: bool,
+    session: String,
+    pub(crate) processes: BTreeMap<(u32, u64), Process>,
+    pub(crate) containers: BTreeMap<String, Container>,
+    pub(crate) flows: BTreeMap<u64, Flow>,
+    pub(crate) capture: Capture,
+    pub(crate) losses_merged: u64,
+    pub(crate) process_samples: usize,
+    pub(crate) container_samples: usize,
+    /// Reports are taken and not acknowledged.
+    pub(crate) withhold_acknowledgements: bool,
+    /// Reports are not read at all.
+    pub(crate) stall: bool,
+    /// The next report is not applied.
+    pub(crate) reject_next: bool,
+}
+
+/// A server on a port of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlPlane {
+    pub(crate) address: SocketAddr,
+    known: Arc<Mutex<Known>>,
+    streams: Arc<Mutex<CancellationToken>>,
+}
+
+impl ControlPlane {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let this = ControlPlane { address: listener.local_addr().unwrap(), known: Arc::default(), streams: Arc::default() };
+        let server = ProbeServiceServer::new(this.clone()).max_decoding_message_size(64 << 20);
+        spawn(async move {
+            tonic::transport::Server::builder().add_service(server).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        this
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap()
+    }
+
+    /// Breaks every stream.
+    pub(crate) fn break_streams(&self) {
+        std::mem::take(&mut *self.streams.lock().unwrap()).cancel();
+    }
+
+    /// As if it had been killed and started again.
+    pub(crate) fn forget(&self) {
+        let mut known = self.known();
+        *known = Known { hellos: std::mem::take(&mut known.hellos), ..Known::default() };
+        drop(known);
+        self.break_streams();
+    }
+
+    /// Waits until `condition` holds.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&Known) -> bool) -> impl Future<Output = ()> {
+        let (this, what) = (self.clone(), what.to_owned());
+        let caller = std::panic::Location::caller();
+        async move {
+            let begun = Instant::now();
+            while !condition(&this.known()) {
+                assert!(begun.elapsed() < Duration::from_secs(45), "{caller}: {what} was not told in 45 s: {:#?}", summary(&this.known()));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+fn summary(known: &Known) -> String {
+    let containers: Vec<_> = known.containers.values().map(|it| (&it.name, it.state(), &it.state_human)).collect();
+    let flows: Vec<_> = known.flows.values().map(|it| format!("{:?} {:?}", it.key, it.counters)).collect();
+    format!("{} processes, hellos {}, containers {containers:?}, flows {flows:#?}", known.processes.len(), known.hellos.len())
+}
+
+#[tonic::async_trait]
+impl ProbeService for ControlPlane {
+    type StreamStream = ReceiverStream<Result<ControlMessage, Status>>;
+
+    async fn stream(&self, request: Request<Streaming<ProbeMessage>>) -> Result<Response<Self::StreamStream>, Status> {
+        let (sender, receiver) = mpsc::channel(64);
+        let broken = self.streams.lock().unwrap().clone();
+        let this = self.clone();
+        spawn(async move {
+            let serve = this.serve(request.into_inner(), &sender);
+            tokio::select! {
+                () = serve => {}
+                () = broken.cancelled() => drop(sender.send(Err(Status::unavailable("broken by the test"))).await),
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+impl ControlPlane {
+    async fn serve(&self, mut messages: Streaming<ProbeMessage>, sender: &mpsc::Sender<Result<ControlMessage, Status>>) {
+        loop {
+            while self.known().stall {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let Ok(Some(message)) = messages.message().await else { return };
+            let answer = match message.body.unwrap() {
+                probe_message::Body::Hello(hello) => Some(control_message::Body::Welcome(self.known().hello(hello))),
+                probe_message::Body::Report(report) => self.known().report(report),
+                probe_message::Body::Goodbye(_) => {
+                    self.known().goodbyes += 1;
+                    return;
+                }
+                #[allow(unreachable_patterns, reason = "messages of later versions")]
+                _ => None,
+            };
+            if let Some(body) = answer
+                && sender.send(Ok(ControlMessage { body: Some(body) })).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+impl Known {
+    fn hello(&mut self, hello: Hello) -> Welcome {
+        if self.session != hello.session_id {
+            self.session = hello.session_id.clone();
+            self.sequence = 0;
+            self.complete = false;
+        }
+        self.in_snapshot = false;
+        self.capture = hello.capture.clone().unwrap_or_default();
+        let holds_next = hello.oldest_held_sequence != 0 && hello.oldest_held_sequence <= self.sequence + 1;
+        let resume_after_sequence = if self.complete && holds_next { self.sequence } else { 0 };
+        self.hellos.push(hello);
+        Welcome { control_plane_id: "test".to_owned(), resume_after_sequence, metrics_interval_ms: 1_000, max_report_bytes: 64 * 1024 }
+    }
+
+    fn report(&mut self, report: Report) -> Option<control_message::Body> {
+        self.reports += 1;
+        let sequence = report.sequence;
+        if std::mem::take(&mut self.reject_next) {
+            self.complete = false;
+            self.sequence = sequence;
+            return Some(control_message::Body::Rejected(Rejected {
+                sequence,
+                reason: "asked for by the test".to_owned(),
+                snapshot_needed: true,
+            }));
+        }
+        if sequence > self.sequence {
+            match report.kind() {
+                // What was on its way behind a rejected report.
+                Kind::Delta if !self.complete => {}
+                Kind::Delta => {
+                    assert_eq!(sequence, self.sequence + 1, "a gap");
+                    self.apply(report);
+                }
+                _ => self.part(report),
+            }
+            self.sequence = sequence;
+        }
+        (!self.withhold_acknowledgements).then_some(control_message::Body::Acknowledge(Acknowledge { sequence }))
+    }
+
+    fn part(&mut self, report: Report) {
+        if !self.in_snapshot {
+            self.in_snapshot = true;
+            self.processes.clear();
+            self.containers.clear();
+            self.flows.clear();
+        }
+        let ends = report.kind() == Kind::SnapshotEnd;
+        self.apply(report);
+        if ends {
+            self.in_snapshot = false;
+            self.complete = true;
+            self.snapshots += 1;
+        }
+    }
+
+    fn apply(&mut self, report: Report) {
+        for process in report.processes {
+            let key = process.key.unwrap();
+            self.processes.insert((key.pid, key.start_time_boot_nanos), process);
+        }
+        self.containers.extend(report.containers.into_iter().map(|it| (it.id.clone(), it)));
+        for flow in report.flows {
+            let key = flow.key.clone().or_else(|| self.flows.get(&flow.id)?.key.clone());
+            assert!(key.is_some(), "flow {} is counted before it is named", flow.id);
+            self.flows.insert(flow.id, Flow { key, ..flow });
+        }
+        report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
+        report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
+        report.containers_gone.iter().for_each(|id| drop(self.containers.remove(id)));
+        self.capture = report.capture.unwrap_or_else(|| std::mem::take(&mut self.capture));
+        self.losses_merged = report.losses.map_or(self.losses_merged, |it| it.reports_merged);
+        self.process_samples += report.process_metrics.len();
+        self.container_samples += report.container_metrics.len();
+    }
+
+    /// The incarnation of a pid that was told last.
+    pub(crate) fn process(&self, pid: u32) -> Option<&Process> {
+        self.processes.range((pid, 0)..=(pid, u64::MAX)).next_back().map(|(_, it)| it)
+    }
+
+    /// Flows of a service port, by direction (1 client, 2 server).
+    pub(crate) fn flow(&self, direction: i32, port: u16) -> Option<(&FlowKey, &Flow)> {
+        let mut flows = self.flows.values().filter_map(|it| Some((it.key.as_ref()?, it)));
+        flows.find(|(key, _)| key.direction == direction && key.server_port == u32::from(port))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests have no supervisor")]
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(future));
+}
+
+/// A needed part of the machine is missing: in CI that fails, elsewhere the test says so and ends.
+#[track_caller]
+pub(crate) fn missing(what: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|it| it != "true"), "{what} is missing, and this is CI");
+    eprintln!("not tested here: {what} is missing");
+}
+
+/// Whether the tests run as root.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}
