@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::probe::v1;
 use tokio::sync::{mpsc, oneshot};
@@ -11,21 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::config::CaptureMode;
-use crate::connections::{self, SocketId, Watch};
+use crate::connections::{SocketId, Watch};
 use crate::driver::Input;
-use crate::ebpf::{self, Seed, SeedRole, Seeder};
+use crate::ebpf::{self, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
-use crate::observation::{Counted, Direction, FlowEnd, Observation};
+use crate::observation::{FlowEnd, Observation};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
-use crate::sockets::{SocketRecord, counted, flow_end};
+use crate::sockets::{self, SocketOwner, SocketRecord, States};
 
 /// Connections that were opened while the programs were being attached are looked for after this pause: by then the capture has told of
 /// those that it saw.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
-/// How often connections are looked at that the capture cannot count.
-const WATCH_INTERVAL: Duration = Duration::from_secs(15);
+/// How often connections from before the capture are looked at, at best, and how small a part of the time that may take.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+const WATCH_COST_DIVISOR: u32 = 500;
 
 /// What the ladder needs.
 #[derive(Clone, Debug)]
@@ -58,12 +59,6 @@ pub enum LadderError {
     /// The driver is gone.
     #[error("the probe stops")]
     Stopping,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FoundWhen {
-    First,
-    Second,
 }
 
 /// The rung that was reached.
@@ -128,7 +123,7 @@ impl Ladder {
                 }
             }
         };
-        let around = self.tell_what_was_there(running.seeder(), before);
+        let around = self.tell_what_was_there(before);
         // Rung 3 has no program that sees processes: the connector does, or the walk that comes with the samples.
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
@@ -226,98 +221,63 @@ impl Ladder {
         Ok(())
     }
 
-    /// Processes, cgroups and connections from before the capture. Goes on looking at connections that the capture cannot count itself.
-    async fn tell_what_was_there(&self, seeder: Seeder, before: HashSet<SocketId>) -> Result<(), LadderError> {
+    /// Processes, cgroups and connections from before the capture. Goes on looking at those connections until all of them have ended: the
+    /// programs count a socket only if they saw it begin.
+    async fn tell_what_was_there(&self, before: HashSet<SocketId>) -> Result<(), LadderError> {
         self.tell_processes().await?;
-        let mut found = self.find(&seeder, FoundWhen::First, move |id, _| before.contains(&id)).await?;
+        let watch = self.adopt(Watch::default(), move |id, _| before.contains(&id)).await?;
         tokio::time::sleep(SECOND_LOOK).await;
         // What was opened between the first look and the attachment: nobody has told of it by now.
         let (reply, answer) = oneshot::channel();
         self.tell(Input::EndsWanted(reply)).await?;
         let known = answer.await.map_err(|_| LadderError::Stopping)?;
-        found.extend(self.find(&seeder, FoundWhen::Second, move |_, end| !known.contains(end)).await?);
-        self.watch(found).await
-    }
-
-    /// Announces the connections that `wanted` wants; from then on the capture counts them. Returns those that it cannot count.
-    async fn find(
-        &self,
-        seeder: &Seeder,
-        when: FoundWhen,
-        wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static,
-    ) -> Result<HashSet<SocketId>, LadderError> {
-        let seeder = seeder.clone();
-        let looked = self.blocking(move |ladder| {
-            let sockets = Sockets::read(&ladder.procfs)?;
-            Ok::<_, std::io::Error>(ladder.adopt(&sockets, &seeder, wanted))
-        });
-        match looked.await? {
-            Ok((observations, uncounted)) => {
-                tracing::debug!(observations = observations.len(), uncounted = uncounted.len(), ?when, "connections found open");
-                self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?;
-                Ok(uncounted)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "connections that were open before cannot be listed");
-                Ok(HashSet::new())
-            }
-        }
-    }
-
-    fn adopt(
-        &self,
-        sockets: &Sockets,
-        seeder: &Seeder,
-        wanted: impl Fn(SocketId, &FlowEnd) -> bool,
-    ) -> (Vec<Observation>, HashSet<SocketId>) {
-        let mut observations = Vec::new();
-        let mut uncounted = HashSet::new();
-        for (id, socket, direction) in connections::connected(&sockets.tables) {
-            let Some((pid, fd)) = sockets.holders.get(socket.inode) else { continue };
-            let owner = sockets.holders.owner(&self.procfs, self.unified.as_deref(), socket);
-            let (end, client_port) = flow_end(socket, direction, owner, id.namespace());
-            if !wanted(id, &end) {
-                continue;
-            }
-            let role = if direction == Direction::Client { SeedRole::ConnectedClient } else { SeedRole::ConnectedServer };
-            let seeded = seeder.seed([Seed { pid, fd, role }]);
-            if seeded.known == 1 {
-                continue;
-            }
-            if seeded.written == 0 {
-                uncounted.insert(id);
-                continue;
-            }
-            let delta = Counted { opened: 1, ..counted(socket, direction) };
-            observations.push(Observation::FlowSeen { at: sockets.at, end, client_port, original_server: None, found_open: true });
-            observations.push(Observation::FlowCounted { last_active: sockets.at, end, delta });
-        }
-        (observations, uncounted)
-    }
-
-    /// Looks at connections that the capture cannot count, until all of them have ended.
-    async fn watch(&self, mut found: HashSet<SocketId>) -> Result<(), LadderError> {
-        let mut watch = Watch::default();
-        while !(found.is_empty() && watch.is_empty()) {
-            let first = std::mem::take(&mut found);
-            let looked = self.blocking(move |ladder| {
-                let sockets = Sockets::read(&ladder.procfs)?;
-                let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
-                let observations = watch.look(sockets.at, &sockets.tables, owner, |id, _| first.contains(&id));
-                Ok::<_, std::io::Error>((observations, watch))
-            });
-            let (observations, looked) = match looked.await? {
-                Ok(it) => it,
-                Err(error) => {
-                    tracing::warn!(%error, "open connections cannot be watched");
-                    return Ok(());
-                }
-            };
-            watch = looked;
-            self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?;
-            tokio::time::sleep(WATCH_INTERVAL).await;
+        let mut watch = self.adopt(watch, move |_, end| !known.contains(end)).await?;
+        while !watch.is_empty() {
+            let begun = Instant::now();
+            watch = self.look_again(watch).await?;
+            tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR)).await;
         }
         Ok(())
+    }
+
+    /// Announces the connections that `wanted` wants.
+    async fn adopt(&self, mut watch: Watch, wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static) -> Result<Watch, LadderError> {
+        let looked = self.blocking(move |ladder| {
+            let observations = Sockets::read(&ladder.procfs).map(|sockets| {
+                let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
+                watch.look(sockets.at, &sockets.tables, owner, |id, end| end.pid != 0 && wanted(id, end))
+            });
+            (observations, watch)
+        });
+        let (observations, watch) = looked.await?;
+        match observations {
+            Ok(observations) => {
+                tracing::debug!(watched = watch.len(), "connections found open");
+                self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?;
+            }
+            Err(error) => tracing::warn!(%error, "connections that were open before cannot be listed"),
+        }
+        Ok(watch)
+    }
+
+    /// Looks at the connections that were found open, in the namespaces that have some.
+    async fn look_again(&self, mut watch: Watch) -> Result<Watch, LadderError> {
+        let looked = self.blocking(move |ladder| {
+            let wanted = watch.namespaces();
+            let observations = ladder.procfs.pids().and_then(|pids| {
+                let mut namespaces = sockets::namespaces(&ladder.procfs, &pids);
+                namespaces.retain(|namespace| wanted.contains(&namespace.inode));
+                let tables = sockets::dump(&ladder.procfs, &namespaces, States::CONNECTED)?;
+                Ok(watch.look(Now::read().boot, &tables, |_| SocketOwner::default(), |_, _| false))
+            });
+            (observations, watch)
+        });
+        let (observations, watch) = looked.await?;
+        match observations {
+            Ok(observations) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?,
+            Err(error) => tracing::debug!(%error, "open connections cannot be looked at"),
+        }
+        Ok(watch)
     }
 
     async fn tell(&self, input: Input) -> Result<(), LadderError> {

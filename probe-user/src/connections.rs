@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Observation};
+use crate::observation::{BootNanos, Counted, FlowEnd, Observation};
 use crate::sockets::{Listeners, SocketOwner, SocketRecord, SocketTable, counted, flow_end};
 
 /// Most connections that are watched by looking.
@@ -26,10 +26,10 @@ pub struct SocketId {
 impl SocketId {
     /// The id of a socket in a table.
     pub fn of(table: &SocketTable, socket: &SocketRecord) -> Self {
-        SocketId { namespace: table.cookie, cookie: socket.cookie }
+        SocketId { namespace: table.inode, cookie: socket.cookie }
     }
 
-    /// Cookie of the namespace.
+    /// Inode of the namespace.
     pub fn namespace(self) -> u64 {
         self.namespace
     }
@@ -81,7 +81,9 @@ impl Watch {
                 self.open.insert(id, Watched { end, last, seen: true });
             }
         }
-        let ended: Vec<SocketId> = self.open.iter().filter(|(_, watched)| !watched.seen).map(|(id, _)| *id).collect();
+        let unread: HashSet<u64> = tables.iter().filter(|table| table.unread).map(|table| table.inode).collect();
+        let ended = self.open.iter().filter(|(id, watched)| !watched.seen && !unread.contains(&id.namespace));
+        let ended: Vec<SocketId> = ended.map(|(id, _)| *id).collect();
         for id in ended {
             if let Some(watched) = self.open.remove(&id) {
                 merge(growth.entry(watched.end).or_default(), Counted { closed: 1, ..Counted::default() });
@@ -90,6 +92,11 @@ impl Watch {
         let counted = growth.into_iter().filter(|(_, delta)| *delta != Counted::default());
         observations.extend(counted.map(|(end, delta)| Observation::FlowCounted { last_active: at, end, delta }));
         observations
+    }
+
+    /// Inodes of the namespaces that have to be looked at.
+    pub fn namespaces(&self) -> HashSet<u64> {
+        self.open.keys().map(|id| id.namespace).collect()
     }
 
     /// Whether no connection is known by looking: there is no reason to look again.
@@ -106,15 +113,6 @@ impl Watch {
     pub fn refused(&self) -> u64 {
         self.refused
     }
-}
-
-/// Connected sockets that a process has, and which end each is.
-pub fn connected(tables: &[SocketTable]) -> impl Iterator<Item = (SocketId, &SocketRecord, Direction)> {
-    tables.iter().flat_map(|table| {
-        let listeners = Listeners::of(table);
-        let sockets = table.sockets.iter().filter(|it| !it.is_listener() && it.inode != 0);
-        sockets.map(move |socket| (SocketId::of(table, socket), socket, listeners.direction(socket)))
-    })
 }
 
 /// The ids of all connected sockets in `tables`.

@@ -99,7 +99,13 @@ impl Poller {
         }
         let namespaces = self.namespaces(&pids);
         let tables = match self.rung {
-            Rung::Netlink => sockets::dump(&self.procfs, &namespaces, States::ALL).unwrap_or_default(),
+            Rung::Netlink => match sockets::dump(&self.procfs, &namespaces, States::ALL) {
+                Ok(tables) => tables,
+                Err(error) => {
+                    tracing::debug!(%error, "connections cannot be looked at");
+                    return observations;
+                }
+            },
             Rung::Proc => tables::read(&self.procfs, &namespaces),
         };
         let inodes: BTreeSet<u64> = tables.iter().flat_map(|it| &it.sockets).map(|it| it.inode).filter(|&inode| inode != 0).collect();
@@ -140,20 +146,15 @@ impl Poller {
 
     fn namespaces(&mut self, pids: &[u32]) -> Vec<Namespace> {
         self.namespaces.retain(|pid, _| pids.binary_search(pid).is_ok());
-        let mut found: HashMap<u64, u32> = HashMap::new();
+        let mut pairs = Vec::with_capacity(pids.len());
         for &pid in pids {
-            let inode = match self.namespaces.get(&pid) {
-                Some(&inode) => inode,
-                None => match self.procfs.network_namespace(pid) {
-                    Some(inode) => *self.namespaces.entry(pid).or_insert(inode),
-                    None => continue,
-                },
-            };
-            found.entry(inode).or_insert(pid);
+            let inode = self.namespaces.get(&pid).copied().or_else(|| self.procfs.network_namespace(pid));
+            if let Some(inode) = inode {
+                self.namespaces.insert(pid, inode);
+                pairs.push((inode, pid));
+            }
         }
-        let mut namespaces: Vec<Namespace> = found.into_iter().map(|(inode, pid)| Namespace { pid, inode }).collect();
-        namespaces.sort_unstable();
-        namespaces
+        sockets::group(pairs.into_iter())
     }
 }
 

@@ -22,36 +22,49 @@ pub use diag::{SocketRecord, States};
 const DUMP_MAX: usize = 262_144;
 
 /// A network namespace of the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// A process that is in it.
-    pub pid: u32,
     /// Inode of the namespace.
     pub inode: u64,
+    /// Some of the processes that are in it: the first may end before it is entered.
+    pub pids: Vec<u32>,
 }
+
+/// Processes that are remembered for a namespace.
+const NAMESPACE_PIDS_MAX: usize = 4;
 
 /// Sockets of one namespace.
 #[derive(Debug, Default)]
 pub struct SocketTable {
+    /// Inode of the namespace.
+    pub inode: u64,
     /// Cookie of the namespace; 0 when the kernel has none.
     pub cookie: u64,
     /// TCP sockets.
     pub sockets: Vec<SocketRecord>,
+    /// The namespace is there, but its sockets could not be read: nothing is known of them.
+    pub unread: bool,
 }
 
-/// Every network namespace that a process is in, with one process of each.
+/// Every network namespace that a process is in.
 pub fn namespaces(procfs: &Procfs, pids: &[u32]) -> Vec<Namespace> {
-    let mut found: BTreeMap<u64, u32> = BTreeMap::new();
-    for &pid in pids {
-        if let Some(inode) = procfs.network_namespace(pid) {
-            found.entry(inode).or_insert(pid);
+    group(pids.iter().filter_map(|&pid| Some((procfs.network_namespace(pid)?, pid))))
+}
+
+/// Namespaces with their processes, from pairs of both.
+pub(crate) fn group(pairs: impl Iterator<Item = (u64, u32)>) -> Vec<Namespace> {
+    let mut found: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for (inode, pid) in pairs {
+        let pids = found.entry(inode).or_default();
+        if pids.len() < NAMESPACE_PIDS_MAX {
+            pids.push(pid);
         }
     }
-    found.into_iter().map(|(inode, pid)| Namespace { pid, inode }).collect()
+    found.into_iter().map(|(inode, pids)| Namespace { inode, pids }).collect()
 }
 
 /// Reads the TCP sockets of `namespaces`. Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread
-/// is ever in a foreign namespace. Namespaces that cannot be entered are left out.
+/// is ever in a foreign namespace. A namespace that cannot be entered or read has an unread table.
 pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Result<Vec<SocketTable>> {
     let own = std::fs::read_link("/proc/self/ns/net").ok();
     let own = own.as_deref().and_then(|it| crate::procfs::parse::link_inode(it.to_str()?, "net"));
@@ -60,13 +73,10 @@ pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Re
             let mut tables = Vec::with_capacity(namespaces.len());
             // First where we are, before the thread goes anywhere else.
             for namespace in namespaces.iter().filter(|it| Some(it.inode) == own) {
-                tables.extend(dump_here(*namespace, states));
+                tables.push(table(namespace, dump_here(states)));
             }
             for namespace in namespaces.iter().filter(|it| Some(it.inode) != own) {
-                match enter(procfs, *namespace) {
-                    Ok(()) => tables.extend(dump_here(*namespace, states)),
-                    Err(err) => tracing::debug!(pid = namespace.pid, error = %err, "network namespace cannot be entered"),
-                }
+                tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(states))));
             }
             tables
         })?;
@@ -74,36 +84,44 @@ pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Re
     })
 }
 
-fn enter(procfs: &Procfs, namespace: Namespace) -> io::Result<()> {
-    let file = File::open(procfs.root().join(namespace.pid.to_string()).join("ns/net"))?;
-    nix::sched::setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
-    Ok(())
-}
-
-fn dump_here(namespace: Namespace, states: States) -> Option<SocketTable> {
-    match try_dump_here(states) {
-        Ok(table) => Some(table),
+fn table(namespace: &Namespace, read: io::Result<SocketTable>) -> SocketTable {
+    match read {
+        Ok(table) => SocketTable { inode: namespace.inode, ..table },
         Err(err) => {
-            tracing::debug!(pid = namespace.pid, error = %err, "socket table cannot be read");
-            None
+            tracing::debug!(namespace = namespace.inode, error = %err, "socket table cannot be read");
+            SocketTable { inode: namespace.inode, unread: true, ..SocketTable::default() }
         }
     }
 }
 
-fn try_dump_here(states: States) -> io::Result<SocketTable> {
+fn enter(procfs: &Procfs, namespace: &Namespace) -> io::Result<()> {
+    let mut result = Err(io::Error::from_raw_os_error(libc::ESRCH));
+    for pid in &namespace.pids {
+        result = File::open(procfs.root().join(pid.to_string()).join("ns/net"));
+        if let Ok(file) = &result {
+            nix::sched::setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            break;
+        }
+    }
+    result.map(drop)
+}
+
+fn dump_here(states: States) -> io::Result<SocketTable> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), sockets: Vec::new() };
+    let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), ..SocketTable::default() };
     let mut buffer = Vec::with_capacity(32 * 1024);
     for family in [libc::AF_INET, libc::AF_INET6] {
         socket.send(&diag::request(family, states), 0)?;
         loop {
             buffer.clear();
             socket.recv(&mut buffer, 0)?;
-            match diag::parse(&buffer, &mut table.sockets)? {
-                diag::Progress::More if table.sockets.len() < DUMP_MAX => {}
-                _ => break,
+            if diag::parse(&buffer, &mut table.sockets)? == diag::Progress::Done {
+                break;
+            }
+            if table.sockets.len() > DUMP_MAX {
+                return Err(io::Error::other("more sockets than can be looked at"));
             }
         }
     }

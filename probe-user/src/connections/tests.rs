@@ -17,12 +17,14 @@ fn socket(cookie: u64, local: &str, remote: &str, state: u8, bytes: u64) -> Sock
     SocketRecord { state, local, remote, inode: cookie, cookie, bytes_acked: bytes, bytes_received: bytes, retransmits: 0, rtt_us: 0 }
 }
 
+/// A look that found nothing at all is one at a namespace that could not be read.
 #[track_caller]
 fn check(looks: Vec<Vec<SocketRecord>>, expected: Expect) {
     let mut watch = Watch::default();
     let mut told = String::new();
     for sockets in looks {
-        let tables = [SocketTable { cookie: 7, sockets }];
+        let unread = sockets.is_empty();
+        let tables = [SocketTable { inode: 7, cookie: 7, sockets, unread }];
         let owner = |socket: &SocketRecord| SocketOwner { pid: u32::try_from(socket.inode).unwrap(), ..SocketOwner::default() };
         writeln!(told, "look").unwrap();
         for observation in watch.look(BootNanos(1), &tables, owner, |_, _| true) {
@@ -58,6 +60,7 @@ fn a_connection_is_found_counted_and_missed() {
                 socket(2, "127.0.0.1:8080", "127.0.0.1:50000", ESTABLISHED, 150),
                 socket(3, "127.0.0.1:50000", "127.0.0.1:8080", ESTABLISHED, 101),
             ],
+            vec![],
             vec![listener],
             vec![listener],
         ],
@@ -69,6 +72,7 @@ fn a_connection_is_found_counted_and_missed() {
               3 opened 1 closed 0 sent 100 received 101
             look
               2 opened 0 closed 0 sent 50 received 50
+            look
             look
               2 opened 0 closed 1 sent 0 received 0
               3 opened 0 closed 1 sent 0 received 0

@@ -13,17 +13,23 @@ const TCP_LISTEN: u8 = 10;
 
 /// Reads the tables of `namespaces`. Their cookies are not known here; the namespace's inode tells sockets apart.
 pub(crate) fn read(procfs: &Procfs, namespaces: &[Namespace]) -> Vec<SocketTable> {
-    namespaces.iter().map(|namespace| SocketTable { cookie: namespace.inode, sockets: sockets(procfs, *namespace) }).collect()
+    let table = |namespace: &Namespace| {
+        let read = namespace.pids.iter().find_map(|&pid| sockets(procfs, pid));
+        let unread = read.is_none();
+        SocketTable { inode: namespace.inode, cookie: namespace.inode, sockets: read.unwrap_or_default(), unread }
+    };
+    namespaces.iter().map(table).collect()
 }
 
-fn sockets(procfs: &Procfs, namespace: Namespace) -> Vec<SocketRecord> {
-    let mut sockets = Vec::new();
-    for file in ["tcp", "tcp6"] {
-        let path = procfs.root().join(namespace.pid.to_string()).join("net").join(file);
-        let Ok(bytes) = std::fs::read(path) else { continue };
+fn sockets(procfs: &Procfs, pid: u32) -> Option<Vec<SocketRecord>> {
+    let directory = procfs.root().join(pid.to_string()).join("net");
+    let bytes = std::fs::read(directory.join("tcp")).ok()?;
+    let mut sockets: Vec<SocketRecord> = String::from_utf8_lossy(&bytes).lines().skip(1).filter_map(record).collect();
+    // A host without IPv6 has no second file.
+    if let Ok(bytes) = std::fs::read(directory.join("tcp6")) {
         sockets.extend(String::from_utf8_lossy(&bytes).lines().skip(1).filter_map(record));
     }
-    sockets
+    Some(sockets)
 }
 
 /// One line: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`.

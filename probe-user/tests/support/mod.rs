@@ -93,7 +93,7 @@ impl ControlPlane {
         async move {
             let begun = Instant::now();
             while !condition(&this.known()) {
-                assert!(begun.elapsed() < Duration::from_secs(45), "{caller}: {what} was not told in 45 s: {:#?}", summary(&this.known()));
+                assert!(begun.elapsed() < Duration::from_secs(20), "{caller}: {what} was not told in 20 s: {:#?}", summary(&this.known()));
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
