@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,26 @@ const SECOND_ROUND: Duration = Duration::from_secs(2);
 
 /// The stream waits this long for the capture.
 const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
+
+/// Runs a probe until the process is told to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run_process(config: Config) -> anyhow::Result<ExitCode> {
+    // One thread for all loops; what blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    let status = runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let app = App::start(config).await?;
+        let shutdown = async move {
+            tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
+        };
+        Ok(app.run_until(shutdown).await)
+    });
+    // A look at /proc that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    status
+}
 
 /// A running probe.
 #[derive(Debug)]

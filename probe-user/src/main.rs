@@ -3,10 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use orchestrator_probe::app::App;
 use orchestrator_probe::config::{Command, Config, Flags};
-use orchestrator_probe::{ebpf, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use orchestrator_probe::{app, ebpf, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -38,28 +36,13 @@ fn main() -> ExitCode {
         Err(mistakes) => return complain(&mistakes, ExitCode::from(USAGE)),
     };
     let done = match flags.command.unwrap_or(Command::Run) {
-        Command::Run => run(config),
+        Command::Run => app::run_process(config),
         Command::Load { duration } => {
             let capture = ebpf::Config { cgroup_root: config.cgroup_root, ..ebpf::Config::default() };
             ebpf::print_live(&capture, duration, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
     };
     done.unwrap_or_else(|error| complain(&format!("{error:#}"), ExitCode::FAILURE))
-}
-
-fn run(config: Config) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-    let status = runtime.block_on(async {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let app = App::start(config).await?;
-        let shutdown = async move {
-            tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
-        };
-        Ok(app.run_until(shutdown).await)
-    });
-    // A look at /proc that hangs must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    status
 }
 
 #[expect(clippy::print_stderr, reason = "before logging has begun, or for whoever typed the command")]

@@ -65,6 +65,10 @@ pub async fn run(endpoint: Endpoint, identity: Identity, inputs: mpsc::Sender<In
         if inputs.send(Input::Stream(StreamEvent::Ended)).await.is_err() || stopping.is_cancelled() {
             return;
         }
+        if begun.elapsed() > RETRY.1 {
+            pause = RETRY.0;
+            quiet = false;
+        }
         let error = chain(&result);
         // One line when it is lost or was never there, not one per attempt.
         if quiet {
@@ -73,10 +77,6 @@ pub async fn run(endpoint: Endpoint, identity: Identity, inputs: mpsc::Sender<In
             tracing::warn!(error, "control plane is not connected; trying again");
         }
         quiet = true;
-        if begun.elapsed() > RETRY.1 {
-            pause = RETRY.0;
-            quiet = false;
-        }
         tokio::select! {
             () = tokio::time::sleep(random.jitter(pause)) => {}
             () = stopping.cancelled() => return,
