@@ -117,8 +117,14 @@ pub(crate) fn major_version(program: &Path) -> Option<u32> {
 
 /// The cargo of the toolchain that runs this program.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(&cargo);
     forget_this_package(&mut command);
+    // Left to the path, cargo may find the rustdoc of a distribution's compiler, which understands nothing that this toolchain compiled.
+    let rustdoc = cargo.with_file_name("rustdoc");
+    if rustdoc.is_absolute() && rustdoc.exists() && std::env::var_os("RUSTDOC").is_none() {
+        command.env("RUSTDOC", rustdoc);
+    }
     command
 }
 
