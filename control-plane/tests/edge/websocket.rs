@@ -11,11 +11,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::http::{get, request};
 use crate::probe::Probe;
 use crate::process::Program;
-use crate::world::{World, config, metric, process, processes_delta, web_report};
+use crate::world::{World, config, eventually, metric, process, processes_delta, web_report};
 
 struct Client(WebSocketStream<TcpStream>);
 
@@ -74,6 +76,17 @@ async fn the_first_message_is_everything_and_later_ones_come_even_when_nothing_c
     assert!(first.starts_with("{\"add\":[{\"id\":") && first.ends_with("],\"update\":null,\"remove\":null,\"reset\":true}"), "{first}");
     assert_eq!(client.text().await, "{\"add\":null,\"update\":null,\"remove\":null}");
     assert_eq!(client.text().await, "{\"add\":null,\"update\":null,\"remove\":null}");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered_with_its_own_close_frame() {
+    let (world, _probes) = World::with_two_hosts().await;
+    let mut client = Client::connect(world.http, "/api/topology/hosts/ws?t=1h").await;
+    client.text().await;
+    client.0.close(Some(CloseFrame { code: CloseCode::Normal, reason: "done".into() })).await.unwrap();
+    let Message::Close(Some(frame)) = client.message().await else { panic!("the answer is a close frame with a code") };
+    assert_eq!(frame.code, CloseCode::Normal);
+    eventually(async || world.metric("orchestrator_websocket_clients").await == 0.0, "the client is let go".to_owned()).await;
 }
 
 #[tokio::test]

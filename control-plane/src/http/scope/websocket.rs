@@ -166,14 +166,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         self.open.end = end;
         let close = |code, reason| Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) });
-        let frame = match end {
+        let goodbye = match end {
             WebsocketEnd::Stopping => close(CloseCode::Away, "the control plane stops"),
             WebsocketEnd::UnknownView => close(CloseCode::Normal, "there is no such view"),
             WebsocketEnd::Broken => close(CloseCode::Protocol, ""),
-            WebsocketEnd::Client | WebsocketEnd::NotReading | WebsocketEnd::NoPong => return,
+            // A client that said goodbye is owed the echo of its close frame, which reading on sends: without it, its library reports an
+            // abnormal closure.
+            WebsocketEnd::Client => None,
+            WebsocketEnd::NotReading | WebsocketEnd::NoPong => return,
         };
         let farewell = async {
-            self.socket.close(frame).await?;
+            if goodbye.is_some() {
+                self.socket.close(goodbye).await?;
+            }
             // Until the client has closed its end, too: closing before would turn our last words into a reset.
             while let Some(message) = self.socket.next().await {
                 message?;
