@@ -1,7 +1,7 @@
 // Everything that the page knows, as signals. Components read them; only the functions here change them.
 
-import { batch, computed, effect, signal } from "@preact/signals";
-import { fetchProbes, fetchServer, fetchViews, liveUrl, pageDirectory, type Options } from "../api/client";
+import { batch, computed, effect, signal, untracked } from "@preact/signals";
+import { fetchProbes, fetchServer, fetchViews, liveUrl, optionQuery, pageDirectory, type Options } from "../api/client";
 import { LiveView, type ConnectionState } from "../api/live";
 import type { OptionGroup, Probe, ServerInfo, ViewDescription } from "../api/types";
 import { hasWebGl } from "../graph/scene";
@@ -203,7 +203,7 @@ let live: LiveView | null = null;
 /** Skips the rest of a back-off. */
 export function retryNow(): void {
   live?.retryNow();
-  void refreshViews();
+  refreshViews().catch(() => undefined);
 }
 
 /** Starts polling, the WebSocket and the URL. Called once. */
@@ -281,10 +281,11 @@ function followView(): void {
       },
     });
   });
-  // New counts for the tabs when options change.
+  // New counts for the tabs when options change. By their text: the reply makes the options anew, and must not ask for itself again.
+  const chosen = computed(() => optionQuery(options.value));
   effect(() => {
-    void options.value;
-    void refreshViews().catch(() => undefined);
+    void chosen.value;
+    untracked(refreshViews).catch(() => undefined);
   });
 }
 
