@@ -176,7 +176,7 @@ async fn updates(State(scope): State<Scope>, request: Request) -> Response {
     path = "/api/probes",
     tag = "Weave Scope",
     params(("sparse" = Option<String>, Query, description = "With any value, the reply is just whether there is any probe")),
-    responses((status = 200, description = "The probes", body = Vec<schema::Probe>))
+    responses((status = 200, description = "The probes", body = schema::ProbesReply))
 )]
 async fn probes(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
     let probes = match scope.context.topology.probes().await {

@@ -46,6 +46,95 @@ async fn every_documented_path_is_served_with_a_documented_status() {
     .assert_debug_eq(&served);
 }
 
+/// Where `value` is not what `schema` says; the keywords that the document uses, and no others.
+fn deviations(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return deviations(document, document.pointer(reference.trim_start_matches('#')).unwrap(), value, at, found);
+    }
+    if let Some(parts) = schema["allOf"].as_array() {
+        // Objects of several parts: the fields of all of them.
+        let (mut properties, mut required) = (serde_json::Map::new(), Vec::new());
+        for part in parts {
+            let part = part["$ref"].as_str().map_or(part, |it| document.pointer(it.trim_start_matches('#')).unwrap());
+            properties.extend(part["properties"].as_object().unwrap().clone());
+            required.extend(part["required"].as_array().unwrap().clone());
+        }
+        let whole = serde_json::json!({ "type": "object", "properties": properties, "required": required });
+        return deviations(document, &whole, value, at, found);
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let fits = |choice: &&Value| {
+            let mut found = Vec::new();
+            deviations(document, choice, value, at, &mut found);
+            found.is_empty()
+        };
+        if choices.iter().filter(fits).count() != 1 {
+            found.push(format!("{at} is not one of the {} choices", choices.len()));
+        }
+        return;
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is_kind = |name: &Value| name == kind || (name == "number" && kind == "integer");
+    let type_fits = match &schema["type"] {
+        Value::Null => true,
+        Value::Array(names) => names.iter().any(is_kind),
+        name => is_kind(name),
+    };
+    if !type_fits {
+        found.push(format!("{at} is {kind}, and {} is documented", schema["type"]));
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        deviations(document, &schema["items"], item, &format!("{at}[{index}]"), found);
+    }
+    let Some(fields) = value.as_object() else { return };
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if !fields.contains_key(name) {
+            found.push(format!("{at} has no {name}"));
+        }
+    }
+    for (name, field) in fields {
+        let inner = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
+        if inner.is_null() || *inner == false {
+            found.push(format!("{at} has {name}, which is not documented"));
+        } else {
+            deviations(document, inner, field, &format!("{at}.{name}"), found);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_reply_is_what_the_document_says() {
+    let (world, _probes) = World::with_two_hosts().await;
+    let document: Value = world.get("/api/openapi.json").await.json();
+    let mut found = Vec::new();
+    for (path, target) in [
+        ("/api", "/api"),
+        ("/api/topology", "/api/topology"),
+        ("/api/topology/{view}", "/api/topology/processes"),
+        ("/api/topology/{view}", "/api/topology/containers"),
+        ("/api/topology/{view}/{id}", "/api/topology/hosts/web-1;%3Chost%3E"),
+        ("/api/probes", "/api/probes"),
+        ("/api/probes", "/api/probes?sparse"),
+        ("/api/v1/flows", "/api/v1/flows"),
+        ("/api/v1/probes", "/api/v1/probes"),
+        ("/health", "/health"),
+        ("/ready", "/ready"),
+    ] {
+        let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{path} documents no reply");
+        deviations(&document, schema, &world.get(target).await.json(), target, &mut found);
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn every_reference_in_the_document_leads_somewhere() {
     fn references(value: &Value, found: &mut Vec<String>) {

@@ -28,16 +28,20 @@ pub(crate) struct FlowParameters {
     /// Name of the host that reported it.
     host: Option<String>,
     /// Process on its host.
+    #[param(maximum = 4_294_967_295_u32)]
     pid: Option<u32>,
     /// Full id of the container that holds this end.
     container: Option<String>,
     /// Port of the service.
+    #[param(maximum = 65_535)]
     port: Option<u16>,
     /// `client` or `server`.
+    #[param(pattern = "^(client|server)$")]
     direction: Option<String>,
     /// `next` of the page before.
     after: Option<u64>,
     /// At most this many, 1 to 10,000; default 1,000.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<usize>,
 }
 

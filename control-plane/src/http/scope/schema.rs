@@ -349,9 +349,11 @@ pub struct ConnectionRow {
     pub metadata: Vec<MetadataRow>,
 }
 
-/// A probe.
+/// A probe, as Scope tells of it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+// The document has one name space, in which the platform's own probe is `Probe`.
+#[schema(as = ScopeProbe)]
 pub struct Probe {
     /// Id.
     pub id: String,
@@ -361,4 +363,14 @@ pub struct Probe {
     pub version: String,
     /// When it was last heard of, RFC 3339.
     pub last_seen: String,
+}
+
+/// What `GET /api/probes` says.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ProbesReply {
+    /// All of them.
+    List(Vec<Probe>),
+    /// With `sparse`: whether there is any.
+    Any(bool),
 }
