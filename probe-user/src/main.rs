@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let started = Config::resolve(&flags, std::env::vars())
+    let started = Config::resolve(&flags, environment())
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         .and_then(|config| {
             telemetry::start_logging(config.log_format, &config.log_filter).map(|()| config).map_err(|error| error.to_string())
@@ -43,6 +43,11 @@ fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| complain(&format!("{error:#}"), ExitCode::FAILURE))
+}
+
+/// All variables whose name is text: `std::env::vars` panics at one that is not, whoever it is meant for.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
 }
 
 #[expect(clippy::print_stderr, reason = "before logging has begun, or for whoever typed the command")]

@@ -149,3 +149,19 @@ fn a_wrong_configuration_is_told_whole_with_status_64() {
     let output = Command::new(env!("CARGO_BIN_EXE_orchestrator-probe")).arg("--no-such-flag").output().unwrap();
     assert_eq!(output.status.code(), Some(64));
 }
+
+#[test]
+fn a_variable_that_is_no_text_is_no_reason_to_end() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let no_text = std::ffi::OsStr::from_bytes(b"\xff");
+    let output = Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"))
+        .args(["--capture", "magic"])
+        .env_clear()
+        .envs([("OF_ANOTHER_PROGRAM", no_text), ("ORCHESTRATOR_PROBE_METRICS_INTERVAL", no_text)])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    assert!(["--capture", "ORCHESTRATOR_PROBE_METRICS_INTERVAL"].iter().all(|it| told.contains(it)), "{told}");
+}
