@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::connections::Watch;
 use crate::observation::{BootNanos, LossTotals, Observation, ProcessStarted};
 use crate::processes::ProcessKey;
-use crate::procfs::Procfs;
+use crate::procfs::{Procfs, ReadError};
 use crate::sockets::{self, Namespace, SocketHolders, States};
 
 pub mod connector;
@@ -123,7 +123,15 @@ impl Poller {
     fn walk(&mut self, at: BootNanos, pids: &[u32], observations: &mut Vec<Observation>) {
         let mut seen = BTreeSet::new();
         for &pid in pids {
-            let Ok(stat) = self.procfs.stat(pid) else { continue };
+            let stat = match self.procfs.stat(pid) {
+                Ok(stat) => stat,
+                Err(ReadError::Gone) => continue,
+                // Out of descriptors or memory: that says nothing of the process.
+                Err(ReadError::Unreadable { .. }) => {
+                    seen.extend(self.seen.iter().filter(|key| key.pid == pid));
+                    continue;
+                }
+            };
             if stat.has_ended() {
                 continue;
             }
@@ -161,4 +169,36 @@ impl Poller {
 /// Losses of a rung that has none but the netlink socket's.
 pub(crate) fn lost(netlink: u64) -> Observation {
     Observation::Lost(LossTotals { netlink, ..LossTotals::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::procfs::Arguments;
+
+    #[test]
+    fn a_process_that_cannot_be_read_for_once_has_not_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let stat = root.path().join("20/stat");
+        std::fs::create_dir_all(stat.parent().unwrap()).unwrap();
+        let mut poller = Poller {
+            procfs: Arc::new(Procfs::new(root.path(), Arguments::Show)),
+            rung: Rung::Proc,
+            watch: Watch::default(),
+            holders: SocketHolders::default(),
+            seen: BTreeSet::new(),
+            namespaces: HashMap::new(),
+        };
+        let mut walk = |text: &str| {
+            std::fs::write(&stat, text).unwrap();
+            let mut observations = Vec::new();
+            poller.walk(BootNanos(1), &[20], &mut observations);
+            observations.iter().map(|it| matches!(it, Observation::ProcessStarted(_))).collect::<Vec<_>>()
+        };
+        let alive = "20 (a) S 1 20 20 0 -1 4194304 100 0 0 0 7 3 0 0 20 0 5 0 12345 1000000 250 0";
+        assert_eq!(walk(alive), [true]);
+        assert!(walk("").is_empty());
+        assert!(walk(alive).is_empty());
+        assert_eq!(walk(&alive.replace(" S ", " Z ")), [false]);
+    }
 }

@@ -66,6 +66,8 @@ pub struct Process {
     pub exited: Option<Exited>,
     /// Whether `/proc` was read since the last exec, or all of it was inherited.
     described: bool,
+    /// Whether what is known was inherited: a server that forks gives its workers another user or title without a further exec.
+    inherited: bool,
     /// Whether the start time is a guess.
     guessed: bool,
 }
@@ -135,7 +137,7 @@ impl ProcessTable {
             Holder::Unknown => None,
         };
         let mut process = match parent {
-            Some(parent) => Process { described: parent.described, exited: None, thread_count: 1, ..parent.clone() },
+            Some(parent) => Process { inherited: true, exited: None, thread_count: 1, ..parent.clone() },
             None => Process {
                 name: started.comm.as_str().into(),
                 command_line: started.comm.as_str().into(),
@@ -182,6 +184,7 @@ impl ProcessTable {
         process.user_id = user_id;
         process.thread_count = 1;
         process.described = false;
+        process.inherited = false;
         if let Some(placement) = placement {
             process.placement = placement;
         }
@@ -226,7 +229,11 @@ impl ProcessTable {
         process.placement = if placement.cgroup_id == 0 && same_path { before.placement.clone() } else { placement };
         process.described = true;
         process.guessed = false;
-        if *process != before {
+        // That it was read is nothing to tell.
+        process.inherited = before.inherited;
+        let differs = *process != before;
+        process.inherited = false;
+        if differs {
             self.changed.insert(key);
         }
     }
@@ -242,17 +249,21 @@ impl ProcessTable {
     }
 
     /// Compares the table with a walk of `/proc` that began at `walked_at`. What is missing there has ended, its exit was lost. Returns the
-    /// pids that should be read: those that the table does not have, and those that were never described.
-    pub fn reconcile(&mut self, walked_at: BootNanos, seen: &BTreeSet<ProcessKey>) -> Vec<u32> {
-        let missing: Vec<ProcessKey> = self
-            .living()
-            .filter(|(key, _)| key.start_time.0 + 2 * TICK_NANOS < walked_at.0 && !seen.contains(key))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in missing {
-            self.end(key, Exited { at: walked_at, status: 0 });
+    /// pids that should be read: those that the table does not have, and those that were not described since they forked or executed.
+    /// Without `walked_at` the walk was not complete: what is missing in it may live.
+    pub fn reconcile(&mut self, walked_at: Option<BootNanos>, seen: &BTreeSet<ProcessKey>) -> Vec<u32> {
+        if let Some(walked_at) = walked_at {
+            let missing: Vec<ProcessKey> = self
+                .living()
+                .filter(|(key, _)| key.start_time.0 + 2 * TICK_NANOS < walked_at.0 && !seen.contains(key))
+                .map(|(key, _)| *key)
+                .collect();
+            for key in missing {
+                self.end(key, Exited { at: walked_at, status: 0 });
+            }
         }
-        seen.iter().filter(|key| self.by_key.get(key).is_none_or(|it| !it.described && it.exited.is_none())).map(|key| key.pid).collect()
+        let unread = |it: &Process| it.exited.is_none() && (!it.described || it.inherited);
+        seen.iter().filter(|key| self.by_key.get(key).is_none_or(unread)).map(|key| key.pid).collect()
     }
 
     /// Who `pid` was at `at`.

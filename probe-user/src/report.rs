@@ -89,7 +89,9 @@ impl Builder {
                 let seen = self.flows.counted(last_active, end, delta, &self.processes, placement);
                 want_owner(seen, wanted);
             }
-            Observation::Lost(totals) => self.below = totals,
+            // Two may tell at once: the connector, of its own losses alone, beside programs that do not see processes.
+            Observation::Lost(totals) if totals.netlink > 0 => self.below.netlink = totals.netlink,
+            Observation::Lost(totals) => self.below = LossTotals { netlink: self.below.netlink, ..totals },
         }
     }
 
@@ -99,8 +101,8 @@ impl Builder {
         self.processes.described(details, placement);
     }
 
-    /// Takes in a walk of `/proc` that began at `walked_at`.
-    pub fn reconcile(&mut self, walked_at: BootNanos, seen: &BTreeSet<ProcessKey>, wanted: &mut Vec<Wanted>) {
+    /// Takes in a walk of `/proc` that began at `walked_at`; `None` if it was not complete.
+    pub fn reconcile(&mut self, walked_at: Option<BootNanos>, seen: &BTreeSet<ProcessKey>, wanted: &mut Vec<Wanted>) {
         wanted.extend(self.processes.reconcile(walked_at, seen).into_iter().map(Wanted::Details));
     }
 

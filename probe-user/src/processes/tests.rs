@@ -48,7 +48,7 @@ fn check(steps: Vec<Step>, expected: Expect) {
             }
             Step::Walk { at: ms, seen } => {
                 let seen = seen.iter().map(|&(pid, start)| ProcessKey::new(pid, at(start))).collect();
-                writeln!(told, "walk wants {:?}", table.reconcile(at(ms), &seen)).unwrap();
+                writeln!(told, "walk wants {:?}", table.reconcile(Some(at(ms)), &seen)).unwrap();
             }
             Step::Retire { at: ms } => table.retire(at(ms)),
             Step::Holder { pid, at: ms } => writeln!(told, "{pid} at {ms}: {}", holder(table.holder(pid, at(ms)))).unwrap(),
@@ -224,6 +224,41 @@ fn a_walk_ends_what_is_missing_and_wants_what_is_unknown() {
               20@500 "gone --all" of 0 ended 1000 status 0
         "#]],
     );
+}
+
+#[test]
+fn what_a_fork_inherited_is_read_once_by_the_next_walk() {
+    check(
+        vec![
+            Step::Details { pid: 10, start: 100, name: "nginx" },
+            fork(20, 10, 500, "nginx"),
+            fork(30, 20, 510, "nginx"),
+            Step::Details { pid: 30, start: 510, name: "nginx" },
+            Step::Walk { at: 1_000, seen: &[(10, 100), (20, 500), (30, 510)] },
+            Step::Details { pid: 20, start: 500, name: "nginx: worker process" },
+            Step::Walk { at: 2_000, seen: &[(10, 100), (20, 500), (30, 510)] },
+        ],
+        expect![[r#"
+              10@100 "nginx --all" of 0
+            fork 20: known
+              20@500 "nginx --all" of 10
+            fork 30: known
+              30@510 "nginx --all" of 20
+              30@510 "nginx --all" of 0
+            walk wants [20]
+              20@500 "nginx: worker process --all" of 0
+            walk wants []
+        "#]],
+    );
+}
+
+#[test]
+fn a_walk_that_was_not_complete_ends_nobody() {
+    let mut table = ProcessTable::default();
+    let details = Details { pid: 20, start_time: at(500), ..Details::default() };
+    table.described(&details, Placement::default());
+    assert_eq!(table.reconcile(None, &BTreeSet::from([ProcessKey::new(21, at(500))])), [21]);
+    assert_eq!(table.living_len(), 1);
 }
 
 #[test]

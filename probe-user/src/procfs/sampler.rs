@@ -11,7 +11,7 @@ use crate::cgroupfs::CgroupReader;
 use crate::clock::Now;
 use crate::observation::BootNanos;
 use crate::processes::{ProcessKey, TICK_NANOS};
-use crate::procfs::{Procfs, parse};
+use crate::procfs::{Procfs, ReadError, parse};
 use crate::report::Samples;
 
 /// Share of one CPU that looking may take; beyond it descriptors are not counted until the next round.
@@ -33,8 +33,8 @@ pub struct Round {
     pub samples: Samples,
     /// Every process that lived when the walk came by.
     pub seen: BTreeSet<ProcessKey>,
-    /// When the walk began.
-    pub walked_at: BootNanos,
+    /// When the walk began; `None` when `/proc` or a process in it could not be read, so that what is missing in `seen` may live.
+    pub walked_at: Option<BootNanos>,
 }
 
 /// Looks, and remembers what it needs for the next look.
@@ -84,7 +84,7 @@ impl Sampler {
         self.round += 1;
         let elapsed = self.previous_at.map(|at| now.boot.0.saturating_sub(at.0)).filter(|&it| it > 0);
         let host = self.host(now);
-        let mut round = Round { samples: Samples { host, ..Samples::default() }, walked_at: now.boot, ..Round::default() };
+        let mut round = Round { samples: Samples { host, ..Samples::default() }, walked_at: Some(now.boot), ..Round::default() };
         self.walk(now, elapsed, interval, &mut round);
         round.samples.containers = self.containers(now, elapsed, containers);
         self.previous_at = Some(now.boot);
@@ -103,7 +103,10 @@ impl Sampler {
     }
 
     fn walk(&mut self, now: Now, elapsed: Option<u64>, interval: Duration, round: &mut Round) {
-        let Ok(mut pids) = self.procfs.pids() else { return };
+        let Ok(mut pids) = self.procfs.pids() else {
+            round.walked_at = None;
+            return;
+        };
         pids.sort_unstable();
         // Begin where the budget ended last time, so that every process has its turn.
         let begin = pids.partition_point(|&pid| pid < self.count_from);
@@ -117,7 +120,15 @@ impl Sampler {
                 in_budget = false;
                 self.count_from = pid;
             }
-            let Ok(stat) = self.procfs.stat(pid) else { continue };
+            let stat = match self.procfs.stat(pid) {
+                Ok(stat) => stat,
+                Err(ReadError::Gone) => continue,
+                // Out of descriptors or memory: that says nothing of the process.
+                Err(ReadError::Unreadable { .. }) => {
+                    round.walked_at = None;
+                    continue;
+                }
+            };
             if stat.has_ended() {
                 continue;
             }

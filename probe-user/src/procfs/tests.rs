@@ -91,6 +91,26 @@ fn only_numbers_are_processes() {
 }
 
 #[test]
+fn a_walk_knows_whether_it_saw_all() {
+    let fake = Fake::new();
+    let look = || {
+        let reader = std::sync::Arc::new(fake.reader(Arguments::Show));
+        let cgroups = crate::cgroupfs::CgroupReader::new(crate::cgroupfs::Mounts::default());
+        let round = sampler::Sampler::new(reader, cgroups, 4_096).look(&[], std::time::Duration::from_secs(15));
+        (round.walked_at.is_some(), round.seen.len())
+    };
+    fake.process(20).process(21);
+    assert_eq!(look(), (true, 2));
+    fs::remove_file(fake.root.path().join("21/stat")).unwrap();
+    assert_eq!(look(), (true, 1), "a process that vanished is one that ended");
+    // As when the probe is out of descriptors: the process may live.
+    fake.write(21, "stat", "");
+    assert_eq!(look(), (false, 1));
+    fs::remove_dir_all(fake.root.path()).unwrap();
+    assert_eq!(look(), (false, 0));
+}
+
+#[test]
 fn a_pid_used_again_between_two_looks_is_two_processes_with_shares_of_their_own() {
     let fake = Fake::new();
     fake.process(20);

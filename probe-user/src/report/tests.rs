@@ -230,3 +230,15 @@ fn losses_are_those_below_and_those_of_the_tables() {
     assert_eq!((losses.flows_uncounted, losses.reports_merged, losses.ends_seen, losses.ends_reported), (3, 4, 10, 9));
     assert!(!builder.has_changes());
 }
+
+#[test]
+fn losses_of_the_connector_and_of_the_programs_do_not_hide_each_other() {
+    let mut builder = Builder::default();
+    let programs = LossTotals { network_ring: 2, ends_seen: 10, ends_counted: 9, ..LossTotals::default() };
+    let connector = LossTotals { netlink: 1, ..LossTotals::default() };
+    for order in [[programs.clone(), connector.clone()], [connector, programs]] {
+        observe(&mut builder, order.map(Observation::Lost));
+        let losses = builder.losses();
+        assert_eq!((losses.ring_records.get("network"), losses.ring_records.get("netlink"), losses.ends_seen), (Some(&2), Some(&1), 10));
+    }
+}
