@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http::{StatusCode, Uri};
 use tokio::sync::Semaphore;
 use topology::{NodeId, View, ViewSnapshot};
@@ -113,10 +113,12 @@ fn view_body(snapshot: Arc<ViewSnapshot>) -> Body {
     if pieces.is_ended() {
         return Body::from(first);
     }
-    Body::from_stream(stream::unfold((Some(first), pieces), async |(first, mut pieces)| {
+    let pieces = stream::unfold((Some(first), pieces), async |(first, mut pieces)| {
         let piece = first.or_else(|| pieces.next_piece(PIECE))?;
         Some((Ok::<_, Infallible>(piece), (None, pieces)))
-    }))
+    });
+    // The compression asks again after the end.
+    Body::from_stream(pieces.fuse())
 }
 
 /// A node with everything that its panel shows.

@@ -241,6 +241,13 @@ async fn a_large_view_comes_whole_though_it_is_made_in_pieces() {
     assert!(nodes.nodes.len() > 5_000, "{}", nodes.nodes.len());
     let unique: BTreeMap<_, _> = nodes.nodes.iter().collect();
     assert_eq!(unique.len(), nodes.nodes.len());
+
+    let compressed = request(world.http, "GET", "/api/topology/processes", "Accept-Encoding: gzip\r\n").await;
+    assert_eq!(compressed.header("content-encoding"), "gzip");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&compressed.body[..]).read_to_string(&mut text).unwrap();
+    let nodes: schema::Nodes = serde_json::from_str(&text).unwrap();
+    assert_eq!(nodes.nodes.len(), unique.len());
 }
 
 #[tokio::test]
