@@ -1,5 +1,6 @@
 //! Logs and metrics. All metrics there are stand in one catalogue, `telemetry/metrics.rs`.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use prometheus::{Encoder as _, TextEncoder};
@@ -45,7 +46,7 @@ impl Telemetry {
 /// When the filter cannot be understood or logging has begun already.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
