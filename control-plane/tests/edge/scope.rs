@@ -5,9 +5,10 @@ use std::io::Read as _;
 
 use expect_test::{Expect, expect};
 use orchestrator_control::http::scope::schema;
+use proto::probe::v1::{Hello, KubernetesObject, Report, kubernetes_object, report};
 
 use crate::http::{raw, request};
-use crate::probe::Probe;
+use crate::probe::{Probe, hello};
 use crate::world::{CONTAINER, World, process, processes_delta, web_report};
 
 /// A reply's status, type and body, with what differs from run to run hidden.
@@ -257,4 +258,37 @@ async fn only_reading_is_allowed() {
         assert_eq!(request(world.http, "POST", target, "Content-Length: 0\r\n").await.status, 405, "{target}");
     }
     assert_eq!(request(world.http, "HEAD", "/api", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn storage_is_among_the_pods_unless_it_is_hidden() {
+    let world = World::start().await;
+    let hello = Hello { cluster_name: "production".to_owned(), ..hello("collector", "collector") };
+    let mut collector = Probe::connect_with(world.grpc, hello).await.unwrap();
+    let object = |kind: kubernetes_object::Kind, name: &str| KubernetesObject {
+        kind: kind.into(),
+        uid: name.to_owned(),
+        name: name.to_owned(),
+        ..KubernetesObject::default()
+    };
+    let kubernetes = vec![
+        object(kubernetes_object::Kind::Pod, "db"),
+        object(kubernetes_object::Kind::PersistentVolume, "volume"),
+        object(kubernetes_object::Kind::PersistentVolumeClaim, "claim"),
+        object(kubernetes_object::Kind::StorageClass, "class"),
+    ];
+    collector.apply(Report { sequence: 1, kind: report::Kind::SnapshotEnd.into(), kubernetes, ..Report::default() }).await;
+    let all = ["claim;<persistent_volume_claim>", "class;<storage_class>", "db;<pod>", "volume;<persistent_volume>"];
+    for (query, expected) in [
+        ("", &all[..]),
+        ("?storage=show", &all),
+        ("?storage=", &all),
+        ("?storage=show&storage=hide", &all),
+        ("?storage=hide", &["db;<pod>"]),
+        ("?pseudo=show", &["db;<pod>"]),
+    ] {
+        let reply: serde_json::Value = world.get(&format!("/api/topology/pods{query}")).await.json();
+        let found: Vec<&str> = reply["nodes"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(found, expected, "{query}");
+    }
 }

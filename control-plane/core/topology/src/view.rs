@@ -90,6 +90,8 @@ pub struct Filter {
     pub hide_pseudo: bool,
     /// `unconnected=hide` of the process views.
     pub hide_unconnected: bool,
+    /// `storage=hide` of the pods view: volumes, claims and storage classes.
+    pub hide_storage: bool,
     /// `hideCommandLineArguments=true`.
     pub hide_command_arguments: bool,
     /// `hideEnvironmentVariables=true`.
@@ -103,6 +105,7 @@ impl Filter {
         stopped: None,
         hide_pseudo: false,
         hide_unconnected: false,
+        hide_storage: false,
         hide_command_arguments: false,
         hide_environment: false,
     };
@@ -113,6 +116,7 @@ impl Filter {
         stopped: Some(StoppedFilter::Running),
         hide_pseudo: true,
         hide_unconnected: true,
+        hide_storage: true,
         hide_command_arguments: false,
         hide_environment: false,
     };
@@ -128,6 +132,7 @@ impl Filter {
             stopped: self.stopped.filter(|_| containers),
             hide_pseudo: self.hide_pseudo && pseudo,
             hide_unconnected: self.hide_unconnected && processes,
+            hide_storage: self.hide_storage && view == View::Pods,
             hide_command_arguments: self.hide_command_arguments && (containers || processes),
             hide_environment: self.hide_environment && containers,
         }

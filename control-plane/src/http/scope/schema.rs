@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pseudo: Option<String>,
     /// Process views: `show` or `hide` nodes without an edge; default `hide`.
     unconnected: Option<String>,
+    /// The pods view: `show` or `hide` volumes, claims and storage classes; default `hide`.
+    storage: Option<String>,
     /// `true` keeps only the first word of command lines.
     hide_command_line_arguments: Option<String>,
     /// `true` leaves out tables of environment variables.

@@ -181,6 +181,7 @@ fn filter(query: &Query) -> Filter {
         },
         hide_pseudo: query.first("pseudo").map_or(default.hide_pseudo, |value| value == "hide"),
         hide_unconnected: query.first("unconnected").map_or(default.hide_unconnected, |value| value == "hide"),
+        hide_storage: query.first("storage").map_or(default.hide_storage, |value| value == "hide"),
         hide_command_arguments: query.is_true("hideCommandLineArguments"),
         hide_environment: query.is_true("hideEnvironmentVariables"),
     }
@@ -210,6 +211,9 @@ mod tests {
         check("system=show", Filter { system: None, ..Filter::DEFAULT });
         check("stopped=", Filter { stopped: None, ..Filter::DEFAULT });
         check("stopped=both&system=all", Filter { stopped: None, system: None, ..Filter::DEFAULT });
+        check("storage=show", Filter { hide_storage: false, ..Filter::DEFAULT });
+        check("storage=", Filter { hide_storage: false, ..Filter::DEFAULT });
+        check("storage=hide", Filter::DEFAULT);
         check("pseudo=x&unconnected=", Filter { hide_pseudo: false, hide_unconnected: false, ..Filter::DEFAULT });
     }
 

@@ -153,6 +153,13 @@ fn volumes_are_joined_by_name_in_any_order() {
             4 nodes, 4 real, 3 edges, 0 filtered
         "#]],
     );
+    let hidden = Filter { hide_storage: true, ..Filter::NONE };
+    expect![[r#"
+        db-0;<pod> [db-0 | 0 containers]
+        1 nodes, 1 real, 0 edges, 3 filtered
+    "#]]
+    .assert_eq(&world.picture(View::Pods, hidden));
+    assert_eq!(hidden.of_view(View::Services), Filter::NONE);
 }
 
 #[test]
