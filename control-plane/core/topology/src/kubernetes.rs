@@ -74,6 +74,12 @@ impl ObjectTables {
         self.rows.get(object).and_then(|row| row.record.as_ref())
     }
 
+    /// Whether it is a volume, a claim of one, or a class of them.
+    pub(crate) fn is_storage(&self, object: ObjectIndex) -> bool {
+        let kind = self.record(object).map(|record| record.kind);
+        matches!(kind, Some(Kind::PersistentVolume | Kind::PersistentVolumeClaim | Kind::StorageClass))
+    }
+
     fn is_shown_pod(&self, object: ObjectIndex) -> bool {
         self.record(object).is_some_and(|record| record.kind == Kind::Pod && is_shown(record))
     }

@@ -158,16 +158,9 @@ pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
         // A group passes when one of its containers does: Scope groups what the filter of the containers left.
         Entity::Image(group) => group_passes(scene, key, scene.tables.images.get(group).map(|row| &row.members)),
         Entity::Hostname(group) => group_passes(scene, key, scene.tables.hostnames.get(group).map(|row| &row.members)),
-        Entity::Object(object) => !hide_storage || scene.tables.kubernetes.rows.get(object).is_none_or(|row| !is_storage(&row.node_id)),
+        Entity::Object(object) => !hide_storage || !scene.tables.kubernetes.is_storage(object),
         Entity::Host(_) => true,
     }
-}
-
-/// Tags of `PersistentVolume`, `PersistentVolumeClaim` and `StorageClass` in the ids of their nodes.
-const STORAGE_TAGS: [&str; 3] = ["<persistent_volume>", "<persistent_volume_claim>", "<storage_class>"];
-
-fn is_storage(id: &NodeId) -> bool {
-    id.as_str().rsplit_once(';').is_some_and(|(_, tag)| STORAGE_TAGS.contains(&tag))
 }
 
 fn group_passes(scene: Scene<'_>, key: ViewKey, members: Option<&BTreeSet<crate::index::ContainerIndex>>) -> bool {
