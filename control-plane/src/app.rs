@@ -167,10 +167,11 @@ fn start_edges(
     supervisor.restarting("http_listener", Backoff::EDGE, move || {
         http::serve(http_listener.clone(), router.clone(), limit, parent.clone(), counters.clone())
     });
+    let limits = grpc_context.limits;
     let service = ProbeService::new(grpc_context);
     let parent = supervisor.clone();
     supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
-        grpc::serve(grpc_listener.clone(), service.clone(), parent.clone(), telemetry.clone())
+        grpc::serve(grpc_listener.clone(), service.clone(), limits, parent.clone(), telemetry.clone())
     });
 }
 

@@ -2,6 +2,7 @@
 
 mod codec;
 pub mod convert;
+mod incoming;
 mod outline;
 mod probes;
 mod session;
@@ -9,15 +10,13 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tonic::transport::Server;
 
 use crate::clock::Clock;
 use crate::drivers::TopologyHandle;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::{ConnectionFailed, ConnectionFailure};
 
 /// How often a silent peer is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,14 +67,17 @@ impl Limits {
 }
 
 /// Serves probes on `listener` until the process stops.
-pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, supervisor: Supervisor, telemetry: Telemetry) {
+pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, limits: Limits, supervisor: Supervisor, telemetry: Telemetry) {
     let stopping = supervisor.stopping().clone();
+    // Each probe has one connection; as many again may be on their way in or out.
+    let patience = incoming::Patience { connections: limits.streams.saturating_mul(2), first_word: limits.hello_patience };
+    let connections = incoming::incoming(listener, patience, stopping.clone(), telemetry);
     let outcome = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(8)
         .add_service(service)
-        .serve_with_incoming_shutdown(incoming(listener, telemetry), stopping.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
         .await;
     if let Err(error) = outcome {
         tracing::error!(error = &error as &dyn std::error::Error, "the probes' listener failed");
@@ -83,20 +85,3 @@ pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, supervisor
 }
 
 pub use probes::ProbeService;
-
-fn incoming(listener: Arc<TcpListener>, telemetry: Telemetry) -> impl stream::Stream<Item = std::io::Result<TcpStream>> {
-    stream::unfold((listener, telemetry), async |(listener, telemetry)| {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => {
-                    let _ = connection.set_nodelay(true);
-                    return Some((Ok(connection), (listener, telemetry)));
-                }
-                Err(error) => {
-                    ConnectionFailed { reason: ConnectionFailure::Accept, error: &error }.emit(&telemetry);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    })
-}

@@ -33,6 +33,7 @@ pub(crate) struct FlowRow {
     pub(crate) epoch: u64,
     pub(crate) leaves_at: Option<Timestamp>,
     closed_marks: [(Timestamp, u64); 2],
+    counted_at: Timestamp,
 }
 
 impl FlowRow {
@@ -62,6 +63,7 @@ impl FlowRow {
             epoch: 0,
             leaves_at: None,
             closed_marks: [(now, 0); 2],
+            counted_at: now,
         }
     }
 
@@ -71,12 +73,20 @@ impl FlowRow {
             self.closed_marks = [self.closed_marks[1], (now, self.counters.closed)];
         }
         self.counters = counters;
+        self.counted_at = now;
     }
 
     /// Connections that were open at some time within the last window, or the one before it.
     pub(crate) fn connections_in_window(&self, now: Timestamp, window: Duration) -> u64 {
         let [older, newer] = self.closed_marks;
-        let closed_before = if now.since(newer.0) >= window { newer.1 } else { older.1 };
+        let closed_before = if now.since(self.counted_at) >= window {
+            // Nothing was told since: whatever closed did so before the window.
+            self.counters.closed
+        } else if now.since(newer.0) >= window {
+            newer.1
+        } else {
+            older.1
+        };
         self.counters.opened.saturating_sub(closed_before).max(self.counters.active())
     }
 

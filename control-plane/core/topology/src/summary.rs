@@ -205,7 +205,7 @@ fn process_summary(tables: &Tables, index: ProcessIndex, filter: Filter) -> Opti
     let host = tables.hosts.get(process.host)?;
     let record = &process.record;
     let container = process.container.and_then(|container| tables.containers.get(container)).and_then(|row| row.record.as_ref());
-    let label_minor = match container {
+    let label_minor = match container.filter(|container| !container.name.is_empty()) {
         Some(container) => format!("{} ({}:{})", host.name, container.name, record.key.pid),
         None => format!("{} ({})", host.name, record.key.pid),
     };

@@ -117,6 +117,19 @@ fn connections_that_closed_long_ago_are_no_longer_counted() {
 }
 
 #[test]
+fn a_flow_that_went_quiet_counts_what_is_open() {
+    let mut world = two_hosts();
+    let mut update = client(1, 1, "10.0.0.1", "10.0.0.2", 5432);
+    update.key = None;
+    update.counters = FlowCounters { opened: 300, closed: 200, ..FlowCounters::default() };
+    world.report("a", flows(vec![update]));
+    let count = |world: &World| world.details(View::Processes, "a;1").unwrap().outgoing.iter().find(|row| row.port == 5432).unwrap().count;
+    assert_eq!(count(&world), 300);
+    world.pass(WINDOW);
+    assert_eq!(count(&world), 100);
+}
+
+#[test]
 fn panels_carry_samples_and_views_do_not() {
     let mut world = two_hosts();
     let at = world.now;

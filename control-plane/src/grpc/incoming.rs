@@ -1,0 +1,183 @@
+//! Connections before they are HTTP/2: only so many at once, and none that stays silent. A peer that never says a word would hold a descriptor
+//! for ever, and hold up the end of the process.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::stream::{self, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::{ConnectionFailed, ConnectionFailure};
+
+/// How many connections there may be, and how long each may be silent at first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) connections: usize,
+    pub(super) first_word: Duration,
+}
+
+/// Connections of `listener`. With as many open as there may be, the next ones wait in the listener's backlog.
+pub(super) fn incoming(
+    listener: Arc<TcpListener>,
+    patience: Patience,
+    stopping: CancellationToken,
+    telemetry: Telemetry,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let room = Arc::new(Semaphore::new(patience.connections));
+    stream::unfold((listener, room, stopping, telemetry), move |(listener, room, stopping, telemetry)| async move {
+        loop {
+            let permit = room.clone().acquire_owned().await.ok()?;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // Only the delay of small messages is lost when this is refused.
+                    let _ = stream.set_nodelay(true);
+                    let silence = Silence {
+                        too_long: Box::pin(tokio::time::sleep(patience.first_word)),
+                        stopping: Box::pin(stopping.clone().cancelled_owned()),
+                    };
+                    let connection = Connection { stream, silence: Some(silence), _permit: permit };
+                    return Some((Ok(connection), (listener, room, stopping, telemetry)));
+                }
+                Err(error) => {
+                    ConnectionFailed { reason: ConnectionFailure::Accept, error: &error }.emit(&telemetry);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}
+
+/// A connection, and its place among those there may be.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    /// What ends the peer's silence; gone when it has said something.
+    silence: Option<Silence>,
+    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Silence {
+    too_long: Pin<Box<Sleep>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Silence {
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.too_long.as_mut().poll(context).is_ready() {
+            return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the peer said nothing"));
+        }
+        ready!(self.stopping.as_mut().poll(context));
+        Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, "the control plane stops"))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.silence = None;
+            return read;
+        }
+        match &mut self.silence {
+            Some(silence) => silence.poll_end(context).map(Err),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::StreamExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn listener() -> (Arc<TcpListener>, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (Arc::new(listener), address)
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_given_up_and_one_that_spoke_may_be_silent() {
+        let (listener, address) = listener().await;
+        let patience = Patience { connections: 4, first_word: Duration::from_millis(100) };
+        let mut connections = pin!(incoming(listener, patience, CancellationToken::new(), Telemetry::new()));
+        let (_silent, mut speaker) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        let mut silent = connections.next().await.unwrap().unwrap();
+        let mut spoken = connections.next().await.unwrap().unwrap();
+        speaker.write_all(b"x").await.unwrap();
+        assert_eq!(spoken.read_u8().await.unwrap(), b'x');
+        assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let more = tokio::time::timeout(Duration::from_millis(300), spoken.read_u8()).await;
+        assert!(more.is_err(), "it may take its time now: {more:?}");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_process_does_not_wait_for_a_silent_peer() {
+        let (listener, address) = listener().await;
+        let patience = Patience { connections: 4, first_word: Duration::from_secs(600) };
+        let stopping = CancellationToken::new();
+        let mut connections = pin!(incoming(listener, patience, stopping.clone(), Telemetry::new()));
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut silent = connections.next().await.unwrap().unwrap();
+        stopping.cancel();
+        assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_connections_wait_until_one_ends() {
+        let (listener, address) = listener().await;
+        let patience = Patience { connections: 1, first_word: Duration::from_secs(600) };
+        let mut connections = pin!(incoming(listener, patience, CancellationToken::new(), Telemetry::new()));
+        let _peers = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        let first = connections.next().await.unwrap().unwrap();
+        let mut second = pin!(connections.next());
+        assert!(tokio::time::timeout(Duration::from_millis(100), second.as_mut()).await.is_err());
+        drop(first);
+        assert!(second.await.unwrap().is_ok());
+    }
+}
