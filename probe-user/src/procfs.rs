@@ -13,6 +13,8 @@ pub mod sampler;
 
 /// Longest command line that is kept.
 pub const COMMAND_LINE_MAX: usize = 4_096;
+/// Longest name of a process, in bytes: a process may write its whole title into its first argument.
+pub const NAME_MAX: usize = 1_024;
 
 /// Largest file of `/proc/<pid>` that is read whole.
 const FILE_MAX: u64 = 64 * 1024;

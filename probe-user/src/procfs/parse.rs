@@ -3,7 +3,7 @@
 use crate::cgroups::container_of;
 use crate::observation::BootNanos;
 use crate::processes::TICK_NANOS;
-use crate::procfs::COMMAND_LINE_MAX;
+use crate::procfs::{COMMAND_LINE_MAX, NAME_MAX};
 
 /// Fields of `/proc/<pid>/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub fn command_line(bytes: &[u8]) -> CommandLine {
     let mut arguments = bytes.split(|&byte| byte == 0);
     let first_word = arguments.next().map(|word| printable(word.trim_ascii())).filter(|word| !word.is_empty());
     let joined: Vec<u8> = bytes.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect();
-    CommandLine { first_word: first_word.map(cut), whole: cut(printable(&joined)) }
+    CommandLine { first_word: first_word.map(|word| cut(word, NAME_MAX)), whole: cut(printable(&joined), COMMAND_LINE_MAX) }
 }
 
 /// Effective user of `status`: the second number of `Uid:`.
@@ -166,10 +166,10 @@ pub fn printable(bytes: &[u8]) -> String {
     }
 }
 
-/// Cut to [`COMMAND_LINE_MAX`] bytes, between two characters.
-fn cut(mut text: String) -> String {
-    if text.len() > COMMAND_LINE_MAX {
-        let end = (0..=COMMAND_LINE_MAX).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+/// Cut to `max` bytes, between two characters.
+fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
     }
     text

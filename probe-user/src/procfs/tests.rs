@@ -161,6 +161,7 @@ fn a_long_command_line_is_cut_between_two_characters() {
     assert_eq!(line.whole.len(), COMMAND_LINE_MAX);
     let odd = parse::command_line(format!("x{}", "ä".repeat(5_000)).as_bytes());
     assert_eq!(odd.whole.len(), COMMAND_LINE_MAX - 1);
+    assert_eq!(odd.first_word.unwrap().len(), NAME_MAX - 1);
 }
 
 proptest! {
