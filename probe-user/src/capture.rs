@@ -306,7 +306,14 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
     }
     let hooks =
         status.hooks.iter().map(|hook| v1::capture::Hook { name: hook.name.clone(), attached: hook.attached, error: hook.error.clone() });
-    v1::Capture { rung, description: description.to_owned(), reason: status.reasons.join("; "), blind_spots, hooks: hooks.collect() }
+    v1::Capture {
+        rung,
+        description: description.to_owned(),
+        reason: status.reasons.join("; "),
+        blind_spots,
+        hooks: hooks.collect(),
+        ..v1::Capture::default()
+    }
 }
 
 /// Finds where the cgroup hierarchies are mounted.

@@ -51,7 +51,7 @@ impl Rung {
             blind_spots.push("Processes that live shorter than two seconds are not visible.".to_owned());
             blind_spots.push("Bytes and round-trip times are not known.".to_owned());
         }
-        v1::Capture { rung, description: description.to_owned(), reason: reason.to_owned(), blind_spots, hooks: Vec::new() }
+        v1::Capture { rung, description: description.to_owned(), reason: reason.to_owned(), blind_spots, ..v1::Capture::default() }
     }
 }
 

@@ -34,6 +34,7 @@ pub fn read(procfs: &Procfs, host_name: &str) -> Host {
         memory_bytes,
         architecture: uname.as_ref().map(|it| text(it.machine())).unwrap_or_default(),
         boot_id: parse::printable(boot_id.trim_ascii()),
+        ..Host::default()
     }
 }
 

@@ -249,6 +249,7 @@ impl Builder {
             reports_merged: self.reports_merged,
             ends_seen: below.ends_seen,
             ends_reported: below.ends_counted.saturating_sub(self.flows.refused_ends()),
+            ..v1::Losses::default()
         }
     }
 

@@ -79,7 +79,7 @@ async fn check(mode: &str, rung: u32, counts_bytes: bool) {
     }
     let active = |known: &support::Known, direction: i32| {
         known.flow(direction, port).and_then(|(key, flow)| {
-            let counters = flow.counters?;
+            let counters = flow.counters.as_ref()?;
             (key.process?.pid == own).then(|| (counters.opened - counters.closed, counters.bytes_sent, counters.bytes_received))
         })
     };

@@ -252,6 +252,7 @@ async fn probes_with_what_they_see_and_lost() {
             proto::probe::v1::capture::Hook { name: "tcp".to_owned(), attached: true, error: String::new() },
             proto::probe::v1::capture::Hook { name: "exec".to_owned(), attached: false, error: "EPERM".to_owned() },
         ],
+        ..proto::probe::v1::Capture::default()
     });
     report.losses = Some(proto::probe::v1::Losses {
         ring_records: [("network".to_owned(), 3)].into(),

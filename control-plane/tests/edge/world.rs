@@ -191,6 +191,7 @@ pub(crate) fn flow(id: u64, pid: u32, container: &str, direction: flow_key::Dire
         }),
         first_seen_unix_nanos: BEGIN,
         last_active_unix_nanos: BEGIN,
+        ..Flow::default()
     }
 }
 

@@ -99,7 +99,7 @@ impl Sampler {
         let load1 = parse::load1(&self.procfs.read_global("loadavg").ok()?)?;
         let cpu_percent =
             previous.map_or(0.0, |(busy_then, total_then)| percent(busy.saturating_sub(busy_then), total.saturating_sub(total_then)));
-        Some(HostMetrics { at_unix_nanos: now.unix_nanos, cpu_percent, memory_used_bytes: used, load1 })
+        Some(HostMetrics { at_unix_nanos: now.unix_nanos, cpu_percent, memory_used_bytes: used, load1, ..HostMetrics::default() })
     }
 
     fn walk(&mut self, now: Now, elapsed: Option<u64>, interval: Duration, round: &mut Round) {
@@ -166,6 +166,7 @@ impl Sampler {
             open_files: watched.open_files,
             open_files_limit: watched.open_files_limit,
             thread_count: stat.thread_count,
+            ..ProcessMetrics::default()
         }
     }
 
@@ -185,6 +186,7 @@ impl Sampler {
                 cpu_percent,
                 memory_bytes: usage.memory_bytes,
                 memory_limit_bytes: usage.memory_limit_bytes,
+                ..ContainerMetrics::default()
             });
         }
         self.cgroups.keep_only(containers.iter().map(|it| it.id.as_str()));

@@ -27,6 +27,7 @@ pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Proce
         exited_at_unix_nanos: process.exited.map_or(0, |exited| now.unix_at(exited.at)),
         exit_status: process.exited.map_or(0, |exited| exited.status),
         comm: process.comm.to_string(),
+        ..v1::Process::default()
     }
 }
 
@@ -45,9 +46,11 @@ pub(crate) fn flow(id: u64, flow: &Flow, with_key: bool, now: Now) -> v1::Flow {
             rtt_us_sum: total.rtt_us_sum,
             rtt_count: total.rtt_count,
             rtt_us_max: total.rtt_us_max,
+            ..v1::FlowCounters::default()
         }),
         first_seen_unix_nanos: now.unix_at(flow.first_seen),
         last_active_unix_nanos: now.unix_at(flow.last_active),
+        ..v1::Flow::default()
     }
 }
 
