@@ -10,6 +10,7 @@
 //!
 //! * A program at a cgroup returns 1, always: 0 would refuse the user's system call.
 //! * Log lines (`aya-log`) are for work on a hook. The loader sets their level to none, and the verifier removes them.
+//! * A program that the kernel calls asks [`control::is_awake`] first: what is left of a probe that was removed costs nothing.
 //! * Nothing is dropped without a counter (`probe_common::counter`).
 //! * Loops are bounded; there are none.
 //! * `current` is asked for in process context alone (connect, bind, tracepoints of processes), never in `sock_ops`: there it is whoever
@@ -36,6 +37,7 @@
 #![feature(asm_experimental_arch)]
 
 pub mod context;
+pub mod control;
 pub mod counters;
 pub mod settings;
 pub mod task;

@@ -37,7 +37,7 @@ static SETTINGS: Settings = Settings {
         bytes_acked: 0,
         srtt_us: 0,
         total_retrans: 0,
-        reserved: 0,
+        cookie: 0,
     },
 };
 

@@ -103,6 +103,8 @@ impl App {
         let (refuse, refused) = watch::channel(None);
         let ladder = Ladder {
             mode: config.capture,
+            pin_dir: config.pin_dir.clone(),
+            abi_salt: config.abi_salt,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),

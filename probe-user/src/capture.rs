@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::config::CaptureMode;
 use crate::connections::{SocketId, Watch};
 use crate::driver::Input;
-use crate::ebpf::{self, Seeder};
+use crate::ebpf::{self, CountedSockets, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
 use crate::observation::{FlowEnd, Observation};
 use crate::procfs::Procfs;
@@ -33,6 +33,10 @@ const WATCH_COST_DIVISOR: u32 = 500;
 pub struct Ladder {
     /// Which rungs may be used.
     pub mode: CaptureMode,
+    /// Where kernel programs are pinned.
+    pub pin_dir: ebpf::PinDir,
+    /// See [`ebpf::Config::abi_salt`].
+    pub abi_salt: u64,
     /// `/proc`.
     pub procfs: Arc<Procfs>,
     /// Root of the cgroup2 hierarchy, if one was given.
@@ -85,7 +89,12 @@ impl Ladder {
     fn climb(&self) -> Result<Reached, LadderError> {
         let mut reason = String::new();
         if matches!(self.mode, CaptureMode::Auto | CaptureMode::Ebpf) {
-            let config = ebpf::Config { cgroup_root: self.cgroup_root.clone(), ..ebpf::Config::default() };
+            let config = ebpf::Config {
+                cgroup_root: self.cgroup_root.clone(),
+                pin_dir: self.pin_dir.clone(),
+                abi_salt: self.abi_salt,
+                ..ebpf::Config::default()
+            };
             match ebpf::Capture::start_after(&config, |seeder| self.seed_listeners(seeder)) {
                 Ok((running, receiver)) => return Ok(Reached::Programs { running: Box::new(running), receiver }),
                 Err(error) if self.mode == CaptureMode::Ebpf => return Err(LadderError::Ebpf(error)),
@@ -115,6 +124,12 @@ impl Ladder {
         let status = running.status().clone();
         let capture = capture_of(&status);
         tracing::info!(rung = capture.rung, description = capture.description, reason = capture.reason, "capture started");
+        if let Some(path) = &status.pinned_at {
+            let open = running.counted_sockets().len();
+            tracing::info!(path = %path.display(), taken_over = status.taken_over, open, "kernel programs are pinned");
+        } else if !status.not_pinned.is_empty() {
+            tracing::warn!(reason = status.not_pinned, "kernel programs are not pinned: they end with the probe");
+        }
         self.tell(Input::Capture(capture)).await?;
         let forwarded = async {
             while let Some(batch) = receiver.recv().await {
@@ -123,7 +138,7 @@ impl Ladder {
                 }
             }
         };
-        let around = self.tell_what_was_there(before);
+        let around = self.tell_what_was_there(before, running.counted_sockets().clone(), status.taken_over);
         // Rung 3 has no program that sees processes: the connector does, or the walk that comes with the samples.
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
@@ -223,15 +238,18 @@ impl Ladder {
 
     /// Processes, cgroups and connections from before the capture. Goes on looking at those connections until all of them have ended: the
     /// programs count a socket only if they saw it begin.
-    async fn tell_what_was_there(&self, before: HashSet<SocketId>) -> Result<(), LadderError> {
+    async fn tell_what_was_there(&self, before: HashSet<SocketId>, counted: CountedSockets, taken_over: bool) -> Result<(), LadderError> {
         self.tell_processes().await?;
-        let watch = self.adopt(Watch::default(), move |id, _| before.contains(&id)).await?;
-        tokio::time::sleep(SECOND_LOOK).await;
-        // What was opened between the first look and the attachment: nobody has told of it by now.
-        let (reply, answer) = oneshot::channel();
-        self.tell(Input::EndsWanted(reply)).await?;
-        let known = answer.await.map_err(|_| LadderError::Stopping)?;
-        let mut watch = self.adopt(watch, move |_, end| !known.contains(end)).await?;
+        let mut watch = self.adopt(Watch::default(), counted, move |id, _| before.contains(&id)).await?;
+        // Programs that were there before the first look have missed nothing since.
+        if !taken_over {
+            tokio::time::sleep(SECOND_LOOK).await;
+            // What was opened between the first look and the attachment: nobody has told of it by now.
+            let (reply, answer) = oneshot::channel();
+            self.tell(Input::EndsWanted(reply)).await?;
+            let known = answer.await.map_err(|_| LadderError::Stopping)?;
+            watch = self.adopt(watch, CountedSockets::default(), move |_, end| !known.contains(end)).await?;
+        }
         while !watch.is_empty() {
             let begun = Instant::now();
             watch = self.look_again(watch).await?;
@@ -240,10 +258,18 @@ impl Ladder {
         Ok(())
     }
 
-    /// Announces the connections that `wanted` wants.
-    async fn adopt(&self, mut watch: Watch, wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static) -> Result<Watch, LadderError> {
+    /// Announces the connections that `wanted` wants, and that are not counted by the programs.
+    async fn adopt(
+        &self,
+        mut watch: Watch,
+        counted: CountedSockets,
+        wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static,
+    ) -> Result<Watch, LadderError> {
         let looked = self.blocking(move |ladder| {
-            let observations = Sockets::read(&ladder.procfs).map(|sockets| {
+            let observations = Sockets::read(&ladder.procfs).map(|mut sockets| {
+                for table in &mut sockets.tables {
+                    table.sockets.retain(|socket| socket.is_listener() || !counted.contain(socket));
+                }
                 let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
                 watch.look(sockets.at, &sockets.tables, owner, |id, end| end.pid != 0 && wanted(id, end))
             });

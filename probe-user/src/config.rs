@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use figment::value::Value;
 use tonic::transport::Endpoint;
 
+use crate::ebpf::PinDir;
 use crate::procfs::Arguments;
 
 /// What the probe was told to be.
@@ -35,6 +36,10 @@ pub struct Config {
     pub docker_socket: Option<PathBuf>,
     /// Which rungs of the ladder may be used.
     pub capture: CaptureMode,
+    /// Where kernel programs are pinned, so that they outlive the probe.
+    pub pin_dir: PinDir,
+    /// Makes this build of the kernel programs look like another: for tests of upgrades.
+    pub abi_salt: u64,
     /// Whether environments of containers are told.
     pub container_env: bool,
     /// Whether arguments of command lines are told.
@@ -111,13 +116,14 @@ const PROC_ROOT: &str = "proc-root";
 const CGROUP_ROOT: &str = "cgroup-root";
 const DOCKER_SOCKET: &str = "docker-socket";
 const CAPTURE: &str = "capture";
+const PIN_DIR: &str = "pin-dir";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 15] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -128,6 +134,7 @@ const BUILT_IN: [(&str, &str); 14] = [
     (CGROUP_ROOT, ""),
     (DOCKER_SOCKET, "/var/run/docker.sock"),
     (CAPTURE, "auto"),
+    (PIN_DIR, "auto"),
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (LOG_FORMAT, "text"),
@@ -177,6 +184,12 @@ pub struct Flags {
     /// How to see: auto, ebpf, netlink or proc [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
     capture: Option<String>,
+    /// Where kernel programs are pinned, so that a restart of the probe misses nothing: a directory, "on" for the BPF file system at
+    /// /sys/fs/bpf, or "off" [default: on where systemd or Kubernetes restarts the probe, else off]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    pin_dir: Option<String>,
+    #[arg(long, hide = true, global = true, default_value_t = 0)]
+    abi_salt: u64,
     /// Tell the environment of containers, with secrets masked
     #[arg(long, global = true)]
     container_env: bool,
@@ -199,6 +212,8 @@ pub struct Flags {
 pub enum Command {
     /// Watch this node and report to the control plane
     Run,
+    /// Remove the kernel programs that an earlier probe has left pinned
+    Detach,
     /// Load the kernel programs alone and print what they see
     Load {
         /// How long
@@ -220,6 +235,7 @@ impl Flags {
             (CGROUP_ROOT, &self.cgroup_root),
             (DOCKER_SOCKET, &self.docker_socket),
             (CAPTURE, &self.capture),
+            (PIN_DIR, &self.pin_dir),
             (COMMAND_LINE_ARGUMENTS, &self.command_line_arguments),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -258,7 +274,9 @@ impl Config {
         for (key, value) in flags.given() {
             layers.set(key, &value, Origin::Flag);
         }
-        layers.into_config()
+        let mut config = layers.into_config()?;
+        config.abi_salt = flags.abi_salt;
+        Ok(config)
     }
 }
 
@@ -316,6 +334,7 @@ impl Layers {
         let cgroup_root = self.parse(CGROUP_ROOT, parse_path);
         let docker_socket = self.parse(DOCKER_SOCKET, |text| parse_path(text.strip_prefix("unix://").unwrap_or(text)));
         let capture = self.parse(CAPTURE, parse_capture);
+        let pin_dir = self.parse(PIN_DIR, parse_pin_dir);
         let container_env = self.parse(CONTAINER_ENV, |text| text.parse().map_err(|_| "neither true nor false".to_owned()));
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
@@ -335,6 +354,8 @@ impl Layers {
                 cgroup_root: cgroup_root?,
                 docker_socket: docker_socket?,
                 capture: capture?,
+                pin_dir: pin_dir?,
+                abi_salt: 0,
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 log_format: log_format?,
@@ -437,6 +458,25 @@ fn parse_capture(text: &str) -> Result<CaptureMode, String> {
     }
 }
 
+fn parse_pin_dir(text: &str) -> Result<PinDir, String> {
+    match text {
+        "off" => Ok(PinDir::Off),
+        "on" => Ok(PinDir::Usual),
+        "auto" if is_restarted() => Ok(PinDir::Usual),
+        "auto" => Ok(PinDir::Off),
+        _ if text.starts_with('/') => Ok(PinDir::At(PathBuf::from(text))),
+        _ => Err("neither an absolute path nor one of auto, on and off".to_owned()),
+    }
+}
+
+/// Whether somebody starts the probe again when it ends: systemd, Kubernetes, or a container engine, under which it is the first process. Programs
+/// that are left behind by a probe that was started by hand would be a surprise.
+fn is_restarted() -> bool {
+    let own = std::process::id();
+    let by_systemd = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid.parse() == Ok(own));
+    by_systemd || own == 1 || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 fn parse_arguments(text: &str) -> Result<Arguments, String> {
     match text {
         "show" => Ok(Arguments::Show),
@@ -498,7 +538,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, container-env, command-line-arguments, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, pin-dir, container-env, command-line-arguments, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

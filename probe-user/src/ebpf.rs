@@ -16,7 +16,9 @@
 //! in the file system.
 #![expect(unsafe_code, reason = "bpf(2) and the memory that is shared with the kernel; every block says why it is sound")]
 
+mod bpffs;
 mod btf;
+mod control;
 mod decode;
 mod drain;
 mod edges;
@@ -24,6 +26,7 @@ mod live;
 mod load;
 mod objects;
 mod offsets;
+mod pins;
 mod place;
 mod rings;
 mod running;
@@ -32,6 +35,7 @@ mod selftest;
 mod statistics;
 mod sweep;
 mod sys;
+mod takeover;
 
 use std::io;
 use std::path::PathBuf;
@@ -41,9 +45,11 @@ use tokio::sync::mpsc;
 
 pub use btf::BtfError;
 pub use live::print_live;
+pub use pins::{PinDir, PinError, detach};
 pub use running::Running;
 pub use seed::{Seed, SeedRole, Seeded, Seeder};
 pub use statistics::{ProgramStatistics, Statistics, StatisticsError};
+pub use takeover::CountedSockets;
 
 use crate::observation::Observation;
 
@@ -66,6 +72,12 @@ pub struct Config {
     pub kernel_log: bool,
     /// Whether to use the forms of programs that kernels before 5.12 take, also where others would be taken.
     pub plain_programs: bool,
+    /// Where the programs are pinned, so that they outlive the probe.
+    pub pin_dir: PinDir,
+    /// How long pinned programs go on without a probe.
+    pub awake_for: Duration,
+    /// Makes one build of the programs look like another: for tests of taking over.
+    pub abi_salt: u64,
 }
 
 /// Most observations of one batch.
@@ -82,6 +94,9 @@ impl Default for Config {
             batches_max: 64,
             kernel_log: false,
             plain_programs: false,
+            pin_dir: PinDir::Off,
+            awake_for: Duration::from_secs(600),
+            abi_salt: 0,
         }
     }
 }
@@ -153,6 +168,12 @@ pub struct Status {
     pub live_bytes: bool,
     /// The kernel's pids are those of `/proc` here. Otherwise the probe runs in a pid namespace of its own.
     pub pids_match: bool,
+    /// Where the programs are pinned, if they are.
+    pub pinned_at: Option<PathBuf>,
+    /// Why they are not, when they should be; empty otherwise.
+    pub not_pinned: String,
+    /// The programs, or their tables, are those of an earlier probe: what they counted is among the first observations.
+    pub taken_over: bool,
     /// Why something of the above is missing.
     pub reasons: Vec<String>,
 }

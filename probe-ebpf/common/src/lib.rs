@@ -7,10 +7,14 @@
 //! clock (suspended time included).
 #![no_std]
 
+mod control;
+mod layout;
 mod records;
 mod sockets;
 
-pub use records::{CgroupRecord, EdgeRecord, FoundOpen, ProcessRecord, RecordHeader, kind};
+pub use control::Control;
+pub use layout::Fingerprint;
+pub use records::{CgroupRecord, CountedSocket, EdgeRecord, FoundOpen, ProcessRecord, RecordHeader, kind};
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
 /// Version of all layouts in this crate.
@@ -120,8 +124,8 @@ pub struct SocketOffsets {
     pub srtt_us: u32,
     /// `tcp_sock.total_retrans`
     pub total_retrans: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// `sock_common.skc_cookie`
+    pub cookie: u32,
 }
 
 /// Everything that user space tells the programs when it loads them.
@@ -165,6 +169,10 @@ mod pod {
     unsafe impl aya::Pod for crate::EdgeRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::FoundOpen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::CountedSocket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::Control {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::ProcessRecord {}
     // SAFETY: as above.

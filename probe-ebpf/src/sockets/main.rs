@@ -8,8 +8,10 @@
 #![feature(asm_experimental_arch)]
 
 mod bind;
+mod census;
 mod connect;
 mod edges;
+mod fold;
 mod owners;
 mod sweep;
 

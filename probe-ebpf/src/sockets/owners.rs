@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_sk_storage_get},
 };
 use probe_common::{Owner, counter};
-use probe_ebpf::{context::exchange64, counters::count, now, task};
+use probe_ebpf::{context::exchange64, control, counters::count, now, task};
 
 /// Definition of a socket storage map whose values are copied into accepted sockets; user space reads it from the object's type information.
 #[repr(C)]
@@ -58,6 +58,9 @@ pub fn get_or_create<'a>(socket: u64) -> Option<&'a mut Owner> {
 /// Writes the running process into a socket. Process context alone.
 #[inline(always)]
 pub fn claim(socket: u64, netns: u64, flags: u16, original_server: [u8; 16], original_port: u16) {
+    if !control::is_awake() {
+        return;
+    }
     let Some(owner) = get_or_create(socket) else { return };
     // SAFETY: the helper has no preconditions.
     let cgroup_id = unsafe { bpf_get_current_cgroup_id() };

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use probe_common::{CgroupRecord, EdgeKey, EdgeRecord, EdgeValue, PROTOCOL_TCP, ProcessRecord, RecordHeader, direction, kind};
+use probe_common::{
+    CgroupRecord, CountedSocket, EdgeKey, EdgeRecord, EdgeValue, PROTOCOL_TCP, ProcessRecord, RecordHeader, direction, kind,
+};
 
 use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Observation, ProcessStarted, Protocol};
 
@@ -89,6 +91,17 @@ fn edge(at: BootNanos, record: &EdgeRecord, out: &mut Vec<Observation>) {
     });
     if record.header.kind == kind::EDGE_OVERFLOW {
         out.push(Observation::FlowCounted { last_active: at, end, delta: growth(&EdgeValue::default(), &record.value) });
+    }
+}
+
+/// The flow of a connection that is open, as an earlier probe's programs saw it begin.
+pub(super) fn counted_socket(at: BootNanos, socket: &CountedSocket) -> Observation {
+    Observation::FlowSeen {
+        at,
+        end: flow_end(&socket.key),
+        client_port: socket.client_port,
+        original_server: (socket.original_port != 0).then(|| (address(socket.original_server), socket.original_port)),
+        found_open: false,
     }
 }
 

@@ -19,6 +19,7 @@ const IDLE_NANOS_PRESSED: u64 = 500_000_000;
 pub(super) struct Delivered {
     edges: HashMap<EdgeKey, EdgeValue>,
     opened: u64,
+    settled: u64,
 }
 
 impl Delivered {
@@ -57,9 +58,16 @@ impl Delivered {
             .collect()
     }
 
+    /// Connection ends of entries that have left the kernel's table.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
+    }
+
     /// An entry has left the kernel's table.
     pub(super) fn forget(&mut self, key: &EdgeKey) {
-        self.edges.remove(key);
+        if let Some(value) = self.edges.remove(key) {
+            self.settled += u64::from(value.opened);
+        }
     }
 }
 

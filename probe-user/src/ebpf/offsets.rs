@@ -80,7 +80,7 @@ pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
         bytes_acked: of("tcp_sock", &["bytes_acked"]),
         srtt_us: of("tcp_sock", &["srtt_us"]),
         total_retrans: of("tcp_sock", &["total_retrans"]),
-        reserved: 0,
+        cookie: of("sock_common", &["skc_cookie"]),
     };
     Ok(Offsets { task, cgroup, socket, missing })
 }

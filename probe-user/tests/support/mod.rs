@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use proto::probe::v1::probe_service_server::{ProbeService, ProbeServiceServer};
 use proto::probe::v1::report::Kind;
 use proto::probe::v1::{
-    Acknowledge, Capture, Container, ControlMessage, Flow, FlowKey, Hello, ProbeMessage, Process, Rejected, Report, Welcome,
+    Acknowledge, Capture, Container, ControlMessage, Flow, FlowKey, Hello, Losses, ProbeMessage, Process, Rejected, Report, Welcome,
     control_message, probe_message,
 };
 use tokio::net::TcpListener;
@@ -35,6 +35,7 @@ pub(crate) struct Known {
     pub(crate) flows: BTreeMap<u64, Flow>,
     pub(crate) capture: Capture,
     pub(crate) losses_merged: u64,
+    pub(crate) losses: Option<Losses>,
     pub(crate) process_samples: usize,
     pub(crate) container_samples: usize,
     /// Reports are taken and not acknowledged.
@@ -224,6 +225,7 @@ impl Known {
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
         report.containers_gone.iter().for_each(|id| drop(self.containers.remove(id)));
         self.capture = report.capture.unwrap_or_else(|| std::mem::take(&mut self.capture));
+        self.losses = report.losses.clone().or_else(|| self.losses.take());
         self.losses_merged = report.losses.map_or(self.losses_merged, |it| it.reports_merged);
         self.process_samples += report.process_metrics.len();
         self.container_samples += report.container_metrics.len();
