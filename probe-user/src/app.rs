@@ -111,6 +111,7 @@ impl App {
             observations,
             inputs: inputs.clone(),
             started: CancellationToken::new(),
+            climbed: Arc::default(),
         };
         let started = ladder.started.clone();
         let captured = supervisor.restarting("capture", Backoff::EDGE, {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::probe::v1;
@@ -49,6 +50,8 @@ pub struct Ladder {
     pub inputs: mpsc::Sender<Input>,
     /// Cancelled when a rung is reached and the processes that are there have been told.
     pub started: CancellationToken,
+    /// Whether there was a climb before: clones of one ladder share it.
+    pub climbed: Arc<AtomicBool>,
 }
 
 /// Why nothing can be seen.
@@ -77,6 +80,10 @@ impl Ladder {
     /// # Errors
     /// When the rung that was asked for cannot be stood on.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), LadderError> {
+        if self.climbed.swap(true, Ordering::Relaxed) {
+            // Behind what the climb before has told, and before what this one tells.
+            self.observations.send(vec![Observation::CaptureBegins]).await.map_err(|_| LadderError::Stopping)?;
+        }
         let before = self.blocking(|ladder| Sockets::read_ids(&ladder.procfs).unwrap_or_default()).await?;
         let reached = self.blocking(|ladder| ladder.climb()).await??;
         match reached {

@@ -87,6 +87,9 @@ pub enum Observation {
         /// By how much.
         delta: Counted,
     },
+    /// The capture begins again: all connections that are open, and all counts that are kept, will be told once more. What was told of flows
+    /// before does not hold.
+    CaptureBegins,
     /// What was lost so far, as totals since the start of the probe.
     Lost(LossTotals),
 }

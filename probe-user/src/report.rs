@@ -89,6 +89,7 @@ impl Builder {
                 let seen = self.flows.counted(last_active, end, delta, &self.processes, placement);
                 want_owner(seen, wanted);
             }
+            Observation::CaptureBegins => self.flows.forget_all(),
             // Two may tell at once: the connector, of its own losses alone, beside programs that do not see processes.
             Observation::Lost(totals) if totals.netlink > 0 => self.below.netlink = totals.netlink,
             Observation::Lost(totals) => self.below = LossTotals { netlink: self.below.netlink, ..totals },

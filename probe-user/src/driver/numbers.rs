@@ -20,6 +20,7 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::CgroupAttached { .. } => "cgroup_attached",
         Observation::FlowSeen { .. } => "flow_seen",
         Observation::FlowCounted { .. } => "flow_counted",
+        Observation::CaptureBegins => "capture_begins",
         Observation::Lost(_) => "lost",
     };
     metrics.observations.with_label_values(&[kind]).inc();

@@ -231,6 +231,11 @@ impl Known {
         self.container_samples += report.container_metrics.len();
     }
 
+    /// Whether the probe that said hello as the n-th has told everything that it found at its start.
+    pub(crate) fn has_heard(&self, sessions: usize) -> bool {
+        self.hellos.len() >= sessions && self.complete && !self.in_snapshot
+    }
+
     /// The incarnation of a pid that was told last.
     pub(crate) fn process(&self, pid: u32) -> Option<&Process> {
         self.processes.range((pid, 0)..=(pid, u64::MAX)).next_back().map(|(_, it)| it)
