@@ -37,7 +37,21 @@ static SETTINGS: Settings = Settings {
         bytes_acked: 0,
         srtt_us: 0,
         total_retrans: 0,
+        reserved: 0,
+    },
+    look: probe_common::LookOffsets {
+        comm: 0,
+        file_inode: 0,
+        file_private_data: 0,
+        inode_mode: 0,
+        inode_number: 0,
+        socket_sock: 0,
+        protocol: 0,
+        net: 0,
+        net_inode: 0,
+        net_cookie: 0,
         cookie: 0,
+        reserved: 0,
     },
 };
 

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::config::CaptureMode;
-use crate::connections::{SocketId, Watch};
+use crate::connections::{self, SocketId, Watch};
 use crate::driver::Input;
-use crate::ebpf::{self, CountedSockets, Seeder};
+use crate::ebpf::{self, CountedSockets, Looker, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
 use crate::observation::{FlowEnd, Observation};
 use crate::procfs::Procfs;
@@ -70,8 +70,17 @@ pub enum LadderError {
 
 /// The rung that was reached.
 enum Reached {
-    Programs { running: Box<ebpf::Running>, receiver: mpsc::Receiver<Vec<Observation>> },
+    Programs { running: Box<ebpf::Running>, receiver: mpsc::Receiver<Vec<Observation>>, first: FirstLook },
     Below { rung: Rung, reason: String, connector: Option<Connector> },
+}
+
+/// What was seen when every new socket had an owner, and no connection was counted yet.
+#[derive(Debug, Default)]
+struct FirstLook {
+    /// Connections that were open.
+    open: HashSet<SocketId>,
+    /// How it was looked, and has to be looked again: ids of another way are others. `None`: through `sock_diag` and `/proc`.
+    looker: Option<Looker>,
 }
 
 impl Ladder {
@@ -84,10 +93,9 @@ impl Ladder {
             // Behind what the climb before has told, and before what this one tells.
             self.observations.send(vec![Observation::CaptureBegins]).await.map_err(|_| LadderError::Stopping)?;
         }
-        let before = self.blocking(|ladder| Sockets::read_ids(&ladder.procfs).unwrap_or_default()).await?;
         let reached = self.blocking(|ladder| ladder.climb()).await??;
         match reached {
-            Reached::Programs { running, receiver } => self.run_programs(*running, receiver, before, stopping).await,
+            Reached::Programs { running, receiver, first } => self.run_programs(*running, receiver, first, stopping).await,
             Reached::Below { rung, reason, connector } => self.run_below(rung, &reason, connector, stopping).await,
         }
     }
@@ -102,8 +110,9 @@ impl Ladder {
                 abi_salt: self.abi_salt,
                 ..ebpf::Config::default()
             };
-            match ebpf::Capture::start_after(&config, |seeder| self.seed_listeners(seeder)) {
-                Ok((running, receiver)) => return Ok(Reached::Programs { running: Box::new(running), receiver }),
+            let mut first = FirstLook::default();
+            match ebpf::Capture::start_after(&config, |seeder, looker| first = self.look_first(seeder, looker)) {
+                Ok((running, receiver)) => return Ok(Reached::Programs { running: Box::new(running), receiver, first }),
                 Err(error) if self.mode == CaptureMode::Ebpf => return Err(LadderError::Ebpf(error)),
                 Err(error) => reason = format!("kernel programs: {}", chain(&error)),
             }
@@ -125,7 +134,7 @@ impl Ladder {
         self,
         running: ebpf::Running,
         mut receiver: mpsc::Receiver<Vec<Observation>>,
-        before: HashSet<SocketId>,
+        first: FirstLook,
         stopping: CancellationToken,
     ) -> Result<(), LadderError> {
         let status = running.status().clone();
@@ -145,7 +154,7 @@ impl Ladder {
                 }
             }
         };
-        let around = self.tell_what_was_there(before, running.counted_sockets().clone(), status.taken_over);
+        let around = self.tell_what_was_there(first, running.looker(), running.counted_sockets().clone(), status.taken_over);
         // Rung 3 has no program that sees processes: the connector does, or the walk that comes with the samples.
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
@@ -197,7 +206,7 @@ impl Ladder {
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
         self.start_connector(connector, &stop)?;
-        self.tell_processes().await?;
+        self.tell_processes(&Looker::default()).await?;
         let (_hang_up, hung_up) = std::sync::mpsc::channel();
         let (procfs, observations) = (self.procfs.clone(), self.observations.clone());
         let poll = std::thread::Builder::new()
@@ -218,22 +227,44 @@ impl Ladder {
         thread.map(drop).map_err(LadderError::Connector)
     }
 
-    /// Listeners from before the capture pass their owner on to what they accept.
-    fn seed_listeners(&self, seeder: &Seeder) {
-        match Sockets::read(&self.procfs) {
-            Ok(sockets) => {
-                let seeded = seeder.seed_listeners(&sockets.listeners().collect::<Vec<_>>());
-                tracing::debug!(written = seeded.written, failed = seeded.failed, "owners of listeners");
+    /// Which connections are open; and listeners from before the capture learn their owner, which they pass on to what they accept.
+    fn look_first(&self, seeder: &Seeder, looker: &Looker) -> FirstLook {
+        let begun = Instant::now();
+        let looker = looker.sockets().and_then(|sockets| match sockets {
+            Ok(sockets) => Some((looker.clone(), sockets)),
+            Err(error) => {
+                tracing::warn!(%error, "kernel does not list the sockets that are there: /proc is asked");
+                None
             }
-            Err(error) => tracing::warn!(%error, "listeners from before cannot be told their owners"),
-        }
+        });
+        let (looker, sockets) = match looker {
+            Some((looker, sockets)) => (Some(looker), Ok(sockets)),
+            None => (None, Sockets::read(&self.procfs)),
+        };
+        let sockets = sockets.unwrap_or_else(|error| {
+            tracing::warn!(%error, "listeners from before cannot be told their owners");
+            Sockets::default()
+        });
+        let looked = begun.elapsed();
+        let seeded = seeder.seed_listeners(&sockets.listeners().collect::<Vec<_>>());
+        tracing::debug!(?looked, written = seeded.written, failed = seeded.failed, "owners of listeners");
+        FirstLook { open: connections::ids(&sockets.tables), looker }
     }
 
     /// cgroups and processes that are there.
-    async fn tell_processes(&self) -> Result<(), LadderError> {
+    ///
+    /// What the kernel tells of processes comes first, because it takes a moment: connections have a holder then. `/proc` tells more.
+    async fn tell_processes(&self, looker: &Looker) -> Result<(), LadderError> {
         if let Some(root) = self.cgroup_root.clone().or_else(|| self.unified.clone()) {
             let cgroups = self.blocking(move |_| snapshot::cgroups(&root, Now::read().boot)).await?;
             self.tell(Input::Observed(cgroups)).await?;
+        }
+        let looker = looker.clone();
+        if let Some(found) = self.blocking(move |_| looker.processes()).await? {
+            match found {
+                Ok(processes) => self.tell(Input::Found(processes)).await?,
+                Err(error) => tracing::warn!(%error, "kernel does not list the processes that are there"),
+            }
         }
         match self.blocking(|ladder| snapshot::processes(&ladder.procfs)).await? {
             Ok(processes) => self.tell(Input::Described(processes)).await?,
@@ -245,9 +276,16 @@ impl Ladder {
 
     /// Processes, cgroups and connections from before the capture. Goes on looking at those connections until all of them have ended: the
     /// programs count a socket only if they saw it begin.
-    async fn tell_what_was_there(&self, before: HashSet<SocketId>, counted: CountedSockets, taken_over: bool) -> Result<(), LadderError> {
-        self.tell_processes().await?;
-        let mut watch = self.adopt(Watch::default(), counted, move |id, _| before.contains(&id)).await?;
+    async fn tell_what_was_there(
+        &self,
+        first: FirstLook,
+        looker: Looker,
+        counted: CountedSockets,
+        taken_over: bool,
+    ) -> Result<(), LadderError> {
+        self.tell_processes(&looker).await?;
+        let FirstLook { open, looker } = first;
+        let mut watch = self.adopt(Watch::default(), &looker, counted, move |id, _| open.contains(&id)).await?;
         // Programs that were there before the first look have missed nothing since.
         if !taken_over {
             tokio::time::sleep(SECOND_LOOK).await;
@@ -255,11 +293,11 @@ impl Ladder {
             let (reply, answer) = oneshot::channel();
             self.tell(Input::EndsWanted(reply)).await?;
             let known = answer.await.map_err(|_| LadderError::Stopping)?;
-            watch = self.adopt(watch, CountedSockets::default(), move |_, end| !known.contains(end)).await?;
+            watch = self.adopt(watch, &looker, CountedSockets::default(), move |_, end| !known.contains(end)).await?;
         }
         while !watch.is_empty() {
             let begun = Instant::now();
-            watch = self.look_again(watch).await?;
+            watch = self.look_again(watch, &looker).await?;
             tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR)).await;
         }
         Ok(())
@@ -269,11 +307,13 @@ impl Ladder {
     async fn adopt(
         &self,
         mut watch: Watch,
+        looker: &Option<Looker>,
         counted: CountedSockets,
         wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static,
     ) -> Result<Watch, LadderError> {
+        let looker = looker.clone();
         let looked = self.blocking(move |ladder| {
-            let observations = Sockets::read(&ladder.procfs).map(|mut sockets| {
+            let observations = ladder.sockets(looker.as_ref()).map(|mut sockets| {
                 for table in &mut sockets.tables {
                     table.sockets.retain(|socket| socket.is_listener() || !counted.contain(socket));
                 }
@@ -293,9 +333,19 @@ impl Ladder {
         Ok(watch)
     }
 
+    fn sockets(&self, looker: Option<&Looker>) -> std::io::Result<Sockets> {
+        looker.and_then(Looker::sockets).unwrap_or_else(|| Sockets::read(&self.procfs))
+    }
+
     /// Looks at the connections that were found open, in the namespaces that have some.
-    async fn look_again(&self, mut watch: Watch) -> Result<Watch, LadderError> {
+    async fn look_again(&self, mut watch: Watch, looker: &Option<Looker>) -> Result<Watch, LadderError> {
+        let looker = looker.clone();
         let looked = self.blocking(move |ladder| {
+            if let Some(sockets) = looker.as_ref().and_then(Looker::sockets) {
+                let look = |sockets: Sockets| watch.look(sockets.at, &sockets.tables, |_| SocketOwner::default(), |_, _| false);
+                let observations = sockets.map(look);
+                return (observations, watch);
+            }
             let wanted = watch.namespaces();
             let observations = ladder.procfs.pids().and_then(|pids| {
                 let mut namespaces = sockets::namespaces(&ladder.procfs, &pids);

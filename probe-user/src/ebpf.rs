@@ -24,6 +24,7 @@ mod drain;
 mod edges;
 mod live;
 mod load;
+mod look;
 mod objects;
 mod offsets;
 mod pins;
@@ -45,6 +46,7 @@ use tokio::sync::mpsc;
 
 pub use btf::BtfError;
 pub use live::print_live;
+pub use look::Looker;
 pub use pins::{PinDir, PinError, detach};
 pub use running::Running;
 pub use seed::{Seed, SeedRole, Seeded, Seeder};
@@ -196,14 +198,14 @@ pub struct Capture;
 impl Capture {
     /// Loads, attaches, tries, and starts to deliver. Takes up to a second.
     pub fn start(config: &Config) -> Result<(Running, mpsc::Receiver<Vec<Observation>>), CaptureError> {
-        Running::start(config, |_| {})
+        Running::start(config, |_, _| {})
     }
 
     /// As [`Capture::start`], and gives `before_connections` the chance to write the owners of listeners that are older than the programs
     /// before the first connection is counted.
     pub fn start_after(
         config: &Config,
-        before_connections: impl FnOnce(&Seeder),
+        before_connections: impl FnOnce(&Seeder, &Looker),
     ) -> Result<(Running, mpsc::Receiver<Vec<Observation>>), CaptureError> {
         Running::start(config, before_connections)
     }

@@ -1,14 +1,12 @@
 //! What is there when the probe starts: cgroups, processes and open connections. Taken after the capture is attached, so that nothing falls
 //! between; what both tell is told once, because connections are compared with a look from before.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::connections::SocketId;
 use crate::observation::{BootNanos, Observation};
 use crate::processes::Details;
 use crate::procfs::Procfs;
@@ -62,13 +60,6 @@ impl Sockets {
         let tables = sockets::dump(procfs, &sockets::namespaces(procfs, &pids), States::ALL)?;
         let holders = SocketHolders::scan(procfs, &pids);
         Ok(Sockets { at, tables, holders })
-    }
-
-    /// Ids of the connections alone: cheap.
-    pub fn read_ids(procfs: &Procfs) -> io::Result<HashSet<SocketId>> {
-        let pids = procfs.pids()?;
-        let tables = sockets::dump(procfs, &sockets::namespaces(procfs, &pids), States::CONNECTED)?;
-        Ok(crate::connections::ids(&tables))
     }
 
     /// Listening sockets: pid and descriptor of a holder.

@@ -132,6 +132,8 @@ fn dump_here(states: States) -> io::Result<SocketTable> {
 #[derive(Debug, Default)]
 pub struct SocketHolders {
     by_inode: HashMap<u64, (u32, i32)>,
+    /// What is known of a holder without asking `/proc`.
+    owners: HashMap<u64, SocketOwner>,
 }
 
 impl SocketHolders {
@@ -144,7 +146,16 @@ impl SocketHolders {
                 by_inode.entry(inode).or_insert((pid, descriptor));
             }
         }
-        SocketHolders { by_inode }
+        SocketHolders { by_inode, owners: HashMap::new() }
+    }
+
+    /// A holder that was found with all that is to be known of it. The oldest has a socket, whatever the order.
+    pub fn found(&mut self, inode: u64, descriptor: i32, owner: SocketOwner) {
+        let known = self.owners.get(&inode).map(|known| (known.start_time, known.pid));
+        if known.is_none_or(|known| known > (owner.start_time, owner.pid)) {
+            self.by_inode.insert(inode, (owner.pid, descriptor));
+            self.owners.insert(inode, owner);
+        }
     }
 
     /// Pid and descriptor of a holder.
@@ -154,6 +165,9 @@ impl SocketHolders {
 
     /// The holder of a socket, as far as `/proc` tells.
     pub fn owner(&self, procfs: &Procfs, unified: Option<&Path>, socket: &SocketRecord) -> SocketOwner {
+        if let Some(owner) = self.owners.get(&socket.inode) {
+            return *owner;
+        }
         let Some((pid, _)) = self.get(socket.inode) else { return SocketOwner::default() };
         let cgroup_id = unified.map_or(0, |root| cgroup_id(procfs, root, pid));
         SocketOwner { pid, start_time: procfs.start_time(pid), cgroup_id }
@@ -162,11 +176,13 @@ impl SocketHolders {
     /// Adds what another scan found.
     pub fn extend(&mut self, other: SocketHolders) {
         self.by_inode.extend(other.by_inode);
+        self.owners.extend(other.owners);
     }
 
     /// Forgets sockets that `keep` does not want.
     pub fn retain(&mut self, keep: impl Fn(u64) -> bool) {
         self.by_inode.retain(|inode, _| keep(*inode));
+        self.owners.retain(|inode, _| keep(*inode));
     }
 }
 

@@ -9,11 +9,13 @@
 
 mod control;
 mod layout;
+mod look;
 mod records;
 mod sockets;
 
 pub use control::Control;
 pub use layout::Fingerprint;
+pub use look::{FoundSocket, FoundTask, LookOffsets};
 pub use records::{CgroupRecord, CountedSocket, EdgeRecord, FoundOpen, ProcessRecord, RecordHeader, kind};
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
@@ -124,8 +126,8 @@ pub struct SocketOffsets {
     pub srtt_us: u32,
     /// `tcp_sock.total_retrans`
     pub total_retrans: u32,
-    /// `sock_common.skc_cookie`
-    pub cookie: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Everything that user space tells the programs when it loads them.
@@ -142,6 +144,8 @@ pub struct Settings {
     pub cgroup: CgroupOffsets,
     /// Members of sockets.
     pub socket: SocketOffsets,
+    /// Members that only a look at what is there needs.
+    pub look: LookOffsets,
 }
 
 /// Bits of [`Settings::bits`].
@@ -153,7 +157,7 @@ pub mod setting {
 const _: () = assert!(size_of::<TaskOffsets>() == 48);
 const _: () = assert!(size_of::<CgroupOffsets>() == 16);
 const _: () = assert!(size_of::<SocketOffsets>() == 56);
-const _: () = assert!(size_of::<Settings>() == 128);
+const _: () = assert!(size_of::<Settings>() == 128 + size_of::<LookOffsets>());
 
 #[cfg(feature = "user")]
 mod pod {
@@ -171,6 +175,10 @@ mod pod {
     unsafe impl aya::Pod for crate::FoundOpen {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::CountedSocket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::FoundSocket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::FoundTask {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::Control {}
     // SAFETY: as above.

@@ -76,6 +76,8 @@ pub struct CountedSocket {
     pub key: EdgeKey,
     /// The kernel's number of the socket, as `sock_diag` tells it; 0 when nobody has asked for it yet.
     pub cookie: u64,
+    /// Tells it apart from other sockets that are open now, as in a look.
+    pub socket: u64,
     /// Where the client meant to go when that differs from where it went; zeroes otherwise.
     pub original_server: Address,
     /// Port of the client.
@@ -132,6 +134,6 @@ impl CgroupRecord {
 const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<EdgeRecord>() == 168);
 const _: () = assert!(size_of::<FoundOpen>() == 72);
-const _: () = assert!(size_of::<CountedSocket>() == 96);
+const _: () = assert!(size_of::<CountedSocket>() == 104);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<CgroupRecord>() == 512);

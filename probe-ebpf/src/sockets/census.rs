@@ -27,7 +27,8 @@ pub extern "C" fn census(ctx: *mut c_void) -> i32 {
         && (owner.original_port != key.server_port || owner.original_server != key.server);
     let counted = CountedSocket {
         key,
-        cookie: task::read::<u64>(socket, offset!(socket.cookie)).unwrap_or(0),
+        cookie: task::read::<u64>(socket, offset!(look.cookie)).unwrap_or(0),
+        socket,
         original_server: if translated { owner.original_server } else { [0; 16] },
         client_port,
         original_port: if translated { owner.original_port } else { 0 },

@@ -12,6 +12,7 @@ mod census;
 mod connect;
 mod edges;
 mod fold;
+mod look;
 mod owners;
 mod sweep;
 

@@ -31,7 +31,8 @@ pub(super) fn flow_end(key: &EdgeKey) -> FlowEnd {
     }
 }
 
-fn address(bytes: [u8; 16]) -> IpAddr {
+/// An address; what is mapped into IPv6 is IPv4.
+pub(super) fn address(bytes: [u8; 16]) -> IpAddr {
     let address = Ipv6Addr::from(bytes);
     address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
 }
@@ -134,7 +135,8 @@ fn cgroup(at: BootNanos, record: &CgroupRecord) -> Observation {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+/// A text that is padded with zeroes.
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

@@ -12,6 +12,7 @@ use aya_log::EbpfLogger;
 use probe_common::{ABI_VERSION, Fingerprint, Settings, setting};
 
 use super::control::Controls;
+use super::look::{self, Looker};
 use super::objects::Objects;
 use super::offsets::{self, Offsets};
 use super::pins::{Pinned, Pins};
@@ -25,6 +26,7 @@ pub(super) type Loggers = Vec<EbpfLogger<&'static dyn log::Log>>;
 /// Both objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
     pub(super) seeder: Seeder,
+    pub(super) looker: Looker,
     pub(super) sockets: Ebpf,
     /// `None` when the object was refused as a whole.
     pub(super) processes: Option<Ebpf>,
@@ -88,7 +90,7 @@ pub(super) fn load(
     objects: Objects,
     rights: Rights,
     root: &CgroupRoot,
-    before_connections: impl FnOnce(&Seeder),
+    before_connections: impl FnOnce(&Seeder, &Looker),
 ) -> Result<Loaded, CaptureError> {
     raise_memory_limit();
     let (offsets, without_offsets) = if rights.may_trace() {
@@ -105,6 +107,7 @@ pub(super) fn load(
         task: offsets.task,
         cgroup: offsets.cgroup,
         socket: offsets.socket,
+        look: offsets.look,
     };
     let (pins, without_pins) = match pins_of(config, objects, rights) {
         Ok(pins) => (pins, String::new()),
@@ -112,7 +115,11 @@ pub(super) fn load(
     };
     let log_level: u8 = if config.kernel_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
+    // It has parsed the kernel's types, tens of megabytes: it shall use the same ones as the iterators do.
+    loader.btf(None);
+    let types = if rights.may_trace() { Btf::from_sys_fs().ok() } else { None };
     loader
+        .btf(types.as_ref())
         .override_global("SETTINGS", GlobalData::from(&settings), true)
         .override_global(aya_log::LEVEL, GlobalData::from(&log_level), false)
         .map_max_entries("EDGES", config.edges_max)
@@ -128,10 +135,17 @@ pub(super) fn load(
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
     let mut controls = Controls::new(pins.is_some().then_some(config.awake_for));
     controls.take(&mut sockets)?;
+    if let (Some(types), true) = (&types, without_offsets.is_empty()) {
+        load_iterators(&mut sockets, config.plain_programs, &offsets, types, pins.is_some(), &mut hooks);
+    } else {
+        let error = if without_offsets.is_empty() { "no type information of the kernel".to_owned() } else { without_offsets.clone() };
+        hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error });
+    }
+    let looker = Looker::bind(&sockets);
     let place = Place { root: &root.directory, pins: pins.as_ref() };
     attach_cgroup_hooks(&mut sockets, &OWNER_HOOKS, place, config.plain_programs, &mut hooks);
     let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone());
-    before_connections(&seeder);
+    before_connections(&seeder, &looker);
     attach_cgroup_hooks(&mut sockets, &[TCP], place, config.plain_programs, &mut hooks);
     if let Some(tcp) = hooks.iter().find(|hook| hook.name == TCP && !hook.attached) {
         return Err(CaptureError::Connections(tcp.error.clone()));
@@ -143,13 +157,6 @@ pub(super) fn load(
     if let Some(pins) = &pins {
         pins.retain_links(&hooks.iter().filter(|hook| hook.attached).map(|hook| hook.name.clone()).collect::<Vec<_>>());
     }
-    // It holds the kernel's parsed types, tens of megabytes, and the sweep needs them once more: never both at once.
-    drop(loader);
-    if offsets.tell_live_bytes() {
-        load_iterators(&mut sockets, config.plain_programs, pins.is_some(), &mut hooks);
-    } else {
-        hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error: without_offsets.clone() });
-    }
     let mut loggers = Vec::new();
     if config.kernel_log {
         for object in std::iter::once(&mut sockets).chain(processes.as_mut()) {
@@ -159,7 +166,7 @@ pub(super) fn load(
             }
         }
     }
-    Ok(Loaded { seeder, sockets, processes, hooks, loggers, offsets, without_offsets, controls, pins, without_pins })
+    Ok(Loaded { seeder, looker, sockets, processes, hooks, loggers, offsets, without_offsets, controls, pins, without_pins })
 }
 
 /// Takes the directory of pins, if there shall be one.
@@ -268,17 +275,20 @@ fn first_taken<E>(name: &str, plain: bool, mut attempt: impl FnMut(&str) -> Resu
     }
 }
 
-fn load_iterators(object: &mut Ebpf, plain: bool, pinned: bool, hooks: &mut Vec<Hook>) {
-    // Its parsed form is large; it goes at the end of this function.
-    let btf = match Btf::from_sys_fs() {
-        Ok(btf) => btf,
-        Err(error) => return hooks.push(Hook::of(SWEEP, Err(ProgramError::from(error)))),
-    };
+fn load_iterators(object: &mut Ebpf, plain: bool, offsets: &Offsets, types: &Btf, pinned: bool, hooks: &mut Vec<Hook>) {
     let mut load = |form: &str, over: &str| -> Result<(), ProgramError> {
         let program: &mut Iter = object.program_mut(form).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
-        program.load(over, &btf)
+        program.load(over, types)
     };
-    hooks.push(Hook::of(SWEEP, first_taken(SWEEP, plain, |form| load(form, "bpf_sk_storage_map"))));
+    if offsets.tell_live_bytes() {
+        hooks.push(Hook::of(SWEEP, first_taken(SWEEP, plain, |form| load(form, "bpf_sk_storage_map"))));
+    }
+    if offsets.tell_descriptors() {
+        hooks.push(Hook::of(look::FILES, load(look::FILES, "task_file")));
+    }
+    if offsets.tell_start_times() {
+        hooks.push(Hook::of(look::TASKS, load(look::TASKS, "task")));
+    }
     // They are for what an earlier probe left.
     if pinned {
         hooks.push(Hook::of(CENSUS, load(CENSUS, "bpf_sk_storage_map")));

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::drain::{Counters, Drain};
 use super::load::{self, Loaded};
+use super::look::Looker;
 use super::pins::Pins;
 use super::place::{CgroupRoot, Rights};
 use super::sweep::Sweep;
@@ -31,6 +32,7 @@ const LAST_DELIVERY: Duration = Duration::from_secs(2);
 pub struct Running {
     status: Status,
     seeder: Seeder,
+    looker: Looker,
     counted: CountedSockets,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -43,7 +45,7 @@ pub struct Running {
 impl Running {
     pub(super) fn start(
         config: &Config,
-        before_connections: impl FnOnce(&Seeder),
+        before_connections: impl FnOnce(&Seeder, &Looker),
     ) -> Result<(Self, mpsc::Receiver<Vec<Observation>>), CaptureError> {
         let embedded = objects::EMBEDDED.ok_or(CaptureError::NotBuilt)?;
         let rights = Rights::read()?;
@@ -77,6 +79,7 @@ impl Running {
         let mut running = Running {
             status,
             seeder,
+            looker: loaded.looker,
             counted: inheritance.counted,
             shared: Arc::clone(&shared),
             threads: Vec::new(),
@@ -99,6 +102,11 @@ impl Running {
     /// Connections that were open before this capture and are counted all the same, because the programs are older.
     pub fn counted_sockets(&self) -> &CountedSockets {
         &self.counted
+    }
+
+    /// For what is there already.
+    pub fn looker(&self) -> Looker {
+        self.looker.clone()
     }
 
     /// For sockets that are older than the programs.

@@ -20,29 +20,38 @@ const COUNTED_MAX: usize = 262_144;
 
 /// The connections that the programs have counted as opened, and will count as closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CountedSockets(HashSet<(u64, u16, u16)>);
+pub struct CountedSockets {
+    /// As iterators find them.
+    addresses: HashSet<u64>,
+    /// As `sock_diag` finds them: cookies, which before Linux 5.11 are unique in a network namespace alone, and both ports.
+    cookies: HashSet<(u64, u16, u16)>,
+}
 
 impl CountedSockets {
-    /// Whether a connected socket is one of them. Before Linux 5.11 a cookie is unique in its network namespace alone, so the ports tell as well.
+    /// Whether a connected socket is one of them.
     pub fn contain(&self, socket: &SocketRecord) -> bool {
+        if socket.address != 0 {
+            return self.addresses.contains(&socket.address);
+        }
         let (one, other) = (socket.local.1, socket.remote.1);
-        self.0.contains(&(socket.cookie, one.min(other), one.max(other)))
+        self.cookies.contains(&(socket.cookie, one.min(other), one.max(other)))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.addresses.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.addresses.is_empty()
     }
 
     fn add(&mut self, counted: &CountedSocket) {
         let (one, other) = (counted.client_port, counted.key.server_port);
-        if counted.cookie != 0 && self.0.len() < COUNTED_MAX {
-            self.0.insert((counted.cookie, one.min(other), one.max(other)));
+        self.addresses.insert(counted.socket);
+        if counted.cookie != 0 {
+            self.cookies.insert((counted.cookie, one.min(other), one.max(other)));
         }
     }
 }

@@ -32,6 +32,11 @@ impl States {
     pub const CONNECTED: States = States(1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT);
     /// Both.
     pub const ALL: States = States(States::LISTENING.0 | States::CONNECTED.0);
+
+    /// Whether a TCP state is one of them.
+    pub fn contain(self, state: u8) -> bool {
+        1_u32.checked_shl(state.into()).is_some_and(|bit| self.0 & bit != 0)
+    }
 }
 
 /// One socket.
@@ -47,6 +52,8 @@ pub struct SocketRecord {
     pub inode: u64,
     /// The kernel's number of the socket, never used again.
     pub cookie: u64,
+    /// Tells it apart from the sockets that the kernel programs see; 0 when it was not found by one of them.
+    pub address: u64,
     /// Bytes that the other end acknowledged.
     pub bytes_acked: u64,
     /// Bytes received.
@@ -119,6 +126,7 @@ fn record(message: &[u8]) -> Option<SocketRecord> {
         remote: (address(family, message.get(24..40)?)?, u16::from_be_bytes(message.get(6..8)?.try_into().ok()?)),
         cookie: u64_at(message, 44)?,
         inode: u32_at(message, 68)?.into(),
+        address: 0,
         bytes_acked: 0,
         bytes_received: 0,
         retransmits: 0,
