@@ -19,7 +19,7 @@ use crate::fallback::{self, Rung, connector::Connector};
 use crate::observation::{FlowEnd, Observation};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
-use crate::sockets::{self, SocketOwner, SocketRecord, States};
+use crate::sockets::{self, ROUND_MAX, Rounds, SocketOwner, SocketRecord, States};
 
 /// Connections that were opened while the programs were being attached are looked for after this pause: by then the capture has told of
 /// those that it saw.
@@ -295,9 +295,10 @@ impl Ladder {
             let known = answer.await.map_err(|_| LadderError::Stopping)?;
             watch = self.adopt(watch, &looker, CountedSockets::default(), move |_, end| !known.contains(end)).await?;
         }
+        let mut rounds = Rounds::default();
         while !watch.is_empty() {
             let begun = Instant::now();
-            watch = self.look_again(watch, &looker).await?;
+            (watch, rounds) = self.look_again(watch, &looker, rounds).await?;
             tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR)).await;
         }
         Ok(())
@@ -338,29 +339,29 @@ impl Ladder {
     }
 
     /// Looks at the connections that were found open, in the namespaces that have some.
-    async fn look_again(&self, mut watch: Watch, looker: &Option<Looker>) -> Result<Watch, LadderError> {
+    async fn look_again(&self, mut watch: Watch, looker: &Option<Looker>, mut rounds: Rounds) -> Result<(Watch, Rounds), LadderError> {
         let looker = looker.clone();
         let looked = self.blocking(move |ladder| {
             if let Some(sockets) = looker.as_ref().and_then(Looker::sockets) {
                 let look = |sockets: Sockets| watch.look(sockets.at, &sockets.tables, |_| SocketOwner::default(), |_, _| false);
                 let observations = sockets.map(look);
-                return (observations, watch);
+                return (observations, watch, rounds);
             }
             let wanted = watch.namespaces();
             let observations = ladder.procfs.pids().and_then(|pids| {
                 let mut namespaces = sockets::namespaces(&ladder.procfs, &pids);
                 namespaces.retain(|namespace| wanted.contains(&namespace.inode));
-                let tables = sockets::dump(&ladder.procfs, &namespaces, States::CONNECTED)?;
+                let tables = rounds.dump(&ladder.procfs, &namespaces, States::CONNECTED, ROUND_MAX)?;
                 Ok(watch.look(Now::read().boot, &tables, |_| SocketOwner::default(), |_, _| false))
             });
-            (observations, watch)
+            (observations, watch, rounds)
         });
-        let (observations, watch) = looked.await?;
+        let (observations, watch, rounds) = looked.await?;
         match observations {
             Ok(observations) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?,
             Err(error) => tracing::debug!(%error, "open connections cannot be looked at"),
         }
-        Ok(watch)
+        Ok((watch, rounds))
     }
 
     async fn tell(&self, input: Input) -> Result<(), LadderError> {

@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::observation::{BootNanos, Observation};
 use crate::processes::Details;
 use crate::procfs::Procfs;
-use crate::sockets::{self, SocketHolders, SocketTable, States};
+use crate::sockets::{self, ROUND_MAX, Rounds, SocketHolders, SocketTable, States};
 
 /// Most cgroups that are looked for.
 const CGROUPS_MAX: usize = crate::cgroups::CGROUPS_MAX;
@@ -57,7 +57,7 @@ impl Sockets {
         let at = Now::read().boot;
         let mut pids = procfs.pids()?;
         pids.sort_unstable();
-        let tables = sockets::dump(procfs, &sockets::namespaces(procfs, &pids), States::ALL)?;
+        let tables = Rounds::default().dump(procfs, &sockets::namespaces(procfs, &pids), States::ALL, ROUND_MAX)?;
         let holders = SocketHolders::scan(procfs, &pids);
         Ok(Sockets { at, tables, holders })
     }

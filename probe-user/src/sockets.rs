@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use nix::sched::CloneFlags;
@@ -44,6 +45,8 @@ pub struct SocketTable {
     pub sockets: Vec<SocketRecord>,
     /// The namespace is there, but its sockets could not be read: nothing is known of them.
     pub unread: bool,
+    /// There was no time for it.
+    pub late: bool,
 }
 
 /// Every network namespace that a process is in.
@@ -63,20 +66,63 @@ pub(crate) fn group(pairs: impl Iterator<Item = (u64, u32)>) -> Vec<Namespace> {
     found.into_iter().map(|(inode, pids)| Namespace { inode, pids }).collect()
 }
 
-/// Reads the TCP sockets of `namespaces`. Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread
-/// is ever in a foreign namespace. A namespace that cannot be entered or read has an unread table.
-pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Result<Vec<SocketTable>> {
+/// How long one round over the namespaces may take: with thousands of them a round has no time for all.
+pub const ROUND_MAX: Duration = Duration::from_millis(500);
+
+/// Reads the TCP sockets of `namespaces`, round by round.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    /// Inode of the namespace that was read last.
+    last: u64,
+}
+
+impl Rounds {
+    /// One round: as many namespaces as `budget` has time for, beginning behind those of the round before. The others have unread tables, and so
+    /// has one that cannot be entered or read. Our own is read in every round.
+    ///
+    /// Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread is ever in a foreign namespace.
+    ///
+    /// # Errors
+    /// When there is no such thread.
+    pub fn dump(&mut self, procfs: &Procfs, namespaces: &[Namespace], states: States, budget: Duration) -> io::Result<Vec<SocketTable>> {
+        let (read, unread): (Vec<_>, Vec<_>) = dump(procfs, self.turn(namespaces), states, budget)?.into_iter().partition(|it| !it.late);
+        if !unread.is_empty() {
+            tracing::debug!(read = read.len(), unread = unread.len(), "no time for all network namespaces in this round");
+            self.last = read.last().map_or(self.last, |table| table.inode);
+        }
+        Ok(read.into_iter().chain(unread).collect())
+    }
+
+    /// Namespaces in the order of this round.
+    fn turn<'a>(&self, namespaces: &'a [Namespace]) -> impl Iterator<Item = &'a Namespace> + Clone + Send + use<'a> {
+        let last = self.last;
+        let (ahead, behind) = (namespaces.iter(), namespaces.iter());
+        ahead.filter(move |it| it.inode > last).chain(behind.filter(move |it| it.inode <= last))
+    }
+}
+
+fn dump<'a>(
+    procfs: &Procfs,
+    namespaces: impl Iterator<Item = &'a Namespace> + Clone + Send,
+    states: States,
+    budget: Duration,
+) -> io::Result<Vec<SocketTable>> {
+    let end = Instant::now() + budget;
     let own = std::fs::read_link("/proc/self/ns/net").ok();
     let own = own.as_deref().and_then(|it| crate::procfs::parse::link_inode(it.to_str()?, "net"));
     std::thread::scope(|scope| {
         let walk = std::thread::Builder::new().name("sock-diag".to_owned()).spawn_scoped(scope, || {
-            let mut tables = Vec::with_capacity(namespaces.len());
+            let mut tables = Vec::new();
             // First where we are, before the thread goes anywhere else.
-            for namespace in namespaces.iter().filter(|it| Some(it.inode) == own) {
+            for namespace in namespaces.clone().filter(|it| Some(it.inode) == own) {
                 tables.push(table(namespace, dump_here(states)));
             }
-            for namespace in namespaces.iter().filter(|it| Some(it.inode) != own) {
-                tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(states))));
+            for namespace in namespaces.filter(|it| Some(it.inode) != own) {
+                if Instant::now() < end {
+                    tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(states))));
+                } else {
+                    tables.push(SocketTable { inode: namespace.inode, unread: true, late: true, ..SocketTable::default() });
+                }
             }
             tables
         })?;
@@ -274,5 +320,19 @@ pub fn counted(socket: &SocketRecord, direction: Direction) -> Counted {
         rtt_count: u64::from(socket.rtt_us > 0),
         rtt_us_max: socket.rtt_us,
         ..Counted::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_namespace_has_its_turn() {
+        let namespaces: Vec<_> = (1..=5).map(|inode| Namespace { inode, pids: Vec::new() }).collect();
+        let order = |last| Rounds { last }.turn(&namespaces).map(|it| it.inode).collect::<Vec<_>>();
+        assert_eq!(order(0), [1, 2, 3, 4, 5]);
+        assert_eq!(order(2), [3, 4, 5, 1, 2]);
+        assert_eq!(order(9), [1, 2, 3, 4, 5]);
     }
 }

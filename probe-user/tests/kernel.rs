@@ -457,7 +457,7 @@ fn every_hook_has_proven_itself() {
     assert_eq!(status.rung(), 1, "{status:?}");
     assert!(status.hooks.iter().all(|hook| hook.attached), "{status:?}");
     assert!(status.pids_match && status.reasons.is_empty(), "{status:?}");
-    assert_eq!(status.hooks.len(), 12);
+    assert_eq!(status.hooks.len(), 14);
 }
 
 /// A cgroup program that returns anything else refuses the system call of a user.

@@ -16,7 +16,7 @@ pub(crate) fn read(procfs: &Procfs, namespaces: &[Namespace]) -> Vec<SocketTable
     let table = |namespace: &Namespace| {
         let read = namespace.pids.iter().find_map(|&pid| sockets(procfs, pid));
         let unread = read.is_none();
-        SocketTable { inode: namespace.inode, cookie: namespace.inode, sockets: read.unwrap_or_default(), unread }
+        SocketTable { inode: namespace.inode, cookie: namespace.inode, sockets: read.unwrap_or_default(), unread, late: false }
     };
     namespaces.iter().map(table).collect()
 }
