@@ -91,6 +91,17 @@ pub unsafe fn exchange64(target: *mut u64, value: u64) -> u64 {
     before
 }
 
+/// An address, or zeroes. Without a branch, for which the compiler would call a loop over the stack: that is refused to a probe without
+/// `CAP_PERFMON`.
+#[inline(always)]
+pub fn only_if(condition: bool, address: [u8; 16]) -> [u8; 16] {
+    let mask = u64::from(condition).wrapping_neg();
+    // SAFETY: both are 16 bytes without padding.
+    let [first, second] = unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(address) };
+    // SAFETY: as above.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>([first & mask, second & mask]) }
+}
+
 /// An IPv4 address as it stands in contexts and kernel structures, mapped into IPv6.
 #[inline(always)]
 pub fn mapped(address: u32) -> [u8; 16] {

@@ -146,7 +146,7 @@ impl Ladder {
         } else if !status.not_pinned.is_empty() {
             tracing::warn!(reason = status.not_pinned, "kernel programs are not pinned: they end with the probe");
         }
-        self.tell(Input::Capture(capture)).await?;
+        self.tell_capture(capture).await?;
         let forwarded = async {
             while let Some(batch) = receiver.recv().await {
                 if self.observations.send(batch).await.is_err() {
@@ -202,7 +202,7 @@ impl Ladder {
     ) -> Result<(), LadderError> {
         let capture = rung.capture(reason);
         tracing::warn!(rung = capture.rung, description = capture.description, reason, "capture started on a lower rung");
-        self.tell(Input::Capture(capture)).await?;
+        self.tell_capture(capture).await?;
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
         self.start_connector(connector, &stop)?;
@@ -362,6 +362,16 @@ impl Ladder {
             Err(error) => tracing::debug!(%error, "open connections cannot be looked at"),
         }
         Ok((watch, rounds))
+    }
+
+    /// Says how the probe sees from now on, and what it lacks to see more.
+    async fn tell_capture(&self, mut capture: v1::Capture) -> Result<(), LadderError> {
+        for lack in ebpf::lacking_capabilities() {
+            tracing::warn!(capability = lack.capability, lost = lack.loss, "a capability is missing");
+            capture.missing_capabilities.push(lack.capability.to_owned());
+            capture.blind_spots.push(format!("Without {}: {}.", lack.capability, lack.loss));
+        }
+        self.tell(Input::Capture(capture)).await
     }
 
     async fn tell(&self, input: Input) -> Result<(), LadderError> {

@@ -48,6 +48,7 @@ pub use btf::BtfError;
 pub use live::print_live;
 pub use look::Looker;
 pub use pins::{PinDir, PinError, detach};
+pub use place::{Lack, lacking_capabilities};
 pub use running::Running;
 pub use seed::{Seed, SeedRole, Seeded, Seeder};
 pub use statistics::{ProgramStatistics, Statistics, StatisticsError};

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use probe_common::{CountedSocket, Owner, direction, flag};
-use probe_ebpf::{context64, offset, settings, task};
+use probe_ebpf::{context::only_if, context64, offset, settings, task};
 
 use crate::sweep::{iterator, key_of, tell};
 
@@ -29,7 +29,7 @@ pub extern "C" fn census(ctx: *mut c_void) -> i32 {
         key,
         cookie: task::read::<u64>(socket, offset!(look.cookie)).unwrap_or(0),
         socket,
-        original_server: if translated { owner.original_server } else { [0; 16] },
+        original_server: only_if(translated, owner.original_server),
         client_port,
         original_port: if translated { owner.original_port } else { 0 },
         reserved: 0,

@@ -109,7 +109,8 @@ pub extern "C" fn files(ctx: *mut c_void) -> i32 {
 /// Whether no thread of the group lives: what is left of it waits for its parent.
 #[inline(always)]
 fn has_ended(task: KernelPointer) -> bool {
-    task::read::<KernelPointer>(task, offset!(task.signal)).and_then(|signal| task::read::<i32>(signal, offset!(task.signal_live))) == Some(0)
+    task::read::<KernelPointer>(task, offset!(task.signal)).and_then(|signal| task::read::<i32>(signal, offset!(task.signal_live)))
+        == Some(0)
 }
 
 /// Thread group id and id of a task.

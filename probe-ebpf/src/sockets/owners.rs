@@ -64,17 +64,26 @@ pub fn claim(socket: u64, netns: u64, flags: u16, original_server: [u8; 16], ori
     let Some(owner) = get_or_create(socket) else { return };
     // SAFETY: the helper has no preconditions.
     let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-    *owner = Owner {
-        cgroup_id,
-        netns,
-        start_ns: task::start_of_current(),
-        born_ns: now(),
-        original_server,
-        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        original_port,
-        flags,
-        ..Owner::default()
-    };
+    owner.cgroup_id = cgroup_id;
+    owner.netns = netns;
+    owner.start_ns = task::start_of_current();
+    owner.born_ns = now();
+    owner.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    owner.original_port = original_port;
+    owner.flags = flags;
+    // SAFETY: both are 16 bytes without padding.
+    let original = unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(original_server) };
+    let place = (&raw mut owner.original_server).cast::<u64>();
+    // SAFETY: members of a socket's storage, which is aligned to words. Volatile, or the compiler would call a loop that writes the zeroes: that is
+    // refused to a probe without `CAP_PERFMON`.
+    unsafe {
+        (&raw mut owner.counted_sent).write_volatile(0);
+        (&raw mut owner.counted_received).write_volatile(0);
+        (&raw mut owner.counted_retransmits).write_volatile(0);
+        (&raw mut owner.received_at_fin_wait2).write_volatile(0);
+        place.write_volatile(original[0]);
+        place.add(1).write_volatile(original[1]);
+    }
 }
 
 /// Notes that everything up to `total` is in the edge table; what the table lacks of it. Wraps when more was there: the caller then takes back.

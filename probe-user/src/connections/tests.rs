@@ -35,7 +35,7 @@ fn check(looks: Vec<Vec<SocketRecord>>, expected: Expect) {
     let mut told = String::new();
     for sockets in looks {
         let unread = sockets.is_empty();
-        let tables = [SocketTable { inode: 7, cookie: 7, sockets, unread }];
+        let tables = [SocketTable { inode: 7, cookie: 7, sockets, unread, late: false }];
         let owner = |socket: &SocketRecord| SocketOwner { pid: u32::try_from(socket.inode).unwrap(), ..SocketOwner::default() };
         writeln!(told, "look").unwrap();
         for observation in watch.look(BootNanos(1), &tables, owner, |_, _| true) {
