@@ -105,6 +105,7 @@ impl App {
             mode: config.capture,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
+            kernel_log: config.kernel_log,
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
             observations,
             inputs: inputs.clone(),

@@ -10,14 +10,17 @@
 mod records;
 mod sockets;
 
-pub use records::{CgroupRecord, EdgeRecord, FoundOpen, ProcessRecord, RecordHeader, kind};
+pub use records::{CgroupRecord, EdgeRecord, FoundOpen, ListenerRecord, ProcessRecord, RecordHeader, kind};
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
 /// Version of all layouts in this crate.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// IP protocol number of TCP, as in [`EdgeKey::protocol`].
 pub const PROTOCOL_TCP: u8 = 6;
+
+/// IP protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
 
 /// Slots of the per-CPU counter array of both objects. A slot's total is the sum over all CPUs.
 pub mod counter {
@@ -41,6 +44,8 @@ pub mod counter {
     pub const OWNER_MISSING_SERVER: u32 = 8;
     /// Sockets that the last sweeps visited.
     pub const SWEPT: u32 = 9;
+    /// Records of listeners that found the network ring full.
+    pub const LISTENERS_LOST: u32 = 10;
     /// How many slots there are.
     pub const COUNT: u32 = 16;
 }
@@ -120,8 +125,8 @@ pub struct SocketOffsets {
     pub srtt_us: u32,
     /// `tcp_sock.total_retrans`
     pub total_retrans: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// `sock_common.skc_incoming_cpu`
+    pub incoming_cpu: u32,
 }
 
 /// Everything that user space tells the programs when it loads them.
@@ -138,6 +143,10 @@ pub struct Settings {
     pub cgroup: CgroupOffsets,
     /// Members of sockets.
     pub socket: SocketOffsets,
+    /// First of the ports that the kernel gives to sockets that want any.
+    pub ephemeral_first: u32,
+    /// Last of them.
+    pub ephemeral_last: u32,
 }
 
 /// Bits of [`Settings::bits`].
@@ -149,7 +158,7 @@ pub mod setting {
 const _: () = assert!(size_of::<TaskOffsets>() == 48);
 const _: () = assert!(size_of::<CgroupOffsets>() == 16);
 const _: () = assert!(size_of::<SocketOffsets>() == 56);
-const _: () = assert!(size_of::<Settings>() == 128);
+const _: () = assert!(size_of::<Settings>() == 136);
 
 #[cfg(feature = "user")]
 mod pod {
@@ -165,6 +174,8 @@ mod pod {
     unsafe impl aya::Pod for crate::EdgeRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::FoundOpen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::ListenerRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::ProcessRecord {}
     // SAFETY: as above.

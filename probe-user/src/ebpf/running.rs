@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::drain::{Counters, Drain};
 use super::load::{self, Loaded};
+use super::own_address::OwnAddresses;
 use super::place::{CgroupRoot, Rights};
 use super::sweep::Sweep;
 use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, objects, rings, selftest, sys};
@@ -65,13 +66,14 @@ impl Running {
         let loggers = std::mem::take(&mut loaded.loggers);
         let sweep = Sweep::bind(&loaded, &maps.owners);
         let counters = Counters::new(maps.socket_counters, maps.process_counters, trial.ends_seen);
-        let drain = Drain::new(config, maps.edges, counters, sweep, loggers, sender.clone(), Arc::clone(&shared));
+        let addresses = OwnAddresses::new(config.proc_root.clone());
+        let drain = Drain::new(config, maps.edges, counters, sweep, loggers, addresses.clone(), sender.clone(), Arc::clone(&shared));
         let mut running =
             Running { status, seeder, shared: Arc::clone(&shared), threads: Vec::new(), objects: [Some(loaded.sockets), loaded.processes] };
         running.spawn("probe-edges", move || drain.run())?;
-        running.spawn_reader("probe-network", maps.network_ring, sender.clone())?;
+        running.spawn_reader("probe-network", maps.network_ring, addresses.clone(), sender.clone())?;
         if let Some(ring) = maps.process_ring {
-            running.spawn_reader("probe-process", ring, sender)?;
+            running.spawn_reader("probe-process", ring, addresses, sender)?;
         }
         Ok((running, receiver))
     }
@@ -110,10 +112,11 @@ impl Running {
         &mut self,
         name: &'static str,
         ring: RingBuf<MapData>,
+        addresses: OwnAddresses,
         sender: mpsc::Sender<Vec<Observation>>,
     ) -> Result<(), CaptureError> {
         let shared = Arc::clone(&self.shared);
-        self.spawn(name, move || rings::run(ring, &sender, &shared))
+        self.spawn(name, move || rings::run(ring, &addresses, &sender, &shared))
     }
 
     fn spawn(&mut self, name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), CaptureError> {
