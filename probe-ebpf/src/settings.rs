@@ -37,7 +37,7 @@ static SETTINGS: Settings = Settings {
         bytes_acked: 0,
         srtt_us: 0,
         total_retrans: 0,
-        reserved: 0,
+        incoming_cpu: 0,
     },
     look: probe_common::LookOffsets {
         comm: 0,
@@ -53,6 +53,8 @@ static SETTINGS: Settings = Settings {
         cookie: 0,
         reserved: 0,
     },
+    ephemeral_first: 32_768,
+    ephemeral_last: 60_999,
 };
 
 /// The settings, to be read with [`get`].
@@ -85,4 +87,12 @@ macro_rules! offset {
 pub fn may_read_kernel() -> bool {
     // SAFETY: a member of the settings.
     unsafe { get(&raw const (*all()).bits) & setting::READ_KERNEL != 0 }
+}
+
+/// Whether the kernel gives this port to sockets that want any.
+#[inline(always)]
+pub fn is_ephemeral(port: u16) -> bool {
+    // SAFETY: members of the settings.
+    let (first, last) = unsafe { (get(&raw const (*all()).ephemeral_first), get(&raw const (*all()).ephemeral_last)) };
+    first <= u32::from(port) && u32::from(port) <= last
 }

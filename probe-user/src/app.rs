@@ -107,6 +107,7 @@ impl App {
             abi_salt: config.abi_salt,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
+            kernel_log: config.kernel_log,
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
             observations,
             inputs: inputs.clone(),

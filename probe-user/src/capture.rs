@@ -42,6 +42,8 @@ pub struct Ladder {
     pub procfs: Arc<Procfs>,
     /// Root of the cgroup2 hierarchy, if one was given.
     pub cgroup_root: Option<PathBuf>,
+    /// Whether kernel programs write log lines.
+    pub kernel_log: bool,
     /// Where that hierarchy is mounted.
     pub unified: Option<PathBuf>,
     /// Where observations go.
@@ -108,6 +110,8 @@ impl Ladder {
                 cgroup_root: self.cgroup_root.clone(),
                 pin_dir: self.pin_dir.clone(),
                 abi_salt: self.abi_salt,
+                proc_root: self.procfs.root().to_owned(),
+                kernel_log: self.kernel_log,
                 ..ebpf::Config::default()
             };
             let mut first = FirstLook::default();
@@ -398,6 +402,7 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
     if !status.pids_match {
         blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own.".to_owned());
     }
+    blind_spots.extend(udp_blind_spots(status));
     let hooks =
         status.hooks.iter().map(|hook| v1::capture::Hook { name: hook.name.clone(), attached: hook.attached, error: hook.error.clone() });
     v1::Capture {
@@ -408,6 +413,32 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
         hooks: hooks.collect(),
         ..v1::Capture::default()
     }
+}
+
+/// What is not seen of UDP.
+fn udp_blind_spots(status: &ebpf::Status) -> Vec<String> {
+    let missing = |names: &[&str]| names.iter().any(|name| !status.attached(name));
+    let mut blind_spots =
+        vec!["Bytes of UDP are not counted, nor datagrams that are received by a call which does not ask from whom.".to_owned()];
+    if missing(&["sendmsg4", "sendmsg6"]) {
+        blind_spots.push("UDP clients that do not connect their socket are not visible.".to_owned());
+    }
+    if missing(&["recvmsg4", "recvmsg6"]) {
+        blind_spots.push("UDP servers are not visible by what they receive.".to_owned());
+    }
+    if missing(&["bind4", "bind6"]) {
+        blind_spots.push("UDP servers are listed when they first serve somebody.".to_owned());
+    }
+    if missing(&["release"]) {
+        blind_spots.push("The end of UDP sockets is not seen: they seem to stay open.".to_owned());
+    }
+    if missing(&["getsockname4", "getsockname6"]) {
+        blind_spots.push("Look-ups of names appear as UDP connections to the addresses that were found.".to_owned());
+    }
+    if missing(&["oom_kill"]) {
+        blind_spots.push("It is not told when the kernel ends a process because memory ran out.".to_owned());
+    }
+    blind_spots
 }
 
 /// Finds where the cgroup hierarchies are mounted.

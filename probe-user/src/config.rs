@@ -44,6 +44,8 @@ pub struct Config {
     pub container_env: bool,
     /// Whether arguments of command lines are told.
     pub command_line_arguments: Arguments,
+    /// Whether kernel programs write log lines.
+    pub kernel_log: bool,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -119,11 +121,12 @@ const CAPTURE: &str = "capture";
 const PIN_DIR: &str = "pin-dir";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
+const KERNEL_LOG: &str = "kernel-log";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 16] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -137,6 +140,7 @@ const BUILT_IN: [(&str, &str); 15] = [
     (PIN_DIR, "auto"),
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
+    (KERNEL_LOG, "false"),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -196,6 +200,9 @@ pub struct Flags {
     /// Whether arguments of command lines are told: show or hide [default: show]
     #[arg(long, value_name = "MODE", global = true)]
     command_line_arguments: Option<String>,
+    /// Write a log line for each event that a kernel program sees, at level debug; slow
+    #[arg(long, global = true)]
+    kernel_log: bool,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT", global = true)]
     log_format: Option<String>,
@@ -243,6 +250,9 @@ impl Flags {
         let mut given: Vec<(&str, String)> = texts.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
         if self.no_docker {
             given.push((DOCKER_SOCKET, String::new()));
+        }
+        if self.kernel_log {
+            given.push((KERNEL_LOG, "true".to_owned()));
         }
         if self.container_env {
             given.push((CONTAINER_ENV, "true".to_owned()));
@@ -335,7 +345,8 @@ impl Layers {
         let docker_socket = self.parse(DOCKER_SOCKET, |text| parse_path(text.strip_prefix("unix://").unwrap_or(text)));
         let capture = self.parse(CAPTURE, parse_capture);
         let pin_dir = self.parse(PIN_DIR, parse_pin_dir);
-        let container_env = self.parse(CONTAINER_ENV, |text| text.parse().map_err(|_| "neither true nor false".to_owned()));
+        let container_env = self.parse(CONTAINER_ENV, parse_truth);
+        let kernel_log = self.parse(KERNEL_LOG, parse_truth);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -358,6 +369,7 @@ impl Layers {
                 abi_salt: 0,
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
+                kernel_log: kernel_log?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -485,6 +497,10 @@ fn parse_arguments(text: &str) -> Result<Arguments, String> {
     }
 }
 
+fn parse_truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "neither true nor false".to_owned())
+}
+
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -538,7 +554,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, pin-dir, container-env, command-line-arguments, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, pin-dir, container-env, command-line-arguments, kernel-log, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

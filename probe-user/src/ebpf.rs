@@ -27,6 +27,7 @@ mod load;
 mod look;
 mod objects;
 mod offsets;
+mod own_address;
 mod pins;
 mod place;
 mod rings;
@@ -61,6 +62,8 @@ use crate::observation::Observation;
 pub struct Config {
     /// Root of the cgroup2 hierarchy; `None` looks for it.
     pub cgroup_root: Option<PathBuf>,
+    /// Where `/proc` is.
+    pub proc_root: PathBuf,
     /// Entries of the kernel's edge table.
     pub edges_max: u32,
     /// Size of each ring; the kernel wants a power of two, at least a page.
@@ -90,6 +93,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             cgroup_root: None,
+            proc_root: PathBuf::from("/proc"),
             edges_max: 8_192,
             ring_bytes: 512 * 1024,
             interval: Duration::from_millis(100),
@@ -182,6 +186,11 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether a hook is there and works.
+    pub fn attached(&self, name: &str) -> bool {
+        self.hooks.iter().any(|hook| hook.name == name && hook.attached)
+    }
+
     /// The rung of the ladder: 1 is everything; 2 lacks what needs the kernel's type information; 3 sees connections alone.
     pub fn rung(&self) -> u32 {
         match (self.processes, self.start_times && self.live_bytes && self.cgroups) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cgroups::Placement;
-use crate::observation::{BootNanos, Counted, Direction, FlowEnd};
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol};
 use crate::processes::{Holder, ProcessKey, ProcessTable};
 
 /// Largest number of flows. The kernel's own table is smaller; flows that linger here make the difference.
@@ -133,7 +133,9 @@ impl FlowTable {
             None => self.insert(at, end, processes, placement),
         };
         let Some((id, flow)) = id.and_then(|id| self.by_id.get_mut(&id).map(|flow| (id, flow))) else {
-            self.refused_ends = self.refused_ends.saturating_add(delta.opened);
+            if end.protocol == Protocol::Tcp {
+                self.refused_ends = self.refused_ends.saturating_add(delta.opened);
+            }
             return seen;
         };
         add(&mut flow.total, delta);

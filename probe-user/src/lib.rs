@@ -1,7 +1,7 @@
 //! The node daemon: what the kernel, `/proc` and the container runtimes of one node know of connections, processes and containers, told to
 //! the control plane as one stream of reports.
 //!
-//! The middle is pure and knows neither clock nor socket: [`processes`], [`flows`], [`cgroups`] and [`containers`] are tables, [`report`] says
+//! The middle is pure and knows neither clock nor socket: [`processes`], [`flows`], [`listeners`], [`cgroups`] and [`containers`] are tables, [`report`] says
 //! what of them is new, [`outbox`] holds what is not acknowledged, [`publisher`] decides what is told when. Around it are the edges:
 //! [`capture`] climbs the ladder from kernel programs ([`ebpf`]) down to `/proc` ([`fallback`]) and finds what was there before ([`snapshot`]),
 //! [`procfs`], [`sockets`], [`cgroupfs`], [`host`] and [`docker`] read what they are named after, [`uplink`] holds the stream. The [`driver`]
@@ -19,6 +19,7 @@ pub mod observation;
 pub mod cgroups;
 pub mod containers;
 pub mod flows;
+pub mod listeners;
 pub mod outbox;
 pub mod processes;
 pub mod report;

@@ -39,7 +39,12 @@ fn main() -> ExitCode {
         Command::Run => app::run_process(config),
         Command::Detach => detach(&config.pin_dir),
         Command::Load { duration } => {
-            let capture = ebpf::Config { cgroup_root: config.cgroup_root, ..ebpf::Config::default() };
+            let capture = ebpf::Config {
+                cgroup_root: config.cgroup_root,
+                proc_root: config.proc_root,
+                kernel_log: config.kernel_log,
+                ..ebpf::Config::default()
+            };
             ebpf::print_live(&capture, duration, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
     };

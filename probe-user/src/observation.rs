@@ -38,6 +38,15 @@ pub enum Observation {
         /// Wait status as in wait(2).
         status: i32,
     },
+    /// The kernel is about to end a process because memory ran out.
+    OomKilled {
+        /// When.
+        at: BootNanos,
+        /// Thread group id.
+        pid: u32,
+        /// Start of the process; `None` when the kernel does not tell.
+        start_time: Option<BootNanos>,
+    },
     /// A cgroup was made, or found at start.
     CgroupCreated {
         /// When.
@@ -90,6 +99,15 @@ pub enum Observation {
     /// The capture begins again: all connections that are open, and all counts that are kept, will be told once more. What was told of flows
     /// before does not hold.
     CaptureBegins,
+    /// A socket waits for connections or datagrams.
+    ListenerOpened(ListenerOpened),
+    /// It does so no longer.
+    ListenerClosed {
+        /// When.
+        at: BootNanos,
+        /// [`ListenerOpened::socket`].
+        socket: u64,
+    },
     /// What was lost so far, as totals since the start of the probe.
     Lost(LossTotals),
 }
@@ -111,6 +129,29 @@ pub struct ProcessStarted {
     pub cgroup_id: u64,
     /// Effective user.
     pub user_id: u32,
+}
+
+/// A socket that waits for connections or datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerOpened {
+    /// When it was seen.
+    pub at: BootNanos,
+    /// The kernel's number of the socket, never used again.
+    pub socket: u64,
+    /// Thread group id of the holder; 0 when unknown.
+    pub pid: u32,
+    /// Start of the holder; `None` when the rung cannot tell.
+    pub start_time: Option<BootNanos>,
+    /// cgroup v2 id of the holder; 0 when unknown.
+    pub cgroup_id: u64,
+    /// Cookie of the network namespace; 0 when unknown.
+    pub network_namespace: u64,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Where it listens; unspecified when on all addresses.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
 }
 
 /// One end of a group of connections.
@@ -158,7 +199,8 @@ pub enum Protocol {
 /// Growth of a flow's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Connections established.
+    /// Connections established. UDP: sockets that were connected, and talks between two that are not, which end when nothing was said for a
+    /// while.
     pub opened: u64,
     /// Connections ended.
     pub closed: u64,

@@ -64,6 +64,8 @@ pub struct Process {
     pub placement: Placement,
     /// When and how it ended.
     pub exited: Option<Exited>,
+    /// The kernel ended it because memory ran out.
+    pub oom_killed: bool,
     /// Whether `/proc` was read since the last exec, or all of it was inherited.
     described: bool,
     /// Whether what is known was inherited: a server that forks gives its workers another user or title without a further exec.
@@ -137,7 +139,7 @@ impl ProcessTable {
             Holder::Unknown => None,
         };
         let mut process = match parent {
-            Some(parent) => Process { inherited: true, exited: None, thread_count: 1, ..parent.clone() },
+            Some(parent) => Process { inherited: true, exited: None, oom_killed: false, thread_count: 1, ..parent.clone() },
             None => Process {
                 name: started.comm.as_str().into(),
                 command_line: started.comm.as_str().into(),
@@ -192,13 +194,30 @@ impl ProcessTable {
     }
 
     /// A process ended. One that was never seen alive leaves no record: nothing is known but its number.
-    pub fn exited(&mut self, at: BootNanos, pid: u32, start_time: Option<BootNanos>, status: i32) {
+    /// Returns who it was.
+    pub fn exited(&mut self, at: BootNanos, pid: u32, start_time: Option<BootNanos>, status: i32) -> Option<ProcessKey> {
         let key = match (start_time, self.holder(pid, at)) {
             (Some(start_time), _) => ProcessKey::new(pid, start_time),
             (None, Holder::Alive(key)) => key,
-            (None, _) => return,
+            (None, _) => return None,
         };
         self.end(key, Exited { at, status });
+        Some(key)
+    }
+
+    /// The kernel ends a process because memory ran out; its exit follows.
+    pub fn oom_killed(&mut self, at: BootNanos, pid: u32, start_time: Option<BootNanos>) {
+        let key = match (start_time, self.holder(pid, at)) {
+            (Some(start_time), _) => ProcessKey::new(pid, start_time),
+            (None, Holder::Alive(key) | Holder::Ended(key, _)) => key,
+            (None, Holder::Unknown) => return,
+        };
+        if let Some(process) = self.by_key.get_mut(&key)
+            && !process.oom_killed
+        {
+            process.oom_killed = true;
+            self.changed.insert(key);
+        }
     }
 
     /// `/proc` was read.

@@ -10,6 +10,7 @@ use crate::cgroups::{Cgroups, Placement};
 use crate::clock::Now;
 use crate::containers::{ContainerFacts, ContainerTable};
 use crate::flows::{Change, FlowTable, Seen};
+use crate::listeners::ListenerTable;
 use crate::observation::{BootNanos, FlowEnd, LossTotals, Observation};
 use crate::processes::{Details, ProcessKey, ProcessTable};
 use crate::report::pack::Packer;
@@ -56,6 +57,7 @@ pub struct Builder {
     cgroups: Cgroups,
     processes: ProcessTable,
     flows: FlowTable,
+    listeners: ListenerTable,
     containers: ContainerTable,
     samples: Samples,
 }
@@ -75,7 +77,17 @@ impl Builder {
                 self.processes.executed(at, pid, start_time, &comm, user_id, placement);
                 wanted.push(Wanted::Details(pid));
             }
-            Observation::ProcessExited { at, pid, start_time, status } => self.processes.exited(at, pid, start_time, status),
+            Observation::ProcessExited { at, pid, start_time, status } => {
+                if let Some(key) = self.processes.exited(at, pid, start_time, status) {
+                    self.listeners.process_ended(key, &self.processes);
+                }
+            }
+            Observation::OomKilled { at, pid, start_time } => self.processes.oom_killed(at, pid, start_time),
+            Observation::ListenerOpened(opened) => {
+                let placement = self.cgroups.placement(opened.cgroup_id);
+                wanted.extend(self.listeners.opened(opened, &self.processes, placement).map(Wanted::Details));
+            }
+            Observation::ListenerClosed { socket, .. } => self.listeners.closed(socket),
             Observation::CgroupCreated { id, path, .. } => self.cgroups.created(id, &path),
             Observation::CgroupRemoved { at, id } => self.cgroups.removed(at, id),
             Observation::CgroupAttached { at, pid, cgroup_id, path } => self.attached(at, pid, cgroup_id, &path),
@@ -156,25 +168,31 @@ impl Builder {
 
     /// Does what time asks for: retirement, and giving up waiting.
     pub fn tick(&mut self, now: Now) {
-        self.flows.settle(now.boot, &self.processes);
+        self.settle(now);
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
     }
 
-    /// Names holders of flows that wait for one.
+    /// Names holders of flows and listeners that wait for one.
     pub fn settle(&mut self, now: Now) {
         self.flows.settle(now.boot, &self.processes);
+        self.listeners.settle(now.boot, &self.processes);
     }
 
     /// When [`Builder::settle`] has work without a new observation.
     pub fn next_deadline(&self) -> Option<BootNanos> {
-        self.flows.next_deadline()
+        [self.flows.next_deadline(), self.listeners.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether there is a life-cycle event to tell, which people wait for.
     pub fn has_events(&self) -> bool {
-        self.processes.has_changes() || self.containers.has_changes() || self.flows.has_new() || self.host_changed || self.capture_changed
+        self.processes.has_changes()
+            || self.containers.has_changes()
+            || self.flows.has_new()
+            || self.listeners.has_changes()
+            || self.host_changed
+            || self.capture_changed
     }
 
     /// Whether there is anything to tell.
@@ -185,7 +203,7 @@ impl Builder {
 
     /// Whether more left than a delta should name.
     pub fn is_overgrown(&self) -> bool {
-        self.processes.gone_len() + self.flows.gone_len() + self.containers.gone_len() > GONE_MAX
+        self.processes.gone_len() + self.flows.gone_len() + self.listeners.gone_len() + self.containers.gone_len() > GONE_MAX
     }
 
     /// Takes what changed, as deltas of at most `max_bytes` each. Their numbers are not set.
@@ -216,12 +234,19 @@ impl Builder {
                 packer.flow(wire::flow(id, flow, change == Change::New, now));
             }
         }
+        let (listeners, listeners_gone) = self.listeners.take_changes();
+        for id in listeners {
+            if let Some(listener) = self.listeners.get(id) {
+                packer.listener(wire::listener(id, listener));
+            }
+        }
         let samples = std::mem::take(&mut self.samples);
         samples.host.into_iter().for_each(|it| packer.host_metrics(it));
         samples.processes.into_iter().for_each(|it| packer.process_metrics(it));
         samples.containers.into_iter().for_each(|it| packer.container_metrics(it));
         // What left comes last: until then everything that a record names is there.
         flows_gone.into_iter().for_each(|it| packer.flow_gone(it));
+        listeners_gone.into_iter().for_each(|it| packer.listener_gone(it));
         processes_gone.into_iter().for_each(|it| packer.process_gone(wire::process_key(it)));
         containers.containers_gone.into_iter().for_each(|it| packer.container_gone(it));
         containers.images_gone.into_iter().for_each(|it| packer.image_gone(it));
@@ -232,6 +257,7 @@ impl Builder {
     pub fn drop_changes(&mut self) {
         self.processes.take_changes();
         self.flows.take_changes();
+        self.listeners.take_changes();
         self.containers.take_changes();
         self.samples = Samples::default();
         self.host_changed = false;
@@ -246,7 +272,11 @@ impl Builder {
             ring_records: ring_records.into_iter().filter(|(_, lost)| *lost > 0).map(|(ring, lost)| (ring.to_owned(), lost)).collect(),
             flows_uncounted: below.flow_table,
             sockets_unowned: below.socket_storage,
-            table_full: self.flows.refused() + self.processes.refused() + self.containers.refused() + self.cgroups.refused(),
+            table_full: self.flows.refused()
+                + self.listeners.refused()
+                + self.processes.refused()
+                + self.containers.refused()
+                + self.cgroups.refused(),
             reports_merged: self.reports_merged,
             ends_seen: below.ends_seen,
             ends_reported: below.ends_counted.saturating_sub(self.flows.refused_ends()),
@@ -262,6 +292,11 @@ impl Builder {
     /// The flow table.
     pub fn flows(&self) -> &FlowTable {
         &self.flows
+    }
+
+    /// The table of listeners.
+    pub fn listeners(&self) -> &ListenerTable {
+        &self.listeners
     }
 
     /// The container table.

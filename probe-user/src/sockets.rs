@@ -17,6 +17,7 @@ use crate::procfs::Procfs;
 
 mod diag;
 
+pub(crate) use diag::namespace_cookie;
 pub use diag::{SocketRecord, States};
 
 /// Most sockets that are taken from one dump. A table larger than this is not walked by polling.
@@ -108,8 +109,7 @@ fn dump<'a>(
     budget: Duration,
 ) -> io::Result<Vec<SocketTable>> {
     let end = Instant::now() + budget;
-    let own = std::fs::read_link("/proc/self/ns/net").ok();
-    let own = own.as_deref().and_then(|it| crate::procfs::parse::link_inode(it.to_str()?, "net"));
+    let own = own_namespace();
     std::thread::scope(|scope| {
         let walk = std::thread::Builder::new().name("sock-diag".to_owned()).spawn_scoped(scope, || {
             let mut tables = Vec::new();
@@ -130,6 +130,12 @@ fn dump<'a>(
     })
 }
 
+/// Inode of the namespace that this process is in.
+pub(crate) fn own_namespace() -> Option<u64> {
+    let link = std::fs::read_link("/proc/self/ns/net").ok()?;
+    crate::procfs::parse::link_inode(link.to_str()?, "net")
+}
+
 fn table(namespace: &Namespace, read: io::Result<SocketTable>) -> SocketTable {
     match read {
         Ok(table) => SocketTable { inode: namespace.inode, ..table },
@@ -140,7 +146,8 @@ fn table(namespace: &Namespace, read: io::Result<SocketTable>) -> SocketTable {
     }
 }
 
-fn enter(procfs: &Procfs, namespace: &Namespace) -> io::Result<()> {
+/// Takes the calling thread into a namespace, for good.
+pub(crate) fn enter(procfs: &Procfs, namespace: &Namespace) -> io::Result<()> {
     let mut result = Err(io::Error::from_raw_os_error(libc::ESRCH));
     for pid in &namespace.pids {
         result = File::open(procfs.root().join(pid.to_string()).join("ns/net"));

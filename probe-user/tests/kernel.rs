@@ -4,6 +4,8 @@
 
 #[path = "kernel/harness.rs"]
 mod harness;
+#[path = "kernel/udp.rs"]
+mod udp;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -457,7 +459,7 @@ fn every_hook_has_proven_itself() {
     assert_eq!(status.rung(), 1, "{status:?}");
     assert!(status.hooks.iter().all(|hook| hook.attached), "{status:?}");
     assert!(status.pids_match && status.reasons.is_empty(), "{status:?}");
-    assert_eq!(status.hooks.len(), 14);
+    assert_eq!(status.hooks.len(), 24);
 }
 
 /// A cgroup program that returns anything else refuses the system call of a user.
@@ -485,7 +487,24 @@ fn cgroup_programs_return_one_at_every_exit() {
         checked.push(name.as_str());
     }
     checked.sort_unstable();
-    assert_eq!(checked, ["connect4", "connect6", "post_bind4", "post_bind6", "tcp", "tcp_plain"]);
+    let programs = [
+        "bind4",
+        "bind6",
+        "connect4",
+        "connect6",
+        "getsockname4",
+        "getsockname6",
+        "post_bind4",
+        "post_bind6",
+        "recvmsg4",
+        "recvmsg6",
+        "release",
+        "sendmsg4",
+        "sendmsg6",
+        "tcp",
+        "tcp_plain",
+    ];
+    assert_eq!(checked, programs);
 }
 
 /// Not a test by itself: what the other tests start in a process of its own.

@@ -359,6 +359,7 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
             mode: CaptureMode::Ebpf,
             pin_dir,
             abi_salt: 0,
+            kernel_log: false,
             procfs,
             cgroup_root: None,
             unified: orchestrator_probe::capture::mounts(Path::new("/proc")).unified,

@@ -5,6 +5,7 @@ mod containers;
 mod kernel_time;
 mod latency;
 mod overhead;
+mod probe;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub(crate) enum Name {
     Overhead,
     /// From a connection to the message that shows its edge.
     Latency,
+    /// What the probe sees and costs on a busy node, beside what other agents have published.
+    Probe,
     /// The topology core alone, with 100,000 processes.
     Topology,
 }
@@ -48,6 +51,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Capture => capture::run(checkout, flags.scale_down),
             Name::Overhead => overhead::run(checkout, flags.scale_down),
             Name::Latency => latency::run(checkout, flags.scale_down),
+            Name::Probe => probe::run(checkout, flags.scale_down),
             Name::Topology => topology(checkout),
         });
         match outcome {
@@ -70,6 +74,7 @@ pub(super) struct Number {
     unit: &'static str,
     target: Target,
     load: String,
+    beside: &'static str,
 }
 
 /// What a number should be.
@@ -85,7 +90,13 @@ pub(super) enum Target {
 
 impl Number {
     pub(super) fn new(what: impl Into<String>, value: f64, unit: &'static str, target: Target) -> Self {
-        Self { what: what.into(), value, unit, target, load: machine::load_average() }
+        Self { what: what.into(), value, unit, target, load: machine::load_average(), beside: "" }
+    }
+
+    /// Puts another agent's published figure beside it.
+    pub(super) fn beside(mut self, figure: &'static str) -> Self {
+        self.beside = figure;
+        self
     }
 
     fn is_met(&self) -> Option<bool> {
@@ -111,7 +122,15 @@ fn print(numbers: &[Number]) {
             Some(false) => red("NOT MET"),
             None => "       ".to_owned(),
         };
-        println!("  {:<58} {:>10} {:<5} {:<16} {verdict}  load {}", number.what, short(number.value), number.unit, target, number.load);
+        let beside = if number.beside.is_empty() { String::new() } else { format!("  ({})", number.beside) };
+        println!(
+            "  {:<66} {:>10} {:<4} {:<13} {verdict}  load {}{beside}",
+            number.what,
+            short(number.value),
+            number.unit,
+            target,
+            number.load
+        );
     }
 }
 

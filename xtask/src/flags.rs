@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{Checkout, Profile, bench, build, doctor, ebpf, lint, load, setup, test, traffic, up};
+use crate::{Checkout, Profile, bench, build, doctor, ebpf, lint, load, setup, test, traffic, up, vm_test};
 
 /// Set-up, build, run, test and measure. Start with `cargo xtask up`.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ enum Command {
     Doctor,
     /// Run every check and test: formatting, lints, unit tests, the page, and end to end on the real kernel.
     Test(TestFlags),
+    /// Run the capture tests on other kernels, from 5.10 to the newest, in emulated machines.
+    VmTest(vm_test::VmTestFlags),
     /// Check formatting, lints, licences and the rooms' boundaries.
     Lint,
     /// Build the kernel programs, the UI and the binaries.
@@ -117,6 +119,7 @@ impl Flags {
             Command::Status => return up::status(checkout),
             Command::Doctor => return doctor::run(checkout),
             Command::Test(flags) => test::run(checkout, &flags)?,
+            Command::VmTest(flags) => vm_test::run(checkout, &flags)?,
             Command::Lint => lint::run(checkout)?,
             Command::Build(flags) => build::run(checkout, if flags.release { Profile::Release } else { Profile::Debug })?,
             Command::BuildEbpf => {

@@ -20,6 +20,7 @@ mod setup;
 mod test;
 mod ui;
 mod up;
+mod vm_test;
 
 pub mod http;
 pub mod stack;

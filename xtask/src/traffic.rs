@@ -21,6 +21,8 @@ pub(crate) enum Role {
     Serve(Serve),
     /// Open connections.
     Connect(Connect),
+    /// Answer HTTP requests, as plainly as can be.
+    Http(Http),
 }
 
 /// Options of the accepting side.
@@ -32,6 +34,20 @@ pub(crate) struct Serve {
     /// Bytes to answer with.
     #[arg(long, default_value_t = 0)]
     reply: usize,
+    /// Keep every connection open, and neither read nor answer.
+    #[arg(long, conflicts_with = "reply")]
+    park: bool,
+}
+
+/// Options of the HTTP server.
+#[derive(Debug, Args)]
+pub(crate) struct Http {
+    /// Where to listen; port 0 takes a free one. The address is printed.
+    #[arg(long)]
+    bind: SocketAddr,
+    /// Close each connection after one answer.
+    #[arg(long)]
+    close: bool,
 }
 
 /// Options of the connecting side.
@@ -52,6 +68,12 @@ pub(crate) struct Connect {
     /// Keep each connection open for so many milliseconds before it is closed.
     #[arg(long, default_value_t = 0)]
     hold_ms: u64,
+    /// Stop after so many milliseconds, whatever the count; 0 for no such limit.
+    #[arg(long, default_value_t = 0)]
+    for_ms: u64,
+    /// Keep every connection open until the end.
+    #[arg(long, conflicts_with_all = ["send", "hold_ms"])]
+    park: bool,
     /// Stay until standard input ends, after the last connection.
     #[arg(long)]
     stay: bool,
@@ -59,9 +81,11 @@ pub(crate) struct Connect {
 
 impl Role {
     pub(crate) fn run(self) -> Result<()> {
+        raise_limit_of_descriptors();
         match self {
             Self::Serve(serve) => serve.run(),
             Self::Connect(connect) => connect.run(),
+            Self::Http(http) => http.run(),
         }
     }
 }
@@ -73,11 +97,53 @@ impl Serve {
         std::io::stdout().flush()?;
         for _ in 0..THREADS {
             let listener = listener.try_clone()?;
-            let reply = vec![b'r'; self.reply];
-            std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| answer(stream, &reply)));
+            let (reply, park) = (vec![b'r'; self.reply], self.park);
+            std::thread::spawn(move || {
+                let mut parked = Vec::new();
+                for stream in listener.incoming().flatten() {
+                    if park { parked.push(stream) } else { answer(stream, &reply) }
+                }
+            });
         }
         wait_for_end_of_input();
         Ok(())
+    }
+}
+
+impl Http {
+    fn run(&self) -> Result<()> {
+        let listener = TcpListener::bind(self.bind).with_context(|| format!("cannot listen on {}", self.bind))?;
+        println!("{}", json!({ "listening": listener.local_addr()?.to_string() }));
+        std::io::stdout().flush()?;
+        let close = self.close;
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || serve_http(stream, close));
+            }
+        });
+        wait_for_end_of_input();
+        Ok(())
+    }
+}
+
+/// Answers requests without bodies until the peer is done. What the peer does to it is the peer's matter.
+fn serve_http(mut stream: TcpStream, close: bool) {
+    const KEEP: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nHello there!";
+    const CLOSE: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 12\r\n\r\nHello there!";
+    let _ = stream.set_nodelay(true);
+    let mut request = Vec::new();
+    let mut buffer = [0; 4 << 10];
+    loop {
+        while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+            match stream.read(&mut buffer) {
+                Ok(length) if length > 0 && request.len() < 64 << 10 => request.extend_from_slice(&buffer[..length]),
+                _ => return,
+            }
+        }
+        request.clear();
+        if stream.write_all(if close { CLOSE } else { KEEP }).is_err() || close {
+            return;
+        }
     }
 }
 
@@ -89,13 +155,15 @@ fn answer(mut stream: TcpStream, reply: &[u8]) {
 }
 
 /// What a connecting thread did.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Tally {
     connected: u64,
     failed: u64,
     sent: u64,
     received: u64,
     last_error: Option<String>,
+    /// Connections that stay open.
+    parked: Vec<TcpStream>,
 }
 
 impl Connect {
@@ -126,11 +194,15 @@ impl Connect {
     /// Every `threads`-th connection, each at its time.
     fn connect_share(&self, thread: u64, threads: u64, begun: Instant) -> Tally {
         let mut tally = Tally::default();
+        let end = (self.for_ms > 0).then(|| begun + Duration::from_millis(self.for_ms));
         for index in (thread..self.count).step_by(usize::try_from(threads).unwrap_or(1)) {
             if let Some(nanos) = (index * 1_000_000_000).checked_div(self.rate) {
                 std::thread::sleep((begun + Duration::from_nanos(nanos)).saturating_duration_since(Instant::now()));
             }
-            match self.connect_once() {
+            if end.is_some_and(|end| Instant::now() >= end) {
+                break;
+            }
+            match self.connect_once(&mut tally.parked) {
                 Ok(received) => {
                     tally.connected += 1;
                     tally.sent += u64::try_from(self.send).unwrap_or(u64::MAX);
@@ -145,8 +217,12 @@ impl Connect {
         tally
     }
 
-    fn connect_once(&self) -> std::io::Result<u64> {
+    fn connect_once(&self, parked: &mut Vec<TcpStream>) -> std::io::Result<u64> {
         let mut stream = TcpStream::connect(self.to)?;
+        if self.park {
+            parked.push(stream);
+            return Ok(0);
+        }
         if self.hold_ms > 0 {
             std::thread::sleep(Duration::from_millis(self.hold_ms));
         }
@@ -156,6 +232,15 @@ impl Connect {
             return std::io::copy(&mut stream, &mut std::io::sink());
         }
         Ok(0)
+    }
+}
+
+/// As many open connections as the system allows this process.
+fn raise_limit_of_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where it is refused, connections will fail and be counted as failed.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

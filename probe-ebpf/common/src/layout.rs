@@ -53,7 +53,8 @@ layout!(EdgeValue {
     rtt_us_sum,
     rtt_count,
     rtt_us_max,
-    first_ns,
+    tick,
+    chosen_port,
     last_ns,
 });
 layout!(Owner {
@@ -66,6 +67,9 @@ layout!(Owner {
     counted_retransmits,
     received_at_fin_wait2,
     original_server,
+    local,
+    tick,
+    reserved,
     tgid,
     original_port,
     flags,

@@ -16,14 +16,17 @@ mod sockets;
 pub use control::Control;
 pub use layout::Fingerprint;
 pub use look::{FoundSocket, FoundTask, LookOffsets};
-pub use records::{CgroupRecord, CountedSocket, EdgeRecord, FoundOpen, ProcessRecord, RecordHeader, kind};
+pub use records::{CgroupRecord, CountedSocket, EdgeRecord, FoundOpen, ListenerRecord, ProcessRecord, RecordHeader, kind};
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
 /// Version of all layouts in this crate.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// IP protocol number of TCP, as in [`EdgeKey::protocol`].
 pub const PROTOCOL_TCP: u8 = 6;
+
+/// IP protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
 
 /// Slots of the per-CPU counter array of both objects. A slot's total is the sum over all CPUs.
 pub mod counter {
@@ -47,6 +50,8 @@ pub mod counter {
     pub const OWNER_MISSING_SERVER: u32 = 8;
     /// Sockets that the last sweeps visited.
     pub const SWEPT: u32 = 9;
+    /// Records of listeners that found the network ring full.
+    pub const LISTENERS_LOST: u32 = 10;
     /// How many slots there are.
     pub const COUNT: u32 = 16;
 }
@@ -126,8 +131,8 @@ pub struct SocketOffsets {
     pub srtt_us: u32,
     /// `tcp_sock.total_retrans`
     pub total_retrans: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// `sock_common.skc_incoming_cpu`
+    pub incoming_cpu: u32,
 }
 
 /// Everything that user space tells the programs when it loads them.
@@ -146,6 +151,10 @@ pub struct Settings {
     pub socket: SocketOffsets,
     /// Members that only a look at what is there needs.
     pub look: LookOffsets,
+    /// First of the ports that the kernel gives to sockets that want any.
+    pub ephemeral_first: u32,
+    /// Last of them.
+    pub ephemeral_last: u32,
 }
 
 /// Bits of [`Settings::bits`].
@@ -157,7 +166,7 @@ pub mod setting {
 const _: () = assert!(size_of::<TaskOffsets>() == 48);
 const _: () = assert!(size_of::<CgroupOffsets>() == 16);
 const _: () = assert!(size_of::<SocketOffsets>() == 56);
-const _: () = assert!(size_of::<Settings>() == 128 + size_of::<LookOffsets>());
+const _: () = assert!(size_of::<Settings>() == 136 + size_of::<LookOffsets>());
 
 #[cfg(feature = "user")]
 mod pod {
@@ -181,6 +190,8 @@ mod pod {
     unsafe impl aya::Pod for crate::FoundTask {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::Control {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::ListenerRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::ProcessRecord {}
     // SAFETY: as above.

@@ -28,12 +28,18 @@ pub mod kind {
     pub const EXEC: u32 = 17;
     /// [`super::ProcessRecord`]: a process ended.
     pub const EXIT: u32 = 18;
+    /// [`super::ProcessRecord`]: the kernel ends a process because memory ran out. Its pid and start alone are told.
+    pub const OOM_KILL: u32 = 19;
     /// [`super::CgroupRecord`]: a cgroup was made.
     pub const CGROUP_CREATE: u32 = 32;
     /// [`super::CgroupRecord`]: a cgroup was removed.
     pub const CGROUP_REMOVE: u32 = 33;
     /// [`super::CgroupRecord`]: a process was moved into a cgroup.
     pub const CGROUP_ATTACH: u32 = 34;
+    /// [`super::ListenerRecord`]: a socket listens.
+    pub const LISTENER_OPENED: u32 = 48;
+    /// [`super::ListenerRecord`]: it does so no longer.
+    pub const LISTENER_CLOSED: u32 = 49;
 }
 
 /// About an edge.
@@ -54,6 +60,32 @@ pub struct EdgeRecord {
     pub original_port: u16,
     /// Always 0.
     pub reserved: u32,
+}
+
+/// About a socket that waits for connections or datagrams.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerRecord {
+    /// `kind` is one of the `LISTENER_…`.
+    pub header: RecordHeader,
+    /// The kernel's number of the socket, never used again.
+    pub cookie: u64,
+    /// cgroup v2 id of the holder; 0 when unknown.
+    pub cgroup_id: u64,
+    /// Cookie of the network namespace; 0 when unknown.
+    pub netns: u64,
+    /// Start of the holder's thread group; 0 when unknown.
+    pub start_ns: u64,
+    /// Where it listens; zeroes for all addresses, and when it ends.
+    pub address: Address,
+    /// Holder's thread group id in the initial pid namespace; 0 when unknown.
+    pub tgid: u32,
+    /// Port; 0 when it ends.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always 0.
+    pub reserved: u8,
 }
 
 /// What the sweep writes about each connection that was open before the programs: such a connection has no end in the kernel's events, it is
@@ -133,6 +165,7 @@ impl CgroupRecord {
 
 const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<EdgeRecord>() == 168);
+const _: () = assert!(size_of::<ListenerRecord>() == 72);
 const _: () = assert!(size_of::<FoundOpen>() == 72);
 const _: () = assert!(size_of::<CountedSocket>() == 104);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);

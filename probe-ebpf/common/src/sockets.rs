@@ -1,4 +1,6 @@
 //! What is known of a socket, and what is counted for a group of them.
+//!
+//! UDP has no connections of its own. What counts as one is told in `udp.rs` of the programs.
 
 /// A network address: 16 bytes in network order, IPv4 mapped.
 pub type Address = [u8; 16];
@@ -68,9 +70,12 @@ pub struct EdgeValue {
     pub rtt_count: u32,
     /// Largest of them.
     pub rtt_us_max: u32,
-    /// When the entry was made.
-    pub first_ns: u64,
-    /// When it last changed.
+    /// UDP without a connection: the kernel's coarse clock at the last datagram; 0 when there was none. It says when two readings of an entry
+    /// differ, and no more: its unit depends on the kernel.
+    pub tick: u32,
+    /// UDP, serving end: the last port that a client of this edge sent from, if it was none that the kernel gives away; 0 otherwise.
+    pub chosen_port: u32,
+    /// When it last changed, datagrams aside.
     pub last_ns: u64,
 }
 
@@ -85,7 +90,7 @@ pub struct Owner {
     pub netns: u64,
     /// Start of the thread group; 0 when unknown.
     pub start_ns: u64,
-    /// When it connected or bound.
+    /// UDP: when it connected.
     pub born_ns: u64,
     /// Payload bytes sent that are in the edge table already.
     pub counted_sent: u64,
@@ -95,11 +100,17 @@ pub struct Owner {
     pub counted_retransmits: u64,
     /// `bytes_received` when the socket came to FIN_WAIT2; tells later whether the other end's FIN is among the bytes.
     pub received_at_fin_wait2: u64,
-    /// Where the process meant to connect.
+    /// Where the process meant to connect. UDP: the connected peer; without a connection the last one that was asked.
     pub original_server: Address,
+    /// UDP: the local address in the key of its connection; zeroes when the socket was not bound to one.
+    pub local: Address,
+    /// UDP: [`EdgeValue::tick`] when the last peer was told last.
+    pub tick: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// Thread group id in the initial pid namespace; 0 when unknown.
     pub tgid: u32,
-    /// Port where the process meant to connect.
+    /// Port of `original_server`.
     pub original_port: u16,
     /// Bits of [`flag`].
     pub flags: u16,
@@ -120,6 +131,22 @@ pub mod flag {
     /// The programs counted the connection when it was established. Without it, an established socket is one that they missed while they were
     /// being attached.
     pub const OPENED: u16 = 32;
+    /// UDP: the process chose the local port.
+    pub const CHOSE_PORT: u16 = 64;
+    /// UDP: the socket has sent to a peer that had not sent to it.
+    pub const ASKED: u16 = 128;
+    /// UDP: the socket has received from a peer that it had not sent to.
+    pub const SERVED: u16 = 256;
+    /// UDP: the socket is connected, and its connection is in the edge table.
+    pub const CONNECTED: u16 = 512;
+    /// UDP: something came over its connection.
+    pub const HEARD: u16 = 1_024;
+    /// UDP: the process asked for the local address that its connection got.
+    pub const NAMED: u16 = 2_048;
+    /// The socket was told as a listener.
+    pub const LISTENING: u16 = 4_096;
+    /// UDP: the socket is connected to a client that it serves.
+    pub const SERVES_PEER: u16 = 8_192;
 }
 
 /// Values of [`EdgeKey::direction`].
@@ -132,4 +159,4 @@ pub mod direction {
 
 const _: () = assert!(size_of::<EdgeKey>() == 64);
 const _: () = assert!(size_of::<EdgeValue>() == 64);
-const _: () = assert!(size_of::<Owner>() == 88);
+const _: () = assert!(size_of::<Owner>() == 112);

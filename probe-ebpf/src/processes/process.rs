@@ -1,4 +1,4 @@
-//! Fork, exec, exit. Threads are left out.
+//! Fork, exec, exit, and ends for want of memory. Threads are left out.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid},
@@ -49,6 +49,36 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
         debug!(&ctx, "exit: {}", tgid_of_current());
         tell(kind::EXIT, task, tgid_of_current(), task::read::<i32>(task, offset!(task.exit_code)).unwrap_or(0));
     }
+    0
+}
+
+/// `mark_victim(pid)` up to Linux 6.8, `mark_victim(task, uid)` since: memory ran out, and the kernel ends a process. Runs in the one that asked
+/// for memory.
+#[raw_tracepoint(tracepoint = "mark_victim")]
+pub fn oom_kill(ctx: RawTracePointContext) -> i32 {
+    /// No process has a number above this (`PID_MAX_LIMIT`), and no task lies below it.
+    const PID_MAX: u64 = 4 << 20;
+    let victim = ctx.arg::<u64>(0);
+    let (tgid, start_ns) = if victim <= PID_MAX {
+        (victim as u32, 0)
+    } else {
+        (task::read::<u32>(victim, offset!(task.tgid)).unwrap_or(0), task::start_of_group(victim))
+    };
+    let Some(mut entry) = PROCESS_RING.reserve::<ProcessRecord>(0) else {
+        count(counter::PROCESS_RING_FULL);
+        return 0;
+    };
+    entry.write(ProcessRecord {
+        header: RecordHeader { at_ns: now(), kind: kind::OOM_KILL, length: size_of::<ProcessRecord>() as u32 },
+        start_ns,
+        cgroup_id: 0,
+        tgid,
+        parent_tgid: 0,
+        user_id: 0,
+        status: 0,
+        comm: [0; 16],
+    });
+    entry.submit(0);
     0
 }
 

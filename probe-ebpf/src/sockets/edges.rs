@@ -12,14 +12,16 @@ use probe_ebpf::{
     context::{add32, add64},
     counters::count,
     now,
+    settings::is_ephemeral,
 };
 
 /// Not an LRU: that would forget counters without a word, this one says when it is full. The loader sets its size.
 #[map]
 static EDGES: HashMap<EdgeKey, EdgeValue> = HashMap::with_max_entries(8_192, 0);
 
+/// Carries `EdgeRecord` and `ListenerRecord`.
 #[map]
-static NETWORK_RING: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+pub static NETWORK_RING: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
 
 /// What a first-sight record tells beyond the key.
 pub struct Sample {
@@ -61,7 +63,6 @@ pub fn add(key: &EdgeKey, change: &mut EdgeValue, sample: &Sample) {
     if let Some(edge) = EDGES.get_ptr_mut(key) {
         return grow(edge, change);
     }
-    change.first_ns = change.last_ns;
     // By reference: a copy would take a seventh of the stack that a program has.
     let change: &EdgeValue = change;
     if EDGES.insert(key, change, u64::from(BPF_NOEXIST)).is_ok() {
@@ -76,6 +77,122 @@ pub fn add(key: &EdgeKey, change: &mut EdgeValue, sample: &Sample) {
         if !tell(kind::EDGE_OVERFLOW, key, change, sample) {
             count(counter::EDGES_LOST);
         }
+    }
+}
+
+/// Two that have talked already go on; whether they are known to.
+#[inline(always)]
+pub fn touch(key: &EdgeKey, tick: u32) -> bool {
+    let Some(edge) = EDGES.get_ptr_mut(key) else { return false };
+    set_tick(edge, tick);
+    true
+}
+
+/// As [`touch`], for an edge that serves `port` of its client. A port that the kernel gave to the client may be any of its sockets'; one that
+/// the client chose is known when something came from there. Others are services of the same host.
+#[inline(always)]
+pub fn touch_served(key: &EdgeKey, tick: u32, port: u16) -> bool {
+    let Some(edge) = EDGES.get_ptr_mut(key) else { return false };
+    // SAFETY: a value of the table.
+    if !is_ephemeral(port) && unsafe { (*edge).chosen_port } != u32::from(port) {
+        return false;
+    }
+    set_tick(edge, tick);
+    true
+}
+
+/// A client sends, perhaps for the first time.
+#[inline(always)]
+pub fn talk_served(key: &EdgeKey, tick: u32, port: u16) {
+    if is_ephemeral(port) {
+        return talk(key, tick, port);
+    }
+    if let Some(edge) = EDGES.get_ptr_mut(key) {
+        // SAFETY: as in `set_tick`.
+        unsafe {
+            if (*edge).chosen_port != u32::from(port) {
+                (*edge).chosen_port = u32::from(port);
+            }
+        }
+        return set_tick(edge, tick);
+    }
+    begin(key, &EdgeValue { tick, chosen_port: u32::from(port), last_ns: now(), ..EdgeValue::default() }, port);
+}
+
+#[inline(always)]
+fn set_tick(edge: *mut EdgeValue, tick: u32) {
+    // SAFETY: a value of the table; aligned, and whoever writes it last at the same time writes the same. Read first: the line is shared by all
+    // CPUs that serve this peer, and stays so.
+    unsafe {
+        if (*edge).tick != tick {
+            if (*edge).tick == 0 {
+                count(counter::EDGES_CHANGED);
+            }
+            (*edge).tick = tick;
+        }
+    }
+}
+
+/// Two talk without a connection, perhaps for the first time.
+#[inline(always)]
+pub fn talk(key: &EdgeKey, tick: u32, client_port: u16) {
+    if !touch(key, tick) {
+        begin(key, &EdgeValue { tick, last_ns: now(), ..EdgeValue::default() }, client_port);
+    }
+}
+
+#[inline(always)]
+fn begin(key: &EdgeKey, value: &EdgeValue, client_port: u16) {
+    count(counter::EDGES_CHANGED);
+    let sample = Sample { client_port, original_server: [0; 16], original_port: 0, found_open: false };
+    if EDGES.insert(key, value, u64::from(BPF_NOEXIST)).is_ok() {
+        if !tell(kind::EDGE_SEEN, key, value, &sample) {
+            count(counter::NETWORK_RING_FULL);
+        }
+    } else if !touch(key, value.tick) {
+        count(counter::EDGES_OVERFLOWED);
+        // One of many talks is no connection end that is lost.
+        if !tell(kind::EDGE_OVERFLOW, key, value, &sample) {
+            count(counter::NETWORK_RING_FULL);
+        }
+    }
+}
+
+/// A connected UDP socket begins or ends. Nobody is told at once: by the next reading it is known whether something came of it.
+#[inline(always)]
+pub fn count_connected(key: &EdgeKey, change: &EdgeValue, at_ns: u64) {
+    count(counter::EDGES_CHANGED);
+    if let Some(edge) = EDGES.get_ptr_mut(key) {
+        return grow_connected(edge, change, at_ns);
+    }
+    let value = EdgeValue { opened: change.opened & 1, closed: change.closed, last_ns: at_ns, ..EdgeValue::default() };
+    if change.opened > 1 {
+        // It was opened in an entry that has left, and told: it ends.
+        return;
+    }
+    if EDGES.insert(key, &value, u64::from(BPF_NOEXIST)).is_err() {
+        if let Some(edge) = EDGES.get_ptr_mut(key) {
+            return grow_connected(edge, change, at_ns);
+        }
+        count(counter::EDGES_OVERFLOWED);
+        let sample = Sample { client_port: 0, original_server: [0; 16], original_port: 0, found_open: false };
+        if !tell(kind::EDGE_OVERFLOW, key, &value, &sample) {
+            count(counter::NETWORK_RING_FULL);
+        }
+    }
+}
+
+#[inline(always)]
+fn grow_connected(edge: *mut EdgeValue, change: &EdgeValue, at_ns: u64) {
+    // SAFETY: as in `grow`.
+    unsafe {
+        if change.opened != 0 {
+            add32(&raw mut (*edge).opened, change.opened);
+        }
+        if change.closed != 0 {
+            add32(&raw mut (*edge).closed, change.closed);
+        }
+        (*edge).last_ns = at_ns;
     }
 }
 

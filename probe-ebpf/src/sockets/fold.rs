@@ -27,7 +27,7 @@ pub extern "C" fn fold(ctx: *mut c_void) -> i32 {
     }
     // SAFETY: an entry of the other table, of this layout: the probe compares layouts before it binds the program.
     let (key, mut change) = unsafe { (*key, *value) };
-    if change.opened | change.closed | change.failed == 0 && change.bytes_sent | change.bytes_received == 0 {
+    if change.opened | change.closed | change.failed | change.tick == 0 && change.bytes_sent | change.bytes_received == 0 {
         return 0;
     }
     // SAFETY: as above.

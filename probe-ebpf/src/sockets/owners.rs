@@ -1,11 +1,15 @@
 //! The storage in each socket.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE},
-    helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_sk_storage_get},
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_sk_storage_get, generated::bpf_get_socket_cookie,
+    },
 };
 use probe_common::{Owner, counter};
-use probe_ebpf::{context::exchange64, control, counters::count, now, task};
+use probe_ebpf::{context::exchange64, control, counters::count, task};
 
 /// Definition of a socket storage map whose values are copied into accepted sockets; user space reads it from the object's type information.
 #[repr(C)]
@@ -55,20 +59,79 @@ pub fn get_or_create<'a>(socket: u64) -> Option<&'a mut Owner> {
     owner
 }
 
-/// Writes the running process into a socket. Process context alone.
+/// A socket as a program meets it.
+pub struct Socket {
+    /// The kernel's structure, as the verifier lets it be read.
+    pub pointer: u64,
+    /// The context of the program: helpers take it for the socket.
+    pub context: *mut c_void,
+}
+
+impl Socket {
+    /// Cookie of its network namespace.
+    #[inline(always)]
+    pub fn netns(&self) -> u64 {
+        // SAFETY: the helper takes the context as it is.
+        unsafe { bpf_get_netns_cookie(self.context) }
+    }
+
+    /// The kernel's number of the socket.
+    #[inline(always)]
+    pub fn cookie(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { bpf_get_socket_cookie(self.context) }
+    }
+}
+
+/// Who holds a socket: the part of an edge's key that is not an address.
+pub struct Identity {
+    /// See [`Owner`].
+    pub cgroup_id: u64,
+    /// See [`Owner`].
+    pub netns: u64,
+    /// See [`Owner`].
+    pub start_ns: u64,
+    /// See [`Owner`].
+    pub tgid: u32,
+}
+
+impl Identity {
+    /// Of the running process. Process context alone.
+    #[inline(always)]
+    pub fn current(netns: u64) -> Self {
+        Identity {
+            // SAFETY: the helper has no preconditions.
+            cgroup_id: unsafe { bpf_get_current_cgroup_id() },
+            netns,
+            start_ns: task::start_of_current(),
+            tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        }
+    }
+
+    /// Of whom a socket remembers.
+    #[inline(always)]
+    pub fn of(owner: &Owner) -> Self {
+        Identity { cgroup_id: owner.cgroup_id, netns: owner.netns, start_ns: owner.start_ns, tgid: owner.tgid }
+    }
+
+    /// Makes a socket remember.
+    #[inline(always)]
+    pub fn write(&self, owner: &mut Owner) {
+        owner.cgroup_id = self.cgroup_id;
+        owner.netns = self.netns;
+        owner.start_ns = self.start_ns;
+        owner.tgid = self.tgid;
+    }
+}
+
+/// Writes the running process into a socket, and forgets what was there. Process context alone.
 #[inline(always)]
-pub fn claim(socket: u64, netns: u64, flags: u16, original_server: [u8; 16], original_port: u16) {
+pub fn claim(socket: &Socket, flags: u16, original_server: [u8; 16], original_port: u16) {
     if !control::is_awake() {
         return;
     }
-    let Some(owner) = get_or_create(socket) else { return };
-    // SAFETY: the helper has no preconditions.
-    let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-    owner.cgroup_id = cgroup_id;
-    owner.netns = netns;
-    owner.start_ns = task::start_of_current();
-    owner.born_ns = now();
-    owner.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(owner) = get_or_create(socket.pointer) else { return };
+    Identity::current(socket.netns()).write(owner);
     owner.original_port = original_port;
     owner.flags = flags;
     // SAFETY: both are 16 bytes without padding.

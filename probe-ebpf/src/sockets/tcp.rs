@@ -8,7 +8,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-        BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
     },
     helpers::bpf_skc_to_tcp_sock,
     macros::sock_ops,
@@ -24,7 +24,10 @@ use probe_ebpf::{
     offset, settings, task,
 };
 
-use crate::{edges, owners, owners::settle};
+use crate::{
+    edges, listeners, owners,
+    owners::{Socket, settle},
+};
 
 /// States of a TCP socket (`include/net/tcp_states.h`).
 pub mod state {
@@ -74,6 +77,7 @@ fn on_callback<const EXCHANGE: bool>(ctx: &SockOpsContext) {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB if control::is_awake() => on_established(ctx, direction::CLIENT),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if control::is_awake() => on_established(ctx, direction::SERVER),
         BPF_SOCK_OPS_STATE_CB => on_state::<EXCHANGE>(ctx),
+        BPF_SOCK_OPS_TCP_LISTEN_CB if control::is_awake() => on_listen(ctx),
         _ => {}
     }
 }
@@ -82,6 +86,30 @@ fn on_callback<const EXCHANGE: bool>(ctx: &SockOpsContext) {
 #[inline(always)]
 fn on_connect(ctx: &SockOpsContext) {
     let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+}
+
+/// The socket listens. It tells its changes of state from here on, and so do the sockets that it accepts.
+#[inline(always)]
+fn on_listen(ctx: &SockOpsContext) {
+    let raw = ctx.as_ptr();
+    let pointer = context64!(raw, bpf_sock_ops, __bindgen_anon_2);
+    if pointer == 0 {
+        return;
+    }
+    let Some(owner) = owners::get_or_create(pointer) else { return };
+    let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+    owner.flags |= flag::LISTENING;
+    listeners::opened(&Socket { pointer, context: raw }, owner, PROTOCOL_TCP, &addresses(ctx).0, local_port(ctx));
+}
+
+/// A socket that listens is about to go: where it is older than the programs this is its only end.
+#[inline(always)]
+pub fn listener_released(socket: &Socket) {
+    let Some(owner) = owners::get(socket.pointer) else { return };
+    if owner.flags & flag::LISTENING != 0 {
+        owner.flags &= !flag::LISTENING;
+        listeners::closed(socket, owner, PROTOCOL_TCP);
+    }
 }
 
 #[inline(always)]
@@ -116,7 +144,7 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     let raw = ctx.as_ptr();
     let old = context!(raw, bpf_sock_ops, __bindgen_anon_1[0]);
     let new = context!(raw, bpf_sock_ops, __bindgen_anon_1[1]);
-    if new != state::CLOSE && new != state::FIN_WAIT2 || old == state::LISTEN || !control::is_awake() {
+    if new != state::CLOSE && new != state::FIN_WAIT2 || !control::is_awake() {
         return;
     }
     let socket = context64!(raw, bpf_sock_ops, __bindgen_anon_2);
@@ -126,7 +154,12 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     let Some(owner) = owners::get(socket) else { return };
     let mut change = MaybeUninit::uninit();
     let change = edges::clear(&mut change);
-    if new == state::FIN_WAIT2 {
+    if old == state::LISTEN {
+        if owner.flags & flag::LISTENING != 0 {
+            owner.flags &= !flag::LISTENING;
+            listeners::closed(&Socket { pointer: socket, context: raw }, owner, PROTOCOL_TCP);
+        }
+    } else if new == state::FIN_WAIT2 {
         owner.received_at_fin_wait2 = context64!(raw, bpf_sock_ops, bytes_received);
     } else if old == state::SYN_SENT {
         debug!(ctx, "tcp failed: owner {}", owner.tgid);
@@ -197,7 +230,7 @@ fn took_fin(socket: u64, owner: &Owner, old: u32, received: u64) -> bool {
 fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, change: &mut EdgeValue) {
     let raw = ctx.as_ptr();
     let (local, remote) = addresses(ctx);
-    let local_port = context!(raw, bpf_sock_ops, local_port) as u16;
+    let local_port = local_port(ctx);
     // In network order, in the upper half of a word that was read as a little-endian one.
     let remote_port = u32::from_be(context!(raw, bpf_sock_ops, remote_port)) as u16;
     let (client, server, client_port, server_port) =
@@ -223,6 +256,11 @@ fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, change: &mut EdgeV
         found_open: false,
     };
     edges::add(&key, change, &sample);
+}
+
+#[inline(always)]
+fn local_port(ctx: &SockOpsContext) -> u16 {
+    context!(ctx.as_ptr(), bpf_sock_ops, local_port) as u16
 }
 
 /// Local and remote address.

@@ -15,6 +15,12 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::ProcessStarted(_) => "process_started",
         Observation::ProcessExecuted { .. } => "process_executed",
         Observation::ProcessExited { .. } => "process_exited",
+        Observation::OomKilled { .. } => {
+            metrics.oom_kills.inc();
+            "oom_killed"
+        }
+        Observation::ListenerOpened(_) => "listener_opened",
+        Observation::ListenerClosed { .. } => "listener_closed",
         Observation::CgroupCreated { .. } => "cgroup_created",
         Observation::CgroupRemoved { .. } => "cgroup_removed",
         Observation::CgroupAttached { .. } => "cgroup_attached",
@@ -31,6 +37,7 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     let builder = &publisher.builder;
     metrics.processes.set(gauge(builder.processes().living_len()));
     metrics.flows.set(gauge(builder.flows().len()));
+    metrics.listeners.set(gauge(builder.listeners().len()));
     metrics.containers.set(gauge(builder.containers().len()));
     metrics.outbox_bytes.set(gauge(publisher.held_bytes()));
     metrics.proc_vanished.set(count_of(procfs.vanished()));

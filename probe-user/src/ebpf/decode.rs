@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use probe_common::{
-    CgroupRecord, CountedSocket, EdgeKey, EdgeRecord, EdgeValue, PROTOCOL_TCP, ProcessRecord, RecordHeader, direction, kind,
+    CgroupRecord, CountedSocket, EdgeKey, EdgeRecord, EdgeValue, ListenerRecord, PROTOCOL_TCP, PROTOCOL_UDP, ProcessRecord, RecordHeader,
+    direction, kind,
 };
 
-use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Observation, ProcessStarted, Protocol};
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd, ListenerOpened, Observation, ProcessStarted, Protocol};
 
 /// A clock tick of `/proc`, in nanoseconds: `USER_HZ` is 100 on every architecture that the probe runs on.
 const TICK_NANOS: u64 = 10_000_000;
@@ -24,11 +25,15 @@ pub(super) fn flow_end(key: &EdgeKey) -> FlowEnd {
         cgroup_id: key.cgroup_id,
         network_namespace: key.netns,
         direction: if key.direction == direction::CLIENT { Direction::Client } else { Direction::Server },
-        protocol: if key.protocol == PROTOCOL_TCP { Protocol::Tcp } else { Protocol::Udp },
+        protocol: protocol(key.protocol),
         client_address: address(key.client),
         server_address: address(key.server),
         server_port: key.server_port,
     }
+}
+
+fn protocol(number: u8) -> Protocol {
+    if number == PROTOCOL_TCP { Protocol::Tcp } else { Protocol::Udp }
 }
 
 /// An address; what is mapped into IPv6 is IPv4.
@@ -69,7 +74,11 @@ pub(super) fn record(bytes: &[u8], out: &mut Vec<Observation>) {
             let Some(record) = read::<EdgeRecord>(bytes) else { return };
             edge(at, &record, out);
         }
-        kind::FORK | kind::EXEC | kind::EXIT => {
+        kind::LISTENER_OPENED | kind::LISTENER_CLOSED => {
+            let Some(record) = read::<ListenerRecord>(bytes) else { return };
+            out.push(listener(at, &record));
+        }
+        kind::FORK | kind::EXEC | kind::EXIT | kind::OOM_KILL => {
             let Some(record) = read::<ProcessRecord>(bytes) else { return };
             out.push(process(at, &record));
         }
@@ -91,7 +100,12 @@ fn edge(at: BootNanos, record: &EdgeRecord, out: &mut Vec<Observation>) {
         found_open: record.header.kind == kind::EDGE_FOUND,
     });
     if record.header.kind == kind::EDGE_OVERFLOW {
-        out.push(Observation::FlowCounted { last_active: at, end, delta: growth(&EdgeValue::default(), &record.value) });
+        let mut delta = growth(&EdgeValue::default(), &record.value);
+        if record.key.protocol == PROTOCOL_UDP && record.value.tick != 0 {
+            // A talk of which no more will be known.
+            (delta.opened, delta.closed) = (1, 1);
+        }
+        out.push(Observation::FlowCounted { last_active: at, end, delta });
     }
 }
 
@@ -104,6 +118,24 @@ pub(super) fn counted_socket(at: BootNanos, socket: &CountedSocket) -> Observati
         original_server: (socket.original_port != 0).then(|| (address(socket.original_server), socket.original_port)),
         found_open: false,
     }
+}
+
+/// A listener that opened or closed.
+pub(super) fn listener(at: BootNanos, record: &ListenerRecord) -> Observation {
+    if record.header.kind == kind::LISTENER_CLOSED {
+        return Observation::ListenerClosed { at, socket: record.cookie };
+    }
+    Observation::ListenerOpened(ListenerOpened {
+        at,
+        socket: record.cookie,
+        pid: record.tgid,
+        start_time: start_time(record.start_ns),
+        cgroup_id: record.cgroup_id,
+        network_namespace: record.netns,
+        protocol: protocol(record.protocol),
+        address: address(record.address),
+        port: record.port,
+    })
 }
 
 fn process(at: BootNanos, record: &ProcessRecord) -> Observation {
@@ -122,6 +154,7 @@ fn process(at: BootNanos, record: &ProcessRecord) -> Observation {
         kind::EXEC => {
             Observation::ProcessExecuted { at, pid: record.tgid, start_time, comm, cgroup_id: record.cgroup_id, user_id: record.user_id }
         }
+        kind::OOM_KILL => Observation::OomKilled { at, pid: record.tgid, start_time },
         _ => Observation::ProcessExited { at, pid: record.tgid, start_time, status: record.status },
     }
 }

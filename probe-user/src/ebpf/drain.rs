@@ -14,17 +14,21 @@ use tokio::sync::mpsc;
 use super::control::Controls;
 use super::edges::Delivered;
 use super::load::Loggers;
+use super::own_address::OwnAddresses;
 use super::running::Shared;
 use super::sweep::Sweep;
 use super::{BATCH_MAX, Config, sys};
 use crate::clock::Now;
-use crate::observation::{LossTotals, Observation};
+use crate::observation::{FlowEnd, LossTotals, Observation};
 
 /// How often losses are told and idle entries removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Entries removed at once.
 const REMOVALS_MAX: usize = 1_024;
+
+/// Talks looked at at once: those of a full table within the time after which they are looked at again.
+const TALKS_MAX: usize = 4_096;
 
 /// A reading that took long is not repeated before this many times as long.
 const REST_FACTOR: u32 = 20;
@@ -41,7 +45,7 @@ pub(super) struct Drain {
     loggers: Loggers,
     sender: mpsc::Sender<Vec<Observation>>,
     shared: Arc<Shared>,
-    delivered: Delivered,
+    delivered: Delivered<Box<dyn Fn(FlowEnd) -> FlowEnd + Send>>,
     changes_read: u64,
     losses_told: LossTotals,
     keys: Vec<EdgeKey>,
@@ -49,7 +53,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    #[expect(clippy::too_many_arguments, reason = "what one thread owns")]
+    #[expect(clippy::too_many_arguments, reason = "the parts of one capture, each of another kind")]
     pub(super) fn new(
         config: &Config,
         table: MapData,
@@ -57,6 +61,7 @@ impl Drain {
         controls: Controls,
         sweep: Option<Sweep>,
         loggers: Loggers,
+        addresses: OwnAddresses,
         sender: mpsc::Sender<Vec<Observation>>,
         shared: Arc<Shared>,
     ) -> Self {
@@ -71,7 +76,7 @@ impl Drain {
             loggers,
             sender,
             shared,
-            delivered: Delivered::default(),
+            delivered: Delivered::new(Box::new(move |end| addresses.filled(end))),
             changes_read: 0,
             losses_told: LossTotals::default(),
             keys: vec![EdgeKey::ZERO; BATCH_MAX],
@@ -93,6 +98,7 @@ impl Drain {
             }
             let complete = self.read_changes();
             if stopping || began >= next_housekeeping {
+                self.look_at_talks();
                 self.remove_idle();
                 self.tell_losses();
                 self.tell_programs();
@@ -108,9 +114,10 @@ impl Drain {
     /// Delivers what has grown since the last reading; whether that was everything.
     fn read_changes(&mut self) -> bool {
         let changes = self.counters.changes();
-        if changes == self.changes_read {
+        if changes == self.changes_read && !self.delivered.take_postponed() {
             return true;
         }
+        let now = Now::read().boot.0;
         let mut cursor = None;
         loop {
             // Room first: what has been read is delivered, or it is read again.
@@ -122,8 +129,8 @@ impl Drain {
                     return false;
                 }
             };
-            let grown: Vec<Observation> =
-                self.keys.iter().zip(&self.values).take(batch.count).filter_map(|(key, value)| self.delivered.read(key, value)).collect();
+            let entries = self.keys.iter().zip(&self.values).take(batch.count);
+            let grown: Vec<Observation> = entries.filter_map(|(key, value)| self.delivered.read(now, key, value)).collect();
             if !grown.is_empty() {
                 room.send(grown);
             }
@@ -147,8 +154,8 @@ impl Drain {
             for key in keys {
                 match sys::lookup_and_delete::<EdgeKey, EdgeValue>(self.table.fd().as_fd(), key) {
                     Ok(value) => {
-                        grown.extend(value.and_then(|value| self.delivered.read(key, &value)));
-                        self.delivered.forget(key);
+                        grown.extend(value.and_then(|value| self.delivered.read(now, key, &value)));
+                        grown.extend(self.delivered.forget(now, key));
                     }
                     Err(error) => tracing::warn!(%error, "removing an idle edge failed"),
                 }
@@ -159,6 +166,26 @@ impl Drain {
                 room.send(grown)
             }
             self.tell_programs();
+        }
+    }
+
+    /// Looks whether those that talked without a connection still do.
+    fn look_at_talks(&mut self) {
+        let now = Now::read().boot.0;
+        let due = self.delivered.talks_to_look_at(now, TALKS_MAX);
+        for keys in due.chunks(BATCH_MAX) {
+            let Ok(room) = self.sender.try_reserve() else { return };
+            let mut changed = Vec::new();
+            for key in keys {
+                match sys::lookup::<EdgeKey, EdgeValue>(self.table.fd().as_fd(), key) {
+                    Ok(Some(value)) => changed.extend(self.delivered.read(now, key, &value)),
+                    Ok(None) => changed.extend(self.delivered.forget(now, key)),
+                    Err(error) => tracing::warn!(%error, "reading an edge failed"),
+                }
+            }
+            if !changed.is_empty() {
+                room.send(changed);
+            }
         }
     }
 

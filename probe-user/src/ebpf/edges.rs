@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use probe_common::{EdgeKey, EdgeValue};
+use probe_common::{EdgeKey, EdgeValue, PROTOCOL_UDP};
 
 use super::decode;
-use crate::observation::{BootNanos, Counted, Observation};
+use crate::observation::{BootNanos, Counted, FlowEnd, Observation};
 
 /// An edge without an open connection leaves the kernel's table when it has been idle this long.
 const IDLE_NANOS: u64 = 10_000_000_000;
@@ -14,17 +14,52 @@ const IDLE_NANOS_HALF: u64 = 2_000_000_000;
 /// The same, when the table is more than three quarters full: then edges with open connections leave as well. Their next event makes them again.
 const IDLE_NANOS_PRESSED: u64 = 500_000_000;
 
+/// Two that talk over UDP without a connection have ended their talk when nothing was said for this long.
+const TALK_NANOS: u64 = 10_000_000_000;
+/// The same, when the table is more than three quarters full. The kernel's coarse clock needs up to 2.6 s for a step.
+const TALK_NANOS_PRESSED: u64 = 4_000_000_000;
+/// How often it is looked whether they still do. The kernel says nothing of later datagrams by itself.
+const TALK_LOOKED_AT_NANOS: u64 = 5_000_000_000;
+/// A UDP socket that was connected just now is not told yet: most such sockets only look up an address, and are taken back by the kernel's programs.
+const CONNECTED_SETTLES_NANOS: u64 = 50_000_000;
+
 /// Delivered totals of every entry in the kernel's table. As large as that table, never larger.
-#[derive(Debug, Default)]
-pub(super) struct Delivered {
+#[derive(Debug)]
+pub(super) struct Delivered<F> {
     edges: HashMap<EdgeKey, EdgeValue>,
+    /// Finds the address of an end of UDP that has none in the kernel's table.
+    fill: F,
+    /// What the entries of UDP have besides.
+    talks: HashMap<EdgeKey, Talk>,
     opened: u64,
     settled: u64,
+    postponed: bool,
 }
 
-impl Delivered {
+/// Two that may talk without a connection.
+#[derive(Clone, Copy, Debug)]
+struct Talk {
+    /// What it was told as: it ends as that, also when the host gets another address meanwhile.
+    end: FlowEnd,
+    /// They do: one more was opened than closed.
+    goes_on: bool,
+    /// When it was last seen that something was said.
+    heard_ns: u64,
+    /// When it was last looked.
+    looked_ns: u64,
+}
+
+impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
+    /// Nothing was delivered. `fill` finds the address of an end of UDP that has none in the kernel's table.
+    pub(super) fn new(fill: F) -> Self {
+        Delivered { edges: HashMap::new(), fill, talks: HashMap::new(), opened: 0, settled: 0, postponed: false }
+    }
+
     /// An entry was read: what is new of it, to be delivered now.
-    pub(super) fn read(&mut self, key: &EdgeKey, value: &EdgeValue) -> Option<Observation> {
+    pub(super) fn read(&mut self, now_ns: u64, key: &EdgeKey, value: &EdgeValue) -> Option<Observation> {
+        if key.protocol == PROTOCOL_UDP {
+            return self.read_udp(now_ns, key, value);
+        }
         let known = self.edges.entry(*key).or_default();
         let delta = decode::growth(known, value);
         // What shrank stays as it was delivered, until the kernel's total has passed it again.
@@ -37,7 +72,63 @@ impl Delivered {
         Some(Observation::FlowCounted { last_active: BootNanos(value.last_ns), end: decode::flow_end(key), delta })
     }
 
-    /// Connection ends that have been delivered as opened.
+    fn read_udp(&mut self, now_ns: u64, key: &EdgeKey, value: &EdgeValue) -> Option<Observation> {
+        let known = self.edges.entry(*key).or_default();
+        let talk = self.talks.entry(*key).or_insert_with(|| Talk {
+            end: (self.fill)(decode::flow_end(key)),
+            goes_on: false,
+            heard_ns: 0,
+            looked_ns: 0,
+        });
+        let mut seen = *value;
+        if value.opened != known.opened && now_ns.saturating_sub(value.last_ns) < CONNECTED_SETTLES_NANOS {
+            self.postponed = true;
+            seen = EdgeValue { opened: known.opened, closed: known.closed, tick: value.tick, ..*known };
+        }
+        // The kernel takes back connections that came to nothing. One that was told already ends instead.
+        let opened = seen.opened.wrapping_sub(known.opened).cast_signed();
+        let taken_back = opened.min(0).unsigned_abs();
+        let mut delta = Counted {
+            opened: opened.max(0).unsigned_abs().into(),
+            closed: u64::from(seen.closed.wrapping_sub(known.closed)) + u64::from(taken_back),
+            ..Counted::default()
+        };
+        let mut last_active = seen.last_ns;
+        talk.looked_ns = now_ns;
+        let mut refreshed = false;
+        if seen.tick != known.tick {
+            if !talk.goes_on {
+                talk.goes_on = true;
+                delta.opened += 1;
+            }
+            // Told again now and then, so that it is seen to go on.
+            refreshed = now_ns.saturating_sub(talk.heard_ns) >= TALK_LOOKED_AT_NANOS;
+            talk.heard_ns = now_ns;
+            last_active = now_ns;
+        } else if talk.goes_on && now_ns.saturating_sub(talk.heard_ns) >= TALK_NANOS {
+            talk.goes_on = false;
+            delta.closed += 1;
+            last_active = talk.heard_ns;
+        }
+        *known = seen;
+        if delta == Counted::default() && !refreshed {
+            return None;
+        }
+        Some(Observation::FlowCounted { last_active: BootNanos(last_active), end: talk.end, delta })
+    }
+
+    /// Whether something was read that has to be read again soon, though nothing may change. Asking forgets it.
+    pub(super) fn take_postponed(&mut self) -> bool {
+        std::mem::take(&mut self.postponed)
+    }
+
+    /// Entries of UDP that should be read, at most `limit`: whether they still talk.
+    pub(super) fn talks_to_look_at(&self, now_ns: u64, limit: usize) -> Vec<EdgeKey> {
+        let due = |talk: &Talk| now_ns.saturating_sub(talk.looked_ns) >= TALK_LOOKED_AT_NANOS;
+        self.talks.iter().filter(|(_, talk)| due(talk)).map(|(key, _)| *key).take(limit).collect()
+    }
+
+    /// TCP connection ends that have been delivered as opened.
     pub(super) fn opened(&self) -> u64 {
         self.opened
     }
@@ -50,24 +141,32 @@ impl Delivered {
             entries if entries * 2 > capacity => IDLE_NANOS_HALF,
             _ => IDLE_NANOS,
         };
-        self.edges
-            .iter()
-            .filter(|(_, value)| now_ns.saturating_sub(value.last_ns) > kept && (pressed || value.opened <= value.closed))
-            .map(|(key, _)| *key)
-            .take(limit)
-            .collect()
+        let may_leave = |key: &EdgeKey, value: &EdgeValue| {
+            let quiet = now_ns.saturating_sub(value.last_ns) > kept && (pressed || value.opened <= value.closed);
+            quiet
+                && self
+                    .talks
+                    .get(key)
+                    .is_none_or(|talk| !talk.goes_on || pressed && now_ns.saturating_sub(talk.heard_ns) > TALK_NANOS_PRESSED)
+        };
+        self.edges.iter().filter(|(key, value)| may_leave(key, value)).map(|(key, _)| *key).take(limit).collect()
     }
 
-    /// Connection ends of entries that have left the kernel's table.
+    /// TCP connection ends of entries that have left the kernel's table.
     pub(super) fn settled(&self) -> u64 {
         self.settled
     }
 
-    /// An entry has left the kernel's table.
-    pub(super) fn forget(&mut self, key: &EdgeKey) {
-        if let Some(value) = self.edges.remove(key) {
+    /// An entry has left the kernel's table. A talk in it is over as far as anybody can tell.
+    pub(super) fn forget(&mut self, now_ns: u64, key: &EdgeKey) -> Option<Observation> {
+        if let Some(value) = self.edges.remove(key)
+            && key.protocol != PROTOCOL_UDP
+        {
             self.settled += u64::from(value.opened);
         }
+        let talk = self.talks.remove(key).filter(|talk| talk.goes_on)?;
+        let delta = Counted { closed: 1, ..Counted::default() };
+        Some(Observation::FlowCounted { last_active: BootNanos(talk.heard_ns.min(now_ns)), end: talk.end, delta })
     }
 }
 

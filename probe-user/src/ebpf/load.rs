@@ -48,13 +48,16 @@ pub(super) struct Loaded {
 const TWO_FORMS: [(&str, &str); 2] = [("tcp", "tcp_plain"), (SWEEP, "sweep_plain")];
 
 /// They write who owns a socket.
-const OWNER_HOOKS: [&str; 4] = ["connect4", "connect6", "post_bind4", "post_bind6"];
+const OWNER_HOOKS: [&str; 7] = ["bind4", "bind6", "post_bind4", "post_bind6", "release", "connect4", "connect6"];
+/// They see datagrams without a connection, and look-ups that are none.
+const DATAGRAM_HOOKS: [&str; 6] = ["sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getsockname4", "getsockname6"];
 /// It reads who owns a socket, and counts its connection.
 const TCP: &str = "tcp";
-const TRACEPOINTS: [(&str, &str); 6] = [
+const TRACEPOINTS: [(&str, &str); 7] = [
     ("process_fork", "sched_process_fork"),
     ("process_exec", "sched_process_exec"),
     ("process_exit", "sched_process_exit"),
+    (OOM_KILL, "mark_victim"),
     ("cgroup_mkdir", "cgroup_mkdir"),
     ("cgroup_rmdir", "cgroup_rmdir"),
     ("cgroup_attach", "cgroup_attach_task"),
@@ -63,10 +66,15 @@ const TRACEPOINTS: [(&str, &str); 6] = [
 /// The kernel wants a page and a power of two; the pages of all machines divide this.
 const SMALLEST_RING_BYTES: u32 = 64 * 1024;
 
+/// Name of the hook that tells of ends for want of memory.
+const OOM_KILL: &str = "oom_kill";
+
 /// Name of the sweep's hook.
 pub(super) const SWEEP: &str = "sweep";
 /// Tells which connections are counted.
 pub(super) const CENSUS: &str = "census";
+/// Tells which sockets are listeners.
+pub(super) const LISTENING: &str = "listening";
 /// Takes the edges of other programs over.
 pub(super) const FOLD: &str = "fold";
 
@@ -101,12 +109,15 @@ pub(super) fn load(
     } else {
         (Offsets::default(), "CAP_PERFMON is missing".to_owned())
     };
+    let ephemeral = offsets::ephemeral_ports();
     let settings = Settings {
         abi_version: ABI_VERSION,
         bits: if rights.may_trace() { setting::READ_KERNEL } else { 0 },
         task: offsets.task,
         cgroup: offsets.cgroup,
         socket: offsets.socket,
+        ephemeral_first: u32::from(*ephemeral.start()),
+        ephemeral_last: u32::from(*ephemeral.end()),
         look: offsets.look,
     };
     let (pins, without_pins) = match pins_of(config, objects, rights) {
@@ -147,6 +158,7 @@ pub(super) fn load(
     let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone());
     before_connections(&seeder, &looker);
     attach_cgroup_hooks(&mut sockets, &[TCP], place, config.plain_programs, &mut hooks);
+    attach_cgroup_hooks(&mut sockets, &DATAGRAM_HOOKS, place, config.plain_programs, &mut hooks);
     if let Some(tcp) = hooks.iter().find(|hook| hook.name == TCP && !hook.attached) {
         return Err(CaptureError::Connections(tcp.error.clone()));
     }
@@ -292,6 +304,7 @@ fn load_iterators(object: &mut Ebpf, plain: bool, offsets: &Offsets, types: &Btf
     // They are for what an earlier probe left.
     if pinned {
         hooks.push(Hook::of(CENSUS, load(CENSUS, "bpf_sk_storage_map")));
+        hooks.push(Hook::of(LISTENING, load(LISTENING, "bpf_sk_storage_map")));
         hooks.push(Hook::of(FOLD, load(FOLD, "bpf_map_elem")));
     }
 }

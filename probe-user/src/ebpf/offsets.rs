@@ -1,5 +1,6 @@
-//! The members of kernel structures that the programs read.
+//! What the programs have to know of this kernel: the members of its structures that they read, and its ports.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use probe_common::{CgroupOffsets, LookOffsets, SocketOffsets, TaskOffsets};
@@ -105,7 +106,7 @@ pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
         bytes_acked: of("tcp_sock", &["bytes_acked"]),
         srtt_us: of("tcp_sock", &["srtt_us"]),
         total_retrans: of("tcp_sock", &["total_retrans"]),
-        reserved: 0,
+        incoming_cpu: of("sock_common", &["skc_incoming_cpu"]),
     };
     let inside = |offset: u32, inner: u32| if offset == 0 { 0 } else { offset + inner };
     let look = LookOffsets {
@@ -123,4 +124,15 @@ pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
         reserved: 0,
     };
     Ok(Offsets { task, cgroup, socket, look, missing })
+}
+
+/// Ports that the kernel gives to sockets that want any. A network namespace may have others; nearly none does.
+pub(super) fn ephemeral_ports() -> RangeInclusive<u16> {
+    const BUILT_IN: RangeInclusive<u16> = 32_768..=60_999;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_ascii_whitespace().map_while(|it| it.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) if first <= last => first..=last,
+        _ => BUILT_IN,
+    }
 }

@@ -8,9 +8,10 @@ use aya::maps::{MapData, RingBuf};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::own_address::OwnAddresses;
 use super::running::Shared;
 use super::{BATCH_MAX, decode};
-use crate::observation::Observation;
+use crate::observation::{Observation, Protocol};
 
 /// After a wake-up more records are waited for this long: a burst wakes the thread two hundred times a second at most.
 const GATHER: Duration = Duration::from_millis(5);
@@ -19,10 +20,10 @@ const GATHER: Duration = Duration::from_millis(5);
 const CHANNEL_FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Reads a ring until the capture stops, and then what is left in it.
-pub(super) fn run(mut ring: RingBuf<MapData>, sender: &mpsc::Sender<Vec<Observation>>, shared: &Arc<Shared>) {
+pub(super) fn run(mut ring: RingBuf<MapData>, addresses: &OwnAddresses, sender: &mpsc::Sender<Vec<Observation>>, shared: &Arc<Shared>) {
     loop {
         let stopping = shared.wait_for(&ring);
-        while pass_batch(&mut ring, sender, shared) {}
+        while pass_batch(&mut ring, addresses, sender, shared) {}
         if stopping || sender.is_closed() {
             return;
         }
@@ -31,7 +32,12 @@ pub(super) fn run(mut ring: RingBuf<MapData>, sender: &mpsc::Sender<Vec<Observat
 }
 
 /// Passes one batch on; whether there may be more.
-fn pass_batch(ring: &mut RingBuf<MapData>, sender: &mpsc::Sender<Vec<Observation>>, shared: &Arc<Shared>) -> bool {
+fn pass_batch(
+    ring: &mut RingBuf<MapData>,
+    addresses: &OwnAddresses,
+    sender: &mpsc::Sender<Vec<Observation>>,
+    shared: &Arc<Shared>,
+) -> bool {
     let mut batch = Vec::new();
     // A record makes at most two observations.
     while batch.len() + 2 <= BATCH_MAX {
@@ -41,6 +47,7 @@ fn pass_batch(ring: &mut RingBuf<MapData>, sender: &mpsc::Sender<Vec<Observation
     if batch.is_empty() {
         return false;
     }
+    addresses.fill(&mut batch);
     let full = batch.len() + 2 > BATCH_MAX;
     let opened = batch.iter().map(opened_by).sum();
     if !send(batch, sender, shared) {
@@ -52,7 +59,7 @@ fn pass_batch(ring: &mut RingBuf<MapData>, sender: &mpsc::Sender<Vec<Observation
 
 fn opened_by(observation: &Observation) -> u64 {
     match observation {
-        Observation::FlowCounted { delta, .. } => delta.opened,
+        Observation::FlowCounted { delta, end, .. } if end.protocol == Protocol::Tcp => delta.opened,
         _ => 0,
     }
 }

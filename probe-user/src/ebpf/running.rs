@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::drain::{Counters, Drain};
 use super::load::{self, Loaded};
 use super::look::Looker;
+use super::own_address::OwnAddresses;
 use super::pins::Pins;
 use super::place::{CgroupRoot, Rights};
 use super::sweep::Sweep;
@@ -75,7 +76,10 @@ impl Running {
         let sweep = Sweep::bind(&loaded, &maps.owners);
         let settled_before = loaded.controls.settled_ends().wrapping_add(trial.ends_seen);
         let counters = Counters::new(maps.socket_counters, maps.process_counters, settled_before);
-        let drain = Drain::new(config, maps.edges, counters, loaded.controls, sweep, loggers, sender.clone(), Arc::clone(&shared));
+        let addresses = OwnAddresses::new(config.proc_root.clone());
+        let controls = loaded.controls;
+        let drain =
+            Drain::new(config, maps.edges, counters, controls, sweep, loggers, addresses.clone(), sender.clone(), Arc::clone(&shared));
         let mut running = Running {
             status,
             seeder,
@@ -87,9 +91,9 @@ impl Running {
             _pins: loaded.pins,
         };
         running.spawn("probe-edges", move || drain.run())?;
-        running.spawn_reader("probe-network", maps.network_ring, sender.clone())?;
+        running.spawn_reader("probe-network", maps.network_ring, addresses.clone(), sender.clone())?;
         if let Some(ring) = maps.process_ring {
-            running.spawn_reader("probe-process", ring, sender)?;
+            running.spawn_reader("probe-process", ring, addresses, sender)?;
         }
         Ok((running, receiver))
     }
@@ -138,10 +142,11 @@ impl Running {
         &mut self,
         name: &'static str,
         ring: RingBuf<MapData>,
+        addresses: OwnAddresses,
         sender: mpsc::Sender<Vec<Observation>>,
     ) -> Result<(), CaptureError> {
         let shared = Arc::clone(&self.shared);
-        self.spawn(name, move || rings::run(ring, &sender, &shared))
+        self.spawn(name, move || rings::run(ring, &addresses, &sender, &shared))
     }
 
     fn spawn(&mut self, name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), CaptureError> {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use probe_common::{Owner, flag};
 
 use super::sys;
-use crate::clock::Now;
 
 /// A socket that was there before the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +97,6 @@ impl Seeder {
             cgroup_id: self.cgroup_of(seed.pid),
             netns: socket_option::<u64>(&socket, libc::SOL_SOCKET, SO_NETNS_COOKIE).unwrap_or(0),
             start_ns: start_of(seed.pid)?,
-            born_ns: Now::read().boot.0,
             tgid: seed.pid,
             flags,
             ..Owner::default()

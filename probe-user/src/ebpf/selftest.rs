@@ -9,12 +9,14 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use probe_common::{CgroupRecord, EdgeKey, EdgeRecord, EdgeValue, ProcessRecord, RecordHeader, direction, kind};
+use probe_common::{CgroupRecord, EdgeKey, EdgeRecord, EdgeValue, ListenerRecord, ProcessRecord, RecordHeader, direction, kind};
 
 use super::place::CgroupRoot;
 use super::running::Maps;
 use super::{CaptureError, Hook, decode, drain, sys};
 use crate::observation::Observation;
+
+mod datagrams;
 
 /// How long a hook has to tell of what was done.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -33,19 +35,44 @@ pub(super) struct Outcome {
 /// Uses every hook once and marks those that said nothing.
 pub(super) fn run(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot) -> Result<Outcome, CaptureError> {
     let mut outcome = Outcome::default();
-    let mut ports = Vec::new();
-    try_connections(hooks, maps, &mut outcome, &mut ports)?;
+    let mut own = Own::default();
+    try_connections(hooks, maps, &mut outcome, &mut own)?;
+    datagrams::run(hooks, maps, &mut outcome, &mut own)?;
     try_processes(hooks, maps, root, &mut outcome)?;
-    let own = |record: &[u8]| ports.contains(&decode::read::<EdgeRecord>(record).map_or(0, |record| record.key.server_port));
     while let Some(record) = maps.network_ring.next() {
-        if !own(&record) {
-            decode::record(&record, &mut outcome.earlier);
-        }
+        own.keep_foreign(&record, &mut outcome);
     }
     Ok(outcome)
 }
 
-fn try_connections(hooks: &mut [Hook], maps: &Maps, outcome: &mut Outcome, ports: &mut Vec<u16>) -> Result<(), CaptureError> {
+/// What the trial itself did.
+#[derive(Debug, Default)]
+struct Own {
+    /// Ports of its services.
+    ports: Vec<u16>,
+    /// Cookies of its listeners.
+    sockets: Vec<u64>,
+}
+
+impl Own {
+    /// Keeps a record of the network ring, unless the trial itself made it.
+    fn keep_foreign(&mut self, record: &[u8], outcome: &mut Outcome) {
+        let own = match decode::read::<RecordHeader>(record).map(|header| header.kind) {
+            Some(kind::LISTENER_OPENED | kind::LISTENER_CLOSED) => decode::read::<ListenerRecord>(record).is_some_and(|record| {
+                if self.ports.contains(&record.port) && record.tgid == std::process::id() {
+                    self.sockets.push(record.cookie);
+                }
+                self.sockets.contains(&record.cookie)
+            }),
+            _ => decode::read::<EdgeRecord>(record).is_some_and(|record| self.ports.contains(&record.key.server_port)),
+        };
+        if !own {
+            decode::record(record, &mut outcome.earlier);
+        }
+    }
+}
+
+fn try_connections(hooks: &mut [Hook], maps: &Maps, outcome: &mut Outcome, own: &mut Own) -> Result<(), CaptureError> {
     let loopbacks =
         [(IpAddr::V4(Ipv4Addr::LOCALHOST), "connect4", "post_bind4"), (IpAddr::V6(Ipv6Addr::LOCALHOST), "connect6", "post_bind6")];
     let mut seen_any = false;
@@ -54,7 +81,7 @@ fn try_connections(hooks: &mut [Hook], maps: &Maps, outcome: &mut Outcome, ports
         // A machine without this protocol has nothing to try.
         let Ok(port) = connect_to_self(address) else { continue };
         tried_any = true;
-        ports.push(port);
+        own.ports.push(port);
         let ends = wait_for_ends(maps, port)?;
         for (key, value) in &ends {
             seen_any = true;

@@ -6,9 +6,9 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
-use probe_common::{CountedSocket, counter};
+use probe_common::{CountedSocket, ListenerRecord, counter};
 
-use super::load::{CENSUS, FOLD, Loaded};
+use super::load::{CENSUS, FOLD, LISTENING, Loaded};
 use super::pins::{self, Found};
 use super::{decode, drain, sys};
 use crate::clock::Now;
@@ -118,19 +118,24 @@ fn fold(loaded: &mut Loaded, build: &Path, observations: &mut Vec<Observation>) 
     Ok(())
 }
 
-/// Asks every socket whether its connection is counted.
+/// Asks every socket whether its connection is counted, or whether it is a listener that was told.
 fn census(loaded: &Loaded, inheritance: &mut Inheritance) -> io::Result<()> {
-    const RECORD: usize = size_of::<CountedSocket>();
-    let program =
-        loaded.sockets.program(CENSUS).and_then(|program| program.fd().ok()).ok_or_else(|| io::Error::other("no program for it"))?;
-    let Some(Map::SkStorage(owners)) = loaded.sockets.map("OWNERS") else { return Err(io::Error::other("no map of owners")) };
-    let link = sys::link_map_iterator(program.as_fd(), owners.fd().as_fd())?;
-    let mut bytes = Vec::new();
-    sys::open_iterator(link.as_fd())?.take((RECORD * COUNTED_MAX) as u64).read_to_end(&mut bytes)?;
     let at = Now::read().boot;
-    for counted in bytes.chunks_exact(RECORD).filter_map(decode::read::<CountedSocket>) {
+    for counted in walk::<CountedSocket>(loaded, CENSUS)? {
         inheritance.counted.add(&counted);
         inheritance.observations.push(decode::counted_socket(at, &counted));
     }
+    inheritance.observations.extend(walk::<ListenerRecord>(loaded, LISTENING)?.iter().map(|listener| decode::listener(at, listener)));
     Ok(())
+}
+
+/// What a program over all sockets with storage writes.
+fn walk<T: aya::Pod>(loaded: &Loaded, program: &str) -> io::Result<Vec<T>> {
+    let program =
+        loaded.sockets.program(program).and_then(|program| program.fd().ok()).ok_or_else(|| io::Error::other("no program for it"))?;
+    let Some(Map::SkStorage(owners)) = loaded.sockets.map("OWNERS") else { return Err(io::Error::other("no map of owners")) };
+    let link = sys::link_map_iterator(program.as_fd(), owners.fd().as_fd())?;
+    let mut bytes = Vec::new();
+    sys::open_iterator(link.as_fd())?.take((size_of::<T>() * COUNTED_MAX) as u64).read_to_end(&mut bytes)?;
+    Ok(bytes.chunks_exact(size_of::<T>()).filter_map(decode::read::<T>).collect())
 }

@@ -40,7 +40,7 @@ fn check(steps: Vec<Step>, expected: Expect) {
                 writeln!(told, "fork {pid}: {}", if wanted { "read /proc" } else { "known" }).unwrap();
             }
             Step::Exec { pid, start, at: ms, comm } => table.executed(at(ms), pid, start.map(at), comm, 0, None),
-            Step::Exit { pid, start, at: ms, status } => table.exited(at(ms), pid, start.map(at), status),
+            Step::Exit { pid, start, at: ms, status } => drop(table.exited(at(ms), pid, start.map(at), status)),
             Step::Details { pid, start, name } => {
                 let command_line = format!("{name} --all");
                 let details = Details { pid, start_time: at(start), name: name.to_owned(), command_line, ..Details::default() };

@@ -50,6 +50,8 @@ impl Packer {
         image_gone: String => images_gone;
         /// Adds a flow.
         flow: v1::Flow => flows;
+        /// Adds a listener.
+        listener: v1::Listener => listeners;
         /// Adds a sample of the host.
         host_metrics: v1::HostMetrics => host_metrics;
         /// Adds a sample of a process.
@@ -62,6 +64,12 @@ impl Packer {
     pub(crate) fn flow_gone(&mut self, id: u64) {
         self.make_room(10);
         self.current.flows_gone.push(id);
+    }
+
+    /// Adds that a listener left.
+    pub(crate) fn listener_gone(&mut self, id: u64) {
+        self.make_room(10);
+        self.current.listeners_gone.push(id);
     }
 
     // The three below are a report's first records and small: they never begin a new one.

@@ -23,6 +23,7 @@ enum Place {
     Containers(Option<String>),
     Processes(Option<ProcessKey>),
     Flows(u64),
+    Listeners(u64),
     End,
 }
 
@@ -45,7 +46,8 @@ impl Builder {
                 Place::Images(_) => Place::Containers(None),
                 Place::Containers(_) => Place::Processes(None),
                 Place::Processes(_) => Place::Flows(0),
-                Place::Flows(_) | Place::End => Place::End,
+                Place::Flows(_) => Place::Listeners(0),
+                Place::Listeners(_) | Place::End => Place::End,
             };
         }
         let ended = cursor.at == Place::End;
@@ -116,6 +118,25 @@ impl Builder {
                 let last = told.last().copied().unwrap_or(*after);
                 told.into_iter().for_each(|id| self.announce(id));
                 Place::Flows(last)
+            }
+            Place::Listeners(after) => {
+                let mut told = Vec::new();
+                for (id, listener) in self.listeners.after(*after) {
+                    if !listener.is_waiting() {
+                        packer.listener(wire::listener(id, listener));
+                        if packer.is_full() {
+                            break;
+                        }
+                    }
+                    told.push(id);
+                }
+                let last = told.last().copied().unwrap_or(*after);
+                told.into_iter().for_each(|id| {
+                    if self.listeners.get(id).is_some_and(|listener| !listener.is_waiting()) {
+                        self.listeners.mark_announced(id);
+                    }
+                });
+                Place::Listeners(last)
             }
             Place::End => Place::End,
         }

@@ -6,6 +6,7 @@ use proto::probe::v1::{self, flow_key};
 
 use crate::clock::Now;
 use crate::flows::Flow;
+use crate::listeners::Listener;
 use crate::observation::{Direction, Protocol};
 use crate::processes::{Process, ProcessKey};
 
@@ -27,6 +28,7 @@ pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Proce
         exited_at_unix_nanos: process.exited.map_or(0, |exited| now.unix_at(exited.at)),
         exit_status: process.exited.map_or(0, |exited| exited.status),
         comm: process.comm.to_string(),
+        oom_killed: process.oom_killed,
         ..v1::Process::default()
     }
 }
@@ -60,17 +62,13 @@ fn flow_key(flow: &Flow) -> v1::FlowKey {
         Direction::Client => flow_key::Direction::Client,
         Direction::Server => flow_key::Direction::Server,
     };
-    let protocol = match end.protocol {
-        Protocol::Tcp => flow_key::Protocol::Tcp,
-        Protocol::Udp => flow_key::Protocol::Udp,
-    };
     let origin = if flow.found_open { flow_key::Origin::Snapshot } else { flow_key::Origin::Event };
     v1::FlowKey {
         process: flow.process.map(process_key),
         cgroup_id: end.cgroup_id,
         container_id: flow.container_id.as_deref().unwrap_or_default().to_owned(),
         direction: direction.into(),
-        protocol: protocol.into(),
+        protocol: protocol(end.protocol).into(),
         client_address: octets(end.client_address),
         server_address: octets(end.server_address),
         server_port: end.server_port.into(),
@@ -79,6 +77,27 @@ fn flow_key(flow: &Flow) -> v1::FlowKey {
         original_server_port: flow.original_server.map_or(0, |(_, port)| port.into()),
         origin: origin.into(),
         sample_client_port: flow.client_port.into(),
+    }
+}
+
+pub(crate) fn listener(id: u64, listener: &Listener) -> v1::Listener {
+    let seen = &listener.seen;
+    v1::Listener {
+        id,
+        process: listener.process.map(process_key),
+        cgroup_id: seen.cgroup_id,
+        container_id: listener.container_id.as_deref().unwrap_or_default().to_owned(),
+        protocol: protocol(seen.protocol).into(),
+        address: octets(seen.address),
+        port: seen.port.into(),
+        network_namespace: seen.network_namespace,
+    }
+}
+
+fn protocol(protocol: Protocol) -> flow_key::Protocol {
+    match protocol {
+        Protocol::Tcp => flow_key::Protocol::Tcp,
+        Protocol::Udp => flow_key::Protocol::Udp,
     }
 }
 

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub processes: IntGauge,
     /// Flows in the table.
     pub flows: IntGauge,
+    /// Listening sockets in the table.
+    pub listeners: IntGauge,
+    /// Processes that the kernel ended because memory ran out.
+    pub oom_kills: IntCounter,
     /// Containers in the table.
     pub containers: IntGauge,
     /// Entries of `/proc` that vanished while they were read.
@@ -76,6 +80,11 @@ impl Metrics {
             docker_connected: register(&registry, IntGauge::new("probe_docker_connected", "1 while the Docker daemon answers.")),
             processes: register(&registry, IntGauge::new("probe_processes", "Living processes in the table.")),
             flows: register(&registry, IntGauge::new("probe_flows", "Flows in the table.")),
+            listeners: register(&registry, IntGauge::new("probe_listeners", "Listening sockets in the table.")),
+            oom_kills: register(
+                &registry,
+                IntCounter::new("probe_oom_kills_total", "Processes that the kernel ended because memory ran out."),
+            ),
             containers: register(&registry, IntGauge::new("probe_containers", "Containers in the table.")),
             proc_vanished: register(&registry, IntGauge::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
             proc_unreadable: register(&registry, IntGauge::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),

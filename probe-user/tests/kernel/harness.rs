@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -54,14 +55,20 @@ impl Watch {
 
     /// Waits until something has been observed.
     #[track_caller]
-    pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, holds: impl FnMut(&Self) -> bool) {
+        self.until_within(PATIENCE, what, holds);
+    }
+
+    /// The same, for what takes long by itself.
+    #[track_caller]
+    pub(crate) fn until_within(&mut self, patience: Duration, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let began = Instant::now();
         loop {
             self.take();
             if holds(self) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "not observed: {what}; {}", self.story());
+            assert!(began.elapsed() < patience, "not observed: {what}; {}", self.story());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -216,7 +223,25 @@ impl Child {
 
     /// Connects once and exits; its pid.
     pub(crate) fn connect_and_exit(port: u16) -> u32 {
-        let mut child = Self::start(&format!("connect {port}"));
+        Self::run(&format!("connect {port}"))
+    }
+
+    /// Sends one datagram and exits; its pid.
+    pub(crate) fn send_and_exit(port: u16) -> u32 {
+        Self::run(&format!("send {port}"))
+    }
+
+    /// Sends one datagram over a socket of this process and exits; its pid.
+    pub(crate) fn send_over(socket: &UdpSocket, port: u16) -> u32 {
+        // A copy that the child inherits.
+        let copy = nix::unistd::dup(socket).expect("a copy");
+        let pid = Self::run(&format!("send-over {} {port}", copy.as_raw_fd()));
+        drop(copy);
+        pid
+    }
+
+    fn run(role: &str) -> u32 {
+        let mut child = Self::start(role);
         child.output.read_to_end(&mut Vec::new()).expect("its output");
         assert!(child.process.wait().expect("its end").success());
         child.pid()
@@ -262,6 +287,16 @@ pub(crate) fn child() {
     match role.split_once(' ') {
         Some(("connect", port)) => {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port.parse().expect("a port"))).expect("connect");
+        }
+        Some(("send", port)) => {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+            socket.send_to(&[0], (Ipv4Addr::LOCALHOST, port.parse().expect("a port"))).expect("send");
+        }
+        Some(("send-over", both)) => {
+            let (descriptor, port) = both.split_once(' ').expect("a descriptor and a port");
+            let address = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, port.parse().expect("a port"));
+            let flags = nix::sys::socket::MsgFlags::empty();
+            nix::sys::socket::sendto(descriptor.parse().expect("a descriptor"), &[0], &address, flags).expect("send");
         }
         Some(("serve", cgroup)) => {
             std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0").expect("moved");

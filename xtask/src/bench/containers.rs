@@ -26,18 +26,7 @@ impl Containers {
         let _alive = Pulse::start(&format!("starting {count} containers"));
         let mut containers = Self { ids: Vec::new() };
         for _ in 0..count {
-            containers.ids.push(docker(&[
-                "run",
-                "--detach",
-                "--rm",
-                "--init=false",
-                "--label",
-                LABEL,
-                IMAGE,
-                "/bin/busybox",
-                "sleep",
-                "3600",
-            ])?);
+            containers.ids.push(start_one()?);
         }
         Ok(containers)
     }
@@ -59,6 +48,11 @@ impl Drop for Containers {
     }
 }
 
+/// Starts one that sleeps; its id.
+pub(super) fn start_one() -> Result<String> {
+    docker(&["run", "--detach", "--rm", "--init=false", "--label", LABEL, IMAGE, "/bin/busybox", "sleep", "3600"])
+}
+
 /// An image with busybox and nothing else.
 fn image() -> Result<()> {
     if docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]).is_ok() {
@@ -76,7 +70,8 @@ fn image() -> Result<()> {
     Ok(())
 }
 
-fn docker(arguments: &[&str]) -> Result<String> {
+/// Runs docker; what it printed.
+pub(super) fn docker(arguments: &[&str]) -> Result<String> {
     let mut command: Command = machine::as_root("docker");
     let output = command.args(arguments).output().context("cannot start docker")?;
     if !output.status.success() {

@@ -1,0 +1,37 @@
+//! Sockets that wait for connections or datagrams: told when they begin and when they end.
+
+use probe_common::{ListenerRecord, Owner, RecordHeader, counter, kind};
+use probe_ebpf::{counters::count, now};
+
+use crate::{edges::NETWORK_RING, owners::Socket};
+
+/// A socket listens from now on.
+#[inline(always)]
+pub fn opened(socket: &Socket, owner: &Owner, protocol: u8, address: &[u8; 16], port: u16) {
+    tell(kind::LISTENER_OPENED, socket, owner, protocol, address, port);
+}
+
+/// It does no longer.
+#[inline(always)]
+pub fn closed(socket: &Socket, owner: &Owner, protocol: u8) {
+    // Where it listened cannot be read any more everywhere; its cookie says which it was.
+    tell(kind::LISTENER_CLOSED, socket, owner, protocol, &[0; 16], 0);
+}
+
+#[inline(always)]
+fn tell(kind: u32, socket: &Socket, owner: &Owner, protocol: u8, address: &[u8; 16], port: u16) {
+    let Some(mut entry) = NETWORK_RING.reserve::<ListenerRecord>(0) else { return count(counter::LISTENERS_LOST) };
+    entry.write(ListenerRecord {
+        header: RecordHeader { at_ns: now(), kind, length: size_of::<ListenerRecord>() as u32 },
+        cookie: socket.cookie(),
+        cgroup_id: owner.cgroup_id,
+        netns: owner.netns,
+        start_ns: owner.start_ns,
+        address: *address,
+        tgid: owner.tgid,
+        port,
+        protocol,
+        reserved: 0,
+    });
+    entry.submit(0);
+}
