@@ -30,7 +30,7 @@
 //!     cargo +nightly build --locked --release --target bpfel-unknown-none --target-dir ../target/bpf-build -Z build-std=core
 //! ```
 //!
-//! with the flags `-C linker=bpf-linker -C link-arg=--btf -C debuginfo=2 --cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
+//! with the flags `-C linker=bpf-linker -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order -C debuginfo=2 --cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
 //! will run them), and copies `../target/bpf-build/bpfel-unknown-none/release/{sockets,processes}` to `../target/bpf/{sockets,processes}.o`,
 //! where the build script of `orchestrator-probe` finds them (`ORCHESTRATOR_BPF_DIR` names another directory).
 #![no_std]

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use probe_common::{CountedSocket, ListenerRecord, Owner, RecordHeader, direction, flag, kind};
 use probe_ebpf::{
-    context::{mapped, only_if, words},
+    context::{mapped, words},
     context64, now, offset, settings, task,
 };
 
@@ -35,7 +35,7 @@ pub extern "C" fn census(ctx: *mut c_void) -> i32 {
         key,
         cookie: task::read::<u64>(socket, offset!(look.cookie)).unwrap_or(0),
         socket,
-        original_server: only_if(translated, owner.original_server),
+        original_server: if translated { owner.original_server } else { [0; 16] },
         client_port,
         original_port: if translated { owner.original_port } else { 0 },
         reserved: 0,

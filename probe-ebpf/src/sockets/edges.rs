@@ -1,7 +1,5 @@
 //! The table of edges: counters per group of connections, and the ring that tells of new entries.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::map,
@@ -33,26 +31,6 @@ pub struct Sample {
     pub original_port: u16,
     /// The connection is older than the programs.
     pub found_open: bool,
-}
-
-/// Makes a change one of nothing, where it stands and word by word: for a copy the compiler would call a loop over the stack, which is refused to
-/// a probe without `CAP_PERFMON`.
-#[inline(always)]
-pub fn clear(change: &mut MaybeUninit<EdgeValue>) -> &mut EdgeValue {
-    const { assert!(size_of::<EdgeValue>() == 64) };
-    let words = change.as_mut_ptr().cast::<u64>();
-    // SAFETY: as many words as the value has, and zeroes are a value of it.
-    unsafe {
-        words.write_volatile(0);
-        words.add(1).write_volatile(0);
-        words.add(2).write_volatile(0);
-        words.add(3).write_volatile(0);
-        words.add(4).write_volatile(0);
-        words.add(5).write_volatile(0);
-        words.add(6).write_volatile(0);
-        words.add(7).write_volatile(0);
-        change.assume_init_mut()
-    }
 }
 
 /// Adds to an edge, making it when it is new.

@@ -131,22 +131,17 @@ pub fn claim(socket: &Socket, flags: u16, original_server: [u8; 16], original_po
         return;
     }
     let Some(owner) = get_or_create(socket.pointer) else { return };
-    Identity::current(socket.netns()).write(owner);
-    owner.original_port = original_port;
-    owner.flags = flags;
-    // SAFETY: both are 16 bytes without padding.
-    let original = unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(original_server) };
-    let place = (&raw mut owner.original_server).cast::<u64>();
-    // SAFETY: members of a socket's storage, which is aligned to words. Volatile, or the compiler would call a loop that writes the zeroes: that is
-    // refused to a probe without `CAP_PERFMON`.
-    unsafe {
-        (&raw mut owner.counted_sent).write_volatile(0);
-        (&raw mut owner.counted_received).write_volatile(0);
-        (&raw mut owner.counted_retransmits).write_volatile(0);
-        (&raw mut owner.received_at_fin_wait2).write_volatile(0);
-        place.write_volatile(original[0]);
-        place.add(1).write_volatile(original[1]);
-    }
+    let who = Identity::current(socket.netns());
+    *owner = Owner {
+        cgroup_id: who.cgroup_id,
+        netns: who.netns,
+        start_ns: who.start_ns,
+        original_server,
+        tgid: who.tgid,
+        original_port,
+        flags,
+        ..Owner::default()
+    };
 }
 
 /// Notes that everything up to `total` is in the edge table; what the table lacks of it. Wraps when more was there: the caller then takes back.

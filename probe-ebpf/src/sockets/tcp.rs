@@ -2,8 +2,6 @@
 //!
 //! About ten callbacks come per connection end, of which four matter; the first instruction sorts them out.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
@@ -18,7 +16,7 @@ use aya_log_ebpf::debug;
 use probe_common::{EdgeKey, EdgeValue, Owner, PROTOCOL_TCP, counter, direction, flag};
 use probe_ebpf::{
     context,
-    context::{mapped, only_if, words},
+    context::{mapped, words},
     context64, control,
     counters::count,
     offset, settings, task,
@@ -133,10 +131,7 @@ fn on_established(ctx: &SockOpsContext, direction: u8) {
         count(if direction == direction::CLIENT { counter::OWNER_MISSING_CLIENT } else { counter::OWNER_MISSING_SERVER });
     }
     debug!(ctx, "tcp opened: direction {} owner {}", direction, owner.tgid);
-    let mut change = MaybeUninit::uninit();
-    let change = edges::clear(&mut change);
-    change.opened = 1;
-    report(ctx, owner, direction, change);
+    report(ctx, owner, direction, EdgeValue { opened: 1, ..EdgeValue::default() });
 }
 
 #[inline(always)]
@@ -152,8 +147,6 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
         return;
     }
     let Some(owner) = owners::get(socket) else { return };
-    let mut change = MaybeUninit::uninit();
-    let change = edges::clear(&mut change);
     if old == state::LISTEN {
         if owner.flags & flag::LISTENING != 0 {
             owner.flags &= !flag::LISTENING;
@@ -163,11 +156,10 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
         owner.received_at_fin_wait2 = context64!(raw, bpf_sock_ops, bytes_received);
     } else if old == state::SYN_SENT {
         debug!(ctx, "tcp failed: owner {}", owner.tgid);
-        change.failed = 1;
-        report(ctx, owner, direction::CLIENT, change);
+        report(ctx, owner, direction::CLIENT, EdgeValue { failed: 1, ..EdgeValue::default() });
     } else if owner.flags & (flag::OPENED | flag::FOUND_OPEN) != 0 {
         let direction = if owner.flags & flag::CLIENT != 0 { direction::CLIENT } else { direction::SERVER };
-        end_of::<EXCHANGE>(ctx, socket, owner, old, change);
+        let change = end_of::<EXCHANGE>(ctx, socket, owner, old);
         debug!(ctx, "tcp closed: owner {} from state {} sent {} received {}", owner.tgid, old, change.bytes_sent, change.bytes_received);
         report(ctx, owner, direction, change);
     }
@@ -178,7 +170,7 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
 /// A connection that is older than the programs comes here when another program, or an earlier probe, asked its socket to tell its states. As
 /// often it does not, so it is the sweep that counts its end.
 #[inline(always)]
-fn end_of<const EXCHANGE: bool>(ctx: &SockOpsContext, socket: u64, owner: &mut Owner, old: u32, change: &mut EdgeValue) {
+fn end_of<const EXCHANGE: bool>(ctx: &SockOpsContext, socket: u64, owner: &mut Owner, old: u32) -> EdgeValue {
     let raw = ctx.as_ptr();
     let received = context64!(raw, bpf_sock_ops, bytes_received);
     let received = received.saturating_sub(u64::from(took_fin(socket, owner, old, received)));
@@ -196,13 +188,16 @@ fn end_of<const EXCHANGE: bool>(ctx: &SockOpsContext, socket: u64, owner: &mut O
     let retransmits = context!(raw, bpf_sock_ops, total_retrans);
     // The kernel keeps eighths of microseconds.
     let rtt_us = context!(raw, bpf_sock_ops, srtt_us) >> 3;
-    change.closed = u32::from(owner.flags & flag::OPENED != 0);
-    change.retransmits = settle::<EXCHANGE>(&mut owner.counted_retransmits, u64::from(retransmits)) as u32;
-    change.bytes_sent = settle::<EXCHANGE>(&mut owner.counted_sent, sent);
-    change.bytes_received = settle::<EXCHANGE>(&mut owner.counted_received, received);
-    change.rtt_us_sum = u64::from(rtt_us);
-    change.rtt_count = u32::from(rtt_us != 0);
-    change.rtt_us_max = rtt_us;
+    EdgeValue {
+        closed: u32::from(owner.flags & flag::OPENED != 0),
+        retransmits: settle::<EXCHANGE>(&mut owner.counted_retransmits, u64::from(retransmits)) as u32,
+        bytes_sent: settle::<EXCHANGE>(&mut owner.counted_sent, sent),
+        bytes_received: settle::<EXCHANGE>(&mut owner.counted_received, received),
+        rtt_us_sum: u64::from(rtt_us),
+        rtt_count: u32::from(rtt_us != 0),
+        rtt_us_max: rtt_us,
+        ..EdgeValue::default()
+    }
 }
 
 /// Whether the other end's FIN is among the received bytes.
@@ -227,7 +222,7 @@ fn took_fin(socket: u64, owner: &Owner, old: u32, received: u64) -> bool {
 }
 
 #[inline(always)]
-fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, change: &mut EdgeValue) {
+fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, mut change: EdgeValue) {
     let raw = ctx.as_ptr();
     let (local, remote) = addresses(ctx);
     let local_port = local_port(ctx);
@@ -251,11 +246,11 @@ fn report(ctx: &SockOpsContext, owner: &Owner, direction: u8, change: &mut EdgeV
         && (owner.original_port != server_port || owner.original_server != server);
     let sample = edges::Sample {
         client_port,
-        original_server: only_if(translated, owner.original_server),
+        original_server: if translated { owner.original_server } else { [0; 16] },
         original_port: if translated { owner.original_port } else { 0 },
         found_open: false,
     };
-    edges::add(&key, change, &sample);
+    edges::add(&key, &mut change, &sample);
 }
 
 #[inline(always)]
