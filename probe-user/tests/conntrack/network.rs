@@ -1,0 +1,158 @@
+//! Three network namespaces in a row: clients, a router that translates, servers. Made and removed by each test.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A port of the servers.
+pub(crate) const SERVER_PORT: u16 = 8_080;
+
+/// A port of the service address.
+pub(crate) const SERVICE_PORT: u16 = 80;
+
+static NETWORKS: AtomicU32 = AtomicU32::new(0);
+
+/// The namespaces, and the addresses in them: nobody else on this machine uses them.
+#[derive(Debug)]
+pub(crate) struct Network {
+    name: String,
+    number: u32,
+}
+
+impl Network {
+    /// Makes the namespaces, without any translation.
+    pub(crate) fn new() -> Self {
+        let count = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let this = Network { name: format!("ct{}x{count}", std::process::id()), number: (std::process::id() + count) % 250 };
+        for (part, number, interface) in [("c", 1, "to-c"), ("s", 2, "to-s")] {
+            if part == "c" {
+                ip(&format!("netns add {}", this.namespace("r")));
+            }
+            let (inner, router) = (this.namespace(part), this.namespace("r"));
+            ip(&format!("netns add {inner}"));
+            ip(&format!("-n {router} link add {interface} type veth peer name eth0 netns {inner}"));
+            let (v4, v6) = (format!("10.{}.{number}", 2 + this.number), format!("fd00:{}:{number}:", this.number));
+            for address in [format!("{v4}.1/24"), format!("{v6}:1/64")] {
+                ip(&format!("-n {router} addr add {address} dev {interface}"));
+            }
+            for last in [2, 3] {
+                ip(&format!("-n {inner} addr add {v4}.{last}/24 dev eth0"));
+                ip(&format!("-n {inner} addr add {v6}:{last}/64 dev eth0 nodad"));
+            }
+            ip(&format!("-n {router} link set {interface} up"));
+            ip(&format!("-n {inner} link set eth0 up"));
+            ip(&format!("-n {inner} link set lo up"));
+            ip(&format!("-n {inner} route add default via {v4}.1"));
+            ip(&format!("-n {inner} -6 route add default via {v6}:1"));
+        }
+        this.within("r", || {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        });
+        this
+    }
+
+    /// The client's address.
+    pub(crate) fn client(&self) -> String {
+        format!("10.{}.1.2", 2 + self.number)
+    }
+
+    /// The router, as the servers see it.
+    pub(crate) fn router(&self) -> String {
+        format!("10.{}.2.1", 2 + self.number)
+    }
+
+    /// Both servers.
+    pub(crate) fn servers(&self) -> [String; 2] {
+        [2, 3].map(|last| format!("10.{}.2.{last}", 2 + self.number))
+    }
+
+    /// Both servers.
+    pub(crate) fn servers6(&self) -> [String; 2] {
+        [2, 3].map(|last| format!("fd00:{}:2::{last}", self.number))
+    }
+
+    /// An address that no host has: the service's.
+    pub(crate) fn service(&self) -> String {
+        format!("10.{}.96.10", 2 + self.number)
+    }
+
+    /// The same.
+    pub(crate) fn service6(&self) -> String {
+        format!("fd00:{}:96::10", self.number)
+    }
+
+    fn namespace(&self, part: &str) -> String {
+        format!("{}{part}", self.name)
+    }
+
+    /// File of a namespace: `c`, `r` or `s`.
+    pub(crate) fn file(&self, part: &str) -> PathBuf {
+        format!("/var/run/netns/{}", self.namespace(part)).into()
+    }
+
+    /// Does something in a namespace, on a thread of its own.
+    pub(crate) fn within<T: Send>(&self, part: &str, work: impl FnOnce() -> T + Send) -> T {
+        let file = File::open(self.file(part)).unwrap();
+        std::thread::scope(|scope| {
+            let entered = scope.spawn(|| {
+                nix::sched::setns(file.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            entered.join().unwrap()
+        })
+    }
+
+    /// Translates the service's address to one server after the other, and whatever else `more` says in nft's words.
+    pub(crate) fn balance(&self, more: &str) {
+        let [first, second] = self.servers();
+        let [first6, second6] = self.servers6();
+        let rules = format!(
+            "table ip nat {{
+                chain prerouting {{ type nat hook prerouting priority dstnat;
+                    ip daddr {} tcp dport {SERVICE_PORT} dnat to numgen inc mod 2 map {{ 0 : {first}, 1 : {second} }} : {SERVER_PORT}
+                    ip daddr {} udp dport {SERVICE_PORT} dnat to numgen inc mod 2 map {{ 0 : {first}, 1 : {second} }} : {SERVER_PORT}
+                }}
+                chain postrouting {{ type nat hook postrouting priority srcnat; {more} }}
+            }}
+            table ip6 nat {{
+                chain prerouting {{ type nat hook prerouting priority dstnat;
+                    ip6 daddr {} tcp dport {SERVICE_PORT} dnat to numgen inc mod 2 map {{ 0 : {first6}, 1 : {second6} }} : {SERVER_PORT}
+                }}
+            }}",
+            self.service(),
+            self.service(),
+            self.service6(),
+        );
+        self.nft(&rules);
+    }
+
+    /// Runs a script of nft in the router.
+    pub(crate) fn nft(&self, script: &str) {
+        run("ip", &["netns", "exec", &self.namespace("r"), "nft", script]);
+    }
+
+    /// Forgets every tracked connection of the router.
+    pub(crate) fn flush(&self) {
+        run("ip", &["netns", "exec", &self.namespace("r"), "conntrack", "-F"]);
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for part in ["c", "r", "s"] {
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(part)]).status();
+        }
+    }
+}
+
+fn ip(arguments: &str) {
+    run("ip", &arguments.split(' ').collect::<Vec<_>>());
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
