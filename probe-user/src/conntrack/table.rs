@@ -16,7 +16,7 @@ pub const WAYS_MAX: usize = 64;
 /// Most translations that wait for a flow, and most connections that are remembered one by one.
 pub const WAITING_MAX: usize = 65_536;
 
-/// A translation waits for two to three of these. Longer than the kernel keeps a UDP entry that is used (120 s): a socket that sends again
+/// A translation waits for two to three of these. As long as the kernel keeps a UDP entry that is used (120 s): a socket that sends again
 /// after a pause is a flow again, and its entry is told only once.
 pub const GENERATION: BootNanos = BootNanos(60_000_000_000);
 
