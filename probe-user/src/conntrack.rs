@@ -4,7 +4,8 @@
 //! namespace. A client's socket knows the address that it asked for, a server's socket the one that it was reached at; only the kernel's
 //! table of tracked connections knows that they belong together.
 //!
-//! Nothing is listened to before there is a translated connection: while somebody listens, the kernel makes a message of every connection.
+//! While somebody listens, the kernel makes a message of every new connection. It hands on those of translated ones alone, so a node without
+//! translation never wakes the probe; and where nothing is tracked, nothing is listened to.
 
 use std::io;
 use std::path::PathBuf;
@@ -37,10 +38,10 @@ pub struct Config {
     pub namespace: Option<PathBuf>,
     /// Events that the kernel keeps for the probe while it does not read, in bytes.
     pub receive_bytes: usize,
-    /// How often it is looked whether anything is translated, as long as nothing is; and how long after a look at the whole table the next
-    /// may follow.
+    /// How often it is looked whether connections are tracked, as long as none is; and how long after a look at the whole table the next may
+    /// follow.
     pub look_interval: Duration,
-    /// How often it is tried again where there is no connection tracking.
+    /// How often it is tried again where connection tracking cannot be asked.
     pub retry_interval: Duration,
     /// Events are gathered for this long before they are read: one reading for many events.
     pub gather: Duration,
@@ -63,9 +64,6 @@ impl Config {
     }
 }
 
-/// A look at the table may take this part of the time.
-const LOOK_COST_DIVISOR: u32 = 200;
-
 /// Observations that are told at once.
 const BATCH_MAX: usize = 512;
 
@@ -81,17 +79,9 @@ pub async fn run(
     stopping: CancellationToken,
 ) {
     let followed = async {
-        let questions = find(&config, &inputs).await?;
-        match socket::listen_in(config.namespace.as_deref(), config.receive_bytes).and_then(Events::wakeable) {
-            Ok(events) => {
-                tracing::info!(namespace = ?config.namespace, "connections are translated here: connection tracking is followed");
-                Follower::new(config, telemetry, observations, questions).follow(events).await
-            }
-            Err(error) => {
-                tracing::warn!(%error, "connection tracking cannot be listened to");
-                None
-            }
-        }
+        let (questions, events) = find(&config, &inputs).await?;
+        tracing::info!(namespace = ?config.namespace, "connections are tracked here: address translation is followed");
+        Follower::new(config, telemetry, observations, questions).follow(events).await
     };
     tokio::select! {
         _ = followed => {}
@@ -99,24 +89,33 @@ pub async fn run(
     }
 }
 
-/// Waits for a translated connection to be there. `None` when nobody listens.
-async fn find(config: &Config, inputs: &mpsc::Sender<Input>) -> Option<Questions> {
+/// Waits for connections to be tracked. `None` when nobody listens.
+async fn find(config: &Config, inputs: &mpsc::Sender<Input>) -> Option<(Questions, AsyncFd<Events>)> {
     let mut told = None;
     loop {
-        let (pause, blind_spot) = match look_for_one(config.namespace.clone()).await {
-            Ok((Some(questions), _)) => {
+        let (pause, blind_spot) = match open(config).await {
+            Ok(Some((questions, events))) => {
                 tell_blind_spot(inputs, &mut told, None).await?;
-                return Some(questions);
+                return Some((questions, events));
             }
-            Ok((None, took)) => (config.look_interval.max(took * LOOK_COST_DIVISOR), None),
+            Ok(None) => (config.look_interval, None),
             Err(error) => {
-                let sentence = format!("Where address translation takes connections is not seen: no connection tracking ({error}).");
+                let sentence =
+                    format!("Where address translation takes connections is not seen: connection tracking cannot be asked ({error}).");
                 (config.retry_interval, Some(sentence))
             }
         };
         tell_blind_spot(inputs, &mut told, blind_spot).await?;
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Opens both sockets, if connections are tracked.
+async fn open(config: &Config) -> io::Result<Option<(Questions, AsyncFd<Events>)>> {
+    let (namespace, receive_bytes) = (config.namespace.clone(), config.receive_bytes);
+    let opened =
+        tokio::task::spawn_blocking(move || socket::open(namespace.as_deref(), receive_bytes)).await.map_err(io::Error::other)??;
+    opened.map(|(questions, events)| Ok((questions, events.wakeable()?))).transpose()
 }
 
 /// Tells what cannot be seen, if that has changed. `None` when nobody listens.
@@ -127,21 +126,6 @@ async fn tell_blind_spot(inputs: &mpsc::Sender<Input>, told: &mut Option<String>
         inputs.send(Input::BlindSpot { cause: CAUSE, sentence }).await.ok()?;
     }
     Some(())
-}
-
-/// Whether a translated connection is there, and how long it took to see that.
-async fn look_for_one(namespace: Option<PathBuf>) -> io::Result<(Option<Questions>, Duration)> {
-    let look = move || {
-        let begun = Instant::now();
-        let questions = socket::ask_in(namespace.as_deref())?;
-        let mut found = false;
-        questions.dump(|_| {
-            found = true;
-            false
-        })?;
-        Ok((found.then_some(questions), begun.elapsed()))
-    };
-    tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?
 }
 
 /// Follows the events, and looks at the whole table when some were lost.

@@ -21,6 +21,7 @@ const NLM_F_DUMP: u16 = 0x300;
 const IPCTNL_MSG_CT_NEW: u16 = 0x100;
 const IPCTNL_MSG_CT_GET: u16 = 0x101;
 const IPCTNL_MSG_CT_DELETE: u16 = 0x102;
+const IPCTNL_MSG_CT_GET_STATS: u16 = 0x105;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -225,6 +226,17 @@ pub fn dump_request(status: u32, mask: u32) -> Vec<u8> {
         message.extend_from_slice(&kind.to_ne_bytes());
         message.extend_from_slice(&value.to_be_bytes());
     }
+    message
+}
+
+/// The request for global statistics, whose answer is one short message of a kind that [`parse`] does not look into.
+pub fn count_request() -> Vec<u8> {
+    const LEN: u32 = 16 + 4;
+    let mut message = Vec::with_capacity(LEN as usize);
+    message.extend_from_slice(&LEN.to_ne_bytes());
+    message.extend_from_slice(&IPCTNL_MSG_CT_GET_STATS.to_ne_bytes());
+    message.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    message.extend_from_slice(&[0; 8 + GENERAL_LEN]);
     message
 }
 

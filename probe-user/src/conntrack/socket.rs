@@ -12,7 +12,7 @@ use nix::sys::time::TimeVal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::conntrack::message::{CTA_STATUS, Entry, IPS_DST_NAT, IPS_SRC_NAT, Message, dump_request, parse};
+use crate::conntrack::message::{CTA_STATUS, Entry, IPS_DST_NAT, IPS_SRC_NAT, Message, count_request, dump_request, parse};
 
 /// Multicast groups (`NFNLGRP_CONNTRACK_…`). There is a third for changes of an entry. It is not joined: an entry's addresses are settled before
 /// it is told as new, and its changes are many.
@@ -75,8 +75,7 @@ impl Events {
     /// `WouldBlock` when there is none, and `ENOBUFS` once when some did not find room.
     pub fn read(&mut self) -> io::Result<&[u8]> {
         self.buffer.clear();
-        let length = self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT)?;
-        debug_assert!(length <= DATAGRAM_MAX, "an event is a few hundred bytes");
+        self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT)?;
         Ok(&self.buffer)
     }
 }
@@ -102,6 +101,17 @@ impl Questions {
         socket.connect(&SocketAddr::new(0, 0))?;
         let network_namespace = crate::sockets::namespace_cookie(&socket).unwrap_or(0);
         Ok(Questions { socket, network_namespace })
+    }
+
+    /// Asks how many there are: whether there is an answer at all.
+    fn try_out(&self) -> io::Result<()> {
+        self.socket.send(&count_request(), 0)?;
+        let mut buffer = Vec::with_capacity(DATAGRAM_MAX);
+        self.socket.recv(&mut buffer, 0)?;
+        match parse(&buffer).next() {
+            Some(Ok(Message::Answer(code))) if code != 0 => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+            _ => Ok(()),
+        }
     }
 
     /// Hands every translated connection to `each`, until that returns false. Blocks. A connection may be told twice.
@@ -136,14 +146,24 @@ impl Questions {
     }
 }
 
-/// Makes a socket for questions in a network namespace, given by its file; `None` for the one where the probe runs.
-pub fn ask_in(namespace: Option<&Path>) -> io::Result<Questions> {
-    within(namespace, Questions::open)
-}
+/// How many connections are tracked in the network namespace of whoever reads it. There is no such file where nothing is.
+const TRACKED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
-/// Makes a socket for events in a network namespace.
-pub fn listen_in(namespace: Option<&Path>, receive_bytes: usize) -> io::Result<Events> {
-    within(namespace, || Events::open(receive_bytes))
+/// Opens both sockets in a network namespace, given by its file; `None` for the one where the probe runs. None are opened where no connection
+/// is tracked: to ask would be to load the kernel's modules for it.
+///
+/// # Errors
+/// When the namespace cannot be entered, or connection tracking cannot be asked: the module `nf_conntrack_netlink` is missing, or the right to.
+pub fn open(namespace: Option<&Path>, receive_bytes: usize) -> io::Result<Option<(Questions, Events)>> {
+    within(namespace, || {
+        let tracked = std::fs::read_to_string(TRACKED).ok().and_then(|text| text.trim_ascii().parse::<u64>().ok());
+        if tracked.unwrap_or(0) == 0 {
+            return Ok(None);
+        }
+        let questions = Questions::open()?;
+        questions.try_out()?;
+        Ok(Some((questions, Events::open(receive_bytes)?)))
+    })
 }
 
 /// Does something in a network namespace, on a thread that ends with it: no other thread is ever in a foreign namespace. A socket stays in the

@@ -8,10 +8,10 @@ use orchestrator_probe::clock::Now;
 use orchestrator_probe::conntrack::{self, Config};
 use orchestrator_probe::driver::Input;
 use orchestrator_probe::ebpf::{self, Capture, Running};
-use orchestrator_probe::observation::Observation;
+use orchestrator_probe::observation::{Direction, Observation};
 use orchestrator_probe::report::Builder;
 use orchestrator_probe::telemetry::Telemetry;
-use proto::probe::v1::flow_key::Direction;
+use proto::probe::v1::flow_key;
 use proto::probe::v1::translation::Source;
 use proto::probe::v1::{Flow, Translation};
 use tokio::sync::mpsc;
@@ -97,6 +97,11 @@ impl World {
         }
     }
 
+    /// Takes in an observation that the test has made.
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        self.builder.observe(observation, &mut Vec::new());
+    }
+
     /// Waits until something holds.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) -> impl Future<Output = ()> {
@@ -115,14 +120,20 @@ impl World {
         }
     }
 
-    /// Ways of the flow of one end with a server's address, in the order of the list.
+    /// Ways of the flow of one end with a server's address, sorted: which server is the first is the kernel's affair.
     pub(crate) fn ways(&self, direction: Direction, server: &str) -> Vec<String> {
-        self.flow(direction, server).map(|flow| flow.translations.iter().map(told).collect()).unwrap_or_default()
+        let mut ways: Vec<_> = self.flow(direction, server).into_iter().flat_map(|flow| &flow.translations).map(told).collect();
+        ways.sort();
+        ways
     }
 
     /// The flow of one end with a server's address.
     pub(crate) fn flow(&self, direction: Direction, server: &str) -> Option<&Flow> {
         let server: IpAddr = server.parse().unwrap();
+        let direction = match direction {
+            Direction::Client => flow_key::Direction::Client,
+            Direction::Server => flow_key::Direction::Server,
+        };
         self.flows
             .values()
             .find(|flow| flow.key.as_ref().is_some_and(|key| key.direction() == direction && address(&key.server_address) == Some(server)))
@@ -140,19 +151,23 @@ impl Drop for World {
 
 /// A translation, for people.
 fn told(translation: &Translation) -> String {
-    let mut told = format!("{} to {}:{}", translation.connections, shown(&translation.server_address), translation.server_port);
+    let mut told = format!("{} to {}", translation.connections, socket(&translation.server_address, translation.server_port));
     for (word, address) in [("as", &translation.client_address), ("of", &translation.original_client_address)] {
         if !address.is_empty() {
             told += &format!(" {word} {}", shown(address));
         }
     }
     if !translation.original_server_address.is_empty() {
-        told += &format!(" for {}:{}", shown(&translation.original_server_address), translation.original_server_port);
+        told += &format!(" for {}", socket(&translation.original_server_address, translation.original_server_port));
     }
     if translation.source() != Source::Conntrack {
         told += &format!(" by {:?}", translation.source());
     }
     told
+}
+
+fn socket(bytes: &[u8], port: u32) -> String {
+    address(bytes).map_or_else(|| "?".to_owned(), |it| std::net::SocketAddr::new(it, port.try_into().unwrap()).to_string())
 }
 
 fn shown(bytes: &[u8]) -> String {
