@@ -131,8 +131,7 @@ async fn published_ports_and_masqueraded_containers_are_resolved() {
     until_it_serves(&container);
     let control_plane = ControlPlane::start().await;
     let _probe = Probe::start(&control_plane, &["--capture", "ebpf"]);
-    let own = std::process::id();
-    control_plane.wait_for("this process", move |known| known.process(own).is_some()).await;
+    control_plane.wait_for("the programs", |known| known.capture.rung == 1 && known.snapshots > 0).await;
 
     let (address, port, id) = (container.address.clone(), container.published, container.id.clone());
     let (host, own_address) = (outside.host(), outside.own());
@@ -188,8 +187,7 @@ async fn who_does_not_want_it_is_not_told() {
     let outside = Outside::new();
     let control_plane = ControlPlane::start().await;
     let _probe = Probe::start(&control_plane, &["--capture", "ebpf", "--no-conntrack"]);
-    let own = std::process::id();
-    control_plane.wait_for("this process", move |known| known.process(own).is_some()).await;
+    control_plane.wait_for("the programs", |known| known.capture.rung == 1 && known.snapshots > 0).await;
     let (host, port) = (outside.host(), container.published);
     drop(TcpStream::connect((host.as_str(), port)).unwrap());
     let end = host_to(&host, &host, port);

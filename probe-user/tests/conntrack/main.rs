@@ -121,6 +121,37 @@ async fn datagrams_are_translated_as_well() {
 }
 
 #[tokio::test]
+async fn sockets_of_udp_are_joined_with_their_translations() {
+    needs_root!();
+    let network = Network::new();
+    network.balance("oifname to-s masquerade\n");
+    let _inhabitants = ["c", "s"].map(|part| network.inhabit(part));
+    let mut world = World::start(&network);
+    let (client, router, service) = (network.client(), network.router(), network.service());
+    let servers = network.servers();
+    let sockets = network.within("s", || servers.clone().map(|address| UdpSocket::bind((address, SERVER_PORT)).unwrap()));
+    // One socket for each server; the answers come from the service's address.
+    let clients: Vec<UdpSocket> = network.within("c", || (0..2).map(|_| UdpSocket::bind("0.0.0.0:0").unwrap()).collect());
+    for socket in &clients {
+        socket.connect((service.as_str(), SERVICE_PORT)).unwrap();
+        socket.send(b"question").unwrap();
+    }
+    for socket in &sockets {
+        let (_, from) = socket.recv_from(&mut [0; 16]).unwrap();
+        socket.send_to(b"answer", from).unwrap();
+    }
+    for socket in &clients {
+        assert_eq!(socket.recv(&mut [0; 16]).unwrap(), 6);
+    }
+    let expected = servers.each_ref().map(|server| format!("1 to {server}:{SERVER_PORT} as {router}"));
+    world.until("both servers", |world| world.ways(Direction::Client, &service) == expected).await;
+    for server in &servers {
+        let meant = format!("1 to {server}:{SERVER_PORT} as {router} of {client} for {service}:{SERVICE_PORT}");
+        world.until("the client and the service", |world| world.ways(Direction::Server, server) == [meant.clone()]).await;
+    }
+}
+
+#[tokio::test]
 async fn connections_from_before_the_probe_are_found() {
     needs_root!();
     let network = Network::new();

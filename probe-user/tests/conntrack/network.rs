@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A port of the servers.
@@ -134,6 +134,12 @@ impl Network {
         run("ip", &["netns", "exec", &self.namespace("r"), "nft", script]);
     }
 
+    /// A process in a namespace, without which the probe could not ask for anything there.
+    pub(crate) fn inhabit(&self, part: &str) -> Inhabitant {
+        let child = Command::new("ip").args(["netns", "exec", &self.namespace(part), "sleep", "100"]).spawn().unwrap();
+        Inhabitant(child)
+    }
+
     /// Forgets every tracked connection of the router.
     pub(crate) fn flush(&self) {
         run("ip", &["netns", "exec", &self.namespace("r"), "conntrack", "-F"]);
@@ -145,6 +151,17 @@ impl Drop for Network {
         for part in ["c", "r", "s"] {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(part)]).status();
         }
+    }
+}
+
+/// Lives as long as this.
+#[derive(Debug)]
+pub(crate) struct Inhabitant(Child);
+
+impl Drop for Inhabitant {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
