@@ -191,7 +191,7 @@ async fn who_does_not_want_it_is_not_told() {
     let (host, port) = (outside.host(), container.published);
     drop(TcpStream::connect((host.as_str(), port)).unwrap());
     let end = host_to(&host, &host, port);
-    let seen = end.clone();
+    let seen = end;
     control_plane.wait_for("the connection", move |known| find(known, CLIENT, &seen).is_some()).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(ways(&control_plane.known(), CLIENT, &end).is_empty());

@@ -1,5 +1,5 @@
 //! Address translation as the kernel does it: real network namespaces, real rules, real connections, and what the probe tells of them.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "the helpers of a test fail by panicking, and say what was measured")]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 
 mod network;
 mod world;
@@ -195,6 +195,29 @@ async fn what_does_not_fit_into_the_socket_s_buffer_is_counted_and_found_again()
     send(&network, &service, 200, 5_000);
     let expected = network.servers().map(|server| format!("600 to {server}:{SERVER_PORT}"));
     world.until("the rest", |world| world.ways(Direction::Client, &service) == expected).await;
+}
+
+#[tokio::test]
+async fn a_full_table_refuses_connections_and_the_probe_goes_on_when_there_is_room() {
+    needs_root!();
+    let network = Network::new();
+    network.balance("");
+    let mut world = World::start(&network);
+    let _servers = serve(&network);
+    let service = network.service();
+    let expected = |each: u32| network.servers().map(|server| format!("{each} to {server}:{SERVER_PORT}"));
+    drop(connect(&network, &service, SERVICE_PORT, 4));
+    world.until("the first", |world| world.ways(Direction::Client, &service) == expected(2)).await;
+    network.fill();
+    let address = std::net::SocketAddr::new(service.parse().unwrap(), SERVICE_PORT);
+    let refused = network.within("c", || TcpStream::connect_timeout(&address, Duration::from_millis(1_500)));
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    world.until("what failed", |world| world.flow(Direction::Client, &service).unwrap().counters.as_ref().unwrap().failed == 1).await;
+    assert_eq!(world.ways(Direction::Client, &service), expected(2));
+    network.flush();
+    drop(connect(&network, &service, SERVICE_PORT, 4));
+    world.until("the rest", |world| world.ways(Direction::Client, &service) == expected(4)).await;
+    assert_eq!(world.telemetry.metrics().conntrack_overruns.get(), 0);
 }
 
 #[tokio::test]

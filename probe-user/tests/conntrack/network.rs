@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+
 /// A port of the servers.
 pub(crate) const SERVER_PORT: u16 = 8_080;
 
@@ -140,6 +143,20 @@ impl Network {
         Inhabitant(child)
     }
 
+    /// Fills the router's table with connections that the kernel does not give up to make room.
+    pub(crate) fn fill(&self) {
+        let most: u32 = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap().trim().parse().unwrap();
+        let socket = self.within("r", || Socket::new(NETLINK_NETFILTER).unwrap());
+        socket.connect(&SocketAddr::new(0, 0)).unwrap();
+        let numbers: Vec<u32> = (0..most).collect();
+        for batch in numbers.chunks(200) {
+            let messages: Vec<u8> = batch.iter().flat_map(|number| made_up(*number)).collect();
+            socket.send(&messages, 0).unwrap();
+        }
+        let count = || self.within("r", || std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap());
+        assert_eq!(count().trim().parse(), Ok(most));
+    }
+
     /// Forgets every tracked connection of the router.
     pub(crate) fn flush(&self) {
         run("ip", &["netns", "exec", &self.namespace("r"), "conntrack", "-F"]);
@@ -163,6 +180,33 @@ impl Drop for Inhabitant {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The request to track a datagram that was answered: `IPCTNL_MSG_CT_NEW` with both tuples, a timeout and a status.
+fn made_up(number: u32) -> Vec<u8> {
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let padding = vec![0; value.len().next_multiple_of(4) - value.len()];
+        [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value, &padding].concat()
+    }
+    const NESTED: u16 = 0x8000;
+    const STATUS_SEEN_REPLY_ASSURED_CONFIRMED: u32 = 0xe;
+    let (one, other) = ((0x0a00_0000 + number).to_be_bytes(), [192, 0, 2, 9]);
+    let tuple = |kind: u16, source: [u8; 4], destination: [u8; 4]| {
+        let addresses = [attribute(1, &source), attribute(2, &destination)].concat();
+        let ports = [attribute(1, &[17]), attribute(2, &[0, 9]), attribute(3, &[0, 9])].concat();
+        attribute(NESTED | kind, &[attribute(NESTED | 1, &addresses), attribute(NESTED | 2, &ports)].concat())
+    };
+    let payload = [
+        vec![2, 0, 0, 0],
+        tuple(1, one, other),
+        tuple(2, other, one),
+        attribute(7, &600_u32.to_be_bytes()),
+        attribute(3, &STATUS_SEEN_REPLY_ASSURED_CONFIRMED.to_be_bytes()),
+    ]
+    .concat();
+    let length = u32::try_from(16 + payload.len()).unwrap();
+    [&length.to_ne_bytes()[..], &0x100_u16.to_ne_bytes(), &0x601_u16.to_ne_bytes(), &[0; 8], &payload].concat()
 }
 
 fn ip(arguments: &str) {
