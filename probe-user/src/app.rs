@@ -14,6 +14,7 @@ use crate::admin;
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
 use crate::config::{CaptureMode, Config};
+use crate::conntrack;
 use crate::docker;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
@@ -107,7 +108,7 @@ impl App {
             cgroup_root: config.cgroup_root.clone(),
             kernel_log: config.kernel_log,
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
-            observations,
+            observations: observations.clone(),
             inputs: inputs.clone(),
             started: CancellationToken::new(),
         };
@@ -116,6 +117,13 @@ impl App {
             let stopping = stopping.clone();
             move || capture(ladder.clone(), stopping.clone(), refuse.clone())
         });
+        if config.conntrack {
+            let conntrack = conntrack::Config::of_host(&procfs);
+            let (telemetry, inputs, stopping) = (telemetry.clone(), inputs.clone(), stopping.clone());
+            supervisor.restarting("conntrack", Backoff::EDGE, move || {
+                conntrack::run(conntrack.clone(), telemetry.clone(), observations.clone(), inputs.clone(), stopping.clone())
+            });
+        }
         supervisor.restarting("samples", Backoff::EDGE, {
             let (inputs, stopping, host_name) = (inputs.clone(), stopping.clone(), identity.host_name.clone());
             let interval = Interval { built_in: config.metrics_interval, wished: wished_interval };

@@ -35,6 +35,8 @@ pub struct Config {
     pub docker_socket: Option<PathBuf>,
     /// Which rungs of the ladder may be used.
     pub capture: CaptureMode,
+    /// Whether connection tracking is asked for address translations.
+    pub conntrack: bool,
     /// Whether environments of containers are told.
     pub container_env: bool,
     /// Whether arguments of command lines are told.
@@ -113,6 +115,7 @@ const PROC_ROOT: &str = "proc-root";
 const CGROUP_ROOT: &str = "cgroup-root";
 const DOCKER_SOCKET: &str = "docker-socket";
 const CAPTURE: &str = "capture";
+const CONNTRACK: &str = "conntrack";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
@@ -120,7 +123,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 16] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -131,6 +134,7 @@ const BUILT_IN: [(&str, &str); 15] = [
     (CGROUP_ROOT, ""),
     (DOCKER_SOCKET, "/var/run/docker.sock"),
     (CAPTURE, "auto"),
+    (CONNTRACK, "true"),
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
@@ -181,6 +185,9 @@ pub struct Flags {
     /// How to see: auto, ebpf, netlink or proc [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
     capture: Option<String>,
+    /// Do not ask the kernel's connection tracking where NAT takes connections
+    #[arg(long, global = true)]
+    no_conntrack: bool,
     /// Tell the environment of containers, with secrets masked
     #[arg(long, global = true)]
     container_env: bool,
@@ -237,6 +244,9 @@ impl Flags {
         }
         if self.kernel_log {
             given.push((KERNEL_LOG, "true".to_owned()));
+        }
+        if self.no_conntrack {
+            given.push((CONNTRACK, "false".to_owned()));
         }
         if self.container_env {
             given.push((CONTAINER_ENV, "true".to_owned()));
@@ -326,6 +336,7 @@ impl Layers {
         let cgroup_root = self.parse(CGROUP_ROOT, parse_path);
         let docker_socket = self.parse(DOCKER_SOCKET, |text| parse_path(text.strip_prefix("unix://").unwrap_or(text)));
         let capture = self.parse(CAPTURE, parse_capture);
+        let conntrack = self.parse(CONNTRACK, parse_truth);
         let container_env = self.parse(CONTAINER_ENV, parse_truth);
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
@@ -346,6 +357,7 @@ impl Layers {
                 cgroup_root: cgroup_root?,
                 docker_socket: docker_socket?,
                 capture: capture?,
+                conntrack: conntrack?,
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
@@ -485,6 +497,7 @@ mod tests {
         assert_eq!(config.control_plane.uri().to_string(), "http://127.0.0.1:4041/");
         assert_eq!(config.admin_address, Some("127.0.0.1:4042".parse().unwrap()));
         assert!(!config.container_env);
+        assert!(config.conntrack);
     }
 
     #[test]
@@ -494,12 +507,13 @@ mod tests {
             .unwrap();
         let path = file.path().to_str().unwrap();
         let environment = [("ORCHESTRATOR_PROBE_HOST_NAME", "from-environment"), ("ORCHESTRATOR_PROBE_PROBE_ID", "environment")];
-        let config = resolve(&["--config", path, "--probe-id", "flag", "--no-docker"], &environment).unwrap();
+        let config = resolve(&["--config", path, "--probe-id", "flag", "--no-docker", "--no-conntrack"], &environment).unwrap();
         assert_eq!(config.metrics_interval, Duration::from_secs(3));
         assert_eq!(config.host_name.as_deref(), Some("from-environment"));
         assert_eq!(config.probe_id.as_deref(), Some("flag"));
         assert_eq!(config.docker_socket, None);
         assert!(config.container_env);
+        assert!(!config.conntrack);
     }
 
     #[test]
@@ -514,7 +528,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, container-env, command-line-arguments, kernel-log, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, conntrack, container-env, command-line-arguments, kernel-log, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

@@ -107,6 +107,17 @@ pub enum Observation {
     },
     /// What was lost so far, as totals since the start of the probe.
     Lost(LossTotals),
+    /// The kernel translates the addresses of a connection.
+    Translated(Translated),
+    /// A translated connection is no longer tracked.
+    TranslationEnded(Translated),
+    /// Losses of a cause that has no field in [`LossTotals`].
+    LostOther {
+        /// The cause, as `Losses.other` names it.
+        cause: &'static str,
+        /// So far.
+        total: u64,
+    },
 }
 
 /// A process that began.
@@ -149,6 +160,29 @@ pub struct ListenerOpened {
     pub address: IpAddr,
     /// Port.
     pub port: u16,
+}
+
+/// A connection whose addresses are translated on their way through this node. IPv4-mapped addresses are IPv4 here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// The kernel's number of it; used again after its end.
+    pub id: u32,
+    /// Conntrack zone.
+    pub zone: u16,
+    /// Cookie of the network namespace that translates; 0 when unknown.
+    pub network_namespace: u64,
+    /// Transport.
+    pub protocol: Protocol,
+    /// The client's own address and port.
+    pub client: (IpAddr, u16),
+    /// Where it meant to go.
+    pub server: (IpAddr, u16),
+    /// The client as the server sees it.
+    pub translated_client: (IpAddr, u16),
+    /// Where it really goes.
+    pub translated_server: (IpAddr, u16),
+    /// It may have been told before: it was found by looking, or began while somebody looked.
+    pub perhaps_told: bool,
 }
 
 /// One end of a group of connections.

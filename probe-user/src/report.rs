@@ -1,7 +1,7 @@
 //! The report builder: all tables of the node behind one door. Observations go in; deltas and snapshots come out, in the words of the wire.
 //! Pure: it reads no clock, no file and no socket, and asks for what it wants to know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::probe::v1::{self, report::Kind};
@@ -9,7 +9,7 @@ use proto::probe::v1::{self, report::Kind};
 use crate::cgroups::{Cgroups, Placement};
 use crate::clock::Now;
 use crate::containers::{ContainerFacts, ContainerTable};
-use crate::flows::{Change, FlowTable, Seen};
+use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
 use crate::observation::{BootNanos, FlowEnd, LossTotals, Observation};
 use crate::processes::{Details, ProcessKey, ProcessTable};
@@ -53,6 +53,7 @@ pub struct Builder {
     losses: v1::Losses,
     losses_changed: bool,
     below: LossTotals,
+    lost_other: BTreeMap<&'static str, u64>,
     reports_merged: u64,
     cgroups: Cgroups,
     processes: ProcessTable,
@@ -101,6 +102,9 @@ impl Builder {
                 let seen = self.flows.counted(last_active, end, delta, &self.processes, placement);
                 want_owner(seen, wanted);
             }
+            Observation::Translated(translated) => self.flows.translated(&translated),
+            Observation::TranslationEnded(translated) => self.flows.translation_ended(&translated),
+            Observation::LostOther { cause, total } => drop(self.lost_other.insert(cause, total)),
             // Two may tell at once: the connector, of its own losses alone, beside programs that do not see processes.
             Observation::Lost(totals) if totals.netlink > 0 => self.below.netlink = totals.netlink,
             Observation::Lost(totals) => self.below = LossTotals { netlink: self.below.netlink, ..totals },
@@ -230,7 +234,7 @@ impl Builder {
         let (flows, flows_gone) = self.flows.take_changes();
         for (id, change) in flows {
             if let Some(flow) = self.flows.get(id) {
-                packer.flow(wire::flow(id, flow, change == Change::New, now));
+                packer.flow(wire::flow(id, flow, change, self.flows.ways(flow), now));
             }
         }
         let (listeners, listeners_gone) = self.listeners.take_changes();
@@ -266,6 +270,8 @@ impl Builder {
     /// Losses so far, those of the tables included.
     pub fn losses(&self) -> v1::Losses {
         let below = &self.below;
+        let evicted = [("translations", self.flows.translations().evicted())];
+        let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(evicted);
         let ring_records = [("network", below.network_ring), ("process", below.process_ring), ("netlink", below.netlink)];
         v1::Losses {
             ring_records: ring_records.into_iter().filter(|(_, lost)| *lost > 0).map(|(ring, lost)| (ring.to_owned(), lost)).collect(),
@@ -279,7 +285,7 @@ impl Builder {
             reports_merged: self.reports_merged,
             ends_seen: below.ends_seen,
             ends_reported: below.ends_counted.saturating_sub(self.flows.refused_ends()),
-            ..v1::Losses::default()
+            other: other.filter(|(_, lost)| *lost > 0).map(|(cause, lost)| (cause.to_owned(), lost)).collect(),
         }
     }
 

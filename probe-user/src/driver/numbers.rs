@@ -26,7 +26,9 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::CgroupAttached { .. } => "cgroup_attached",
         Observation::FlowSeen { .. } => "flow_seen",
         Observation::FlowCounted { .. } => "flow_counted",
-        Observation::Lost(_) => "lost",
+        Observation::Lost(_) | Observation::LostOther { .. } => "lost",
+        Observation::Translated(_) => "translated",
+        Observation::TranslationEnded(_) => "translation_ended",
     };
     metrics.observations.with_label_values(&[kind]).inc();
 }
@@ -38,6 +40,7 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     metrics.flows.set(gauge(builder.flows().len()));
     metrics.listeners.set(gauge(builder.listeners().len()));
     metrics.containers.set(gauge(builder.containers().len()));
+    metrics.translations.set(gauge(builder.flows().translations().len()));
     metrics.outbox_bytes.set(gauge(publisher.held_bytes()));
     metrics.proc_vanished.set(count_of(procfs.vanished()));
     metrics.proc_unreadable.set(count_of(procfs.unreadable()));
@@ -54,6 +57,9 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     ];
     for (cause, number) in lost {
         metrics.lost.with_label_values(&[cause]).set(count_of(number));
+    }
+    for (cause, number) in &losses.other {
+        metrics.lost.with_label_values(&[cause.as_str()]).set(count_of(*number));
     }
     metrics.completeness.set(completeness(losses.ends_reported, losses.ends_seen));
 }

@@ -4,6 +4,7 @@
 use proto::probe::v1::{self, report::Kind};
 
 use crate::clock::Now;
+use crate::flows::Change;
 use crate::processes::ProcessKey;
 use crate::report::pack::Packer;
 use crate::report::{Builder, wire};
@@ -108,7 +109,7 @@ impl Builder {
                 let mut told = Vec::new();
                 for (id, flow) in self.flows.after(*after) {
                     if !flow.is_awaiting() {
-                        packer.flow(wire::flow(id, flow, true, now));
+                        packer.flow(wire::flow(id, flow, Change::New, self.flows.ways(flow), now));
                         if packer.is_full() {
                             break;
                         }

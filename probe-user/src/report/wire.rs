@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use proto::probe::v1::{self, flow_key};
+use proto::probe::v1::{self, flow_key, translation};
 
 use crate::clock::Now;
-use crate::flows::Flow;
+use crate::conntrack::table::Way;
+use crate::flows::{Change, Flow};
 use crate::listeners::Listener;
-use crate::observation::{Direction, Protocol};
+use crate::observation::{Direction, FlowEnd, Protocol};
 use crate::processes::{Process, ProcessKey};
 
 pub(crate) fn process_key(key: ProcessKey) -> v1::ProcessKey {
@@ -33,11 +34,11 @@ pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Proce
     }
 }
 
-pub(crate) fn flow(id: u64, flow: &Flow, with_key: bool, now: Now) -> v1::Flow {
+pub(crate) fn flow(id: u64, flow: &Flow, change: Change, ways: &[Way], now: Now) -> v1::Flow {
     let total = flow.total;
     v1::Flow {
         id,
-        key: with_key.then(|| flow_key(flow)),
+        key: (change == Change::New).then(|| flow_key(flow)),
         counters: Some(v1::FlowCounters {
             opened: total.opened,
             closed: total.closed,
@@ -52,7 +53,57 @@ pub(crate) fn flow(id: u64, flow: &Flow, with_key: bool, now: Now) -> v1::Flow {
         }),
         first_seen_unix_nanos: now.unix_at(flow.first_seen),
         last_active_unix_nanos: now.unix_at(flow.last_active),
+        translations: translations(flow, change, ways),
         ..v1::Flow::default()
+    }
+}
+
+/// All of them or none: counters alone do not change where connections go.
+fn translations(flow: &Flow, change: Change, ways: &[Way]) -> Vec<v1::Translation> {
+    let by_socket = connected_elsewhere(flow);
+    if change == Change::Counters && by_socket.is_none() {
+        return Vec::new();
+    }
+    by_socket.into_iter().chain(ways.iter().map(|way| translation(&flow.end, way))).collect()
+}
+
+/// The socket of a client is connected to another address than its process asked for: all its connections went there.
+fn connected_elsewhere(flow: &Flow) -> Option<v1::Translation> {
+    let end = &flow.end;
+    let original = flow.original_server.filter(|_| end.direction == Direction::Client)?;
+    (original != (end.server_address, end.server_port)).then(|| v1::Translation {
+        server_address: octets(end.server_address),
+        server_port: end.server_port.into(),
+        connections: flow.total.opened,
+        source: translation::Source::Socket.into(),
+        ..v1::Translation::default()
+    })
+}
+
+fn translation(end: &FlowEnd, way: &Way) -> v1::Translation {
+    let unless_same = |address: IpAddr, own: IpAddr| if address == own { Vec::new() } else { octets(address) };
+    let (server, port) = way.server;
+    let common =
+        v1::Translation { connections: way.connections, source: translation::Source::Conntrack.into(), ..v1::Translation::default() };
+    match end.direction {
+        Direction::Client => v1::Translation {
+            server_address: octets(server),
+            server_port: port.into(),
+            client_address: unless_same(way.client, end.client_address),
+            ..common
+        },
+        Direction::Server => {
+            let meant_elsewhere = way.server != (end.server_address, end.server_port);
+            v1::Translation {
+                server_address: octets(end.server_address),
+                server_port: end.server_port.into(),
+                client_address: if way.client == end.client_address { Vec::new() } else { octets(end.client_address) },
+                original_client_address: unless_same(way.client, end.client_address),
+                original_server_address: if meant_elsewhere { octets(server) } else { Vec::new() },
+                original_server_port: if meant_elsewhere { port.into() } else { 0 },
+                ..common
+            }
+        }
     }
 }
 

@@ -38,6 +38,12 @@ pub struct Metrics {
     pub oom_kills: IntCounter,
     /// Containers in the table.
     pub containers: IntGauge,
+    /// Addresses of which a translation is known.
+    pub translations: IntGauge,
+    /// Events of connection tracking that were read.
+    pub conntrack_events: IntCounter,
+    /// How often the kernel had no room for events of connection tracking.
+    pub conntrack_overruns: IntCounter,
     /// Entries of `/proc` that vanished while they were read.
     pub proc_vanished: IntGauge,
     /// Files of `/proc` that were refused or not understood.
@@ -86,6 +92,18 @@ impl Metrics {
                 IntCounter::new("probe_oom_kills_total", "Processes that the kernel ended because memory ran out."),
             ),
             containers: register(&registry, IntGauge::new("probe_containers", "Containers in the table.")),
+            translations: register(&registry, IntGauge::new("probe_translations", "Addresses of which an address translation is known.")),
+            conntrack_events: register(
+                &registry,
+                IntCounter::new("probe_conntrack_events_total", "Events of translated connections read from connection tracking."),
+            ),
+            conntrack_overruns: register(
+                &registry,
+                IntCounter::new(
+                    "probe_conntrack_overruns_total",
+                    "Overruns of connection tracking's events; each is followed by a new look.",
+                ),
+            ),
             proc_vanished: register(&registry, IntGauge::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
             proc_unreadable: register(&registry, IntGauge::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),
             details_deferred: register(

@@ -218,7 +218,12 @@ impl Known {
         for flow in report.flows {
             let key = flow.key.clone().or_else(|| self.flows.get(&flow.id)?.key.clone());
             assert!(key.is_some(), "flow {} is counted before it is named", flow.id);
-            self.flows.insert(flow.id, Flow { key, ..flow });
+            // A record without translations says nothing of them; one with some names all.
+            let translations = match flow.translations.is_empty() {
+                true => self.flows.remove(&flow.id).map(|it| it.translations).unwrap_or_default(),
+                false => flow.translations,
+            };
+            self.flows.insert(flow.id, Flow { key, translations, ..flow });
         }
         report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
