@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use figment::value::Value;
 use tonic::transport::Endpoint;
 
+use crate::dns;
 use crate::procfs::Arguments;
 
 /// What the probe was told to be.
@@ -35,6 +36,8 @@ pub struct Config {
     pub docker_socket: Option<PathBuf>,
     /// Which rungs of the ladder may be used.
     pub capture: CaptureMode,
+    /// Where names are looked for.
+    pub dns: dns::Mode,
     /// Whether environments of containers are told.
     pub container_env: bool,
     /// Whether arguments of command lines are told.
@@ -113,6 +116,7 @@ const PROC_ROOT: &str = "proc-root";
 const CGROUP_ROOT: &str = "cgroup-root";
 const DOCKER_SOCKET: &str = "docker-socket";
 const CAPTURE: &str = "capture";
+const DNS: &str = "dns";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
@@ -120,7 +124,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 16] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -131,6 +135,7 @@ const BUILT_IN: [(&str, &str); 15] = [
     (CGROUP_ROOT, ""),
     (DOCKER_SOCKET, "/var/run/docker.sock"),
     (CAPTURE, "auto"),
+    (DNS, "auto"),
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
@@ -181,6 +186,10 @@ pub struct Flags {
     /// How to see: auto, ebpf, netlink or proc [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
     capture: Option<String>,
+    /// Where to see which names are resolved: auto (answers of DNS servers here, and for a while answers to who asks a server elsewhere), all
+    /// (every packet that arrives on this machine is looked at: costs some tens of nanoseconds each), or off [default: auto]
+    #[arg(long, value_name = "MODE", global = true)]
+    dns: Option<String>,
     /// Tell the environment of containers, with secrets masked
     #[arg(long, global = true)]
     container_env: bool,
@@ -227,6 +236,7 @@ impl Flags {
             (CGROUP_ROOT, &self.cgroup_root),
             (DOCKER_SOCKET, &self.docker_socket),
             (CAPTURE, &self.capture),
+            (DNS, &self.dns),
             (COMMAND_LINE_ARGUMENTS, &self.command_line_arguments),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -328,6 +338,7 @@ impl Layers {
         let capture = self.parse(CAPTURE, parse_capture);
         let container_env = self.parse(CONTAINER_ENV, parse_truth);
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
+        let dns = self.parse(DNS, parse_dns);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -346,6 +357,7 @@ impl Layers {
                 cgroup_root: cgroup_root?,
                 docker_socket: docker_socket?,
                 capture: capture?,
+                dns: dns?,
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
@@ -449,6 +461,15 @@ fn parse_capture(text: &str) -> Result<CaptureMode, String> {
     }
 }
 
+fn parse_dns(text: &str) -> Result<dns::Mode, String> {
+    match text {
+        "auto" => Ok(dns::Mode::Auto),
+        "all" => Ok(dns::Mode::All),
+        "off" => Ok(dns::Mode::Off),
+        _ => Err("there are auto, all and off".to_owned()),
+    }
+}
+
 fn parse_arguments(text: &str) -> Result<Arguments, String> {
     match text {
         "show" => Ok(Arguments::Show),
@@ -514,7 +535,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, container-env, command-line-arguments, kernel-log, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, dns, container-env, command-line-arguments, kernel-log, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

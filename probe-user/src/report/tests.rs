@@ -253,3 +253,5 @@ fn losses_of_the_connector_and_of_the_programs_do_not_hide_each_other() {
         assert_eq!((losses.ring_records.get("network"), losses.ring_records.get("netlink"), losses.ends_seen), (Some(&2), Some(&1), 10));
     }
 }
+
+mod names;
