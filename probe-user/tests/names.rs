@@ -84,3 +84,74 @@ async fn a_server_of_this_machine_names_addresses_to_clients_in_other_cgroups() 
     assert!(control_plane.known().capture.blind_spots.iter().any(|it| it.contains("TLS or HTTPS")));
     assert!(probe.stop());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_begins_later_is_listened_to() {
+    if !is_root() {
+        return missing("root");
+    }
+    let world = World::new("later");
+    let control_plane = ControlPlane::start().await;
+    let _probe = Probe::start(&control_plane, &[]);
+    control_plane.wait_for("the hooks", sees_names).await;
+    let _server = world.serve("server", &["127.0.0.1"]);
+    ask_until(
+        &control_plane,
+        |known| of_v4(known, 11) == ["n11.later.example"],
+        || world.ask("client", "127.0.0.1", "n11.later.example", "A", 1),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_a_server_elsewhere_is_listened_to_while_it_asks() {
+    if !is_root() {
+        return missing("root");
+    }
+    let world = World::new("away");
+    let _outside = world.serve_outside("10.99.0.1/24");
+    let control_plane = ControlPlane::start().await;
+    let probe = Probe::start(&control_plane, &[]);
+    control_plane.wait_for("the hooks", sees_names).await;
+    // The first answer may come before anybody listens; the second is half a second later.
+    tokio::task::block_in_place(|| world.ask("client", "10.99.0.2", "n21.away.example", "A", 2));
+    control_plane.wait_for("who asks twice", |known| of_v4(known, 21) == ["n21.away.example"]).await;
+    // The same by the system's resolver, with both addresses in one go.
+    ask_until(
+        &control_plane,
+        |known| of_v4(known, 22) == ["n22.away.example"] && of_v6(known, 22) == ["n22.away.example"],
+        || assert!(world.run_with_resolver("getent", "10.99.0.2", &["getent", "ahosts", "n22.away.example"]).contains("203.0.113.22")),
+    );
+    // A datagram from port 53 of somebody who was not asked names nothing.
+    tokio::task::block_in_place(|| world.ask("client", "10.99.0.2", "forged.away.example", "A", 2));
+    tokio::task::block_in_place(|| world.ask("client", "10.99.0.2", "n23.away.example", "A", 2));
+    control_plane.wait_for("the honest answer", |known| of_v4(known, 23) == ["n23.away.example"]).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(of_v4(&control_plane.known(), 66).is_empty());
+    let log = probe.log();
+    assert!(log.contains("nobody asked for") && log.contains("n66.bank.example"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everywhere_the_first_answer_is_seen_and_nowhere_none() {
+    if !is_root() {
+        return missing("root");
+    }
+    let world = World::new("all");
+    let _outside = world.serve_outside("10.99.0.1/24");
+    let control_plane = ControlPlane::start().await;
+    let mut probe = Probe::start(&control_plane, &["--dns", "all"]);
+    control_plane.wait_for("the hooks", sees_names).await;
+    tokio::task::block_in_place(|| world.ask("client", "10.99.0.2", "n31.all.example", "A", 1));
+    control_plane.wait_for("the only answer", |known| of_v4(known, 31) == ["n31.all.example"]).await;
+    assert!(probe.stop());
+
+    let control_plane = ControlPlane::start().await;
+    let _probe = Probe::start(&control_plane, &["--dns", "off"]);
+    control_plane.wait_for("the capture", |known| known.capture.rung == 1).await;
+    tokio::task::block_in_place(|| world.ask("client", "10.99.0.2", "n32.all.example", "A", 2));
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let known = control_plane.known();
+    assert!(known.names.is_empty());
+    assert!(known.capture.hooks.iter().all(|hook| !hook.name.starts_with("dns")) && known.capture.reason.is_empty());
+    assert!(known.capture.blind_spots.iter().any(|it| it.contains("--dns off")));
+}

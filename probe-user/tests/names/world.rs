@@ -154,11 +154,19 @@ pub(crate) fn role() {
                 let local: IpAddr = if server.is_ipv4() { "0.0.0.0".parse().unwrap() } else { "::".parse().unwrap() };
                 let socket = UdpSocket::bind((local, 0)).unwrap();
                 socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-                socket.connect((server, 53)).unwrap();
-                socket.send(&answers::question(id, name, kind)).unwrap();
+                let question = answers::question(id, name, kind);
+                if name.starts_with("forged") {
+                    // A connected socket takes datagrams of its peer alone.
+                    socket.send_to(&question, (server, 53)).unwrap();
+                } else {
+                    socket.connect((server, 53)).unwrap();
+                    socket.send(&question).unwrap();
+                }
                 let mut answer = [0; 1_500];
                 let length = socket.recv(&mut answer).unwrap();
-                assert_eq!(answer[..2], id.to_be_bytes(), "{length}");
+                if !name.starts_with("forged") {
+                    assert_eq!(answer[..2], id.to_be_bytes(), "{length}");
+                }
             }
         }
         _ => panic!("no such role: {role}"),
@@ -245,18 +253,32 @@ fn cgroup_root() -> PathBuf {
 /// The whole probe.
 pub(crate) struct Probe {
     process: Child,
+    log: tempfile::NamedTempFile,
 }
 
 impl Probe {
     pub(crate) fn start(control_plane: &ControlPlane, arguments: &[&str]) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"))
             .args(["--control-plane", &control_plane.url(), "--admin-address", "off", "--probe-id", "test", "--host-name", "here"])
-            .args(["--no-docker", "--capture", "ebpf", "--log-filter", "info,orchestrator_probe::ebpf::dns=debug"])
+            .args([
+                "--no-docker",
+                "--capture",
+                "ebpf",
+                "--log-filter",
+                "info,orchestrator_probe::ebpf::dns=debug,orchestrator_probe::dns=debug",
+            ])
             .args(arguments)
             .env_clear()
+            .stderr(log.reopen().unwrap())
             .spawn()
             .unwrap();
-        Probe { process }
+        Probe { process, log }
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log.path()).unwrap()
     }
 
     /// Ends it; whether it ended well.
@@ -272,5 +294,13 @@ impl Drop for Probe {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            print(&self.log());
+        }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "shown when a test fails")]
+fn print(log: &str) {
+    eprintln!("{log}");
 }
