@@ -104,6 +104,7 @@ impl App {
         let (refuse, refused) = watch::channel(None);
         let ladder = Ladder {
             mode: config.capture,
+            dns: config.dns,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
             kernel_log: config.kernel_log,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::config::CaptureMode;
 use crate::connections::{SocketId, Watch};
+use crate::dns;
 use crate::driver::Input;
 use crate::ebpf::{self, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
@@ -33,6 +34,8 @@ const WATCH_COST_DIVISOR: u32 = 500;
 pub struct Ladder {
     /// Which rungs may be used.
     pub mode: CaptureMode,
+    /// Where names are looked for.
+    pub dns: dns::Mode,
     /// `/proc`.
     pub procfs: Arc<Procfs>,
     /// Root of the cgroup2 hierarchy, if one was given.
@@ -91,6 +94,7 @@ impl Ladder {
                 cgroup_root: self.cgroup_root.clone(),
                 proc_root: self.procfs.root().to_owned(),
                 kernel_log: self.kernel_log,
+                dns: self.dns,
                 ..ebpf::Config::default()
             };
             match ebpf::Capture::start_after(&config, |seeder| self.seed_listeners(seeder)) {
@@ -312,6 +316,11 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
         blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own.".to_owned());
     }
     blind_spots.extend(udp_blind_spots(status));
+    match &status.names {
+        ebpf::Names::Off => blind_spots.push("Names that processes resolve are not looked at (--dns off).".to_owned()),
+        ebpf::Names::Seen => blind_spots.push("Names that are resolved over TCP, TLS or HTTPS are not seen.".to_owned()),
+        ebpf::Names::Refused(error) => blind_spots.push(format!("Names that processes resolve are not seen: {error}.")),
+    }
     let hooks =
         status.hooks.iter().map(|hook| v1::capture::Hook { name: hook.name.clone(), attached: hook.attached, error: hook.error.clone() });
     v1::Capture {

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use figment::value::Value;
 use tonic::transport::Endpoint;
 
+use crate::dns;
 use crate::procfs::Arguments;
 
 /// What the probe was told to be.
@@ -37,6 +38,8 @@ pub struct Config {
     pub capture: CaptureMode,
     /// Whether connection tracking is asked for address translations.
     pub conntrack: bool,
+    /// Where names are looked for.
+    pub dns: dns::Mode,
     /// Whether environments of containers are told.
     pub container_env: bool,
     /// Whether arguments of command lines are told.
@@ -116,6 +119,7 @@ const CGROUP_ROOT: &str = "cgroup-root";
 const DOCKER_SOCKET: &str = "docker-socket";
 const CAPTURE: &str = "capture";
 const CONNTRACK: &str = "conntrack";
+const DNS: &str = "dns";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
@@ -123,7 +127,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 16] = [
+const BUILT_IN: [(&str, &str); 17] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -135,6 +139,7 @@ const BUILT_IN: [(&str, &str); 16] = [
     (DOCKER_SOCKET, "/var/run/docker.sock"),
     (CAPTURE, "auto"),
     (CONNTRACK, "true"),
+    (DNS, "auto"),
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
@@ -188,6 +193,10 @@ pub struct Flags {
     /// Do not ask the kernel's connection tracking where NAT takes connections
     #[arg(long, global = true)]
     no_conntrack: bool,
+    /// Where to see which names are resolved: auto (answers of DNS servers here, and for a while answers to who asks a server elsewhere), all
+    /// (every packet that arrives on this machine is looked at: costs some tens of nanoseconds each), or off [default: auto]
+    #[arg(long, value_name = "MODE", global = true)]
+    dns: Option<String>,
     /// Tell the environment of containers, with secrets masked
     #[arg(long, global = true)]
     container_env: bool,
@@ -234,6 +243,7 @@ impl Flags {
             (CGROUP_ROOT, &self.cgroup_root),
             (DOCKER_SOCKET, &self.docker_socket),
             (CAPTURE, &self.capture),
+            (DNS, &self.dns),
             (COMMAND_LINE_ARGUMENTS, &self.command_line_arguments),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -339,6 +349,7 @@ impl Layers {
         let conntrack = self.parse(CONNTRACK, parse_truth);
         let container_env = self.parse(CONTAINER_ENV, parse_truth);
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
+        let dns = self.parse(DNS, parse_dns);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -358,6 +369,7 @@ impl Layers {
                 docker_socket: docker_socket?,
                 capture: capture?,
                 conntrack: conntrack?,
+                dns: dns?,
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
@@ -461,6 +473,15 @@ fn parse_capture(text: &str) -> Result<CaptureMode, String> {
     }
 }
 
+fn parse_dns(text: &str) -> Result<dns::Mode, String> {
+    match text {
+        "auto" => Ok(dns::Mode::Auto),
+        "all" => Ok(dns::Mode::All),
+        "off" => Ok(dns::Mode::Off),
+        _ => Err("there are auto, all and off".to_owned()),
+    }
+}
+
 fn parse_arguments(text: &str) -> Result<Arguments, String> {
     match text {
         "show" => Ok(Arguments::Show),
@@ -528,7 +549,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, conntrack, container-env, command-line-arguments, kernel-log, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, conntrack, dns, container-env, command-line-arguments, kernel-log, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

@@ -1,7 +1,8 @@
 //! The best rung: kernel programs see every connection, process and cgroup as it happens.
 //!
 //! [`Capture::start`] loads and attaches the programs of `probe-ebpf`, proves every hook by using it, and starts three threads: one per ring
-//! of records, and one that reads the table of edges. They deliver [`Observation`]s in batches into one bounded channel.
+//! of records, and one that reads the table of edges. Where names are looked for, a fourth one attaches the programs that see answers, and reads
+//! their ring (`dns`). They deliver [`Observation`]s in batches into one bounded channel.
 //!
 //! # What is exact, and how
 //!
@@ -18,6 +19,7 @@
 
 mod btf;
 mod decode;
+mod dns;
 mod drain;
 mod edges;
 mod live;
@@ -69,6 +71,8 @@ pub struct Config {
     pub kernel_log: bool,
     /// Whether to use the forms of programs that kernels before 5.12 take, also where others would be taken.
     pub plain_programs: bool,
+    /// Where names are looked for.
+    pub dns: crate::dns::Mode,
 }
 
 /// Most observations of one batch.
@@ -86,6 +90,7 @@ impl Default for Config {
             batches_max: 64,
             kernel_log: false,
             plain_programs: false,
+            dns: crate::dns::Mode::Auto,
         }
     }
 }
@@ -142,6 +147,18 @@ impl Hook {
     }
 }
 
+/// Whether the programs that see names can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Nobody wants them.
+    #[default]
+    Off,
+    /// They are attached where names are resolved.
+    Seen,
+    /// The kernel refused them.
+    Refused(String),
+}
+
 /// What this capture sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -157,7 +174,9 @@ pub struct Status {
     pub live_bytes: bool,
     /// The kernel's pids are those of `/proc` here. Otherwise the probe runs in a pid namespace of its own.
     pub pids_match: bool,
-    /// Why something of the above is missing.
+    /// Whether names are seen.
+    pub names: Names,
+    /// Why something of the above is missing, names aside.
     pub reasons: Vec<String>,
 }
 

@@ -26,6 +26,8 @@ pub mod report;
 
 pub mod connections;
 
+pub mod dns;
+
 pub mod capture;
 pub mod cgroupfs;
 pub mod conntrack;

@@ -105,6 +105,17 @@ pub enum Observation {
         /// [`ListenerOpened::socket`].
         socket: u64,
     },
+    /// A process looked a name up.
+    NameResolved {
+        /// When the answer was seen.
+        at: BootNanos,
+        /// As it was asked for, in lower case, without the final dot.
+        name: String,
+        /// Its addresses, with the seconds for which they may be used.
+        addresses: Vec<(IpAddr, u32)>,
+    },
+    /// What was counted of messages of DNS so far, as totals since the start of the probe.
+    NamesCounted(NameCounts),
     /// What was lost so far, as totals since the start of the probe.
     Lost(LossTotals),
     /// The kernel translates the addresses of a connection.
@@ -249,6 +260,29 @@ pub struct Counted {
     pub rtt_count: u64,
     /// Largest of them.
     pub rtt_us_max: u32,
+}
+
+/// What became of messages of DNS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameCounts {
+    /// Messages that were read.
+    pub messages: u64,
+    /// Of these, answers that named addresses and were believed.
+    pub answers: u64,
+    /// Messages that are none, or that no server makes.
+    pub malformed: u64,
+    /// Answers of servers that nobody had asked.
+    pub unasked: u64,
+    /// Messages that found their ring full.
+    pub ring_lost: u64,
+    /// Programs that are attached now.
+    pub attached: u64,
+    /// Attachments that left early, or were not made, because there were too many.
+    pub attachments_evicted: u64,
+    /// Attachments that the kernel refused.
+    pub attachments_refused: u64,
+    /// Questions and other events that were not taken note of because too many came at once.
+    pub events_lost: u64,
 }
 
 /// Losses below the pure middle.

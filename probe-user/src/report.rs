@@ -1,7 +1,8 @@
 //! The report builder: all tables of the node behind one door. Observations go in; deltas and snapshots come out, in the words of the wire.
 //! Pure: it reads no clock, no file and no socket, and asks for what it wants to know.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proto::probe::v1::{self, report::Kind};
@@ -9,9 +10,10 @@ use proto::probe::v1::{self, report::Kind};
 use crate::cgroups::{Cgroups, Placement};
 use crate::clock::Now;
 use crate::containers::{ContainerFacts, ContainerTable};
+use crate::dns::names::NameTable;
 use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
-use crate::observation::{BootNanos, FlowEnd, LossTotals, Observation};
+use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation};
 use crate::processes::{Details, ProcessKey, ProcessTable};
 use crate::report::pack::Packer;
 
@@ -60,6 +62,8 @@ pub struct Builder {
     flows: FlowTable,
     listeners: ListenerTable,
     containers: ContainerTable,
+    names: NameTable,
+    name_counts: NameCounts,
     samples: Samples,
 }
 
@@ -93,6 +97,7 @@ impl Builder {
             Observation::CgroupRemoved { at, id } => self.cgroups.removed(at, id),
             Observation::CgroupAttached { at, pid, cgroup_id, path } => self.attached(at, pid, cgroup_id, &path),
             Observation::FlowSeen { at, end, client_port, original_server, found_open } => {
+                self.names.used(end.server_address);
                 let placement = self.cgroups.placement(end.cgroup_id);
                 let seen = self.flows.seen(at, end, client_port, original_server, found_open, &self.processes, placement);
                 want_owner(seen, wanted);
@@ -105,6 +110,11 @@ impl Builder {
             Observation::Translated(translated) => self.flows.translated(&translated),
             Observation::TranslationEnded(translated) => self.flows.translation_ended(&translated),
             Observation::LostOther { cause, total } => drop(self.lost_other.insert(cause, total)),
+            Observation::NameResolved { at, name, addresses } => {
+                let name: Arc<str> = name.into();
+                addresses.into_iter().for_each(|(address, seconds)| self.names.resolved(at, &name, address, seconds));
+            }
+            Observation::NamesCounted(counts) => self.name_counts = counts,
             // Two may tell at once: the connector, of its own losses alone, beside programs that do not see processes.
             Observation::Lost(totals) if totals.netlink > 0 => self.below.netlink = totals.netlink,
             Observation::Lost(totals) => self.below = LossTotals { netlink: self.below.netlink, ..totals },
@@ -175,6 +185,10 @@ impl Builder {
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
+        if self.names.retires(now.boot) {
+            let in_use = self.addresses_in_use();
+            self.names.retire(now.boot, &in_use);
+        }
     }
 
     /// Names holders of flows and listeners that wait for one.
@@ -201,12 +215,13 @@ impl Builder {
     /// Whether there is anything to tell.
     pub fn has_changes(&self) -> bool {
         let sampled = self.samples.host.is_some() || !self.samples.processes.is_empty() || !self.samples.containers.is_empty();
-        self.has_events() || self.flows.has_changes() || sampled || self.losses() != self.losses
+        self.has_events() || self.flows.has_changes() || self.names.has_changes() || sampled || self.losses() != self.losses
     }
 
     /// Whether more left than a delta should name.
     pub fn is_overgrown(&self) -> bool {
-        self.processes.gone_len() + self.flows.gone_len() + self.listeners.gone_len() + self.containers.gone_len() > GONE_MAX
+        let gone = self.processes.gone_len() + self.flows.gone_len() + self.listeners.gone_len();
+        gone + self.containers.gone_len() + self.names.gone_len() > GONE_MAX
     }
 
     /// Takes what changed, as deltas of at most `max_bytes` each. Their numbers are not set.
@@ -243,6 +258,8 @@ impl Builder {
                 packer.listener(wire::listener(id, listener));
             }
         }
+        let (names, names_gone) = self.names.take_changes(now.boot);
+        names.into_iter().for_each(|it| packer.resolved_address(wire::resolved_address(it, self.names.names(it), now)));
         let samples = std::mem::take(&mut self.samples);
         samples.host.into_iter().for_each(|it| packer.host_metrics(it));
         samples.processes.into_iter().for_each(|it| packer.process_metrics(it));
@@ -250,6 +267,7 @@ impl Builder {
         // What left comes last: until then everything that a record names is there.
         flows_gone.into_iter().for_each(|it| packer.flow_gone(it));
         listeners_gone.into_iter().for_each(|it| packer.listener_gone(it));
+        names_gone.into_iter().for_each(|it| packer.resolved_address_gone(wire::octets(it)));
         processes_gone.into_iter().for_each(|it| packer.process_gone(wire::process_key(it)));
         containers.containers_gone.into_iter().for_each(|it| packer.container_gone(it));
         containers.images_gone.into_iter().for_each(|it| packer.image_gone(it));
@@ -262,6 +280,7 @@ impl Builder {
         self.flows.take_changes();
         self.listeners.take_changes();
         self.containers.take_changes();
+        self.names.drop_changes();
         self.samples = Samples::default();
         self.host_changed = false;
         self.capture_changed = false;
@@ -270,8 +289,14 @@ impl Builder {
     /// Losses so far, those of the tables included.
     pub fn losses(&self) -> v1::Losses {
         let below = &self.below;
-        let evicted = [("translations", self.flows.translations().evicted())];
-        let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(evicted);
+        let of_tables = [
+            ("translations", self.flows.translations().evicted()),
+            ("dns_ring", self.name_counts.ring_lost),
+            ("dns_events", self.name_counts.events_lost),
+            ("dns_attachments", self.name_counts.attachments_evicted),
+            ("names", self.names.evicted()),
+        ];
+        let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(of_tables);
         let ring_records = [("network", below.network_ring), ("process", below.process_ring), ("netlink", below.netlink)];
         v1::Losses {
             ring_records: ring_records.into_iter().filter(|(_, lost)| *lost > 0).map(|(ring, lost)| (ring.to_owned(), lost)).collect(),
@@ -309,9 +334,28 @@ impl Builder {
         &self.containers
     }
 
+    /// The table of names.
+    pub fn names(&self) -> &NameTable {
+        &self.names
+    }
+
+    /// What was counted of messages of DNS.
+    pub fn name_counts(&self) -> &NameCounts {
+        &self.name_counts
+    }
+
     /// Flow ends whose counters are known, for edges that count by looking.
     pub fn knows_end(&self, end: &FlowEnd) -> bool {
         self.flows.get_end(end).is_some()
+    }
+
+    fn addresses_in_use(&self) -> HashSet<IpAddr> {
+        let flows = self.flows.after(0);
+        let addresses = flows.flat_map(|(_, flow)| {
+            let FlowEnd { client_address, server_address, .. } = flow.end;
+            [Some(client_address), Some(server_address), flow.original_server.map(|(address, _)| address)]
+        });
+        addresses.flatten().map(|address| address.to_canonical()).collect()
     }
 
     fn update_losses(&mut self) {

@@ -41,7 +41,7 @@ pub struct SocketTable {
     pub inode: u64,
     /// Cookie of the namespace; 0 when the kernel has none.
     pub cookie: u64,
-    /// TCP sockets.
+    /// Its sockets of the protocol that was asked for.
     pub sockets: Vec<SocketRecord>,
     /// The namespace is there, but its sockets could not be read: nothing is known of them.
     pub unread: bool,
@@ -67,16 +67,25 @@ pub(crate) fn group(pairs: impl Iterator<Item = (u64, u32)>) -> Vec<Namespace> {
 /// Reads the TCP sockets of `namespaces`. Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread
 /// is ever in a foreign namespace. A namespace that cannot be entered or read has an unread table.
 pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Result<Vec<SocketTable>> {
+    dump_protocol(procfs, namespaces, libc::IPPROTO_TCP, states)
+}
+
+/// As [`dump`], the UDP sockets that take datagrams from anybody: servers, and clients that have not connected their socket.
+pub fn dump_datagram(procfs: &Procfs, namespaces: &[Namespace]) -> io::Result<Vec<SocketTable>> {
+    dump_protocol(procfs, namespaces, libc::IPPROTO_UDP, States::UNCONNECTED)
+}
+
+fn dump_protocol(procfs: &Procfs, namespaces: &[Namespace], protocol: i32, states: States) -> io::Result<Vec<SocketTable>> {
     let own = own_namespace();
     std::thread::scope(|scope| {
         let walk = std::thread::Builder::new().name("sock-diag".to_owned()).spawn_scoped(scope, || {
             let mut tables = Vec::with_capacity(namespaces.len());
             // First where we are, before the thread goes anywhere else.
             for namespace in namespaces.iter().filter(|it| Some(it.inode) == own) {
-                tables.push(table(namespace, dump_here(states)));
+                tables.push(table(namespace, dump_here(protocol, states)));
             }
             for namespace in namespaces.iter().filter(|it| Some(it.inode) != own) {
-                tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(states))));
+                tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocol, states))));
             }
             tables
         })?;
@@ -113,14 +122,14 @@ pub(crate) fn enter(procfs: &Procfs, namespace: &Namespace) -> io::Result<()> {
     result.map(drop)
 }
 
-fn dump_here(states: States) -> io::Result<SocketTable> {
+fn dump_here(protocol: i32, states: States) -> io::Result<SocketTable> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), ..SocketTable::default() };
     let mut buffer = Vec::with_capacity(32 * 1024);
     for family in [libc::AF_INET, libc::AF_INET6] {
-        socket.send(&diag::request(family, states), 0)?;
+        socket.send(&diag::request(family, protocol, states), 0)?;
         loop {
             buffer.clear();
             socket.recv(&mut buffer, 0)?;

@@ -14,7 +14,18 @@ fn socket(cookie: u64, local: &str, remote: &str, state: u8, bytes: u64) -> Sock
         (address.ip(), address.port())
     };
     let (local, remote) = (endpoint(local), endpoint(remote));
-    SocketRecord { state, local, remote, inode: cookie, cookie, bytes_acked: bytes, bytes_received: bytes, retransmits: 0, rtt_us: 0 }
+    SocketRecord {
+        state,
+        local,
+        remote,
+        inode: cookie,
+        cookie,
+        cgroup_id: 0,
+        bytes_acked: bytes,
+        bytes_received: bytes,
+        retransmits: 0,
+        rtt_us: 0,
+    }
 }
 
 /// A look that found nothing at all is one at a namespace that could not be read.

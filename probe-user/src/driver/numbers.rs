@@ -29,6 +29,8 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::Lost(_) | Observation::LostOther { .. } => "lost",
         Observation::Translated(_) => "translated",
         Observation::TranslationEnded(_) => "translation_ended",
+        Observation::NameResolved { .. } => "name_resolved",
+        Observation::NamesCounted(_) => "names_counted",
     };
     metrics.observations.with_label_values(&[kind]).inc();
 }
@@ -46,6 +48,7 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     metrics.proc_unreadable.set(count_of(procfs.unreadable()));
     let losses = builder.losses();
     let ring = |name: &str| losses.ring_records.get(name).copied().unwrap_or(0);
+    let other = |cause: &str| losses.other.get(cause).copied().unwrap_or(0);
     let lost = [
         ("network_ring", ring("network")),
         ("process_ring", ring("process")),
@@ -54,6 +57,10 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
         ("sockets_unowned", losses.sockets_unowned),
         ("table_full", losses.table_full),
         ("reports_merged", losses.reports_merged),
+        ("dns_ring", other("dns_ring")),
+        ("dns_events", other("dns_events")),
+        ("dns_attachments", other("dns_attachments")),
+        ("names", other("names")),
     ];
     for (cause, number) in lost {
         metrics.lost.with_label_values(&[cause]).set(count_of(number));
@@ -62,6 +69,13 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
         metrics.lost.with_label_values(&[cause.as_str()]).set(count_of(*number));
     }
     metrics.completeness.set(completeness(losses.ends_reported, losses.ends_seen));
+    metrics.names.set(gauge(builder.names().len()));
+    let counts = builder.name_counts();
+    metrics.dns_attachments.set(count_of(counts.attached));
+    let messages = [("read", counts.messages), ("believed", counts.answers), ("malformed", counts.malformed), ("unasked", counts.unasked)];
+    for (outcome, number) in messages {
+        metrics.dns_messages.with_label_values(&[outcome]).set(count_of(number));
+    }
 }
 
 /// Running containers.

@@ -127,6 +127,7 @@ impl Drain {
             let entries = self.keys.iter().zip(&self.values).take(batch.count);
             let grown: Vec<Observation> = entries.filter_map(|(key, value)| self.delivered.read(now, key, value)).collect();
             if !grown.is_empty() {
+                self.shared.note(&grown);
                 room.send(grown);
             }
             match batch.next {
@@ -238,7 +239,7 @@ impl Counters {
     }
 }
 
-fn sum(map: Option<&PerCpuArray<MapData, u64>>, slot: u32) -> u64 {
+pub(super) fn sum(map: Option<&PerCpuArray<MapData, u64>>, slot: u32) -> u64 {
     let Some(Ok(values)) = map.map(|map| map.get(&slot, 0)) else { return 0 };
     values.iter().fold(0, |sum, value| sum.wrapping_add(*value))
 }

@@ -14,17 +14,20 @@ use super::objects::Objects;
 use super::offsets::{self, Offsets};
 use super::place::{CgroupRoot, Rights};
 use super::running::missing;
-use super::{CaptureError, Config, Hook, Seeder, btf};
+use super::{CaptureError, Config, Hook, Names, Seeder, btf, dns};
 
 /// Pass log lines of the programs to the process's logger.
 pub(super) type Loggers = Vec<EbpfLogger<&'static dyn log::Log>>;
 
-/// Both objects, loaded; dropping them detaches everything.
+/// All objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
     pub(super) seeder: Seeder,
     pub(super) sockets: Ebpf,
     /// `None` when the object was refused as a whole.
     pub(super) processes: Option<Ebpf>,
+    /// `None` when nobody wants names, or the object was refused.
+    pub(super) dns: Option<dns::Programs>,
+    pub(super) names: Names,
     pub(super) hooks: Vec<Hook>,
     /// Readers of the programs' log lines; none unless they are wanted.
     pub(super) loggers: Loggers,
@@ -53,7 +56,7 @@ const TRACEPOINTS: [(&str, &str); 7] = [
 ];
 
 /// The kernel wants a page and a power of two; the pages of all machines divide this.
-const SMALLEST_RING_BYTES: u32 = 64 * 1024;
+pub(super) const SMALLEST_RING_BYTES: u32 = 64 * 1024;
 
 /// Name of the hook that tells of ends for want of memory.
 const OOM_KILL: &str = "oom_kill";
@@ -93,6 +96,9 @@ pub(super) fn load(
     };
     let log_level: u8 = if config.kernel_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
+    // First: this object has none of the globals that the others are given.
+    let mut hooks = Vec::new();
+    let (dns, names) = dns::load(&mut loader, config, objects.dns, root, &mut hooks);
     loader
         .override_global("SETTINGS", GlobalData::from(&settings), true)
         .override_global(aya_log::LEVEL, GlobalData::from(&log_level), false)
@@ -102,7 +108,6 @@ pub(super) fn load(
     if !config.kernel_log {
         loader.map_max_entries("AYA_LOGS", SMALLEST_RING_BYTES);
     }
-    let mut hooks = Vec::new();
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
     attach_cgroup_hooks(&mut sockets, &OWNER_HOOKS, &root.directory, config.plain_programs, &mut hooks);
     let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone());
@@ -129,7 +134,7 @@ pub(super) fn load(
             }
         }
     }
-    Ok(Loaded { seeder, sockets, processes, hooks, loggers, offsets, without_offsets })
+    Ok(Loaded { seeder, sockets, processes, dns, names, hooks, loggers, offsets, without_offsets })
 }
 
 fn owners_of(sockets: &Ebpf) -> Result<OwnedFd, CaptureError> {

@@ -19,7 +19,7 @@ use super::load::{self, Loaded};
 use super::own_address::OwnAddresses;
 use super::place::{CgroupRoot, Rights};
 use super::sweep::Sweep;
-use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, objects, rings, selftest, sys};
+use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, dns, objects, rings, selftest, sys};
 use crate::observation::Observation;
 
 /// How long the threads have, after they were told to stop, to deliver what is left.
@@ -61,7 +61,11 @@ impl Running {
             }
         }
 
-        let shared = Arc::new(Shared::new()?);
+        let dns = match loaded.dns.take() {
+            Some(programs) => Some(dns::Reader::new(config, programs, &root, sender.clone())?),
+            None => None,
+        };
+        let shared = Arc::new(Shared::new(dns.as_ref().map(dns::Reader::tap))?);
         let seeder = loaded.seeder.clone();
         let loggers = std::mem::take(&mut loaded.loggers);
         let sweep = Sweep::bind(&loaded, &maps.owners);
@@ -74,6 +78,10 @@ impl Running {
         running.spawn_reader("probe-network", maps.network_ring, addresses.clone(), sender.clone())?;
         if let Some(ring) = maps.process_ring {
             running.spawn_reader("probe-process", ring, addresses, sender)?;
+        }
+        if let Some(dns) = dns {
+            let shared = Arc::clone(&running.shared);
+            running.spawn("probe-dns", move || dns.run(&shared))?;
         }
         Ok((running, receiver))
     }
@@ -176,7 +184,8 @@ fn status_of(loaded: &Loaded, trial: &selftest::Outcome) -> Status {
     if !loaded.offsets.missing.is_empty() {
         reasons.push(format!("kernel members not found: {}", loaded.offsets.missing.join(", ")));
     }
-    reasons.extend(loaded.hooks.iter().filter(|hook| !hook.attached).map(|hook| format!("{}: {}", hook.name, hook.error)));
+    let unseen = loaded.hooks.iter().filter(|hook| !hook.attached && !dns::HOOKS.contains(&hook.name.as_str()));
+    reasons.extend(unseen.map(|hook| format!("{}: {}", hook.name, hook.error)));
     if trial.pids_match == Some(false) {
         reasons.push("the probe runs in a pid namespace of its own: /proc shows other pids than the kernel tells".to_owned());
     }
@@ -186,6 +195,7 @@ fn status_of(loaded: &Loaded, trial: &selftest::Outcome) -> Status {
         start_times: loaded.offsets.tell_start_times(),
         live_bytes: attached(&[load::SWEEP]),
         pids_match: trial.pids_match != Some(false),
+        names: loaded.names.clone(),
         hooks: loaded.hooks.clone(),
         reasons,
     }
@@ -208,15 +218,24 @@ pub(super) struct Shared {
     /// Readable from the moment the capture stops.
     stopped: UnixStream,
     stopper: UnixStream,
+    /// Where the reader of names learns what the others see.
+    names: Option<dns::Tap>,
     /// Connection ends that were delivered from the ring because the table was full.
     pub(super) opened_on_ring: AtomicU64,
 }
 
 impl Shared {
-    fn new() -> io::Result<Self> {
+    fn new(names: Option<dns::Tap>) -> io::Result<Self> {
         let (stopped, stopper) = UnixStream::pair()?;
         stopper.set_nonblocking(true)?;
-        Ok(Shared { stopping: AtomicBool::new(false), stopped_at: OnceLock::new(), stopped, stopper, opened_on_ring: AtomicU64::new(0) })
+        Ok(Shared {
+            stopping: AtomicBool::new(false),
+            stopped_at: OnceLock::new(),
+            stopped,
+            stopper,
+            names,
+            opened_on_ring: AtomicU64::new(0),
+        })
     }
 
     fn stop(&self) {
@@ -224,6 +243,13 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
         // Nobody reads it: once written, it wakes every wait.
         let _ = (&self.stopper).write(&[1]);
+    }
+
+    /// Tells the reader of names what concerns it.
+    pub(super) fn note(&self, batch: &[Observation]) {
+        if let Some(names) = &self.names {
+            names.note(batch);
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -244,6 +270,12 @@ impl Shared {
     /// Waits until a ring has records or the capture stops; whether it does.
     pub(super) fn wait_for(&self, ring: &RingBuf<MapData>) -> bool {
         self.wait(&[self.stopped.as_fd(), ring.as_fd()], None);
+        self.is_stopping()
+    }
+
+    /// Waits until one of two descriptors can be read, the time is over or the capture stops; whether it does.
+    pub(super) fn wait_for_either(&self, one: BorrowedFd<'_>, other: BorrowedFd<'_>, timeout: Option<Duration>) -> bool {
+        self.wait(&[self.stopped.as_fd(), one, other], timeout);
         self.is_stopping()
     }
 

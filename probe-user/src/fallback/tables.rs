@@ -42,7 +42,18 @@ fn record(line: &str) -> Option<SocketRecord> {
     if !matches!(state, TCP_ESTABLISHED | TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_CLOSE_WAIT | TCP_LISTEN) {
         return None;
     }
-    Some(SocketRecord { state, local, remote, inode, cookie: inode, bytes_acked: 0, bytes_received: 0, retransmits: 0, rtt_us: 0 })
+    Some(SocketRecord {
+        state,
+        local,
+        remote,
+        inode,
+        cookie: inode,
+        cgroup_id: 0,
+        bytes_acked: 0,
+        bytes_received: 0,
+        retransmits: 0,
+        rtt_us: 0,
+    })
 }
 
 /// An address in words of the machine's own byte order, and a port.

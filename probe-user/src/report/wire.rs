@@ -6,6 +6,7 @@ use proto::probe::v1::{self, flow_key, translation};
 
 use crate::clock::Now;
 use crate::conntrack::table::Way;
+use crate::dns::names::Named;
 use crate::flows::{Change, Flow};
 use crate::listeners::Listener;
 use crate::observation::{Direction, FlowEnd, Protocol};
@@ -152,8 +153,17 @@ fn protocol(protocol: Protocol) -> flow_key::Protocol {
     }
 }
 
+pub(crate) fn resolved_address(address: IpAddr, names: &[Named], now: Now) -> v1::ResolvedAddress {
+    let names = names.iter().map(|named| v1::resolved_address::Name {
+        name: named.name.to_string(),
+        resolved_at_unix_nanos: now.unix_at(named.resolved_at),
+        expires_at_unix_nanos: now.unix_at(named.expires_at),
+    });
+    v1::ResolvedAddress { address: octets(address), names: names.collect() }
+}
+
 /// 4 or 16 bytes; a mapped address is its IPv4 address.
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

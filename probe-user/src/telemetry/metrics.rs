@@ -44,6 +44,12 @@ pub struct Metrics {
     pub conntrack_events: IntCounter,
     /// How often the kernel had no room for events of connection tracking.
     pub conntrack_overruns: IntCounter,
+    /// Addresses with names in the table.
+    pub names: IntGauge,
+    /// Messages of DNS so far, by what became of them.
+    pub dns_messages: IntGaugeVec,
+    /// Programs that are attached now to see messages of DNS.
+    pub dns_attachments: IntGauge,
     /// Entries of `/proc` that vanished while they were read.
     pub proc_vanished: IntGauge,
     /// Files of `/proc` that were refused or not understood.
@@ -104,6 +110,12 @@ impl Metrics {
                     "Overruns of connection tracking's events; each is followed by a new look.",
                 ),
             ),
+            names: register(&registry, IntGauge::new("probe_names", "Addresses with names in the table.")),
+            dns_messages: register(
+                &registry,
+                IntGaugeVec::new(opts("probe_dns_messages_total", "Messages of DNS, by what became of them."), &["outcome"]),
+            ),
+            dns_attachments: register(&registry, IntGauge::new("probe_dns_attachments", "Programs attached now to see messages of DNS.")),
             proc_vanished: register(&registry, IntGauge::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
             proc_unreadable: register(&registry, IntGauge::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),
             details_deferred: register(
