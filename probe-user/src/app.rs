@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
+use crate::clock::Instants;
 use crate::config::{CaptureMode, Config};
 use crate::docker;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
@@ -41,6 +42,12 @@ const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
 /// # Errors
 /// When it cannot start.
 pub fn run_process(config: Config) -> anyhow::Result<ExitCode> {
+    // Before there are other threads: they inherit the namespace.
+    if !host::namespace::enter_cgroup_namespace(&config.proc_root) {
+        tracing::warn!(
+            "the probe is in a cgroup namespace of its own and may not leave it (CAP_SYS_ADMIN): what containers use is not told"
+        );
+    }
     // One thread for all loops; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let status = runtime.block_on(async {
@@ -86,7 +93,7 @@ impl App {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
         let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments));
-        let mounts = capture::mounts(&config.proc_root);
+        let mounts = capture::mounts(&config.proc_root).with_unified(config.cgroup_root.clone());
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let supervisor = Supervisor::new(telemetry.clone());
@@ -214,7 +221,7 @@ async fn samples(
         let Ok(containers) = answer.await else { return };
         let (procfs, host_name, every) = (procfs.clone(), host_name.clone(), interval.get());
         let looked = tokio::task::spawn_blocking(move || {
-            let round = sampler.look(&containers, every);
+            let round = sampler.look(Instants::read(), &containers, every);
             (host::read(&procfs, &host_name), round, sampler)
         });
         let Ok((host, round, looked)) = looked.await else { return };

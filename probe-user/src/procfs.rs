@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::observation::BootNanos;
 use crate::processes::Details;
 
+pub mod mountinfo;
 pub mod parse;
 pub mod sampler;
+pub mod system;
+pub mod words;
 
 /// Longest command line that is kept.
 pub const COMMAND_LINE_MAX: usize = 4_096;
@@ -132,6 +135,13 @@ impl Procfs {
     /// Soft limit of open descriptors; 0 when unknown.
     pub fn open_files_limit(&self, pid: u32) -> u64 {
         self.read(pid, "limits", FILE_MAX).ok().and_then(|bytes| parse::open_files_limit(&bytes)).unwrap_or(0)
+    }
+
+    /// Bytes that a process read from and wrote to devices; `None` when that is not ours to know.
+    pub fn io_bytes(&self, pid: u32) -> Option<(u64, u64)> {
+        let mut path = self.root.join(pid.to_string());
+        path.push("io");
+        system::process_io(&read_limited(&path, FILE_MAX).ok()?)
     }
 
     /// Inode of a process's network namespace.

@@ -35,6 +35,8 @@ pub enum Wanted {
 /// One round of samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
+    /// When they were taken. Their Unix times are made of it when they are told, because somebody may set the clock in between.
+    pub at: BootNanos,
     /// Of the host.
     pub host: Option<v1::HostMetrics>,
     /// Of processes.
@@ -155,7 +157,11 @@ impl Builder {
     }
 
     /// Takes in samples. They are told once; samples that nobody fetched are replaced.
-    pub fn put_samples(&mut self, now: Now, samples: Samples) {
+    pub fn put_samples(&mut self, now: Now, mut samples: Samples) {
+        if !samples.containers.is_empty() {
+            let counts = self.processes.count_by_container();
+            samples.containers.iter_mut().for_each(|it| it.process_count = counts.get(it.id.as_str()).copied().unwrap_or(0));
+        }
         self.samples = samples;
         self.containers.refresh(now.unix_nanos);
     }
@@ -239,7 +245,7 @@ impl Builder {
                 packer.listener(wire::listener(id, listener));
             }
         }
-        let samples = std::mem::take(&mut self.samples);
+        let samples = self.take_samples(now);
         samples.host.into_iter().for_each(|it| packer.host_metrics(it));
         samples.processes.into_iter().for_each(|it| packer.process_metrics(it));
         samples.containers.into_iter().for_each(|it| packer.container_metrics(it));
@@ -306,6 +312,15 @@ impl Builder {
     /// Flow ends whose counters are known, for edges that count by looking.
     pub fn knows_end(&self, end: &FlowEnd) -> bool {
         self.flows.get_end(end).is_some()
+    }
+
+    fn take_samples(&mut self, now: Now) -> Samples {
+        let mut samples = std::mem::take(&mut self.samples);
+        let at = now.unix_at(samples.at);
+        samples.host.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples.processes.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples.containers.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples
     }
 
     fn update_losses(&mut self) {
