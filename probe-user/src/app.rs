@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use proto::probe::v1::host::Cloud;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,6 +28,7 @@ use crate::report::Builder;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
 use crate::uplink;
+use crate::users::UserReader;
 
 /// The whole stop takes at most this long.
 const STOPPED_WITHIN: Duration = Duration::from_millis(4_500);
@@ -100,7 +102,9 @@ impl App {
         let stopping = supervisor.stopping().clone();
         let finish = CancellationToken::new();
 
-        let driver = Driver::new(Publisher::new(Builder::default(), Limits::default()), procfs.clone(), telemetry.clone());
+        let mut builder = Builder::default();
+        builder.set_users(UserReader::new(&config.proc_root).users());
+        let driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
         let wished_interval = driver.metrics_interval();
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
@@ -123,10 +127,16 @@ impl App {
             let stopping = stopping.clone();
             move || capture(ladder.clone(), stopping.clone(), refuse.clone())
         });
+        let (cloud, rented) = watch::channel(None);
+        if let Some(config) = config.cloud_metadata {
+            let stopping = stopping.clone();
+            supervisor.restarting("cloud", Backoff::EDGE, move || host::cloud::run(config.clone(), cloud.clone(), stopping.clone()));
+        }
         supervisor.restarting("samples", Backoff::EDGE, {
             let (inputs, stopping, host_name) = (inputs.clone(), stopping.clone(), identity.host_name.clone());
             let interval = Interval { built_in: config.metrics_interval, wished: wished_interval };
-            move || samples(procfs.clone(), mounts.clone(), host_name.clone(), interval.clone(), inputs.clone(), stopping.clone())
+            let place = Place { procfs, mounts, host_name, rented };
+            move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
         });
         if let Some(socket) = config.docker_socket {
             let docker = docker::Config { socket, environment: config.container_env };
@@ -200,17 +210,21 @@ impl Interval {
     }
 }
 
-/// Looks at the host, its processes and its containers, at once and then at every interval.
-async fn samples(
+/// Where samples are taken.
+#[derive(Clone, Debug)]
+struct Place {
     procfs: Arc<Procfs>,
     mounts: Mounts,
     host_name: String,
-    interval: Interval,
-    inputs: mpsc::Sender<Input>,
-    stopping: CancellationToken,
-) {
+    /// Where the host is rented, once that is known.
+    rented: watch::Receiver<Option<Cloud>>,
+}
+
+/// Looks at the host, its processes and its containers, at once and then at every interval.
+async fn samples(place: Place, interval: Interval, inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
     let page_bytes =
         nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|it| u64::try_from(it).ok()).unwrap_or(4_096);
+    let Place { procfs, mounts, host_name, rented } = place;
     let mut sampler = Sampler::new(procfs.clone(), CgroupReader::new(mounts), page_bytes);
     let mut pause = SECOND_ROUND;
     loop {
@@ -224,8 +238,9 @@ async fn samples(
             let round = sampler.look(Instants::read(), &containers, every);
             (host::read(&procfs, &host_name), round, sampler)
         });
-        let Ok((host, round, looked)) = looked.await else { return };
+        let Ok((mut host, round, looked)) = looked.await else { return };
         sampler = looked;
+        host.cloud = rented.borrow().clone();
         if inputs.send(Input::Host(Box::new(host))).await.is_err() || inputs.send(Input::Round(Box::new(round))).await.is_err() {
             return;
         }

@@ -13,6 +13,7 @@ use proto::probe::v1::Host;
 
 use crate::procfs::{Procfs, parse};
 
+pub mod cloud;
 pub mod disks;
 pub mod interfaces;
 pub mod namespace;

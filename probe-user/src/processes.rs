@@ -285,6 +285,11 @@ impl ProcessTable {
         seen.iter().filter(|key| self.by_key.get(key).is_none_or(unread)).map(|key| key.pid).collect()
     }
 
+    /// Tells those processes again that `wanted` wants.
+    pub fn touch(&mut self, wanted: impl Fn(&Process) -> bool) {
+        self.changed.extend(self.by_key.iter().filter(|(_, process)| wanted(process)).map(|(key, _)| *key));
+    }
+
     /// Who `pid` was at `at`.
     pub fn holder(&self, pid: u32, at: BootNanos) -> Holder {
         if pid == 0 {

@@ -14,6 +14,7 @@ use crate::listeners::ListenerTable;
 use crate::observation::{BootNanos, FlowEnd, LossTotals, Observation};
 use crate::processes::{Details, ProcessKey, ProcessTable};
 use crate::report::pack::Packer;
+use crate::users::Users;
 
 mod pack;
 mod snapshot;
@@ -62,6 +63,7 @@ pub struct Builder {
     listeners: ListenerTable,
     containers: ContainerTable,
     samples: Samples,
+    users: Users,
 }
 
 impl Builder {
@@ -125,6 +127,15 @@ impl Builder {
         if self.host.as_ref() != Some(&host) {
             self.host = Some(host);
             self.host_changed = true;
+        }
+    }
+
+    /// Takes in the names of users. Processes whose user has another name now are told again.
+    pub fn set_users(&mut self, users: Users) {
+        if self.users != users {
+            let before = std::mem::replace(&mut self.users, users);
+            let users = &self.users;
+            self.processes.touch(|process| before.name(process.user_id) != users.name(process.user_id));
         }
     }
 
@@ -230,7 +241,7 @@ impl Builder {
         let (processes, processes_gone) = self.processes.take_changes();
         for key in processes {
             if let Some(process) = self.processes.get(&key) {
-                packer.process(wire::process(key, process, now));
+                packer.process(wire::process(key, process, now, &self.users));
             }
         }
         let (flows, flows_gone) = self.flows.take_changes();

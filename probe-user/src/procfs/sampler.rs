@@ -17,6 +17,7 @@ use crate::observation::BootNanos;
 use crate::processes::{ProcessKey, TICK_NANOS};
 use crate::procfs::{Procfs, ReadError, parse};
 use crate::report::Samples;
+use crate::users::{UserReader, Users};
 
 mod containers;
 
@@ -44,6 +45,8 @@ pub struct Round {
     pub seen: BTreeSet<ProcessKey>,
     /// When the walk began; `None` when `/proc` or a process in it could not be read, so that what is missing in `seen` may live.
     pub walked_at: Option<BootNanos>,
+    /// Names of users.
+    pub users: Users,
     /// What it took.
     pub effort: Effort,
 }
@@ -65,6 +68,7 @@ pub struct Sampler {
     procfs: Arc<Procfs>,
     host: HostSampler,
     containers: ContainerSampler,
+    users: UserReader,
     page_bytes: u64,
     cpu_count: u32,
     previous: Option<Instants>,
@@ -98,6 +102,7 @@ impl Sampler {
         Sampler {
             host: HostSampler::new(procfs.clone()),
             containers: ContainerSampler::new(cgroups),
+            users: UserReader::new(procfs.root()),
             procfs,
             page_bytes,
             cpu_count: 1,
@@ -121,7 +126,7 @@ impl Sampler {
         let host = self.host.look(at.now);
         self.cpu_count = if host.cpu_count > 0 { host.cpu_count } else { self.cpu_count };
         let samples = Samples { at: at.now.boot, host: host.metrics, ..Samples::default() };
-        let mut round = Round { samples, walked_at: Some(at.now.boot), ..Round::default() };
+        let mut round = Round { samples, walked_at: Some(at.now.boot), users: self.users.users(), ..Round::default() };
         let budget = interval.mul_f64(BUDGET);
         self.walk(at, between, budget, &mut round);
         let (metrics, cut) = self.containers.look(&self.procfs, at, self.cpu_count, containers, host.stacked, budget);
