@@ -45,10 +45,8 @@ const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
 /// When it cannot start.
 pub fn run_process(config: Config) -> anyhow::Result<ExitCode> {
     // Before there are other threads: they inherit the namespace.
-    if !host::namespace::enter_cgroup_namespace(&config.proc_root) {
-        tracing::warn!(
-            "the probe is in a cgroup namespace of its own and may not leave it (CAP_SYS_ADMIN): what containers use is not told"
-        );
+    if let Err(error) = host::namespace::enter_cgroup_namespace(&config.proc_root) {
+        tracing::warn!(%error, "the host's cgroup namespace cannot be entered (CAP_SYS_ADMIN): what containers use is not told");
     }
     // One thread for all loops; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;

@@ -16,6 +16,7 @@ use crate::connections::{SocketId, Watch};
 use crate::driver::Input;
 use crate::ebpf::{self, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
+use crate::host::namespace::{Whereabouts, host_process};
 use crate::observation::{FlowEnd, Observation};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
@@ -357,10 +358,9 @@ pub fn mounts(proc_root: &Path) -> Mounts {
         std::fs::read(process.join("mountinfo")).map(|table| Mounts::parse(&table, root)).ok().filter(Mounts::is_usable)
     };
     let own = || table(Path::new("/proc/self"), Path::new("/"));
-    let namespace = |process: &Path| std::fs::read_link(process.join("ns/mnt")).ok();
-    // What a container has mounted shows the container's own cgroups: the first process's mounts are the host's.
-    let host = proc_root.join("1");
-    let is_elsewhere = namespace(&host).is_none_or(|it| namespace(Path::new("/proc/self")) != Some(it));
+    // What a container has mounted shows the container's own cgroups: the mounts of a process of the host are the host's.
+    let host = host_process(proc_root);
+    let is_elsewhere = Whereabouts::of(&host.join("ns/mnt"), "ns/mnt") == Whereabouts::Elsewhere;
     let hosts = if is_elsewhere { table(&host, &host.join("root")) } else { None };
     hosts.or_else(own).unwrap_or_default()
 }

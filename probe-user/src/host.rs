@@ -46,7 +46,7 @@ pub fn read(procfs: &Procfs, host_name: &str) -> Host {
 
 /// The distribution of the host, also from inside a container; else of where the probe runs.
 fn release(procfs: &Procfs) -> String {
-    let of_the_host = ["1/root/etc/os-release", "1/root/usr/lib/os-release"].map(|path| procfs.root().join(path));
+    let of_the_host = ["root/etc/os-release", "root/usr/lib/os-release"].map(|path| namespace::host_process(procfs.root()).join(path));
     let candidates = of_the_host.into_iter().chain(["/etc/os-release".into(), "/usr/lib/os-release".into()]);
     candidates
         .filter_map(|path: std::path::PathBuf| std::fs::read_to_string(path).ok())

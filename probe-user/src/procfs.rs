@@ -203,7 +203,7 @@ impl Procfs {
     }
 }
 
-fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(1_024);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::host::namespace::host_process;
 use crate::procfs::words::{lines, number};
 
 /// Names that are kept at most; what is behind them has none.
@@ -70,8 +71,8 @@ struct Version {
 impl UserReader {
     /// A reader of the file of the host whose `/proc` is at `proc_root`.
     pub fn new(proc_root: &Path) -> Self {
-        // Of the first process, so that a probe in a container sees the host's; else our own.
-        UserReader { paths: [proc_root.join("1/root/etc/passwd"), PathBuf::from("/etc/passwd")], read: None }
+        // Of a process of the host, so that a probe in a container sees the host's; else our own.
+        UserReader { paths: [host_process(proc_root).join("root/etc/passwd"), PathBuf::from("/etc/passwd")], read: None }
     }
 
     /// The names as they are now. A file that cannot be read leaves those from before.

@@ -1,6 +1,6 @@
 //! Metrics of the host, by looking at regular times.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::probe::v1::{HostMetrics, Pressure};
@@ -8,11 +8,14 @@ use proto::probe::v1::{HostMetrics, Pressure};
 use crate::clock::Now;
 use crate::host::disks::{self, Disks};
 use crate::host::interfaces;
-use crate::host::namespace::in_host_network;
-use crate::procfs::{Procfs, parse, system};
+use crate::host::namespace::{host_process, in_host_network};
+use crate::procfs::{Procfs, parse, read_limited, system};
 
 /// Block devices that are told at most.
 pub const BLOCK_DEVICES_MAX: usize = 64;
+
+/// Longest mount table that is read: the host's own mounts come before those of thousands of containers.
+const MOUNTS_MAX: u64 = 4 * 1024 * 1024;
 
 /// Looks at the host, and remembers what it needs for the next look.
 #[derive(Debug)]
@@ -98,17 +101,18 @@ impl HostSampler {
     fn interfaces(&self) -> interfaces::Interfaces {
         in_host_network(&self.procfs, interfaces::read_here).unwrap_or_else(|error| {
             tracing::debug!(%error, "the host's network namespace cannot be entered; its interfaces are read from /proc");
-            interfaces::parse_dev(&self.procfs.read_global("1/net/dev").unwrap_or_default())
+            interfaces::parse_dev(&std::fs::read(host_process(self.procfs.root()).join("net/dev")).unwrap_or_default())
         })
     }
 
-    /// The mount table of the host's first process, and where its paths begin; else our own.
+    /// The host's mount table, and where its paths begin; else our own.
     fn mounts(&self) -> (Vec<u8>, PathBuf) {
-        let root = self.procfs.root().join("1/root");
+        let host = host_process(self.procfs.root());
+        let root = host.join("root");
         // Only who may look at its files can follow its root.
-        match self.procfs.read_global("1/mountinfo") {
+        match read_limited(&host.join("mountinfo"), MOUNTS_MAX) {
             Ok(mounts) if !mounts.is_empty() && root.join(".").is_dir() => (mounts, root),
-            _ => (std::fs::read("/proc/self/mountinfo").unwrap_or_default(), PathBuf::from("/")),
+            _ => (read_limited(Path::new("/proc/self/mountinfo"), MOUNTS_MAX).unwrap_or_default(), PathBuf::from("/")),
         }
     }
 }
