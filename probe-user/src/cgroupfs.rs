@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proto::probe::v1::Pressure;
 
-use crate::procfs::Procfs;
+use crate::procfs::{Procfs, read_into};
 
 mod files;
 mod mounts;
@@ -245,8 +245,7 @@ fn read_file(path: &mut PathBuf, directory: &Path, file: &str, buffer: &mut Vec<
     path.clear();
     path.push(directory);
     path.push(file);
-    buffer.clear();
-    std::fs::File::open(path)?.take(files::FILE_MAX).read_to_end(buffer).map(drop)
+    read_into(path, files::FILE_MAX, buffer)
 }
 
 #[cfg(test)]

@@ -39,6 +39,11 @@ impl Instants {
     }
 }
 
+/// CPU time that this thread has used: what a budget of work is counted in, so that waiting for a turn on a busy machine costs nothing of it.
+pub fn thread_cpu() -> std::time::Duration {
+    std::time::Duration::from_nanos(read(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID))
+}
+
 fn read(clock: nix::time::ClockId) -> u64 {
     // Both clocks exist on every kernel that the probe runs on; a clock before its epoch reads as zero.
     let Ok(time) = nix::time::clock_gettime(clock) else { return 0 };

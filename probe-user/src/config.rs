@@ -172,7 +172,7 @@ pub struct Flags {
     /// Listener of /metrics, /health and /ready, or "off" [default: 127.0.0.1:4042]
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     admin_address: Option<String>,
-    /// How often CPU, memory and descriptors are sampled [default: 15s]
+    /// How often the host, its processes and its containers are sampled [default: 15s]
     #[arg(long, value_name = "TIME", global = true)]
     metrics_interval: Option<String>,
     /// Where the host's /proc is [default: /proc]

@@ -204,9 +204,32 @@ impl Procfs {
 }
 
 pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(1_024);
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    let mut bytes = Vec::new();
+    read_into(path, limit, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads a file of the kernel, or its first `limit` bytes, into `buffer`, whose content is replaced. In three calls where others make six: the
+/// size of such a file is not known before, and one that gives less than half a page has given all.
+pub(crate) fn read_into(path: &Path, limit: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    const FIRST: usize = 4_096;
+    const ALL_BELOW: usize = 2_048;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut file = File::open(path)?;
+    let mut length = 0;
+    loop {
+        buffer.resize((length + FIRST.max(length)).min(limit), 0);
+        let read = match file.read(&mut buffer[length..]) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        length += read;
+        if read == 0 || length >= limit || (read == length && read < ALL_BELOW) {
+            buffer.truncate(length);
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]

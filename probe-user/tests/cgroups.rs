@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use orchestrator_probe::capture;
 use orchestrator_probe::cgroupfs::{CgroupReader, Mounts};
-use orchestrator_probe::clock::Instants;
+use orchestrator_probe::clock::{Instants, thread_cpu};
 use orchestrator_probe::procfs::sampler::{SampledContainer, Sampler};
 use orchestrator_probe::procfs::{Arguments, Procfs};
 use proto::probe::v1::ContainerMetrics;
@@ -238,4 +238,35 @@ fn a_cgroup_that_is_gone_has_no_sample() {
         }
     }
     assert_eq!(group.look(&mut sampler, pid), None);
+}
+
+/// A number to look at: `cargo nextest run -p orchestrator-probe cost_of_500 --no-capture`.
+#[test]
+fn the_cost_of_500_containers_is_printed() {
+    const CONTAINERS: u32 = 500;
+    let Some(group) = Group::make() else { return };
+    let fake = tempfile::tempdir().unwrap();
+    let parents: Vec<PathBuf> = group.directories.iter().filter_map(|it| it.parent()).map(Path::to_owned).collect();
+    let name = parents[0].file_name().unwrap().to_str().unwrap().to_owned();
+    let id = |number: u32| format!("{:060x}{number:04x}", 0xc057);
+    let controllers = if group.v1 { "4:cpu:P\n3:cpuacct:P\n2:memory:P\n1:blkio:P\n5:pids:P\n0::P\n" } else { "0::P\n" };
+    for number in 0..CONTAINERS {
+        parents.iter().for_each(|parent| std::fs::create_dir(parent.join(id(number))).unwrap());
+        let directory = fake.path().join((number + 1).to_string());
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("cgroup"), controllers.replace('P', &format!("/{name}/{}", id(number)))).unwrap();
+    }
+    let procfs = Procfs::new(fake.path(), Arguments::Show);
+    let mut reader = CgroupReader::new(group.mounts.clone());
+    let mut round = || {
+        reader.begin_round(Vec::new());
+        let begun = thread_cpu();
+        let read = (0..CONTAINERS).filter(|&number| reader.usage(&procfs, &id(number), number + 1).is_some()).count();
+        (read, thread_cpu().saturating_sub(begun))
+    };
+    let (first, then) = (round(), round());
+    let removed = (0..CONTAINERS).flat_map(|number| parents.iter().map(move |parent| parent.join(id(number))));
+    removed.for_each(|it| std::fs::remove_dir(it).unwrap());
+    println!("{CONTAINERS} containers, CPU time: first round {:?}, every other {:?}", first.1, then.1);
+    assert_eq!((first.0, then.0), (500, 500));
 }

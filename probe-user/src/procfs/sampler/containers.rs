@@ -1,14 +1,14 @@
 //! The containers' part of a round.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::probe::v1::ContainerMetrics;
 
 use crate::cgroupfs::{CgroupReader, Usage};
 use crate::clock::Instants;
 use crate::procfs::Procfs;
-use crate::procfs::sampler::{SampledContainer, percent};
+use crate::procfs::sampler::{Budget, SampledContainer, percent};
 
 /// Looks at containers, and remembers what it needs for the next look.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ impl ContainerSampler {
         self.cgroups.begin_round(stacked);
         let begin = containers.iter().position(|it| it.id >= self.begin_at).unwrap_or(0);
         let (behind, first) = containers.split_at(begin);
-        let begun = Instant::now();
+        let budget = Budget::begin(budget);
         let mut samples = Vec::with_capacity(containers.len());
         let mut cut = false;
         for container in first.iter().chain(behind) {
-            if begun.elapsed() > budget {
+            if budget.is_used_up() {
                 self.begin_at.clone_from(&container.id);
                 cut = true;
                 break;
