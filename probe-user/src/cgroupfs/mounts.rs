@@ -36,11 +36,7 @@ impl Mounts {
                 better
             };
             match mount.file_system {
-                b"cgroup2" => {
-                    if take(mounts.unified.as_ref(), &mounts.parts) {
-                        mounts.unified = Some(point.clone());
-                    }
-                }
+                b"cgroup2" if take(mounts.unified.as_ref(), &mounts.parts) => mounts.unified = Some(point.clone()),
                 b"cgroup" => {
                     for option in mount.options.split(|&byte| byte == b',') {
                         let Some(controller) = CONTROLLERS.iter().find(|it| it.as_bytes() == option) else { continue };
