@@ -9,6 +9,7 @@ use proto::probe::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::cgroupfs::Mounts;
 use crate::clock::Now;
 use crate::config::CaptureMode;
 use crate::connections::{SocketId, Watch};
@@ -16,6 +17,7 @@ use crate::dns;
 use crate::driver::Input;
 use crate::ebpf::{self, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
+use crate::host::namespace::{Whereabouts, host_process};
 use crate::observation::{FlowEnd, Observation};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
@@ -360,16 +362,16 @@ fn udp_blind_spots(status: &ebpf::Status) -> Vec<String> {
 }
 
 /// Finds where the cgroup hierarchies are mounted.
-pub fn mounts(proc_root: &Path) -> crate::cgroupfs::Mounts {
-    // Of the first process, so that a probe in a container sees the host's; else our own.
-    let host =
-        std::fs::read_to_string(proc_root.join("1/mounts")).map(|table| crate::cgroupfs::Mounts::parse(&table, &proc_root.join("1/root")));
-    let own = || std::fs::read_to_string("/proc/self/mounts").map(|table| crate::cgroupfs::Mounts::parse(&table, Path::new("/")));
-    let usable = |mounts: &crate::cgroupfs::Mounts| mounts.unified.as_ref().is_some_and(|it| it.is_dir()) || !mounts.controllers.is_empty();
-    match own() {
-        Ok(mounts) if usable(&mounts) => mounts,
-        _ => host.unwrap_or_default(),
-    }
+pub fn mounts(proc_root: &Path) -> Mounts {
+    let table = |process: &Path, root: &Path| {
+        std::fs::read(process.join("mountinfo")).map(|table| Mounts::parse(&table, root)).ok().filter(Mounts::is_usable)
+    };
+    let own = || table(Path::new("/proc/self"), Path::new("/"));
+    // What a container has mounted shows the container's own cgroups: the mounts of a process of the host are the host's.
+    let host = host_process(proc_root);
+    let is_elsewhere = Whereabouts::of(&host.join("ns/mnt"), "ns/mnt") == Whereabouts::Elsewhere;
+    let hosts = if is_elsewhere { table(&host, &host.join("root")) } else { None };
+    hosts.or_else(own).unwrap_or_default()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

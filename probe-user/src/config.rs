@@ -11,6 +11,7 @@ use figment::value::Value;
 use tonic::transport::Endpoint;
 
 use crate::dns;
+use crate::host::cloud;
 use crate::procfs::Arguments;
 
 /// What the probe was told to be.
@@ -40,6 +41,8 @@ pub struct Config {
     pub conntrack: bool,
     /// Where names are looked for.
     pub dns: dns::Mode,
+    /// Where the cloud's metadata service is asked; `None` asks none.
+    pub cloud_metadata: Option<cloud::Config>,
     /// Whether environments of containers are told.
     pub container_env: bool,
     /// Whether arguments of command lines are told.
@@ -120,6 +123,9 @@ const DOCKER_SOCKET: &str = "docker-socket";
 const CAPTURE: &str = "capture";
 const CONNTRACK: &str = "conntrack";
 const DNS: &str = "dns";
+const CLOUD_METADATA: &str = "cloud-metadata";
+const CLOUD_METADATA_ADDRESS: &str = "cloud-metadata-address";
+const FIRMWARE_ROOT: &str = "firmware-root";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
@@ -127,7 +133,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 17] = [
+const BUILT_IN: [(&str, &str); 20] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -140,6 +146,9 @@ const BUILT_IN: [(&str, &str); 17] = [
     (CAPTURE, "auto"),
     (CONNTRACK, "true"),
     (DNS, "auto"),
+    (CLOUD_METADATA, "true"),
+    (CLOUD_METADATA_ADDRESS, ""),
+    (FIRMWARE_ROOT, ""),
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
@@ -172,7 +181,7 @@ pub struct Flags {
     /// Listener of /metrics, /health and /ready, or "off" [default: 127.0.0.1:4042]
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     admin_address: Option<String>,
-    /// How often CPU, memory and descriptors are sampled [default: 15s]
+    /// How often the host, its processes and its containers are sampled [default: 15s]
     #[arg(long, value_name = "TIME", global = true)]
     metrics_interval: Option<String>,
     /// Where the host's /proc is [default: /proc]
@@ -197,6 +206,15 @@ pub struct Flags {
     /// (every packet that arrives on this machine is looked at: costs some tens of nanoseconds each), or off [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
     dns: Option<String>,
+    /// Do not ask a cloud's metadata service for region and instance
+    #[arg(long, global = true)]
+    no_cloud_metadata: bool,
+    /// Another address of the metadata service: link-local or loopback
+    #[arg(long, value_name = "ADDRESS:PORT", global = true, hide = true)]
+    cloud_metadata_address: Option<String>,
+    /// Where the words of the firmware are
+    #[arg(long, value_name = "DIRECTORY", global = true, hide = true)]
+    firmware_root: Option<String>,
     /// Tell the environment of containers, with secrets masked
     #[arg(long, global = true)]
     container_env: bool,
@@ -244,6 +262,8 @@ impl Flags {
             (DOCKER_SOCKET, &self.docker_socket),
             (CAPTURE, &self.capture),
             (DNS, &self.dns),
+            (CLOUD_METADATA_ADDRESS, &self.cloud_metadata_address),
+            (FIRMWARE_ROOT, &self.firmware_root),
             (COMMAND_LINE_ARGUMENTS, &self.command_line_arguments),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -257,6 +277,9 @@ impl Flags {
         }
         if self.no_conntrack {
             given.push((CONNTRACK, "false".to_owned()));
+        }
+        if self.no_cloud_metadata {
+            given.push((CLOUD_METADATA, "false".to_owned()));
         }
         if self.container_env {
             given.push((CONTAINER_ENV, "true".to_owned()));
@@ -347,6 +370,9 @@ impl Layers {
         let docker_socket = self.parse(DOCKER_SOCKET, |text| parse_path(text.strip_prefix("unix://").unwrap_or(text)));
         let capture = self.parse(CAPTURE, parse_capture);
         let conntrack = self.parse(CONNTRACK, parse_truth);
+        let cloud_metadata: Option<bool> = self.parse(CLOUD_METADATA, parse_truth);
+        let cloud_metadata_address = self.parse(CLOUD_METADATA_ADDRESS, parse_metadata_address);
+        let firmware_root = self.parse(FIRMWARE_ROOT, parse_path);
         let container_env = self.parse(CONTAINER_ENV, parse_truth);
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
         let dns = self.parse(DNS, parse_dns);
@@ -370,6 +396,10 @@ impl Layers {
                 capture: capture?,
                 conntrack: conntrack?,
                 dns: dns?,
+                cloud_metadata: {
+                    let config = cloud::Config::new(cloud_metadata_address?, firmware_root?);
+                    cloud_metadata?.then_some(config)
+                },
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
@@ -463,6 +493,18 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_metadata_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Whoever is asked learns nothing and is believed little, but a probe does not talk to strangers.
+    let is_near = |address: &SocketAddr| match address.ip() {
+        std::net::IpAddr::V4(it) => it.is_link_local() || it.is_loopback(),
+        std::net::IpAddr::V6(it) => it.is_unicast_link_local() || it.is_loopback(),
+    };
+    text.parse().ok().filter(is_near).map(Some).ok_or_else(|| "not a link-local or loopback address and a port".to_owned())
+}
+
 fn parse_capture(text: &str) -> Result<CaptureMode, String> {
     match text {
         "auto" => Ok(CaptureMode::Auto),
@@ -549,12 +591,24 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, conntrack, dns, container-env, command-line-arguments, kernel-log, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc
             ORCHESTRATOR_PROBE_LOG_FORMAT is "xml": there are text and json"#]]
         .assert_eq(&told);
+    }
+
+    #[test]
+    fn the_metadata_service_is_near_or_not_asked() {
+        assert_eq!(resolve(&[], &[]).unwrap().cloud_metadata.unwrap().address, cloud::ADDRESS);
+        assert!(resolve(&["--no-cloud-metadata"], &[]).unwrap().cloud_metadata.is_none());
+        let other = resolve(&["--cloud-metadata-address", "127.0.0.1:81"], &[]).unwrap().cloud_metadata.unwrap();
+        assert_eq!(other.address, "127.0.0.1:81".parse().unwrap());
+        for far in ["10.0.0.1:80", "[2001:db8::1]:80", "169.254.169.254", "metadata:80"] {
+            let mistakes = resolve(&["--cloud-metadata-address", far], &[]).unwrap_err();
+            assert_eq!(mistakes, [format!("--cloud-metadata-address is {far:?}: not a link-local or loopback address and a port")]);
+        }
     }
 
     #[test]

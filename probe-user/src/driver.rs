@@ -269,7 +269,9 @@ impl Driver {
     }
 
     fn on_round(&mut self, now: Now, round: Round) {
+        numbers::publish_round(self.telemetry.metrics(), &round);
         let builder = &mut self.publisher.builder;
+        builder.set_users(round.users);
         builder.put_samples(now, round.samples);
         builder.reconcile(round.walked_at, &round.seen, &mut self.wanted);
         self.look_up();

@@ -16,6 +16,7 @@ use crate::listeners::ListenerTable;
 use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation};
 use crate::processes::{Details, ProcessKey, ProcessTable};
 use crate::report::pack::Packer;
+use crate::users::Users;
 
 mod pack;
 mod snapshot;
@@ -37,6 +38,8 @@ pub enum Wanted {
 /// One round of samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
+    /// When they were taken. Their Unix times are made of it when they are told, because somebody may set the clock in between.
+    pub at: BootNanos,
     /// Of the host.
     pub host: Option<v1::HostMetrics>,
     /// Of processes.
@@ -65,6 +68,7 @@ pub struct Builder {
     names: NameTable,
     name_counts: NameCounts,
     samples: Samples,
+    users: Users,
 }
 
 impl Builder {
@@ -140,6 +144,15 @@ impl Builder {
         }
     }
 
+    /// Takes in the names of users. Processes whose user has another name now are told again.
+    pub fn set_users(&mut self, users: Users) {
+        if self.users != users {
+            let before = std::mem::replace(&mut self.users, users);
+            let users = &self.users;
+            self.processes.touch(|process| before.name(process.user_id) != users.name(process.user_id));
+        }
+    }
+
     /// Takes in how the probe sees.
     pub fn set_capture(&mut self, capture: v1::Capture) {
         if self.capture != capture {
@@ -169,7 +182,11 @@ impl Builder {
     }
 
     /// Takes in samples. They are told once; samples that nobody fetched are replaced.
-    pub fn put_samples(&mut self, now: Now, samples: Samples) {
+    pub fn put_samples(&mut self, now: Now, mut samples: Samples) {
+        if !samples.containers.is_empty() {
+            let counts = self.processes.count_by_container();
+            samples.containers.iter_mut().for_each(|it| it.process_count = counts.get(it.id.as_str()).copied().unwrap_or(0));
+        }
         self.samples = samples;
         self.containers.refresh(now.unix_nanos);
     }
@@ -243,7 +260,7 @@ impl Builder {
         let (processes, processes_gone) = self.processes.take_changes();
         for key in processes {
             if let Some(process) = self.processes.get(&key) {
-                packer.process(wire::process(key, process, now));
+                packer.process(wire::process(key, process, now, &self.users));
             }
         }
         let (flows, flows_gone) = self.flows.take_changes();
@@ -260,7 +277,7 @@ impl Builder {
         }
         let (names, names_gone) = self.names.take_changes(now.boot);
         names.into_iter().for_each(|it| packer.resolved_address(wire::resolved_address(it, self.names.names(it), now)));
-        let samples = std::mem::take(&mut self.samples);
+        let samples = self.take_samples(now);
         samples.host.into_iter().for_each(|it| packer.host_metrics(it));
         samples.processes.into_iter().for_each(|it| packer.process_metrics(it));
         samples.containers.into_iter().for_each(|it| packer.container_metrics(it));
@@ -356,6 +373,15 @@ impl Builder {
             [Some(client_address), Some(server_address), flow.original_server.map(|(address, _)| address)]
         });
         addresses.flatten().map(|address| address.to_canonical()).collect()
+    }
+
+    fn take_samples(&mut self, now: Now) -> Samples {
+        let mut samples = std::mem::take(&mut self.samples);
+        let at = now.unix_at(samples.at);
+        samples.host.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples.processes.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples.containers.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples
     }
 
     fn update_losses(&mut self) {

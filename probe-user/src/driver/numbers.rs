@@ -5,7 +5,7 @@ use proto::probe::v1::ContainerState;
 use crate::containers::ContainerTable;
 use crate::observation::Observation;
 use crate::procfs::Procfs;
-use crate::procfs::sampler::SampledContainer;
+use crate::procfs::sampler::{Round, SampledContainer};
 use crate::publisher::Publisher;
 use crate::telemetry::Metrics;
 
@@ -75,6 +75,17 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     let messages = [("read", counts.messages), ("believed", counts.answers), ("malformed", counts.malformed), ("unasked", counts.unasked)];
     for (outcome, number) in messages {
         metrics.dns_messages.with_label_values(&[outcome]).set(count_of(number));
+    }
+}
+
+/// Writes down what a round of samples took.
+pub(super) fn publish_round(metrics: &Metrics, round: &Round) {
+    metrics.sampling_seconds.set(round.effort.took.as_secs_f64());
+    metrics.sampled_processes.set(gauge(round.seen.len()));
+    metrics.sampled_cgroups.set(gauge(round.samples.containers.len()));
+    metrics.disks_unanswered.set(gauge(round.effort.disks_unanswered));
+    if round.effort.over_budget {
+        metrics.sampling_over_budget.inc();
     }
 }
 

@@ -101,7 +101,7 @@ impl Builder {
             Place::Processes(after) => {
                 let mut last = *after;
                 for (key, process) in self.processes.after(*after) {
-                    packer.process(wire::process(*key, process, now));
+                    packer.process(wire::process(*key, process, now, &self.users));
                     if packer.is_full() {
                         break;
                     }

@@ -11,12 +11,13 @@ use crate::flows::{Change, Flow};
 use crate::listeners::Listener;
 use crate::observation::{Direction, FlowEnd, Protocol};
 use crate::processes::{Process, ProcessKey};
+use crate::users::Users;
 
 pub(crate) fn process_key(key: ProcessKey) -> v1::ProcessKey {
     v1::ProcessKey { pid: key.pid, start_time_boot_nanos: key.start_time.0 }
 }
 
-pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Process {
+pub(crate) fn process(key: ProcessKey, process: &Process, now: Now, users: &Users) -> v1::Process {
     v1::Process {
         key: Some(process_key(key)),
         parent_pid: process.parent_pid,
@@ -31,7 +32,7 @@ pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Proce
         exit_status: process.exited.map_or(0, |exited| exited.status),
         comm: process.comm.to_string(),
         oom_killed: process.oom_killed,
-        ..v1::Process::default()
+        user_name: users.name(process.user_id).to_owned(),
     }
 }
 

@@ -56,6 +56,16 @@ pub struct Metrics {
     pub proc_unreadable: IntGauge,
     /// Processes whose details were put off because too many began at once.
     pub details_deferred: IntCounter,
+    /// How long the last look at the host, its processes and its containers took.
+    pub sampling_seconds: Gauge,
+    /// Processes that the last look found.
+    pub sampled_processes: IntGauge,
+    /// Containers whose cgroups the last look read.
+    pub sampled_cgroups: IntGauge,
+    /// Looks that used up their share of CPU before everything was read: the rest has its turn in the next.
+    pub sampling_over_budget: IntCounter,
+    /// File systems that do not answer.
+    pub disks_unanswered: IntGauge,
     /// CPU time of the probe.
     pub cpu_seconds: Counter,
     /// Resident memory of the probe.
@@ -122,6 +132,17 @@ impl Metrics {
                 &registry,
                 IntCounter::new("probe_details_deferred_total", "Processes whose details were put off because too many began at once."),
             ),
+            sampling_seconds: register(
+                &registry,
+                Gauge::new("probe_sampling_round_seconds", "Time that the last look at host, processes and containers took."),
+            ),
+            sampled_processes: register(&registry, IntGauge::new("probe_sampled_processes", "Processes that the last look found.")),
+            sampled_cgroups: register(&registry, IntGauge::new("probe_sampled_cgroups", "Containers whose cgroups the last look read.")),
+            sampling_over_budget: register(
+                &registry,
+                IntCounter::new("probe_sampling_over_budget_total", "Looks that ended their share of CPU before everything was read."),
+            ),
+            disks_unanswered: register(&registry, IntGauge::new("probe_disks_unanswered", "File systems that do not answer.")),
             cpu_seconds: register(&registry, Counter::new("probe_cpu_seconds_total", "CPU time of the probe.")),
             resident_bytes: register(&registry, IntGauge::new("probe_resident_bytes", "Resident memory of the probe.")),
             loop_panics: register(&registry, IntCounterVec::new(opts("probe_loop_panics_total", "Loops that panicked."), &["loop"])),
