@@ -4,7 +4,9 @@
 mod joining;
 mod kubernetes;
 mod life;
+mod names;
 mod panels;
 mod random;
+mod translated;
 mod views;
 mod world;

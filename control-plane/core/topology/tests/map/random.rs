@@ -73,6 +73,7 @@ fn a_report() -> impl Strategy<Value = Report> {
                 open_files: 1,
                 open_files_limit: 0,
                 thread_count: 1,
+                ..ProcessMetrics::default()
             };
             Report {
                 kind,
