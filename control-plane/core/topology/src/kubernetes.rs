@@ -194,7 +194,7 @@ pub(crate) fn project(tables: &Tables, view: View, terminal: Terminal) -> Entiti
 /// The host that a pod, or the only pod of a service, runs on: node names are host names.
 pub(crate) fn host_of(tables: &Tables, object: ObjectIndex) -> Option<HostIndex> {
     let pod = tables.kubernetes.behind(object).unwrap_or(object);
-    let record = tables.kubernetes.record(pod)?;
+    let record = tables.kubernetes.record(pod).filter(|record| record.kind == Kind::Pod)?;
     tables.host_names.get(&record.node_name).copied()
 }
 
@@ -468,6 +468,8 @@ impl Topology {
         self.tables.kubernetes.described = after;
         if (before == 0) != (after == 0) {
             self.flows.unsettle_all();
+            let unix_flows = self.tables.hosts.iter().flat_map(|(host, row)| row.unix_flows.ids().map(move |id| (host, id)));
+            self.unsettled_unix.extend(unix_flows);
         }
         if let Some(kind) = record.as_ref().or(old.as_ref()).map(|it| it.kind)
             && let Some(view) = view_of(kind)

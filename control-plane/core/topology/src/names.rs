@@ -113,7 +113,7 @@ impl Names {
 }
 
 /// How many flows lead to each name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Peers(BTreeMap<Arc<str>, u32>);
 
 /// Names in a summary; a crawler talks to more than a list is good for.

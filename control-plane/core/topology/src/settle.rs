@@ -1,7 +1,10 @@
 //! Edges follow from channels: whatever changed is worked out again, once, at the end of a step.
 
+use std::collections::BTreeMap;
+
 use crate::flows::{Surroundings, Terminal};
-use crate::index::{ChannelIndex, Entity, HostIndex};
+use crate::index::{ChannelIndex, ContainerIndex, Entity, HostIndex, ProcessIndex};
+use crate::names::Peers;
 use crate::node::NodeId;
 use crate::projection::{self, PROJECTED};
 use crate::topology::Topology;
@@ -96,5 +99,56 @@ impl Topology {
         for (place, from, to) in old {
             self.projections[usize::from(place)].remove_edge(from, to);
         }
+    }
+
+    /// The edges of everything are what they would be if all of it were worked out again now.
+    pub(crate) fn check_settled(&self) -> Result<(), String> {
+        let around = Surroundings { tables: &self.tables, addresses: &self.addresses, networks: &self.networks };
+        for (channel, row) in self.flows.channels.iter() {
+            let name = self.flows.external_name(channel, &around);
+            let shown = row.external.and_then(|group| self.tables.externals.get(group)).map(|group| group.text.clone());
+            if name != shown && !(shown.is_none() && self.crowded_out.contains(&channel)) {
+                return Err(format!("{:?} leads to {shown:?} and should lead to {name:?}", row.key));
+            }
+            let links = self.flows.links(channel, &around);
+            if self.project(&links) != row.edges {
+                return Err(format!("the edges of {:?} are {:?} and should follow from {links:?}", row.key, row.edges));
+            }
+        }
+        for (_, host) in self.tables.hosts.iter() {
+            for row in host.unix_flows.ids().filter_map(|id| host.unix_flows.get(id)) {
+                let end = |key| host.processes.get(&key).map(|&process| Terminal::Process(process));
+                let link = end(row.record.client).zip(end(row.record.server));
+                if self.project(link.as_slice()) != row.edges {
+                    return Err(format!("the edges of {:?} are old", row.record));
+                }
+            }
+        }
+        self.check_peers()
+    }
+
+    /// Whom a process or container is said to talk to is whom its flows lead to.
+    fn check_peers(&self) -> Result<(), String> {
+        let around = Surroundings { tables: &self.tables, addresses: &self.addresses, networks: &self.networks };
+        let mut of_processes: BTreeMap<ProcessIndex, Peers> = BTreeMap::new();
+        let mut of_containers: BTreeMap<ContainerIndex, Peers> = BTreeMap::new();
+        for (_, row) in self.flows.rows.iter().filter(|(_, row)| !row.channels.is_empty()) {
+            let Some(name) = around.name_of(row) else { continue };
+            let container = row.process.and_then(|process| self.tables.processes[process].container).or(row.container);
+            row.process.into_iter().for_each(|it| of_processes.entry(it).or_default().add(name, 1));
+            container.into_iter().for_each(|it| of_containers.entry(it).or_default().add(name, 1));
+        }
+        let none = Peers::default();
+        for (process, row) in self.tables.processes.iter() {
+            if row.peers != *of_processes.get(&process).unwrap_or(&none) {
+                return Err(format!("{} is said to talk to {:?}", row.node_id, row.peers));
+            }
+        }
+        for (container, row) in self.tables.containers.iter() {
+            if row.peers != *of_containers.get(&container).unwrap_or(&none) {
+                return Err(format!("{} is said to talk to {:?}", row.node_id, row.peers));
+            }
+        }
+        Ok(())
     }
 }

@@ -337,6 +337,7 @@ impl Topology {
     pub fn check(&self) -> Result<(), String> {
         self.flows.check()?;
         self.projections.iter().try_for_each(Projection::check)?;
+        self.check_settled()?;
         for (key, picture) in &self.pictures {
             let Some(place) = projection::place(key.view) else { continue };
             if self.projections[place].is_dirty() {

@@ -164,7 +164,10 @@ impl Topology {
         }
         row.published.extend(after.difference(&before).map(|&key| (key, container)));
         let own = row.record.addresses.clone();
-        own.into_iter().for_each(|address| self.flows.unsettle_addresses(address, address));
+        for &(_, port) in before.symmetric_difference(&after) {
+            self.flows.unsettle_loopback_servers(port);
+            own.iter().for_each(|&address| self.flows.unsettle_server(address, port));
+        }
     }
 
     pub(super) fn regroup_container(&mut self, container: ContainerIndex, record: Option<&Container>) {
