@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use super::Telemetry;
 
+mod probes;
+
+pub use probes::ProbesObserved;
+
 /// A report is on the map.
 #[derive(Debug)]
 pub struct ReportApplied {
