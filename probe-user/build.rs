@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-const OBJECTS: [&str; 2] = ["sockets.o", "processes.o"];
+const OBJECTS: [&str; 3] = ["sockets.o", "processes.o", "dns.o"];
 
 fn main() -> io::Result<()> {
     println!("cargo::rustc-check-cfg=cfg(kernel_programs)");

@@ -193,6 +193,16 @@ fn topology_config(config: &Config) -> topology::Config {
         window: config.window,
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(30),
-        limits: topology::Limits { probes: config.max_probes, processes: 100_000, containers: 10_000, flows: 200_000, objects: 200_000 },
+        limits: topology::Limits {
+            probes: config.max_probes,
+            processes: 100_000,
+            containers: 10_000,
+            flows: 200_000,
+            objects: 200_000,
+            listeners: 20_000,
+            names: 65_536,
+            unix_flows: 20_000,
+            externals: 256,
+        },
     }
 }

@@ -1,10 +1,11 @@
 //! Kernel programs of the probe. They collect, count and pass on; they never decide.
 //!
-//! Two objects, so that a kernel which refuses one still runs the other:
+//! Three objects, so that a kernel which refuses one still runs the others:
 //!
 //! * `sockets`: TCP connections. One `sock_ops` program and the connect and bind hooks at the root of the cgroup2 hierarchy, and an
 //!   iterator over their sockets. They read stable contexts; kernel memory only where the probe may and its BTF is known.
 //! * `processes`: raw tracepoints of processes and cgroups.
+//! * `dns`: answers of DNS servers, at the cgroups that the probe chooses.
 //!
 //! Rules that hold for every file here:
 //!
@@ -12,7 +13,7 @@
 //! * Log lines (`aya-log`) are for work on a hook. The loader sets their level to none, and the verifier removes them.
 //! * A program that the kernel calls asks [`control::is_awake`] first: what is left of a probe that was removed costs nothing.
 //! * Nothing is dropped without a counter (`probe_common::counter`).
-//! * Loops are bounded; there are none.
+//! * Loops are bounded; there is one, over the extension headers of IPv6.
 //! * `current` is asked for in process context alone (connect, bind, tracepoints of processes), never in `sock_ops`: there it is whoever
 //!   was interrupted.
 //! * Offsets of kernel members come from [`settings`]; what has no offset is left out. No relocation by the loader is needed.
@@ -30,8 +31,9 @@
 //!     cargo +nightly build --locked --release --target bpfel-unknown-none --target-dir ../target/bpf-build -Z build-std=core
 //! ```
 //!
-//! with the flags `-C linker=bpf-linker -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order -C debuginfo=2 --cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
-//! will run them), and copies `../target/bpf-build/bpfel-unknown-none/release/{sockets,processes}` to `../target/bpf/{sockets,processes}.o`,
+//! with the flags `-C linker=bpf-linker -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order -C debuginfo=2
+//! --cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
+//! will run them), and copies `../target/bpf-build/bpfel-unknown-none/release/{sockets,processes,dns}` to `../target/bpf/{sockets,processes,dns}.o`,
 //! where the build script of `orchestrator-probe` finds them (`ORCHESTRATOR_BPF_DIR` names another directory).
 #![no_std]
 #![feature(asm_experimental_arch)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use proto::probe::v1::host::Cloud;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
+use crate::clock::Instants;
 use crate::config::{CaptureMode, Config};
+use crate::conntrack;
 use crate::docker;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
@@ -26,6 +29,7 @@ use crate::report::Builder;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
 use crate::uplink;
+use crate::users::UserReader;
 
 /// The whole stop takes at most this long.
 const STOPPED_WITHIN: Duration = Duration::from_millis(4_500);
@@ -41,6 +45,10 @@ const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
 /// # Errors
 /// When it cannot start.
 pub fn run_process(config: Config) -> anyhow::Result<ExitCode> {
+    // Before there are other threads: they inherit the namespace.
+    if let Err(error) = host::namespace::enter_cgroup_namespace(&config.proc_root) {
+        tracing::warn!(%error, "the host's cgroup namespace cannot be entered (CAP_SYS_ADMIN): what containers use is not told");
+    }
     // One thread for all loops; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let status = runtime.block_on(async {
@@ -86,14 +94,16 @@ impl App {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
         let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments));
-        let mounts = capture::mounts(&config.proc_root);
+        let mounts = capture::mounts(&config.proc_root).with_unified(config.cgroup_root.clone());
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let supervisor = Supervisor::new(telemetry.clone());
         let stopping = supervisor.stopping().clone();
         let finish = CancellationToken::new();
 
-        let driver = Driver::new(Publisher::new(Builder::default(), Limits::default()), procfs.clone(), telemetry.clone());
+        let mut builder = Builder::default();
+        builder.set_users(UserReader::new(&config.proc_root).users());
+        let driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
         let wished_interval = driver.metrics_interval();
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
@@ -105,11 +115,12 @@ impl App {
             mode: config.capture,
             pin_dir: config.pin_dir.clone(),
             abi_salt: config.abi_salt,
+            dns: config.dns,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
             kernel_log: config.kernel_log,
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
-            observations,
+            observations: observations.clone(),
             inputs: inputs.clone(),
             started: CancellationToken::new(),
             climbed: Arc::default(),
@@ -119,10 +130,23 @@ impl App {
             let stopping = stopping.clone();
             move || capture(ladder.clone(), stopping.clone(), refuse.clone())
         });
+        if config.conntrack {
+            let conntrack = conntrack::Config::of_host(&procfs);
+            let (telemetry, inputs, stopping) = (telemetry.clone(), inputs.clone(), stopping.clone());
+            supervisor.restarting("conntrack", Backoff::EDGE, move || {
+                conntrack::run(conntrack.clone(), telemetry.clone(), observations.clone(), inputs.clone(), stopping.clone())
+            });
+        }
+        let (cloud, rented) = watch::channel(None);
+        if let Some(config) = config.cloud_metadata {
+            let stopping = stopping.clone();
+            supervisor.restarting("cloud", Backoff::EDGE, move || host::cloud::run(config.clone(), cloud.clone(), stopping.clone()));
+        }
         supervisor.restarting("samples", Backoff::EDGE, {
             let (inputs, stopping, host_name) = (inputs.clone(), stopping.clone(), identity.host_name.clone());
             let interval = Interval { built_in: config.metrics_interval, wished: wished_interval };
-            move || samples(procfs.clone(), mounts.clone(), host_name.clone(), interval.clone(), inputs.clone(), stopping.clone())
+            let place = Place { procfs, mounts, host_name, rented };
+            move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
         });
         if let Some(socket) = config.docker_socket {
             let docker = docker::Config { socket, environment: config.container_env };
@@ -196,17 +220,21 @@ impl Interval {
     }
 }
 
-/// Looks at the host, its processes and its containers, at once and then at every interval.
-async fn samples(
+/// Where samples are taken.
+#[derive(Clone, Debug)]
+struct Place {
     procfs: Arc<Procfs>,
     mounts: Mounts,
     host_name: String,
-    interval: Interval,
-    inputs: mpsc::Sender<Input>,
-    stopping: CancellationToken,
-) {
+    /// Where the host is rented, once that is known.
+    rented: watch::Receiver<Option<Cloud>>,
+}
+
+/// Looks at the host, its processes and its containers, at once and then at every interval.
+async fn samples(place: Place, interval: Interval, inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
     let page_bytes =
         nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|it| u64::try_from(it).ok()).unwrap_or(4_096);
+    let Place { procfs, mounts, host_name, rented } = place;
     let mut sampler = Sampler::new(procfs.clone(), CgroupReader::new(mounts), page_bytes);
     let mut pause = SECOND_ROUND;
     loop {
@@ -217,11 +245,12 @@ async fn samples(
         let Ok(containers) = answer.await else { return };
         let (procfs, host_name, every) = (procfs.clone(), host_name.clone(), interval.get());
         let looked = tokio::task::spawn_blocking(move || {
-            let round = sampler.look(&containers, every);
+            let round = sampler.look(Instants::read(), &containers, every);
             (host::read(&procfs, &host_name), round, sampler)
         });
-        let Ok((host, round, looked)) = looked.await else { return };
+        let Ok((mut host, round, looked)) = looked.await else { return };
         sampler = looked;
+        host.cloud = rented.borrow().clone();
         if inputs.send(Input::Host(Box::new(host))).await.is_err() || inputs.send(Input::Round(Box::new(round))).await.is_err() {
             return;
         }

@@ -10,12 +10,15 @@ use proto::probe::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::cgroupfs::Mounts;
 use crate::clock::Now;
 use crate::config::CaptureMode;
 use crate::connections::{self, SocketId, Watch};
+use crate::dns;
 use crate::driver::Input;
 use crate::ebpf::{self, CountedSockets, Looker, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
+use crate::host::namespace::{Whereabouts, host_process};
 use crate::observation::{FlowEnd, Observation};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
@@ -38,6 +41,8 @@ pub struct Ladder {
     pub pin_dir: ebpf::PinDir,
     /// See [`ebpf::Config::abi_salt`].
     pub abi_salt: u64,
+    /// Where names are looked for.
+    pub dns: dns::Mode,
     /// `/proc`.
     pub procfs: Arc<Procfs>,
     /// Root of the cgroup2 hierarchy, if one was given.
@@ -112,6 +117,7 @@ impl Ladder {
                 abi_salt: self.abi_salt,
                 proc_root: self.procfs.root().to_owned(),
                 kernel_log: self.kernel_log,
+                dns: self.dns,
                 ..ebpf::Config::default()
             };
             let mut first = FirstLook::default();
@@ -403,6 +409,11 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
         blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own.".to_owned());
     }
     blind_spots.extend(udp_blind_spots(status));
+    match &status.names {
+        ebpf::Names::Off => blind_spots.push("Names that processes resolve are not looked at (--dns off).".to_owned()),
+        ebpf::Names::Seen => blind_spots.push("Names that are resolved over TCP, TLS or HTTPS are not seen.".to_owned()),
+        ebpf::Names::Refused(error) => blind_spots.push(format!("Names that processes resolve are not seen: {error}.")),
+    }
     let hooks =
         status.hooks.iter().map(|hook| v1::capture::Hook { name: hook.name.clone(), attached: hook.attached, error: hook.error.clone() });
     v1::Capture {
@@ -442,16 +453,16 @@ fn udp_blind_spots(status: &ebpf::Status) -> Vec<String> {
 }
 
 /// Finds where the cgroup hierarchies are mounted.
-pub fn mounts(proc_root: &Path) -> crate::cgroupfs::Mounts {
-    // Of the first process, so that a probe in a container sees the host's; else our own.
-    let host =
-        std::fs::read_to_string(proc_root.join("1/mounts")).map(|table| crate::cgroupfs::Mounts::parse(&table, &proc_root.join("1/root")));
-    let own = || std::fs::read_to_string("/proc/self/mounts").map(|table| crate::cgroupfs::Mounts::parse(&table, Path::new("/")));
-    let usable = |mounts: &crate::cgroupfs::Mounts| mounts.unified.as_ref().is_some_and(|it| it.is_dir()) || !mounts.controllers.is_empty();
-    match own() {
-        Ok(mounts) if usable(&mounts) => mounts,
-        _ => host.unwrap_or_default(),
-    }
+pub fn mounts(proc_root: &Path) -> Mounts {
+    let table = |process: &Path, root: &Path| {
+        std::fs::read(process.join("mountinfo")).map(|table| Mounts::parse(&table, root)).ok().filter(Mounts::is_usable)
+    };
+    let own = || table(Path::new("/proc/self"), Path::new("/"));
+    // What a container has mounted shows the container's own cgroups: the mounts of a process of the host are the host's.
+    let host = host_process(proc_root);
+    let is_elsewhere = Whereabouts::of(&host.join("ns/mnt"), "ns/mnt") == Whereabouts::Elsewhere;
+    let hosts = if is_elsewhere { table(&host, &host.join("root")) } else { None };
+    hosts.or_else(own).unwrap_or_default()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -1,51 +1,60 @@
-//! What containers use, read from their cgroup's files: three small reads each, and no daemon has to be asked.
+//! What containers use, read from their cgroup's files: a dozen small reads each, and no daemon has to be asked. Knows v1, v2 and both at once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::procfs::Procfs;
+use proto::probe::v1::Pressure;
 
-/// What a cgroup uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use crate::procfs::{Procfs, read_into};
+
+mod files;
+mod mounts;
+
+use files::File;
+pub use mounts::Mounts;
+
+/// Limits are read again in one round of this many: they hardly ever change, and finding them takes a look at every cgroup above.
+const LIMIT_ROUNDS: u64 = 4;
+
+/// Levels above a cgroup that are looked at for limits.
+const LEVELS_MAX: usize = 16;
+
+/// What a cgroup uses, with all cgroups below it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// CPU time so far.
-    pub cpu_nanos: u64,
-    /// Memory without page cache.
-    pub memory_bytes: u64,
-    /// Limit; 0 when there is none.
+    /// CPU time so far; `None` when the kernel does not tell.
+    pub cpu_nanos: Option<u64>,
+    /// CPUs that it may use, by the narrowest limit on it or above it; 0 when there is none.
+    pub cpu_limit: f64,
+    /// Enforcement periods of its CPU limit so far in which it wanted to run.
+    pub periods: u64,
+    /// Of these, periods in which it was held back.
+    pub throttled_periods: u64,
+    /// How long it was held back.
+    pub throttled_nanos: u64,
+    /// Memory with page cache; `None` when the kernel does not tell.
+    pub memory_bytes: Option<u64>,
+    /// Page cache in it.
+    pub cache_bytes: u64,
+    /// The narrowest limit on it or above it; 0 when there is none.
     pub memory_limit_bytes: u64,
+    /// Processes that were ended because memory ran out. In v1 those of this very cgroup.
+    pub oom_kills: u64,
+    /// Bytes from devices.
+    pub io_read_bytes: u64,
+    /// Bytes to devices.
+    pub io_written_bytes: u64,
+    /// Processes and their threads.
+    pub task_count: u32,
+    /// Waiting for CPU, memory and devices.
+    pub pressure: Option<Pressure>,
 }
 
-/// Where the cgroup hierarchies are mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mounts {
-    /// Mount point of the v2 hierarchy.
-    pub unified: Option<PathBuf>,
-    /// Mount points of v1 hierarchies by controller.
-    pub controllers: HashMap<String, PathBuf>,
-}
-
-impl Mounts {
-    /// Parses a mount table such as `/proc/self/mounts`. Paths are taken below `root`, where the host's file system is.
-    pub fn parse(table: &str, root: &Path) -> Self {
-        let mut mounts = Mounts::default();
-        for line in table.lines() {
-            let mut fields = line.split(' ');
-            let (Some(_), Some(point), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
-                continue;
-            };
-            let point = root.join(point.trim_start_matches('/'));
-            match kind {
-                "cgroup2" => mounts.unified = mounts.unified.or(Some(point)),
-                "cgroup" => {
-                    for controller in options.split(',').filter(|it| matches!(*it, "cpuacct" | "memory" | "cpu")) {
-                        mounts.controllers.entry(controller.to_owned()).or_insert_with(|| point.clone());
-                    }
-                }
-                _ => {}
-            }
-        }
-        mounts
+impl Usage {
+    /// Memory without page cache.
+    pub fn own_memory_bytes(&self) -> u64 {
+        self.memory_bytes.unwrap_or(0).saturating_sub(self.cache_bytes)
     }
 }
 
@@ -53,36 +62,63 @@ impl Mounts {
 #[derive(Debug)]
 pub struct CgroupReader {
     mounts: Mounts,
-    known: HashMap<String, (u32, Directories)>,
+    known: HashMap<String, Known>,
+    stacked: Vec<(u64, u64)>,
+    round: u64,
+    buffer: Vec<u8>,
+    path: PathBuf,
 }
 
-#[derive(Clone, Debug)]
-struct Directories {
-    cpu: Files,
-    memory: Files,
+/// The files of a container.
+#[derive(Debug)]
+struct Known {
+    pid: u32,
+    directories: Vec<PathBuf>,
+    /// Place in `directories`, and file.
+    files: Vec<(usize, File)>,
+    limits: Limits,
 }
 
-#[derive(Clone, Debug)]
-enum Files {
-    V1(PathBuf),
-    V2(PathBuf),
+/// Limits that are not among the files that are read every round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limits {
+    cpu: f64,
+    /// `None` for v1, whose `memory.stat` has the narrowest.
+    memory_bytes: Option<u64>,
 }
 
 impl CgroupReader {
     /// A reader of the given hierarchies.
     pub fn new(mounts: Mounts) -> Self {
-        CgroupReader { mounts, known: HashMap::new() }
+        CgroupReader {
+            mounts,
+            known: HashMap::new(),
+            stacked: Vec::new(),
+            round: 0,
+            buffer: Vec::with_capacity(8 * 1024),
+            path: PathBuf::new(),
+        }
     }
 
-    /// What the container whose first process is `pid` uses; `None` when it is gone or its cgroup has no such files.
+    /// Begins a round. `stacked` are the devices that keep their data on other devices, in order: bytes through them are counted on those.
+    pub fn begin_round(&mut self, stacked: Vec<(u64, u64)>) {
+        self.stacked = stacked;
+        self.round += 1;
+    }
+
+    /// What the container whose first process is `pid` uses; `None` when it is gone or its cgroup has no such files. A cgroup that vanishes while
+    /// it is read uses nothing that could be told: half of a sample would be a dip to zero.
     pub fn usage(&mut self, procfs: &Procfs, id: &str, pid: u32) -> Option<Usage> {
-        if self.known.get(id).is_none_or(|(known, _)| *known != pid) {
-            let directories = self.directories(procfs, id, pid)?;
-            self.known.insert(id.to_owned(), (pid, directories));
+        let mut known = match self.known.remove(id).filter(|known| known.pid == pid) {
+            Some(known) => known,
+            None => self.find(procfs, id, pid)?,
+        };
+        if (self.round + u64::from(pid)).is_multiple_of(LIMIT_ROUNDS) {
+            known.limits = self.limits(&known);
         }
-        let (_, directories) = self.known.get(id)?;
-        let (memory_bytes, memory_limit_bytes) = memory(&directories.memory)?;
-        Some(Usage { cpu_nanos: cpu_nanos(&directories.cpu)?, memory_bytes, memory_limit_bytes })
+        let usage = self.read(&known)?;
+        self.known.insert(id.to_owned(), known);
+        (usage.cpu_nanos.is_some() || usage.memory_bytes.is_some()).then_some(usage)
     }
 
     /// Forgets containers that are not named.
@@ -91,110 +127,126 @@ impl CgroupReader {
         self.known.retain(|id, _| ids.contains(id.as_str()));
     }
 
-    fn directories(&self, procfs: &Procfs, id: &str, pid: u32) -> Option<Directories> {
+    /// Finds the files of a container by what `/proc/<pid>/cgroup` says.
+    fn find(&mut self, procfs: &Procfs, id: &str, pid: u32) -> Option<Known> {
         let paths = procfs.cgroups(pid).ok()?;
-        // The pid may be of another process by now: only paths that name the container are believed.
-        let find = |controller: &str, v2_file: &str| {
-            let v1 = paths.iter().find(|(controllers, path)| controllers.split(',').any(|it| it == controller) && path.contains(id));
-            if let Some((_, path)) = v1 {
-                let mount = self.mounts.controllers.get(controller)?;
-                return Some(Files::V1(mount.join(path.trim_start_matches('/'))));
+        let mut known = Known { pid, directories: Vec::new(), files: Vec::new(), limits: Limits::default() };
+        let v2 = self.directory(&paths, "", id).filter(|it| it.is_dir());
+        let controllers: [(&str, &[File], &[File]); 5] = [
+            ("cpuacct", &[File::CpuUsageV1], &[File::CpuStatV2]),
+            ("cpu", &[File::CpuStatV1], &[]),
+            (
+                "memory",
+                &[File::MemoryUsageV1, File::MemoryStatV1, File::OomV1],
+                &[File::MemoryUsageV2, File::MemoryStatV2, File::MemoryEventsV2],
+            ),
+            ("blkio", &[File::IoRecursiveV1, File::IoV1], &[File::IoV2]),
+            ("pids", &[File::Tasks], &[File::Tasks]),
+        ];
+        for (controller, of_v1, of_v2) in controllers {
+            match self.directory(&paths, controller, id) {
+                Some(directory) => known.add(directory, of_v1),
+                None => v2.iter().for_each(|directory| known.add(directory.clone(), of_v2)),
             }
-            let (_, path) = paths.iter().find(|(controllers, path)| controllers.is_empty() && path.contains(id))?;
-            let directory = self.mounts.unified.as_ref()?.join(path.trim_start_matches('/'));
-            directory.join(v2_file).exists().then_some(Files::V2(directory))
-        };
-        Some(Directories { cpu: find("cpuacct", "cpu.stat")?, memory: find("memory", "memory.current")? })
+        }
+        if known.files.iter().any(|(_, file)| *file == File::IoRecursiveV1) {
+            known.files.retain(|(_, file)| *file != File::IoV1);
+        }
+        // Pressure is told by v2 alone, also beside v1 controllers.
+        v2.iter().for_each(|directory| known.add(directory.clone(), &[File::CpuPressure, File::MemoryPressure, File::IoPressure]));
+        known.limits = self.limits(&known);
+        Some(known)
+    }
+
+    /// Directory of a container in the hierarchy of a controller; the empty name is v2's. The pid may be of another process by now: only paths
+    /// that name the container are believed. A process may be in a cgroup below its container's: the container's is taken.
+    fn directory(&self, paths: &[(String, String)], controller: &str, id: &str) -> Option<PathBuf> {
+        let (_, path) = paths.iter().find(|(controllers, _)| controllers.split(',').any(|it| it == controller))?;
+        let at = path.find(id)?;
+        let end = path[at..].find('/').map_or(path.len(), |slash| at + slash);
+        let point = if controller.is_empty() { self.mounts.unified.as_ref()? } else { self.mounts.controllers.get(controller)? };
+        self.mounts.directory(point, &path[..end])
+    }
+
+    fn read(&mut self, known: &Known) -> Option<Usage> {
+        let mut usage = Usage { cpu_limit: known.limits.cpu, ..Usage::default() };
+        for &(directory, file) in &known.files {
+            let directory = known.directories.get(directory)?;
+            read_file(&mut self.path, directory, file.name(), &mut self.buffer).ok()?;
+            file.apply(&self.buffer, |device| self.stacked.binary_search(&device).is_ok(), &mut usage);
+        }
+        if let Some(limit) = known.limits.memory_bytes {
+            usage.memory_limit_bytes = limit;
+        }
+        Some(usage)
+    }
+
+    /// The narrowest limits on a container and on the cgroups above it.
+    fn limits(&mut self, known: &Known) -> Limits {
+        let mut limits = Limits { cpu: 0.0, memory_bytes: None };
+        for (place, directory) in known.directories.iter().enumerate() {
+            let has = |wanted: File| known.files.contains(&(place, wanted));
+            let levels = self.levels(directory);
+            let narrower =
+                |limit: Option<f64>, known: f64| limit.map_or(known, |limit| if known == 0.0 { limit } else { known.min(limit) });
+            for level in levels {
+                if has(File::CpuStatV1) {
+                    let quota = self.text(level, "cpu.cfs_quota_us");
+                    let limit = quota.and_then(|quota| files::cfs_quota(&quota, &self.text(level, "cpu.cfs_period_us")?));
+                    limits.cpu = narrower(limit, limits.cpu);
+                }
+                if has(File::CpuStatV2) {
+                    limits.cpu = narrower(self.text(level, "cpu.max").and_then(|it| files::cpu_max(&it)), limits.cpu);
+                }
+                if has(File::MemoryUsageV2) {
+                    let limit = self.text(level, "memory.max").and_then(|it| files::memory_max(&it));
+                    let narrowest = limits.memory_bytes.filter(|&it| it > 0).into_iter().chain(limit).min();
+                    limits.memory_bytes = Some(narrowest.unwrap_or(0));
+                }
+            }
+        }
+        limits
+    }
+
+    /// A directory and those above it, up to the root of its hierarchy, which has no limits.
+    fn levels<'a>(&self, directory: &'a Path) -> Vec<&'a Path> {
+        let is_root =
+            |level: &Path| self.mounts.unified.as_deref() == Some(level) || self.mounts.controllers.values().any(|it| it == level);
+        directory.ancestors().take_while(|level| !is_root(level)).take(LEVELS_MAX).collect()
+    }
+
+    fn text(&mut self, directory: &Path, file: &str) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        read_file(&mut self.path, directory, file, &mut text).ok()?;
+        Some(text)
     }
 }
 
-fn cpu_nanos(files: &Files) -> Option<u64> {
-    match files {
-        Files::V1(directory) => number(&directory.join("cpuacct.usage")),
-        Files::V2(directory) => field(&read(&directory.join("cpu.stat"))?, "usage_usec").map(|it| it.saturating_mul(1_000)),
+impl Known {
+    /// Adds those of `files` that are there.
+    fn add(&mut self, directory: PathBuf, files: &[File]) {
+        let place = self.directories.iter().position(|it| *it == directory).unwrap_or(self.directories.len());
+        let there = files.iter().filter(|file| is_readable(&directory.join(file.name())));
+        let before = self.files.len();
+        self.files.extend(there.map(|&file| (place, file)));
+        if place == self.directories.len() && self.files.len() > before {
+            self.directories.push(directory);
+        }
     }
 }
 
-fn memory(files: &Files) -> Option<(u64, u64)> {
-    let (usage, cache, limit) = match files {
-        Files::V1(directory) => {
-            let cache = field(&read(&directory.join("memory.stat"))?, "total_cache")?;
-            (number(&directory.join("memory.usage_in_bytes"))?, cache, number(&directory.join("memory.limit_in_bytes")))
-        }
-        Files::V2(directory) => {
-            let cache = field(&read(&directory.join("memory.stat"))?, "file")?;
-            (number(&directory.join("memory.current"))?, cache, number(&directory.join("memory.max")))
-        }
-    };
-    // Without a limit v1 says a number near 2^63, v2 the word "max".
-    let limit = limit.filter(|&limit| limit < 1 << 62).unwrap_or(0);
-    Some((usage.saturating_sub(cache), limit))
+/// Whether a file can be opened and read: pressure files can be opened where the kernel was told not to keep account of it, and not be read.
+fn is_readable(path: &Path) -> bool {
+    std::fs::File::open(path).and_then(|mut file| file.read(&mut [0])).is_ok()
 }
 
-fn read(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path).ok()
-}
-
-fn number(path: &Path) -> Option<u64> {
-    read(path)?.trim().parse().ok()
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+/// Reads a file of a directory into `buffer`, whose content is replaced. `path` is room for the path.
+fn read_file(path: &mut PathBuf, directory: &Path, file: &str, buffer: &mut Vec<u8>) -> io::Result<()> {
+    path.clear();
+    path.push(directory);
+    path.push(file);
+    read_into(path, files::FILE_MAX, buffer)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::procfs::Arguments;
-
-    const ID: &str = "2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51";
-
-    fn write(path: &Path, text: &str) {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    #[test]
-    fn usage_is_read_from_v1_files() {
-        let root = tempfile::tempdir().unwrap();
-        let mounts = Mounts::parse(
-            "cgroup /cg/cpuacct cgroup rw,cpu,cpuacct 0 0\ncgroup /cg/memory cgroup rw,memory 0 0\ncgroup2 /cg/unified cgroup2 rw 0 0\n",
-            root.path(),
-        );
-        write(&root.path().join("proc/7/cgroup"), &format!("4:memory:/docker/{ID}\n2:cpu,cpuacct:/docker/{ID}\n0::/docker/{ID}\n"));
-        write(&root.path().join("cg/cpuacct/docker").join(ID).join("cpuacct.usage"), "123456\n");
-        let memory = root.path().join("cg/memory/docker").join(ID);
-        write(&memory.join("memory.usage_in_bytes"), "1000\n");
-        write(&memory.join("memory.limit_in_bytes"), "9223372036854771712\n");
-        write(&memory.join("memory.stat"), "cache 1\ntotal_cache 400\n");
-        let procfs = Procfs::new(root.path().join("proc"), Arguments::Show);
-        let mut reader = CgroupReader::new(mounts);
-        assert_eq!(reader.usage(&procfs, ID, 7), Some(Usage { cpu_nanos: 123_456, memory_bytes: 600, memory_limit_bytes: 0 }));
-        assert_eq!(reader.usage(&procfs, ID, 8), None, "a process that is gone");
-    }
-
-    #[test]
-    fn usage_is_read_from_v2_files() {
-        let root = tempfile::tempdir().unwrap();
-        let mounts = Mounts::parse("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n", root.path());
-        write(&root.path().join("proc/7/cgroup"), &format!("0::/system.slice/docker-{ID}.scope\n"));
-        let directory = root.path().join("sys/fs/cgroup/system.slice").join(format!("docker-{ID}.scope"));
-        write(&directory.join("cpu.stat"), "usage_usec 5\nuser_usec 3\n");
-        write(&directory.join("memory.current"), "900\n");
-        write(&directory.join("memory.max"), "2048\n");
-        write(&directory.join("memory.stat"), "anon 500\nfile 400\n");
-        let procfs = Procfs::new(root.path().join("proc"), Arguments::Show);
-        let usage = CgroupReader::new(mounts).usage(&procfs, ID, 7);
-        assert_eq!(usage, Some(Usage { cpu_nanos: 5_000, memory_bytes: 500, memory_limit_bytes: 2_048 }));
-    }
-
-    #[test]
-    fn a_pid_that_another_process_has_now_is_not_believed() {
-        let root = tempfile::tempdir().unwrap();
-        write(&root.path().join("proc/7/cgroup"), "0::/user.slice\n");
-        let procfs = Procfs::new(root.path().join("proc"), Arguments::Show);
-        let mounts = Mounts::parse("cgroup2 /cg cgroup2 rw 0 0\n", root.path());
-        assert_eq!(CgroupReader::new(mounts).usage(&procfs, ID, 7), None);
-    }
-}
+mod tests;

@@ -23,6 +23,27 @@ impl Now {
     }
 }
 
+/// An instant of a look: what the clocks say, and how long the machine was awake until then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instants {
+    /// By the clocks of observations and reports.
+    pub now: Now,
+    /// `CLOCK_MONOTONIC`, nanoseconds since boot without the time in which the machine was suspended: what happened per second is counted by it.
+    pub awake_nanos: u64,
+}
+
+impl Instants {
+    /// Reads the clocks of this machine.
+    pub fn read() -> Self {
+        Instants { now: Now::read(), awake_nanos: read(nix::time::ClockId::CLOCK_MONOTONIC) }
+    }
+}
+
+/// CPU time that this thread has used: what a budget of work is counted in, so that waiting for a turn on a busy machine costs nothing of it.
+pub fn thread_cpu() -> std::time::Duration {
+    std::time::Duration::from_nanos(read(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID))
+}
+
 fn read(clock: nix::time::ClockId) -> u64 {
     // Both clocks exist on every kernel that the probe runs on; a clock before its epoch reads as zero.
     let Ok(time) = nix::time::clock_gettime(clock) else { return 0 };

@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 use figment::value::Value;
 use tonic::transport::Endpoint;
 
+use crate::dns;
 use crate::ebpf::PinDir;
+use crate::host::cloud;
 use crate::procfs::Arguments;
 
 /// What the probe was told to be.
@@ -40,6 +42,12 @@ pub struct Config {
     pub pin_dir: PinDir,
     /// Makes this build of the kernel programs look like another: for tests of upgrades.
     pub abi_salt: u64,
+    /// Whether connection tracking is asked for address translations.
+    pub conntrack: bool,
+    /// Where names are looked for.
+    pub dns: dns::Mode,
+    /// Where the cloud's metadata service is asked; `None` asks none.
+    pub cloud_metadata: Option<cloud::Config>,
     /// Whether environments of containers are told.
     pub container_env: bool,
     /// Whether arguments of command lines are told.
@@ -119,6 +127,11 @@ const CGROUP_ROOT: &str = "cgroup-root";
 const DOCKER_SOCKET: &str = "docker-socket";
 const CAPTURE: &str = "capture";
 const PIN_DIR: &str = "pin-dir";
+const CONNTRACK: &str = "conntrack";
+const DNS: &str = "dns";
+const CLOUD_METADATA: &str = "cloud-metadata";
+const CLOUD_METADATA_ADDRESS: &str = "cloud-metadata-address";
+const FIRMWARE_ROOT: &str = "firmware-root";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
@@ -126,7 +139,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 16] = [
+const BUILT_IN: [(&str, &str); 21] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -138,6 +151,11 @@ const BUILT_IN: [(&str, &str); 16] = [
     (DOCKER_SOCKET, "/var/run/docker.sock"),
     (CAPTURE, "auto"),
     (PIN_DIR, "auto"),
+    (CONNTRACK, "true"),
+    (DNS, "auto"),
+    (CLOUD_METADATA, "true"),
+    (CLOUD_METADATA_ADDRESS, ""),
+    (FIRMWARE_ROOT, ""),
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
@@ -170,7 +188,7 @@ pub struct Flags {
     /// Listener of /metrics, /health and /ready, or "off" [default: 127.0.0.1:4042]
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     admin_address: Option<String>,
-    /// How often CPU, memory and descriptors are sampled [default: 15s]
+    /// How often the host, its processes and its containers are sampled [default: 15s]
     #[arg(long, value_name = "TIME", global = true)]
     metrics_interval: Option<String>,
     /// Where the host's /proc is [default: /proc]
@@ -194,6 +212,22 @@ pub struct Flags {
     pin_dir: Option<String>,
     #[arg(long, hide = true, global = true, default_value_t = 0)]
     abi_salt: u64,
+    /// Do not ask the kernel's connection tracking where NAT takes connections
+    #[arg(long, global = true)]
+    no_conntrack: bool,
+    /// Where to see which names are resolved: auto (answers of DNS servers here, and for a while answers to who asks a server elsewhere), all
+    /// (every packet that arrives on this machine is looked at: costs some tens of nanoseconds each), or off [default: auto]
+    #[arg(long, value_name = "MODE", global = true)]
+    dns: Option<String>,
+    /// Do not ask a cloud's metadata service for region and instance
+    #[arg(long, global = true)]
+    no_cloud_metadata: bool,
+    /// Another address of the metadata service: link-local or loopback
+    #[arg(long, value_name = "ADDRESS:PORT", global = true, hide = true)]
+    cloud_metadata_address: Option<String>,
+    /// Where the words of the firmware are
+    #[arg(long, value_name = "DIRECTORY", global = true, hide = true)]
+    firmware_root: Option<String>,
     /// Tell the environment of containers, with secrets masked
     #[arg(long, global = true)]
     container_env: bool,
@@ -243,6 +277,9 @@ impl Flags {
             (DOCKER_SOCKET, &self.docker_socket),
             (CAPTURE, &self.capture),
             (PIN_DIR, &self.pin_dir),
+            (DNS, &self.dns),
+            (CLOUD_METADATA_ADDRESS, &self.cloud_metadata_address),
+            (FIRMWARE_ROOT, &self.firmware_root),
             (COMMAND_LINE_ARGUMENTS, &self.command_line_arguments),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -253,6 +290,12 @@ impl Flags {
         }
         if self.kernel_log {
             given.push((KERNEL_LOG, "true".to_owned()));
+        }
+        if self.no_conntrack {
+            given.push((CONNTRACK, "false".to_owned()));
+        }
+        if self.no_cloud_metadata {
+            given.push((CLOUD_METADATA, "false".to_owned()));
         }
         if self.container_env {
             given.push((CONTAINER_ENV, "true".to_owned()));
@@ -345,8 +388,13 @@ impl Layers {
         let docker_socket = self.parse(DOCKER_SOCKET, |text| parse_path(text.strip_prefix("unix://").unwrap_or(text)));
         let capture = self.parse(CAPTURE, parse_capture);
         let pin_dir = self.parse(PIN_DIR, parse_pin_dir);
+        let conntrack = self.parse(CONNTRACK, parse_truth);
+        let cloud_metadata: Option<bool> = self.parse(CLOUD_METADATA, parse_truth);
+        let cloud_metadata_address = self.parse(CLOUD_METADATA_ADDRESS, parse_metadata_address);
+        let firmware_root = self.parse(FIRMWARE_ROOT, parse_path);
         let container_env = self.parse(CONTAINER_ENV, parse_truth);
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
+        let dns = self.parse(DNS, parse_dns);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -367,6 +415,12 @@ impl Layers {
                 capture: capture?,
                 pin_dir: pin_dir?,
                 abi_salt: 0,
+                conntrack: conntrack?,
+                dns: dns?,
+                cloud_metadata: {
+                    let config = cloud::Config::new(cloud_metadata_address?, firmware_root?);
+                    cloud_metadata?.then_some(config)
+                },
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
@@ -460,6 +514,18 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_metadata_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Whoever is asked learns nothing and is believed little, but a probe does not talk to strangers.
+    let is_near = |address: &SocketAddr| match address.ip() {
+        std::net::IpAddr::V4(it) => it.is_link_local() || it.is_loopback(),
+        std::net::IpAddr::V6(it) => it.is_unicast_link_local() || it.is_loopback(),
+    };
+    text.parse().ok().filter(is_near).map(Some).ok_or_else(|| "not a link-local or loopback address and a port".to_owned())
+}
+
 fn parse_capture(text: &str) -> Result<CaptureMode, String> {
     match text {
         "auto" => Ok(CaptureMode::Auto),
@@ -487,6 +553,15 @@ fn is_restarted() -> bool {
     let own = std::process::id();
     let by_systemd = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid.parse() == Ok(own));
     by_systemd || own == 1 || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+fn parse_dns(text: &str) -> Result<dns::Mode, String> {
+    match text {
+        "auto" => Ok(dns::Mode::Auto),
+        "all" => Ok(dns::Mode::All),
+        "off" => Ok(dns::Mode::Off),
+        _ => Err("there are auto, all and off".to_owned()),
+    }
 }
 
 fn parse_arguments(text: &str) -> Result<Arguments, String> {
@@ -525,6 +600,7 @@ mod tests {
         assert_eq!(config.control_plane.uri().to_string(), "http://127.0.0.1:4041/");
         assert_eq!(config.admin_address, Some("127.0.0.1:4042".parse().unwrap()));
         assert!(!config.container_env);
+        assert!(config.conntrack);
     }
 
     #[test]
@@ -534,12 +610,13 @@ mod tests {
             .unwrap();
         let path = file.path().to_str().unwrap();
         let environment = [("ORCHESTRATOR_PROBE_HOST_NAME", "from-environment"), ("ORCHESTRATOR_PROBE_PROBE_ID", "environment")];
-        let config = resolve(&["--config", path, "--probe-id", "flag", "--no-docker"], &environment).unwrap();
+        let config = resolve(&["--config", path, "--probe-id", "flag", "--no-docker", "--no-conntrack"], &environment).unwrap();
         assert_eq!(config.metrics_interval, Duration::from_secs(3));
         assert_eq!(config.host_name.as_deref(), Some("from-environment"));
         assert_eq!(config.probe_id.as_deref(), Some("flag"));
         assert_eq!(config.docker_socket, None);
         assert!(config.container_env);
+        assert!(!config.conntrack);
     }
 
     #[test]
@@ -554,12 +631,24 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, pin-dir, container-env, command-line-arguments, kernel-log, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, pin-dir, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc
             ORCHESTRATOR_PROBE_LOG_FORMAT is "xml": there are text and json"#]]
         .assert_eq(&told);
+    }
+
+    #[test]
+    fn the_metadata_service_is_near_or_not_asked() {
+        assert_eq!(resolve(&[], &[]).unwrap().cloud_metadata.unwrap().address, cloud::ADDRESS);
+        assert!(resolve(&["--no-cloud-metadata"], &[]).unwrap().cloud_metadata.is_none());
+        let other = resolve(&["--cloud-metadata-address", "127.0.0.1:81"], &[]).unwrap().cloud_metadata.unwrap();
+        assert_eq!(other.address, "127.0.0.1:81".parse().unwrap());
+        for far in ["10.0.0.1:80", "[2001:db8::1]:80", "169.254.169.254", "metadata:80"] {
+            let mistakes = resolve(&["--cloud-metadata-address", far], &[]).unwrap_err();
+            assert_eq!(mistakes, [format!("--cloud-metadata-address is {far:?}: not a link-local or loopback address and a port")]);
+        }
     }
 
     #[test]

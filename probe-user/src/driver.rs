@@ -1,6 +1,6 @@
 //! The one owner of the pure middle: everything that the edges learn comes through its inbox, everything that is told goes out of its hands.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,13 @@ pub enum Input {
     Host(Box<v1::Host>),
     /// How the probe sees from now on.
     Capture(v1::Capture),
+    /// What an edge beside the capture cannot see, or that it sees again.
+    BlindSpot {
+        /// Which edge.
+        cause: &'static str,
+        /// For people; `None` when there is nothing to say.
+        sentence: Option<String>,
+    },
     /// A container as it is now.
     Container(Box<ContainerFacts>),
     /// A container that was removed.
@@ -114,6 +121,8 @@ pub struct Driver {
     telemetry: Telemetry,
     stream: Option<Stream>,
     capture: v1::Capture,
+    /// Beside those of the capture, by the edge that has them.
+    blind_spots: BTreeMap<&'static str, String>,
     details: Budget,
     wanted: Vec<Wanted>,
     /// How often samples are taken, as the control plane wishes.
@@ -136,6 +145,7 @@ impl Driver {
             telemetry,
             stream: None,
             capture: v1::Capture::default(),
+            blind_spots: BTreeMap::new(),
             details: Budget { left: DETAILS_BURST, filled_at: Instant::now() },
             wanted: Vec::new(),
             metrics_interval: tokio::sync::watch::Sender::new(None),
@@ -231,8 +241,15 @@ impl Driver {
             Input::Host(host) => builder.set_host(*host),
             Input::Capture(capture) => {
                 self.telemetry.metrics().rung.set(capture.rung.into());
-                self.capture = capture.clone();
-                builder.set_capture(capture);
+                self.capture = capture;
+                self.publish_capture();
+            }
+            Input::BlindSpot { cause, sentence } => {
+                match sentence {
+                    Some(sentence) => drop(self.blind_spots.insert(cause, sentence)),
+                    None => drop(self.blind_spots.remove(cause)),
+                }
+                self.publish_capture();
             }
             Input::Container(facts) => builder.put_container(now, *facts),
             Input::ContainerGone(id) => builder.remove_container(&id),
@@ -246,8 +263,22 @@ impl Driver {
         }
     }
 
+    /// How the probe sees, with the blind spots of all edges.
+    fn whole_capture(&self) -> v1::Capture {
+        let mut capture = self.capture.clone();
+        capture.blind_spots.extend(self.blind_spots.values().cloned());
+        capture
+    }
+
+    fn publish_capture(&mut self) {
+        let capture = self.whole_capture();
+        self.publisher.builder.set_capture(capture);
+    }
+
     fn on_round(&mut self, now: Now, round: Round) {
+        numbers::publish_round(self.telemetry.metrics(), &round);
         let builder = &mut self.publisher.builder;
+        builder.set_users(round.users);
         builder.put_samples(now, round.samples);
         builder.reconcile(round.walked_at, &round.seen, &mut self.wanted);
         self.look_up();
@@ -257,7 +288,7 @@ impl Driver {
     fn on_stream(&mut self, event: StreamEvent) {
         match event {
             StreamEvent::Opening(reply) => {
-                let opening = Opening { oldest_held: self.publisher.oldest_held(), capture: self.capture.clone() };
+                let opening = Opening { oldest_held: self.publisher.oldest_held(), capture: self.whole_capture() };
                 drop(reply.send(opening));
             }
             StreamEvent::Welcomed { welcome, sender, end } => {

@@ -1,7 +1,8 @@
 //! The best rung: kernel programs see every connection, process and cgroup as it happens.
 //!
 //! [`Capture::start`] loads and attaches the programs of `probe-ebpf`, proves every hook by using it, and starts three threads: one per ring
-//! of records, and one that reads the table of edges. They deliver [`Observation`]s in batches into one bounded channel.
+//! of records, and one that reads the table of edges. Where names are looked for, a fourth one attaches the programs that see answers, and reads
+//! their ring (`dns`). They deliver [`Observation`]s in batches into one bounded channel.
 //!
 //! # What is exact, and how
 //!
@@ -20,6 +21,7 @@ mod bpffs;
 mod btf;
 mod control;
 mod decode;
+mod dns;
 mod drain;
 mod edges;
 mod live;
@@ -84,6 +86,8 @@ pub struct Config {
     pub awake_for: Duration,
     /// Makes one build of the programs look like another: for tests of taking over.
     pub abi_salt: u64,
+    /// Where names are looked for.
+    pub dns: crate::dns::Mode,
 }
 
 /// Most observations of one batch.
@@ -104,6 +108,7 @@ impl Default for Config {
             pin_dir: PinDir::Off,
             awake_for: Duration::from_secs(600),
             abi_salt: 0,
+            dns: crate::dns::Mode::Auto,
         }
     }
 }
@@ -160,6 +165,18 @@ impl Hook {
     }
 }
 
+/// Whether the programs that see names can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Nobody wants them.
+    #[default]
+    Off,
+    /// They are attached where names are resolved.
+    Seen,
+    /// The kernel refused them.
+    Refused(String),
+}
+
 /// What this capture sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -181,7 +198,9 @@ pub struct Status {
     pub not_pinned: String,
     /// The programs, or their tables, are those of an earlier probe: what they counted is among the first observations.
     pub taken_over: bool,
-    /// Why something of the above is missing.
+    /// Whether names are seen.
+    pub names: Names,
+    /// Why something of the above is missing, names aside.
     pub reasons: Vec<String>,
 }
 

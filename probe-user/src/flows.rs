@@ -1,11 +1,12 @@
 //! The flow table: one record per end of a group of connections, with totals. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cgroups::Placement;
-use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol};
+use crate::conntrack::table::{TranslationTable, Way};
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol, Translated};
 use crate::processes::{Holder, ProcessKey, ProcessTable};
 
 /// Largest number of flows. The kernel's own table is smaller; flows that linger here make the difference.
@@ -65,6 +66,8 @@ pub enum Change {
     New,
     /// Only its counters grew.
     Counters,
+    /// Where address translation takes its connections, and perhaps its counters.
+    Translations,
 }
 
 /// What an observation of a flow led to.
@@ -89,6 +92,7 @@ pub struct FlowTable {
     changed: BTreeSet<u64>,
     gone: BTreeSet<u64>,
     awaiting: BTreeSet<u64>,
+    translations: TranslationTable,
     refused: u64,
     refused_ends: u64,
 }
@@ -144,6 +148,16 @@ impl FlowTable {
         seen
     }
 
+    /// The kernel translates the addresses of a connection.
+    pub fn translated(&mut self, translated: &Translated) {
+        self.translations.translated(translated);
+    }
+
+    /// A translated connection is no longer tracked.
+    pub fn translation_ended(&mut self, translated: &Translated) {
+        self.translations.ended(translated);
+    }
+
     /// Tries again to name the holders of flows that wait for one. Called when processes were described, and as time passes.
     pub fn settle(&mut self, now: BootNanos, processes: &ProcessTable) {
         let waiting: Vec<u64> = self.awaiting.iter().copied().collect();
@@ -164,11 +178,13 @@ impl FlowTable {
 
     /// Drops flows that have had no open connection and no event for a while.
     pub fn retire(&mut self, now: BootNanos) {
+        self.translations.retire(now);
         let idle = |flow: &Flow| flow.active() == 0 && flow.last_active.0.saturating_add(IDLE_KEPT.0) <= now.0;
         let retired: Vec<u64> = self.by_id.iter().filter(|(_, flow)| idle(flow)).map(|(id, _)| *id).collect();
         for id in retired {
             if let Some(flow) = self.by_id.remove(&id) {
                 self.ids.remove(&flow.end);
+                self.translations.flow_left(id, &flow.end);
                 self.changed.remove(&id);
                 self.awaiting.remove(&id);
                 if flow.announced {
@@ -207,6 +223,16 @@ impl FlowTable {
         self.by_id.range(id.saturating_add(1)..).map(|(id, flow)| (*id, flow))
     }
 
+    /// Where address translation takes the connections of a flow.
+    pub fn ways(&self, flow: &Flow) -> &[Way] {
+        self.translations.ways(&flow.end)
+    }
+
+    /// What is known of address translation.
+    pub fn translations(&self) -> &TranslationTable {
+        &self.translations
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
@@ -229,12 +255,16 @@ impl FlowTable {
 
     /// Whether there is something to tell.
     pub fn has_changes(&self) -> bool {
-        !self.gone.is_empty() || self.changed.len() > self.awaiting.len() || self.changed.iter().any(|id| !self.awaiting.contains(id))
+        !self.gone.is_empty()
+            || self.translations.has_changes()
+            || self.changed.len() > self.awaiting.len()
+            || self.changed.iter().any(|id| !self.awaiting.contains(id))
     }
 
-    /// Whether a flow waits to be told that nobody was told of.
+    /// Whether a flow waits to be told that nobody was told of, or one has gone a new way.
     pub fn has_new(&self) -> bool {
-        self.changed.iter().any(|id| !self.awaiting.contains(id) && self.by_id.get(id).is_some_and(|flow| !flow.announced))
+        self.translations.has_new()
+            || self.changed.iter().any(|id| !self.awaiting.contains(id) && self.by_id.get(id).is_some_and(|flow| !flow.announced))
     }
 
     /// How many removals wait to be told.
@@ -244,6 +274,8 @@ impl FlowTable {
 
     /// What changed and what left since the last call. Flows that wait for their holder are held back.
     pub fn take_changes(&mut self) -> (Vec<(u64, Change)>, BTreeSet<u64>) {
+        let translated: HashSet<u64> = self.translations.take_changes().into_iter().collect();
+        self.changed.extend(&translated);
         let mut told = Vec::with_capacity(self.changed.len());
         let awaiting = &self.awaiting;
         let held: BTreeSet<u64> = self.changed.iter().copied().filter(|id| awaiting.contains(id)).collect();
@@ -252,7 +284,11 @@ impl FlowTable {
                 continue;
             }
             let Some(flow) = self.by_id.get_mut(&id) else { continue };
-            told.push((id, if flow.announced { Change::Counters } else { Change::New }));
+            told.push(match flow.announced {
+                false => (id, Change::New),
+                true if translated.contains(&id) => (id, Change::Translations),
+                true => (id, Change::Counters),
+            });
             flow.announced = true;
         }
         (told, std::mem::take(&mut self.gone))
@@ -297,6 +333,7 @@ impl FlowTable {
             }
             _ => Seen::New,
         };
+        self.translations.flow_came(id, &end);
         self.ids.insert(end, id);
         self.by_id.insert(id, flow);
         self.changed.insert(id);

@@ -13,6 +13,12 @@ use proto::probe::v1::Host;
 
 use crate::procfs::{Procfs, parse};
 
+pub mod cloud;
+pub mod disks;
+pub mod interfaces;
+pub mod namespace;
+pub mod sampler;
+
 /// Reads the facts of this host. What cannot be read is left empty: a host without a release is still a host.
 pub fn read(procfs: &Procfs, host_name: &str) -> Host {
     let uname = nix::sys::utsname::uname().ok();
@@ -21,7 +27,7 @@ pub fn read(procfs: &Procfs, host_name: &str) -> Host {
     let (_, _, cpu_count) = parse::cpu_ticks(&stat).unwrap_or_default();
     let (memory_bytes, _) = procfs.read_global("meminfo").ok().and_then(|it| parse::memory(&it)).unwrap_or_default();
     let boot_id = procfs.read_global("sys/kernel/random/boot_id").unwrap_or_default();
-    let (local_networks, addresses) = networks();
+    let (local_networks, addresses) = networks(procfs);
     Host {
         host_name: host_name.to_owned(),
         kernel_version: uname.as_ref().map(|it| text(it.release())).unwrap_or_default(),
@@ -40,7 +46,7 @@ pub fn read(procfs: &Procfs, host_name: &str) -> Host {
 
 /// The distribution of the host, also from inside a container; else of where the probe runs.
 fn release(procfs: &Procfs) -> String {
-    let of_the_host = ["1/root/etc/os-release", "1/root/usr/lib/os-release"].map(|path| procfs.root().join(path));
+    let of_the_host = ["root/etc/os-release", "root/usr/lib/os-release"].map(|path| namespace::host_process(procfs.root()).join(path));
     let candidates = of_the_host.into_iter().chain(["/etc/os-release".into(), "/usr/lib/os-release".into()]);
     candidates
         .filter_map(|path: std::path::PathBuf| std::fs::read_to_string(path).ok())
@@ -55,9 +61,9 @@ fn os_release(text: &str) -> String {
     name.map(|name| parse::printable(name.trim_matches(['"', '\'']).as_bytes())).unwrap_or_default()
 }
 
-/// Networks and addresses of the interfaces in this network namespace. A host whose kernel does not say is one without addresses.
-fn networks() -> (Vec<String>, Vec<String>) {
-    let interfaces = addresses().unwrap_or_else(|error| {
+/// Networks and addresses of the interfaces in the host's network namespace. A host whose kernel does not say is one without addresses.
+fn networks(procfs: &Procfs) -> (Vec<String>, Vec<String>) {
+    let interfaces = namespace::in_host_network(procfs, addresses).or_else(|_| addresses()).unwrap_or_else(|error| {
         tracing::warn!(%error, "addresses of the interfaces cannot be listed");
         Vec::new()
     });

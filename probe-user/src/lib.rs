@@ -4,7 +4,8 @@
 //! The middle is pure and knows neither clock nor socket: [`processes`], [`flows`], [`listeners`], [`cgroups`] and [`containers`] are tables, [`report`] says
 //! what of them is new, [`outbox`] holds what is not acknowledged, [`publisher`] decides what is told when. Around it are the edges:
 //! [`capture`] climbs the ladder from kernel programs ([`ebpf`]) down to `/proc` ([`fallback`]) and finds what was there before ([`snapshot`]),
-//! [`procfs`], [`sockets`], [`cgroupfs`], [`host`] and [`docker`] read what they are named after, [`uplink`] holds the stream. The [`driver`]
+//! [`procfs`], [`sockets`], [`cgroupfs`], [`conntrack`], [`host`], [`users`] and [`docker`] read what they are named after, [`uplink`] holds
+//! the stream. The [`driver`]
 //! owns the middle, and [`app`] starts everything.
 
 pub mod app;
@@ -26,8 +27,11 @@ pub mod report;
 
 pub mod connections;
 
+pub mod dns;
+
 pub mod capture;
 pub mod cgroupfs;
+pub mod conntrack;
 pub mod docker;
 pub mod ebpf;
 pub mod fallback;
@@ -35,6 +39,7 @@ pub mod host;
 pub mod procfs;
 pub mod snapshot;
 pub mod sockets;
+pub mod users;
 
 pub mod admin;
 pub mod uplink;

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
                 cgroup_root: config.cgroup_root,
                 proc_root: config.proc_root,
                 kernel_log: config.kernel_log,
+                dns: config.dns,
                 ..ebpf::Config::default()
             };
             ebpf::print_live(&capture, duration, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)

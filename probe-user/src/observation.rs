@@ -108,8 +108,30 @@ pub enum Observation {
         /// [`ListenerOpened::socket`].
         socket: u64,
     },
+    /// A process looked a name up.
+    NameResolved {
+        /// When the answer was seen.
+        at: BootNanos,
+        /// As it was asked for, in lower case, without the final dot.
+        name: String,
+        /// Its addresses, with the seconds for which they may be used.
+        addresses: Vec<(IpAddr, u32)>,
+    },
+    /// What was counted of messages of DNS so far, as totals since the start of the probe.
+    NamesCounted(NameCounts),
     /// What was lost so far, as totals since the start of the probe.
     Lost(LossTotals),
+    /// The kernel translates the addresses of a connection.
+    Translated(Translated),
+    /// A translated connection is no longer tracked.
+    TranslationEnded(Translated),
+    /// Losses of a cause that has no field in [`LossTotals`].
+    LostOther {
+        /// The cause, as `Losses.other` names it.
+        cause: &'static str,
+        /// So far.
+        total: u64,
+    },
 }
 
 /// A process that began.
@@ -152,6 +174,29 @@ pub struct ListenerOpened {
     pub address: IpAddr,
     /// Port.
     pub port: u16,
+}
+
+/// A connection whose addresses are translated on their way through this node. IPv4-mapped addresses are IPv4 here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// The kernel's number of it; used again after its end.
+    pub id: u32,
+    /// Conntrack zone.
+    pub zone: u16,
+    /// Cookie of the network namespace that translates; 0 when unknown.
+    pub network_namespace: u64,
+    /// Transport.
+    pub protocol: Protocol,
+    /// The client's own address and port.
+    pub client: (IpAddr, u16),
+    /// Where it meant to go.
+    pub server: (IpAddr, u16),
+    /// The client as the server sees it.
+    pub translated_client: (IpAddr, u16),
+    /// Where it really goes.
+    pub translated_server: (IpAddr, u16),
+    /// It may have been told before: it was found by looking, or began while somebody looked.
+    pub perhaps_told: bool,
 }
 
 /// One end of a group of connections.
@@ -218,6 +263,29 @@ pub struct Counted {
     pub rtt_count: u64,
     /// Largest of them.
     pub rtt_us_max: u32,
+}
+
+/// What became of messages of DNS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameCounts {
+    /// Messages that were read.
+    pub messages: u64,
+    /// Of these, answers that named addresses and were believed.
+    pub answers: u64,
+    /// Messages that are none, or that no server makes.
+    pub malformed: u64,
+    /// Answers of servers that nobody had asked.
+    pub unasked: u64,
+    /// Messages that found their ring full.
+    pub ring_lost: u64,
+    /// Programs that are attached now.
+    pub attached: u64,
+    /// Attachments that left early, or were not made, because there were too many.
+    pub attachments_evicted: u64,
+    /// Attachments that the kernel refused.
+    pub attachments_refused: u64,
+    /// Questions and other events that were not taken note of because too many came at once.
+    pub events_lost: u64,
 }
 
 /// Losses below the pure middle.

@@ -3,7 +3,7 @@
 //! A pid is used again; a pid and a start time are not. So the key is both, and whoever asks by pid alone says at which instant. Ended
 //! processes stay for a while because observations of connections come later than those of exits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::cgroups::Placement;
@@ -285,6 +285,11 @@ impl ProcessTable {
         seen.iter().filter(|key| self.by_key.get(key).is_none_or(unread)).map(|key| key.pid).collect()
     }
 
+    /// Tells those processes again that `wanted` wants.
+    pub fn touch(&mut self, wanted: impl Fn(&Process) -> bool) {
+        self.changed.extend(self.by_key.iter().filter(|(_, process)| wanted(process)).map(|(key, _)| *key));
+    }
+
     /// Who `pid` was at `at`.
     pub fn holder(&self, pid: u32, at: BootNanos) -> Holder {
         if pid == 0 {
@@ -327,6 +332,15 @@ impl ProcessTable {
     /// How many live.
     pub fn living_len(&self) -> usize {
         self.by_key.len() - self.ended.len()
+    }
+
+    /// How many processes each container has.
+    pub fn count_by_container(&self) -> HashMap<&str, u32> {
+        let mut counts = HashMap::new();
+        for container in self.living().filter_map(|(_, process)| process.placement.container_id.as_deref()) {
+            *counts.entry(container).or_default() += 1;
+        }
+        counts
     }
 
     /// How many were refused because the table was full.

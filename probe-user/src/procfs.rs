@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::observation::BootNanos;
 use crate::processes::Details;
 
+pub mod mountinfo;
 pub mod parse;
 pub mod sampler;
+pub mod system;
+pub mod words;
 
 /// Longest command line that is kept.
 pub const COMMAND_LINE_MAX: usize = 4_096;
@@ -134,6 +137,13 @@ impl Procfs {
         self.read(pid, "limits", FILE_MAX).ok().and_then(|bytes| parse::open_files_limit(&bytes)).unwrap_or(0)
     }
 
+    /// Bytes that a process read from and wrote to devices; `None` when that is not ours to know.
+    pub fn io_bytes(&self, pid: u32) -> Option<(u64, u64)> {
+        let mut path = self.root.join(pid.to_string());
+        path.push("io");
+        system::process_io(&read_limited(&path, FILE_MAX).ok()?)
+    }
+
     /// Inode of a process's network namespace.
     pub fn network_namespace(&self, pid: u32) -> Option<u64> {
         parse::link_inode(std::fs::read_link(self.root.join(pid.to_string()).join("ns/net")).ok()?.to_str()?, "net")
@@ -193,10 +203,33 @@ impl Procfs {
     }
 }
 
-fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(1_024);
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_into(path, limit, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads a file of the kernel, or its first `limit` bytes, into `buffer`, whose content is replaced. In three calls where others make six: the
+/// size of such a file is not known before, and one that gives less than half a page has given all.
+pub(crate) fn read_into(path: &Path, limit: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    const FIRST: usize = 4_096;
+    const ALL_BELOW: usize = 2_048;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut file = File::open(path)?;
+    let mut length = 0;
+    loop {
+        buffer.resize((length + FIRST.max(length)).min(limit), 0);
+        let read = match file.read(&mut buffer[length..]) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        length += read;
+        if read == 0 || length >= limit || (read == length && read < ALL_BELOW) {
+            buffer.truncate(length);
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]

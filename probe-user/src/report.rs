@@ -1,7 +1,8 @@
 //! The report builder: all tables of the node behind one door. Observations go in; deltas and snapshots come out, in the words of the wire.
 //! Pure: it reads no clock, no file and no socket, and asks for what it wants to know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proto::probe::v1::{self, report::Kind};
@@ -9,11 +10,13 @@ use proto::probe::v1::{self, report::Kind};
 use crate::cgroups::{Cgroups, Placement};
 use crate::clock::Now;
 use crate::containers::{ContainerFacts, ContainerTable};
-use crate::flows::{Change, FlowTable, Seen};
+use crate::dns::names::NameTable;
+use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
-use crate::observation::{BootNanos, FlowEnd, LossTotals, Observation};
+use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation};
 use crate::processes::{Details, ProcessKey, ProcessTable};
 use crate::report::pack::Packer;
+use crate::users::Users;
 
 mod pack;
 mod snapshot;
@@ -35,6 +38,8 @@ pub enum Wanted {
 /// One round of samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
+    /// When they were taken. Their Unix times are made of it when they are told, because somebody may set the clock in between.
+    pub at: BootNanos,
     /// Of the host.
     pub host: Option<v1::HostMetrics>,
     /// Of processes.
@@ -53,13 +58,17 @@ pub struct Builder {
     losses: v1::Losses,
     losses_changed: bool,
     below: LossTotals,
+    lost_other: BTreeMap<&'static str, u64>,
     reports_merged: u64,
     cgroups: Cgroups,
     processes: ProcessTable,
     flows: FlowTable,
     listeners: ListenerTable,
     containers: ContainerTable,
+    names: NameTable,
+    name_counts: NameCounts,
     samples: Samples,
+    users: Users,
 }
 
 impl Builder {
@@ -92,6 +101,7 @@ impl Builder {
             Observation::CgroupRemoved { at, id } => self.cgroups.removed(at, id),
             Observation::CgroupAttached { at, pid, cgroup_id, path } => self.attached(at, pid, cgroup_id, &path),
             Observation::FlowSeen { at, end, client_port, original_server, found_open } => {
+                self.names.used(end.server_address);
                 let placement = self.cgroups.placement(end.cgroup_id);
                 let seen = self.flows.seen(at, end, client_port, original_server, found_open, &self.processes, placement);
                 want_owner(seen, wanted);
@@ -102,6 +112,14 @@ impl Builder {
                 want_owner(seen, wanted);
             }
             Observation::CaptureBegins => self.flows.forget_all(),
+            Observation::Translated(translated) => self.flows.translated(&translated),
+            Observation::TranslationEnded(translated) => self.flows.translation_ended(&translated),
+            Observation::LostOther { cause, total } => drop(self.lost_other.insert(cause, total)),
+            Observation::NameResolved { at, name, addresses } => {
+                let name: Arc<str> = name.into();
+                addresses.into_iter().for_each(|(address, seconds)| self.names.resolved(at, &name, address, seconds));
+            }
+            Observation::NamesCounted(counts) => self.name_counts = counts,
             // Two may tell at once: the connector, of its own losses alone, beside programs that do not see processes.
             Observation::Lost(totals) if totals.netlink > 0 => self.below.netlink = totals.netlink,
             Observation::Lost(totals) => self.below = LossTotals { netlink: self.below.netlink, ..totals },
@@ -124,6 +142,15 @@ impl Builder {
         if self.host.as_ref() != Some(&host) {
             self.host = Some(host);
             self.host_changed = true;
+        }
+    }
+
+    /// Takes in the names of users. Processes whose user has another name now are told again.
+    pub fn set_users(&mut self, users: Users) {
+        if self.users != users {
+            let before = std::mem::replace(&mut self.users, users);
+            let users = &self.users;
+            self.processes.touch(|process| before.name(process.user_id) != users.name(process.user_id));
         }
     }
 
@@ -156,7 +183,11 @@ impl Builder {
     }
 
     /// Takes in samples. They are told once; samples that nobody fetched are replaced.
-    pub fn put_samples(&mut self, now: Now, samples: Samples) {
+    pub fn put_samples(&mut self, now: Now, mut samples: Samples) {
+        if !samples.containers.is_empty() {
+            let counts = self.processes.count_by_container();
+            samples.containers.iter_mut().for_each(|it| it.process_count = counts.get(it.id.as_str()).copied().unwrap_or(0));
+        }
         self.samples = samples;
         self.containers.refresh(now.unix_nanos);
     }
@@ -172,6 +203,10 @@ impl Builder {
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
+        if self.names.retires(now.boot) {
+            let in_use = self.addresses_in_use();
+            self.names.retire(now.boot, &in_use);
+        }
     }
 
     /// Names holders of flows and listeners that wait for one.
@@ -198,12 +233,13 @@ impl Builder {
     /// Whether there is anything to tell.
     pub fn has_changes(&self) -> bool {
         let sampled = self.samples.host.is_some() || !self.samples.processes.is_empty() || !self.samples.containers.is_empty();
-        self.has_events() || self.flows.has_changes() || sampled || self.losses() != self.losses
+        self.has_events() || self.flows.has_changes() || self.names.has_changes() || sampled || self.losses() != self.losses
     }
 
     /// Whether more left than a delta should name.
     pub fn is_overgrown(&self) -> bool {
-        self.processes.gone_len() + self.flows.gone_len() + self.listeners.gone_len() + self.containers.gone_len() > GONE_MAX
+        let gone = self.processes.gone_len() + self.flows.gone_len() + self.listeners.gone_len();
+        gone + self.containers.gone_len() + self.names.gone_len() > GONE_MAX
     }
 
     /// Takes what changed, as deltas of at most `max_bytes` each. Their numbers are not set.
@@ -225,13 +261,13 @@ impl Builder {
         let (processes, processes_gone) = self.processes.take_changes();
         for key in processes {
             if let Some(process) = self.processes.get(&key) {
-                packer.process(wire::process(key, process, now));
+                packer.process(wire::process(key, process, now, &self.users));
             }
         }
         let (flows, flows_gone) = self.flows.take_changes();
         for (id, change) in flows {
             if let Some(flow) = self.flows.get(id) {
-                packer.flow(wire::flow(id, flow, change == Change::New, now));
+                packer.flow(wire::flow(id, flow, change, self.flows.ways(flow), now));
             }
         }
         let (listeners, listeners_gone) = self.listeners.take_changes();
@@ -240,13 +276,16 @@ impl Builder {
                 packer.listener(wire::listener(id, listener));
             }
         }
-        let samples = std::mem::take(&mut self.samples);
+        let (names, names_gone) = self.names.take_changes(now.boot);
+        names.into_iter().for_each(|it| packer.resolved_address(wire::resolved_address(it, self.names.names(it), now)));
+        let samples = self.take_samples(now);
         samples.host.into_iter().for_each(|it| packer.host_metrics(it));
         samples.processes.into_iter().for_each(|it| packer.process_metrics(it));
         samples.containers.into_iter().for_each(|it| packer.container_metrics(it));
         // What left comes last: until then everything that a record names is there.
         flows_gone.into_iter().for_each(|it| packer.flow_gone(it));
         listeners_gone.into_iter().for_each(|it| packer.listener_gone(it));
+        names_gone.into_iter().for_each(|it| packer.resolved_address_gone(wire::octets(it)));
         processes_gone.into_iter().for_each(|it| packer.process_gone(wire::process_key(it)));
         containers.containers_gone.into_iter().for_each(|it| packer.container_gone(it));
         containers.images_gone.into_iter().for_each(|it| packer.image_gone(it));
@@ -259,6 +298,7 @@ impl Builder {
         self.flows.take_changes();
         self.listeners.take_changes();
         self.containers.take_changes();
+        self.names.drop_changes();
         self.samples = Samples::default();
         self.host_changed = false;
         self.capture_changed = false;
@@ -267,6 +307,14 @@ impl Builder {
     /// Losses so far, those of the tables included.
     pub fn losses(&self) -> v1::Losses {
         let below = &self.below;
+        let of_tables = [
+            ("translations", self.flows.translations().evicted()),
+            ("dns_ring", self.name_counts.ring_lost),
+            ("dns_events", self.name_counts.events_lost),
+            ("dns_attachments", self.name_counts.attachments_evicted),
+            ("names", self.names.evicted()),
+        ];
+        let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(of_tables);
         let ring_records = [("network", below.network_ring), ("process", below.process_ring), ("netlink", below.netlink)];
         v1::Losses {
             ring_records: ring_records.into_iter().filter(|(_, lost)| *lost > 0).map(|(ring, lost)| (ring.to_owned(), lost)).collect(),
@@ -280,7 +328,7 @@ impl Builder {
             reports_merged: self.reports_merged,
             ends_seen: below.ends_seen,
             ends_reported: below.ends_counted.saturating_sub(self.flows.refused_ends()),
-            ..v1::Losses::default()
+            other: other.filter(|(_, lost)| *lost > 0).map(|(cause, lost)| (cause.to_owned(), lost)).collect(),
         }
     }
 
@@ -304,9 +352,37 @@ impl Builder {
         &self.containers
     }
 
+    /// The table of names.
+    pub fn names(&self) -> &NameTable {
+        &self.names
+    }
+
+    /// What was counted of messages of DNS.
+    pub fn name_counts(&self) -> &NameCounts {
+        &self.name_counts
+    }
+
     /// Flow ends whose counters are known, for edges that count by looking.
     pub fn knows_end(&self, end: &FlowEnd) -> bool {
         self.flows.get_end(end).is_some()
+    }
+
+    fn addresses_in_use(&self) -> HashSet<IpAddr> {
+        let flows = self.flows.after(0);
+        let addresses = flows.flat_map(|(_, flow)| {
+            let FlowEnd { client_address, server_address, .. } = flow.end;
+            [Some(client_address), Some(server_address), flow.original_server.map(|(address, _)| address)]
+        });
+        addresses.flatten().map(|address| address.to_canonical()).collect()
+    }
+
+    fn take_samples(&mut self, now: Now) -> Samples {
+        let mut samples = std::mem::take(&mut self.samples);
+        let at = now.unix_at(samples.at);
+        samples.host.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples.processes.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples.containers.iter_mut().for_each(|it| it.at_unix_nanos = at);
+        samples
     }
 
     fn update_losses(&mut self) {

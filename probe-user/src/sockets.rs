@@ -42,7 +42,7 @@ pub struct SocketTable {
     pub inode: u64,
     /// Cookie of the namespace; 0 when the kernel has none.
     pub cookie: u64,
-    /// TCP sockets.
+    /// Its sockets of the protocol that was asked for.
     pub sockets: Vec<SocketRecord>,
     /// The namespace is there, but its sockets could not be read: nothing is known of them.
     pub unread: bool,
@@ -86,7 +86,8 @@ impl Rounds {
     /// # Errors
     /// When there is no such thread.
     pub fn dump(&mut self, procfs: &Procfs, namespaces: &[Namespace], states: States, budget: Duration) -> io::Result<Vec<SocketTable>> {
-        let (read, unread): (Vec<_>, Vec<_>) = dump(procfs, self.turn(namespaces), states, budget)?.into_iter().partition(|it| !it.late);
+        let (read, unread): (Vec<_>, Vec<_>) =
+            dump(procfs, self.turn(namespaces), libc::IPPROTO_TCP, states, budget)?.into_iter().partition(|it| !it.late);
         if !unread.is_empty() {
             tracing::debug!(read = read.len(), unread = unread.len(), "no time for all network namespaces in this round");
             self.last = read.last().map_or(self.last, |table| table.inode);
@@ -102,9 +103,19 @@ impl Rounds {
     }
 }
 
+/// The UDP sockets that take datagrams from anybody: servers, and clients that have not connected their socket. One round, as of
+/// [`Rounds::dump`].
+///
+/// # Errors
+/// As there.
+pub fn dump_datagram(procfs: &Procfs, namespaces: &[Namespace]) -> io::Result<Vec<SocketTable>> {
+    dump(procfs, namespaces.iter(), libc::IPPROTO_UDP, States::UNCONNECTED, ROUND_MAX)
+}
+
 fn dump<'a>(
     procfs: &Procfs,
     namespaces: impl Iterator<Item = &'a Namespace> + Clone + Send,
+    protocol: i32,
     states: States,
     budget: Duration,
 ) -> io::Result<Vec<SocketTable>> {
@@ -115,11 +126,11 @@ fn dump<'a>(
             let mut tables = Vec::new();
             // First where we are, before the thread goes anywhere else.
             for namespace in namespaces.clone().filter(|it| Some(it.inode) == own) {
-                tables.push(table(namespace, dump_here(states)));
+                tables.push(table(namespace, dump_here(protocol, states)));
             }
             for namespace in namespaces.filter(|it| Some(it.inode) != own) {
                 if Instant::now() < end {
-                    tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(states))));
+                    tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocol, states))));
                 } else {
                     tables.push(SocketTable { inode: namespace.inode, unread: true, late: true, ..SocketTable::default() });
                 }
@@ -159,14 +170,14 @@ pub(crate) fn enter(procfs: &Procfs, namespace: &Namespace) -> io::Result<()> {
     result.map(drop)
 }
 
-fn dump_here(states: States) -> io::Result<SocketTable> {
+fn dump_here(protocol: i32, states: States) -> io::Result<SocketTable> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), ..SocketTable::default() };
     let mut buffer = Vec::with_capacity(32 * 1024);
     for family in [libc::AF_INET, libc::AF_INET6] {
-        socket.send(&diag::request(family, states), 0)?;
+        socket.send(&diag::request(family, protocol, states), 0)?;
         loop {
             buffer.clear();
             socket.recv(&mut buffer, 0)?;

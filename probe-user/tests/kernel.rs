@@ -459,7 +459,7 @@ fn every_hook_has_proven_itself() {
     assert_eq!(status.rung(), 1, "{status:?}");
     assert!(status.hooks.iter().all(|hook| hook.attached), "{status:?}");
     assert!(status.pids_match && status.reasons.is_empty(), "{status:?}");
-    assert_eq!(status.hooks.len(), 24);
+    assert_eq!(status.hooks.len(), 26);
 }
 
 /// A cgroup program that returns anything else refuses the system call of a user.
@@ -467,15 +467,15 @@ fn every_hook_has_proven_itself() {
 fn cgroup_programs_return_one_at_every_exit() {
     const EXIT: u8 = 0x95;
     const MOVE_IMMEDIATE: u8 = 0xb7;
-    let path = std::env::var_os("ORCHESTRATOR_BPF_DIR")
-        .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf"), std::path::PathBuf::from)
-        .join("sockets.o");
-    let object = aya_obj::Object::parse(&std::fs::read(&path).expect("cargo xtask build-ebpf makes it")).expect("an object");
+    let directory = std::env::var_os("ORCHESTRATOR_BPF_DIR")
+        .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf"), std::path::PathBuf::from);
+    let objects = ["sockets.o", "dns.o"].map(|name| {
+        let bytes = std::fs::read(directory.join(name)).expect("cargo xtask build-ebpf makes it");
+        aya_obj::Object::parse(&bytes).expect("an object")
+    });
     let mut checked = Vec::new();
-    for (name, program) in &object.programs {
-        if matches!(program.section, aya_obj::ProgramSection::Iter { .. }) {
-            continue;
-        }
+    let programs = objects.iter().flat_map(|object| object.programs.iter().map(move |(name, program)| (object, name, program)));
+    for (object, name, program) in programs.filter(|(_, _, program)| !matches!(program.section, aya_obj::ProgramSection::Iter { .. })) {
         let function = &object.functions[&program.function_key()];
         for (index, instruction) in function.instructions.iter().enumerate().filter(|(_, it)| it.code == EXIT) {
             let before = &function.instructions[index - 1];
@@ -492,6 +492,8 @@ fn cgroup_programs_return_one_at_every_exit() {
         "bind6",
         "connect4",
         "connect6",
+        "dns_egress",
+        "dns_ingress",
         "getsockname4",
         "getsockname6",
         "post_bind4",

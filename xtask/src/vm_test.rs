@@ -24,7 +24,7 @@ use kernels::Kernel;
 const QEMU: Tool = Tool { program: "qemu-system-x86_64", packages: &["qemu-system-x86"], purpose: "booting other kernels" };
 
 /// Integration tests of the probe that need a kernel and nothing else. Others need Docker or a network of their own.
-const CAPTURE_TESTS: [&str; 2] = ["kernel", "rungs"];
+const CAPTURE_TESTS: [&str; 3] = ["kernel", "rungs", "cgroups"];
 
 /// Options of `vm-test`.
 #[derive(Debug, Args)]

@@ -372,7 +372,17 @@ fn map() -> Topology {
         window: Duration::from_secs(15),
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
-        limits: Limits { probes: 10, processes: 1_000, containers: 1_000, flows: 10_000, objects: 10 },
+        limits: Limits {
+            probes: 10,
+            processes: 1_000,
+            containers: 1_000,
+            flows: 10_000,
+            objects: 10,
+            listeners: 1_000,
+            names: 1_000,
+            unix_flows: 1_000,
+            externals: 10,
+        },
     })
 }
 

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use topology::{
-    Details, FlowPage, FlowQuery, NodeId, ProbeHello, ProbeId, ProbeStatus, Report, StreamEnd, StreamId, ViewKey, ViewSnapshot, ViewStats,
+    Details, FlowPage, FlowQuery, HostStatus, ListenerPage, ListenerQuery, NodeId, ProbeHello, ProbeId, ProbeStatus, Report, StreamEnd,
+    StreamId, ViewKey, ViewSnapshot, ViewStats,
 };
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
@@ -63,6 +64,8 @@ pub(crate) enum Message {
     Stats { keys: Vec<ViewKey>, reply: oneshot::Sender<Vec<ViewStats>> },
     Flows { query: FlowQuery, reply: oneshot::Sender<FlowPage> },
     Probes { reply: oneshot::Sender<Vec<ProbeStatus>> },
+    Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
+    Listeners { query: ListenerQuery, reply: oneshot::Sender<ListenerPage> },
 }
 
 /// A picture that is kept up to date for as long as this lives.
@@ -175,6 +178,22 @@ impl TopologyHandle {
     /// When the driver is gone.
     pub async fn probes(&self) -> Result<Vec<ProbeStatus>, Stopped> {
         self.ask(|reply| Message::Probes { reply }).await
+    }
+
+    /// All hosts, sorted by name.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn hosts(&self) -> Result<Vec<HostStatus>, Stopped> {
+        self.ask(|reply| Message::Hosts { reply }).await
+    }
+
+    /// Listening sockets, host by host.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn listeners(&self, query: ListenerQuery) -> Result<ListenerPage, Stopped> {
+        self.ask(|reply| Message::Listeners { query, reply }).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {

@@ -115,6 +115,8 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             }
             Message::Flows { query, reply } => answer(reply, self.core.flows(&query)),
             Message::Probes { reply } => answer(reply, self.core.probes()),
+            Message::Hosts { reply } => answer(reply, self.core.hosts()),
+            Message::Listeners { query, reply } => answer(reply, self.core.listeners(&query)),
         }
     }
 

@@ -17,8 +17,14 @@ pub(crate) struct Outline {
 const REPORT: u32 = 2;
 /// Field of `Report`.
 const SEQUENCE: u32 = 1;
-/// Fields of `Report` whose records have lists or maps of their own: host, containers, images, capture, losses, Kubernetes objects.
-const WITH_PARTS: [u32; 6] = [4, 7, 9, 13, 14, 20];
+/// Fields of `Report` whose records have lists or maps of their own: host, containers, images, capture, losses, samples of the host,
+/// Kubernetes objects, names.
+const WITH_PARTS: [u32; 8] = [4, 7, 9, 13, 14, 15, 20, 42];
+/// Field of `Report`: flows are many, and of their parts only the lists count.
+const FLOWS: u32 = 11;
+/// Fields of `Flow`.
+const COUNTERS: u32 = 3;
+const TRANSLATIONS: u32 = 6;
 
 /// Looks at an encoded `ProbeMessage`. What is not well-formed ends the look; decoding will tell what is wrong.
 pub(crate) fn outline(message: &[u8]) -> Outline {
@@ -31,7 +37,9 @@ pub(crate) fn outline(message: &[u8]) -> Outline {
                 Value::Bytes(record) => {
                     outline.records += 1;
                     if WITH_PARTS.contains(&number) {
-                        outline.records += Fields(record).filter(|(_, part)| matches!(part, Value::Bytes(_))).count() as u64;
+                        outline.records += parts(record);
+                    } else if number == FLOWS {
+                        outline.records += parts_of_flow(record);
                     }
                 }
                 Value::Number(_) | Value::Fixed => {}
@@ -39,6 +47,20 @@ pub(crate) fn outline(message: &[u8]) -> Outline {
         }
     }
     outline
+}
+
+fn parts(record: &[u8]) -> u64 {
+    Fields(record).filter(|(_, part)| matches!(part, Value::Bytes(_))).count() as u64
+}
+
+/// Translations, and totals of application protocols.
+fn parts_of_flow(flow: &[u8]) -> u64 {
+    let of_field = |(number, part): (u32, Value<'_>)| match (number, part) {
+        (TRANSLATIONS, Value::Bytes(_)) => 1,
+        (COUNTERS, Value::Bytes(counters)) => parts(counters),
+        _ => 0,
+    };
+    Fields(flow).map(of_field).sum()
 }
 
 /// The fields of an encoded message, in order, until one is not well-formed.

@@ -314,8 +314,8 @@ impl Conversation<'_> {
             }
         };
         if converted.repairs != Repairs::default() {
-            let Repairs { times_clamped, texts_cut, names_left_out } = converted.repairs;
-            ReportRepaired { probe: self.probe, times_clamped, texts_cut, names_left_out }.emit(&self.context.telemetry);
+            let Repairs { times_clamped, texts_cut, names_left_out, lists_cut } = converted.repairs;
+            ReportRepaired { probe: self.probe, times_clamped, texts_cut, names_left_out, lists_cut }.emit(&self.context.telemetry);
         }
         let lag = now.since(converted.report.observed_at);
         match self.context.topology.report(self.probe.clone(), self.stream, converted.report).await? {

@@ -2,15 +2,20 @@
 
 mod flows;
 mod health;
+mod hosts;
+mod listeners;
 pub(super) mod openapi;
 mod probes;
 pub(super) mod ui;
+
+use std::str::FromStr;
 
 use base::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Context;
+use super::query::Query;
 
 /// The platform's routes.
 pub(super) fn routes(context: &Context) -> OpenApiRouter {
@@ -19,6 +24,8 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
         .routes(routes!(flows::flows))
+        .routes(routes!(hosts::hosts))
+        .routes(routes!(listeners::listeners))
         .routes(routes!(probes::probes))
         .with_state(context.clone())
 }
@@ -26,4 +33,10 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
 /// RFC 3339 with as many decimals as there are.
 pub(crate) fn moment(at: Timestamp) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(at.unix_nanos())).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// A parameter that is a number, if it is there.
+fn number<T: FromStr>(query: &Query, key: &str) -> Result<Option<T>, String> {
+    let Some(text) = query.first(key) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| format!("{key} is {text:?}, which is no such number"))
 }

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use super::Telemetry;
 
+mod probes;
+
+pub use probes::ProbesObserved;
+
 /// A report is on the map.
 #[derive(Debug)]
 pub struct ReportApplied {
@@ -93,20 +97,23 @@ pub struct ReportRepaired<'a> {
     pub times_clamped: u64,
     /// Texts cut to their limit.
     pub texts_cut: u64,
-    /// Names left out where addresses should be.
+    /// Names left out where addresses should be, or that are none.
     pub names_left_out: u64,
+    /// Lists of which only the beginning was kept.
+    pub lists_cut: u64,
 }
 
 impl ReportRepaired<'_> {
     /// Counts it.
     pub fn emit(self, telemetry: &Telemetry) {
         let metrics = telemetry.metrics();
-        let ReportRepaired { probe, times_clamped, texts_cut, names_left_out } = self;
+        let ReportRepaired { probe, times_clamped, texts_cut, names_left_out, lists_cut } = self;
         metrics.report_values_repaired.with_label_values(&["time_clamped"]).inc_by(times_clamped);
         metrics.report_values_repaired.with_label_values(&["text_cut"]).inc_by(texts_cut);
         metrics.report_values_repaired.with_label_values(&["name_left_out"]).inc_by(names_left_out);
+        metrics.report_values_repaired.with_label_values(&["list_cut"]).inc_by(lists_cut);
         if let Some(held_back) = metrics.repair_lines.admit() {
-            tracing::warn!(probe, times_clamped, texts_cut, names_left_out, held_back, "report repaired");
+            tracing::warn!(probe, times_clamped, texts_cut, names_left_out, lists_cut, held_back, "report repaired");
         }
     }
 }

@@ -37,6 +37,8 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "get /api/topology/{view}/ws": "400",
             "get /api/topology/{view}/{id}": "200",
             "get /api/v1/flows": "200",
+            "get /api/v1/hosts": "200",
+            "get /api/v1/listeners": "200",
             "get /api/v1/probes": "200",
             "get /health": "200",
             "get /metrics": "200",
@@ -124,6 +126,8 @@ async fn every_reply_is_what_the_document_says() {
         ("/api/probes", "/api/probes"),
         ("/api/probes", "/api/probes?sparse"),
         ("/api/v1/flows", "/api/v1/flows"),
+        ("/api/v1/hosts", "/api/v1/hosts"),
+        ("/api/v1/listeners", "/api/v1/listeners"),
         ("/api/v1/probes", "/api/v1/probes"),
         ("/health", "/health"),
         ("/ready", "/ready"),
@@ -179,10 +183,12 @@ async fn flows_with_their_counters() {
           "flows": [
             {
               "active": 2,
+              "applications": [],
               "bytesReceived": 2000,
               "bytesSent": 1000,
               "cgroupId": 0,
               "clientAddress": "10.0.0.1",
+              "clientName": null,
               "closed": 1,
               "containerId": "CONTAINER",
               "direction": "client",
@@ -193,6 +199,7 @@ async fn flows_with_their_counters() {
               "opened": 3,
               "origin": "event",
               "originalServer": null,
+              "others": 0,
               "peers": [
                 "db-1;200"
               ],
@@ -204,7 +211,9 @@ async fn flows_with_their_counters() {
               "rttMicrosAverage": 300,
               "rttMicrosMax": 500,
               "serverAddress": "10.0.0.2",
-              "serverPort": 5432
+              "serverName": null,
+              "serverPort": 5432,
+              "translations": []
             }
           ],
           "next": null
@@ -283,6 +292,8 @@ async fn probes_with_what_they_see_and_lost() {
                     "name": "exec"
                   }
                 ],
+                "missingCapabilities": [],
+                "overloadLevel": 0,
                 "reason": "no permission",
                 "rung": 2
               },
@@ -301,6 +312,7 @@ async fn probes_with_what_they_see_and_lost() {
                 "endsReported": 75,
                 "endsSeen": 100,
                 "flowsUncounted": 0,
+                "other": {},
                 "reportsMerged": 0,
                 "ringRecords": {
                   "network": 3

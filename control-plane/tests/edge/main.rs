@@ -13,5 +13,6 @@ mod probe;
 mod probes;
 mod process;
 mod scope;
+mod telling;
 mod websocket;
 mod world;

@@ -16,7 +16,7 @@ mod sockets;
 pub use control::Control;
 pub use layout::Fingerprint;
 pub use look::{FoundSocket, FoundTask, LookOffsets};
-pub use records::{CgroupRecord, CountedSocket, EdgeRecord, FoundOpen, ListenerRecord, ProcessRecord, RecordHeader, kind};
+pub use records::{CgroupRecord, CountedSocket, DnsRecord, EdgeRecord, FoundOpen, ListenerRecord, ProcessRecord, RecordHeader, kind};
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
 /// Version of all layouts in this crate.
@@ -28,7 +28,10 @@ pub const PROTOCOL_TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
 
-/// Slots of the per-CPU counter array of both objects. A slot's total is the sum over all CPUs.
+/// The port of DNS servers.
+pub const DNS_PORT: u16 = 53;
+
+/// Slots of the per-CPU counter array of all objects. A slot's total is the sum over all CPUs.
 pub mod counter {
     /// Connection ends that were seen established.
     pub const ENDS_SEEN: u32 = 0;
@@ -52,6 +55,8 @@ pub mod counter {
     pub const SWEPT: u32 = 9;
     /// Records of listeners that found the network ring full.
     pub const LISTENERS_LOST: u32 = 10;
+    /// DNS messages that found their ring full.
+    pub const DNS_RING_FULL: u32 = 15;
     /// How many slots there are.
     pub const COUNT: u32 = 16;
 }
@@ -196,6 +201,8 @@ mod pod {
     unsafe impl aya::Pod for crate::ProcessRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::CgroupRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::DnsRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::RecordHeader {}
 }

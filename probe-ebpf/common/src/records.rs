@@ -40,6 +40,8 @@ pub mod kind {
     pub const LISTENER_OPENED: u32 = 48;
     /// [`super::ListenerRecord`]: it does so no longer.
     pub const LISTENER_CLOSED: u32 = 49;
+    /// [`super::DnsRecord`]: a datagram from a DNS server.
+    pub const DNS_MESSAGE: u32 = 64;
 }
 
 /// About an edge.
@@ -163,6 +165,36 @@ impl CgroupRecord {
     pub const PATH_CAPACITY: usize = 480;
 }
 
+/// About a datagram that came from the port of DNS. [`DnsRecord::copied`] bytes of its message follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DnsRecord {
+    /// `kind` is `DNS_MESSAGE`.
+    pub header: RecordHeader,
+    /// cgroup v2 id of the socket that sent it (`LEAVING`) or receives it.
+    pub cgroup_id: u64,
+    /// Where it comes from.
+    pub server: Address,
+    /// Where it goes.
+    pub client: Address,
+    /// Port of the client.
+    pub client_port: u16,
+    /// Length of the message by the UDP header.
+    pub message_length: u16,
+    /// Bytes of the message that were copied: all, unless it is longer than [`DnsRecord::LONG`] or came in parts.
+    pub copied: u16,
+    /// 1 when a socket of this machine sends it, 0 when one receives it.
+    pub leaving: u16,
+}
+
+impl DnsRecord {
+    /// Bytes of a message that the small form of the record has room for: the classic limit of DNS over UDP.
+    pub const SHORT: usize = 512;
+    /// Bytes of a message that the large form has room for: what servers send at most since the DNS flag day of 2020.
+    pub const LONG: usize = 1_232;
+}
+
+const _: () = assert!(size_of::<DnsRecord>() == 64);
 const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<EdgeRecord>() == 168);
 const _: () = assert!(size_of::<ListenerRecord>() == 72);

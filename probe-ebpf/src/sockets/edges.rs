@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, RingBuf},
 };
-use probe_common::{EdgeKey, EdgeRecord, EdgeValue, RecordHeader, counter, kind};
+use probe_common::{DNS_PORT, EdgeKey, EdgeRecord, EdgeValue, RecordHeader, counter, kind};
 use probe_ebpf::{
     context::{add32, add64},
     counters::count,
@@ -136,7 +136,8 @@ fn begin(key: &EdgeKey, value: &EdgeValue, client_port: u16) {
     }
 }
 
-/// A connected UDP socket begins or ends. Nobody is told at once: by the next reading it is known whether something came of it.
+/// A connected UDP socket begins or ends. Nobody is told at once: by the next reading it is known whether something came of it. But who connects
+/// to a DNS server asks it, and whoever wants to see the answer has no time to lose.
 #[inline(always)]
 pub fn count_connected(key: &EdgeKey, change: &EdgeValue, at_ns: u64) {
     count(counter::EDGES_CHANGED);
@@ -148,15 +149,19 @@ pub fn count_connected(key: &EdgeKey, change: &EdgeValue, at_ns: u64) {
         // It was opened in an entry that has left, and told: it ends.
         return;
     }
-    if EDGES.insert(key, &value, u64::from(BPF_NOEXIST)).is_err() {
+    let inserted = EDGES.insert(key, &value, u64::from(BPF_NOEXIST)).is_ok();
+    if inserted && key.server_port != DNS_PORT {
+        return;
+    }
+    if !inserted {
         if let Some(edge) = EDGES.get_ptr_mut(key) {
             return grow_connected(edge, change, at_ns);
         }
         count(counter::EDGES_OVERFLOWED);
-        let sample = Sample { client_port: 0, original_server: [0; 16], original_port: 0, found_open: false };
-        if !tell(kind::EDGE_OVERFLOW, key, &value, &sample) {
-            count(counter::NETWORK_RING_FULL);
-        }
+    }
+    let sample = Sample { client_port: 0, original_server: [0; 16], original_port: 0, found_open: false };
+    if !tell(if inserted { kind::EDGE_SEEN } else { kind::EDGE_OVERFLOW }, key, &value, &sample) {
+        count(counter::NETWORK_RING_FULL);
     }
 }
 

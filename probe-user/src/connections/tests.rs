@@ -21,6 +21,7 @@ fn socket(cookie: u64, local: &str, remote: &str, state: u8, bytes: u64) -> Sock
         inode: cookie,
         cookie,
         address: 0,
+        cgroup_id: 0,
         bytes_acked: bytes,
         bytes_received: bytes,
         retransmits: 0,

@@ -5,7 +5,7 @@ use proto::probe::v1::ContainerState;
 use crate::containers::ContainerTable;
 use crate::observation::Observation;
 use crate::procfs::Procfs;
-use crate::procfs::sampler::SampledContainer;
+use crate::procfs::sampler::{Round, SampledContainer};
 use crate::publisher::Publisher;
 use crate::telemetry::Metrics;
 
@@ -27,7 +27,11 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::FlowSeen { .. } => "flow_seen",
         Observation::FlowCounted { .. } => "flow_counted",
         Observation::CaptureBegins => "capture_begins",
-        Observation::Lost(_) => "lost",
+        Observation::Lost(_) | Observation::LostOther { .. } => "lost",
+        Observation::Translated(_) => "translated",
+        Observation::TranslationEnded(_) => "translation_ended",
+        Observation::NameResolved { .. } => "name_resolved",
+        Observation::NamesCounted(_) => "names_counted",
     };
     metrics.observations.with_label_values(&[kind]).inc();
 }
@@ -39,11 +43,13 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     metrics.flows.set(gauge(builder.flows().len()));
     metrics.listeners.set(gauge(builder.listeners().len()));
     metrics.containers.set(gauge(builder.containers().len()));
+    metrics.translations.set(gauge(builder.flows().translations().len()));
     metrics.outbox_bytes.set(gauge(publisher.held_bytes()));
     metrics.proc_vanished.set(count_of(procfs.vanished()));
     metrics.proc_unreadable.set(count_of(procfs.unreadable()));
     let losses = builder.losses();
     let ring = |name: &str| losses.ring_records.get(name).copied().unwrap_or(0);
+    let other = |cause: &str| losses.other.get(cause).copied().unwrap_or(0);
     let lost = [
         ("network_ring", ring("network")),
         ("process_ring", ring("process")),
@@ -52,11 +58,36 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
         ("sockets_unowned", losses.sockets_unowned),
         ("table_full", losses.table_full),
         ("reports_merged", losses.reports_merged),
+        ("dns_ring", other("dns_ring")),
+        ("dns_events", other("dns_events")),
+        ("dns_attachments", other("dns_attachments")),
+        ("names", other("names")),
     ];
     for (cause, number) in lost {
         metrics.lost.with_label_values(&[cause]).set(count_of(number));
     }
+    for (cause, number) in &losses.other {
+        metrics.lost.with_label_values(&[cause.as_str()]).set(count_of(*number));
+    }
     metrics.completeness.set(completeness(losses.ends_reported, losses.ends_seen));
+    metrics.names.set(gauge(builder.names().len()));
+    let counts = builder.name_counts();
+    metrics.dns_attachments.set(count_of(counts.attached));
+    let messages = [("read", counts.messages), ("believed", counts.answers), ("malformed", counts.malformed), ("unasked", counts.unasked)];
+    for (outcome, number) in messages {
+        metrics.dns_messages.with_label_values(&[outcome]).set(count_of(number));
+    }
+}
+
+/// Writes down what a round of samples took.
+pub(super) fn publish_round(metrics: &Metrics, round: &Round) {
+    metrics.sampling_seconds.set(round.effort.took.as_secs_f64());
+    metrics.sampled_processes.set(gauge(round.seen.len()));
+    metrics.sampled_cgroups.set(gauge(round.samples.containers.len()));
+    metrics.disks_unanswered.set(gauge(round.effort.disks_unanswered));
+    if round.effort.over_budget {
+        metrics.sampling_over_budget.inc();
+    }
 }
 
 /// Running containers.

@@ -132,6 +132,7 @@ impl Drain {
             let entries = self.keys.iter().zip(&self.values).take(batch.count);
             let grown: Vec<Observation> = entries.filter_map(|(key, value)| self.delivered.read(now, key, value)).collect();
             if !grown.is_empty() {
+                self.shared.note(&grown);
                 room.send(grown);
             }
             match batch.next {

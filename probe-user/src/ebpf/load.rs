@@ -18,18 +18,21 @@ use super::offsets::{self, Offsets};
 use super::pins::{Pinned, Pins};
 use super::place::{CgroupRoot, Rights};
 use super::running::missing;
-use super::{CaptureError, Config, Hook, Seeder, btf};
+use super::{CaptureError, Config, Hook, Names, Seeder, btf, dns};
 
 /// Pass log lines of the programs to the process's logger.
 pub(super) type Loggers = Vec<EbpfLogger<&'static dyn log::Log>>;
 
-/// Both objects, loaded; dropping them detaches everything.
+/// All objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
     pub(super) seeder: Seeder,
     pub(super) looker: Looker,
     pub(super) sockets: Ebpf,
     /// `None` when the object was refused as a whole.
     pub(super) processes: Option<Ebpf>,
+    /// `None` when nobody wants names, or the object was refused.
+    pub(super) dns: Option<dns::Programs>,
+    pub(super) names: Names,
     pub(super) hooks: Vec<Hook>,
     /// Readers of the programs' log lines; none unless they are wanted.
     pub(super) loggers: Loggers,
@@ -64,7 +67,7 @@ const TRACEPOINTS: [(&str, &str); 7] = [
 ];
 
 /// The kernel wants a page and a power of two; the pages of all machines divide this.
-const SMALLEST_RING_BYTES: u32 = 64 * 1024;
+pub(super) const SMALLEST_RING_BYTES: u32 = 64 * 1024;
 
 /// Name of the hook that tells of ends for want of memory.
 const OOM_KILL: &str = "oom_kill";
@@ -129,6 +132,10 @@ pub(super) fn load(
     // It has parsed the kernel's types, tens of megabytes: it shall use the same ones as the iterators do.
     loader.btf(None);
     let types = if rights.may_trace() { Btf::from_sys_fs().ok() } else { None };
+    loader.btf(types.as_ref());
+    // First: this object has none of the globals that the others are given.
+    let mut hooks = Vec::new();
+    let (dns, names) = dns::load(&mut loader, config, objects.dns, root, &mut hooks);
     loader
         .btf(types.as_ref())
         .override_global("SETTINGS", GlobalData::from(&settings), true)
@@ -142,7 +149,6 @@ pub(super) fn load(
     if let Some(pins) = &pins {
         pin_maps(&mut loader, pins.sockets(config).into_iter().chain([pins.owners()]));
     }
-    let mut hooks = Vec::new();
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
     let mut controls = Controls::new(pins.is_some().then_some(config.awake_for));
     controls.take(&mut sockets)?;
@@ -178,7 +184,7 @@ pub(super) fn load(
             }
         }
     }
-    Ok(Loaded { seeder, looker, sockets, processes, hooks, loggers, offsets, without_offsets, controls, pins, without_pins })
+    Ok(Loaded { seeder, looker, sockets, processes, dns, names, hooks, loggers, offsets, without_offsets, controls, pins, without_pins })
 }
 
 /// Takes the directory of pins, if there shall be one.

@@ -88,6 +88,7 @@ fn record(found: &FoundSocket) -> SocketRecord {
         // As unique as a cookie, which a socket has only when somebody has asked for it.
         cookie: found.inode,
         address: found.socket,
+        cgroup_id: 0,
         bytes_acked: found.bytes_acked,
         bytes_received: found.bytes_received,
         retransmits: found.retransmits,

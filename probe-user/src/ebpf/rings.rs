@@ -49,6 +49,7 @@ fn pass_batch(
     }
     addresses.fill(&mut batch);
     let full = batch.len() + 2 > BATCH_MAX;
+    shared.note(&batch);
     let opened = batch.iter().map(opened_by).sum();
     if !send(batch, sender, shared) {
         return false;

@@ -22,7 +22,7 @@ use super::pins::Pins;
 use super::place::{CgroupRoot, Rights};
 use super::sweep::Sweep;
 use super::takeover::{self, CountedSockets, Inheritance};
-use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, objects, rings, selftest, sys};
+use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, dns, objects, rings, selftest, sys};
 use crate::observation::Observation;
 
 /// How long the threads have, after they were told to stop, to deliver what is left.
@@ -70,7 +70,11 @@ impl Running {
             let _ = sender.try_send(batch);
         }
 
-        let shared = Arc::new(Shared::new()?);
+        let dns = match loaded.dns.take() {
+            Some(programs) => Some(dns::Reader::new(config, programs, &root, sender.clone())?),
+            None => None,
+        };
+        let shared = Arc::new(Shared::new(dns.as_ref().map(dns::Reader::tap))?);
         let seeder = loaded.seeder.clone();
         let loggers = std::mem::take(&mut loaded.loggers);
         let sweep = Sweep::bind(&loaded, &maps.owners);
@@ -94,6 +98,10 @@ impl Running {
         running.spawn_reader("probe-network", maps.network_ring, addresses.clone(), sender.clone())?;
         if let Some(ring) = maps.process_ring {
             running.spawn_reader("probe-process", ring, addresses, sender)?;
+        }
+        if let Some(dns) = dns {
+            let shared = Arc::clone(&running.shared);
+            running.spawn("probe-dns", move || dns.run(&shared))?;
         }
         Ok((running, receiver))
     }
@@ -206,7 +214,8 @@ fn status_of(loaded: &Loaded, trial: &selftest::Outcome, inheritance: &Inheritan
     if !loaded.offsets.missing.is_empty() {
         reasons.push(format!("kernel members not found: {}", loaded.offsets.missing.join(", ")));
     }
-    reasons.extend(loaded.hooks.iter().filter(|hook| !hook.attached).map(|hook| format!("{}: {}", hook.name, hook.error)));
+    let unseen = loaded.hooks.iter().filter(|hook| !hook.attached && !dns::HOOKS.contains(&hook.name.as_str()));
+    reasons.extend(unseen.map(|hook| format!("{}: {}", hook.name, hook.error)));
     if trial.pids_match == Some(false) {
         reasons.push("the probe runs in a pid namespace of its own: /proc shows other pids than the kernel tells".to_owned());
     }
@@ -219,6 +228,7 @@ fn status_of(loaded: &Loaded, trial: &selftest::Outcome, inheritance: &Inheritan
         pinned_at: loaded.pins.as_ref().map(|pins| pins.root().to_owned()),
         not_pinned: loaded.without_pins.clone(),
         taken_over: inheritance.taken_over,
+        names: loaded.names.clone(),
         hooks: loaded.hooks.clone(),
         reasons,
     }
@@ -241,15 +251,24 @@ pub(super) struct Shared {
     /// Readable from the moment the capture stops.
     stopped: UnixStream,
     stopper: UnixStream,
+    /// Where the reader of names learns what the others see.
+    names: Option<dns::Tap>,
     /// Connection ends that were delivered from the ring because the table was full.
     pub(super) opened_on_ring: AtomicU64,
 }
 
 impl Shared {
-    fn new() -> io::Result<Self> {
+    fn new(names: Option<dns::Tap>) -> io::Result<Self> {
         let (stopped, stopper) = UnixStream::pair()?;
         stopper.set_nonblocking(true)?;
-        Ok(Shared { stopping: AtomicBool::new(false), stopped_at: OnceLock::new(), stopped, stopper, opened_on_ring: AtomicU64::new(0) })
+        Ok(Shared {
+            stopping: AtomicBool::new(false),
+            stopped_at: OnceLock::new(),
+            stopped,
+            stopper,
+            names,
+            opened_on_ring: AtomicU64::new(0),
+        })
     }
 
     fn stop(&self) {
@@ -257,6 +276,13 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
         // Nobody reads it: once written, it wakes every wait.
         let _ = (&self.stopper).write(&[1]);
+    }
+
+    /// Tells the reader of names what concerns it.
+    pub(super) fn note(&self, batch: &[Observation]) {
+        if let Some(names) = &self.names {
+            names.note(batch);
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -277,6 +303,12 @@ impl Shared {
     /// Waits until a ring has records or the capture stops; whether it does.
     pub(super) fn wait_for(&self, ring: &RingBuf<MapData>) -> bool {
         self.wait(&[self.stopped.as_fd(), ring.as_fd()], None);
+        self.is_stopping()
+    }
+
+    /// Waits until one of two descriptors can be read, the time is over or the capture stops; whether it does.
+    pub(super) fn wait_for_either(&self, one: BorrowedFd<'_>, other: BorrowedFd<'_>, timeout: Option<Duration>) -> bool {
+        self.wait(&[self.stopped.as_fd(), one, other], timeout);
         self.is_stopping()
     }
 

@@ -49,6 +49,7 @@ fn record(line: &str) -> Option<SocketRecord> {
         inode,
         cookie: inode,
         address: 0,
+        cgroup_id: 0,
         bytes_acked: 0,
         bytes_received: 0,
         retransmits: 0,

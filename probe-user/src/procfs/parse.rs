@@ -147,13 +147,9 @@ pub fn memory(bytes: &[u8]) -> Option<(u64, u64)> {
         line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|it| it.saturating_mul(1_024))
     };
     let total = kibibytes("MemTotal")?;
-    let unused = kibibytes("MemFree")? + kibibytes("Buffers").unwrap_or(0) + kibibytes("Cached").unwrap_or(0);
+    let part = |name: &str| kibibytes(name).unwrap_or(0);
+    let unused = kibibytes("MemFree")?.saturating_add(part("Buffers")).saturating_add(part("Cached"));
     Some((total, total.saturating_sub(unused)))
-}
-
-/// Load of the last minute, from `/proc/loadavg`.
-pub fn load1(bytes: &[u8]) -> Option<f64> {
-    std::str::from_utf8(bytes).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Valid UTF-8 without control characters.

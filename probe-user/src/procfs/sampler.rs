@@ -1,20 +1,30 @@
 //! Metrics of the host, its processes and its containers, by looking at regular times. One walk of `/proc` serves the metrics and tells the
 //! process table what it may have missed.
+//!
+//! A share of CPU is what was used between two looks by the time in which the machine was awake between them: neither a clock that somebody sets
+//! nor a night in which the machine was suspended changes it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use proto::probe::v1::{ContainerMetrics, HostMetrics, ProcessMetrics};
+use proto::probe::v1::ProcessMetrics;
 
 use crate::cgroupfs::CgroupReader;
-use crate::clock::Now;
+use crate::clock::{Instants, thread_cpu};
+use crate::host::sampler::HostSampler;
 use crate::observation::BootNanos;
 use crate::processes::{ProcessKey, TICK_NANOS};
 use crate::procfs::{Procfs, ReadError, parse};
 use crate::report::Samples;
+use crate::users::{UserReader, Users};
 
-/// Share of one CPU that looking may take; beyond it descriptors are not counted until the next round.
+mod containers;
+
+use containers::ContainerSampler;
+
+/// Share of one CPU that looking at processes may take, and looking at containers as much again. Beyond it descriptors are not counted and bytes
+/// not read until the next round; containers that had no turn are the first then.
 const BUDGET: f64 = 0.02;
 
 /// A running container that wants its metrics.
@@ -35,19 +45,34 @@ pub struct Round {
     pub seen: BTreeSet<ProcessKey>,
     /// When the walk began; `None` when `/proc` or a process in it could not be read, so that what is missing in `seen` may live.
     pub walked_at: Option<BootNanos>,
+    /// Names of users.
+    pub users: Users,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// What a round took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// All of it.
+    pub took: Duration,
+    /// Whether the budget ended before everything was looked at.
+    pub over_budget: bool,
+    /// File systems that did not answer.
+    pub disks_unanswered: usize,
 }
 
 /// Looks, and remembers what it needs for the next look.
 #[derive(Debug)]
 pub struct Sampler {
     procfs: Arc<Procfs>,
-    cgroups: CgroupReader,
+    host: HostSampler,
+    containers: ContainerSampler,
+    users: UserReader,
     page_bytes: u64,
     cpu_count: u32,
-    previous_at: Option<BootNanos>,
-    host_ticks: Option<(u64, u64)>,
+    previous: Option<Instants>,
     processes: HashMap<ProcessKey, Watched>,
-    containers: HashMap<String, u64>,
     /// Descriptors are counted from this pid on: where the budget ended last time.
     count_from: u32,
     round: u64,
@@ -58,51 +83,61 @@ struct Watched {
     cpu_ticks: u64,
     open_files: u32,
     open_files_limit: u64,
+    io_bytes: (u64, u64),
     round: u64,
+}
+
+/// What lies between two looks.
+#[derive(Clone, Copy, Debug)]
+struct Between {
+    /// All of it.
+    boot_nanos: u64,
+    /// The part in which the machine was awake.
+    awake_nanos: u64,
 }
 
 impl Sampler {
     /// A sampler that has not looked yet.
     pub fn new(procfs: Arc<Procfs>, cgroups: CgroupReader, page_bytes: u64) -> Self {
         Sampler {
+            host: HostSampler::new(procfs.clone()),
+            containers: ContainerSampler::new(cgroups),
+            users: UserReader::new(procfs.root()),
             procfs,
-            cgroups,
             page_bytes,
             cpu_count: 1,
-            previous_at: None,
-            host_ticks: None,
+            previous: None,
             processes: HashMap::new(),
-            containers: HashMap::new(),
             count_from: 0,
             round: 0,
         }
     }
 
     /// Looks at everything once.
-    pub fn look(&mut self, containers: &[SampledContainer], interval: Duration) -> Round {
-        let now = Now::read();
+    pub fn look(&mut self, at: Instants, containers: &[SampledContainer], interval: Duration) -> Round {
+        let begun = Instant::now();
         self.round += 1;
-        let elapsed = self.previous_at.map(|at| now.boot.0.saturating_sub(at.0)).filter(|&it| it > 0);
-        let host = self.host(now);
-        let mut round = Round { samples: Samples { host, ..Samples::default() }, walked_at: Some(now.boot), ..Round::default() };
-        self.walk(now, elapsed, interval, &mut round);
-        round.samples.containers = self.containers(now, elapsed, containers);
-        self.previous_at = Some(now.boot);
+        let between = self.previous.replace(at).and_then(|before| {
+            let boot_nanos = at.now.boot.0.saturating_sub(before.now.boot.0);
+            // The clocks are read one after the other: what is between the two readings is no suspension.
+            let awake_nanos = at.awake_nanos.saturating_sub(before.awake_nanos).min(boot_nanos);
+            (awake_nanos > 0).then_some(Between { boot_nanos, awake_nanos })
+        });
+        let host = self.host.look(at.now);
+        self.cpu_count = if host.cpu_count > 0 { host.cpu_count } else { self.cpu_count };
+        let samples = Samples { at: at.now.boot, host: host.metrics, ..Samples::default() };
+        let mut round = Round { samples, walked_at: Some(at.now.boot), users: self.users.users(), ..Round::default() };
+        let budget = interval.mul_f64(BUDGET);
+        self.walk(at, between, budget, &mut round);
+        let (metrics, cut) = self.containers.look(&self.procfs, at, self.cpu_count, containers, host.stacked, budget);
+        round.samples.containers = metrics;
+        round.effort.over_budget |= cut;
+        round.effort.disks_unanswered = host.unanswered;
+        round.effort.took = begun.elapsed();
         round
     }
 
-    fn host(&mut self, now: Now) -> Option<HostMetrics> {
-        let (busy, total, count) = parse::cpu_ticks(&self.procfs.read_global("stat").ok()?)?;
-        self.cpu_count = count;
-        let previous = self.host_ticks.replace((busy, total));
-        let (_, used) = parse::memory(&self.procfs.read_global("meminfo").ok()?)?;
-        let load1 = parse::load1(&self.procfs.read_global("loadavg").ok()?)?;
-        let cpu_percent =
-            previous.map_or(0.0, |(busy_then, total_then)| percent(busy.saturating_sub(busy_then), total.saturating_sub(total_then)));
-        Some(HostMetrics { at_unix_nanos: now.unix_nanos, cpu_percent, memory_used_bytes: used, load1, ..HostMetrics::default() })
-    }
-
-    fn walk(&mut self, now: Now, elapsed: Option<u64>, interval: Duration, round: &mut Round) {
+    fn walk(&mut self, at: Instants, between: Option<Between>, budget: Duration, round: &mut Round) {
         let Ok(mut pids) = self.procfs.pids() else {
             round.walked_at = None;
             return;
@@ -112,11 +147,11 @@ impl Sampler {
         let begin = pids.partition_point(|&pid| pid < self.count_from);
         pids.rotate_left(begin);
         self.count_from = 0;
-        let budget = interval.mul_f64(BUDGET);
-        let started = std::time::Instant::now();
+        let budget = Budget::begin(budget);
         let mut in_budget = true;
-        for pid in pids {
-            if in_budget && started.elapsed() > budget {
+        for (turn, pid) in pids.into_iter().enumerate() {
+            // Asking for the time costs some of it.
+            if in_budget && turn.is_multiple_of(8) && budget.is_used_up() {
                 in_budget = false;
                 self.count_from = pid;
             }
@@ -134,17 +169,19 @@ impl Sampler {
             }
             let key = ProcessKey::new(pid, stat.start_time);
             round.seen.insert(key);
-            round.samples.processes.push(self.process(key, &stat, now, elapsed, in_budget));
+            round.samples.processes.push(self.process(key, &stat, at, between, in_budget));
         }
+        round.effort.over_budget = !in_budget;
         let current = self.round;
         self.processes.retain(|_, watched| watched.round == current);
     }
 
-    fn process(&mut self, key: ProcessKey, stat: &parse::Stat, now: Now, elapsed: Option<u64>, in_budget: bool) -> ProcessMetrics {
+    fn process(&mut self, key: ProcessKey, stat: &parse::Stat, at: Instants, between: Option<Between>, in_budget: bool) -> ProcessMetrics {
         let known = self.processes.contains_key(&key);
         let watched = self.processes.entry(key).or_default();
         if in_budget && !stat.is_kernel_thread {
             watched.open_files = self.procfs.open_files(key.pid).unwrap_or(0);
+            watched.io_bytes = self.procfs.io_bytes(key.pid).unwrap_or(watched.io_bytes);
             // A soft limit hardly ever changes: it is read again every 20th round.
             if !known || (self.round + u64::from(key.pid)).is_multiple_of(20) {
                 watched.open_files_limit = self.procfs.open_files_limit(key.pid);
@@ -154,47 +191,46 @@ impl Sampler {
         watched.cpu_ticks = stat.cpu_ticks;
         watched.round = self.round;
         // Of a process that was there before the first look only the next look can tell the share.
-        let age = now.boot.0.saturating_sub(key.start_time.0);
-        let over = if known { elapsed } else { elapsed.filter(|&elapsed| age <= elapsed) };
+        let age = at.now.boot.0.saturating_sub(key.start_time.0);
+        let over = if known { between } else { between.filter(|it| age <= it.boot_nanos) };
         let cpu_percent =
-            over.map_or(0.0, |over| percent(cpu_ticks.saturating_mul(TICK_NANOS), over.saturating_mul(self.cpu_count.into())));
+            over.map_or(0.0, |over| percent(cpu_ticks.saturating_mul(TICK_NANOS), over.awake_nanos.saturating_mul(self.cpu_count.into())));
         ProcessMetrics {
             key: Some(proto::probe::v1::ProcessKey { pid: key.pid, start_time_boot_nanos: key.start_time.0 }),
-            at_unix_nanos: now.unix_nanos,
+            at_unix_nanos: at.now.unix_nanos,
             cpu_percent,
             memory_bytes: stat.resident_pages.saturating_mul(self.page_bytes),
             open_files: watched.open_files,
             open_files_limit: watched.open_files_limit,
             thread_count: stat.thread_count,
-            ..ProcessMetrics::default()
+            io_read_bytes: watched.io_bytes.0,
+            io_written_bytes: watched.io_bytes.1,
         }
-    }
-
-    fn containers(&mut self, now: Now, elapsed: Option<u64>, containers: &[SampledContainer]) -> Vec<ContainerMetrics> {
-        let previous = std::mem::take(&mut self.containers);
-        let mut samples = Vec::with_capacity(containers.len());
-        for container in containers {
-            let Some(usage) = self.cgroups.usage(&self.procfs, &container.id, container.pid) else { continue };
-            let before = previous.get(&container.id).copied().zip(elapsed);
-            let cpu_percent = before.map_or(0.0, |(before, elapsed)| {
-                percent(usage.cpu_nanos.saturating_sub(before), elapsed.saturating_mul(self.cpu_count.into()))
-            });
-            self.containers.insert(container.id.clone(), usage.cpu_nanos);
-            samples.push(ContainerMetrics {
-                id: container.id.clone(),
-                at_unix_nanos: now.unix_nanos,
-                cpu_percent,
-                memory_bytes: usage.memory_bytes,
-                memory_limit_bytes: usage.memory_limit_bytes,
-                ..ContainerMetrics::default()
-            });
-        }
-        self.cgroups.keep_only(containers.iter().map(|it| it.id.as_str()));
-        samples
     }
 }
 
+/// CPU time that work may take.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    begun: Duration,
+    all: Duration,
+}
+
+impl Budget {
+    fn begin(all: Duration) -> Self {
+        Budget { begun: thread_cpu(), all }
+    }
+
+    fn is_used_up(self) -> bool {
+        thread_cpu().saturating_sub(self.begun) > self.all
+    }
+}
+
+/// `part` of `whole`, 0 to 100; 0 of nothing.
 #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than the 53 bits of a double")]
-fn percent(part: u64, whole: u64) -> f64 {
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 100.0).min(100.0) }
 }
+
+#[cfg(test)]
+mod tests;

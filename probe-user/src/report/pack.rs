@@ -52,6 +52,10 @@ impl Packer {
         flow: v1::Flow => flows;
         /// Adds a listener.
         listener: v1::Listener => listeners;
+        /// Adds names of an address.
+        resolved_address: v1::ResolvedAddress => resolved_addresses;
+        /// Adds that nothing is known of the names of an address any more.
+        resolved_address_gone: Vec<u8> => resolved_addresses_gone;
         /// Adds a sample of the host.
         host_metrics: v1::HostMetrics => host_metrics;
         /// Adds a sample of a process.

@@ -1,9 +1,12 @@
 //! A snapshot, part by part: each is made when there is room for it, from what is true then. What changes meanwhile is told again by the
 //! deltas that follow, so a part may be newer than the one before it without harm.
 
+use std::net::IpAddr;
+
 use proto::probe::v1::{self, report::Kind};
 
 use crate::clock::Now;
+use crate::flows::Change;
 use crate::processes::ProcessKey;
 use crate::report::pack::Packer;
 use crate::report::{Builder, wire};
@@ -24,6 +27,7 @@ enum Place {
     Processes(Option<ProcessKey>),
     Flows(u64),
     Listeners(u64),
+    Names(Option<IpAddr>),
     End,
 }
 
@@ -47,7 +51,8 @@ impl Builder {
                 Place::Containers(_) => Place::Processes(None),
                 Place::Processes(_) => Place::Flows(0),
                 Place::Flows(_) => Place::Listeners(0),
-                Place::Listeners(_) | Place::End => Place::End,
+                Place::Listeners(_) => Place::Names(None),
+                Place::Names(_) | Place::End => Place::End,
             };
         }
         let ended = cursor.at == Place::End;
@@ -96,7 +101,7 @@ impl Builder {
             Place::Processes(after) => {
                 let mut last = *after;
                 for (key, process) in self.processes.after(*after) {
-                    packer.process(wire::process(*key, process, now));
+                    packer.process(wire::process(*key, process, now, &self.users));
                     if packer.is_full() {
                         break;
                     }
@@ -108,7 +113,7 @@ impl Builder {
                 let mut told = Vec::new();
                 for (id, flow) in self.flows.after(*after) {
                     if !flow.is_awaiting() {
-                        packer.flow(wire::flow(id, flow, true, now));
+                        packer.flow(wire::flow(id, flow, Change::New, self.flows.ways(flow), now));
                         if packer.is_full() {
                             break;
                         }
@@ -137,6 +142,19 @@ impl Builder {
                     }
                 });
                 Place::Listeners(last)
+            }
+            Place::Names(after) => {
+                let mut told = Vec::new();
+                for (address, names) in self.names.after(*after) {
+                    packer.resolved_address(wire::resolved_address(address, names, now));
+                    if packer.is_full() {
+                        break;
+                    }
+                    told.push(address);
+                }
+                let last = told.last().copied().or(*after);
+                told.into_iter().for_each(|address| self.names.mark_told(address));
+                Place::Names(last)
             }
             Place::End => Place::End,
         }

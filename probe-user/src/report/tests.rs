@@ -2,7 +2,7 @@ use expect_test::{Expect, expect};
 use prost::Message as _;
 
 use super::*;
-use crate::observation::{Counted, Direction, ProcessStarted, Protocol};
+use crate::observation::{Counted, Direction, ProcessStarted, Protocol, Translated};
 
 const SECOND: u64 = 1_000_000_000;
 const ID: &str = "2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51";
@@ -253,3 +253,113 @@ fn losses_of_the_connector_and_of_the_programs_do_not_hide_each_other() {
         assert_eq!((losses.ring_records.get("network"), losses.ring_records.get("netlink"), losses.ends_seen), (Some(&2), Some(&1), 10));
     }
 }
+
+/// A connection of `end`'s client, meant for the address that a client's end has as its server's, which was translated to 10.1.0.`server`.
+fn translated(end: &FlowEnd, client_port: u16, server: u8) -> Observation {
+    Observation::Translated(Translated {
+        id: client_port.into(),
+        zone: 0,
+        network_namespace: 1,
+        protocol: end.protocol,
+        client: (end.client_address.to_canonical(), client_port),
+        server: (end.server_address, end.server_port),
+        translated_client: ("192.0.2.1".parse().unwrap(), client_port),
+        translated_server: (std::net::Ipv4Addr::new(10, 1, 0, server).into(), 8_080),
+        perhaps_told: false,
+    })
+}
+
+fn seen(end: FlowEnd) -> Observation {
+    Observation::FlowSeen { at: BootNanos(95 * SECOND), end, client_port: 5_000, original_server: None, found_open: false }
+}
+
+fn counted(end: FlowEnd) -> Observation {
+    let delta = Counted { opened: 1, ..Counted::default() };
+    Observation::FlowCounted { last_active: BootNanos(96 * SECOND), end, delta }
+}
+
+/// Translations of the flows in the next delta: who says so, how many connections, and all addresses that are told.
+fn ways(builder: &mut Builder) -> Vec<String> {
+    let reports = builder.take_delta(now(), 10_000);
+    let flows = reports.iter().flat_map(|it| &it.flows);
+    let ways = flows.flat_map(|flow| flow.translations.iter().map(move |it| (flow, it)));
+    ways.map(|(flow, it)| {
+        let server = (&it.server_address, it.server_port, &it.client_address);
+        let meant = (&it.original_client_address, &it.original_server_address, it.original_server_port);
+        format!("flow {} {:?}: {} at {server:?} of {meant:?}", flow.id, it.source(), it.connections)
+    })
+    .collect()
+}
+
+#[test]
+fn a_translation_is_told_with_a_new_flow_and_whenever_it_changes() {
+    let end = FlowEnd { direction: Direction::Client, server_address: "10.96.0.10".parse().unwrap(), ..end(0) };
+    let mut builder = Builder::default();
+    observe(&mut builder, [translated(&end, 1, 1)]);
+    assert!(!builder.has_changes(), "nobody's translation is nothing to tell");
+    observe(&mut builder, [seen(end)]);
+    assert_eq!(ways(&mut builder), ["flow 1 Conntrack: 1 at ([10, 1, 0, 1], 8080, [192, 0, 2, 1]) of ([], [], 0)"]);
+    // Counters alone say nothing of it.
+    observe(&mut builder, [counted(end)]);
+    assert_eq!(ways(&mut builder), [""; 0]);
+    // One more connection on a known way is a number, a new way is an event.
+    observe(&mut builder, [translated(&end, 2, 1)]);
+    assert!(builder.has_changes() && !builder.has_events());
+    observe(&mut builder, [translated(&end, 3, 2)]);
+    assert!(builder.has_events());
+    let both = [
+        "flow 1 Conntrack: 2 at ([10, 1, 0, 1], 8080, [192, 0, 2, 1]) of ([], [], 0)",
+        "flow 1 Conntrack: 1 at ([10, 1, 0, 2], 8080, [192, 0, 2, 1]) of ([], [], 0)",
+    ];
+    assert_eq!(ways(&mut builder), both);
+    assert!(!builder.has_changes());
+    let snapshot = builder.next_part(&mut SnapshotCursor::default(), now(), 10_000).unwrap();
+    assert_eq!(snapshot.flows[0].translations.len(), 2);
+}
+
+#[test]
+fn a_server_s_flow_tells_what_the_client_s_flow_is() {
+    let client = FlowEnd { direction: Direction::Client, server_address: "10.96.0.10".parse().unwrap(), ..end(0) };
+    let server = FlowEnd {
+        direction: Direction::Server,
+        client_address: "192.0.2.1".parse().unwrap(),
+        server_address: "10.1.0.1".parse().unwrap(),
+        server_port: 8_080,
+        ..client
+    };
+    let mut builder = Builder::default();
+    observe(&mut builder, [seen(server), translated(&client, 1, 1)]);
+    assert_eq!(
+        ways(&mut builder),
+        ["flow 1 Conntrack: 1 at ([10, 1, 0, 1], 8080, [192, 0, 2, 1]) of ([10, 0, 0, 1], [10, 96, 0, 10], 443)"]
+    );
+}
+
+#[test]
+fn a_socket_that_was_connected_elsewhere_tells_where() {
+    let end = FlowEnd { direction: Direction::Client, server_address: "10.1.0.1".parse().unwrap(), ..end(0) };
+    let elsewhere = Observation::FlowSeen {
+        at: BootNanos(95 * SECOND),
+        end,
+        client_port: 5_000,
+        original_server: Some(("10.96.0.10".parse().unwrap(), 80)),
+        found_open: false,
+    };
+    let mut builder = Builder::default();
+    observe(&mut builder, [elsewhere, counted(end)]);
+    assert_eq!(ways(&mut builder), ["flow 1 Socket: 1 at ([10, 1, 0, 1], 443, []) of ([], [], 0)"]);
+    // All its connections went there.
+    observe(&mut builder, [counted(end)]);
+    assert_eq!(ways(&mut builder), ["flow 1 Socket: 2 at ([10, 1, 0, 1], 443, []) of ([], [], 0)"]);
+}
+
+#[test]
+fn losses_without_a_field_are_told_by_their_cause() {
+    let mut builder = Builder::default();
+    observe(
+        &mut builder,
+        [Observation::LostOther { cause: "conntrack", total: 2 }, Observation::LostOther { cause: "conntrack", total: 3 }],
+    );
+    assert_eq!(builder.losses().other, [("conntrack".to_owned(), 3)].into());
+}
+mod names;

@@ -2,19 +2,22 @@
 
 use std::net::IpAddr;
 
-use proto::probe::v1::{self, flow_key};
+use proto::probe::v1::{self, flow_key, translation};
 
 use crate::clock::Now;
-use crate::flows::Flow;
+use crate::conntrack::table::Way;
+use crate::dns::names::Named;
+use crate::flows::{Change, Flow};
 use crate::listeners::Listener;
-use crate::observation::{Direction, Protocol};
+use crate::observation::{Direction, FlowEnd, Protocol};
 use crate::processes::{Process, ProcessKey};
+use crate::users::Users;
 
 pub(crate) fn process_key(key: ProcessKey) -> v1::ProcessKey {
     v1::ProcessKey { pid: key.pid, start_time_boot_nanos: key.start_time.0 }
 }
 
-pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Process {
+pub(crate) fn process(key: ProcessKey, process: &Process, now: Now, users: &Users) -> v1::Process {
     v1::Process {
         key: Some(process_key(key)),
         parent_pid: process.parent_pid,
@@ -29,15 +32,15 @@ pub(crate) fn process(key: ProcessKey, process: &Process, now: Now) -> v1::Proce
         exit_status: process.exited.map_or(0, |exited| exited.status),
         comm: process.comm.to_string(),
         oom_killed: process.oom_killed,
-        ..v1::Process::default()
+        user_name: users.name(process.user_id).to_owned(),
     }
 }
 
-pub(crate) fn flow(id: u64, flow: &Flow, with_key: bool, now: Now) -> v1::Flow {
+pub(crate) fn flow(id: u64, flow: &Flow, change: Change, ways: &[Way], now: Now) -> v1::Flow {
     let total = flow.total;
     v1::Flow {
         id,
-        key: with_key.then(|| flow_key(flow)),
+        key: (change == Change::New).then(|| flow_key(flow)),
         counters: Some(v1::FlowCounters {
             opened: total.opened,
             closed: total.closed,
@@ -52,7 +55,57 @@ pub(crate) fn flow(id: u64, flow: &Flow, with_key: bool, now: Now) -> v1::Flow {
         }),
         first_seen_unix_nanos: now.unix_at(flow.first_seen),
         last_active_unix_nanos: now.unix_at(flow.last_active),
+        translations: translations(flow, change, ways),
         ..v1::Flow::default()
+    }
+}
+
+/// All of them or none: counters alone do not change where connections go.
+fn translations(flow: &Flow, change: Change, ways: &[Way]) -> Vec<v1::Translation> {
+    let by_socket = connected_elsewhere(flow);
+    if change == Change::Counters && by_socket.is_none() {
+        return Vec::new();
+    }
+    by_socket.into_iter().chain(ways.iter().map(|way| translation(&flow.end, way))).collect()
+}
+
+/// The socket of a client is connected to another address than its process asked for: all its connections went there.
+fn connected_elsewhere(flow: &Flow) -> Option<v1::Translation> {
+    let end = &flow.end;
+    let original = flow.original_server.filter(|_| end.direction == Direction::Client)?;
+    (original != (end.server_address, end.server_port)).then(|| v1::Translation {
+        server_address: octets(end.server_address),
+        server_port: end.server_port.into(),
+        connections: flow.total.opened,
+        source: translation::Source::Socket.into(),
+        ..v1::Translation::default()
+    })
+}
+
+fn translation(end: &FlowEnd, way: &Way) -> v1::Translation {
+    let unless_same = |address: IpAddr, own: IpAddr| if address == own { Vec::new() } else { octets(address) };
+    let (server, port) = way.server;
+    let common =
+        v1::Translation { connections: way.connections, source: translation::Source::Conntrack.into(), ..v1::Translation::default() };
+    match end.direction {
+        Direction::Client => v1::Translation {
+            server_address: octets(server),
+            server_port: port.into(),
+            client_address: unless_same(way.client, end.client_address),
+            ..common
+        },
+        Direction::Server => {
+            let meant_elsewhere = way.server != (end.server_address, end.server_port);
+            v1::Translation {
+                server_address: octets(end.server_address),
+                server_port: end.server_port.into(),
+                client_address: if way.client == end.client_address { Vec::new() } else { octets(end.client_address) },
+                original_client_address: unless_same(way.client, end.client_address),
+                original_server_address: if meant_elsewhere { octets(server) } else { Vec::new() },
+                original_server_port: if meant_elsewhere { port.into() } else { 0 },
+                ..common
+            }
+        }
     }
 }
 
@@ -101,8 +154,17 @@ fn protocol(protocol: Protocol) -> flow_key::Protocol {
     }
 }
 
+pub(crate) fn resolved_address(address: IpAddr, names: &[Named], now: Now) -> v1::ResolvedAddress {
+    let names = names.iter().map(|named| v1::resolved_address::Name {
+        name: named.name.to_string(),
+        resolved_at_unix_nanos: now.unix_at(named.resolved_at),
+        expires_at_unix_nanos: now.unix_at(named.expires_at),
+    });
+    v1::ResolvedAddress { address: octets(address), names: names.collect() }
+}
+
 /// 4 or 16 bytes; a mapped address is its IPv4 address.
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

@@ -1,4 +1,4 @@
-//! Messages of `NETLINK_SOCK_DIAG` for TCP: `inet_diag_req_v2` out, `inet_diag_msg` and `tcp_info` in. Layouts from `linux/inet_diag.h` and
+//! Messages of `NETLINK_SOCK_DIAG` for TCP and UDP: `inet_diag_req_v2` out, `inet_diag_msg` and `tcp_info` in. Layouts from `linux/inet_diag.h` and
 //! `linux/tcp.h`, which are kernel interface and only grow at the end.
 
 use std::io;
@@ -12,12 +12,16 @@ const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_INFO: u16 = 2;
+/// Since Linux 5.9; told without being asked for.
+const INET_DIAG_CGROUP_ID: u16 = 21;
 const HEADER_LEN: usize = 16;
 const MESSAGE_LEN: usize = 72;
 
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_FIN_WAIT1: u8 = 4;
 const TCP_FIN_WAIT2: u8 = 5;
+/// A UDP socket that is bound and not connected.
+const TCP_CLOSE: u8 = 7;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
 
@@ -30,7 +34,9 @@ impl States {
     pub const LISTENING: States = States(1 << TCP_LISTEN);
     /// Connections over which data can still flow in one direction at least.
     pub const CONNECTED: States = States(1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT);
-    /// Both.
+    /// Datagram sockets that take datagrams from anybody.
+    pub const UNCONNECTED: States = States(1 << TCP_CLOSE);
+    /// Listening sockets and connections.
     pub const ALL: States = States(States::LISTENING.0 | States::CONNECTED.0);
 
     /// Whether a TCP state is one of them.
@@ -54,6 +60,8 @@ pub struct SocketRecord {
     pub cookie: u64,
     /// Tells it apart from the sockets that the kernel programs see; 0 when it was not found by one of them.
     pub address: u64,
+    /// cgroup v2 id of the socket; 0 when the kernel does not tell.
+    pub cgroup_id: u64,
     /// Bytes that the other end acknowledged.
     pub bytes_acked: u64,
     /// Bytes received.
@@ -78,8 +86,8 @@ pub(crate) enum Progress {
     Done,
 }
 
-/// The request for all TCP sockets of a family.
-pub(crate) fn request(family: i32, states: States) -> Vec<u8> {
+/// The request for all sockets of a family and a protocol.
+pub(crate) fn request(family: i32, protocol: i32, states: States) -> Vec<u8> {
     const LEN: u32 = 72;
     let mut message = Vec::with_capacity(LEN as usize);
     message.extend_from_slice(&LEN.to_ne_bytes());
@@ -88,7 +96,7 @@ pub(crate) fn request(family: i32, states: States) -> Vec<u8> {
     // Sequence and port number: one dump at a time, and the kernel fills in who asked.
     message.extend_from_slice(&[0; 8]);
     message.push(u8::try_from(family).unwrap_or(0));
-    message.push(u8::try_from(libc::IPPROTO_TCP).unwrap_or(6));
+    message.push(u8::try_from(protocol).unwrap_or(0));
     message.push(1 << (INET_DIAG_INFO - 1));
     message.push(0);
     message.extend_from_slice(&states.0.to_ne_bytes());
@@ -127,6 +135,7 @@ fn record(message: &[u8]) -> Option<SocketRecord> {
         cookie: u64_at(message, 44)?,
         inode: u32_at(message, 68)?.into(),
         address: 0,
+        cgroup_id: 0,
         bytes_acked: 0,
         bytes_received: 0,
         retransmits: 0,
@@ -141,6 +150,8 @@ fn record(message: &[u8]) -> Option<SocketRecord> {
             record.retransmits = u32_at(value, 100).unwrap_or(0);
             record.bytes_acked = u64_at(value, 120).unwrap_or(0);
             record.bytes_received = u64_at(value, 128).unwrap_or(0);
+        } else if kind == INET_DIAG_CGROUP_ID {
+            record.cgroup_id = u64_at(value, 0).unwrap_or(0);
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }

@@ -38,12 +38,34 @@ pub struct Metrics {
     pub oom_kills: IntCounter,
     /// Containers in the table.
     pub containers: IntGauge,
+    /// Addresses of which a translation is known.
+    pub translations: IntGauge,
+    /// Events of connection tracking that were read.
+    pub conntrack_events: IntCounter,
+    /// How often the kernel had no room for events of connection tracking.
+    pub conntrack_overruns: IntCounter,
+    /// Addresses with names in the table.
+    pub names: IntGauge,
+    /// Messages of DNS so far, by what became of them.
+    pub dns_messages: IntGaugeVec,
+    /// Programs that are attached now to see messages of DNS.
+    pub dns_attachments: IntGauge,
     /// Entries of `/proc` that vanished while they were read.
     pub proc_vanished: IntGauge,
     /// Files of `/proc` that were refused or not understood.
     pub proc_unreadable: IntGauge,
     /// Processes whose details were put off because too many began at once.
     pub details_deferred: IntCounter,
+    /// How long the last look at the host, its processes and its containers took.
+    pub sampling_seconds: Gauge,
+    /// Processes that the last look found.
+    pub sampled_processes: IntGauge,
+    /// Containers whose cgroups the last look read.
+    pub sampled_cgroups: IntGauge,
+    /// Looks that used up their share of CPU before everything was read: the rest has its turn in the next.
+    pub sampling_over_budget: IntCounter,
+    /// File systems that do not answer.
+    pub disks_unanswered: IntGauge,
     /// CPU time of the probe.
     pub cpu_seconds: Counter,
     /// Resident memory of the probe.
@@ -86,12 +108,41 @@ impl Metrics {
                 IntCounter::new("probe_oom_kills_total", "Processes that the kernel ended because memory ran out."),
             ),
             containers: register(&registry, IntGauge::new("probe_containers", "Containers in the table.")),
+            translations: register(&registry, IntGauge::new("probe_translations", "Addresses of which an address translation is known.")),
+            conntrack_events: register(
+                &registry,
+                IntCounter::new("probe_conntrack_events_total", "Events of translated connections read from connection tracking."),
+            ),
+            conntrack_overruns: register(
+                &registry,
+                IntCounter::new(
+                    "probe_conntrack_overruns_total",
+                    "Overruns of connection tracking's events; each is followed by a new look.",
+                ),
+            ),
+            names: register(&registry, IntGauge::new("probe_names", "Addresses with names in the table.")),
+            dns_messages: register(
+                &registry,
+                IntGaugeVec::new(opts("probe_dns_messages_total", "Messages of DNS, by what became of them."), &["outcome"]),
+            ),
+            dns_attachments: register(&registry, IntGauge::new("probe_dns_attachments", "Programs attached now to see messages of DNS.")),
             proc_vanished: register(&registry, IntGauge::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
             proc_unreadable: register(&registry, IntGauge::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),
             details_deferred: register(
                 &registry,
                 IntCounter::new("probe_details_deferred_total", "Processes whose details were put off because too many began at once."),
             ),
+            sampling_seconds: register(
+                &registry,
+                Gauge::new("probe_sampling_round_seconds", "Time that the last look at host, processes and containers took."),
+            ),
+            sampled_processes: register(&registry, IntGauge::new("probe_sampled_processes", "Processes that the last look found.")),
+            sampled_cgroups: register(&registry, IntGauge::new("probe_sampled_cgroups", "Containers whose cgroups the last look read.")),
+            sampling_over_budget: register(
+                &registry,
+                IntCounter::new("probe_sampling_over_budget_total", "Looks that ended their share of CPU before everything was read."),
+            ),
+            disks_unanswered: register(&registry, IntGauge::new("probe_disks_unanswered", "File systems that do not answer.")),
             cpu_seconds: register(&registry, Counter::new("probe_cpu_seconds_total", "CPU time of the probe.")),
             resident_bytes: register(&registry, IntGauge::new("probe_resident_bytes", "Resident memory of the probe.")),
             loop_panics: register(&registry, IntCounterVec::new(opts("probe_loop_panics_total", "Loops that panicked."), &["loop"])),

@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) flows: BTreeMap<u64, Flow>,
     pub(crate) capture: Capture,
+    /// Names of addresses, the latest first.
+    pub(crate) names: BTreeMap<Vec<u8>, Vec<String>>,
     pub(crate) losses_merged: u64,
     pub(crate) losses: Option<Losses>,
     pub(crate) process_samples: usize,
@@ -200,6 +202,7 @@ impl Known {
             self.processes.clear();
             self.containers.clear();
             self.flows.clear();
+            self.names.clear();
         }
         let ends = report.kind() == Kind::SnapshotEnd;
         self.apply(report);
@@ -219,11 +222,20 @@ impl Known {
         for flow in report.flows {
             let key = flow.key.clone().or_else(|| self.flows.get(&flow.id)?.key.clone());
             assert!(key.is_some(), "flow {} is counted before it is named", flow.id);
-            self.flows.insert(flow.id, Flow { key, ..flow });
+            // A record without translations says nothing of them; one with some names all.
+            let translations = match flow.translations.is_empty() {
+                true => self.flows.remove(&flow.id).map(|it| it.translations).unwrap_or_default(),
+                false => flow.translations,
+            };
+            self.flows.insert(flow.id, Flow { key, translations, ..flow });
         }
         report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
         report.containers_gone.iter().for_each(|id| drop(self.containers.remove(id)));
+        for address in report.resolved_addresses {
+            self.names.insert(address.address, address.names.into_iter().map(|it| it.name).collect());
+        }
+        report.resolved_addresses_gone.iter().for_each(|address| drop(self.names.remove(address)));
         self.capture = report.capture.unwrap_or_else(|| std::mem::take(&mut self.capture));
         self.losses = report.losses.clone().or_else(|| self.losses.take());
         self.losses_merged = report.losses.map_or(self.losses_merged, |it| it.reports_merged);

@@ -17,7 +17,14 @@ use crate::{Checkout, machine};
 pub(crate) const MARK: &str = "@@";
 
 /// Module trees that tests may ask for.
-const MODULES: [&str; 4] = ["kernel/net", "kernel/drivers/net/veth.ko", "kernel/drivers/net/dummy.ko", "kernel/lib"];
+const MODULES: [&str; 6] = [
+    "kernel/net",
+    "kernel/drivers/net/veth.ko",
+    "kernel/drivers/net/dummy.ko",
+    "kernel/lib",
+    "kernel/drivers/block/null_blk",
+    "kernel/fs/configfs",
+];
 
 /// How long the probe looks before it says which hooks serve.
 const LOOK: &str = "2s";

@@ -91,7 +91,17 @@ impl Cluster {
             window: Duration::from_secs(15),
             publish_interval: Duration::from_millis(50),
             picture_linger: Duration::from_secs(60),
-            limits: Limits { probes: 10_000, processes: 65_536, containers: 10_000, flows: 131_072, objects: 200_000 },
+            limits: Limits {
+                probes: 10_000,
+                processes: 65_536,
+                containers: 10_000,
+                flows: 131_072,
+                objects: 200_000,
+                listeners: 16_384,
+                names: 65_536,
+                unix_flows: 65_536,
+                externals: 256,
+            },
         };
         Cluster {
             map: Topology::new(config),
@@ -182,7 +192,7 @@ impl Cluster {
         let generation = self.generation[host as usize];
         let load = f64::from(host % 7) + at.unix_millis() as f64 / 1e12;
         Report {
-            host_metrics: vec![HostMetrics { at, cpu_percent: load, memory_used_bytes: 1 << 30, load1: load }],
+            host_metrics: vec![HostMetrics { at, cpu_percent: load, memory_used_bytes: 1 << 30, load1: load, ..HostMetrics::default() }],
             process_metrics: (0..PROCESSES)
                 .map(|slot| ProcessMetrics {
                     key: process(host, slot, generation).key,
@@ -192,6 +202,7 @@ impl Cluster {
                     open_files: slot,
                     open_files_limit: 1024,
                     thread_count: 4,
+                    ..ProcessMetrics::default()
                 })
                 .collect(),
             container_metrics: (0..CONTAINERS)
@@ -201,6 +212,7 @@ impl Cluster {
                     cpu_percent: load,
                     memory_bytes: at.unix_millis(),
                     memory_limit_bytes: 0,
+                    ..ContainerMetrics::default()
                 })
                 .collect(),
             ..Report::default()

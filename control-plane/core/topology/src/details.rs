@@ -1,20 +1,20 @@
 //! A node's panel: its children, and its connections one neighbour and port at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use base::Timestamp;
 
-use crate::flows::Surroundings;
 use crate::index::{ContainerIndex, Entity, FlowIndex, ObjectIndex, ProcessIndex};
-use crate::node::{ChildGroup, Column, Connection, Details, NodeId, NodeSummary};
+use crate::node::{ChildGroup, Column, Details, NodeId, NodeSummary};
 use crate::picture::{self, Scene};
-use crate::projection::{self, Projection};
-use crate::report::Direction;
+use crate::projection::Projection;
 use crate::summary::{self, INTERNET_IN, INTERNET_OUT};
 use crate::topology::Topology;
 use crate::view::{Filter, View, ViewKey};
+
+mod connections;
+mod facts;
 
 const CONTAINER_COLUMNS: &[Column] = &[number_column("docker_cpu_total_usage", "CPU"), number_column("docker_memory_usage", "Memory")];
 const PROCESS_COLUMNS: &[Column] = &[
@@ -44,7 +44,8 @@ pub(crate) fn details(map: &Topology, now: Timestamp, key: ViewKey, node: &NodeI
     let mut summary = summary::summarize(&map.tables, entity, key.filter, now)?;
     summary.adjacency = adjacency(scene, key, entity);
     with_samples(map, entity, &mut summary);
-    let (incoming, outgoing) = connections(map, scene, key, entity);
+    facts::add(map, entity, &mut summary);
+    let (incoming, outgoing) = connections::connections(map, scene, key, entity);
     let shows_remote = matches!(entity, Entity::InternetIn | Entity::InternetOut);
     Some(Details { summary, children: children(map, entity, key.filter, now), incoming, outgoing, shows_remote })
 }
@@ -64,6 +65,9 @@ fn find(map: &Topology, view: View, id: &str) -> Option<Entity> {
         INTERNET_IN => return Some(Entity::InternetIn),
         INTERNET_OUT => return Some(Entity::InternetOut),
         _ => {}
+    }
+    if let Some(external) = id.strip_prefix("service-").and_then(|name| tables.externals.find(name)) {
+        return Some(Entity::External(external));
     }
     if let Some(host) = id.strip_prefix("pseudo:uncontained:") {
         return tables.host_names.get(host).map(|&host| Entity::Uncontained(host));
@@ -110,7 +114,7 @@ fn members(map: &Topology, entity: Entity) -> Members {
     let tables = &map.tables;
     let mut members = Members::default();
     match entity {
-        Entity::InternetIn | Entity::InternetOut => {}
+        Entity::InternetIn | Entity::InternetOut | Entity::External(_) => {}
         Entity::Object(object) => crate::kubernetes::members(tables, object, &mut members),
         Entity::Unmanaged(host) => {
             let outside =
@@ -185,6 +189,11 @@ fn flows_of(map: &Topology, projection: &Projection, entity: Entity) -> BTreeSet
             let known = neighbours.filter(|other| !matches!(other, Entity::InternetIn | Entity::InternetOut));
             return known.flat_map(|other| flows_of(map, projection, other)).collect();
         }
+        Entity::External(group) => {
+            let channels = tables.externals.get(group).into_iter().flat_map(|row| row.members.iter());
+            let channels = channels.filter_map(|&channel| map.flows.channels.get(channel));
+            return channels.flat_map(|row| row.clients.iter().chain(&row.servers).copied()).collect();
+        }
         Entity::Object(object) => addresses.extend(crate::kubernetes::addresses_of(tables, object)),
         _ => {}
     }
@@ -203,94 +212,4 @@ fn flows_of(map: &Topology, projection: &Projection, entity: Entity) -> BTreeSet
     }
     flows.extend(addresses.into_iter().flat_map(|address| map.flows.open_at(address)));
     flows
-}
-
-/// One group of connections between two nodes, before it is written down.
-struct Pairing {
-    client: Entity,
-    server: Entity,
-    /// The flow whose connections are counted: the client's own, where somebody reported it.
-    source: FlowIndex,
-    client_address: IpAddr,
-    server_address: IpAddr,
-    port: u16,
-}
-
-fn connections(map: &Topology, scene: Scene<'_>, key: ViewKey, entity: Entity) -> (Vec<Connection>, Vec<Connection>) {
-    let mut counted = BTreeSet::new();
-    let (mut incoming, mut outgoing) = (BTreeMap::new(), BTreeMap::new());
-    for flow in flows_of(map, scene.projection, entity) {
-        for pairing in pairings(map, key.view, flow) {
-            if !counted.insert((pairing.source, pairing.client, pairing.server)) {
-                continue;
-            }
-            if pairing.client == entity {
-                add(map, scene, key, &mut outgoing, entity, &pairing, Direction::Client);
-            }
-            if pairing.server == entity {
-                add(map, scene, key, &mut incoming, entity, &pairing, Direction::Server);
-            }
-        }
-    }
-    (incoming.into_values().collect(), outgoing.into_values().collect())
-}
-
-/// Whom a flow's channel connects in a view.
-fn pairings(map: &Topology, view: View, flow: FlowIndex) -> Vec<Pairing> {
-    let Some(channel_index) = map.flows.rows[flow].channel else { return Vec::new() };
-    let channel = &map.flows.channels[channel_index];
-    let around = Surroundings { tables: &map.tables, addresses: &map.addresses, networks: &map.networks };
-    let mut pairings = Vec::new();
-    for (from, to) in map.flows.links(channel_index, &around) {
-        let (side, holder) = if channel.clients.is_empty() { (&channel.servers, to) } else { (&channel.clients, from) };
-        for client in projection::project(&map.tables, view, from) {
-            for server in projection::project(&map.tables, view, to) {
-                let sources = side.iter().copied().filter(|&source| map.flows.rows[source].terminal() == holder);
-                pairings.extend(sources.map(|source| Pairing {
-                    client,
-                    server,
-                    source,
-                    client_address: channel.key.client_address,
-                    server_address: channel.key.server_address,
-                    port: channel.key.server_port,
-                }));
-            }
-        }
-    }
-    pairings
-}
-
-fn add(
-    map: &Topology,
-    scene: Scene<'_>,
-    key: ViewKey,
-    rows: &mut BTreeMap<Arc<str>, Connection>,
-    viewed: Entity,
-    pairing: &Pairing,
-    role: Direction,
-) {
-    let (neighbour, own_address, other_address) = match role {
-        Direction::Client => (pairing.server, pairing.client_address, pairing.server_address),
-        Direction::Server => (pairing.client, pairing.server_address, pairing.client_address),
-    };
-    if neighbour != viewed && !picture::passes(scene, key, neighbour) {
-        return;
-    }
-    let is_internet = |entity: Entity| matches!(entity, Entity::InternetIn | Entity::InternetOut);
-    let Some(node) = summary::summarize(scene.tables, neighbour, key.filter, scene.now) else { return };
-    let remote = if is_internet(neighbour) { other_address.to_string() } else { String::new() };
-    let local = if is_internet(viewed) { own_address.to_string() } else { String::new() };
-    let id: Arc<str> = format!("{}-{remote}-{local}-{}", node.id, pairing.port).into();
-    let row = &map.flows.rows[pairing.source];
-    let count = row.connections_in_window(scene.now, map.config.window).max(1);
-    let entry = rows.entry(id.clone()).or_insert_with(|| Connection {
-        id,
-        node_id: node.id.clone(),
-        label: if is_internet(neighbour) { remote.as_str().into() } else { node.label.clone() },
-        label_minor: if is_internet(neighbour) { "".into() } else { node.label_minor.clone() },
-        remote: is_internet(viewed).then(|| local.as_str().into()),
-        port: pairing.port,
-        count: 0,
-    });
-    entry.count += count;
 }

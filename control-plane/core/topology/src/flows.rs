@@ -3,107 +3,23 @@
 //! A flow is one end of a group of connections. The end that opened and the end that accepted agree on both addresses and on the service's
 //! port, also when two probes report them: that triple is the *channel*. Whoever is on the client side of a channel is linked to whoever is
 //! on its server side; a channel with one side only is linked to what holds the other address, or to the Internet.
+//!
+//! Address translation takes a client elsewhere than it meant to go. Its flow is then on the channels that the servers' ends are on, one for
+//! each place where it was taken, and on none for the address that it asked for: see the decision on translated flows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use base::{DenseMap, Timestamp};
+use base::DenseMap;
 
-use crate::index::{ChannelIndex, ContainerIndex, Entity, FlowIndex, HostIndex, ObjectIndex, ProcessIndex, Table};
-use crate::networks::{AddressBook, NetworkSet};
-use crate::report::{Direction, FlowCounters, FlowKey, Protocol};
-use crate::tables::Tables;
+use crate::index::{ChannelIndex, ContainerIndex, Entity, FlowIndex, GroupIndex, HostIndex, Index as _, ObjectIndex, ProcessIndex, Table};
+use crate::report::{Direction, Protocol};
 
-/// One end of a group of connections, as its probe reports it.
-#[derive(Debug)]
-pub(crate) struct FlowRow {
-    pub(crate) host: HostIndex,
-    pub(crate) session: Arc<str>,
-    pub(crate) probe_flow_id: u64,
-    pub(crate) ordinal: u64,
-    pub(crate) key: FlowKey,
-    pub(crate) counters: FlowCounters,
-    pub(crate) first_seen: Timestamp,
-    pub(crate) last_active: Timestamp,
-    pub(crate) process: Option<ProcessIndex>,
-    pub(crate) container: Option<ContainerIndex>,
-    pub(crate) channel: Option<ChannelIndex>,
-    pub(crate) epoch: u64,
-    pub(crate) leaves_at: Option<Timestamp>,
-    closed_marks: [(Timestamp, u64); 2],
-    counted_at: Timestamp,
-}
+mod around;
+mod row;
 
-impl FlowRow {
-    #[expect(clippy::too_many_arguments, reason = "the fields of a row, each from another place")]
-    pub(crate) fn new(
-        host: HostIndex,
-        session: Arc<str>,
-        probe_flow_id: u64,
-        ordinal: u64,
-        key: FlowKey,
-        process: Option<ProcessIndex>,
-        container: Option<ContainerIndex>,
-        now: Timestamp,
-    ) -> Self {
-        FlowRow {
-            host,
-            session,
-            probe_flow_id,
-            ordinal,
-            key,
-            counters: FlowCounters::default(),
-            first_seen: now,
-            last_active: now,
-            process,
-            container,
-            channel: None,
-            epoch: 0,
-            leaves_at: None,
-            closed_marks: [(now, 0); 2],
-            counted_at: now,
-        }
-    }
-
-    /// Takes new totals over.
-    pub(crate) fn count(&mut self, counters: FlowCounters, now: Timestamp, window: Duration) {
-        if now.since(self.closed_marks[1].0) >= window {
-            self.closed_marks = [self.closed_marks[1], (now, self.counters.closed)];
-        }
-        self.counters = counters;
-        self.counted_at = now;
-    }
-
-    /// Connections that were open at some time within the last window, or the one before it.
-    pub(crate) fn connections_in_window(&self, now: Timestamp, window: Duration) -> u64 {
-        let [older, newer] = self.closed_marks;
-        let closed_before = if now.since(self.counted_at) >= window {
-            // Nothing was told since: whatever closed did so before the window.
-            self.counters.closed
-        } else if now.since(newer.0) >= window {
-            newer.1
-        } else {
-            older.1
-        };
-        self.counters.opened.saturating_sub(closed_before).max(self.counters.active())
-    }
-
-    /// Attempts that never became a connection make no edge.
-    pub(crate) fn is_drawn(&self) -> bool {
-        self.counters.opened > 0 || self.counters.failed == 0
-    }
-
-    /// What this end belongs to.
-    pub(crate) fn terminal(&self) -> Terminal {
-        match (self.process, self.container) {
-            (Some(process), _) => Terminal::Process(process),
-            (None, Some(container)) => Terminal::Container(container),
-            (None, None) => Terminal::Host(self.host),
-        }
-    }
-}
+pub(crate) use around::Surroundings;
+pub(crate) use row::{FlowRow, Meeting};
 
 /// What an end of a connection belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +29,8 @@ pub(crate) enum Terminal {
     /// A pod or a service, known by its address.
     Object(ObjectIndex),
     Host(HostIndex),
+    /// A known service outside, by its name.
+    External(GroupIndex),
     InternetIn,
     InternetOut,
 }
@@ -146,19 +64,21 @@ pub(crate) struct ChannelRow {
     pub(crate) servers: BTreeSet<FlowIndex>,
     /// Edges that it has in the projections, by the place of the view.
     pub(crate) edges: Vec<(u8, Entity, Entity)>,
+    /// The known service at its open side.
+    pub(crate) external: Option<GroupIndex>,
 }
 
 impl ChannelRow {
-    /// The address of the side that nobody reported, if there is one.
-    fn open_side(&self) -> Option<IpAddr> {
+    /// The address of the side that nobody reported, if there is one, and for a server its port.
+    pub(crate) fn open_side(&self) -> Option<(IpAddr, u16)> {
         match (self.clients.is_empty(), self.servers.is_empty()) {
-            (false, true) => Some(self.key.server_address),
-            (true, false) => Some(self.key.client_address),
+            (false, true) => Some((self.key.server_address, self.key.server_port)),
+            (true, false) => Some((self.key.client_address, 0)),
             _ => None,
         }
     }
 
-    fn any_flow(&self) -> Option<FlowIndex> {
+    pub(crate) fn any_flow(&self) -> Option<FlowIndex> {
         self.clients.first().or(self.servers.first()).copied()
     }
 }
@@ -170,8 +90,8 @@ pub(crate) struct Flows {
     pub(crate) by_ordinal: BTreeMap<u64, FlowIndex>,
     pub(crate) channels: Table<ChannelIndex, ChannelRow>,
     by_key: DenseMap<ChannelKey, ChannelIndex>,
-    /// Channels with one side only, by the address of the other.
-    open: BTreeSet<(IpAddr, ChannelIndex)>,
+    /// Channels with one side only, by the address and port of the other.
+    open: BTreeSet<(IpAddr, u16, ChannelIndex)>,
     /// Channels whose edges have to be worked out again.
     unsettled: BTreeSet<ChannelIndex>,
     next_ordinal: u64,
@@ -184,74 +104,93 @@ impl Flows {
         self.next_ordinal
     }
 
-    /// Puts a flow on its channel.
-    pub(crate) fn attach(&mut self, flow: FlowIndex, scope: Scope) {
-        let row = &self.rows[flow];
-        let key = ChannelKey {
-            scope,
-            client_address: row.key.client_address,
-            server_address: row.key.server_address,
-            server_port: row.key.server_port,
-            protocol: row.key.protocol,
-        };
-        let direction = row.key.direction;
-        let channel = match self.by_key.get(&key) {
-            Some(&channel) => channel,
-            None => {
-                let row = ChannelRow { key, clients: BTreeSet::new(), servers: BTreeSet::new(), edges: Vec::new() };
-                let channel = self.channels.insert(row);
-                self.by_key.insert(key, channel);
-                channel
-            }
-        };
-        self.change_sides(channel, |row| match direction {
-            Direction::Client => row.clients.insert(flow),
-            Direction::Server => row.servers.insert(flow),
-        });
-        self.rows[flow].channel = Some(channel);
+    /// Puts a flow on channels.
+    pub(crate) fn attach(&mut self, flow: FlowIndex, keys: impl IntoIterator<Item = ChannelKey>) {
+        let direction = self.rows[flow].key.direction;
+        for key in keys {
+            let channel = match self.by_key.get(&key) {
+                Some(&channel) => channel,
+                None => {
+                    let row = ChannelRow { key, clients: BTreeSet::new(), servers: BTreeSet::new(), edges: Vec::new(), external: None };
+                    let channel = self.channels.insert(row);
+                    self.by_key.insert(key, channel);
+                    channel
+                }
+            };
+            self.change_sides(channel, |row| match direction {
+                Direction::Client => row.clients.insert(flow),
+                Direction::Server => row.servers.insert(flow),
+            });
+            self.rows[flow].channels.push(channel);
+        }
     }
 
-    /// Takes a flow off its channel.
+    /// Takes a flow off its channels.
     pub(crate) fn detach(&mut self, flow: FlowIndex) {
-        let Some(channel) = self.rows[flow].channel.take() else { return };
-        self.change_sides(channel, |row| row.clients.remove(&flow) || row.servers.remove(&flow));
+        for channel in std::mem::take(&mut self.rows[flow].channels) {
+            self.change_sides(channel, |row| row.clients.remove(&flow) || row.servers.remove(&flow));
+        }
     }
 
     fn change_sides(&mut self, channel: ChannelIndex, change: impl FnOnce(&mut ChannelRow) -> bool) {
         let row = &mut self.channels[channel];
-        let before = row.open_side();
+        let (before, had_clients) = (row.open_side(), !row.clients.is_empty());
         change(row);
-        let after = row.open_side();
+        let (after, has_clients) = (row.open_side(), !row.clients.is_empty());
         if before != after {
-            if let Some(address) = before {
-                self.open.remove(&(address, channel));
+            if let Some((address, port)) = before {
+                self.open.remove(&(address, port, channel));
             }
-            if let Some(address) = after {
-                self.open.insert((address, channel));
+            if let Some((address, port)) = after {
+                self.open.insert((address, port, channel));
             }
+        }
+        if had_clients != has_clients {
+            // A server that two channels know has met its client on one of them, or has lost it.
+            let servers = self.channels[channel].servers.iter().filter_map(|&flow| self.rows.get(flow));
+            self.unsettled.extend(servers.filter(|row| row.channels.len() > 1).flat_map(|row| row.channels.iter().copied()));
         }
         self.unsettled.insert(channel);
     }
 
     /// The owner of a flow looks different to some view.
     pub(crate) fn unsettle(&mut self, flow: FlowIndex) {
-        if let Some(channel) = self.rows.get(flow).and_then(|row| row.channel) {
-            self.unsettled.insert(channel);
-        }
+        self.unsettled.extend(self.rows.get(flow).into_iter().flat_map(|row| row.channels.iter().copied()));
+    }
+
+    /// This channel is worked out again.
+    pub(crate) fn unsettle_channel(&mut self, channel: ChannelIndex) {
+        self.unsettled.insert(channel);
     }
 
     /// Another one holds these addresses: channels that end there are worked out again.
     pub(crate) fn unsettle_addresses(&mut self, first: IpAddr, last: IpAddr) {
-        let lowest = (first, <ChannelIndex as crate::index::Index>::from_row(0));
-        let channels = self.open.range(lowest..).take_while(|&&(address, _)| address <= last).map(|&(_, channel)| channel);
+        let channels = self.open.range(lowest(first, 0)..).take_while(|&&(address, ..)| address <= last).map(|&(.., channel)| channel);
         self.unsettled.extend(channels);
+    }
+
+    /// Another one serves at this address and port.
+    pub(crate) fn unsettle_server(&mut self, address: IpAddr, port: u16) {
+        let channels = self.open.range(lowest(address, port)..).take_while(|&&(found, at, _)| (found, at) == (address, port));
+        self.unsettled.extend(channels.map(|&(.., channel)| channel));
+    }
+
+    /// Another one serves at this port of every loopback address: from one address that is in use to the next.
+    pub(crate) fn unsettle_loopback_servers(&mut self, port: u16) {
+        self.unsettle_server(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+        let mut from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0));
+        while let Some(&(address @ IpAddr::V4(found), ..)) = self.open.range(lowest(from, 0)..).next()
+            && found.is_loopback()
+        {
+            self.unsettle_server(address, port);
+            from = IpAddr::V4(found.to_bits().saturating_add(1).into());
+        }
     }
 
     /// Flows whose other end is only known by this address.
     pub(crate) fn open_at(&self, address: IpAddr) -> impl Iterator<Item = FlowIndex> + '_ {
-        let lowest = (address, <ChannelIndex as crate::index::Index>::from_row(0));
-        let channels = self.open.range(lowest..).take_while(move |&&(found, _)| found == address);
-        channels.flat_map(|&(_, channel)| {
+        let channels = self.open.range(lowest(address, 0)..).take_while(move |&&(found, ..)| found == address);
+        channels.flat_map(|&(.., channel)| {
             let row = &self.channels[channel];
             row.clients.iter().chain(&row.servers).copied()
         })
@@ -279,35 +218,72 @@ impl Flows {
     pub(crate) fn links(&self, channel: ChannelIndex, around: &Surroundings<'_>) -> Vec<(Terminal, Terminal)> {
         let Some(row) = self.channels.get(channel) else { return Vec::new() };
         let clients: BTreeSet<Terminal> = row.clients.iter().map(|&flow| self.rows[flow].terminal()).collect();
-        let servers: BTreeSet<Terminal> = row.servers.iter().map(|&flow| self.rows[flow].terminal()).collect();
-        if servers.is_empty() {
-            let host = row.clients.first().map(|&flow| self.rows[flow].host);
-            let server = host.and_then(|host| around.resolve_server(row.key.server_address, row.key.server_port, host));
+        if row.servers.is_empty() {
+            let server = self.open_end(row, around);
             return server.map(|server| clients.into_iter().map(|client| (client, server)).collect()).unwrap_or_default();
         }
         if clients.is_empty() {
-            let host = row.servers.first().map(|&flow| self.rows[flow].host);
-            let client = host.and_then(|host| around.resolve_client(row.key.client_address, host));
+            // Where the client meant to go and where it arrived are two channels of a server's end. Its client is on one of them, or on
+            // none, and then it is looked for once.
+            let is_met = |flow: &FlowRow| flow.channels.iter().any(|&other| !self.channels[other].clients.is_empty());
+            let is_own = |flow: &FlowRow| (flow.key.server_address, flow.key.server_port) == (row.key.server_address, row.key.server_port);
+            let servers = row.servers.iter().map(|&flow| &self.rows[flow]).filter(|flow| is_own(flow) && !is_met(flow));
+            let servers: BTreeSet<Terminal> = servers.map(FlowRow::terminal).collect();
+            let client = self.open_end(row, around);
             return client.map(|client| servers.into_iter().map(|server| (client, server)).collect()).unwrap_or_default();
         }
+        let servers: BTreeSet<Terminal> = row.servers.iter().map(|&flow| self.rows[flow].terminal()).collect();
         clients.iter().flat_map(|&client| servers.iter().map(move |&server| (client, server))).collect()
+    }
+
+    /// Who is at the side of a channel that nobody reported.
+    fn open_end(&self, row: &ChannelRow, around: &Surroundings<'_>) -> Option<Terminal> {
+        if let Some(external) = row.external {
+            return Some(Terminal::External(external));
+        }
+        let flow = &self.rows[row.any_flow()?];
+        let is_server = row.servers.is_empty();
+        let (open, known) =
+            if is_server { (row.key.server_address, row.key.client_address) } else { (row.key.client_address, row.key.server_address) };
+        if open.is_unspecified() {
+            // A sum of many peers: too many to be told one by one, and none of them is made up. On loopback they are no strangers.
+            let is_sum = flow.others() > 0 && !known.is_loopback();
+            return is_sum.then_some(if is_server { Terminal::InternetOut } else { Terminal::InternetIn });
+        }
+        if is_server {
+            let place = around::Place { address: open, port: row.key.server_port, protocol: row.key.protocol };
+            around.resolve_server(place, flow.key.network_namespace, flow.host)
+        } else {
+            around.resolve_client(open, flow.host)
+        }
+    }
+
+    /// The name of a known service at the open side of a channel: that of a peer whom none of our hosts holds.
+    pub(crate) fn external_name(&self, channel: ChannelIndex, around: &Surroundings<'_>) -> Option<std::sync::Arc<str>> {
+        let row = self.channels.get(channel)?;
+        let (address, port) = row.open_side()?;
+        let flow = &self.rows[row.any_flow()?];
+        let name = around.known_service(flow)?;
+        let place = around::Place { address, port, protocol: row.key.protocol };
+        around.is_outside(place, !row.servers.is_empty(), flow.host).then_some(name)
     }
 
     /// Every flow is on the right side of its channel, and the index of open sides is exact.
     pub(crate) fn check(&self) -> Result<(), String> {
         for (index, row) in self.rows.iter() {
-            let Some(channel) = row.channel else { continue };
-            let Some(channel) = self.channels.get(channel) else { return Err(format!("{index:?} is on a channel that is gone")) };
-            let side = match row.key.direction {
-                Direction::Client => &channel.clients,
-                Direction::Server => &channel.servers,
-            };
-            if !side.contains(&index) {
-                return Err(format!("{index:?} is not on its channel"));
+            for &channel in &row.channels {
+                let Some(channel) = self.channels.get(channel) else { return Err(format!("{index:?} is on a channel that is gone")) };
+                let side = match row.key.direction {
+                    Direction::Client => &channel.clients,
+                    Direction::Server => &channel.servers,
+                };
+                if !side.contains(&index) {
+                    return Err(format!("{index:?} is not on its channel"));
+                }
             }
         }
         for (index, row) in self.channels.iter() {
-            let listed = row.open_side().is_some_and(|address| self.open.contains(&(address, index)));
+            let listed = row.open_side().is_some_and(|(address, port)| self.open.contains(&(address, port, index)));
             if row.open_side().is_some() != listed {
                 return Err(format!("{index:?} is listed under the wrong open side"));
             }
@@ -316,79 +292,6 @@ impl Flows {
     }
 }
 
-/// What surrounds a flow: who holds which address.
-#[derive(Debug)]
-pub(crate) struct Surroundings<'a> {
-    pub(crate) tables: &'a Tables,
-    pub(crate) addresses: &'a AddressBook,
-    pub(crate) networks: &'a NetworkSet,
-}
-
-impl Surroundings<'_> {
-    /// Who serves at an address that no probe reported a server for; `None` for an unknown peer in a local network, which Scope hides.
-    fn resolve_server(&self, address: IpAddr, port: u16, host: HostIndex) -> Option<Terminal> {
-        if let Some(container) = self.publisher(address, port, host) {
-            return Some(Terminal::Container(container));
-        }
-        self.holder(address, host).unwrap_or_else(|| self.outside(address, Terminal::InternetOut))
-    }
-
-    fn resolve_client(&self, address: IpAddr, host: HostIndex) -> Option<Terminal> {
-        self.holder(address, host).unwrap_or_else(|| self.outside(address, Terminal::InternetIn))
-    }
-
-    fn outside(&self, address: IpAddr, internet: Terminal) -> Option<Terminal> {
-        let local = self.networks.contains(address) || is_never_routed(address);
-        (!local).then_some(internet)
-    }
-
-    /// Who holds an address, as seen from `host`. `Some(None)`: it is held, but not by one alone.
-    fn holder(&self, address: IpAddr, host: HostIndex) -> Option<Option<Terminal>> {
-        if address.is_loopback() {
-            return Some(Some(Terminal::Host(host)));
-        }
-        let holders = self.addresses.holders(address)?;
-        let mut here = holders.containers.iter().filter(|&&container| self.tables.containers[container].host == host);
-        let container = match (here.next(), here.next()) {
-            (Some(&container), None) => Some(container),
-            (None, None) if holders.containers.len() == 1 => holders.containers.first().copied(),
-            _ => None,
-        };
-        if let Some(container) = container {
-            return Some(Some(Terminal::Container(container)));
-        }
-        if holders.containers.is_empty() && holders.objects.len() == 1 {
-            return Some(holders.objects.first().map(|&object| Terminal::Object(object)));
-        }
-        if holders.hosts.contains(&host) {
-            return Some(Some(Terminal::Host(host)));
-        }
-        if holders.hosts.len() == 1 {
-            return Some(holders.hosts.first().map(|&host| Terminal::Host(host)));
-        }
-        Some(None)
-    }
-
-    /// The container that publishes a port on an address of a host.
-    fn publisher(&self, address: IpAddr, port: u16, host: HostIndex) -> Option<ContainerIndex> {
-        let on = |host: HostIndex| {
-            let published = &self.tables.hosts.get(host)?.published;
-            published.get(&(Some(address), port)).or_else(|| published.get(&(None, port))).copied()
-        };
-        if address.is_loopback() {
-            return on(host);
-        }
-        let holders = self.addresses.holders(address)?;
-        if holders.hosts.contains(&host) { on(host) } else { holders.hosts.first().and_then(|&host| on(host)) }
-    }
-}
-
-/// Addresses that never leave a link or a host, whatever the interfaces say.
-fn is_never_routed(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified() || address.is_multicast(),
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast()
-        }
-    }
+fn lowest(address: IpAddr, port: u16) -> (IpAddr, u16, ChannelIndex) {
+    (address, port, ChannelIndex::from_row(0))
 }

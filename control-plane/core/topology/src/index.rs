@@ -115,11 +115,13 @@ pub(crate) enum Entity {
     Object(ObjectIndex),
     /// What runs on a host outside of any pod.
     Unmanaged(HostIndex),
+    /// A known service outside, by its name.
+    External(GroupIndex),
 }
 
 impl Entity {
     /// Whether it stands for something that is not watched itself.
     pub(crate) fn is_pseudo(self) -> bool {
-        matches!(self, Entity::InternetIn | Entity::InternetOut | Entity::Uncontained(_) | Entity::Unmanaged(_))
+        matches!(self, Entity::InternetIn | Entity::InternetOut | Entity::Uncontained(_) | Entity::Unmanaged(_) | Entity::External(_))
     }
 }

@@ -8,10 +8,10 @@ use smallvec::smallvec;
 
 use crate::details::Members;
 use crate::flows::Terminal;
-use crate::index::{ContainerIndex, Entity, HostIndex, ObjectIndex, Table};
+use crate::index::{ContainerIndex, Entity, HostIndex, Index as _, ObjectIndex, Table};
 use crate::node::{MetadataRow, MetricRow, NodeId, NodeSummary, Parent, Shape};
 use crate::projection::Entities;
-use crate::report::{KubernetesKind as Kind, KubernetesObject, ProbeId, Report};
+use crate::report::{Endpoint, KubernetesKind as Kind, KubernetesObject, ProbeId, Report};
 use crate::summary::{self, blank, row};
 use crate::tables::Tables;
 use crate::text::{join, plural, rfc3339};
@@ -26,6 +26,8 @@ pub(crate) struct ObjectTables {
     by_name: BTreeMap<NameKey, ObjectIndex>,
     /// Who names an object that it is joined to, whether that exists or not.
     naming: BTreeMap<NameKey, BTreeSet<ObjectIndex>>,
+    /// Pods by the name of the node that they run on.
+    on_node: BTreeSet<(Arc<str>, ObjectIndex)>,
     /// The pod that claims a container, by the container's full id.
     pod_of_container: BTreeMap<Arc<str>, ObjectIndex>,
     described: usize,
@@ -47,6 +49,10 @@ pub(crate) struct ObjectRow {
     /// Pods that name this as a parent.
     pods: BTreeSet<ObjectIndex>,
     parents: Vec<ObjectIndex>,
+    /// Of a service: the only pod that answers for it.
+    behind: Option<ObjectIndex>,
+    /// Services that this pod alone answers for.
+    fronts: BTreeSet<ObjectIndex>,
     /// Its edges to and from volumes, in the view of the pods.
     edges: Vec<(Entity, Entity)>,
 }
@@ -68,6 +74,16 @@ impl ObjectTables {
 
     pub(crate) fn is_managed(&self, tables: &Tables, container: ContainerIndex) -> bool {
         self.pod_of(tables, container).is_some()
+    }
+
+    /// Who answers for a service.
+    pub(crate) fn endpoints(&self, object: ObjectIndex) -> impl Iterator<Item = &Endpoint> {
+        self.record(object).into_iter().flat_map(|record| record.endpoints.iter())
+    }
+
+    /// The only pod that answers for a service, if it is on the map.
+    fn behind(&self, service: ObjectIndex) -> Option<ObjectIndex> {
+        self.rows.get(service)?.behind.filter(|&pod| self.is_shown_pod(pod))
     }
 
     fn record(&self, object: ObjectIndex) -> Option<&KubernetesObject> {
@@ -158,22 +174,27 @@ pub(crate) fn project(tables: &Tables, view: View, terminal: Terminal) -> Entiti
     match terminal {
         Terminal::InternetIn => smallvec![Entity::InternetIn],
         Terminal::InternetOut => smallvec![Entity::InternetOut],
+        Terminal::External(group) => smallvec![Entity::External(group)],
         Terminal::Process(process) => match tables.processes[process].container {
             Some(container) => of_container(container),
             None => smallvec![Entity::Unmanaged(tables.processes[process].host)],
         },
         Terminal::Container(container) => of_container(container),
         Terminal::Object(object) if objects.is_shown_pod(object) => in_pod(object, host_of(tables, object)),
-        Terminal::Object(object) if view == View::Services && objects.record(object).is_some_and(|it| is_service(it.kind)) => {
-            smallvec![Entity::Object(object)]
-        }
+        Terminal::Object(object) if objects.record(object).is_some_and(|it| is_service(it.kind)) => match (view, objects.behind(object)) {
+            (View::Services, _) => smallvec![Entity::Object(object)],
+            // Of several pods nobody knows which one it was.
+            (_, Some(pod)) => in_pod(pod, host_of(tables, pod)),
+            (_, None) => Entities::new(),
+        },
         Terminal::Object(_) | Terminal::Host(_) => Entities::new(),
     }
 }
 
-/// The host that a pod runs on: node names are host names.
-pub(crate) fn host_of(tables: &Tables, pod: ObjectIndex) -> Option<HostIndex> {
-    let record = tables.kubernetes.record(pod)?;
+/// The host that a pod, or the only pod of a service, runs on: node names are host names.
+pub(crate) fn host_of(tables: &Tables, object: ObjectIndex) -> Option<HostIndex> {
+    let pod = tables.kubernetes.behind(object).unwrap_or(object);
+    let record = tables.kubernetes.record(pod).filter(|record| record.kind == Kind::Pod)?;
     tables.host_names.get(&record.node_name).copied()
 }
 
@@ -346,6 +367,7 @@ impl Topology {
     /// Puts what a cluster's collector says on the map; it can speak of nothing else.
     pub(crate) fn apply_cluster(&mut self, probe: &ProbeId, epoch: u64, report: Report) -> u64 {
         let foreign = report.processes.len() + report.containers.len() + report.flows.len() + report.images.len();
+        let foreign = foreign + report.listeners.len() + report.resolved_addresses.len() + report.unix_flows.len();
         let mut refused = foreign as u64 + u64::from(report.host.is_some());
         for object in report.kubernetes {
             refused += u64::from(!self.apply_object(probe, epoch, object));
@@ -381,6 +403,8 @@ impl Topology {
             containers: BTreeSet::new(),
             pods: BTreeSet::new(),
             parents: Vec::new(),
+            behind: None,
+            fronts: BTreeSet::new(),
             edges: Vec::new(),
         });
         objects.by_uid.insert(uid.clone(), object);
@@ -390,7 +414,7 @@ impl Topology {
     fn forget_object_if_unused(&mut self, object: ObjectIndex) {
         let objects = &mut self.tables.kubernetes;
         let Some(row) = objects.rows.get(object) else { return };
-        if row.record.is_none() && row.containers.is_empty() && row.pods.is_empty() {
+        if row.record.is_none() && row.containers.is_empty() && row.pods.is_empty() && row.fronts.is_empty() {
             let uid = row.uid.clone();
             objects.by_uid.remove(&uid);
             objects.rows.remove(object);
@@ -444,6 +468,8 @@ impl Topology {
         self.tables.kubernetes.described = after;
         if (before == 0) != (after == 0) {
             self.flows.unsettle_all();
+            let unix_flows = self.tables.hosts.iter().flat_map(|(host, row)| row.unix_flows.ids().map(move |id| (host, id)));
+            self.unsettled_unix.extend(unix_flows);
         }
         if let Some(kind) = record.as_ref().or(old.as_ref()).map(|it| it.kind)
             && let Some(view) = view_of(kind)
@@ -453,6 +479,8 @@ impl Topology {
         }
         self.object_addresses(object, old.as_ref(), record.as_ref());
         self.object_parents(object, record.as_ref());
+        self.object_behind(object, record.as_ref());
+        self.object_node(object, old.as_ref(), record.as_ref());
         self.claim_containers(object, old.as_ref(), record.as_ref());
         self.object_names(object, old.as_ref(), record.as_ref());
         self.touch_below(object);
@@ -495,6 +523,59 @@ impl Topology {
             }
         }
         parents.into_iter().for_each(|parent| self.touch_object(parent));
+    }
+
+    /// The only pod behind a service: its address leads there and nowhere else.
+    fn object_behind(&mut self, object: ObjectIndex, record: Option<&KubernetesObject>) {
+        let ready = record.into_iter().flat_map(|it| it.endpoints.iter()).filter(|it| it.ready);
+        let pods: BTreeSet<Option<&Arc<str>>> = ready.map(|it| it.target_uid.as_ref()).collect();
+        let sole =
+            pods.first().filter(|_| pods.len() == 1).copied().flatten().filter(|uid| **uid != self.tables.kubernetes.rows[object].uid);
+        let behind = sole.cloned().map(|uid| self.mention_object(&uid, Kind::Pod));
+        let old = std::mem::replace(&mut self.tables.kubernetes.rows[object].behind, behind);
+        if old == behind {
+            return;
+        }
+        if let Some(pod) = behind {
+            self.tables.kubernetes.rows[pod].fronts.insert(object);
+        }
+        if let Some(pod) = old {
+            if let Some(row) = self.tables.kubernetes.rows.get_mut(pod) {
+                row.fronts.remove(&object);
+            }
+            self.forget_object_if_unused(pod);
+        }
+    }
+
+    fn object_node(&mut self, object: ObjectIndex, old: Option<&KubernetesObject>, new: Option<&KubernetesObject>) {
+        let node =
+            |it: Option<&KubernetesObject>| it.filter(|it| it.kind == Kind::Pod && !it.node_name.is_empty()).map(|it| it.node_name.clone());
+        let (before, after) = (node(old), node(new));
+        if before != after {
+            let on_node = &mut self.tables.kubernetes.on_node;
+            before.into_iter().for_each(|name| {
+                on_node.remove(&(name, object));
+            });
+            on_node.extend(after.map(|name| (name, object)));
+        }
+    }
+
+    /// A host has come or gone: pods that run there lead to it, or no longer.
+    pub(crate) fn node_changed(&mut self, name: &Arc<str>) {
+        let from = (name.clone(), ObjectIndex::from_row(0));
+        let pods = self.tables.kubernetes.on_node.range(from..).take_while(|(found, _)| found == name).map(|&(_, pod)| pod);
+        for pod in pods.collect::<Vec<_>>() {
+            self.touch_object(pod);
+            self.unsettle_reached(pod);
+        }
+    }
+
+    /// What leads to an object by its address, or by that of a service that it alone answers for.
+    fn unsettle_reached(&mut self, object: ObjectIndex) {
+        let Some(row) = self.tables.kubernetes.rows.get(object) else { return };
+        let reached = row.fronts.iter().copied().chain([object]).filter_map(|it| self.tables.kubernetes.record(it));
+        let addresses: Vec<IpAddr> = reached.flat_map(|it| it.addresses.iter().copied()).collect();
+        addresses.into_iter().for_each(|address| self.flows.unsettle_addresses(address, address));
     }
 
     fn claim_containers(&mut self, object: ObjectIndex, old: Option<&KubernetesObject>, new: Option<&KubernetesObject>) {
@@ -566,10 +647,8 @@ impl Topology {
         let pods: Vec<ObjectIndex> = row.pods.iter().copied().chain([object]).collect();
         for pod in pods {
             self.touch_object(pod);
-            let row = &self.tables.kubernetes.rows[pod];
-            let addresses: Vec<IpAddr> = row.record.iter().flat_map(|it| it.addresses.iter().copied()).collect();
-            let containers: Vec<ContainerIndex> = row.containers.iter().copied().collect();
-            addresses.into_iter().for_each(|address| self.flows.unsettle_addresses(address, address));
+            self.unsettle_reached(pod);
+            let containers: Vec<ContainerIndex> = self.tables.kubernetes.rows[pod].containers.iter().copied().collect();
             for container in containers {
                 self.unsettle_container(container);
                 self.touch(View::Containers, Entity::Container(container));

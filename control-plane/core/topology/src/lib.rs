@@ -11,7 +11,9 @@ mod details;
 mod flows;
 mod index;
 mod kubernetes;
+mod listeners;
 mod listing;
+mod names;
 mod networks;
 mod node;
 mod picture;
@@ -19,18 +21,21 @@ mod projection;
 mod query;
 mod report;
 mod search;
+mod settle;
 mod summary;
 mod tables;
 mod text;
 mod topology;
+mod unix;
 mod view;
 
 pub use node::{ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table};
-pub use query::{FlowEntry, FlowPage, FlowQuery, ProbeCounts, ProbeStatus};
+pub use query::{FlowEntry, FlowPage, FlowQuery, HostStatus, ListenerEntry, ListenerPage, ListenerQuery, ProbeCounts, ProbeStatus};
 pub use report::{
-    Capture, Container, ContainerMetrics, ContainerState, Direction, Flow, FlowCounters, FlowKey, Host, HostMetrics, Image, KubernetesKind,
-    KubernetesObject, Losses, Network, Origin, PortMapping, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report,
-    ReportKind,
+    Application, BlockDevice, Capture, Cloud, Container, ContainerMetrics, ContainerState, Direction, Disk, Endpoint, Flow, FlowCounters,
+    FlowKey, Host, HostMetrics, Image, KubernetesKind, KubernetesObject, Listener, Losses, Network, NetworkInterface, Origin, PortMapping,
+    Pressure, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind, ResolvedAddress, ResolvedName,
+    Translation, TranslationSource, UnixFlow,
 };
 pub use search::{Found, Query, QueryError};
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};

@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::flows::{FlowRow, Surroundings, Terminal};
 use crate::index::{Entity, FlowIndex};
+use crate::listeners::ListenerRow;
 use crate::node::NodeId;
-use crate::query::{FlowEntry, FlowPage, FlowQuery, ProbeCounts, ProbeStatus};
-use crate::report::Direction;
+use crate::query::{FlowEntry, FlowPage, FlowQuery, HostStatus, ListenerEntry, ListenerPage, ListenerQuery, ProbeCounts, ProbeStatus};
+use crate::report::{Direction, Endpoint, Listener, Translation, TranslationSource};
 use crate::summary;
 use crate::topology::{Source, Topology};
+
+/// Endpoints of a service that a flow lists: as many as translations that a probe may tell.
+const ENDPOINTS_SHOWN: usize = 64;
 
 impl Topology {
     /// A page of flows, in the order in which the map learned of them.
@@ -27,6 +31,56 @@ impl Topology {
             page.flows.push(self.entry(ordinal, row));
         }
         page
+    }
+
+    /// Listening sockets, host by host.
+    pub fn listeners(&self, query: &ListenerQuery) -> ListenerPage {
+        let mut page = ListenerPage::default();
+        for (name, host) in self.tables.host_names.iter().filter(|(name, _)| query.host.as_ref().is_none_or(|wanted| wanted == *name)) {
+            let host = &self.tables.hosts[*host];
+            // The narrowest index first; the rest of the question is asked of what it gives.
+            let candidates: Box<dyn Iterator<Item = &ListenerRow>> = match (query.pid, &query.container, query.port) {
+                (Some(pid), ..) => Box::new(host.listeners.of_pid(pid)),
+                (None, Some(container), _) => Box::new(host.listeners.of_container(container)),
+                (None, None, Some(port)) => Box::new(host.listeners.on_port(port)),
+                (None, None, None) => Box::new(host.listeners.iter()),
+            };
+            let fits = |it: &Listener| {
+                query.port.is_none_or(|port| it.port == port)
+                    && query.container.as_ref().is_none_or(|container| it.container_id.as_ref() == Some(container))
+            };
+            for row in candidates.filter(|row| fits(&row.record)) {
+                if page.listeners.len() == query.limit {
+                    page.more = true;
+                    return page;
+                }
+                let process = row.record.process.and_then(|key| host.processes.get(&key)).and_then(|&it| self.tables.processes.get(it));
+                page.listeners.push(ListenerEntry {
+                    host: name.clone(),
+                    process_name: process.map(|process| process.record.name.clone()).filter(|name| !name.is_empty()),
+                    listener: row.record.clone(),
+                });
+            }
+        }
+        page
+    }
+
+    /// All hosts, sorted by name.
+    pub fn hosts(&self) -> Vec<HostStatus> {
+        let hosts = self.tables.host_names.iter().filter_map(|(name, &host)| Some((name, self.tables.hosts.get(host)?)));
+        let hosts = hosts.map(|(name, row)| HostStatus {
+            name: name.clone(),
+            probe: row.probe.clone(),
+            probe_version: row.probe_version.clone(),
+            record: row.record.clone(),
+            metrics: row.latest.clone(),
+            processes: row.processes.len() as u64,
+            containers: row.containers.len() as u64,
+            flows: row.flows.len() as u64,
+            listeners: row.listeners.len() as u64,
+            names: row.names.len() as u64,
+        });
+        hosts.collect()
     }
 
     /// All probes, sorted by id.
@@ -98,6 +152,8 @@ impl Topology {
 
     fn entry(&self, ordinal: u64, row: &FlowRow) -> FlowEntry {
         let process = row.process.and_then(|process| self.tables.processes.get(process));
+        let around = Surroundings { tables: &self.tables, addresses: &self.addresses, networks: &self.networks };
+        let name = around.name_of(row).cloned();
         FlowEntry {
             ordinal,
             host: self.tables.hosts[row.host].name.clone(),
@@ -113,17 +169,39 @@ impl Topology {
             original_server: row.key.original_server,
             origin: row.key.origin,
             counters: row.counters,
+            applications: row.applications().to_vec(),
+            translations: self.translations(row),
+            others: row.others(),
+            client_name: name.clone().filter(|_| row.key.direction == Direction::Server),
+            server_name: name.filter(|_| row.key.direction == Direction::Client),
             first_seen: row.first_seen,
             last_active: row.last_active,
             peers: self.peers(row),
         }
     }
 
+    /// Where a flow's connections were taken. Of a service whose address nothing else resolves, one of its endpoints answered.
+    fn translations(&self, row: &FlowRow) -> Vec<Translation> {
+        if !row.translations().is_empty() || row.key.direction == Direction::Server || row.key.original_server.is_some() {
+            return row.translations().to_vec();
+        }
+        let service = self.addresses.holders(row.key.server_address).filter(|it| it.containers.is_empty() && it.objects.len() == 1);
+        let endpoints = service.and_then(|it| it.objects.first()).into_iter().flat_map(|&it| self.tables.kubernetes.endpoints(it));
+        let protocol = row.key.protocol.as_str();
+        let ready = endpoints.filter(|it| it.ready && it.protocol.eq_ignore_ascii_case(protocol)).take(ENDPOINTS_SHOWN);
+        let taken = |it: &Endpoint| Translation {
+            server: (it.address, it.port),
+            client: None,
+            connections: 0,
+            source: TranslationSource::Endpoints,
+        };
+        ready.map(taken).collect()
+    }
+
     /// Who is at the other end: processes where they are known, else the container, the host or the Internet.
     fn peers(&self, row: &FlowRow) -> Vec<NodeId> {
-        let Some(channel) = row.channel else { return Vec::new() };
         let around = Surroundings { tables: &self.tables, addresses: &self.addresses, networks: &self.networks };
-        let links = self.flows.links(channel, &around).into_iter();
+        let links = row.channels.iter().flat_map(|&channel| self.flows.links(channel, &around));
         let peers: BTreeSet<Terminal> = links
             .filter_map(|(client, server)| match row.key.direction {
                 Direction::Client => (client == row.terminal()).then_some(server),
@@ -135,6 +213,7 @@ impl Topology {
             Terminal::Container(container) => Entity::Container(container),
             Terminal::Object(object) => Entity::Object(object),
             Terminal::Host(host) => Entity::Host(host),
+            Terminal::External(group) => Entity::External(group),
             Terminal::InternetIn => Entity::InternetIn,
             Terminal::InternetOut => Entity::InternetOut,
         };

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use base::Timestamp;
 
+use crate::report::Application;
+
 /// Id of a node in a view, e.g. `web-1;<host>`, `web-1;4711`, `<64 hex>;<container>`, `in-theinternet`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub Arc<str>);
@@ -241,8 +243,14 @@ pub struct Connection {
     pub label_minor: Arc<str>,
     /// Remote address; only when the table has that column.
     pub remote: Option<Arc<str>>,
-    /// Port of the service.
-    pub port: u16,
+    /// Port of the service; none for Unix sockets.
+    pub port: Option<u16>,
+    /// `tcp`, `udp` or `unix`.
+    pub protocol: &'static str,
+    /// Where the clients meant to go and who says that they were taken elsewhere, e.g. `10.96.0.1:80 (conntrack)`; empty when they were not.
+    pub via: Arc<str>,
+    /// Totals by application protocol, sorted by its name.
+    pub applications: Vec<Application>,
     /// How many connections were seen in the window.
     pub count: u64,
 }

@@ -146,7 +146,7 @@ struct Change {
 pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
     let Filter { system, stopped, hide_pseudo, hide_unconnected, hide_storage, .. } = key.filter;
     match entity {
-        Entity::InternetIn | Entity::InternetOut => true,
+        Entity::InternetIn | Entity::InternetOut | Entity::External(_) => true,
         Entity::Uncontained(_) | Entity::Unmanaged(_) => !hide_pseudo,
         Entity::Process(_) | Entity::Name(_) => !hide_unconnected || scene.projection.is_connected(entity),
         Entity::Container(container) => {

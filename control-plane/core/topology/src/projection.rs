@@ -194,6 +194,7 @@ fn project_one(tables: &Tables, view: View, terminal: Terminal) -> Option<Entity
     match (view, terminal) {
         (_, Terminal::InternetIn) => Some(Entity::InternetIn),
         (_, Terminal::InternetOut) => Some(Entity::InternetOut),
+        (_, Terminal::External(group)) => Some(Entity::External(group)),
         (View::Processes, Terminal::Process(process)) => Some(Entity::Process(process)),
         (View::ProcessesByName, Terminal::Process(process)) => tables.processes[process].name.map(Entity::Name),
         (View::Hosts, Terminal::Process(process)) => Some(Entity::Host(tables.processes[process].host)),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use base::Timestamp;
 
 use crate::node::NodeId;
-use crate::report::{Capture, Direction, FlowCounters, Losses, Origin, ProbeId, ProcessKey, Protocol};
+use crate::report::{
+    Application, Capture, Direction, FlowCounters, Host, HostMetrics, Listener, Losses, Origin, ProbeId, ProcessKey, Protocol, Translation,
+};
 
 /// Which flows to list. Empty fields match everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,12 +69,82 @@ pub struct FlowEntry {
     pub origin: Origin,
     /// Totals.
     pub counters: FlowCounters,
+    /// Totals by application protocol.
+    pub applications: Vec<Application>,
+    /// Where its connections were taken, or by a service's endpoints may have been.
+    pub translations: Vec<Translation>,
+    /// How many flows it sums up; 0 for a flow of its own.
+    pub others: u64,
+    /// What the host that reported a server's end calls the client.
+    pub client_name: Option<Arc<str>>,
+    /// What the host that reported a client's end calls the server.
+    pub server_name: Option<Arc<str>>,
     /// When it was first seen.
     pub first_seen: Timestamp,
     /// When something last happened.
     pub last_active: Timestamp,
     /// Nodes of the `processes` view at the other end: processes, or an Internet node.
     pub peers: Vec<NodeId>,
+}
+
+/// Which listening sockets to list. Empty fields match everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListenerQuery {
+    /// Only those of this host.
+    pub host: Option<Arc<str>>,
+    /// Only those on this port.
+    pub port: Option<u16>,
+    /// Only those of this process.
+    pub pid: Option<u32>,
+    /// Only those of this container (full id).
+    pub container: Option<Arc<str>>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Listening sockets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListenerPage {
+    /// Host by host.
+    pub listeners: Vec<ListenerEntry>,
+    /// Whether the limit left some out.
+    pub more: bool,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerEntry {
+    /// Where.
+    pub host: Arc<str>,
+    /// Name of its process, if it is known.
+    pub process_name: Option<Arc<str>>,
+    /// As it was reported.
+    pub listener: Listener,
+}
+
+/// What is known of a host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Who reports on it.
+    pub probe: ProbeId,
+    /// Version of that probe.
+    pub probe_version: Arc<str>,
+    /// What does not change.
+    pub record: Host,
+    /// The newest sample.
+    pub metrics: Option<HostMetrics>,
+    /// Processes, ended ones within the window included.
+    pub processes: u64,
+    /// Containers in any state.
+    pub containers: u64,
+    /// Flows.
+    pub flows: u64,
+    /// Listening sockets.
+    pub listeners: u64,
+    /// Addresses that have a name.
+    pub names: u64,
 }
 
 /// What is known of a probe.

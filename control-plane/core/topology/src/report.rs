@@ -7,6 +7,19 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
+mod containers;
+mod flows;
+mod kubernetes;
+mod metrics;
+
+pub use containers::{Container, ContainerState, Image, PortMapping};
+pub use flows::{
+    Application, Direction, Flow, FlowCounters, FlowKey, Listener, Origin, Protocol, ResolvedAddress, ResolvedName, Translation,
+    TranslationSource, UnixFlow,
+};
+pub use kubernetes::{Endpoint, KubernetesKind, KubernetesObject};
+pub use metrics::{BlockDevice, ContainerMetrics, Disk, HostMetrics, NetworkInterface, Pressure, ProcessMetrics};
+
 /// A probe's stable identity, e.g. the machine id.
 pub type ProbeId = Arc<str>;
 
@@ -68,6 +81,18 @@ pub struct Report {
     pub kubernetes: Vec<KubernetesObject>,
     /// Uids of deleted objects.
     pub kubernetes_gone: Vec<Arc<str>>,
+    /// New and changed listening sockets.
+    pub listeners: Vec<Listener>,
+    /// Ids of closed ones.
+    pub listeners_gone: Vec<u64>,
+    /// New and changed names of addresses.
+    pub resolved_addresses: Vec<ResolvedAddress>,
+    /// Addresses of whose names nothing is known any more.
+    pub resolved_addresses_gone: Vec<IpAddr>,
+    /// New and changed connections over Unix sockets.
+    pub unix_flows: Vec<UnixFlow>,
+    /// Ids of ended ones.
+    pub unix_flows_gone: Vec<u64>,
 }
 
 /// What a report is in the sequence.
@@ -101,6 +126,25 @@ pub struct Host {
     pub cpu_count: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// `x86_64` and so on; empty when not told.
+    pub architecture: Arc<str>,
+    /// Where it is rented, if it is.
+    pub cloud: Option<Cloud>,
+}
+
+/// What a provider's metadata service says of a host; empty where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cloud {
+    /// `aws`, `gcp`, `azure`, …
+    pub provider: Arc<str>,
+    /// Region.
+    pub region: Arc<str>,
+    /// Zone within it.
+    pub zone: Arc<str>,
+    /// The provider's id of the machine.
+    pub instance_id: Arc<str>,
+    /// Size of the machine, in the provider's words.
+    pub instance_type: Arc<str>,
 }
 
 /// An address and the length of its network prefix.
@@ -161,350 +205,12 @@ pub struct Process {
     pub cgroup_path: Arc<str>,
     /// When it ended.
     pub exited_at: Option<Timestamp>,
-}
-
-/// State of a container, in Docker's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ContainerState {
-    /// Made, never started.
-    Created,
-    /// Running.
-    #[default]
-    Running,
-    /// Frozen.
-    Paused,
-    /// Between two runs.
-    Restarting,
-    /// Ended.
-    Exited,
-    /// Could not be removed.
-    Dead,
-}
-
-impl ContainerState {
-    /// Docker's word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ContainerState::Created => "created",
-            ContainerState::Running => "running",
-            ContainerState::Paused => "paused",
-            ContainerState::Restarting => "restarting",
-            ContainerState::Exited => "exited",
-            ContainerState::Dead => "dead",
-        }
-    }
-}
-
-/// One container.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Container {
-    /// Full id.
-    pub id: Arc<str>,
-    /// Name without a leading slash.
-    pub name: Arc<str>,
-    /// Image id without `sha256:`.
-    pub image_id: Arc<str>,
-    /// Image reference with registry and tag.
-    pub image_name: Arc<str>,
-    /// Command line.
-    pub command: Arc<str>,
-    /// State.
-    pub state: ContainerState,
-    /// State for people.
-    pub state_human: Arc<str>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it was last started.
-    pub started_at: Option<Timestamp>,
-    /// Restarts by the runtime.
-    pub restart_count: u32,
-    /// Host name inside, with domain.
-    pub hostname: Arc<str>,
-    /// Labels.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Environment, already masked.
-    pub environment: BTreeMap<Arc<str>, Arc<str>>,
-    /// Names of its networks.
-    pub networks: Vec<Arc<str>>,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Published and exposed ports.
-    pub ports: Vec<PortMapping>,
-    /// Init-namespace pid of its first process; 0 when it does not run.
-    pub pid: u32,
-    /// `bridge`, `host`, `none`, `container:<id>` or a network's name.
-    pub network_mode: Arc<str>,
-    /// `docker`, `containerd`, `cri-o`.
-    pub runtime: Arc<str>,
-}
-
-/// One port of a container.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PortMapping {
-    /// Inside.
-    pub container_port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: Arc<str>,
-    /// Outside; `None` when only exposed.
-    pub host: Option<(IpAddr, u16)>,
-}
-
-/// One image.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Image {
-    /// Without `sha256:`.
-    pub id: Arc<str>,
-    /// Reference with tag, or empty.
-    pub name: Arc<str>,
-    /// Bytes on disk.
-    pub size_bytes: u64,
-    /// Bytes with shared layers.
-    pub virtual_size_bytes: u64,
-    /// Labels.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-}
-
-/// One end of a group of connections.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Flow {
-    /// The probe's number for it, within its session.
-    pub id: u64,
-    /// Absent in updates of a flow that was sent before.
-    pub key: Option<FlowKey>,
-    /// Totals since it was first seen.
-    pub counters: FlowCounters,
-    /// When it was first seen.
-    pub first_seen: Timestamp,
-    /// When something last happened on it.
-    pub last_active: Timestamp,
-}
-
-/// What makes a flow one flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowKey {
-    /// Who holds this end, if the kernel could say.
-    pub process: Option<ProcessKey>,
-    /// cgroup v2 id of the holder; 0 when unknown.
-    pub cgroup_id: u64,
-    /// Container of the holder.
-    pub container_id: Option<Arc<str>>,
-    /// Which end this is.
-    pub direction: Direction,
-    /// Transport.
-    pub protocol: Protocol,
-    /// Address of the end that opened.
-    pub client_address: IpAddr,
-    /// Address of the end that accepted.
-    pub server_address: IpAddr,
-    /// Port of the service.
-    pub server_port: u16,
-    /// Cookie of the network namespace; 0 when unknown.
-    pub network_namespace: u64,
-    /// Where the client meant to go, when address translation changed it.
-    pub original_server: Option<(IpAddr, u16)>,
-    /// How it came to be known.
-    pub origin: Origin,
-    /// A client port seen on it; 0 when unknown.
-    pub sample_client_port: u16,
-}
-
-/// Which end of its connections a flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    /// Opened them.
-    Client,
-    /// Accepted them.
-    Server,
-}
-
-/// Transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// How a flow came to be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Told by the kernel as it happened.
-    Event,
-    /// Found open by a look at the socket tables.
-    Snapshot,
-}
-
-/// Totals of a flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowCounters {
-    /// Connections established.
-    pub opened: u64,
-    /// Connections ended.
-    pub closed: u64,
-    /// Connections refused, timed out or reset before they were established.
-    pub failed: u64,
-    /// Payload bytes that this end sent.
-    pub bytes_sent: u64,
-    /// Payload bytes that this end received.
-    pub bytes_received: u64,
-    /// Segments sent again.
-    pub retransmits: u64,
-    /// Sum of round-trip times, in microseconds.
-    pub rtt_us_sum: u64,
-    /// How many are in the sum.
-    pub rtt_count: u64,
-    /// Largest, in microseconds.
-    pub rtt_us_max: u32,
-}
-
-impl FlowCounters {
-    /// Connections open now.
-    pub fn active(&self) -> u64 {
-        self.opened.saturating_sub(self.closed)
-    }
-}
-
-/// A sample of the host.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HostMetrics {
-    /// When.
-    pub at: Timestamp,
-    /// Share of all CPUs, 0 to 100.
-    pub cpu_percent: f64,
-    /// Used memory without caches.
-    pub memory_used_bytes: u64,
-    /// One-minute load.
-    pub load1: f64,
-}
-
-/// A sample of a process.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ProcessMetrics {
-    /// Whose.
-    pub key: ProcessKey,
-    /// When.
-    pub at: Timestamp,
-    /// Share of all CPUs, 0 to 100.
-    pub cpu_percent: f64,
-    /// Resident bytes.
-    pub memory_bytes: u64,
-    /// Open descriptors.
-    pub open_files: u32,
-    /// Soft limit of descriptors; 0 when unknown.
-    pub open_files_limit: u64,
-    /// Threads.
-    pub thread_count: u32,
-}
-
-/// A sample of a container.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContainerMetrics {
-    /// Whose.
-    pub id: Arc<str>,
-    /// When.
-    pub at: Timestamp,
-    /// Share of all CPUs, 0 to 100.
-    pub cpu_percent: f64,
-    /// Bytes without page cache.
-    pub memory_bytes: u64,
-    /// Limit; 0 when there is none.
-    pub memory_limit_bytes: u64,
-}
-
-/// One object of the Kubernetes API, cut down to what a map shows.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct KubernetesObject {
-    /// What it is.
-    pub kind: KubernetesKind,
-    /// Its uid; for static pods the hash of their configuration.
-    pub uid: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its namespace; empty when it has none.
-    pub namespace: Arc<str>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Labels.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Uids of what selects or owns it.
-    pub parents: Vec<Arc<str>>,
-    /// Pods: phase or reason, as kubectl shows it.
-    pub state: Arc<str>,
-    /// Pods and services: addresses inside the cluster.
-    pub addresses: Vec<IpAddr>,
-    /// Services: addresses outside.
-    pub public_addresses: Vec<IpAddr>,
-    /// Pods: the node it runs on.
-    pub node_name: Arc<str>,
-    /// Pods: shares the host's network.
-    pub host_network: bool,
-    /// Pods: restarts of its containers.
-    pub restart_count: u32,
-    /// Services: `ClusterIP` and so on.
-    pub service_type: Arc<str>,
-    /// Services: ports as text.
-    pub ports: Vec<Arc<str>>,
-    /// Controllers.
-    pub observed_generation: u64,
-    /// Controllers.
-    pub desired_replicas: u32,
-    /// Deployments.
-    pub strategy: Arc<str>,
-    /// Cron jobs.
-    pub schedule: Arc<str>,
-    /// Cron jobs.
-    pub last_scheduled_at: Option<Timestamp>,
-    /// Cron jobs.
-    pub suspended: bool,
-    /// Cron jobs.
-    pub active_jobs: u32,
-    /// Volumes and claims.
-    pub status: Arc<str>,
-    /// Volumes and claims: name of their class.
-    pub storage_class: Arc<str>,
-    /// Volumes: driver; classes: provisioner.
-    pub storage_driver: Arc<str>,
-    /// Claims.
-    pub capacity: Arc<str>,
-    /// Volumes and claims.
-    pub access_modes: Vec<Arc<str>>,
-    /// Volumes: name of the claim; claims: name of the volume; pods: names of their claims.
-    pub volume_names: Vec<Arc<str>>,
-    /// Pods: full ids of their containers.
-    pub container_ids: Vec<Arc<str>>,
-}
-
-/// Kinds of Kubernetes objects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum KubernetesKind {
-    /// A machine of the cluster.
-    Node,
-    /// A namespace.
-    Namespace,
-    /// A pod.
-    #[default]
-    Pod,
-    /// A service.
-    Service,
-    /// A deployment.
-    Deployment,
-    /// A replica set.
-    ReplicaSet,
-    /// A daemon set.
-    DaemonSet,
-    /// A stateful set.
-    StatefulSet,
-    /// A job.
-    Job,
-    /// A cron job.
-    CronJob,
-    /// A persistent volume.
-    PersistentVolume,
-    /// A claim of one.
-    PersistentVolumeClaim,
-    /// A class of them.
-    StorageClass,
+    /// Wait status as in wait(2); meaningful when it ended.
+    pub exit_status: i32,
+    /// The kernel ended it because memory ran out.
+    pub oom_killed: bool,
+    /// Name of the effective user, if it has one.
+    pub user_name: Option<Arc<str>>,
 }
 
 /// How a probe sees.
@@ -520,6 +226,10 @@ pub struct Capture {
     pub blind_spots: Vec<Arc<str>>,
     /// Hooks: name, and the kernel's error where it is not attached.
     pub hooks: Vec<(Arc<str>, Option<Arc<str>>)>,
+    /// 0: everything is told at once. Higher levels give up immediacy, then detail.
+    pub overload_level: u32,
+    /// Capabilities that the probe lacks.
+    pub missing_capabilities: Vec<Arc<str>>,
 }
 
 /// What a probe lost since it started.
@@ -539,6 +249,16 @@ pub struct Losses {
     pub ends_seen: u64,
     /// Those that reached a flow.
     pub ends_reported: u64,
+    /// By cause, for what has no field of its own.
+    pub other: BTreeMap<Arc<str>, u64>,
+}
+
+impl Losses {
+    /// Share of the connection ends seen that reached a flow, 0 to 1; `None` when nothing was seen yet.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn completeness(&self) -> Option<f64> {
+        (self.ends_seen > 0).then(|| (self.ends_reported as f64 / self.ends_seen as f64).min(1.0))
+    }
 }
 
 #[cfg(test)]

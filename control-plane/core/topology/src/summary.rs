@@ -1,17 +1,23 @@
 //! Rows, labels and shapes of a node: sections 3.3 to 3.6 of Scope's JSON.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use base::Timestamp;
 
 use crate::index::{ContainerIndex, Entity, HostIndex, ProcessIndex};
+use crate::listeners::ListenerRow;
 use crate::networks::canonical;
-use crate::node::{MetadataRow, MetricRow, NodeId, NodeSummary, Parent, Shape, Table};
-use crate::report::{Container, ContainerState};
-use crate::tables::{HostRow, ImageRow, ProcessRow, Tables};
+use crate::node::{MetadataRow, NodeId, NodeSummary, Parent, Shape, Table};
+use crate::report::{Container, ContainerState, Process};
+use crate::tables::{ContainerRow, HostRow, ImageRow, ProcessRow, Tables};
 use crate::text::{image_without_tag, join, plural, rfc3339, tag_of};
 use crate::view::Filter;
+
+mod metrics;
+
+pub(crate) use metrics::{container_metrics, host_metrics, process_metrics};
 
 /// Id of the node for connections from the Internet.
 pub(crate) const INTERNET_IN: &str = "in-theinternet";
@@ -32,6 +38,7 @@ pub(crate) fn node_id(tables: &Tables, entity: Entity) -> Option<NodeId> {
         Entity::Hostname(group) => tables.hostnames.get(group).map(|row| row.node_id.clone()),
         Entity::Object(object) => tables.kubernetes.rows.get(object).map(|row| row.node_id.clone()),
         Entity::Unmanaged(host) => tables.hosts.get(host).map(|row| row.unmanaged_id.clone()),
+        Entity::External(group) => tables.externals.get(group).map(|row| row.node_id.clone()),
     }
 }
 
@@ -61,6 +68,12 @@ pub(crate) fn summarize(tables: &Tables, entity: Entity, filter: Filter, now: Ti
         Entity::Image(group) => image_summary(tables, group),
         Entity::Object(object) => crate::kubernetes::summarize(tables, object),
         Entity::Unmanaged(host) => tables.hosts.get(host).map(unmanaged),
+        Entity::External(group) => tables.externals.get(group).map(|row| NodeSummary {
+            label: row.text.clone(),
+            rank: row.node_id.0.clone(),
+            pseudo: true,
+            ..blank(row.node_id.clone(), Shape::Cloud)
+        }),
     }
 }
 
@@ -160,42 +173,6 @@ fn host_summary(host: &HostRow, now: Timestamp) -> NodeSummary {
     }
 }
 
-/// Metrics of a host, with samples for its panel.
-pub(crate) fn host_metrics(host: &HostRow, with_samples: bool) -> Vec<MetricRow> {
-    let samples = |value: fn(&crate::report::HostMetrics) -> f64| host.samples.iter().map(|sample| (sample.at, value(sample))).collect();
-    let memory_max = Some(host.record.memory_bytes).filter(|&bytes| bytes > 0).map(|bytes| bytes as f64);
-    [
-        metric("host_cpu_usage_percent", "CPU", "percent", "", 1.0, samples(|sample| sample.cpu_percent), Some(100.0), with_samples),
-        metric("host_mem_usage_bytes", "Memory", "filesize", "", 2.0, samples(|s| s.memory_used_bytes as f64), memory_max, with_samples),
-        metric("load1", "Load (1m)", "", "load", 11.0, samples(|sample| sample.load1), None, with_samples),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-#[expect(clippy::too_many_arguments, reason = "a row of a table that is written down once per metric")]
-fn metric(
-    id: &'static str,
-    label: &'static str,
-    format: &'static str,
-    group: &'static str,
-    priority: f64,
-    samples: Vec<(Timestamp, f64)>,
-    max: Option<f64>,
-    with_samples: bool,
-) -> Option<MetricRow> {
-    let &(_, last) = samples.last()?;
-    let values = || samples.iter().map(|&(_, value)| value);
-    let min = values().fold(f64::INFINITY, f64::min);
-    let largest = values().fold(f64::NEG_INFINITY, f64::max);
-    let max = max.map_or(largest, |max| max.max(largest));
-    // Scope cuts, so that 99.999 is never shown as 100.
-    let value = (last * 100.0).trunc() / 100.0;
-    let samples = if with_samples { samples } else { Vec::new() };
-    Some(MetricRow { id, label, format, group, value, priority, samples, min, max })
-}
-
 fn process_label(process: &ProcessRow) -> Arc<str> {
     if process.record.name.is_empty() { process.record.key.pid.to_string().into() } else { process.record.name.clone() }
 }
@@ -215,6 +192,10 @@ fn process_summary(tables: &Tables, index: ProcessIndex, filter: Filter) -> Opti
         row("cmdline", "Command", "", 2.0, first_word_if(filter.hide_command_arguments, &record.command_line)),
         row("ppid", "Parent PID", "number", 3.0, number(record.parent_pid)),
         row("threads", "# Threads", "number", 4.0, if record.thread_count > 0 { number(record.thread_count) } else { String::new() }),
+        row("user", "User", "", 5.0, record.user_name.clone().unwrap_or_default()),
+        row("listening_ports", "Listens on", "", 6.0, ports_text(host.listeners.of_process(record.key))),
+        row("peer_names", "Talks to", "", 7.0, process.peers.text()),
+        row("exit", "Ended", "", 8.0, exit_text(record)),
     ];
     let mut parents = Vec::new();
     if let Some(container) = process.container {
@@ -231,22 +212,6 @@ fn process_summary(tables: &Tables, index: ProcessIndex, filter: Filter) -> Opti
         metrics: process_metrics(process, host.record.cpu_count, false),
         ..blank(process.node_id.clone(), Shape::Square)
     })
-}
-
-/// Metrics of a process, with samples for its panel.
-pub(crate) fn process_metrics(process: &ProcessRow, cpu_count: u32, with_samples: bool) -> Vec<MetricRow> {
-    let samples =
-        |value: fn(&crate::tables::ProcessSample) -> f64| process.samples.iter().map(|sample| (sample.at, value(sample))).collect();
-    let limit = process.samples.back().map(|sample| sample.open_files_limit).filter(|&limit| limit > 0).map(|limit| limit as f64);
-    let cpu_max = Some(100.0 * f64::from(cpu_count.max(1)));
-    [
-        metric("process_cpu_usage_percent", "CPU", "percent", "", 1.0, samples(|s| f64::from(s.cpu_percent)), cpu_max, with_samples),
-        metric("process_memory_usage_bytes", "Memory", "filesize", "", 2.0, samples(|s| s.memory_bytes as f64), None, with_samples),
-        metric("open_files_count", "Open files", "integer", "", 3.0, samples(|s| f64::from(s.open_files)), limit, with_samples),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 fn first_word_if(hide: bool, command_line: &Arc<str>) -> Arc<str> {
@@ -308,7 +273,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
         label,
         label_minor: host_name,
         rank: rank.unwrap_or_default(),
-        metadata: container_metadata(container, filter, now),
+        metadata: container_metadata(tables, row, container, filter, now),
         parents,
         metrics: container_metrics(tables, index, false),
         tables: shown_tables,
@@ -316,7 +281,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
     })
 }
 
-fn container_metadata(container: &Container, filter: Filter, now: Timestamp) -> Vec<MetadataRow> {
+fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Container, filter: Filter, now: Timestamp) -> Vec<MetadataRow> {
     let runs = matches!(container.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
     let uptime = container.started_at.filter(|_| runs).map(|started| now.since(started).as_secs().to_string());
     let created = if container.created_at == Timestamp::EPOCH { String::new() } else { rfc3339(container.created_at) };
@@ -326,6 +291,8 @@ fn container_metadata(container: &Container, filter: Filter, now: Timestamp) -> 
         id.truncate = 12;
     }
     let command = first_word_if(filter.hide_command_arguments, &container.command);
+    let exit_code = if container.state == ContainerState::Exited { container.exit_code.to_string() } else { String::new() };
+    let listens = tables.hosts.get(row_of.host).map(|host| ports_text(host.listeners.of_container(&container.id))).unwrap_or_default();
     [
         row("docker_image_tag", "Image tag", "", 1.0, tag_of(&container.image_name)),
         row("docker_image_name", "Image name", "", 2.0, image_without_tag(&container.image_name)),
@@ -338,10 +305,50 @@ fn container_metadata(container: &Container, filter: Filter, now: Timestamp) -> 
         row("docker_container_ports", "Ports", "", 9.0, join(container.ports.iter().map(port_text))),
         row("docker_container_created", "Created", "datetime", 10.0, created),
         id,
+        row("docker_container_health", "Health", "", 12.0, container.health.clone()),
+        row("docker_container_exit_code", "Exit code", "number", 13.0, exit_code),
+        row("docker_container_oom", "Out of memory", "", 14.0, out_of_memory(row_of, container)),
+        row("listening_ports", "Listens on", "", 15.0, listens),
+        row("peer_names", "Talks to", "", 16.0, row_of.peers.text()),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Ports of sockets that listen, e.g. `53/udp, 80/tcp`; a few of them where there are many.
+fn ports_text<'a>(listeners: impl Iterator<Item = &'a ListenerRow>) -> String {
+    const SHOWN_MAX: usize = 32;
+
+    // One process may have many sockets on one port: one for each address, or for each of its threads.
+    let ports: BTreeSet<(u16, &str)> = listeners.map(|row| (row.record.port, row.record.protocol.as_str())).take(8 * SHOWN_MAX).collect();
+    let mut text = ports.iter().take(SHOWN_MAX).map(|(port, protocol)| format!("{port}/{protocol}")).collect::<Vec<_>>().join(", ");
+    if ports.len() > SHOWN_MAX {
+        text.push_str(" and others");
+    }
+    text
+}
+
+/// How a process ended, in the words of a shell.
+fn exit_text(record: &Process) -> String {
+    if record.exited_at.is_none() {
+        return String::new();
+    }
+    // As wait(2) has it: the signal in the low seven bits, the exit code in the next eight.
+    match (record.oom_killed, record.exit_status & 0x7f, (record.exit_status >> 8) & 0xff) {
+        (true, ..) => "killed because memory ran out".to_owned(),
+        (false, 0, code) => format!("exit code {code}"),
+        (false, signal, _) => format!("signal {signal}"),
+    }
+}
+
+/// What the kernel did to a container when memory ran out.
+fn out_of_memory(row: &ContainerRow, container: &Container) -> String {
+    match (row.latest.as_ref().map_or(0, |latest| latest.oom_kills), container.oom_killed) {
+        (0, false) => String::new(),
+        (0, true) => "killed because memory ran out".to_owned(),
+        (count, _) => plural(usize::try_from(count).unwrap_or(usize::MAX), "process killed", "processes killed").to_string(),
+    }
 }
 
 /// `ip:hostport->port/proto` when published, `port/proto` when only exposed.
@@ -350,31 +357,6 @@ fn port_text(port: &crate::report::PortMapping) -> String {
         Some((address, host_port)) => format!("{address}:{host_port}->{}/{}", port.container_port, port.protocol),
         None => format!("{}/{}", port.container_port, port.protocol),
     }
-}
-
-/// Metrics of a container, with samples for its panel.
-pub(crate) fn container_metrics(tables: &Tables, index: ContainerIndex, with_samples: bool) -> Vec<MetricRow> {
-    let Some(row) = tables.containers.get(index) else { return Vec::new() };
-    let samples = |value: fn(&crate::tables::ContainerSample) -> f64| row.samples.iter().map(|sample| (sample.at, value(sample))).collect();
-    let limit = row.samples.back().map(|sample| sample.memory_limit_bytes).filter(|&limit| limit > 0);
-    let host_memory = tables.hosts.get(row.host).map(|host| host.record.memory_bytes).filter(|&bytes| bytes > 0);
-    let memory_max = limit.or(host_memory).map(|bytes| bytes as f64);
-    [
-        metric("docker_cpu_total_usage", "CPU", "percent", "", 1.0, samples(|sample| sample.cpu_percent), Some(100.0), with_samples),
-        metric(
-            "docker_memory_usage",
-            "Memory",
-            "filesize",
-            "",
-            2.0,
-            samples(|sample| sample.memory_bytes as f64),
-            memory_max,
-            with_samples,
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 pub(crate) fn property_list(id: &'static str, label: &'static str, entries: &std::collections::BTreeMap<Arc<str>, Arc<str>>) -> Table {
@@ -397,7 +379,7 @@ fn image_table(container: &Container, image: Option<&ImageRow>) -> Table {
 }
 
 /// As Docker's command line writes sizes: decimal units, four significant digits.
-fn bytes_text(bytes: u64) -> String {
+pub(crate) fn bytes_text(bytes: u64) -> String {
     if bytes == 0 {
         return String::new();
     }
@@ -449,14 +431,5 @@ mod tests {
         assert_eq!(bytes_text(4_261_550), "4.262 MB");
         assert_eq!(bytes_text(123_456_789), "123.5 MB");
         assert_eq!(bytes_text(0), "");
-    }
-
-    #[test]
-    fn a_metric_is_cut_and_keeps_its_range() {
-        let at = Timestamp::from_unix_millis(1);
-        let row = metric("cpu", "CPU", "percent", "", 1.0, vec![(at, 3.0), (at, 99.999)], Some(100.0), false).unwrap();
-        assert_eq!((row.value, row.min, row.max), (99.99, 3.0, 100.0));
-        assert!(row.samples.is_empty());
-        assert_eq!(metric("cpu", "CPU", "percent", "", 1.0, Vec::new(), None, true), None);
     }
 }

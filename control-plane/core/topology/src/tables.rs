@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
-use crate::index::{ContainerIndex, FlowIndex, GroupIndex, HostIndex, ObjectIndex, ProcessIndex, Table};
+use crate::index::{ChannelIndex, ContainerIndex, FlowIndex, GroupIndex, HostIndex, ObjectIndex, ProcessIndex, Table};
 use crate::kubernetes::ObjectTables;
+use crate::listeners::Listeners;
+use crate::names::{Names, Peers};
 use crate::node::NodeId;
-use crate::report::{Container, Host, HostMetrics, Image, ProbeId, Process, ProcessKey};
+use crate::report::{Container, ContainerMetrics, Host, HostMetrics, Image, ProbeId, Process, ProcessKey};
+use crate::unix::UnixFlows;
 
 /// Samples kept for each metric: three minutes at the default interval.
 pub(crate) const SAMPLES_KEPT: usize = 12;
@@ -23,7 +26,9 @@ pub(crate) struct HostRow {
     pub(crate) probe: ProbeId,
     pub(crate) probe_version: Arc<str>,
     pub(crate) record: Host,
-    pub(crate) samples: VecDeque<HostMetrics>,
+    pub(crate) samples: VecDeque<HostSample>,
+    /// The newest sample whole, disks and interfaces included.
+    pub(crate) latest: Option<HostMetrics>,
     pub(crate) processes: BTreeMap<ProcessKey, ProcessIndex>,
     /// The newest incarnation of each pid.
     pub(crate) by_pid: BTreeMap<u32, ProcessIndex>,
@@ -36,6 +41,10 @@ pub(crate) struct HostRow {
     pub(crate) published: BTreeMap<(Option<std::net::IpAddr>, u16), ContainerIndex>,
     /// Networks whose addresses mean something on this host alone, because another host has the same.
     pub(crate) private_networks: Vec<crate::report::Network>,
+    /// What its processes call the addresses that they talk to.
+    pub(crate) names: Names,
+    pub(crate) listeners: Listeners,
+    pub(crate) unix_flows: UnixFlows,
 }
 
 /// An image on a host.
@@ -56,7 +65,11 @@ pub(crate) struct ProcessRow {
     pub(crate) container: Option<ContainerIndex>,
     pub(crate) name: Option<GroupIndex>,
     pub(crate) flows: BTreeSet<FlowIndex>,
+    /// Names of whom it talks to.
+    pub(crate) peers: Peers,
     pub(crate) samples: VecDeque<ProcessSample>,
+    /// Bytes read from and written to devices.
+    pub(crate) io: (u64, u64),
     pub(crate) epoch: u64,
     /// When it leaves the map, once the probe said that it is gone.
     pub(crate) leaves_at: Option<Timestamp>,
@@ -79,6 +92,24 @@ pub(crate) struct ContainerSample {
     pub(crate) cpu_percent: f64,
     pub(crate) memory_bytes: u64,
     pub(crate) memory_limit_bytes: u64,
+    pub(crate) throttled_percent: f32,
+    /// For CPU, memory, and input and output.
+    pub(crate) pressure: Option<[f32; 3]>,
+}
+
+/// A sample of a host: what is graphed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostSample {
+    pub(crate) at: Timestamp,
+    pub(crate) cpu_percent: f64,
+    pub(crate) memory_used_bytes: u64,
+    pub(crate) swap_used_bytes: u64,
+    /// Over one, five and fifteen minutes.
+    pub(crate) load: [f64; 3],
+    /// For CPU, memory, and input and output.
+    pub(crate) pressure: Option<[f32; 3]>,
+    /// Bytes a second since the sample before: received, sent, read, written.
+    pub(crate) rates: Option<[f32; 4]>,
 }
 
 /// A container, or the mention of one by a process or flow.
@@ -92,10 +123,14 @@ pub(crate) struct ContainerRow {
     pub(crate) processes: BTreeSet<ProcessIndex>,
     /// Flows that name the container and no process.
     pub(crate) flows: BTreeSet<FlowIndex>,
+    /// Names of whom it and its processes talk to.
+    pub(crate) peers: Peers,
     pub(crate) image: Option<GroupIndex>,
     pub(crate) hostname: Option<GroupIndex>,
     pub(crate) pod: Option<ObjectIndex>,
     pub(crate) samples: VecDeque<ContainerSample>,
+    /// The newest sample whole.
+    pub(crate) latest: Option<Box<ContainerMetrics>>,
     pub(crate) epoch: u64,
 }
 
@@ -161,6 +196,11 @@ impl<M: Ord + Copy> Groups<M> {
         true
     }
 
+    /// How many groups there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_text.len()
+    }
+
     pub(crate) fn get(&self, index: GroupIndex) -> Option<&GroupRow<M>> {
         self.rows.get(index)
     }
@@ -181,5 +221,15 @@ pub(crate) struct Tables {
     pub(crate) names: Groups<ProcessIndex>,
     pub(crate) images: Groups<ContainerIndex>,
     pub(crate) hostnames: Groups<ContainerIndex>,
+    /// Known services outside, and the channels that lead there.
+    pub(crate) externals: Groups<ChannelIndex>,
     pub(crate) kubernetes: ObjectTables,
+}
+
+impl Tables {
+    /// Whether a container is known to share its host's network.
+    pub(crate) fn is_in_host_network(&self, id: &Arc<str>) -> bool {
+        let row = self.container_ids.get(id).and_then(|&container| self.containers.get(container));
+        row.and_then(|row| row.record.as_ref()).is_some_and(|record| &*record.network_mode == "host")
+    }
 }

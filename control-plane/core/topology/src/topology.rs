@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use base::Timestamp;
 
-use crate::flows::{Flows, Surroundings};
-use crate::index::{FlowIndex, HostIndex, ObjectIndex, ProcessIndex};
+use crate::flows::Flows;
+use crate::index::{ChannelIndex, FlowIndex, HostIndex, ObjectIndex, ProcessIndex};
 use crate::networks::{AddressBook, NetworkSet};
 use crate::node::{Details, NodeId};
 use crate::picture::{Picture, Scene};
@@ -42,6 +42,14 @@ pub struct Limits {
     pub flows: usize,
     /// Kubernetes objects of one cluster.
     pub objects: usize,
+    /// Listening sockets of one host.
+    pub listeners: usize,
+    /// Addresses of one host that have names.
+    pub names: usize,
+    /// Pairs of processes of one host that are connected over Unix sockets.
+    pub unix_flows: usize,
+    /// Known services outside that are nodes of their own; the rest is The Internet.
+    pub externals: usize,
 }
 
 /// Number of a probe's stream, unique within a life of the map.
@@ -224,6 +232,8 @@ pub(crate) enum Source {
 pub(crate) enum Leaving {
     Process(ProcessIndex),
     Flow(FlowIndex),
+    /// A connection over Unix sockets, by its probe's number.
+    Unix(HostIndex, u64),
     Probe(ProbeId),
 }
 
@@ -239,6 +249,10 @@ pub struct Topology {
     pub(crate) projections: [Projection; PROJECTED.len()],
     pictures: BTreeMap<ViewKey, Picture>,
     pub(crate) leaving: BTreeSet<(Timestamp, Leaving)>,
+    /// Connections over Unix sockets whose edges have to be worked out again.
+    pub(crate) unsettled_unix: BTreeSet<(HostIndex, u64)>,
+    /// Channels that lead to a known service for which there was no room.
+    pub(crate) crowded_out: BTreeSet<ChannelIndex>,
     last_published: Timestamp,
     next_stream: u64,
 }
@@ -256,6 +270,8 @@ impl Topology {
             projections: Default::default(),
             pictures: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            unsettled_unix: BTreeSet::new(),
+            crowded_out: BTreeSet::new(),
             last_published: Timestamp::EPOCH,
             next_stream: 0,
         }
@@ -321,6 +337,7 @@ impl Topology {
     pub fn check(&self) -> Result<(), String> {
         self.flows.check()?;
         self.projections.iter().try_for_each(Projection::check)?;
+        self.check_settled()?;
         for (key, picture) in &self.pictures {
             let Some(place) = projection::place(key.view) else { continue };
             if self.projections[place].is_dirty() {
@@ -445,6 +462,7 @@ impl Topology {
             match self.leaving.pop_first() {
                 Some((_, Leaving::Process(process))) => self.remove_process(process),
                 Some((_, Leaving::Flow(flow))) => self.remove_flow(flow),
+                Some((_, Leaving::Unix(host, id))) => self.remove_unix_flow(host, id),
                 Some((_, Leaving::Probe(probe))) => self.remove_probe(&probe, StreamEnd::Lost, out),
                 None => {}
             }
@@ -459,34 +477,6 @@ impl Topology {
                 self.projections[place].set_watched(watched);
             }
             out.push(Effect::PictureDropped { key });
-        }
-    }
-
-    /// Works out the edges of every channel that changed.
-    fn settle(&mut self) {
-        for channel in self.flows.take_unsettled() {
-            let around = Surroundings { tables: &self.tables, addresses: &self.addresses, networks: &self.networks };
-            let links = self.flows.links(channel, &around);
-            let mut edges = Vec::new();
-            for (from, to) in links {
-                for (place, view) in (0_u8..).zip(PROJECTED) {
-                    let sources = projection::project(&self.tables, view, from);
-                    let targets = projection::project(&self.tables, view, to);
-                    edges.extend(sources.iter().flat_map(|&from| targets.iter().map(move |&to| (place, from, to))));
-                }
-            }
-            let Some(row) = self.flows.channels.get_mut(channel) else { continue };
-            let old = std::mem::replace(&mut row.edges, edges.clone());
-            if old != edges {
-                // First the new ones: an edge that stays never counts zero, and is not drawn again.
-                for (place, from, to) in edges {
-                    self.projections[usize::from(place)].add_edge(from, to);
-                }
-                for (place, from, to) in old {
-                    self.projections[usize::from(place)].remove_edge(from, to);
-                }
-            }
-            self.flows.drop_if_empty(channel);
         }
     }
 

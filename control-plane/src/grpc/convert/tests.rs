@@ -1,6 +1,10 @@
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 use prost::Message as _;
 
+use super::fields::shown;
+use super::flows::flow_key;
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_unix_millis(1_000_000_000);

@@ -1,16 +1,15 @@
 //! Flows: who talks to whom, on which port, how much, and how well.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
-use topology::{Direction, FlowEntry, FlowPage, FlowQuery, Origin, Protocol};
+use topology::{Direction, FlowEntry, FlowPage, FlowQuery, Origin, TranslationSource};
 use utoipa::{IntoParams, ToSchema};
 
-use super::moment;
+use super::{moment, number};
 use crate::http::Context;
 use crate::http::query::Query;
 use crate::http::reply::{json_value, problem, stopped};
@@ -87,9 +86,20 @@ pub(crate) struct Flow {
     server_address: IpAddr,
     /// Port of the service.
     server_port: u16,
+    /// What processes of the host call the client, on the server's end; null when they never asked for its name.
+    #[schema(required)]
+    client_name: Option<String>,
+    /// What processes of the host call the server, on the client's end; null when they never asked for its name.
+    #[schema(required)]
+    server_name: Option<String>,
     /// Where the client meant to go (`address:port`), when address translation changed it.
     #[schema(required)]
     original_server: Option<String>,
+    /// Where the connections were taken, when that is elsewhere than `serverAddress`.
+    translations: Vec<Translation>,
+    /// How many flows this one sums up that found no room in the probe's table; 0 for a flow of its own. The peer's address is
+    /// unspecified then.
+    others: u64,
     /// `event` when the kernel told of it as it happened, `snapshot` when it was found open.
     origin: &'static str,
     /// Connections established.
@@ -112,12 +122,49 @@ pub(crate) struct Flow {
     /// Largest, in microseconds; null without a measurement.
     #[schema(required)]
     rtt_micros_max: Option<u32>,
+    /// What was understood of the bytes, by application protocol.
+    applications: Vec<Application>,
     /// When it was first seen, RFC 3339.
     first_seen: String,
     /// When something last happened on it, RFC 3339.
     last_active: String,
     /// Ids in the `processes` view of who is at the other end.
     peers: Vec<String>,
+}
+
+/// Where connections of a flow were taken.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Translation {
+    /// There (`address:port`).
+    server: String,
+    /// The client as the server sees it; null when unchanged.
+    #[schema(required)]
+    client: Option<String>,
+    /// Connections that went there; null when only the service's endpoints are known, and this is one of those it may have been.
+    #[schema(required)]
+    connections: Option<u64>,
+    /// Who says so: `socket` (the kernel's socket), `conntrack` (its connection tracking) or `endpoints` (the service's endpoints: one of them
+    /// it was).
+    source: &'static str,
+}
+
+/// Totals of one application protocol on a flow.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Application {
+    /// `http`, `grpc`, `redis`, …
+    protocol: String,
+    /// Requests.
+    requests: u64,
+    /// Those that were answered with an error of the protocol, or not at all.
+    errors: u64,
+    /// Mean time from request to answer, in microseconds; null without a measurement.
+    #[schema(required)]
+    latency_micros_average: Option<u64>,
+    /// Largest, in microseconds; null without a measurement.
+    #[schema(required)]
+    latency_micros_max: Option<u64>,
 }
 
 /// Flows: who talks to whom, on which port, how much, and how well.
@@ -164,11 +211,6 @@ fn parse(query: &Query) -> Result<FlowQuery, String> {
     })
 }
 
-fn number<T: FromStr>(query: &Query, key: &str) -> Result<Option<T>, String> {
-    let Some(text) = query.first(key) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| format!("{key} is {text:?}, which is no such number"))
-}
-
 impl From<FlowPage> for FlowList {
     fn from(page: FlowPage) -> Self {
         FlowList { flows: page.flows.into_iter().map(Flow::from).collect(), next: page.next }
@@ -190,13 +232,15 @@ impl From<FlowEntry> for Flow {
                 Direction::Client => "client",
                 Direction::Server => "server",
             },
-            protocol: match entry.protocol {
-                Protocol::Tcp => "tcp",
-                Protocol::Udp => "udp",
-            },
+            protocol: entry.protocol.as_str(),
             client_address: entry.client_address,
             server_address: entry.server_address,
             server_port: entry.server_port,
+            client_name: entry.client_name.map(|name| name.to_string()),
+            server_name: entry.server_name.map(|name| name.to_string()),
+            translations: entry.translations.into_iter().map(Translation::from).collect(),
+            others: entry.others,
+            applications: entry.applications.into_iter().map(Application::from).collect(),
             original_server: entry.original_server.map(|(address, port)| std::net::SocketAddr::new(address, port).to_string()),
             origin: match entry.origin {
                 Origin::Event => "event",
@@ -214,6 +258,32 @@ impl From<FlowEntry> for Flow {
             first_seen: moment(entry.first_seen),
             last_active: moment(entry.last_active),
             peers: entry.peers.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<topology::Translation> for Translation {
+    fn from(translation: topology::Translation) -> Self {
+        let (address, port) = translation.server;
+        let is_certain = translation.source != TranslationSource::Endpoints;
+        Translation {
+            server: std::net::SocketAddr::new(address, port).to_string(),
+            client: translation.client.map(|address| address.to_string()),
+            connections: is_certain.then_some(translation.connections),
+            source: translation.source.as_str(),
+        }
+    }
+}
+
+impl From<topology::Application> for Application {
+    fn from(application: topology::Application) -> Self {
+        let measured = application.latency_count > 0;
+        Application {
+            protocol: application.protocol.to_string(),
+            requests: application.requests,
+            errors: application.errors,
+            latency_micros_average: application.latency_us_sum.checked_div(application.latency_count),
+            latency_micros_max: measured.then_some(application.latency_us_max),
         }
     }
 }

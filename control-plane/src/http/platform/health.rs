@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::http::Context;
 use crate::http::reply::json_value;
 use crate::readiness::Check;
-use crate::telemetry::events::DriverObserved;
+use crate::telemetry::events::{DriverObserved, ProbesObserved};
 
 /// A driver that does not answer within this time does not live.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -104,6 +104,10 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
         inbox_length: context.topology.inbox_length(),
     }
     .emit(&context.telemetry);
+    // A driver that does not answer is told of by `/health`; the rest of the page is worth having all the same.
+    if let Ok(Ok(probes)) = timeout(DRIVER_PATIENCE, context.topology.probes()).await {
+        ProbesObserved { probes: &probes }.emit(&context.telemetry);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], context.telemetry.render()).into_response()
 }
 

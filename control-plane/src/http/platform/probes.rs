@@ -58,6 +58,10 @@ pub(crate) struct Capture {
     blind_spots: Vec<String>,
     /// Kernel hooks.
     hooks: Vec<Hook>,
+    /// 0: everything is told at once. Higher levels give up immediacy, then detail, to stay within the probe's budget.
+    overload_level: u32,
+    /// Capabilities that the probe lacks.
+    missing_capabilities: Vec<String>,
 }
 
 /// A kernel hook.
@@ -88,6 +92,8 @@ pub(crate) struct Losses {
     ends_seen: u64,
     /// Those that reached a flow.
     ends_reported: u64,
+    /// By cause, for what has no field of its own.
+    other: BTreeMap<String, u64>,
     /// `endsReported` / `endsSeen`; 1 when nothing was seen yet.
     completeness: f64,
 }
@@ -154,15 +160,17 @@ impl From<topology::Capture> for Capture {
             reason: capture.reason.to_string(),
             blind_spots: capture.blind_spots.iter().map(ToString::to_string).collect(),
             hooks: capture.hooks.iter().map(hook).collect(),
+            overload_level: capture.overload_level,
+            missing_capabilities: capture.missing_capabilities.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
 impl From<topology::Losses> for Losses {
-    #[expect(clippy::cast_precision_loss, reason = "a ratio for people; the numbers themselves stand beside it")]
     fn from(losses: topology::Losses) -> Self {
-        let completeness = if losses.ends_seen == 0 { 1.0 } else { losses.ends_reported as f64 / losses.ends_seen as f64 };
         Losses {
+            completeness: losses.completeness().unwrap_or(1.0),
+            other: losses.other.iter().map(|(cause, count)| (cause.to_string(), *count)).collect(),
             ring_records: losses.ring_records.iter().map(|(ring, count)| (ring.to_string(), *count)).collect(),
             flows_uncounted: losses.flows_uncounted,
             sockets_unowned: losses.sockets_unowned,
@@ -170,7 +178,6 @@ impl From<topology::Losses> for Losses {
             reports_merged: losses.reports_merged,
             ends_seen: losses.ends_seen,
             ends_reported: losses.ends_reported,
-            completeness,
         }
     }
 }

@@ -347,7 +347,8 @@ pub struct ConnectionRow {
     /// Its second line.
     #[serde(default)]
     pub label_minor: String,
-    /// `port`, `count` and perhaps `remote`.
+    /// `count`, perhaps `port` and `remote`, and where there is anything to tell `protocol` (when it is not TCP), `via` (where the client
+    /// meant to go), `application`, `requests`, `errors` and `latency`.
     pub metadata: Vec<MetadataRow>,
 }
 

@@ -1,6 +1,6 @@
 //! Nodes in Scope's JSON: summaries in views, and the details of one.
 
-use topology::{ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View};
+use topology::{Application, ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View};
 
 use crate::http::json::JsonWriter;
 use crate::http::platform::moment;
@@ -164,19 +164,49 @@ const REMOTE: Column = Column { id: "remote", label: "Remote", default_sort: fal
 const PORT: Column = Column { id: "port", label: "Port", default_sort: false, data_type: "number" };
 const COUNT: Column = Column { id: "count", label: "Count", default_sort: true, data_type: "number" };
 
+/// Scope's columns, and behind them those of ours for which some row has a value. Scope's UI shows whatever columns a table names.
+const EXTRA: [Column; 6] = [
+    Column { id: "protocol", label: "Protocol", default_sort: false, data_type: "" },
+    Column { id: "via", label: "Via", default_sort: false, data_type: "" },
+    Column { id: "application", label: "Speaks", default_sort: false, data_type: "" },
+    Column { id: "requests", label: "Requests", default_sort: false, data_type: "number" },
+    Column { id: "errors", label: "Errors", default_sort: false, data_type: "number" },
+    Column { id: "latency", label: "Latency (ms)", default_sort: false, data_type: "number" },
+];
+
 fn write_connections(json: &mut JsonWriter, view: View, details: &Details, side: Side) {
     let (id, label, connections) = match side {
         Side::Incoming => ("incoming-connections", "Inbound", &details.incoming),
         Side::Outgoing => ("outgoing-connections", "Outbound", &details.outgoing),
     };
-    let columns: &[Column] = if details.shows_remote { &[REMOTE, PORT, COUNT] } else { &[PORT, COUNT] };
+    let extra = EXTRA.into_iter().filter(|column| connections.iter().any(|row| extra_value(row, column.id).is_some()));
+    let columns: Vec<Column> = details.shows_remote.then_some(REMOTE).into_iter().chain([PORT, COUNT]).chain(extra).collect();
     json.object(|json| {
         json.key("id").string(id);
         json.key("topologyId").string(view.id());
         json.key("label").string(label);
-        json.key("columns").array(columns, write_column);
+        json.key("columns").array(&columns, write_column);
         json.key("connections").array(connections, write_connection);
     });
+}
+
+/// What a row has in a column of ours; TCP goes without saying.
+fn extra_value(row: &Connection, column: &str) -> Option<String> {
+    let applications = &row.applications;
+    let sum = |value: fn(&Application) -> u64| applications.iter().map(value).fold(0, u64::saturating_add);
+    match column {
+        "protocol" => (row.protocol != "tcp").then(|| row.protocol.to_owned()),
+        "via" => (!row.via.is_empty()).then(|| row.via.to_string()),
+        _ if applications.is_empty() => None,
+        "application" => Some(applications.iter().map(|it| &*it.protocol).collect::<Vec<_>>().join(", ")),
+        "requests" => Some(sum(|it| it.requests).to_string()),
+        "errors" => Some(sum(|it| it.errors).to_string()),
+        "latency" => {
+            let micros = sum(|it| it.latency_us_sum).checked_div(sum(|it| it.latency_count))?;
+            Some(format!("{}.{:03}", micros / 1_000, micros % 1_000))
+        }
+        _ => None,
+    }
 }
 
 fn write_connection(json: &mut JsonWriter, connection: &Connection) {
@@ -187,10 +217,11 @@ fn write_connection(json: &mut JsonWriter, connection: &Connection) {
         if !connection.label_minor.is_empty() {
             json.key("labelMinor").string(&connection.label_minor);
         }
-        let port = ("port", connection.port.to_string());
+        let port = connection.port.map(|port| ("port", port.to_string()));
         let count = ("count", connection.count.to_string());
         let remote = connection.remote.as_ref().map(|remote| ("remote", remote.to_string()));
-        json.key("metadata").array([port, count].into_iter().chain(remote), |json, (id, value)| {
+        let extra = EXTRA.into_iter().filter_map(|column| Some((column.id, extra_value(connection, column.id)?)));
+        json.key("metadata").array(port.into_iter().chain([count]).chain(remote).chain(extra), |json, (id, value)| {
             json.object(|json| {
                 json.key("id").string(id);
                 json.key("label").string("");

@@ -243,6 +243,7 @@ fn pictures_are_published_at_most_once_an_interval_and_metrics_alone_do_not_chan
         open_files: 3,
         open_files_limit: 100,
         thread_count: 2,
+        ..ProcessMetrics::default()
     };
     let at = world.now;
     world.effects.clear();

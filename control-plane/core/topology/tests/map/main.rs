@@ -1,10 +1,13 @@
 //! The map as its driver uses it: reports in, pictures out.
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in the functions that its tests share")]
 
+mod converging;
 mod joining;
 mod kubernetes;
 mod life;
+mod names;
 mod panels;
 mod random;
+mod translated;
 mod views;
 mod world;

@@ -36,6 +36,7 @@ fn a_container() -> impl Strategy<Value = Container> {
     (0_u8..3, 0_usize..3, any::<bool>(), prop::option::of(0_usize..5), any::<bool>()).prop_map(|(id, image, runs, held, publishes)| {
         let mut it = container(&format!("c{id}"), ["n1", "n2", "weave"][image], ["i1:1", "i2", ""][image]);
         it.state = if runs { ContainerState::Running } else { ContainerState::Exited };
+        it.network_mode = if image == 1 { "host".into() } else { "bridge".into() };
         it.addresses = held.map(|index| address(ADDRESSES[index])).into_iter().collect();
         if publishes {
             it.ports = vec![PortMapping { container_port: 80, protocol: arc("tcp"), host: Some((address("0.0.0.0"), 80)) }];
@@ -60,11 +61,72 @@ fn a_flow() -> impl Strategy<Value = Flow> {
     )
 }
 
+/// A flow that may have been taken elsewhere, know where it was meant to go, or be a sum.
+fn a_strange_flow() -> impl Strategy<Value = Flow> {
+    let taken = vec((0_usize..5, 0_u16..2, prop::option::of(0_usize..5)), 0..3);
+    (a_flow(), taken, prop::option::of((0_usize..5, 0_u16..2)), 0_u8..8).prop_map(|(mut flow, taken, meant, sum)| {
+        for (server, port, client) in taken {
+            flow = self::taken(flow, ADDRESSES[server], 80 + port, client.map(|index| ADDRESSES[index]));
+        }
+        let key = flow.key.as_mut().unwrap();
+        key.original_server = meant.map(|(server, port)| (address(ADDRESSES[server]), 80 + port));
+        if sum < 2 {
+            flow.others = u64::from(sum);
+            match key.direction {
+                Direction::Client => key.server_address = address("0.0.0.0"),
+                Direction::Server => key.client_address = address("0.0.0.0"),
+            }
+        }
+        flow
+    })
+}
+
+fn a_listener() -> impl Strategy<Value = Listener> {
+    let places = ["0.0.0.0", "10.0.0.1", "172.17.0.2", "127.0.0.1"];
+    (1_u64..4, prop::option::of((1_u32..6, 0_u64..3)), prop::option::of(0_u8..3), 0_usize..4, 0_u16..2).prop_map(
+        move |(id, owner, container, place, port)| Listener {
+            process: owner.map(|(pid, start_time)| ProcessKey { pid, start_time }),
+            container_id: container.map(|number| format!("c{number}").into()),
+            ..listener(id, 1, places[place], 80 + port)
+        },
+    )
+}
+
+fn a_name() -> impl Strategy<Value = ResolvedAddress> {
+    let names = ["x.example", "a.amazonaws.com", "b.amazonaws.com", "c.googleapis.com"];
+    (0_usize..5, vec(0_usize..4, 1..3)).prop_map(move |(place, chosen)| {
+        let chosen: Vec<&str> = chosen.into_iter().map(|index| names[index]).collect();
+        named(ADDRESSES[place], &chosen).resolved_addresses.remove(0)
+    })
+}
+
+fn a_unix_flow() -> impl Strategy<Value = UnixFlow> {
+    let end = || (1_u32..6, 0_u64..3).prop_map(|(pid, start_time)| ProcessKey { pid, start_time });
+    (1_u64..4, end(), end()).prop_map(|(id, client, server)| UnixFlow { id, client, server, path: "/s".into(), open: 1 })
+}
+
+/// What a report says beyond processes, containers and plain flows.
+fn more() -> impl Strategy<Value = Report> {
+    let news = (vec(a_strange_flow(), 0..3), vec(a_listener(), 0..3), vec(a_name(), 0..3), vec(a_unix_flow(), 0..2));
+    let gone = (vec(1_u64..4, 0..2), vec(0_usize..5, 0..2), vec(1_u64..4, 0..2));
+    (news, gone).prop_map(|((flows, listeners, resolved_addresses, unix_flows), (listeners_gone, places, unix_flows_gone))| Report {
+        flows,
+        listeners,
+        resolved_addresses,
+        unix_flows,
+        listeners_gone,
+        resolved_addresses_gone: places.into_iter().map(|place| address(ADDRESSES[place])).collect(),
+        unix_flows_gone,
+        ..Report::default()
+    })
+}
+
 fn a_report() -> impl Strategy<Value = Report> {
     let kind = prop_oneof![4 => Just(ReportKind::Delta), 1 => Just(ReportKind::SnapshotPart), 1 => Just(ReportKind::SnapshotEnd)];
     let gone = (vec((1_u32..6, 0_u64..3), 0..2), vec(0_u8..3, 0..2), vec(1_u64..8, 0..3));
-    (kind, vec(a_process(), 0..4), vec(a_container(), 0..3), vec(a_flow(), 0..5), gone, any::<u8>()).prop_map(
-        |(kind, processes, containers, flows, (processes_gone, containers_gone, flows_gone), cpu)| {
+    (kind, vec(a_process(), 0..4), vec(a_container(), 0..3), vec(a_flow(), 0..5), gone, any::<u8>(), more()).prop_map(
+        |(kind, processes, containers, mut flows, (processes_gone, containers_gone, flows_gone), cpu, mut more)| {
+            flows.append(&mut more.flows);
             let sample = |at| ProcessMetrics {
                 key: ProcessKey { pid: 1, start_time: 0 },
                 at: base::Timestamp::from_unix_millis(at),
@@ -73,6 +135,7 @@ fn a_report() -> impl Strategy<Value = Report> {
                 open_files: 1,
                 open_files_limit: 0,
                 thread_count: 1,
+                ..ProcessMetrics::default()
             };
             Report {
                 kind,
@@ -83,7 +146,7 @@ fn a_report() -> impl Strategy<Value = Report> {
                 containers_gone: containers_gone.into_iter().map(|number| format!("c{number}").into()).collect(),
                 flows_gone,
                 process_metrics: vec![sample(u64::from(cpu))],
-                ..Report::default()
+                ..more
             }
         },
     )
@@ -92,8 +155,8 @@ fn a_report() -> impl Strategy<Value = Report> {
 fn an_object() -> impl Strategy<Value = KubernetesObject> {
     use KubernetesKind::*;
     let kinds = [Pod, Service, Deployment, Job, PersistentVolume, PersistentVolumeClaim, StorageClass, Namespace];
-    let links = (vec(0_u8..6, 0..3), vec(0_u8..6, 0..2), prop::option::of(0_u8..3), prop::option::of(0_usize..5));
-    (0_usize..8, 0_u8..6, any::<bool>(), links).prop_map(move |(kind, uid, failed, (parents, volumes, container, held))| {
+    let links = (vec(0_u8..6, 0..3), vec(0_u8..6, 0..2), prop::option::of(0_u8..3), prop::option::of(0_usize..5), vec(0_u8..6, 0..3));
+    (0_usize..8, 0_u8..6, any::<bool>(), links).prop_map(move |(kind, uid, failed, (parents, volumes, container, held, behind))| {
         let mut it = object(kinds[kind], &format!("o{uid}"), &[]);
         it.parents = parents.into_iter().map(|uid| format!("o{uid}").into()).collect();
         it.volume_names = volumes.into_iter().map(|uid| format!("o{uid}").into()).collect();
@@ -104,6 +167,15 @@ fn an_object() -> impl Strategy<Value = KubernetesObject> {
         if failed {
             it.state = "Failed".into();
         }
+        it.node_name = HOSTS[usize::from(uid) % HOSTS.len()].into();
+        let endpoint = |uid: u8| Endpoint {
+            address: address("172.17.0.2"),
+            port: 80,
+            protocol: "TCP".into(),
+            ready: uid % 2 == 0,
+            target_uid: Some(format!("o{uid}").into()),
+        };
+        it.endpoints = behind.into_iter().map(endpoint).collect();
         it
     })
 }

@@ -23,7 +23,17 @@ pub(crate) fn config() -> Config {
         window: WINDOW,
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
-        limits: Limits { probes: 4, processes: 40, containers: 10, flows: 40, objects: 20 },
+        limits: Limits {
+            probes: 4,
+            processes: 40,
+            containers: 10,
+            flows: 40,
+            objects: 20,
+            listeners: 10,
+            names: 10,
+            unix_flows: 10,
+            externals: 2,
+        },
     }
 }
 
@@ -253,4 +263,42 @@ pub(crate) fn in_pod(id: &str, pod: &str) -> Container {
     let mut it = container(id, id, "registry/team/app:1");
     it.labels.insert("io.kubernetes.pod.uid".into(), pod.into());
     it
+}
+
+/// The same flow over UDP.
+pub(crate) fn udp(mut flow: Flow) -> Flow {
+    flow.key.as_mut().unwrap().protocol = Protocol::Udp;
+    flow
+}
+
+/// The same flow, taken to `server`, where it seems to come from `client`.
+pub(crate) fn taken(mut flow: Flow, server: &str, port: u16, client: Option<&str>) -> Flow {
+    flow.translations.push(Translation {
+        server: (address(server), port),
+        client: client.map(address),
+        connections: 1,
+        source: TranslationSource::Conntrack,
+    });
+    flow
+}
+
+/// What a host calls an address, the latest first.
+pub(crate) fn named(text: &str, names: &[&str]) -> Report {
+    let at = Timestamp::from_unix_millis(1);
+    let names = names.iter().map(|&name| ResolvedName { name: name.into(), resolved_at: at, expires_at: at }).collect();
+    Report { resolved_addresses: vec![ResolvedAddress { address: address(text), names }], ..Report::default() }
+}
+
+/// A socket of a process that listens.
+pub(crate) fn listener(id: u64, pid: u32, at: &str, port: u16) -> Listener {
+    Listener {
+        id,
+        process: Some(key(pid)),
+        cgroup_id: 0,
+        container_id: None,
+        protocol: Protocol::Tcp,
+        address: address(at),
+        port,
+        network_namespace: 0,
+    }
 }

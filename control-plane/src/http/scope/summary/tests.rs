@@ -99,7 +99,10 @@ fn details_show_samples_children_and_remote_addresses() {
         label: "b".into(),
         label_minor: "minor".into(),
         remote: Some("8.8.8.8".into()),
-        port: 443,
+        port: Some(443),
+        protocol: "tcp",
+        via: "".into(),
+        applications: Vec::new(),
         count: 2,
     };
     let details = Details {

@@ -1,0 +1,152 @@
+use super::*;
+use crate::observation::Counted;
+
+const SECOND: u64 = 1_000_000_000;
+const MILLI: u64 = 1_000_000;
+
+fn at(nanos: u64) -> BootNanos {
+    BootNanos(100 * SECOND + nanos)
+}
+
+/// `name.example` is 203.0.113.`last`.
+fn message(name: &str, last: u8) -> Vec<u8> {
+    let mut message = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    message.push(u8::try_from(name.len()).unwrap());
+    message.extend(name.as_bytes());
+    message.extend(b"\x07example\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04");
+    message.extend([203, 0, 113, last]);
+    message
+}
+
+fn receive(watch: &mut Watch, nanos: u64, server: &str, hook: Hook, message: &[u8]) -> Vec<String> {
+    let datagram = Datagram { at: at(nanos), hook, cgroup_id: 40, server: server.parse().unwrap(), message, whole: true };
+    let mut out = Vec::new();
+    watch.on_datagram(at(nanos), datagram, &mut out);
+    told(&out)
+}
+
+fn ask(watch: &mut Watch, nanos: u64, server: &str) -> Vec<String> {
+    let question = Question { cgroup_id: 40, network_namespace: 3, server: server.parse().unwrap() };
+    let mut out = Vec::new();
+    watch.on_event(at(nanos), Event::Asked(question), &mut Vec::new(), &mut out);
+    told(&out)
+}
+
+fn tick(watch: &mut Watch, nanos: u64) -> Vec<String> {
+    let mut out = Vec::new();
+    watch.tick(at(nanos), &mut Vec::new(), &mut out);
+    told(&out)
+}
+
+fn told(out: &[Observation]) -> Vec<String> {
+    let told = out.iter().map(|it| match it {
+        Observation::NameResolved { name, addresses, .. } => format!("{name} {}", addresses[0].0),
+        other => panic!("{other:?}"),
+    });
+    told.collect()
+}
+
+#[test]
+fn an_answer_is_believed_from_a_server_that_was_asked() {
+    let mut watch = Watch::new(Mode::Auto);
+    ask(&mut watch, 0, "192.0.2.53");
+    assert_eq!(receive(&mut watch, MILLI, "192.0.2.53", Hook::Ingress, &message("a", 1)), ["a.example 203.0.113.1"]);
+    assert_eq!(receive(&mut watch, MILLI, "192.0.2.66", Hook::Ingress, &message("bank", 2)), [] as [&str; 0]);
+    assert_eq!(tick(&mut watch, 400 * MILLI), [] as [&str; 0]);
+    assert_eq!((watch.counts().messages, watch.counts().answers, watch.counts().unasked), (2, 1, 1));
+    // A minute later nobody waits for an answer of the first either.
+    assert_eq!(receive(&mut watch, 60 * SECOND, "192.0.2.53", Hook::Ingress, &message("bank", 2)), [] as [&str; 0]);
+    tick(&mut watch, 61 * SECOND);
+    assert_eq!(watch.counts().unasked, 2);
+    assert!(watch.asked.is_empty() && watch.asked_by_time.is_empty());
+}
+
+#[test]
+fn an_answer_that_overtakes_its_question_waits_for_it() {
+    let mut watch = Watch::new(Mode::Auto);
+    assert_eq!(receive(&mut watch, 0, "192.0.2.53", Hook::Ingress, &message("a", 1)), [] as [&str; 0]);
+    assert_eq!(watch.next_deadline(), Some(at(300 * MILLI)));
+    assert_eq!(ask(&mut watch, 5 * MILLI, "192.0.2.54"), [] as [&str; 0]);
+    assert_eq!(ask(&mut watch, 6 * MILLI, "192.0.2.53"), ["a.example 203.0.113.1"]);
+    assert_eq!(watch.counts().unasked, 0);
+}
+
+#[test]
+fn a_server_of_this_machine_says_what_it_answers() {
+    let mut watch = Watch::new(Mode::Auto);
+    assert_eq!(receive(&mut watch, 0, "127.0.0.53", Hook::Egress, &message("a", 1)), ["a.example 203.0.113.1"]);
+}
+
+#[test]
+fn the_same_answer_is_told_once_in_a_while() {
+    let mut watch = Watch::new(Mode::Auto);
+    let mut leave = |nanos, name, last| receive(&mut watch, nanos, "127.0.0.53", Hook::Egress, &message(name, last)).len();
+    assert_eq!((leave(0, "a", 1), leave(MILLI, "a", 1), leave(MILLI, "a", 2), leave(MILLI, "b", 1)), (1, 0, 1, 1));
+    assert_eq!((leave(2 * SECOND, "a", 1), leave(2 * SECOND, "a", 1)), (1, 0));
+    assert_eq!(watch.counts().answers, 6);
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut watch = Watch::new(Mode::Auto);
+    for number in 0..=u16::MAX / 16 {
+        let [high, low] = number.to_be_bytes();
+        ask(&mut watch, u64::from(number), &format!("198.18.{high}.{low}"));
+        receive(&mut watch, u64::from(number), "127.0.0.53", Hook::Egress, &message(&format!("n{number}"), 1));
+        receive(&mut watch, u64::from(number), "192.0.2.66", Hook::Ingress, &message("bank", 1));
+    }
+    assert_eq!((watch.asked.len(), watch.asked_by_time.len()), (ASKED_MAX, ASKED_MAX));
+    assert!(watch.told.len() <= REPEATED_MAX);
+    assert_eq!(watch.waiting.len(), WAITING_MAX);
+    assert_eq!(watch.counts().unasked, u64::from(u16::MAX / 16) + 1 - WAITING_MAX as u64);
+}
+
+#[test]
+fn bytes_that_are_no_message_are_counted() {
+    let mut watch = Watch::new(Mode::Auto);
+    assert_eq!(receive(&mut watch, 0, "127.0.0.53", Hook::Egress, &[0x80; 12]), [] as [&str; 0]);
+    assert_eq!((watch.counts().messages, watch.counts().malformed), (1, 1));
+}
+
+#[test]
+fn datagrams_to_and_from_the_port_of_dns_concern_names() {
+    let end = FlowEnd {
+        pid: 7,
+        start_time: None,
+        cgroup_id: 40,
+        network_namespace: 3,
+        direction: Direction::Client,
+        protocol: Protocol::Udp,
+        client_address: "10.0.0.9".parse().unwrap(),
+        server_address: "192.0.2.53".parse().unwrap(),
+        server_port: 53,
+    };
+    let seen = |end| Event::of(&Observation::FlowSeen { at: at(0), end, client_port: 9, original_server: None, found_open: false });
+    let question = Question { cgroup_id: 40, network_namespace: 3, server: "192.0.2.53".parse().unwrap() };
+    assert_eq!(seen(end), Some(Event::Asked(question)));
+    assert!(matches!(seen(FlowEnd { direction: Direction::Server, ..end }), Some(Event::Serving(Server { cgroup_id: 40, .. }))));
+    assert_eq!(seen(FlowEnd { server_port: 443, ..end }), None);
+    assert_eq!(seen(FlowEnd { protocol: Protocol::Tcp, ..end }), None);
+    let closing = |opened| Observation::FlowCounted { last_active: at(0), end, delta: Counted { opened, closed: 1, ..Counted::default() } };
+    assert_eq!((Event::of(&closing(0)), Event::of(&closing(1))), (None, Some(Event::Asked(question))));
+    let listener = ListenerOpened {
+        at: at(0),
+        socket: 9,
+        pid: 7,
+        start_time: None,
+        cgroup_id: 40,
+        network_namespace: 3,
+        protocol: Protocol::Udp,
+        address: "127.0.0.53".parse().unwrap(),
+        port: 53,
+    };
+    let opened = |listener| Event::of(&Observation::ListenerOpened(listener));
+    let server = Server { socket: 9, cgroup_id: 40, network_namespace: 3, address: "127.0.0.53".parse().unwrap() };
+    assert_eq!(opened(listener), Some(Event::Serving(server)));
+    assert_eq!(
+        (opened(ListenerOpened { port: 54, ..listener }), opened(ListenerOpened { protocol: Protocol::Tcp, ..listener })),
+        (None, None)
+    );
+    assert_eq!(Event::of(&Observation::ListenerClosed { at: at(0), socket: 9 }), Some(Event::Closed(9)));
+    assert_eq!(Event::of(&Observation::CgroupRemoved { at: at(0), id: 40 }), Some(Event::CgroupRemoved(40)));
+}
