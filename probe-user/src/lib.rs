@@ -23,6 +23,7 @@ pub mod flows;
 pub mod listeners;
 pub mod outbox;
 pub mod processes;
+pub mod reload;
 pub mod report;
 
 pub mod connections;

@@ -35,8 +35,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return complain(&mistakes, ExitCode::from(USAGE)),
     };
-    let done = match flags.command.unwrap_or(Command::Run) {
-        Command::Run => app::run_process(config),
+    let command = flags.command.clone().unwrap_or(Command::Run);
+    let done = match command {
+        Command::Run => app::run_process(config, Box::new(move || Config::resolve(&flags, environment()))),
         Command::Detach => detach(&config.pin_dir),
         Command::Load { duration } => {
             let capture = ebpf::Config {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::observation::BootNanos;
 use crate::processes::Details;
@@ -53,7 +53,8 @@ pub enum Arguments {
 #[derive(Debug)]
 pub struct Procfs {
     root: PathBuf,
-    arguments: Arguments,
+    /// Whether arguments are hidden.
+    arguments_hidden: AtomicBool,
     vanished: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -61,7 +62,17 @@ pub struct Procfs {
 impl Procfs {
     /// Reads below `root`, normally `/proc`.
     pub fn new(root: impl Into<PathBuf>, arguments: Arguments) -> Self {
-        Procfs { root: root.into(), arguments, vanished: AtomicU64::new(0), unreadable: AtomicU64::new(0) }
+        let arguments_hidden = AtomicBool::new(arguments == Arguments::Hide);
+        Procfs { root: root.into(), arguments_hidden, vanished: AtomicU64::new(0), unreadable: AtomicU64::new(0) }
+    }
+
+    /// Changes whether arguments are told, from the next look on.
+    pub fn set_arguments(&self, arguments: Arguments) {
+        self.arguments_hidden.store(arguments == Arguments::Hide, Ordering::Relaxed);
+    }
+
+    fn arguments(&self) -> Arguments {
+        if self.arguments_hidden.load(Ordering::Relaxed) { Arguments::Hide } else { Arguments::Show }
     }
 
     /// Everything that a record of a process needs.
@@ -74,7 +85,7 @@ impl Procfs {
         let user_id = parse::effective_user(&self.read(pid, "status", FILE_MAX)?);
         let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?);
         let name = command_line.first_word.unwrap_or_else(|| format!("[{}]", stat.comm));
-        let whole = match self.arguments {
+        let whole = match self.arguments() {
             Arguments::Show if !command_line.whole.is_empty() => command_line.whole,
             _ => name.clone(),
         };
