@@ -406,7 +406,7 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
         blind_spots.push("Bytes of a connection are counted when it ends.".to_owned());
     }
     if !status.pids_match {
-        blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own.".to_owned());
+        blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own, and /proc is that namespace's. Give it the host's with --proc-root, or hostPID: true.".to_owned());
     }
     blind_spots.extend(udp_blind_spots(status));
     match &status.names {

@@ -1,7 +1,7 @@
 //! The probe is killed, upgraded and started again while the machine goes on: the kernel programs stay, and nothing is counted twice or not at all.
 //!
 //! Needs root and a build with kernel programs; see `support::missing`.
-#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "the helpers of a test fail by panicking, and say what the probe said")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -134,7 +134,7 @@ impl Load {
         let client = std::thread::spawn(move || {
             let begun = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
-                let due = begun.elapsed().as_millis() as u64;
+                let due = u64::try_from(begun.elapsed().as_millis()).unwrap();
                 while count.load(Ordering::Relaxed) < due {
                     say(address, b"ping");
                     count.fetch_add(1, Ordering::Relaxed);
@@ -372,7 +372,13 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
         let climb = || {
             let stop = CancellationToken::new();
             let (ladder, stopping) = (ladder.clone(), stop.clone());
-            (tokio::task::spawn(async move { ladder.run(stopping).await.unwrap() }), stop)
+            let ended = CancellationToken::new();
+            let end = ended.clone();
+            spawn(async move {
+                ladder.run(stopping).await.unwrap();
+                end.cancel();
+            });
+            (ended, stop)
         };
         let (first, stop) = climb();
         told_exactly(&control_plane, port, 1, 0).await;
@@ -381,14 +387,14 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
         let ids = |control_plane: &ControlPlane| control_plane.known().flow(CLIENT, port).unwrap().1.id;
         let before = ids(&control_plane);
         stop.cancel();
-        first.await.unwrap();
+        first.cancelled().await;
         let (second, stop) = climb();
         control_plane.wait_for("the flow anew", |known| known.flow(CLIENT, port).is_some_and(|(_, flow)| flow.id != before)).await;
         told_exactly(&control_plane, port, 2, 0).await;
         drop((old, new));
         told_exactly(&control_plane, port, 2, 2).await;
         stop.cancel();
-        second.await.unwrap();
+        second.cancelled().await;
         finish.cancel();
     }
 }

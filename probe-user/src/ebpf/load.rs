@@ -161,7 +161,7 @@ pub(super) fn load(
     let looker = Looker::bind(&sockets);
     let place = Place { root: &root.directory, pins: pins.as_ref() };
     attach_cgroup_hooks(&mut sockets, &OWNER_HOOKS, place, config.plain_programs, &mut hooks);
-    let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone());
+    let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone(), &config.proc_root);
     before_connections(&seeder, &looker);
     attach_cgroup_hooks(&mut sockets, &[TCP], place, config.plain_programs, &mut hooks);
     attach_cgroup_hooks(&mut sockets, &DATAGRAM_HOOKS, place, config.plain_programs, &mut hooks);

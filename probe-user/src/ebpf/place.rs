@@ -114,6 +114,12 @@ pub fn lacking_capabilities() -> Vec<Lack> {
     Rights::read().map(|rights| rights.lacking(last_capability())).unwrap_or_default()
 }
 
+/// The pid of this process in the pid namespace of a `/proc`; 0 when that does not show it.
+pub(super) fn own_pid(proc_root: &Path) -> u32 {
+    let link = std::fs::read_link(proc_root.join("self")).ok();
+    link.and_then(|link| link.to_str()?.parse().ok()).unwrap_or(0)
+}
+
 /// The newest capability that the kernel knows.
 fn last_capability() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();

@@ -59,7 +59,7 @@ impl Running {
         let mut inheritance = takeover::run(&mut loaded);
         trim_memory();
         let mut maps = Maps::take(&mut loaded)?;
-        let mut trial = selftest::run(&mut loaded.hooks, &mut maps, &root)?;
+        let mut trial = selftest::run(&mut loaded.hooks, &mut maps, &root, &config.proc_root)?;
         let status = status_of(&loaded, &trial, &inheritance);
         let mut earlier = std::mem::take(&mut inheritance.observations);
         earlier.append(&mut trial.earlier);
