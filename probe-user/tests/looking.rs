@@ -2,7 +2,6 @@
 //!
 //! Needs root and a build with kernel programs; see `support::missing`.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
-#![expect(clippy::print_stderr, reason = "measured numbers are for people")]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
