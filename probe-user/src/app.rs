@@ -117,6 +117,7 @@ impl App {
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
             kernel_log: config.kernel_log,
+            telemetry: telemetry.clone(),
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
             observations: observations.clone(),
             inputs: inputs.clone(),

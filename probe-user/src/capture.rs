@@ -12,16 +12,17 @@ use tokio_util::sync::CancellationToken;
 use crate::cgroupfs::Mounts;
 use crate::clock::Now;
 use crate::config::CaptureMode;
-use crate::connections::{SocketId, Watch};
+use crate::connections::{ListenerWatch, SocketId, Watch};
 use crate::dns;
 use crate::driver::Input;
 use crate::ebpf::{self, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
 use crate::host::namespace::{Whereabouts, host_process};
-use crate::observation::{FlowEnd, Observation};
+use crate::observation::{FlowEnd, Observation, Protocol};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
 use crate::sockets::{self, SocketOwner, SocketRecord, States};
+use crate::telemetry::Telemetry;
 
 /// Connections that were opened while the programs were being attached are looked for after this pause: by then the capture has told of
 /// those that it saw.
@@ -46,6 +47,8 @@ pub struct Ladder {
     pub kernel_log: bool,
     /// Where that hierarchy is mounted.
     pub unified: Option<PathBuf>,
+    /// Where the cost of the programs is shown.
+    pub telemetry: Telemetry,
     /// Where observations go.
     pub observations: mpsc::Sender<Vec<Observation>>,
     /// Where everything else goes.
@@ -66,6 +69,15 @@ pub enum LadderError {
     /// The driver is gone.
     #[error("the probe stops")]
     Stopping,
+}
+
+/// Lets go of the programs' descriptors at the end: programs that somebody holds stay in the kernel.
+struct Unread(Telemetry);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.0.metrics().set_meter(None);
+    }
 }
 
 /// The rung that was reached.
@@ -128,6 +140,8 @@ impl Ladder {
         let status = running.status().clone();
         let capture = capture_of(&status);
         tracing::info!(rung = capture.rung, description = capture.description, reason = capture.reason, "capture started");
+        self.telemetry.metrics().set_meter(Some(running.meter()));
+        let _unread = Unread(self.telemetry.clone());
         self.tell(Input::Capture(capture)).await?;
         let forwarded = async {
             while let Some(batch) = receiver.recv().await {
@@ -136,7 +150,7 @@ impl Ladder {
                 }
             }
         };
-        let around = self.tell_what_was_there(before);
+        let around = self.tell_what_was_there(before, status.attached("release"));
         // Rung 3 has no program that sees processes: the connector does, or the walk that comes with the samples.
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
@@ -213,7 +227,7 @@ impl Ladder {
     fn seed_listeners(&self, seeder: &Seeder) {
         match Sockets::read(&self.procfs) {
             Ok(sockets) => {
-                let seeded = seeder.seed_listeners(&sockets.listeners().collect::<Vec<_>>());
+                let seeded = seeder.seed(sockets.listeners());
                 tracing::debug!(written = seeded.written, failed = seeded.failed, "owners of listeners");
             }
             Err(error) => tracing::warn!(%error, "listeners from before cannot be told their owners"),
@@ -234,23 +248,64 @@ impl Ladder {
         Ok(())
     }
 
-    /// Processes, cgroups and connections from before the capture. Goes on looking at those connections until all of them have ended: the
-    /// programs count a socket only if they saw it begin.
-    async fn tell_what_was_there(&self, before: HashSet<SocketId>) -> Result<(), LadderError> {
+    /// Processes, cgroups, listeners and connections from before the capture. Goes on looking at those of which the programs tell no end, until
+    /// all have ended: the programs count a socket only if they saw it begin.
+    async fn tell_what_was_there(&self, before: HashSet<SocketId>, ends_are_told: bool) -> Result<(), LadderError> {
         self.tell_processes().await?;
+        let told = self.tell_listeners().await?;
+        let mut listeners = if ends_are_told { ListenerWatch::default() } else { told };
         let watch = self.adopt(Watch::default(), move |id, _| before.contains(&id)).await?;
         tokio::time::sleep(SECOND_LOOK).await;
-        // What was opened between the first look and the attachment: nobody has told of it by now.
+        // What was opened between the first look and the attachment: nobody has told of it by now. Of UDP too little is known for that.
         let (reply, answer) = oneshot::channel();
         self.tell(Input::EndsWanted(reply)).await?;
         let known = answer.await.map_err(|_| LadderError::Stopping)?;
-        let mut watch = self.adopt(watch, move |_, end| !known.contains(end)).await?;
-        while !watch.is_empty() {
+        let mut watch = self.adopt(watch, move |_, end| end.protocol == Protocol::Tcp && !known.contains(end)).await?;
+        while !watch.is_empty() || !listeners.is_empty() {
             let begun = Instant::now();
             watch = self.look_again(watch).await?;
+            listeners = self.look_at_listeners(listeners).await?;
             tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR)).await;
         }
         Ok(())
+    }
+
+    /// Announces the listeners that are there. The programs told of those that are newer; it does not matter who tells first.
+    async fn tell_listeners(&self) -> Result<ListenerWatch, LadderError> {
+        let looked = self.blocking(|ladder| {
+            let mut watch = ListenerWatch::default();
+            let observations = Sockets::read(&ladder.procfs).map(|sockets| {
+                let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
+                watch.look(sockets.at, &sockets.tables, owner, |_| true)
+            });
+            (observations, watch)
+        });
+        let (observations, watch) = looked.await?;
+        match observations {
+            Ok(observations) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?,
+            Err(error) => tracing::warn!(%error, "listeners that were there before cannot be listed"),
+        }
+        Ok(watch)
+    }
+
+    /// Looks whether the listeners of which nobody else tells the end are still there.
+    async fn look_at_listeners(&self, mut watch: ListenerWatch) -> Result<ListenerWatch, LadderError> {
+        if watch.is_empty() {
+            return Ok(watch);
+        }
+        let looked = self.blocking(move |ladder| {
+            let observations = ladder.procfs.pids().and_then(|pids| {
+                let tables = sockets::dump(&ladder.procfs, &sockets::namespaces(&ladder.procfs, &pids), States::LISTENING)?;
+                Ok(watch.look(Now::read().boot, &tables, |_| SocketOwner::default(), |_| false))
+            });
+            (observations, watch)
+        });
+        let (observations, watch) = looked.await?;
+        match observations {
+            Ok(observations) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?,
+            Err(error) => tracing::debug!(%error, "listeners cannot be looked at"),
+        }
+        Ok(watch)
     }
 
     /// Announces the connections that `wanted` wants.

@@ -221,7 +221,7 @@ pub struct Flags {
     /// Whether arguments of command lines are told: show or hide [default: show]
     #[arg(long, value_name = "MODE", global = true)]
     command_line_arguments: Option<String>,
-    /// Write a log line for each event that a kernel program sees, at level debug; slow
+    /// Write a log line for each event that the kernel programs see; slow
     #[arg(long, global = true)]
     kernel_log: bool,
     /// How log lines look: text or json [default: text]

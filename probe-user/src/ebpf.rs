@@ -22,6 +22,7 @@ mod decode;
 mod dns;
 mod drain;
 mod edges;
+mod kernel_log;
 mod live;
 mod load;
 mod objects;
@@ -46,7 +47,7 @@ pub use btf::BtfError;
 pub use live::print_live;
 pub use running::Running;
 pub use seed::{Seed, SeedRole, Seeded, Seeder};
-pub use statistics::{ProgramStatistics, Statistics, StatisticsError};
+pub use statistics::{Meter, ProgramStatistics, Reading, Statistics, StatisticsError};
 
 use crate::observation::Observation;
 

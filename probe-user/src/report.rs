@@ -199,6 +199,7 @@ impl Builder {
     /// Does what time asks for: retirement, and giving up waiting.
     pub fn tick(&mut self, now: Now) {
         self.settle(now);
+        self.listeners.check_holders(&self.processes);
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
@@ -312,6 +313,7 @@ impl Builder {
             ("dns_events", self.name_counts.events_lost),
             ("dns_attachments", self.name_counts.attachments_evicted),
             ("names", self.names.evicted()),
+            ("listener_records", below.listeners),
         ];
         let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(of_tables);
         let ring_records = [("network", below.network_ring), ("process", below.process_ring), ("netlink", below.netlink)];

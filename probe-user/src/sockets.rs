@@ -1,9 +1,10 @@
 //! Socket tables of the kernel, by `sock_diag`, in every network namespace of the node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -41,7 +42,7 @@ pub struct SocketTable {
     pub inode: u64,
     /// Cookie of the namespace; 0 when the kernel has none.
     pub cookie: u64,
-    /// Its sockets of the protocol that was asked for.
+    /// Its sockets of the protocols that were asked for.
     pub sockets: Vec<SocketRecord>,
     /// The namespace is there, but its sockets could not be read: nothing is known of them.
     pub unread: bool,
@@ -64,28 +65,31 @@ pub(crate) fn group(pairs: impl Iterator<Item = (u64, u32)>) -> Vec<Namespace> {
     found.into_iter().map(|(inode, pids)| Namespace { inode, pids }).collect()
 }
 
-/// Reads the TCP sockets of `namespaces`. Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread
+/// Reads the TCP and UDP sockets of `namespaces` that tell who listens or who talks with whom. Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread
 /// is ever in a foreign namespace. A namespace that cannot be entered or read has an unread table.
 pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Result<Vec<SocketTable>> {
-    dump_protocol(procfs, namespaces, libc::IPPROTO_TCP, states)
+    let mut tables = dump_protocols(procfs, namespaces, &[Protocol::Tcp, Protocol::Udp], states)?;
+    let ephemeral = ephemeral_ports();
+    tables.iter_mut().for_each(|table| table.sockets.retain(|socket| socket.is_telling(&ephemeral)));
+    Ok(tables)
 }
 
 /// As [`dump`], the UDP sockets that take datagrams from anybody: servers, and clients that have not connected their socket.
 pub fn dump_datagram(procfs: &Procfs, namespaces: &[Namespace]) -> io::Result<Vec<SocketTable>> {
-    dump_protocol(procfs, namespaces, libc::IPPROTO_UDP, States::UNCONNECTED)
+    dump_protocols(procfs, namespaces, &[Protocol::Udp], States::UNCONNECTED)
 }
 
-fn dump_protocol(procfs: &Procfs, namespaces: &[Namespace], protocol: i32, states: States) -> io::Result<Vec<SocketTable>> {
+fn dump_protocols(procfs: &Procfs, namespaces: &[Namespace], protocols: &[Protocol], states: States) -> io::Result<Vec<SocketTable>> {
     let own = own_namespace();
     std::thread::scope(|scope| {
         let walk = std::thread::Builder::new().name("sock-diag".to_owned()).spawn_scoped(scope, || {
             let mut tables = Vec::with_capacity(namespaces.len());
             // First where we are, before the thread goes anywhere else.
             for namespace in namespaces.iter().filter(|it| Some(it.inode) == own) {
-                tables.push(table(namespace, dump_here(protocol, states)));
+                tables.push(table(namespace, dump_here(protocols, states)));
             }
             for namespace in namespaces.iter().filter(|it| Some(it.inode) != own) {
-                tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocol, states))));
+                tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocols, states))));
             }
             tables
         })?;
@@ -122,26 +126,54 @@ pub(crate) fn enter(procfs: &Procfs, namespace: &Namespace) -> io::Result<()> {
     result.map(drop)
 }
 
-fn dump_here(protocol: i32, states: States) -> io::Result<SocketTable> {
+fn dump_here(protocols: &[Protocol], states: States) -> io::Result<SocketTable> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), ..SocketTable::default() };
     let mut buffer = Vec::with_capacity(32 * 1024);
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        socket.send(&diag::request(family, protocol, states), 0)?;
-        loop {
-            buffer.clear();
-            socket.recv(&mut buffer, 0)?;
-            if diag::parse(&buffer, &mut table.sockets)? == diag::Progress::Done {
-                break;
-            }
-            if table.sockets.len() > DUMP_MAX {
-                return Err(io::Error::other("more sockets than can be looked at"));
+    for &protocol in protocols {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            match dump_one(&mut socket, &mut buffer, family, protocol, states, &mut table.sockets) {
+                // A kernel without the part for UDP (CONFIG_INET_UDP_DIAG).
+                Err(error) if protocol == Protocol::Udp && error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
             }
         }
     }
     Ok(table)
+}
+
+fn dump_one(
+    socket: &mut Socket,
+    buffer: &mut Vec<u8>,
+    family: i32,
+    protocol: Protocol,
+    states: States,
+    sockets: &mut Vec<SocketRecord>,
+) -> io::Result<()> {
+    socket.send(&diag::request(family, protocol, states), 0)?;
+    loop {
+        buffer.clear();
+        socket.recv(buffer, 0)?;
+        if diag::parse(buffer, protocol, sockets)? == diag::Progress::Done {
+            return Ok(());
+        }
+        if sockets.len() > DUMP_MAX {
+            return Err(io::Error::other("more sockets than can be looked at"));
+        }
+    }
+}
+
+/// Ports that the kernel gives to sockets that want any. A network namespace may have others; nearly none does.
+pub fn ephemeral_ports() -> RangeInclusive<u16> {
+    const BUILT_IN: RangeInclusive<u16> = 32_768..=60_999;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_ascii_whitespace().map_while(|it| it.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) if first <= last => first..=last,
+        _ => BUILT_IN,
+    }
 }
 
 /// Which process has a socket, by inode.
@@ -196,8 +228,8 @@ fn cgroup_id(procfs: &Procfs, root: &Path, pid: u32) -> u64 {
 /// Addresses that a namespace's listeners accept on: they tell which end of a connection is the server.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    exact: BTreeMap<(IpAddr, u16), ()>,
-    any: BTreeMap<u16, ()>,
+    exact: BTreeSet<(Protocol, (IpAddr, u16))>,
+    any: BTreeSet<(Protocol, u16)>,
 }
 
 impl Listeners {
@@ -206,22 +238,22 @@ impl Listeners {
         let mut listeners = Listeners::default();
         for socket in table.sockets.iter().filter(|it| it.is_listener()) {
             if socket.local.0.is_unspecified() {
-                listeners.any.insert(socket.local.1, ());
+                listeners.any.insert((socket.protocol, socket.local.1));
             } else {
-                listeners.exact.insert(socket.local, ());
+                listeners.exact.insert((socket.protocol, socket.local));
             }
         }
         listeners
     }
 
-    fn accepts_on(&self, local: (IpAddr, u16)) -> bool {
-        self.any.contains_key(&local.1) || self.exact.contains_key(&local)
+    fn accepts_on(&self, protocol: Protocol, local: (IpAddr, u16)) -> bool {
+        self.any.contains(&(protocol, local.1)) || self.exact.contains(&(protocol, local))
     }
 
     /// Which end of a connection `socket` is. Without a listener on either side the lower port is the service's, as it is nearly always.
     pub fn direction(&self, socket: &SocketRecord) -> Direction {
-        let local = self.accepts_on(socket.local);
-        let remote = self.accepts_on(socket.remote);
+        let local = self.accepts_on(socket.protocol, socket.local);
+        let remote = self.accepts_on(socket.protocol, socket.remote);
         match (local, remote) {
             (true, false) => Direction::Server,
             (false, true) => Direction::Client,
@@ -254,7 +286,7 @@ pub fn flow_end(socket: &SocketRecord, direction: Direction, owner: SocketOwner,
         cgroup_id: owner.cgroup_id,
         network_namespace,
         direction,
-        protocol: Protocol::Tcp,
+        protocol: socket.protocol,
         client_address: client.0,
         server_address: server.0,
         server_port: server.1,

@@ -6,13 +6,17 @@ use probe_ebpf::context;
 
 use crate::{owners::Socket, tcp, udp};
 
-/// Runs for every TCP connection too, and has nothing to do there.
+/// Runs for every TCP connection too, and has nothing to do where there was one.
 #[cgroup_sock(sock_release)]
 pub fn release(ctx: SockContext) -> i32 {
     let raw = ctx.as_ptr();
     let socket = Socket { pointer: raw as u64, context: raw };
     match context!(raw, bpf_sock, protocol) as u8 {
-        PROTOCOL_TCP if context!(raw, bpf_sock, state) == tcp::state::LISTEN => tcp::listener_released(&socket),
+        PROTOCOL_TCP => match context!(raw, bpf_sock, state) {
+            tcp::state::CLOSE => tcp::closed_released(&socket),
+            tcp::state::LISTEN => tcp::listener_released(&socket),
+            _ => {}
+        },
         PROTOCOL_UDP => udp::released(&socket),
         _ => {}
     }

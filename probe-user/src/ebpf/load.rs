@@ -10,14 +10,16 @@ use aya::{Btf, Ebpf, EbpfLoader, GlobalData};
 use aya_log::EbpfLogger;
 use probe_common::{ABI_VERSION, Settings, setting};
 
+use super::kernel_log::KernelLog;
 use super::objects::Objects;
 use super::offsets::{self, Offsets};
 use super::place::{CgroupRoot, Rights};
 use super::running::missing;
 use super::{CaptureError, Config, Hook, Names, Seeder, btf, dns};
+use crate::sockets as socket_tables;
 
-/// Pass log lines of the programs to the process's logger.
-pub(super) type Loggers = Vec<EbpfLogger<&'static dyn log::Log>>;
+/// Pass log lines of the programs on.
+pub(super) type Loggers = Vec<EbpfLogger<KernelLog>>;
 
 /// All objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
@@ -84,7 +86,7 @@ pub(super) fn load(
     } else {
         (Offsets::default(), "CAP_PERFMON is missing".to_owned())
     };
-    let ephemeral = offsets::ephemeral_ports();
+    let ephemeral = socket_tables::ephemeral_ports();
     let settings = Settings {
         abi_version: ABI_VERSION,
         bits: if rights.may_trace() { setting::READ_KERNEL } else { 0 },
@@ -128,7 +130,7 @@ pub(super) fn load(
     let mut loggers = Vec::new();
     if config.kernel_log {
         for object in std::iter::once(&mut sockets).chain(processes.as_mut()) {
-            match EbpfLogger::init(object) {
+            match EbpfLogger::init_with_logger(object, KernelLog) {
                 Ok(logger) => loggers.push(logger),
                 Err(error) => tracing::warn!(%error, "log lines of kernel programs cannot be read"),
             }

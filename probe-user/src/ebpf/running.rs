@@ -18,6 +18,7 @@ use super::drain::{Counters, Drain};
 use super::load::{self, Loaded};
 use super::own_address::OwnAddresses;
 use super::place::{CgroupRoot, Rights};
+use super::statistics::Meter;
 use super::sweep::Sweep;
 use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, dns, objects, rings, selftest, sys};
 use crate::observation::Observation;
@@ -29,6 +30,7 @@ const LAST_DELIVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Running {
     status: Status,
+    meter: Arc<Meter>,
     seeder: Seeder,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -50,6 +52,7 @@ impl Running {
         let root = CgroupRoot::find(config.cgroup_root.as_deref())?;
         let mut loaded = load::load(config, embedded, rights, &root, before_connections)?;
         trim_memory();
+        let meter = Arc::new(Meter::of(&std::iter::once(&loaded.sockets).chain(&loaded.processes).collect::<Vec<_>>()));
         let mut maps = Maps::take(&mut loaded)?;
         let (sender, receiver) = mpsc::channel(config.batches_max.max(1));
         let trial = selftest::run(&mut loaded.hooks, &mut maps, &root)?;
@@ -72,8 +75,14 @@ impl Running {
         let counters = Counters::new(maps.socket_counters, maps.process_counters, trial.ends_seen);
         let addresses = OwnAddresses::new(config.proc_root.clone());
         let drain = Drain::new(config, maps.edges, counters, sweep, loggers, addresses.clone(), sender.clone(), Arc::clone(&shared));
-        let mut running =
-            Running { status, seeder, shared: Arc::clone(&shared), threads: Vec::new(), objects: [Some(loaded.sockets), loaded.processes] };
+        let mut running = Running {
+            status,
+            meter,
+            seeder,
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            objects: [Some(loaded.sockets), loaded.processes],
+        };
         running.spawn("probe-edges", move || drain.run())?;
         running.spawn_reader("probe-network", maps.network_ring, addresses.clone(), sender.clone())?;
         if let Some(ring) = maps.process_ring {
@@ -89,6 +98,11 @@ impl Running {
     /// What is seen, and what is not.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// Reads what the programs cost.
+    pub fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
     }
 
     /// For sockets that are older than the programs.

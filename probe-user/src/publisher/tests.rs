@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
-use proto::probe::v1::{Container, Flow, Process, report::Kind};
+use proto::probe::v1::{Container, Flow, Listener, Process, report::Kind};
 
 use super::*;
 use crate::containers::ContainerFacts;
-use crate::observation::{Counted, Direction, FlowEnd, Observation, ProcessStarted, Protocol};
+use crate::observation::{Counted, Direction, FlowEnd, ListenerOpened, Observation, ProcessStarted, Protocol};
 
 const MS: u64 = 1_000_000;
 
@@ -28,6 +28,7 @@ struct State {
     processes: BTreeMap<(u32, u64), Process>,
     containers: BTreeMap<String, Container>,
     flows: BTreeMap<u64, Flow>,
+    listeners: BTreeMap<u64, Listener>,
 }
 
 impl Receiver {
@@ -83,6 +84,8 @@ impl State {
             assert!(key.is_some(), "flow {} is counted before it is named", flow.id);
             self.flows.insert(flow.id, Flow { key, ..flow.clone() });
         }
+        report.listeners.iter().for_each(|it| drop(self.listeners.insert(it.id, it.clone())));
+        report.listeners_gone.iter().for_each(|id| drop(self.listeners.remove(id)));
         report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
         report.containers_gone.iter().for_each(|id| drop(self.containers.remove(id)));
@@ -101,6 +104,13 @@ impl State {
 
 #[derive(Clone, Debug)]
 enum Step {
+    Listen {
+        pid: u32,
+        socket: u64,
+    },
+    Unlisten {
+        socket: u64,
+    },
     Start {
         pid: u32,
     },
@@ -151,6 +161,8 @@ fn step() -> impl Strategy<Value = Step> {
     let pid = 1_u32..6;
     let port = 1_u16..5;
     prop_oneof![
+        2 => (pid.clone(), 0_u64..6).prop_map(|(pid, socket)| Step::Listen { pid, socket }),
+        1 => (0_u64..6).prop_map(|socket| Step::Unlisten { socket }),
         3 => pid.clone().prop_map(|pid| Step::Start { pid }),
         2 => pid.clone().prop_map(|pid| Step::Exec { pid }),
         2 => pid.clone().prop_map(|pid| Step::Exit { pid }),
@@ -200,6 +212,22 @@ impl World {
                     ProcessStarted { at, pid, parent_pid: 1, start_time: Some(at), comm: "forked".to_owned(), ..ProcessStarted::default() };
                 self.observe(Observation::ProcessStarted(started));
             }
+            Step::Listen { pid, socket } => {
+                // Now and then one of a socket that was used before: the kernel's numbers are not, but bad input is no reason to differ.
+                let opened = ListenerOpened {
+                    at,
+                    socket,
+                    pid,
+                    start_time: None,
+                    cgroup_id: 0,
+                    network_namespace: 1,
+                    protocol: if socket % 2 == 0 { Protocol::Tcp } else { Protocol::Udp },
+                    address: "0.0.0.0".parse().unwrap(),
+                    port: 80,
+                };
+                self.observe(Observation::ListenerOpened(opened));
+            }
+            Step::Unlisten { socket } => self.observe(Observation::ListenerClosed { at, socket }),
             Step::Exec { pid } => {
                 let comm = format!("program-{}", self.ms);
                 self.observe(Observation::ProcessExecuted { at, pid, start_time: None, comm, cgroup_id: 0, user_id: 0 });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use proto::probe::v1::probe_service_server::{ProbeService, ProbeServiceServer};
 use proto::probe::v1::report::Kind;
 use proto::probe::v1::{
-    Acknowledge, Capture, Container, ControlMessage, Flow, FlowKey, Hello, ProbeMessage, Process, Rejected, Report, Welcome,
+    Acknowledge, Capture, Container, ControlMessage, Flow, FlowKey, Hello, Listener, ProbeMessage, Process, Rejected, Report, Welcome,
     control_message, probe_message,
 };
 use tokio::net::TcpListener;
@@ -33,6 +33,7 @@ pub(crate) struct Known {
     pub(crate) processes: BTreeMap<(u32, u64), Process>,
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) flows: BTreeMap<u64, Flow>,
+    pub(crate) listeners: BTreeMap<u64, Listener>,
     pub(crate) capture: Capture,
     /// Names of addresses, the latest first.
     pub(crate) names: BTreeMap<Vec<u8>, Vec<String>>,
@@ -202,6 +203,7 @@ impl Known {
             self.containers.clear();
             self.flows.clear();
             self.names.clear();
+            self.listeners.clear();
         }
         let ends = report.kind() == Kind::SnapshotEnd;
         self.apply(report);
@@ -228,6 +230,8 @@ impl Known {
             };
             self.flows.insert(flow.id, Flow { key, translations, ..flow });
         }
+        self.listeners.extend(report.listeners.into_iter().map(|it| (it.id, it)));
+        report.listeners_gone.iter().for_each(|id| drop(self.listeners.remove(id)));
         report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
         report.containers_gone.iter().for_each(|id| drop(self.containers.remove(id)));
@@ -244,6 +248,11 @@ impl Known {
     /// The incarnation of a pid that was told last.
     pub(crate) fn process(&self, pid: u32) -> Option<&Process> {
         self.processes.range((pid, 0)..=(pid, u64::MAX)).next_back().map(|(_, it)| it)
+    }
+
+    /// A listener on a port.
+    pub(crate) fn listener(&self, port: u16) -> Option<&Listener> {
+        self.listeners.values().find(|it| it.port == u32::from(port))
     }
 
     /// Flows of a service port, by direction (1 client, 2 server).
