@@ -412,3 +412,57 @@ fn a_control_plane_that_is_behind_is_told_less_often() {
     let report = world.publisher.take_next().unwrap();
     assert_eq!(report.processes.len(), 2);
 }
+
+/// Drives a connected publisher for a while, `step` by `step` milliseconds of both clocks; returns what it told.
+fn drive(publisher: &mut Publisher, at: &mut Now, steps: u32, step_ms: u64) -> Vec<Report> {
+    let mut told = Vec::new();
+    for _ in 0..steps {
+        at.boot.0 += step_ms * MS;
+        at.unix_nanos += step_ms * MS;
+        publisher.poll(*at);
+        while let Some(report) = publisher.take_next() {
+            publisher.acknowledged(report.sequence);
+            told.push(report);
+        }
+    }
+    told
+}
+
+#[test]
+fn a_clock_that_is_set_and_a_night_of_sleep_make_no_storm_and_every_time_is_told_by_the_clock_of_the_report() {
+    const YEAR_MS: i64 = 365 * 24 * 3_600 * 1_000;
+    const NIGHT_MS: u64 = 8 * 3_600 * 1_000;
+    let mut at = now(1_000_000);
+    let mut publisher = Publisher::new(Builder::default(), Limits::default());
+    publisher.connected(0, usize::MAX);
+    drive(&mut publisher, &mut at, 20, 100);
+    let mut wanted = Vec::new();
+    for (change, step_ms, sleep_ms) in [("forward", YEAR_MS, 0), ("back", -YEAR_MS, 0), ("sleep", 0, NIGHT_MS)] {
+        let pid = if step_ms > 0 {
+            10
+        } else if step_ms < 0 {
+            11
+        } else {
+            12
+        };
+        let started = ProcessStarted { at: at.boot, pid, start_time: Some(at.boot), comm: change.to_owned(), ..ProcessStarted::default() };
+        publisher.builder.observe(Observation::ProcessStarted(started), &mut wanted);
+        // Between what was seen and what is told of it.
+        let seen_at = at.boot;
+        if sleep_ms == 0 {
+            publisher.builder.observe(Observation::ProcessExited { at: seen_at, pid, start_time: Some(seen_at), status: 0 }, &mut wanted);
+        }
+        at.unix_nanos = at.unix_nanos.saturating_add_signed(step_ms * 1_000_000).saturating_add(sleep_ms * MS);
+        at.boot.0 += sleep_ms * MS;
+        let told = drive(&mut publisher, &mut at, 100, 100);
+        assert!(told.len() <= 12, "{change}: {} reports in ten seconds", told.len());
+        let (report, process) = told.iter().find_map(|report| Some((report, report.processes.first()?))).unwrap();
+        assert_eq!(process.comm, change);
+        if sleep_ms == 0 {
+            let ended_ago = report.observed_at_unix_nanos - process.exited_at_unix_nanos;
+            assert!(ended_ago < 11_000 * MS, "{change}: ended {ended_ago} ns before");
+        } else {
+            assert_eq!(process.exited_at_unix_nanos, 0, "it lives: a night is no reason to end it");
+        }
+    }
+}

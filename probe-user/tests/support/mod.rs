@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use proto::probe::v1::probe_service_server::{ProbeService, ProbeServiceServer};
 use proto::probe::v1::report::Kind;
 use proto::probe::v1::{
-    Acknowledge, Capture, Container, ControlMessage, Flow, FlowKey, Hello, Listener, ProbeMessage, Process, Rejected, Report, Welcome,
-    control_message, probe_message,
+    Acknowledge, Capture, Container, ContainerMetrics, ControlMessage, Flow, FlowKey, Hello, Host, HostMetrics, Listener, ProbeMessage,
+    Process, Rejected, Report, Welcome, control_message, probe_message,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -40,6 +40,10 @@ pub(crate) struct Known {
     pub(crate) losses_merged: u64,
     pub(crate) process_samples: usize,
     pub(crate) container_samples: usize,
+    pub(crate) host: Host,
+    pub(crate) host_metrics: HostMetrics,
+    /// The last of each container.
+    pub(crate) container_metrics: BTreeMap<String, ContainerMetrics>,
     /// Reports are taken and not acknowledged.
     pub(crate) withhold_acknowledgements: bool,
     /// Reports are not read at all.
@@ -58,7 +62,11 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1").await
+    }
+
+    pub(crate) async fn start_on(address: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let this = ControlPlane { address: listener.local_addr().unwrap(), known: Arc::default(), streams: Arc::default() };
         let server = ProbeServiceServer::new(this.clone()).max_decoding_message_size(64 << 20);
         spawn(async move {
@@ -243,6 +251,9 @@ impl Known {
         self.losses_merged = report.losses.map_or(self.losses_merged, |it| it.reports_merged);
         self.process_samples += report.process_metrics.len();
         self.container_samples += report.container_metrics.len();
+        self.host = report.host.unwrap_or_else(|| std::mem::take(&mut self.host));
+        self.host_metrics = report.host_metrics.into_iter().next_back().unwrap_or_else(|| std::mem::take(&mut self.host_metrics));
+        self.container_metrics.extend(report.container_metrics.into_iter().map(|it| (it.id.clone(), it)));
     }
 
     /// The incarnation of a pid that was told last.
