@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use orchestrator_probe::docker::{self, Config};
 use orchestrator_probe::driver::Input;
+use orchestrator_probe::mask::Masks;
 use orchestrator_probe::telemetry::Telemetry;
 use proto::probe::v1::{ContainerState, Image};
 use support::{missing, spawn};
@@ -79,9 +80,9 @@ async fn a_container_is_seen_from_its_creation_to_its_removal() {
     container(&mut inputs, &renamed, ContainerState::Running).await;
     run(&["kill", &renamed]);
     let dead = container(&mut inputs, &renamed, ContainerState::Exited).await;
-    assert_eq!((dead.exit_code, dead.record.pid), (137, 0));
+    assert_eq!((dead.record.exit_code, dead.record.pid), (137, 0));
     run(&["rm", &renamed]);
-    until(&mut inputs, "the removal", |it| matches!(it, Input::ContainerGone(id) if *id == created.record.id).then_some(())).await;
+    until(&mut inputs, "the removal", |it| matches!(it, Input::ContainerGone { id, .. } if *id == created.record.id).then_some(())).await;
     drop((guard, renamed_guard));
 }
 
@@ -97,7 +98,7 @@ async fn a_container_that_lives_for_a_moment_is_seen() {
     until(&mut inputs, "the first list", |it| matches!(it, Input::ContainersListed { .. }).then_some(())).await;
     run(&["run", "--name", &name, "--env", "COLOUR=red", image_name, "/bin/busybox", "true"]);
     let exited = container(&mut inputs, &name, ContainerState::Exited).await;
-    assert_eq!(exited.exit_code, 0);
+    assert_eq!(exited.record.exit_code, 0);
     assert!(exited.record.environment.is_empty(), "nobody asked for environments");
 }
 
@@ -110,7 +111,7 @@ async fn a_daemon_that_hangs_or_is_not_there_does_not_hang_the_probe() {
     for path in [socket.to_str().unwrap(), "/does/not/exist"] {
         let (sender, _inputs) = mpsc::channel(1);
         let stopping = CancellationToken::new();
-        let config = Config { socket: path.into(), environment: false };
+        let config = Config { socket: path.into(), environment: false, masks: Masks::default() };
         let stop = stopping.clone();
         let run = docker::run(config, Telemetry::new(), sender, stopping);
         let stopped = tokio::time::timeout(Duration::from_secs(5), async {
@@ -125,7 +126,7 @@ async fn a_daemon_that_hangs_or_is_not_there_does_not_hang_the_probe() {
 
 fn follow(socket: &str, environment: bool) -> mpsc::Receiver<Input> {
     let (sender, inputs) = mpsc::channel(1_000);
-    let config = Config { socket: socket.into(), environment };
+    let config = Config { socket: socket.into(), environment, masks: Masks::default() };
     spawn(docker::run(config, Telemetry::new(), sender, CancellationToken::new()));
     inputs
 }
