@@ -11,7 +11,7 @@ use proto::cri::v1 as cri;
 use proto::probe::v1::Image;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::Config;
 use super::client::{Client, CriError};
@@ -26,6 +26,9 @@ const LIST_INTERVAL: (Duration, Duration) = (Duration::from_secs(3), Duration::f
 
 /// A list that makes up for a look that was dropped comes after this long.
 const LIST_SOON: Duration = Duration::from_millis(500);
+
+/// A stream of events that ended is asked for again after this long.
+const EVENTS_AGAIN: Duration = Duration::from_secs(30);
 
 /// Images that are remembered, and for how long: a name may move to another image.
 const IMAGES_MAX: usize = 1_024;
@@ -58,6 +61,8 @@ pub(super) struct Follower {
     images: HashMap<String, (Image, Instant)>,
     looks: Looks,
     list_at: Instant,
+    /// When the runtime is asked again for events that it ended.
+    events_at: Option<Instant>,
     connected: bool,
     listed: bool,
     full: bool,
@@ -76,6 +81,7 @@ impl Follower {
             images: HashMap::new(),
             looks: Looks::new(now),
             list_at: now,
+            events_at: None,
             connected: false,
             listed: false,
             full: false,
@@ -151,15 +157,21 @@ impl Follower {
             return self.look(client, look).await;
         }
         if self.list_at <= now {
+            if self.events_at.is_some_and(|at| at <= now) {
+                self.events_at = None;
+                *events = Some(Box::pin(client.events()));
+            }
             return self.list(client, events.is_some()).await;
         }
         let wake = self.looks.next(now).map_or(self.list_at, |at| at.min(self.list_at));
         tokio::select! {
             event = next(events) => match event {
                 Some(Ok(event)) => self.on_event(event).await?,
-                // The runtime has no events after all, or ended them: lists have to do.
-                Some(Err(_)) | None => {
+                // The runtime has no events after all, or ended them: lists have to do, for a while at least.
+                ended => {
                     *events = None;
+                    let never = matches!(ended, Some(Err(status)) if status.code() == Code::Unimplemented);
+                    self.events_at = (!never).then(|| Instant::now() + EVENTS_AGAIN);
                     self.list_soon();
                 }
             },

@@ -48,8 +48,8 @@ impl Looks {
         if self.unknown.get(&id).is_some_and(|until| *until > now) {
             return true;
         }
-        if let Some((_, look)) = self.waiting.iter_mut().find(|(_, look)| look.id == id) {
-            look.attempt = 0;
+        if let Some((at, _)) = self.waiting.iter_mut().find(|(_, look)| look.id == id) {
+            *at = (*at).min(now + PAUSES[1]);
             return true;
         }
         self.schedule(Look { id, attempt: 0 }, now)
