@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Now;
 use crate::containers::{ContainerFacts, Source, words};
 use crate::driver::Input;
 use crate::mask::Masks;
@@ -31,6 +32,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// First and longest pause before the daemon is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Events from this long before a connection are read again.
+const EVENTS_BEFORE_NANOS: i64 = 1_000_000_000;
 
 /// Names of images whose ids are remembered, for containers that were gone before they could be inspected.
 const IMAGE_NAMES_MAX: usize = 256;
@@ -65,8 +69,15 @@ enum DockerError {
 /// Follows the daemon until the probe stops, through its restarts.
 pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
     let connected = telemetry.metrics().runtime_connected.with_label_values(&[facts::RUNTIME]);
-    let mut follower =
-        Follower { config, inputs, telemetry: telemetry.clone(), sketches: Sketches::default(), images: HashMap::new(), last_event: None };
+    let mut follower = Follower {
+        config,
+        inputs,
+        telemetry: telemetry.clone(),
+        sketches: Sketches::default(),
+        images: HashMap::new(),
+        last_event: None,
+        told: false,
+    };
     let mut pause = RETRY.0;
     let mut announced = false;
     loop {
@@ -75,7 +86,7 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
             ended = follower.follow() => ended,
             () = stopping.cancelled() => Err(DockerError::Stopping),
         };
-        let was_connected = connected.get() == 1;
+        let was_connected = connected.get() == 1 || std::mem::take(&mut follower.told);
         connected.set(0);
         match ended {
             Ok(()) | Err(DockerError::Stopping) => return,
@@ -126,6 +137,8 @@ struct Follower {
     images: HashMap<String, String>,
     /// When the last event happened, Unix nanoseconds: a daemon is asked for what came after it while the probe was not connected.
     last_event: Option<i64>,
+    /// Whether this daemon told of a container, so that its loss has to be told.
+    told: bool,
 }
 
 impl Follower {
@@ -134,7 +147,10 @@ impl Follower {
         let docker = answer(connect(&self.config.socket)).await?;
         // Events from before the list is read on: what changes while it is read is told again.
         let filters = HashMap::from([("type".to_owned(), vec!["container".to_owned(), "network".to_owned()])]);
-        let since = self.last_event.map(|at| format!("{}.{:09}", at / 1_000_000_000, at % 1_000_000_000));
+        // The request may go out late: what happened since then, and while nobody was connected, is told from the daemon's memory.
+        let now = i64::try_from(Now::read().unix_nanos).unwrap_or(i64::MAX).saturating_sub(EVENTS_BEFORE_NANOS);
+        let since = self.last_event.map_or(now, |last| last.min(now));
+        let since = Some(format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000));
         let options = EventsOptions { filters: Some(filters), since, ..EventsOptions::default() };
         let mut events = std::pin::pin!(docker.events(Some(options)));
         let mut first = events.next();
@@ -235,6 +251,7 @@ impl Follower {
             Err(error) => return Err(error),
         };
         let Some(mut facts) = container(inspected, self.config.environment, &self.config.masks) else { return Ok(Told::Nothing) };
+        self.told = true;
         self.sketches.complete(&mut facts);
         let image = Some(facts.record.image_id.clone()).filter(|it| !it.is_empty());
         if let Some(image) = &image {

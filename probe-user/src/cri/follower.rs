@@ -139,10 +139,11 @@ impl Follower {
     /// The runtime is given up: what it told stays, until it is back or the cgroups say otherwise.
     pub(super) async fn disconnect(&mut self) -> Result<(), Nobody> {
         self.count(|metrics| &metrics.runtime_failures, 1);
-        if !std::mem::take(&mut self.connected) {
+        if std::mem::take(&mut self.connected) {
+            self.telemetry.metrics().runtime_connected.with_label_values(&[self.label]).dec();
+        } else if self.known.is_empty() {
             return Ok(());
         }
-        self.telemetry.metrics().runtime_connected.with_label_values(&[self.label]).dec();
         self.tell(Input::RuntimeLost(self.telling.source)).await
     }
 

@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use proto::probe::v1::{ContainerState, Process};
 
-use crate::support::{ControlPlane, Known, is_root, missing};
+use crate::support::{ControlPlane, Known, Probe, is_root, missing};
 
 /// The image of everything here.
 const IMAGE: &str = "registry.test/probe/busybox:v1";
@@ -190,38 +190,8 @@ async fn call<Q: prost::Message + 'static, A: prost::Message + Default + 'static
     answer.unwrap_or_else(|status| panic!("{method}: {status:?}")).into_inner()
 }
 
-fn probe(control_plane: &ControlPlane, socket: &Path, more: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"))
-        .args([
-            "--control-plane",
-            &control_plane.url(),
-            "--admin-address",
-            "off",
-            "--probe-id",
-            "test",
-            "--host-name",
-            "here",
-            "--no-docker",
-        ])
-        .arg("--cri-socket")
-        .arg(socket)
-        .args(more)
-        .env_clear()
-        .spawn()
-        .unwrap()
-}
-
 fn living<'a>(known: &'a Known, container: &'a str) -> impl Iterator<Item = &'a Process> {
     known.processes.values().filter(move |it| it.container_id == container && it.exited_at_unix_nanos == 0)
-}
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[tokio::test]
@@ -232,7 +202,8 @@ async fn a_pod_of_a_real_containerd_is_on_the_wire_from_its_start_to_its_removal
     let Some(containerd) = Containerd::start() else { return missing("containerd") };
     let channel = Endpoint::from_shared(format!("unix://{}", containerd.socket().display())).unwrap().connect().await.unwrap();
     let control_plane = ControlPlane::start().await;
-    let _probe = Killed(probe(&control_plane, &containerd.socket(), &["--container-env"]));
+    let socket = containerd.socket();
+    let _probe = Probe::start(&control_plane, &["--no-docker", "--container-env", "--cri-socket", socket.to_str().unwrap()]);
     control_plane.wait_for("the first snapshot", |known| known.snapshots > 0).await;
 
     let uid = format!("5a61dbc8-3b5c-4bd3-a8e2-{:012}", std::process::id());
