@@ -110,7 +110,7 @@ pub fn pod(answer: cri::PodSandboxStatusResponse, telling: &Telling) -> Option<(
     };
     let has_container = pid != 0 || !pod.ready;
     let facts = ContainerFacts { source: telling.source, record, finished_at_unix_nanos: 0 };
-    Some((pod, has_container.then(|| (facts, ImageName(info.image)))))
+    Some((pod, has_container.then_some((facts, ImageName(info.image)))))
 }
 
 /// Which pod a container is in, if the runtime says so.
