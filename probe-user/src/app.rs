@@ -1,5 +1,6 @@
 //! The composition root: every loop of the process, once, in the order in which they start.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,9 @@ use crate::admin;
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
 use crate::clock::Instants;
-use crate::config::{CaptureMode, Config};
+use crate::config::{CaptureMode, Config, CriSockets};
 use crate::conntrack;
+use crate::cri;
 use crate::docker;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
@@ -93,7 +95,7 @@ impl App {
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
-        let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments));
+        let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments).with_masks(config.masks.clone()));
         let mounts = capture::mounts(&config.proc_root).with_unified(config.cgroup_root.clone());
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
@@ -101,10 +103,11 @@ impl App {
         let stopping = supervisor.stopping().clone();
         let finish = CancellationToken::new();
 
-        let mut builder = Builder::default();
+        let mut builder = Builder::of_host(&identity.probe_id);
         builder.set_users(UserReader::new(&config.proc_root).users());
         let driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
         let wished_interval = driver.metrics_interval();
+        let looks = driver.container_looks();
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
         if let Some(listener) = listener {
@@ -146,11 +149,21 @@ impl App {
             let place = Place { procfs, mounts, host_name, rented };
             move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
         });
+        let docker_followed = config.docker_socket.is_some();
+        let runtimes = telemetry.clone();
         if let Some(socket) = config.docker_socket {
-            let docker = docker::Config { socket, environment: config.container_env };
+            let docker = docker::Config { socket, environment: config.container_env, masks: config.masks.clone() };
             let (telemetry, inputs, stopping) = (telemetry, inputs.clone(), stopping.clone());
             supervisor.restarting("docker", Backoff::EDGE, move || {
                 docker::run(docker.clone(), telemetry.clone(), inputs.clone(), stopping.clone())
+            });
+        }
+        let sockets = cri_sockets(config.cri_sockets, docker_followed);
+        if !sockets.is_empty() {
+            let cri = cri::Config { sockets, environment: config.container_env, masks: config.masks };
+            let (telemetry, inputs, stopping) = (runtimes, inputs.clone(), stopping.clone());
+            supervisor.restarting("cri", Backoff::EDGE, move || {
+                cri::run(cri.clone(), telemetry.clone(), inputs.clone(), looks.clone(), stopping.clone())
             });
         }
         let endpoint = config.control_plane;
@@ -190,6 +203,15 @@ impl App {
             tracing::warn!(within = ?STOPPED_WITHIN, "not everything stopped in time");
         }
         if failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+/// Sockets at which CRI runtimes are looked for.
+fn cri_sockets(wished: CriSockets, docker_followed: bool) -> Vec<PathBuf> {
+    match wished {
+        CriSockets::Off => Vec::new(),
+        CriSockets::Path(path) => vec![path],
+        CriSockets::Auto => cri::SOCKETS.iter().chain((!docker_followed).then_some(&cri::CRI_DOCKERD)).map(PathBuf::from).collect(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::mask::Masks;
 use crate::observation::BootNanos;
 use crate::processes::Details;
 
@@ -54,6 +55,7 @@ pub enum Arguments {
 pub struct Procfs {
     root: PathBuf,
     arguments: Arguments,
+    masks: Masks,
     vanished: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -61,7 +63,13 @@ pub struct Procfs {
 impl Procfs {
     /// Reads below `root`, normally `/proc`.
     pub fn new(root: impl Into<PathBuf>, arguments: Arguments) -> Self {
-        Procfs { root: root.into(), arguments, vanished: AtomicU64::new(0), unreadable: AtomicU64::new(0) }
+        Procfs { root: root.into(), arguments, masks: Masks::default(), vanished: AtomicU64::new(0), unreadable: AtomicU64::new(0) }
+    }
+
+    /// Hides secrets in command lines by these masks instead of the well-known ones.
+    pub fn with_masks(mut self, masks: Masks) -> Self {
+        self.masks = masks;
+        self
     }
 
     /// Everything that a record of a process needs.
@@ -70,7 +78,7 @@ impl Procfs {
         if stat.has_ended() {
             return Err(self.note(ReadError::Gone));
         }
-        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?);
+        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?, &self.masks);
         let user_id = parse::effective_user(&self.read(pid, "status", FILE_MAX)?);
         let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?);
         let name = command_line.first_word.unwrap_or_else(|| format!("[{}]", stat.comm));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proto::probe::v1::{Container, Flow, Listener, Process, report::Kind};
 
 use super::*;
-use crate::containers::ContainerFacts;
+use crate::containers::{ContainerFacts, Source};
 use crate::observation::{Counted, Direction, FlowEnd, ListenerOpened, Observation, ProcessStarted, Protocol};
 
 const MS: u64 = 1_000_000;
@@ -244,7 +244,9 @@ impl World {
                 let record = Container { id: format!("container-{id}"), name: format!("name-{}", self.ms), ..Container::default() };
                 self.publisher.builder.put_container(now(self.ms), ContainerFacts { record, ..ContainerFacts::default() });
             }
-            Step::ContainerGone { id } => self.publisher.builder.remove_container(&format!("container-{id}")),
+            Step::ContainerGone { id } => {
+                self.publisher.builder.remove_container(now(self.ms), Source::Cgroup, &format!("container-{id}"));
+            }
             Step::Pass { ms } => {
                 self.ms += ms;
                 self.publisher.poll(now(self.ms));

@@ -30,8 +30,14 @@ pub struct Metrics {
     pub stream_connected: IntGauge,
     /// Streams that were opened.
     pub streams_opened: IntCounter,
-    /// 1 while the Docker daemon answers.
-    pub docker_connected: IntGauge,
+    /// Daemons of a container runtime that answer.
+    pub runtime_connected: IntGaugeVec,
+    /// What runtimes told of their containers without being asked.
+    pub runtime_events: IntCounterVec,
+    /// Containers, pods and images that a runtime was asked for.
+    pub runtime_lookups: IntCounterVec,
+    /// Answers of runtimes that did not come, were refused, or were not understood.
+    pub runtime_failures: IntCounterVec,
     /// Living processes in the table.
     pub processes: IntGauge,
     /// Flows in the table.
@@ -111,7 +117,22 @@ impl Metrics {
             outbox_bytes: register(&registry, IntGauge::new("probe_outbox_bytes", "Encoded bytes that wait to be acknowledged.")),
             stream_connected: register(&registry, IntGauge::new("probe_stream_connected", "1 while the stream is welcomed.")),
             streams_opened: register(&registry, IntCounter::new("probe_streams_opened_total", "Streams that were welcomed.")),
-            docker_connected: register(&registry, IntGauge::new("probe_docker_connected", "1 while the Docker daemon answers.")),
+            runtime_connected: register(
+                &registry,
+                IntGaugeVec::new(opts("probe_runtime_connected", "Daemons of a container runtime that answer."), &["runtime"]),
+            ),
+            runtime_events: register(
+                &registry,
+                IntCounterVec::new(opts("probe_runtime_events_total", "What runtimes told of their containers."), &["runtime"]),
+            ),
+            runtime_lookups: register(
+                &registry,
+                IntCounterVec::new(opts("probe_runtime_lookups_total", "Containers, pods and images asked for."), &["runtime"]),
+            ),
+            runtime_failures: register(
+                &registry,
+                IntCounterVec::new(opts("probe_runtime_failures_total", "Answers that did not come or were no use."), &["runtime"]),
+            ),
             processes: register(&registry, IntGauge::new("probe_processes", "Living processes in the table.")),
             flows: register(&registry, IntGauge::new("probe_flows", "Flows in the table.")),
             listeners: register(&registry, IntGauge::new("probe_listeners", "Listening sockets in the table.")),

@@ -289,3 +289,21 @@ pub(crate) fn missing(what: &str) {
 pub(crate) fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
 }
+
+/// The whole probe, without an admin port. It is killed at the end of the test.
+pub(crate) struct Probe(std::process::Child);
+
+impl Probe {
+    pub(crate) fn start(control_plane: &ControlPlane, arguments: &[&str]) -> Self {
+        let mut probe = std::process::Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"));
+        probe.args(["--control-plane", &control_plane.url(), "--admin-address", "off", "--probe-id", "test", "--host-name", "here"]);
+        Probe(probe.args(arguments).env_clear().spawn().unwrap())
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
