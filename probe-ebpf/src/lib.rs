@@ -2,8 +2,8 @@
 //!
 //! Three objects, so that a kernel which refuses one still runs the others:
 //!
-//! * `sockets`: TCP connections. One `sock_ops` program and the connect and bind hooks at the root of the cgroup2 hierarchy, and an
-//!   iterator over their sockets. They read stable contexts; kernel memory only where the probe may and its BTF is known.
+//! * `sockets`: TCP connections, UDP and listeners. One `sock_ops` program and hooks for calls of processes at the root of the cgroup2
+//!   hierarchy, and an iterator over their sockets. They read stable contexts; kernel memory only where the probe may and its BTF is known.
 //! * `processes`: raw tracepoints of processes and cgroups.
 //! * `dns`: answers of DNS servers, at the cgroups that the probe chooses.
 //!
@@ -14,8 +14,9 @@
 //! * A program that the kernel calls asks [`control::is_awake`] first: what is left of a probe that was removed costs nothing.
 //! * Nothing is dropped without a counter (`probe_common::counter`).
 //! * Loops are bounded; there is one, over the extension headers of IPv6.
-//! * `current` is asked for in process context alone (connect, bind, tracepoints of processes), never in `sock_ops`: there it is whoever
+//! * `current` is asked for in process context alone (calls on sockets, tracepoints of processes), never in `sock_ops`: there it is whoever
 //!   was interrupted.
+//! * What runs per datagram or per TCP callback sorts out what it has no business with first, and reads no clock unless somebody is told.
 //! * Offsets of kernel members come from [`settings`]; what has no offset is left out. No relocation by the loader is needed.
 //!
 //! # How this is built

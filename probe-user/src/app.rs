@@ -17,12 +17,14 @@ use crate::admin;
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
 use crate::clock::Instants;
-use crate::config::{CaptureMode, Config};
+use crate::config::{CaptureMode, Config, CriSockets};
 use crate::conntrack;
+use crate::cri;
 use crate::docker;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX, StreamEvent};
 use crate::host;
 use crate::identity;
+use crate::mask::Masks;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::Sampler;
 use crate::publisher::{Limits, Publisher};
@@ -106,7 +108,7 @@ impl App {
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
-        let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments));
+        let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments).with_masks(config.masks.clone()));
         let mounts = capture::mounts(&config.proc_root).with_unified(config.cgroup_root.clone());
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
@@ -115,10 +117,11 @@ impl App {
         let finish = CancellationToken::new();
 
         let reloader = Arc::new(Reloader::new(config.clone(), procfs.clone(), inputs.clone(), telemetry.clone()));
-        let mut builder = Builder::default();
+        let mut builder = Builder::of_host(&identity.probe_id);
         builder.set_users(UserReader::new(&config.proc_root).users());
         let driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
         let wished_interval = driver.metrics_interval();
+        let looks = driver.container_looks();
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
         if let Some(listener) = listener {
@@ -133,6 +136,7 @@ impl App {
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
             kernel_log: config.kernel_log,
+            telemetry: telemetry.clone(),
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
             observations: observations.clone(),
             inputs: inputs.clone(),
@@ -172,20 +176,42 @@ impl App {
             let place = Place { procfs, mounts, host_name, rented };
             move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
         });
+        let runtimes = telemetry.clone();
         supervisor.restarting("docker", Backoff::EDGE, {
             let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
             move || {
                 let (telemetry, inputs) = (telemetry.clone(), inputs.clone());
-                let run = move |(socket, environment): (Option<PathBuf>, bool), stop: CancellationToken| {
+                let run = move |(socket, environment, masks): (Option<PathBuf>, bool, Masks), stop: CancellationToken| {
                     let (telemetry, inputs) = (telemetry.clone(), inputs.clone());
                     async move {
                         match socket {
-                            Some(socket) => docker::run(docker::Config { socket, environment }, telemetry, inputs, stop).await,
+                            Some(socket) => docker::run(docker::Config { socket, environment, masks }, telemetry, inputs, stop).await,
                             None => stop.cancelled().await,
                         }
                     }
                 };
-                let part = |config: &Config| (config.docker_socket.clone(), config.container_env);
+                let part = |config: &Config| (config.docker_socket.clone(), config.container_env, config.masks.clone());
+                reload::following(current.clone(), part, stopping.clone(), LOOP_STOPPED_WITHIN, run)
+            }
+        });
+        supervisor.restarting("cri", Backoff::EDGE, {
+            let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
+            move || {
+                let (telemetry, inputs, looks) = (runtimes.clone(), inputs.clone(), looks.clone());
+                let run = move |(sockets, environment, masks): (Vec<PathBuf>, bool, Masks), stop: CancellationToken| {
+                    let (telemetry, inputs, looks) = (telemetry.clone(), inputs.clone(), looks.clone());
+                    async move {
+                        if sockets.is_empty() {
+                            stop.cancelled().await;
+                        } else {
+                            cri::run(cri::Config { sockets, environment, masks }, telemetry, inputs, looks, stop).await;
+                        }
+                    }
+                };
+                let part = |config: &Config| {
+                    let sockets = cri_sockets(config.cri_sockets.clone(), config.docker_socket.is_some());
+                    (sockets, config.container_env, config.masks.clone())
+                };
                 reload::following(current.clone(), part, stopping.clone(), LOOP_STOPPED_WITHIN, run)
             }
         });
@@ -250,6 +276,15 @@ impl App {
             tracing::warn!(within = ?STOPPED_WITHIN, "not everything stopped in time");
         }
         if failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+/// Sockets at which CRI runtimes are looked for.
+fn cri_sockets(wished: CriSockets, docker_followed: bool) -> Vec<PathBuf> {
+    match wished {
+        CriSockets::Off => Vec::new(),
+        CriSockets::Path(path) => vec![path],
+        CriSockets::Auto => cri::SOCKETS.iter().chain((!docker_followed).then_some(&cri::CRI_DOCKERD)).map(PathBuf::from).collect(),
     }
 }
 

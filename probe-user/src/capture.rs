@@ -13,16 +13,17 @@ use tokio_util::sync::CancellationToken;
 use crate::cgroupfs::Mounts;
 use crate::clock::Now;
 use crate::config::CaptureMode;
-use crate::connections::{self, SocketId, Watch};
+use crate::connections::{self, ListenerWatch, SocketId, Watch};
 use crate::dns;
 use crate::driver::Input;
 use crate::ebpf::{self, CountedSockets, Looker, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
 use crate::host::namespace::{Whereabouts, host_process};
-use crate::observation::{FlowEnd, Observation};
+use crate::observation::{FlowEnd, Observation, Protocol};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
 use crate::sockets::{self, ROUND_MAX, Rounds, SocketOwner, SocketRecord, States};
+use crate::telemetry::Telemetry;
 
 /// Connections that were opened while the programs were being attached are looked for after this pause: by then the capture has told of
 /// those that it saw.
@@ -51,6 +52,8 @@ pub struct Ladder {
     pub kernel_log: bool,
     /// Where that hierarchy is mounted.
     pub unified: Option<PathBuf>,
+    /// Where the cost of the programs is shown.
+    pub telemetry: Telemetry,
     /// Where observations go.
     pub observations: mpsc::Sender<Vec<Observation>>,
     /// Where everything else goes.
@@ -75,6 +78,15 @@ pub enum LadderError {
     Stopping,
 }
 
+/// Lets go of the programs' descriptors at the end: programs that somebody holds stay in the kernel.
+struct Unread(Telemetry);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.0.metrics().set_meter(None);
+    }
+}
+
 /// The rung that was reached.
 enum Reached {
     Programs { running: Box<ebpf::Running>, receiver: mpsc::Receiver<Vec<Observation>>, first: FirstLook },
@@ -88,6 +100,15 @@ struct FirstLook {
     open: HashSet<SocketId>,
     /// How it was looked, and has to be looked again: ids of another way are others. `None`: through `sock_diag` and `/proc`.
     looker: Option<Looker>,
+}
+
+/// What the programs know of what was there at the start.
+#[derive(Clone, Copy, Debug)]
+struct AtStart {
+    /// They are, or come after, those of an earlier probe.
+    taken_over: bool,
+    /// They tell of the end of listeners that are older.
+    ends_are_told: bool,
 }
 
 impl Ladder {
@@ -156,6 +177,8 @@ impl Ladder {
         } else if !status.not_pinned.is_empty() {
             tracing::warn!(reason = status.not_pinned, "kernel programs are not pinned: they end with the probe");
         }
+        self.telemetry.metrics().set_meter(Some(running.meter()));
+        let _unread = Unread(self.telemetry.clone());
         self.tell_capture(capture).await?;
         let forwarded = async {
             while let Some(batch) = receiver.recv().await {
@@ -164,7 +187,8 @@ impl Ladder {
                 }
             }
         };
-        let around = self.tell_what_was_there(first, running.looker(), running.counted_sockets().clone(), status.taken_over);
+        let seen = AtStart { taken_over: status.taken_over, ends_are_told: status.attached("release") };
+        let around = self.tell_what_was_there(first, running.looker(), running.counted_sockets().clone(), seen);
         // Rung 3 has no program that sees processes: the connector does, or the walk that comes with the samples.
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
@@ -256,7 +280,7 @@ impl Ladder {
             Sockets::default()
         });
         let looked = begun.elapsed();
-        let seeded = seeder.seed_listeners(&sockets.listeners().collect::<Vec<_>>());
+        let seeded = seeder.seed(sockets.listeners());
         tracing::debug!(?looked, written = seeded.written, failed = seeded.failed, "owners of listeners");
         FirstLook { open: connections::ids(&sockets.tables), looker }
     }
@@ -284,34 +308,82 @@ impl Ladder {
         Ok(())
     }
 
-    /// Processes, cgroups and connections from before the capture. Goes on looking at those connections until all of them have ended: the
-    /// programs count a socket only if they saw it begin.
+    /// Processes, cgroups, listeners and connections from before the capture. Goes on looking at those of which the programs tell no end, until
+    /// all have ended: the programs count a socket only if they saw it begin.
     async fn tell_what_was_there(
         &self,
         first: FirstLook,
         looker: Looker,
         counted: CountedSockets,
-        taken_over: bool,
+        seen: AtStart,
     ) -> Result<(), LadderError> {
         self.tell_processes(&looker).await?;
         let FirstLook { open, looker } = first;
+        let told = self.tell_listeners(&looker).await?;
+        let mut listeners = if seen.ends_are_told { ListenerWatch::default() } else { told };
         let mut watch = self.adopt(Watch::default(), &looker, counted, move |id, _| open.contains(&id)).await?;
         // Programs that were there before the first look have missed nothing since.
-        if !taken_over {
+        if !seen.taken_over {
             tokio::time::sleep(SECOND_LOOK).await;
-            // What was opened between the first look and the attachment: nobody has told of it by now.
+            // What was opened between the first look and the attachment: nobody has told of it by now. Of UDP too little is known for that.
             let (reply, answer) = oneshot::channel();
             self.tell(Input::EndsWanted(reply)).await?;
             let known = answer.await.map_err(|_| LadderError::Stopping)?;
-            watch = self.adopt(watch, &looker, CountedSockets::default(), move |_, end| !known.contains(end)).await?;
+            let wanted = move |_, end: &FlowEnd| end.protocol == Protocol::Tcp && !known.contains(end);
+            watch = self.adopt(watch, &looker, CountedSockets::default(), wanted).await?;
         }
         let mut rounds = Rounds::default();
-        while !watch.is_empty() {
+        while !watch.is_empty() || !listeners.is_empty() {
             let begun = Instant::now();
             (watch, rounds) = self.look_again(watch, &looker, rounds).await?;
+            listeners = self.look_at_listeners(listeners).await?;
             tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR)).await;
         }
         Ok(())
+    }
+
+    /// Announces the listeners that are there. The programs told of those that are newer; it does not matter who tells first.
+    async fn tell_listeners(&self, looker: &Option<Looker>) -> Result<ListenerWatch, LadderError> {
+        let looker = looker.clone();
+        let looked = self.blocking(move |ladder| {
+            let mut watch = ListenerWatch::default();
+            // The number of a listener is the one by which the programs tell of its end. A look does not make one where there is none.
+            let numbered =
+                |sockets: &Sockets| sockets.tables.iter().flat_map(|it| &it.sockets).all(|it| !it.is_listener() || it.cookie != 0);
+            let looked = ladder.sockets(looker.as_ref()).and_then(|it| if numbered(&it) { Ok(it) } else { Sockets::read(&ladder.procfs) });
+            let observations = looked.map(|sockets| {
+                let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
+                watch.look(sockets.at, &sockets.tables, owner, |_| true)
+            });
+            (observations, watch)
+        });
+        let (observations, watch) = looked.await?;
+        match observations {
+            Ok(observations) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?,
+            Err(error) => tracing::warn!(%error, "listeners that were there before cannot be listed"),
+        }
+        Ok(watch)
+    }
+
+    /// Looks whether the listeners of which nobody else tells the end are still there.
+    async fn look_at_listeners(&self, mut watch: ListenerWatch) -> Result<ListenerWatch, LadderError> {
+        if watch.is_empty() {
+            return Ok(watch);
+        }
+        let looked = self.blocking(move |ladder| {
+            let observations = ladder.procfs.pids().and_then(|pids| {
+                let namespaces = sockets::namespaces(&ladder.procfs, &pids);
+                let tables = Rounds::default().dump(&ladder.procfs, &namespaces, States::LISTENING, ROUND_MAX)?;
+                Ok(watch.look(Now::read().boot, &tables, |_| SocketOwner::default(), |_| false))
+            });
+            (observations, watch)
+        });
+        let (observations, watch) = looked.await?;
+        match observations {
+            Ok(observations) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?,
+            Err(error) => tracing::debug!(%error, "listeners cannot be looked at"),
+        }
+        Ok(watch)
     }
 
     /// Announces the connections that `wanted` wants, and that are not counted by the programs.

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use crate::observation::BootNanos;
 
+pub mod names;
+
+use names::{Named, derived_id, named};
+
 /// How long a removed cgroup is remembered: observations of other rings may still name it.
 pub const REMOVED_KEPT: BootNanos = BootNanos(60_000_000_000);
 
@@ -25,8 +29,11 @@ pub struct Placement {
 /// All cgroups of the v2 hierarchy that were seen.
 #[derive(Debug, Default)]
 pub struct Cgroups {
+    host: Arc<str>,
     by_id: HashMap<u64, Known>,
     ids_by_path: HashMap<Arc<str>, u64>,
+    /// A container's own cgroup, the one that is named after it.
+    own: HashMap<Arc<str>, u64>,
     removed: BTreeMap<(BootNanos, u64), ()>,
     refused: u64,
 }
@@ -38,6 +45,32 @@ struct Known {
 }
 
 impl Cgroups {
+    /// Whose cgroups these are: ids of containers that have none of their own are made of it and of their path.
+    pub fn set_host(&mut self, host: &str) {
+        self.host = host.into();
+    }
+
+    /// Full id of a container that a path names; for one without an id of its own a derived one.
+    pub fn container_id(&self, container: &Named<'_>) -> Arc<str> {
+        container.id.map_or_else(|| derived_id(&self.host, container.root).into(), Arc::from)
+    }
+
+    /// The cgroup that is a container's own, if it was seen; 0 otherwise.
+    pub fn own_cgroup(&self, container_id: &str) -> u64 {
+        self.own.get(container_id).copied().unwrap_or(0)
+    }
+
+    /// The container whose own cgroup this is.
+    pub fn owner(&self, id: u64) -> Option<Arc<str>> {
+        let container_id = self.by_id.get(&id)?.container_id.clone()?;
+        (self.own.get(&container_id) == Some(&id)).then_some(container_id)
+    }
+
+    /// Whether a cgroup with this path was seen and not forgotten.
+    pub fn knows_path(&self, path: &str) -> bool {
+        self.ids_by_path.contains_key(path)
+    }
+
     /// A cgroup was made or found.
     pub fn created(&mut self, id: u64, path: &str) {
         if id == 0 || path.is_empty() {
@@ -48,7 +81,11 @@ impl Cgroups {
             return;
         }
         let path: Arc<str> = path.into();
-        let container_id = container_of(&path).map(Arc::from);
+        let named = named(&path);
+        let container_id = named.as_ref().map(|it| self.container_id(it));
+        if let Some(container_id) = container_id.clone().filter(|_| named.is_some_and(|it| it.root == &*path)) {
+            self.own.insert(container_id, id);
+        }
         if let Some(old) = self.by_id.insert(id, Known { path: path.clone(), container_id }) {
             // An id used again: its removal, if one is noted, was of the cgroup before.
             self.ids_by_path.remove(&old.path);
@@ -70,10 +107,14 @@ impl Cgroups {
             && at.0.saturating_add(REMOVED_KEPT.0) <= now.0
         {
             self.removed.pop_first();
-            if let Some(known) = self.by_id.remove(&id)
-                && self.ids_by_path.get(&known.path) == Some(&id)
-            {
+            let Some(known) = self.by_id.remove(&id) else { continue };
+            if self.ids_by_path.get(&known.path) == Some(&id) {
                 self.ids_by_path.remove(&known.path);
+            }
+            if let Some(container_id) = known.container_id
+                && self.own.get(&container_id) == Some(&id)
+            {
+                self.own.remove(&container_id);
             }
         }
     }
@@ -88,7 +129,7 @@ impl Cgroups {
     pub fn placement_of_path(&self, path: &Arc<str>) -> Placement {
         match self.ids_by_path.get(path) {
             Some(&id) => self.placement(id).unwrap_or_default(),
-            None => Placement { cgroup_id: 0, path: path.clone(), container_id: container_of(path).map(Arc::from) },
+            None => Placement { cgroup_id: 0, path: path.clone(), container_id: self.container_of(path) },
         }
     }
 
@@ -106,29 +147,10 @@ impl Cgroups {
     pub fn refused(&self) -> u64 {
         self.refused
     }
-}
 
-/// Full container id that a cgroup path names; of several, the nearest ancestor's.
-///
-/// Knows the paths of Docker (`/docker/<id>`, `docker-<id>.scope`), containerd (`cri-containerd-<id>.scope`, `<name>:cri-containerd:<id>`),
-/// CRI-O (`crio-<id>.scope`), Podman (`libpod-<id>.scope`) and the kubelet's cgroupfs driver (`/kubepods/…/pod<uid>/<id>`).
-pub fn container_of(path: &str) -> Option<&str> {
-    path.rsplit('/').find_map(container_of_segment)
-}
-
-fn container_of_segment(segment: &str) -> Option<&str> {
-    let segment = segment.strip_suffix(".scope").unwrap_or(segment);
-    // CRI-O and Podman have a monitor of their own in a cgroup named after the container: it is not inside the container.
-    if segment.starts_with("crio-conmon-") || segment.starts_with("libpod-conmon-") {
-        return None;
+    fn container_of(&self, path: &str) -> Option<Arc<str>> {
+        named(path).map(|it| self.container_id(&it))
     }
-    let id = ["docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-"].iter().find_map(|prefix| segment.strip_prefix(prefix));
-    let id = id.or_else(|| segment.rsplit_once(":cri-containerd:").map(|(_, id)| id)).unwrap_or(segment);
-    is_container_id(id).then_some(id)
-}
-
-fn is_container_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -136,41 +158,6 @@ mod tests {
     use super::*;
 
     const ID: &str = "2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51";
-    const OTHER: &str = "00000000000000000000000000000000000000000000000000000000000000aa";
-
-    #[test]
-    fn every_runtime_has_its_own_path_and_all_are_read() {
-        let paths = [
-            format!("/docker/{ID}"),
-            format!("/system.slice/docker-{ID}.scope"),
-            format!("/kubepods/besteffort/pod5a61dbc8-3b5c-4bd3-a8e2-6c8f2a1f0b33/{ID}"),
-            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod5a61dbc8_3b5c.slice/cri-containerd-{ID}.scope"),
-            format!("/kubepods.slice/kubepods-pod5a61dbc8_3b5c.slice/crio-{ID}.scope"),
-            format!("/machine.slice/libpod-{ID}.scope"),
-            format!("/machine.slice/libpod-{ID}.scope/container"),
-            format!("/system.slice/containerd.service/kubepods-pod5a61.slice:cri-containerd:{ID}"),
-            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/nerdctl-{ID}.scope"),
-            format!("/docker/{ID}/init.scope"),
-        ];
-        for path in paths {
-            assert_eq!(container_of(&path), Some(ID), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_container_inside_a_container_is_the_inner_one() {
-        assert_eq!(container_of(&format!("/docker/{OTHER}/docker/{ID}")), Some(ID));
-        assert_eq!(container_of(&format!("/docker/{OTHER}/kubepods/pod1/{ID}/system.slice")), Some(ID));
-    }
-
-    #[test]
-    fn what_is_no_container_is_none() {
-        for path in ["", "/", "/system.slice/ssh.service", "/kubepods.slice", "/docker", "/docker/abc"] {
-            assert_eq!(container_of(path), None, "{path}");
-        }
-        assert_eq!(container_of(&format!("/machine.slice/libpod-conmon-{ID}.scope")), None);
-        assert_eq!(container_of(&format!("/docker/{}", ID.to_uppercase())), None);
-    }
 
     #[test]
     fn a_removed_cgroup_is_known_for_a_minute() {

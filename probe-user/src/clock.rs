@@ -1,4 +1,6 @@
-//! The two clocks of the probe, read together.
+//! The two clocks of the probe, read together; and what the probe costs.
+
+use std::time::Duration;
 
 use crate::observation::BootNanos;
 
@@ -42,6 +44,11 @@ impl Instants {
 /// CPU time that this thread has used: what a budget of work is counted in, so that waiting for a turn on a busy machine costs nothing of it.
 pub fn thread_cpu() -> std::time::Duration {
     std::time::Duration::from_nanos(read(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID))
+}
+
+/// The same for all threads of the probe.
+pub fn process_cpu() -> Duration {
+    Duration::from_nanos(read(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID))
 }
 
 fn read(clock: nix::time::ClockId) -> u64 {

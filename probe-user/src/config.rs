@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 use crate::dns;
 use crate::ebpf::PinDir;
 use crate::host::cloud;
+use crate::mask::Masks;
 use crate::procfs::Arguments;
 
 /// What the probe was told to be.
@@ -36,6 +37,10 @@ pub struct Config {
     pub cgroup_root: Option<PathBuf>,
     /// Docker's socket; `None` without Docker.
     pub docker_socket: Option<PathBuf>,
+    /// Sockets of CRI runtimes.
+    pub cri_sockets: CriSockets,
+    /// Which secrets are hidden.
+    pub masks: Masks,
     /// Which rungs of the ladder may be used.
     pub capture: CaptureMode,
     /// Where kernel programs are pinned, so that they outlive the probe.
@@ -71,6 +76,17 @@ pub enum CaptureMode {
     Netlink,
     /// Files of `/proc` alone.
     Proc,
+}
+
+/// Sockets of CRI runtimes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CriSockets {
+    /// Where runtimes usually have them.
+    Auto,
+    /// This one alone.
+    Path(PathBuf),
+    /// None.
+    Off,
 }
 
 /// How log lines look.
@@ -125,6 +141,8 @@ const METRICS_INTERVAL: &str = "metrics-interval";
 const PROC_ROOT: &str = "proc-root";
 const CGROUP_ROOT: &str = "cgroup-root";
 const DOCKER_SOCKET: &str = "docker-socket";
+const CRI_SOCKET: &str = "cri-socket";
+const MASK: &str = "mask";
 const CAPTURE: &str = "capture";
 const PIN_DIR: &str = "pin-dir";
 const CONNTRACK: &str = "conntrack";
@@ -139,7 +157,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 21] = [
+const BUILT_IN: [(&str, &str); 23] = [
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -149,6 +167,8 @@ const BUILT_IN: [(&str, &str); 21] = [
     (PROC_ROOT, "/proc"),
     (CGROUP_ROOT, ""),
     (DOCKER_SOCKET, "/var/run/docker.sock"),
+    (CRI_SOCKET, "auto"),
+    (MASK, ""),
     (CAPTURE, "auto"),
     (PIN_DIR, "auto"),
     (CONNTRACK, "true"),
@@ -206,6 +226,13 @@ pub struct Flags {
     /// Do not look for Docker
     #[arg(long, global = true)]
     no_docker: bool,
+    /// Socket of containerd or CRI-O, auto for the usual places, or off [default: auto]
+    #[arg(long, value_name = "PATH", global = true)]
+    cri_socket: Option<String>,
+    /// Hide the values of variables, labels and options with names like this regular expression, besides password, token and the like; "none"
+    /// takes those away. May be given more than once; in the environment one per line
+    #[arg(long, value_name = "PATTERN", global = true)]
+    mask: Vec<String>,
     /// How to see: auto, ebpf, netlink or proc [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
     capture: Option<String>,
@@ -219,7 +246,7 @@ pub struct Flags {
     #[arg(long, global = true)]
     no_conntrack: bool,
     /// Where to see which names are resolved: auto (answers of DNS servers here, and for a while answers to who asks a server elsewhere), all
-    /// (every packet that arrives on this machine is looked at: costs some tens of nanoseconds each), or off [default: auto]
+    /// (every packet that arrives on this machine is looked at: about 0.1 microseconds each), or off [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
     dns: Option<String>,
     /// Do not ask a cloud's metadata service for region and instance
@@ -237,7 +264,7 @@ pub struct Flags {
     /// Whether arguments of command lines are told: show or hide [default: show]
     #[arg(long, value_name = "MODE", global = true)]
     command_line_arguments: Option<String>,
-    /// Write a log line for each event that a kernel program sees, at level debug; slow
+    /// Write a log line for each event that the kernel programs see; slow
     #[arg(long, global = true)]
     kernel_log: bool,
     /// How log lines look: text or json [default: text]
@@ -278,6 +305,7 @@ impl Flags {
             (PROC_ROOT, &self.proc_root),
             (CGROUP_ROOT, &self.cgroup_root),
             (DOCKER_SOCKET, &self.docker_socket),
+            (CRI_SOCKET, &self.cri_socket),
             (CAPTURE, &self.capture),
             (PIN_DIR, &self.pin_dir),
             (DNS, &self.dns),
@@ -299,6 +327,9 @@ impl Flags {
         }
         if self.no_cloud_metadata {
             given.push((CLOUD_METADATA, "false".to_owned()));
+        }
+        if !self.mask.is_empty() {
+            given.push((MASK, self.mask.join("\n")));
         }
         if self.container_env {
             given.push((CONTAINER_ENV, "true".to_owned()));
@@ -368,7 +399,8 @@ impl Layers {
             }
         };
         for (key, value) in entries {
-            match (BUILT_IN.iter().find(|(known, _)| *known == key), scalar(&value)) {
+            let text = if key == MASK { lines(&value) } else { scalar(&value) };
+            match (BUILT_IN.iter().find(|(known, _)| *known == key), text) {
                 (Some((known, _)), Some(text)) => self.set(known, &text, Origin::File(path.to_owned())),
                 (Some(_), None) => self.mistakes.push(mistake(&key, None, "neither a text, a number nor true or false")),
                 (None, text) => {
@@ -389,6 +421,8 @@ impl Layers {
         let proc_root = self.parse(PROC_ROOT, |text| parse_path(text)?.ok_or_else(|| "empty".to_owned()));
         let cgroup_root = self.parse(CGROUP_ROOT, parse_path);
         let docker_socket = self.parse(DOCKER_SOCKET, |text| parse_path(text.strip_prefix("unix://").unwrap_or(text)));
+        let cri_sockets = self.parse(CRI_SOCKET, parse_cri_sockets);
+        let masks = self.parse(MASK, |text| Masks::new(text.lines().map(str::trim)));
         let capture = self.parse(CAPTURE, parse_capture);
         let pin_dir = self.parse(PIN_DIR, parse_pin_dir);
         let conntrack = self.parse(CONNTRACK, parse_truth);
@@ -415,6 +449,8 @@ impl Layers {
                 proc_root: proc_root?,
                 cgroup_root: cgroup_root?,
                 docker_socket: docker_socket?,
+                cri_sockets: cri_sockets?,
+                masks: masks?,
                 capture: capture?,
                 pin_dir: pin_dir?,
                 abi_salt: 0,
@@ -462,6 +498,14 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
+/// A text, or a list of texts, one a line.
+fn lines(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(_, values) => values.iter().map(scalar).collect::<Option<Vec<_>>>().map(|it| it.join("\n")),
+        _ => scalar(value),
+    }
+}
+
 fn parse_control_plane(text: &str) -> Result<Endpoint, String> {
     let not_a_url = || "not an address such as http://control.example.com:4041".to_owned();
     if text.starts_with("https://") {
@@ -498,6 +542,17 @@ fn parse_path(text: &str) -> Result<Option<PathBuf>, String> {
         "" => Ok(None),
         _ if text.starts_with('/') => Ok(Some(PathBuf::from(text))),
         _ => Err("not an absolute path".to_owned()),
+    }
+}
+
+fn parse_cri_sockets(text: &str) -> Result<CriSockets, String> {
+    match text {
+        "auto" => Ok(CriSockets::Auto),
+        "" | "off" => Ok(CriSockets::Off),
+        _ => match parse_path(text.strip_prefix("unix://").unwrap_or(text)) {
+            Ok(Some(path)) => Ok(CriSockets::Path(path)),
+            _ => Err("neither auto, off nor an absolute path".to_owned()),
+        },
     }
 }
 
@@ -634,7 +689,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, capture, pin-dir, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

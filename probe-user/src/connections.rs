@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::observation::{BootNanos, Counted, FlowEnd, Observation};
+use crate::listeners::LISTENERS_MAX;
+use crate::observation::{BootNanos, Counted, FlowEnd, ListenerOpened, Observation};
 use crate::sockets::{Listeners, SocketOwner, SocketRecord, SocketTable, counted, flow_end};
 
 /// Most connections that are watched by looking.
@@ -112,6 +113,67 @@ impl Watch {
     /// Connections that were not taken because too many are watched.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+}
+
+/// The listeners that are known by looking.
+#[derive(Debug, Default)]
+pub struct ListenerWatch {
+    /// By number, with the namespace where each was found.
+    known: HashMap<u64, u64>,
+}
+
+impl ListenerWatch {
+    /// Looks at `tables`: listeners that `adopt` wants become known, those that are missing have ended.
+    pub fn look(
+        &mut self,
+        at: BootNanos,
+        tables: &[SocketTable],
+        mut owner: impl FnMut(&SocketRecord) -> SocketOwner,
+        adopt: impl Fn(u64) -> bool,
+    ) -> Vec<Observation> {
+        let mut observations = Vec::new();
+        let mut seen = HashSet::new();
+        for table in tables {
+            // Nobody can connect to a listener that no process has.
+            for socket in table.sockets.iter().filter(|it| it.is_listener() && it.inode != 0) {
+                seen.insert(socket.cookie);
+                if self.known.contains_key(&socket.cookie) || self.known.len() >= LISTENERS_MAX || !adopt(socket.cookie) {
+                    continue;
+                }
+                self.known.insert(socket.cookie, table.inode);
+                observations.push(Observation::ListenerOpened(listener(at, table, socket, owner(socket))));
+            }
+        }
+        let unread: HashSet<u64> = tables.iter().filter(|table| table.unread).map(|table| table.inode).collect();
+        // A namespace that is not there any more has no listeners.
+        let ended = |socket: &u64, namespace: &u64| !seen.contains(socket) && !unread.contains(namespace);
+        let ended: Vec<u64> = self.known.iter().filter(|(socket, namespace)| ended(socket, namespace)).map(|(socket, _)| *socket).collect();
+        for socket in ended {
+            self.known.remove(&socket);
+            observations.push(Observation::ListenerClosed { at, socket });
+        }
+        observations
+    }
+
+    /// Whether there is no reason to look again.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+/// What there is to tell of a listening socket.
+pub fn listener(at: BootNanos, table: &SocketTable, socket: &SocketRecord, owner: SocketOwner) -> ListenerOpened {
+    ListenerOpened {
+        at,
+        socket: socket.cookie,
+        pid: owner.pid,
+        start_time: owner.start_time,
+        cgroup_id: owner.cgroup_id,
+        network_namespace: table.cookie,
+        protocol: socket.protocol,
+        address: socket.local.0,
+        port: socket.local.1,
     }
 }
 

@@ -48,11 +48,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// For the network namespace of the host, which the first process is in. If it cannot be told which that is, the probe's own.
+    /// For the network namespace of the host, which the first process is in. Where it cannot be told which that is, for the probe's own.
     pub fn of_host(procfs: &Procfs) -> Self {
         let host = procfs.root().join("1/ns/net");
-        let own = std::fs::read_link("/proc/self/ns/net");
-        let foreign = matches!((std::fs::read_link(&host), own), (Ok(host), Ok(own)) if host != own);
+        let foreign = match (std::fs::read_link(&host), std::fs::read_link("/proc/self/ns/net")) {
+            (Ok(host), Ok(own)) => host != own,
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::info!(%error, "the host's network namespace cannot be told: connection tracking of the probe's own is followed");
+                false
+            }
+        };
         Config {
             namespace: foreign.then_some(host),
             // At 100,000 events a second of about 1 KiB each, as the kernel counts them, for a tenth of a second; the kernel doubles it.
@@ -283,3 +288,6 @@ fn translated(entry: &Entry, network_namespace: u64, perhaps_told: bool) -> Tran
         perhaps_told,
     }
 }
+
+#[cfg(test)]
+mod tests;

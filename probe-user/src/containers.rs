@@ -1,32 +1,69 @@
-//! The container table: what the runtimes of this node say of their containers and images. Pure.
+//! The container table: what the runtimes of this node say of their containers and images, and what the names of cgroups say where no runtime
+//! does. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proto::probe::v1::{Container, ContainerState, Image};
+
+use crate::clock::Now;
+use crate::observation::BootNanos;
+use people::state_for_people;
+
+mod people;
+pub mod unclaimed;
+pub mod words;
 
 /// Largest number of containers, stopped ones included.
 pub const CONTAINERS_MAX: usize = 4_096;
 
+/// A container that comes and goes faster than this stays as an exited one until it is this old: it would be told and taken back, or not told at
+/// all, before anybody could see it.
+pub const SHORT_LIVED_KEPT: BootNanos = BootNanos(15_000_000_000);
+
+/// Who tells of a container. Of several that tell of the same, the last in this order is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The name of its cgroup, while no runtime does.
+    #[default]
+    Cgroup,
+    /// A CRI runtime; the number tells its sockets apart.
+    Cri(u8),
+    /// Docker.
+    Docker,
+}
+
 /// What a runtime says of one container.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerFacts {
-    /// The record as it is told; `state_human` is filled in by the table.
+    /// Who says so.
+    pub source: Source,
+    /// The record as it is told; `state_human` and `cgroup_id` are filled in by the table.
     pub record: Container,
     /// When it last ended, Unix nanoseconds; 0 when it never did.
     pub finished_at_unix_nanos: u64,
-    /// Exit code of its last run.
-    pub exit_code: i64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    facts: ContainerFacts,
+    first_seen: BootNanos,
 }
 
 /// All containers, and the images that they use.
 #[derive(Debug, Default)]
 pub struct ContainerTable {
-    by_id: BTreeMap<String, ContainerFacts>,
+    by_id: BTreeMap<String, Entry>,
     images: BTreeMap<String, Image>,
+    /// How many containers use an image.
+    image_users: HashMap<String, usize>,
     changed: BTreeSet<String>,
     gone: BTreeSet<String>,
     images_changed: BTreeSet<String>,
     images_gone: BTreeSet<String>,
+    /// Short-lived ones that were removed already, by when they leave.
+    leaving: BTreeSet<(BootNanos, String)>,
+    /// Runtimes that do not answer now.
+    lost: BTreeSet<Source>,
     refused: u64,
 }
 
@@ -44,47 +81,96 @@ pub struct ContainerChanges {
 }
 
 impl ContainerTable {
-    /// A container is new or has changed.
-    pub fn put(&mut self, mut facts: ContainerFacts, now_unix_nanos: u64) {
+    /// A container is new or has changed. Returns whether the table has it as it was told: a better source may know it, or there is no room.
+    pub fn put(&mut self, mut facts: ContainerFacts, now: Now) -> bool {
         let id = facts.record.id.clone();
-        if self.by_id.len() >= CONTAINERS_MAX && !self.by_id.contains_key(&id) {
-            self.refused += 1;
-            return;
+        let first_seen = match self.by_id.get(&id) {
+            Some(known) if known.facts.source > facts.source => return false,
+            Some(known) => {
+                if facts.record.cgroup_id == 0 {
+                    facts.record.cgroup_id = known.facts.record.cgroup_id;
+                }
+                known.first_seen
+            }
+            None if self.by_id.len() >= CONTAINERS_MAX => {
+                self.refused += 1;
+                return false;
+            }
+            None => now.boot,
+        };
+        facts.record.state_human = state_for_people(&facts, now.unix_nanos);
+        self.leaving.retain(|(_, leaving)| *leaving != id);
+        if self.by_id.get(&id).is_some_and(|known| known.facts == facts) {
+            return true;
         }
-        facts.record.state_human = state_for_people(&facts, now_unix_nanos);
-        if self.by_id.get(&id) == Some(&facts) {
-            return;
-        }
-        self.by_id.insert(id.clone(), facts);
+        *self.image_users.entry(facts.record.image_id.clone()).or_default() += 1;
+        let before = self.by_id.insert(id.clone(), Entry { facts, first_seen });
         self.gone.remove(&id);
         self.changed.insert(id);
-        self.drop_unused_images();
+        if let Some(before) = before {
+            self.release_image(&before.facts.record.image_id);
+        }
+        true
     }
 
-    /// A container was removed.
-    pub fn remove(&mut self, id: &str) {
-        if self.by_id.remove(id).is_some() {
-            self.changed.remove(id);
-            self.gone.insert(id.to_owned());
-            self.drop_unused_images();
+    /// The cgroup of a container.
+    pub fn set_cgroup(&mut self, id: &str, cgroup_id: u64) {
+        if let Some(entry) = self.by_id.get_mut(id)
+            && entry.facts.record.cgroup_id != cgroup_id
+        {
+            entry.facts.record.cgroup_id = cgroup_id;
+            self.changed.insert(id.to_owned());
         }
     }
 
-    /// A runtime told all that it has: what it did not name is gone.
-    pub fn keep_only(&mut self, runtime: &str, ids: &BTreeSet<String>) {
-        let gone: Vec<String> = self
-            .by_id
-            .iter()
-            .filter(|(id, facts)| facts.record.runtime == runtime && !ids.contains(*id))
-            .map(|(id, _)| id.clone())
-            .collect();
-        gone.iter().for_each(|id| self.remove(id));
+    /// A container was removed, says `source`. Returns whether it was there by that source.
+    pub fn remove(&mut self, source: Source, id: &str, now: Now) -> bool {
+        let Some(entry) = self.by_id.get_mut(id).filter(|entry| entry.facts.source == source) else { return false };
+        let leaves = BootNanos(entry.first_seen.0.saturating_add(SHORT_LIVED_KEPT.0));
+        if leaves > now.boot {
+            self.leaving.insert((leaves, id.to_owned()));
+            self.end(id, now);
+        } else {
+            self.forget(id);
+        }
+        true
+    }
+
+    /// A runtime told all that it has: what it did not name is gone, and is returned.
+    pub fn keep_only(&mut self, source: Source, ids: &BTreeSet<String>, now: Now) -> Vec<String> {
+        self.lost.remove(&source);
+        let left = |(id, entry): (&String, &Entry)| (entry.facts.source == source && !ids.contains(id)).then(|| id.clone());
+        let gone: Vec<String> = self.by_id.iter().filter_map(left).collect();
+        for id in &gone {
+            self.remove(source, id, now);
+        }
+        gone
+    }
+
+    /// A runtime does not answer any more. What it told stays, and ends with its cgroup.
+    pub fn lose(&mut self, source: Source) {
+        self.lost.insert(source);
+    }
+
+    /// The cgroup of a container was removed: what a lost runtime told of it is over.
+    pub fn cgroup_removed(&mut self, id: &str, now: Now) {
+        if self.by_id.get(id).is_some_and(|entry| self.lost.contains(&entry.facts.source)) {
+            self.end(id, now);
+        }
+    }
+
+    /// Drops what left a while ago.
+    pub fn retire(&mut self, now: Now) {
+        while self.leaving.first().is_some_and(|(at, _)| *at <= now.boot) {
+            if let Some((_, id)) = self.leaving.pop_first() {
+                self.forget(&id);
+            }
+        }
     }
 
     /// An image that a container uses.
     pub fn put_image(&mut self, image: Image) {
-        let used = self.by_id.values().any(|facts| facts.record.image_id == image.id);
-        if used && self.images.get(&image.id) != Some(&image) {
+        if self.image_users.contains_key(&image.id) && self.images.get(&image.id) != Some(&image) {
             self.images_gone.remove(&image.id);
             self.images_changed.insert(image.id.clone());
             self.images.insert(image.id.clone(), image);
@@ -93,7 +179,7 @@ impl ContainerTable {
 
     /// Writes the states for people anew: "Up 2 minutes" becomes "Up 3 minutes" without an event.
     pub fn refresh(&mut self, now_unix_nanos: u64) {
-        for (id, facts) in &mut self.by_id {
+        for (id, Entry { facts, .. }) in &mut self.by_id {
             let state_human = state_for_people(facts, now_unix_nanos);
             if facts.record.state_human != state_human {
                 facts.record.state_human = state_human;
@@ -102,10 +188,15 @@ impl ContainerTable {
         }
     }
 
+    /// Who told of a container that is not on its way out.
+    pub fn source_of(&self, id: &str) -> Option<Source> {
+        self.by_id.get(id).map(|entry| entry.facts.source)
+    }
+
     /// Containers in the order of their ids, after `id`.
     pub fn after(&self, id: Option<&str>) -> impl Iterator<Item = &Container> {
         use std::ops::Bound::{Excluded, Unbounded};
-        self.by_id.range::<str, _>((id.map_or(Unbounded, Excluded), Unbounded)).map(|(_, facts)| &facts.record)
+        self.by_id.range::<str, _>((id.map_or(Unbounded, Excluded), Unbounded)).map(|(_, entry)| &entry.facts.record)
     }
 
     /// Images in the order of their ids, after `id`.
@@ -144,134 +235,45 @@ impl ContainerTable {
         let changed = std::mem::take(&mut self.changed);
         let images_changed = std::mem::take(&mut self.images_changed);
         ContainerChanges {
-            containers: changed.iter().filter_map(|id| self.by_id.get(id)).map(|facts| facts.record.clone()).collect(),
+            containers: changed.iter().filter_map(|id| self.by_id.get(id)).map(|entry| entry.facts.record.clone()).collect(),
             containers_gone: std::mem::take(&mut self.gone).into_iter().collect(),
             images: images_changed.iter().filter_map(|id| self.images.get(id)).cloned().collect(),
             images_gone: std::mem::take(&mut self.images_gone).into_iter().collect(),
         }
     }
 
-    fn drop_unused_images(&mut self) {
-        if self.images.is_empty() {
-            return;
+    /// It does not run any more, as far as anybody can tell.
+    fn end(&mut self, id: &str, now: Now) {
+        let Some(Entry { facts, .. }) = self.by_id.get_mut(id) else { return };
+        let record = &mut facts.record;
+        record.pid = 0;
+        if !matches!(record.state(), ContainerState::Exited | ContainerState::Dead) {
+            record.set_state(ContainerState::Exited);
+            facts.finished_at_unix_nanos = now.unix_nanos;
         }
-        let used: BTreeSet<&str> = self.by_id.values().map(|facts| facts.record.image_id.as_str()).collect();
-        let unused: Vec<String> = self.images.keys().filter(|id| !used.contains(id.as_str())).cloned().collect();
-        for id in unused {
-            self.images.remove(&id);
-            self.images_changed.remove(&id);
-            self.images_gone.insert(id);
+        facts.record.state_human = state_for_people(facts, now.unix_nanos);
+        self.changed.insert(id.to_owned());
+    }
+
+    fn forget(&mut self, id: &str) {
+        let Some(entry) = self.by_id.remove(id) else { return };
+        self.changed.remove(id);
+        self.gone.insert(id.to_owned());
+        self.release_image(&entry.facts.record.image_id);
+    }
+
+    fn release_image(&mut self, image: &str) {
+        let Some(users) = self.image_users.get_mut(image) else { return };
+        *users -= 1;
+        if *users == 0 {
+            self.image_users.remove(image);
+            if self.images.remove(image).is_some() {
+                self.images_changed.remove(image);
+                self.images_gone.insert(image.to_owned());
+            }
         }
-    }
-}
-
-/// The state as `docker ps` words it.
-fn state_for_people(facts: &ContainerFacts, now_unix_nanos: u64) -> String {
-    let since = |at: u64| duration_for_people(now_unix_nanos.saturating_sub(at) / 1_000_000_000);
-    match facts.record.state() {
-        ContainerState::Running => format!("Up {}", since(facts.record.started_at_unix_nanos)),
-        ContainerState::Paused => format!("Up {} (Paused)", since(facts.record.started_at_unix_nanos)),
-        ContainerState::Restarting => format!("Restarting ({}) {} ago", facts.exit_code, since(facts.finished_at_unix_nanos)),
-        ContainerState::Exited if facts.finished_at_unix_nanos == 0 => format!("Exited ({})", facts.exit_code),
-        ContainerState::Exited => format!("Exited ({}) {} ago", facts.exit_code, since(facts.finished_at_unix_nanos)),
-        ContainerState::Created => "Created".to_owned(),
-        ContainerState::Dead => "Dead".to_owned(),
-        ContainerState::Unspecified => String::new(),
-    }
-}
-
-/// Docker's coarse wording of a duration.
-fn duration_for_people(seconds: u64) -> String {
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-    const DAY: u64 = 24 * HOUR;
-    match seconds {
-        0 => "Less than a second".to_owned(),
-        1 => "1 second".to_owned(),
-        2..MINUTE => format!("{seconds} seconds"),
-        _ if seconds / MINUTE == 1 => "About a minute".to_owned(),
-        _ if seconds < HOUR => format!("{} minutes", seconds / MINUTE),
-        // Docker rounds hours to the nearest one.
-        _ if (seconds + HOUR / 2) / HOUR == 1 => "About an hour".to_owned(),
-        _ if seconds < 48 * HOUR => format!("{} hours", (seconds + HOUR / 2) / HOUR),
-        _ if seconds < 14 * DAY => format!("{} days", seconds / DAY),
-        _ if seconds < 60 * DAY => format!("{} weeks", seconds / (7 * DAY)),
-        _ if seconds < 730 * DAY => format!("{} months", seconds / (30 * DAY)),
-        _ => format!("{} years", seconds / (365 * DAY)),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn facts(id: &str, image: &str, state: ContainerState) -> ContainerFacts {
-        let record = Container {
-            id: id.to_owned(),
-            image_id: image.to_owned(),
-            state: state.into(),
-            started_at_unix_nanos: 100 * SECOND,
-            runtime: "docker".to_owned(),
-            ..Container::default()
-        };
-        ContainerFacts { record, finished_at_unix_nanos: 160 * SECOND, exit_code: 137 }
-    }
-
-    fn image(id: &str) -> Image {
-        Image { id: id.to_owned(), ..Image::default() }
-    }
-
-    #[test]
-    fn states_are_worded_as_docker_words_them() {
-        let at = |state, now: u64| state_for_people(&facts("a", "i", state), now * SECOND);
-        assert_eq!(at(ContainerState::Running, 100), "Up Less than a second");
-        assert_eq!(at(ContainerState::Running, 159), "Up 59 seconds");
-        assert_eq!(at(ContainerState::Running, 219), "Up About a minute");
-        assert_eq!(at(ContainerState::Paused, 100 + 7_200), "Up 2 hours (Paused)");
-        assert_eq!(at(ContainerState::Exited, 160 + 3_600), "Exited (137) About an hour ago");
-        assert_eq!(at(ContainerState::Exited, 160 + 86_400 * 20), "Exited (137) 2 weeks ago");
-        assert_eq!(at(ContainerState::Created, 500), "Created");
-    }
-
-    #[test]
-    fn an_image_stays_while_a_container_uses_it() {
-        let mut table = ContainerTable::default();
-        table.put_image(image("unused"));
-        assert!(!table.has_changes());
-        table.put(facts("a", "i", ContainerState::Running), 0);
-        table.put(facts("b", "i", ContainerState::Running), 0);
-        table.put_image(image("i"));
-        assert_eq!(table.take_changes().images.len(), 1);
-        table.remove("a");
-        assert!(table.take_changes().images_gone.is_empty());
-        table.remove("b");
-        assert_eq!(table.take_changes().images_gone, ["i"]);
-    }
-
-    #[test]
-    fn a_fresh_list_of_one_runtime_leaves_the_others_alone() {
-        let mut table = ContainerTable::default();
-        let mut other = facts("c", "i", ContainerState::Running);
-        other.record.runtime = "containerd".to_owned();
-        table.put(other, 0);
-        table.put(facts("a", "i", ContainerState::Running), 0);
-        table.put(facts("b", "i", ContainerState::Running), 0);
-        table.take_changes();
-        table.keep_only("docker", &BTreeSet::from(["b".to_owned()]));
-        assert_eq!(table.take_changes().containers_gone, ["a"]);
-        assert_eq!(table.len(), 2);
-    }
-
-    #[test]
-    fn the_same_facts_again_are_no_change_but_time_is() {
-        let mut table = ContainerTable::default();
-        table.put(facts("a", "i", ContainerState::Running), 130 * SECOND);
-        table.take_changes();
-        table.put(facts("a", "i", ContainerState::Running), 130 * SECOND);
-        assert!(!table.has_changes());
-        table.refresh(230 * SECOND);
-        assert_eq!(table.take_changes().containers[0].state_human, "Up 2 minutes");
-    }
-}
+mod tests;

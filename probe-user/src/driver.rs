@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::probe::v1::{self, Goodbye, ProbeMessage, probe_message};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
-use crate::containers::ContainerFacts;
+use crate::containers::{ContainerFacts, Source};
 use crate::observation::{FlowEnd, Observation, ProcessStarted};
 use crate::processes::Details;
 use crate::procfs::Procfs;
@@ -26,6 +26,9 @@ pub const OBSERVATIONS_MAX: usize = 64;
 
 /// Other inputs that wait at most.
 pub const INPUTS_MAX: usize = 256;
+
+/// Containers that wait to be asked for at most, per runtime; its next list has the rest.
+const LOOKS_MAX: usize = 256;
 
 /// Processes that are read from `/proc` at most per second, and at once. Beyond it details come with the next round of samples.
 const DETAILS_PER_SECOND: f64 = 500.0;
@@ -60,14 +63,21 @@ pub enum Input {
     /// A container as it is now.
     Container(Box<ContainerFacts>),
     /// A container that was removed.
-    ContainerGone(String),
+    ContainerGone {
+        /// Who says so.
+        source: Source,
+        /// Its id.
+        id: String,
+    },
     /// All containers of a runtime.
     ContainersListed {
         /// Which runtime.
-        runtime: &'static str,
+        source: Source,
         /// Their ids.
         ids: BTreeSet<String>,
     },
+    /// A runtime does not answer any more.
+    RuntimeLost(Source),
     /// An image.
     Image(v1::Image),
     /// Which containers want samples?
@@ -127,6 +137,8 @@ pub struct Driver {
     wanted: Vec<Wanted>,
     /// How often samples are taken, as the control plane wishes.
     metrics_interval: tokio::sync::watch::Sender<Option<Duration>>,
+    /// Containers that a runtime should be asked for.
+    looks: broadcast::Sender<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -149,12 +161,18 @@ impl Driver {
             details: Budget { left: DETAILS_BURST, filled_at: Instant::now() },
             wanted: Vec::new(),
             metrics_interval: tokio::sync::watch::Sender::new(None),
+            looks: broadcast::Sender::new(LOOKS_MAX),
         }
     }
 
     /// Tells how often the control plane wants samples, if it said so.
     pub fn metrics_interval(&self) -> tokio::sync::watch::Receiver<Option<Duration>> {
         self.metrics_interval.subscribe()
+    }
+
+    /// Tells of containers whose cgroups came or went: who can say more of them is to look.
+    pub fn container_looks(&self) -> broadcast::Sender<Arc<str>> {
+        self.looks.clone()
     }
 
     /// Runs until `finish` is cancelled; then tells what is left and says goodbye.
@@ -204,6 +222,10 @@ impl Driver {
             self.publisher.builder.observe(observation, &mut self.wanted);
             self.look_up();
         }
+        for container in self.publisher.builder.take_looks() {
+            // Nobody may listen.
+            drop(self.looks.send(container));
+        }
     }
 
     /// Reads from `/proc` what the tables asked for: at once, because a process may live for a millisecond.
@@ -252,8 +274,9 @@ impl Driver {
                 self.publish_capture();
             }
             Input::Container(facts) => builder.put_container(now, *facts),
-            Input::ContainerGone(id) => builder.remove_container(&id),
-            Input::ContainersListed { runtime, ids } => builder.keep_only_containers(runtime, &ids),
+            Input::ContainerGone { source, id } => builder.remove_container(now, source, &id),
+            Input::ContainersListed { source, ids } => builder.keep_only_containers(now, source, &ids),
+            Input::RuntimeLost(source) => builder.lose_runtime(source),
             Input::Image(image) => builder.put_image(image),
             // Whoever asked may have gone meanwhile.
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder.containers()))),

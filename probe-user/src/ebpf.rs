@@ -24,6 +24,7 @@ mod decode;
 mod dns;
 mod drain;
 mod edges;
+mod kernel_log;
 mod live;
 mod load;
 mod look;
@@ -54,7 +55,7 @@ pub use pins::{PinDir, PinError, detach};
 pub use place::{Lack, lacking_capabilities};
 pub use running::Running;
 pub use seed::{Seed, SeedRole, Seeded, Seeder};
-pub use statistics::{ProgramStatistics, Statistics, StatisticsError};
+pub use statistics::{Meter, ProgramStatistics, Reading, Statistics, StatisticsError};
 pub use takeover::CountedSockets;
 
 use crate::observation::Observation;

@@ -4,13 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::probe::v1;
 use tokio::sync::mpsc;
 
-use crate::clock::Now;
-use crate::connections::Watch;
+use crate::clock::{Now, process_cpu};
+use crate::connections::{ListenerWatch, Watch};
 use crate::observation::{BootNanos, LossTotals, Observation, ProcessStarted};
 use crate::processes::ProcessKey;
 use crate::procfs::{Procfs, ReadError};
@@ -39,12 +39,12 @@ impl Rung {
     pub fn capture(self, reason: &str) -> v1::Capture {
         let (rung, description) = match self {
             Rung::Netlink => (5, "netlink process events + sock_diag every 2 s"),
-            Rung::Proc => (6, "/proc walk + /proc/net/tcp every 2 s"),
+            Rung::Proc => (6, "/proc walk + /proc/net/tcp and udp every 2 s"),
         };
         let mut blind_spots = vec![
             "Short-lived connections are not visible: a connection that opens and closes between two looks leaves no trace.".to_owned(),
             "Failed connection attempts are not counted.".to_owned(),
-            "UDP is not seen.".to_owned(),
+            "Of UDP, connected sockets and servers on well-known ports alone are visible, and who asks those servers is not.".to_owned(),
             "Connections appear up to two seconds late.".to_owned(),
         ];
         if self == Rung::Proc {
@@ -61,18 +61,19 @@ pub fn poll(procfs: &Arc<Procfs>, rung: Rung, stop: &Receiver<()>, sink: &mpsc::
         procfs: procfs.clone(),
         rung,
         watch: Watch::default(),
+        listeners: ListenerWatch::default(),
         holders: SocketHolders::default(),
         seen: BTreeSet::new(),
         namespaces: HashMap::new(),
         rounds: Rounds::default(),
     };
     loop {
-        let begun = Instant::now();
+        let spent = process_cpu();
         let observations = poller.look();
         if !observations.is_empty() && sink.blocking_send(observations).is_err() {
             return;
         }
-        let pause = POLL_INTERVAL.max(begun.elapsed() * COST_DIVISOR);
+        let pause = POLL_INTERVAL.max(process_cpu().saturating_sub(spent) * COST_DIVISOR);
         if stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             return;
         }
@@ -83,6 +84,7 @@ struct Poller {
     procfs: Arc<Procfs>,
     rung: Rung,
     watch: Watch,
+    listeners: ListenerWatch,
     holders: SocketHolders,
     seen: BTreeSet<ProcessKey>,
     /// Namespace of each pid, so that its link is read once.
@@ -120,6 +122,7 @@ impl Poller {
         }
         let (holders, procfs) = (&self.holders, &self.procfs);
         let owner = |socket: &sockets::SocketRecord| holders.owner(procfs, None, socket);
+        observations.extend(self.listeners.look(at, &tables, owner, |_| true));
         observations.extend(self.watch.look(at, &tables, owner, |_, _| true));
         observations
     }
@@ -190,6 +193,7 @@ mod tests {
             procfs: Arc::new(Procfs::new(root.path(), Arguments::Show)),
             rung: Rung::Proc,
             watch: Watch::default(),
+            listeners: ListenerWatch::default(),
             holders: SocketHolders::default(),
             seen: BTreeSet::new(),
             namespaces: HashMap::new(),

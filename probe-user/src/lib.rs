@@ -4,9 +4,8 @@
 //! The middle is pure and knows neither clock nor socket: [`processes`], [`flows`], [`listeners`], [`cgroups`] and [`containers`] are tables, [`report`] says
 //! what of them is new, [`outbox`] holds what is not acknowledged, [`publisher`] decides what is told when. Around it are the edges:
 //! [`capture`] climbs the ladder from kernel programs ([`ebpf`]) down to `/proc` ([`fallback`]) and finds what was there before ([`snapshot`]),
-//! [`procfs`], [`sockets`], [`cgroupfs`], [`conntrack`], [`host`], [`users`] and [`docker`] read what they are named after, [`uplink`] holds
-//! the stream. The [`driver`]
-//! owns the middle, and [`app`] starts everything.
+//! [`procfs`], [`sockets`], [`cgroupfs`], [`conntrack`], [`host`], [`users`], [`docker`] and [`cri`] read what they are named after, [`uplink`]
+//! holds the stream. The [`driver`] owns the middle, and [`app`] starts everything.
 
 pub mod app;
 pub mod config;
@@ -21,6 +20,7 @@ pub mod cgroups;
 pub mod containers;
 pub mod flows;
 pub mod listeners;
+pub mod mask;
 pub mod outbox;
 pub mod processes;
 pub mod reload;
@@ -33,6 +33,7 @@ pub mod dns;
 pub mod capture;
 pub mod cgroupfs;
 pub mod conntrack;
+pub mod cri;
 pub mod docker;
 pub mod ebpf;
 pub mod fallback;

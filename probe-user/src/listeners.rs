@@ -1,14 +1,17 @@
 //! The table of listeners: sockets that wait for connections or datagrams, with who holds them. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::cgroups::Placement;
 use crate::observation::{BootNanos, ListenerOpened, Protocol};
-use crate::processes::{Holder, ProcessKey, ProcessTable};
+use crate::processes::{Holder, Process, ProcessKey, ProcessTable};
 
 /// Largest number of listeners.
 pub const LISTENERS_MAX: usize = 16_384;
+
+/// Sockets that ended before they were told which are remembered.
+const ENDED_MAX: usize = 256;
 
 /// A UDP socket is told as a listener when it has been one for this long: resolvers bind a port of their choice for one question.
 pub const UDP_SETTLES: BootNanos = BootNanos(1_000_000_000);
@@ -25,6 +28,8 @@ pub struct Listener {
     pub process: Option<ProcessKey>,
     /// Full id of the holder's container.
     pub container_id: Option<Arc<str>>,
+    /// When its binder ended: children that it had then may hold the socket.
+    inherited_until: Option<BootNanos>,
     /// It is not told before this instant.
     waits_until: Option<BootNanos>,
     announced: bool,
@@ -48,6 +53,8 @@ pub struct ListenerTable {
     changed: BTreeSet<u64>,
     gone: BTreeSet<u64>,
     waiting: BTreeSet<u64>,
+    /// Sockets that ended before they were told: whoever looks tells late.
+    ended: VecDeque<u64>,
     refused: u64,
 }
 
@@ -64,6 +71,9 @@ impl ListenerTable {
             self.attribute(id, processes);
             return None;
         }
+        if self.ended.contains(&seen.socket) {
+            return None;
+        }
         if self.by_id.len() >= LISTENERS_MAX {
             self.refused = self.refused.saturating_add(1);
             return None;
@@ -72,7 +82,7 @@ impl ListenerTable {
         let id = self.last_id;
         let waits = if seen.protocol == Protocol::Udp { UDP_SETTLES } else { BootNanos(0) };
         let container_id = placement.and_then(|it| it.container_id);
-        let mut listener = Listener { seen, process: None, container_id, waits_until: None, announced: false };
+        let mut listener = Listener { seen, process: None, container_id, inherited_until: None, waits_until: None, announced: false };
         let wanted = seen.pid != 0 && !matches!(holder(&seen, processes), Holder::Alive(_));
         let waits = if wanted { waits.max(OWNER_AWAITED) } else { waits };
         if waits.0 > 0 {
@@ -87,7 +97,13 @@ impl ListenerTable {
 
     /// A socket listens no longer.
     pub fn closed(&mut self, socket: u64) {
-        let Some(id) = self.ids.remove(&socket) else { return };
+        let Some(id) = self.ids.remove(&socket) else {
+            if self.ended.len() >= ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(socket);
+            return;
+        };
         let Some(listener) = self.by_id.remove(&id) else { return };
         if let Some(process) = listener.process {
             self.held.remove(&(process, id));
@@ -103,18 +119,29 @@ impl ListenerTable {
     /// nobody holds any more is told as closed.)
     pub fn process_ended(&mut self, process: ProcessKey, processes: &ProcessTable) {
         let held: Vec<u64> = self.held.range((process, 0)..=(process, u64::MAX)).map(|(_, id)| *id).collect();
-        if held.is_empty() {
-            return;
-        }
-        let heir = processes.living().find(|(_, child)| child.parent_pid == process.pid).map(|(key, _)| *key);
+        let ended_at = processes.get(&process).and_then(|process| process.exited).map(|exited| exited.at);
         for id in held {
             self.held.remove(&(process, id));
             let Some(listener) = self.by_id.get_mut(&id) else { continue };
-            listener.process = heir;
-            if let Some(heir) = heir {
+            let inherited_until = *listener.inherited_until.get_or_insert(ended_at.unwrap_or_default());
+            // Those that were born later are children of another process with that pid.
+            let heir = |(key, child): &(&ProcessKey, &Process)| child.parent_pid == listener.seen.pid && key.start_time <= inherited_until;
+            listener.process = processes.living().find(heir).map(|(key, _)| *key);
+            if let Some(heir) = listener.process {
                 self.held.insert((heir, id));
             }
             self.changed.insert(id);
+        }
+    }
+
+    /// Looks whether holders have ended without a word of it.
+    pub fn check_holders(&mut self, processes: &ProcessTable) {
+        let mut holders: Vec<ProcessKey> = self.held.iter().map(|(process, _)| *process).collect();
+        holders.dedup();
+        for holder in holders {
+            if processes.get(&holder).is_none_or(|process| process.exited.is_some()) {
+                self.process_ended(holder, processes);
+            }
         }
     }
 

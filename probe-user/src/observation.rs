@@ -293,6 +293,8 @@ pub struct NameCounts {
 pub struct LossTotals {
     /// Records that did not fit into the network ring.
     pub network_ring: u64,
+    /// Records of listeners that did not, which are not among those: such a listener is missing, or stays though it is gone.
+    pub listeners: u64,
     /// Records that did not fit into the process ring.
     pub process_ring: u64,
     /// Connection ends that the kernel's flow table had no room for.

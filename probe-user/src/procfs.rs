@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
+use crate::mask::Masks;
 use crate::observation::BootNanos;
 use crate::processes::Details;
 
@@ -55,6 +57,7 @@ pub struct Procfs {
     root: PathBuf,
     /// Whether arguments are hidden.
     arguments_hidden: AtomicBool,
+    masks: RwLock<Masks>,
     vanished: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -63,7 +66,13 @@ impl Procfs {
     /// Reads below `root`, normally `/proc`.
     pub fn new(root: impl Into<PathBuf>, arguments: Arguments) -> Self {
         let arguments_hidden = AtomicBool::new(arguments == Arguments::Hide);
-        Procfs { root: root.into(), arguments_hidden, vanished: AtomicU64::new(0), unreadable: AtomicU64::new(0) }
+        Procfs {
+            root: root.into(),
+            arguments_hidden,
+            masks: RwLock::new(Masks::default()),
+            vanished: AtomicU64::new(0),
+            unreadable: AtomicU64::new(0),
+        }
     }
 
     /// Changes whether arguments are told, from the next look on.
@@ -75,13 +84,29 @@ impl Procfs {
         if self.arguments_hidden.load(Ordering::Relaxed) { Arguments::Hide } else { Arguments::Show }
     }
 
+    /// Hides secrets in command lines by these masks instead of the well-known ones.
+    pub fn with_masks(self, masks: Masks) -> Self {
+        self.set_masks(masks);
+        self
+    }
+
+    /// The same, from the next look on.
+    pub fn set_masks(&self, masks: Masks) {
+        // Nobody panics while holding it; what was there then would be as good.
+        *self.masks.write().unwrap_or_else(PoisonError::into_inner) = masks;
+    }
+
+    fn masks(&self) -> Masks {
+        self.masks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Everything that a record of a process needs.
     pub fn details(&self, pid: u32) -> Result<Details, ReadError> {
         let stat = self.stat(pid)?;
         if stat.has_ended() {
             return Err(self.note(ReadError::Gone));
         }
-        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?);
+        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?, &self.masks());
         let user_id = parse::effective_user(&self.read(pid, "status", FILE_MAX)?);
         let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?);
         let name = command_line.first_word.unwrap_or_else(|| format!("[{}]", stat.comm));

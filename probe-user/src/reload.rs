@@ -61,8 +61,9 @@ impl Reloader {
         for key in fixed(&before, &config) {
             tracing::warn!(key, "configuration has changed in a key that needs a restart of the probe");
         }
-        let arguments_changed = config.command_line_arguments != before.command_line_arguments;
+        let arguments_changed = config.command_line_arguments != before.command_line_arguments || config.masks != before.masks;
         self.procfs.set_arguments(config.command_line_arguments);
+        self.procfs.set_masks(config.masks.clone());
         self.current.send_replace(Arc::new(config));
         self.telemetry.metrics().config_reload_success.set(1);
         tracing::info!("configuration was read again");

@@ -1,15 +1,17 @@
 //! The report builder: all tables of the node behind one door. Observations go in; deltas and snapshots come out, in the words of the wire.
 //! Pure: it reads no clock, no file and no socket, and asks for what it wants to know.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use proto::probe::v1::{self, report::Kind};
 
+use crate::cgroups::names::named;
 use crate::cgroups::{Cgroups, Placement};
 use crate::clock::Now;
-use crate::containers::{ContainerFacts, ContainerTable};
+use crate::containers::unclaimed::{Unclaimed, Verdict};
+use crate::containers::{ContainerFacts, ContainerTable, Source};
 use crate::dns::names::NameTable;
 use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
@@ -27,6 +29,9 @@ pub use snapshot::SnapshotCursor;
 
 /// More removals than this in one delta are cheaper to tell by a snapshot.
 pub const GONE_MAX: usize = 16_384;
+
+/// Containers that wait to be asked for at most; a runtime's next list has the rest.
+const LOOKS_MAX: usize = 256;
 
 /// Something that the builder would like to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,22 +72,34 @@ pub struct Builder {
     containers: ContainerTable,
     names: NameTable,
     name_counts: NameCounts,
+    unclaimed: Unclaimed,
+    /// Containers that a runtime should be asked for.
+    looks: Vec<Arc<str>>,
+    /// The two clocks, when they were last told.
+    clock: Now,
     samples: Samples,
     users: Users,
 }
 
 impl Builder {
+    /// A builder for the host of this identity, which becomes part of the ids of containers that have none.
+    pub fn of_host(identity: &str) -> Self {
+        let mut builder = Builder::default();
+        builder.cgroups.set_host(identity);
+        builder
+    }
+
     /// Takes an observation in. What `/proc` should be asked for is added to `wanted`.
     pub fn observe(&mut self, observation: Observation, wanted: &mut Vec<Wanted>) {
         match observation {
             Observation::ProcessStarted(started) => {
-                let placement = self.cgroups.placement(started.cgroup_id);
+                let placement = self.placement(started.at, started.cgroup_id);
                 if self.processes.started(&started, placement) {
                     wanted.push(Wanted::Details(started.pid));
                 }
             }
             Observation::ProcessExecuted { at, pid, start_time, comm, cgroup_id, user_id } => {
-                let placement = self.cgroups.placement(cgroup_id);
+                let placement = self.placement(at, cgroup_id);
                 self.processes.executed(at, pid, start_time, &comm, user_id, placement);
                 wanted.push(Wanted::Details(pid));
             }
@@ -97,8 +114,8 @@ impl Builder {
                 wanted.extend(self.listeners.opened(opened, &self.processes, placement).map(Wanted::Details));
             }
             Observation::ListenerClosed { socket, .. } => self.listeners.closed(socket),
-            Observation::CgroupCreated { id, path, .. } => self.cgroups.created(id, &path),
-            Observation::CgroupRemoved { at, id } => self.cgroups.removed(at, id),
+            Observation::CgroupCreated { at, id, path } => self.cgroup_created(at, id, &path),
+            Observation::CgroupRemoved { at, id } => self.cgroup_removed(at, id),
             Observation::CgroupAttached { at, pid, cgroup_id, path } => self.attached(at, pid, cgroup_id, &path),
             Observation::FlowSeen { at, end, client_port, original_server, found_open } => {
                 self.names.used(end.server_address);
@@ -129,6 +146,7 @@ impl Builder {
     /// Takes in what `/proc` says of a process.
     pub fn described(&mut self, details: &Details) {
         let placement = self.cgroups.placement_of_path(&details.cgroup_path.as_str().into());
+        self.note_container(self.clock.boot, &placement);
         self.processes.described(details, placement);
     }
 
@@ -163,18 +181,34 @@ impl Builder {
     }
 
     /// Takes in a container.
-    pub fn put_container(&mut self, now: Now, facts: ContainerFacts) {
-        self.containers.put(facts, now.unix_nanos);
+    pub fn put_container(&mut self, now: Now, mut facts: ContainerFacts) {
+        facts.record.cgroup_id = self.cgroups.own_cgroup(&facts.record.id);
+        self.unclaimed.claim(&facts.record.id);
+        self.containers.put(facts, now);
     }
 
-    /// Takes in that a container was removed.
-    pub fn remove_container(&mut self, id: &str) {
-        self.containers.remove(id);
+    /// Takes in that a runtime removed a container.
+    pub fn remove_container(&mut self, now: Now, source: Source, id: &str) {
+        if self.containers.remove(source, id, now) {
+            self.unclaimed.removed_by_runtime(id, now);
+        }
     }
 
     /// Takes in the ids of all containers of a runtime.
-    pub fn keep_only_containers(&mut self, runtime: &str, ids: &BTreeSet<String>) {
-        self.containers.keep_only(runtime, ids);
+    pub fn keep_only_containers(&mut self, now: Now, source: Source, ids: &BTreeSet<String>) {
+        for id in self.containers.keep_only(source, ids, now) {
+            self.unclaimed.removed_by_runtime(&id, now);
+        }
+    }
+
+    /// Takes in that a runtime does not answer any more.
+    pub fn lose_runtime(&mut self, source: Source) {
+        self.containers.lose(source);
+    }
+
+    /// Containers whose cgroups came or went, and of which a runtime could tell more.
+    pub fn take_looks(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.looks)
     }
 
     /// Takes in an image.
@@ -199,10 +233,14 @@ impl Builder {
 
     /// Does what time asks for: retirement, and giving up waiting.
     pub fn tick(&mut self, now: Now) {
+        self.clock = now;
         self.settle(now);
+        self.listeners.check_holders(&self.processes);
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
+        self.settle_unclaimed(now);
+        self.containers.retire(now);
         if self.names.retires(now.boot) {
             let in_use = self.addresses_in_use();
             self.names.retire(now.boot, &in_use);
@@ -313,6 +351,7 @@ impl Builder {
             ("dns_events", self.name_counts.events_lost),
             ("dns_attachments", self.name_counts.attachments_evicted),
             ("names", self.names.evicted()),
+            ("listener_records", below.listeners),
         ];
         let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(of_tables);
         let ring_records = [("network", below.network_ring), ("process", below.process_ring), ("netlink", below.netlink)];
@@ -324,6 +363,7 @@ impl Builder {
                 + self.listeners.refused()
                 + self.processes.refused()
                 + self.containers.refused()
+                + self.unclaimed.refused()
                 + self.cgroups.refused(),
             reports_merged: self.reports_merged,
             ends_seen: below.ends_seen,
@@ -391,6 +431,79 @@ impl Builder {
         self.losses = losses;
     }
 
+    /// Where a process is placed; its container, if it is in one, is noted.
+    fn placement(&mut self, at: BootNanos, cgroup_id: u64) -> Option<Placement> {
+        let placement = self.cgroups.placement(cgroup_id)?;
+        self.note_container(at, &placement);
+        Some(placement)
+    }
+
+    fn cgroup_created(&mut self, at: BootNanos, id: u64, path: &str) {
+        self.cgroups.created(id, path);
+        let Some(container_id) = self.cgroups.owner(id) else { return };
+        self.containers.set_cgroup(&container_id, id);
+        if let Some(placement) = self.cgroups.placement(id) {
+            self.note_container(at, &placement);
+        }
+        // One that is known may be about to start.
+        if matches!(self.containers.source_of(&container_id), Some(Source::Cri(_))) {
+            self.look_for(container_id);
+        }
+    }
+
+    fn cgroup_removed(&mut self, at: BootNanos, id: u64) {
+        self.cgroups.removed(at, id);
+        let Some(container_id) = self.cgroups.owner(id) else { return };
+        let now = self.now_at(at);
+        self.unclaimed.cgroup_removed(&container_id);
+        self.containers.cgroup_removed(&container_id, now);
+        if matches!(self.containers.source_of(&container_id), Some(Source::Cri(_))) {
+            self.look_for(container_id);
+        }
+    }
+
+    /// A container was seen by its cgroup: unless a runtime told of it, it is watched, and asked for.
+    fn note_container(&mut self, at: BootNanos, placement: &Placement) {
+        let Some(id) = &placement.container_id else { return };
+        if self.containers.source_of(id).is_some_and(|source| source != Source::Cgroup) {
+            return;
+        }
+        let Some(named) = named(&placement.path) else { return };
+        let now = self.now_at(at);
+        if self.unclaimed.note(id, &named, self.cgroups.own_cgroup(id), now) && named.id.is_some() {
+            self.look_for(id.clone());
+        }
+    }
+
+    fn look_for(&mut self, container_id: Arc<str>) {
+        if self.looks.len() < LOOKS_MAX {
+            self.looks.push(container_id);
+        }
+    }
+
+    fn settle_unclaimed(&mut self, now: Now) {
+        if self.unclaimed.is_empty() {
+            return;
+        }
+        let mut first_processes: HashMap<Arc<str>, (BootNanos, u32)> = HashMap::new();
+        for (key, process) in self.processes.living() {
+            let Some(id) = process.placement.container_id.as_ref().filter(|id| self.unclaimed.contains(id)) else { continue };
+            let first = first_processes.entry(id.clone()).or_insert((key.start_time, key.pid));
+            *first = (*first).min((key.start_time, key.pid));
+        }
+        let cgroups = &self.cgroups;
+        for verdict in self.unclaimed.settle(now, &first_processes, |root| cgroups.knows_path(root)) {
+            match verdict {
+                Verdict::Tell(facts) => drop(self.containers.put(*facts, now)),
+                Verdict::Gone(id) => drop(self.containers.remove(Source::Cgroup, &id, now)),
+            }
+        }
+    }
+
+    fn now_at(&self, at: BootNanos) -> Now {
+        Now { boot: at, unix_nanos: self.clock.unix_at(at) }
+    }
+
     fn attached(&mut self, at: BootNanos, pid: u32, cgroup_id: u64, path: &str) {
         let placement = match self.cgroups.placement(cgroup_id) {
             Some(placement) => placement,
@@ -400,6 +513,7 @@ impl Builder {
                 Placement { cgroup_id, ..self.cgroups.placement_of_path(&path) }
             }
         };
+        self.note_container(at, &placement);
         self.processes.moved(at, pid, placement);
     }
 }

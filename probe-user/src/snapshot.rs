@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::observation::{BootNanos, Observation};
+use crate::ebpf::{Seed, SeedRole};
+use crate::observation::{BootNanos, Observation, Protocol};
 use crate::processes::Details;
 use crate::procfs::Procfs;
 use crate::sockets::{self, ROUND_MAX, Rounds, SocketHolders, SocketTable, States};
@@ -62,9 +63,13 @@ impl Sockets {
         Ok(Sockets { at, tables, holders })
     }
 
-    /// Listening sockets: pid and descriptor of a holder.
-    pub fn listeners(&self) -> impl Iterator<Item = (u32, i32)> {
+    /// Listening sockets of which a holder is known.
+    pub fn listeners(&self) -> impl Iterator<Item = Seed> {
         let sockets = self.tables.iter().flat_map(|table| &table.sockets);
-        sockets.filter(|socket| socket.is_listener()).filter_map(|socket| self.holders.get(socket.inode))
+        sockets.filter(|socket| socket.is_listener()).filter_map(|socket| {
+            let (pid, fd) = self.holders.get(socket.inode)?;
+            let role = if socket.protocol == Protocol::Tcp { SeedRole::Listener } else { SeedRole::DatagramListener };
+            Some(Seed { pid, fd, role })
+        })
     }
 }

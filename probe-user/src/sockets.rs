@@ -1,9 +1,10 @@
 //! Socket tables of the kernel, by `sock_diag`, in every network namespace of the node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -42,7 +43,7 @@ pub struct SocketTable {
     pub inode: u64,
     /// Cookie of the namespace; 0 when the kernel has none.
     pub cookie: u64,
-    /// Its sockets of the protocol that was asked for.
+    /// Its sockets of the protocols that were asked for.
     pub sockets: Vec<SocketRecord>,
     /// The namespace is there, but its sockets could not be read: nothing is known of them.
     pub unread: bool,
@@ -70,7 +71,7 @@ pub(crate) fn group(pairs: impl Iterator<Item = (u64, u32)>) -> Vec<Namespace> {
 /// How long one round over the namespaces may take: with thousands of them a round has no time for all.
 pub const ROUND_MAX: Duration = Duration::from_millis(500);
 
-/// Reads the TCP sockets of `namespaces`, round by round.
+/// Reads the sockets of `namespaces`, round by round.
 #[derive(Debug, Default)]
 pub struct Rounds {
     /// Inode of the namespace that was read last.
@@ -86,13 +87,20 @@ impl Rounds {
     /// # Errors
     /// When there is no such thread.
     pub fn dump(&mut self, procfs: &Procfs, namespaces: &[Namespace], states: States, budget: Duration) -> io::Result<Vec<SocketTable>> {
-        let (read, unread): (Vec<_>, Vec<_>) =
-            dump(procfs, self.turn(namespaces), libc::IPPROTO_TCP, states, budget)?.into_iter().partition(|it| !it.late);
+        let (read, unread): (Vec<_>, Vec<_>) = self.all(procfs, namespaces, states, budget)?.into_iter().partition(|it| !it.late);
         if !unread.is_empty() {
             tracing::debug!(read = read.len(), unread = unread.len(), "no time for all network namespaces in this round");
             self.last = read.last().map_or(self.last, |table| table.inode);
         }
         Ok(read.into_iter().chain(unread).collect())
+    }
+
+    /// TCP and UDP sockets that tell who listens or who talks with whom.
+    fn all(&self, procfs: &Procfs, namespaces: &[Namespace], states: States, budget: Duration) -> io::Result<Vec<SocketTable>> {
+        let mut tables = dump(procfs, self.turn(namespaces), &[Protocol::Tcp, Protocol::Udp], states, budget)?;
+        let ephemeral = ephemeral_ports();
+        tables.iter_mut().for_each(|table| table.sockets.retain(|socket| socket.is_telling(&ephemeral)));
+        Ok(tables)
     }
 
     /// Namespaces in the order of this round.
@@ -109,13 +117,13 @@ impl Rounds {
 /// # Errors
 /// As there.
 pub fn dump_datagram(procfs: &Procfs, namespaces: &[Namespace]) -> io::Result<Vec<SocketTable>> {
-    dump(procfs, namespaces.iter(), libc::IPPROTO_UDP, States::UNCONNECTED, ROUND_MAX)
+    dump(procfs, namespaces.iter(), &[Protocol::Udp], States::UNCONNECTED, ROUND_MAX)
 }
 
 fn dump<'a>(
     procfs: &Procfs,
     namespaces: impl Iterator<Item = &'a Namespace> + Clone + Send,
-    protocol: i32,
+    protocols: &[Protocol],
     states: States,
     budget: Duration,
 ) -> io::Result<Vec<SocketTable>> {
@@ -126,11 +134,11 @@ fn dump<'a>(
             let mut tables = Vec::new();
             // First where we are, before the thread goes anywhere else.
             for namespace in namespaces.clone().filter(|it| Some(it.inode) == own) {
-                tables.push(table(namespace, dump_here(protocol, states)));
+                tables.push(table(namespace, dump_here(protocols, states)));
             }
             for namespace in namespaces.filter(|it| Some(it.inode) != own) {
                 if Instant::now() < end {
-                    tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocol, states))));
+                    tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocols, states))));
                 } else {
                     tables.push(SocketTable { inode: namespace.inode, unread: true, late: true, ..SocketTable::default() });
                 }
@@ -170,26 +178,54 @@ pub(crate) fn enter(procfs: &Procfs, namespace: &Namespace) -> io::Result<()> {
     result.map(drop)
 }
 
-fn dump_here(protocol: i32, states: States) -> io::Result<SocketTable> {
+fn dump_here(protocols: &[Protocol], states: States) -> io::Result<SocketTable> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), ..SocketTable::default() };
     let mut buffer = Vec::with_capacity(32 * 1024);
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        socket.send(&diag::request(family, protocol, states), 0)?;
-        loop {
-            buffer.clear();
-            socket.recv(&mut buffer, 0)?;
-            if diag::parse(&buffer, &mut table.sockets)? == diag::Progress::Done {
-                break;
-            }
-            if table.sockets.len() > DUMP_MAX {
-                return Err(io::Error::other("more sockets than can be looked at"));
+    for &protocol in protocols {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            match dump_one(&mut socket, &mut buffer, family, protocol, states, &mut table.sockets) {
+                // A kernel without the part for UDP (CONFIG_INET_UDP_DIAG).
+                Err(error) if protocol == Protocol::Udp && error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
             }
         }
     }
     Ok(table)
+}
+
+fn dump_one(
+    socket: &mut Socket,
+    buffer: &mut Vec<u8>,
+    family: i32,
+    protocol: Protocol,
+    states: States,
+    sockets: &mut Vec<SocketRecord>,
+) -> io::Result<()> {
+    socket.send(&diag::request(family, protocol, states), 0)?;
+    loop {
+        buffer.clear();
+        socket.recv(buffer, 0)?;
+        if diag::parse(buffer, protocol, sockets)? == diag::Progress::Done {
+            return Ok(());
+        }
+        if sockets.len() > DUMP_MAX {
+            return Err(io::Error::other("more sockets than can be looked at"));
+        }
+    }
+}
+
+/// Ports that the kernel gives to sockets that want any. A network namespace may have others; nearly none does.
+pub fn ephemeral_ports() -> RangeInclusive<u16> {
+    const BUILT_IN: RangeInclusive<u16> = 32_768..=60_999;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_ascii_whitespace().map_while(|it| it.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) if first <= last => first..=last,
+        _ => BUILT_IN,
+    }
 }
 
 /// Which process has a socket, by inode.
@@ -260,8 +296,8 @@ fn cgroup_id(procfs: &Procfs, root: &Path, pid: u32) -> u64 {
 /// Addresses that a namespace's listeners accept on: they tell which end of a connection is the server.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    exact: BTreeMap<(IpAddr, u16), ()>,
-    any: BTreeMap<u16, ()>,
+    exact: BTreeSet<(Protocol, (IpAddr, u16))>,
+    any: BTreeSet<(Protocol, u16)>,
 }
 
 impl Listeners {
@@ -270,22 +306,22 @@ impl Listeners {
         let mut listeners = Listeners::default();
         for socket in table.sockets.iter().filter(|it| it.is_listener()) {
             if socket.local.0.is_unspecified() {
-                listeners.any.insert(socket.local.1, ());
+                listeners.any.insert((socket.protocol, socket.local.1));
             } else {
-                listeners.exact.insert(socket.local, ());
+                listeners.exact.insert((socket.protocol, socket.local));
             }
         }
         listeners
     }
 
-    fn accepts_on(&self, local: (IpAddr, u16)) -> bool {
-        self.any.contains_key(&local.1) || self.exact.contains_key(&local)
+    fn accepts_on(&self, protocol: Protocol, local: (IpAddr, u16)) -> bool {
+        self.any.contains(&(protocol, local.1)) || self.exact.contains(&(protocol, local))
     }
 
     /// Which end of a connection `socket` is. Without a listener on either side the lower port is the service's, as it is nearly always.
     pub fn direction(&self, socket: &SocketRecord) -> Direction {
-        let local = self.accepts_on(socket.local);
-        let remote = self.accepts_on(socket.remote);
+        let local = self.accepts_on(socket.protocol, socket.local);
+        let remote = self.accepts_on(socket.protocol, socket.remote);
         match (local, remote) {
             (true, false) => Direction::Server,
             (false, true) => Direction::Client,
@@ -318,7 +354,7 @@ pub fn flow_end(socket: &SocketRecord, direction: Direction, owner: SocketOwner,
         cgroup_id: owner.cgroup_id,
         network_namespace,
         direction,
-        protocol: Protocol::Tcp,
+        protocol: socket.protocol,
         client_address: client.0,
         server_address: server.0,
         server_port: server.1,

@@ -209,16 +209,21 @@ fn direct_file() -> Option<(tempfile::TempDir, PathBuf)> {
 }
 
 fn opens_directly(path: &Path, create: bool) -> bool {
-    std::fs::OpenOptions::new().create(create).write(true).custom_flags(nix::libc::O_DIRECT).open(path).is_ok()
+    let opened = std::fs::OpenOptions::new().create(create).write(true).custom_flags(nix::libc::O_DIRECT).open(path);
+    // Memory can be opened so, too, since Linux 6.6.
+    opened.is_ok() && block_device(path).exists()
 }
 
-/// Major and minor number of the disk that a file is on, or of a device itself.
-fn whole_device(file: &Path) -> String {
+/// The directory in `/sys` of the device that a file is on, or of a device itself.
+fn block_device(file: &Path) -> PathBuf {
     let metadata = std::fs::metadata(file).unwrap();
     let device = if metadata.rdev() == 0 { metadata.dev() } else { metadata.rdev() };
-    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let of_the_file = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    let directory = std::fs::canonicalize(&of_the_file).unwrap();
+    PathBuf::from(format!("/sys/dev/block/{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device)))
+}
+
+/// Major and minor number of that device's disk.
+fn whole_device(file: &Path) -> String {
+    let directory = std::fs::canonicalize(block_device(file)).unwrap();
     let whole = if directory.join("partition").exists() { directory.parent().unwrap() } else { &directory };
     std::fs::read_to_string(whole.join("dev")).unwrap().trim().to_owned()
 }

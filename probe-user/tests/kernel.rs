@@ -2,8 +2,14 @@
 //!
 //! Needs root and a build with kernel programs. Without root the tests say so and pass on a developer's machine; in CI they fail.
 
+#[path = "kernel/failures.rs"]
+mod failures;
 #[path = "kernel/harness.rs"]
 mod harness;
+#[path = "kernel/listeners.rs"]
+mod listeners;
+#[path = "kernel/out_of_memory.rs"]
+mod out_of_memory;
 #[path = "kernel/udp.rs"]
 mod udp;
 
@@ -150,24 +156,6 @@ fn every_way_to_end_a_connection_leaves_exact_bytes() {
     let (client, server) = (watch.total(port, Direction::Client), watch.total(port, Direction::Server));
     assert_eq!((client.bytes_sent, client.bytes_received), (10, 140));
     assert_eq!((server.bytes_sent, server.bytes_received), (140, 10));
-    watch.lost_nothing();
-}
-
-#[test]
-fn a_refused_connection_is_a_failure_of_its_client_and_no_connection() {
-    needs_root!();
-    let mut watch = Watch::start(&config());
-    for address in [V4, V6] {
-        let port = TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).expect("a free port").port();
-        TcpStream::connect((address, port)).expect_err("nobody listens");
-        watch.until("failure", |watch| watch.total(port, Direction::Client).failed == 1);
-        let flows = watch.flows(port, Direction::Client);
-        assert_eq!(flows.len(), 1);
-        assert_eq!(flows[0].0.pid, std::process::id());
-        assert_eq!(flows[0].0.server_address, address);
-        assert_eq!((flows[0].1.opened, flows[0].1.closed), (0, 0));
-        assert!(watch.flows(port, Direction::Server).is_empty());
-    }
     watch.lost_nothing();
 }
 
@@ -460,6 +448,26 @@ fn every_hook_has_proven_itself() {
     assert!(status.hooks.iter().all(|hook| hook.attached), "{status:?}");
     assert!(status.pids_match && status.reasons.is_empty(), "{status:?}");
     assert_eq!(status.hooks.len(), 26);
+}
+
+#[test]
+fn the_maps_take_no_more_kernel_memory_than_they_may() {
+    needs_root!();
+    const MOST: u64 = 8 << 20;
+    let watch = Watch::start(&config());
+    let meter = watch.running.meter();
+    let _statistics = orchestrator_probe::ebpf::Statistics::enable().expect("measuring");
+    let listener = TcpListener::bind((V4, 0)).expect("bind");
+    drop(TcpStream::connect(listener.local_addr().expect("address")).expect("connect"));
+    let reading = meter.read();
+    for map in ["edges", "owners", "network_ring", "process_ring", "counters"] {
+        assert!(reading.map_bytes.contains_key(map), "{map}: {reading:?}");
+    }
+    let all: u64 = reading.map_bytes.values().sum();
+    println!("{all} bytes: {:?}", reading.map_bytes);
+    assert!((1 << 20..=MOST).contains(&all), "{reading:?}");
+    let tcp = reading.programs.iter().find(|it| it.name == "tcp").expect("the connection program");
+    assert!(tcp.run_count > 0 && !tcp.run_time.is_zero(), "{tcp:?}");
 }
 
 /// A cgroup program that returns anything else refuses the system call of a user.

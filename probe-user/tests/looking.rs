@@ -115,7 +115,7 @@ fn five_thousand_descriptors_and_seventeen_hundred_tasks_are_looked_at_in_fifty_
     };
     assert_eq!(of_this_test(&sockets).len(), 5_001);
     assert_eq!(of_this_test(&sockets), of_this_test(&by_proc));
-    assert_eq!(sockets.listeners().filter(|(pid, _)| *pid == std::process::id()).count(), 1);
+    assert_eq!(sockets.listeners().filter(|seed| seed.pid == std::process::id()).count(), 1);
     for child in &waiting.0 {
         let told = tasks.iter().find(|task| task.pid == child.id()).unwrap();
         let read = procfs.details(child.id()).unwrap();
@@ -147,7 +147,7 @@ fn a_thousand_network_namespaces_take_one_look_and_bounded_rounds() {
     }
     let (took, _, sockets) = found();
     // Every holder is right, though all of them have the same address.
-    let holders: BTreeSet<u32> = sockets.listeners().map(|(pid, _)| pid).collect();
+    let holders: BTreeSet<u32> = sockets.listeners().map(|seed| seed.pid).collect();
     assert!(waiting.0.iter().all(|child| holders.contains(&child.id())));
 
     let mut pids = procfs.pids().unwrap();

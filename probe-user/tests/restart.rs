@@ -361,6 +361,7 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
             abi_salt: 0,
             kernel_log: false,
             dns: orchestrator_probe::dns::Mode::Off,
+            telemetry: Telemetry::new(),
             procfs,
             cgroup_root: None,
             unified: orchestrator_probe::capture::mounts(Path::new("/proc")).unified,

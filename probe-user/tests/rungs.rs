@@ -2,10 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use proto::probe::v1::Listener;
 use support::{ControlPlane, is_root, missing};
 
 mod support;
@@ -63,6 +64,10 @@ async fn check(mode: &str, rung: u32, counts_bytes: bool) {
     let (accepted, _) = listener.accept().unwrap();
     before.write_all(&[7; 1_000]).unwrap();
 
+    // On a port that the kernel gives to nobody: a server, as far as anybody can tell.
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let datagrams = (first..).find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
+
     let control_plane = ControlPlane::start().await;
     let mut probe = Probe::start(&control_plane, &["--capture", mode]);
     let own = std::process::id();
@@ -77,6 +82,41 @@ async fn check(mode: &str, rung: u32, counts_bytes: bool) {
             assert!(!known.capture.reason.is_empty());
         }
     }
+    let datagrams_port = datagrams.local_addr().unwrap().port();
+    for (port, protocol) in [(port, 1), (datagrams_port, 2)] {
+        let holds = move |it: &Listener| it.process.is_some_and(|it| it.pid == own) && it.protocol == protocol && it.network_namespace != 0;
+        control_plane.wait_for("a listener from before", move |known| known.listener(port).is_some_and(holds)).await;
+    }
+    let newer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let newer_port = newer.local_addr().unwrap().port();
+    control_plane
+        .wait_for("a new listener", move |known| {
+            known.listener(newer_port).is_some_and(|it| it.process.is_some_and(|it| it.pid == own) && it.address == [127, 0, 0, 1])
+        })
+        .await;
+    drop((newer, datagrams));
+    control_plane
+        .wait_for("the ends of listeners", move |known| known.listener(newer_port).is_none() && known.listener(datagrams_port).is_none())
+        .await;
+    // A UDP socket that is connected, as QUIC has it.
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(receiver.local_addr().unwrap()).unwrap();
+    sender.send(&[1]).unwrap();
+    let (quic, asker) = (receiver.local_addr().unwrap().port(), sender.local_addr().unwrap().port());
+    control_plane
+        .wait_for("a connected UDP socket", move |known| {
+            known.flows.values().any(|flow| {
+                let Some(key) = &flow.key else { return false };
+                // Without a hook the lower port is taken for the service's.
+                let ports = [u32::from(quic), u32::from(asker)];
+                key.protocol == 2
+                    && ports.contains(&key.server_port)
+                    && key.process.is_some_and(|it| it.pid == own)
+                    && flow.counters.as_ref().is_some_and(|it| it.opened == 1)
+            })
+        })
+        .await;
     let active = |known: &support::Known, direction: i32| {
         known.flow(direction, port).and_then(|(key, flow)| {
             let counters = flow.counters.as_ref()?;
@@ -164,4 +204,24 @@ fn a_variable_that_is_no_text_is_no_reason_to_end() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64), "{told}");
     assert!(["--capture", "ORCHESTRATOR_PROBE_METRICS_INTERVAL"].iter().all(|it| told.contains(it)), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_lines_of_kernel_programs_are_written_when_they_are_asked_for() {
+    if !is_root() {
+        return missing("root");
+    }
+    for (arguments, wanted) in [(&["--capture", "ebpf"][..], false), (&["--capture", "ebpf", "--kernel-log"][..], true)] {
+        let control_plane = ControlPlane::start().await;
+        let mut probe = Probe::start(&control_plane, arguments);
+        control_plane.wait_for("this process", |known| known.process(std::process::id()).is_some()).await;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        control_plane.wait_for("a connection", move |known| known.flow(1, port).is_some()).await;
+        let (success, log, _) = probe.stop();
+        assert!(success, "{log}");
+        let line = format!("tcp opened: direction 0 owner {}", std::process::id());
+        assert_eq!(log.contains(&line), wanted, "{log}");
+    }
 }

@@ -11,3 +11,12 @@ pub mod probe {
         tonic::include_proto!("orchestrator.probe.v1");
     }
 }
+
+/// What the probe asks container runtimes, `runtime.v1`: a part of Kubernetes' Container Runtime Interface.
+pub mod cri {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, reason = "generated; the .proto file has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("runtime.v1");
+    }
+}

@@ -84,6 +84,7 @@ async fn where_translation_took_a_client_and_what_it_speaks() {
         client_address: vec![10, 0, 0, 1],
         connections: 3,
         source: translation::Source::Conntrack.into(),
+        ..Translation::default()
     }];
     taken.counters.as_mut().unwrap().applications = vec![Application {
         protocol: "postgresql".to_owned(),
@@ -191,6 +192,7 @@ async fn what_machines_and_containers_are_and_how_they_do() {
             received_bytes: seconds * 500,
             ..Default::default()
         }],
+        ..HostMetrics::default()
     };
     let of_container = ContainerMetrics {
         id: CONTAINER.to_owned(),

@@ -44,6 +44,8 @@ pub struct FoundSocket {
     pub socket: u64,
     /// Number that `/proc/<pid>/fd` shows.
     pub inode: u64,
+    /// The kernel's number of the socket; 0 when nobody has asked for it yet.
+    pub cookie: u64,
     /// Cookie of its network namespace; 0 when unknown.
     pub netns: u64,
     /// Payload bytes that the other end has acknowledged, and its SYN.
@@ -97,5 +99,5 @@ pub struct FoundTask {
 }
 
 const _: () = assert!(size_of::<LookOffsets>() == 48);
-const _: () = assert!(size_of::<FoundSocket>() == 120);
+const _: () = assert!(size_of::<FoundSocket>() == 128);
 const _: () = assert!(size_of::<FoundTask>() == 48);

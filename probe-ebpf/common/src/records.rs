@@ -64,7 +64,7 @@ pub struct EdgeRecord {
     pub reserved: u32,
 }
 
-/// About a socket that waits for connections or datagrams.
+/// About a socket that waits for connections or datagrams. Of one that ends, cookie and protocol alone are told.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerRecord {
@@ -78,11 +78,11 @@ pub struct ListenerRecord {
     pub netns: u64,
     /// Start of the holder's thread group; 0 when unknown.
     pub start_ns: u64,
-    /// Where it listens; zeroes for all addresses, and when it ends.
+    /// Where it listens; zeroes for all addresses.
     pub address: Address,
     /// Holder's thread group id in the initial pid namespace; 0 when unknown.
     pub tgid: u32,
-    /// Port; 0 when it ends.
+    /// Port.
     pub port: u16,
     /// IP protocol number.
     pub protocol: u8,

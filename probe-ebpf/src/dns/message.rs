@@ -33,19 +33,30 @@ pub fn tell(ctx: &SkBuffContext, datagram: &Datagram, leaving: u16) {
     let present = context!(ctx.as_ptr(), __sk_buff, len).saturating_sub(datagram.offset);
     let length = u64::from(present.min(u32::from(datagram.length)));
     if length > DnsRecord::SHORT as u64 {
-        copy::<{ DnsRecord::LONG }>(ctx, datagram, leaving, length);
+        copy::<{ DnsRecord::LONG }>(ctx, datagram, leaving, length.min(DnsRecord::LONG as u64));
     } else {
         copy::<{ DnsRecord::SHORT }>(ctx, datagram, leaving, length);
     }
 }
 
+/// The same number, of which the compiler knows nothing.
+#[inline(always)]
+fn hidden(mut number: u64) -> u64 {
+    // SAFETY: copies a register into itself.
+    unsafe { core::arch::asm!("{number} = {number}", number = inout(reg) number, options(pure, nomem, nostack)) };
+    number
+}
+
 #[inline(always)]
 fn copy<const CAPACITY: usize>(ctx: &SkBuffContext, datagram: &Datagram, leaving: u16, length: u64) {
-    // What the compiler knows of the number the verifier does not: it has to see the bounds in the register that is passed on.
-    let mut length = length.min(CAPACITY as u64);
-    // SAFETY: copies a register into itself.
-    unsafe { core::arch::asm!("{length} = {length}", length = inout(reg) length, options(pure, nomem, nostack)) };
-    if !(HEADER..=CAPACITY as u64).contains(&length) {
+    // The verifier has to see each bound in the register that is passed on, and the one of kernel 5.10 does not see what the compiler would make of
+    // both together: a subtraction and one comparison.
+    let length = hidden(length);
+    if length > CAPACITY as u64 {
+        return;
+    }
+    let length = hidden(length);
+    if length < HEADER {
         return;
     }
     let Some(mut entry) = DNS_RING.reserve::<Entry<CAPACITY>>(0) else { return count(counter::DNS_RING_FULL) };

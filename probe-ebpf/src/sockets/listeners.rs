@@ -8,21 +8,9 @@ use crate::{edges::NETWORK_RING, owners::Socket};
 /// A socket listens from now on.
 #[inline(always)]
 pub fn opened(socket: &Socket, owner: &Owner, protocol: u8, address: &[u8; 16], port: u16) {
-    tell(kind::LISTENER_OPENED, socket, owner, protocol, address, port);
-}
-
-/// It does no longer.
-#[inline(always)]
-pub fn closed(socket: &Socket, owner: &Owner, protocol: u8) {
-    // Where it listened cannot be read any more everywhere; its cookie says which it was.
-    tell(kind::LISTENER_CLOSED, socket, owner, protocol, &[0; 16], 0);
-}
-
-#[inline(always)]
-fn tell(kind: u32, socket: &Socket, owner: &Owner, protocol: u8, address: &[u8; 16], port: u16) {
     let Some(mut entry) = NETWORK_RING.reserve::<ListenerRecord>(0) else { return count(counter::LISTENERS_LOST) };
     entry.write(ListenerRecord {
-        header: RecordHeader { at_ns: now(), kind, length: size_of::<ListenerRecord>() as u32 },
+        header: header(kind::LISTENER_OPENED),
         cookie: socket.cookie(),
         cgroup_id: owner.cgroup_id,
         netns: owner.netns,
@@ -34,4 +22,28 @@ fn tell(kind: u32, socket: &Socket, owner: &Owner, protocol: u8, address: &[u8; 
         reserved: 0,
     });
     entry.submit(0);
+}
+
+/// It does no longer. Where it listened cannot be read any more everywhere; its cookie says which it was.
+#[inline(always)]
+pub fn closed(socket: &Socket, protocol: u8) {
+    let Some(mut entry) = NETWORK_RING.reserve::<ListenerRecord>(0) else { return count(counter::LISTENERS_LOST) };
+    entry.write(ListenerRecord {
+        header: header(kind::LISTENER_CLOSED),
+        cookie: socket.cookie(),
+        cgroup_id: 0,
+        netns: 0,
+        start_ns: 0,
+        address: [0; 16],
+        tgid: 0,
+        port: 0,
+        protocol,
+        reserved: 0,
+    });
+    entry.submit(0);
+}
+
+#[inline(always)]
+fn header(kind: u32) -> RecordHeader {
+    RecordHeader { at_ns: now(), kind, length: size_of::<ListenerRecord>() as u32 }
 }

@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use probe_common::{FoundSocket, FoundTask, PROTOCOL_TCP};
+use probe_common::{FoundSocket, FoundTask, PROTOCOL_TCP, PROTOCOL_UDP};
 use probe_ebpf::{
     context::{mapped, words},
     context64, offset, settings, task,
@@ -65,9 +65,12 @@ pub extern "C" fn files(ctx: *mut c_void) -> i32 {
     }
     let Some(socket) = task::read::<KernelPointer>(file, offset!(look.file_private_data)) else { return 0 };
     let Some(socket) = task::read::<KernelPointer>(socket, offset!(look.socket_sock)) else { return 0 };
-    if task::read::<u16>(socket, offset!(look.protocol)) != Some(u16::from(PROTOCOL_TCP)) {
-        return 0;
-    }
+    let protocol = match task::read::<u16>(socket, offset!(look.protocol)) {
+        Some(protocol) if protocol == u16::from(PROTOCOL_TCP) || protocol == u16::from(PROTOCOL_UDP) => protocol as u8,
+        _ => return 0,
+    };
+    // The others are smaller.
+    let has_counters = protocol == PROTOCOL_TCP;
     let Some((tgid, _)) = ids(task) else { return 0 };
     let (local, remote) = match task::read::<u16>(socket, offset!(socket.family)) {
         Some(AF_INET) => (
@@ -86,20 +89,21 @@ pub extern "C" fn files(ctx: *mut c_void) -> i32 {
         remote,
         socket,
         inode: task::read(inode, offset!(look.inode_number)).unwrap_or(0),
+        cookie: task::read(socket, offset!(look.cookie)).unwrap_or(0),
         netns: task::read(net, offset!(look.net_cookie)).unwrap_or(0),
-        bytes_acked: task::read(socket, offset!(socket.bytes_acked)).unwrap_or(0),
-        bytes_received: task::read(socket, offset!(socket.bytes_received)).unwrap_or(0),
+        bytes_acked: if has_counters { task::read(socket, offset!(socket.bytes_acked)).unwrap_or(0) } else { 0 },
+        bytes_received: if has_counters { task::read(socket, offset!(socket.bytes_received)).unwrap_or(0) } else { 0 },
         start_ns: task::start_of_group(task),
         cgroup_id: task::cgroup_of(task),
         netns_inode: task::read(net, offset!(look.net_inode)).unwrap_or(0),
         tgid,
         fd: context64!(@load ctx, iterator::DESCRIPTOR) as u32,
-        retransmits: task::read(socket, offset!(socket.total_retrans)).unwrap_or(0),
-        rtt_us: task::read::<u32>(socket, offset!(socket.srtt_us)).unwrap_or(0) >> 3,
+        retransmits: if has_counters { task::read(socket, offset!(socket.total_retrans)).unwrap_or(0) } else { 0 },
+        rtt_us: if has_counters { task::read::<u32>(socket, offset!(socket.srtt_us)).unwrap_or(0) >> 3 } else { 0 },
         local_port: task::read(socket, offset!(socket.local_port)).unwrap_or(0),
         remote_port: u16::from_be(task::read(socket, offset!(socket.remote_port)).unwrap_or(0)),
         state: task::read(socket, offset!(socket.state)).unwrap_or(0),
-        protocol: PROTOCOL_TCP,
+        protocol,
         reserved: [0; 6],
     };
     tell(ctx, &found);

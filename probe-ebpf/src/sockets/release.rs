@@ -6,7 +6,7 @@ use probe_ebpf::{context, control};
 
 use crate::{owners::Socket, tcp, udp};
 
-/// Runs for every TCP connection too, and has nothing to do there.
+/// Runs for every TCP connection too, and has nothing to do where there was one.
 #[cgroup_sock(sock_release)]
 pub fn release(ctx: SockContext) -> i32 {
     let raw = ctx.as_ptr();
@@ -15,7 +15,11 @@ pub fn release(ctx: SockContext) -> i32 {
         return 1;
     }
     match context!(raw, bpf_sock, protocol) as u8 {
-        PROTOCOL_TCP if context!(raw, bpf_sock, state) == tcp::state::LISTEN => tcp::listener_released(&socket),
+        PROTOCOL_TCP => match context!(raw, bpf_sock, state) {
+            tcp::state::CLOSE => tcp::closed_released(&socket),
+            tcp::state::LISTEN => tcp::listener_released(&socket),
+            _ => {}
+        },
         PROTOCOL_UDP => udp::released(&socket),
         _ => {}
     }

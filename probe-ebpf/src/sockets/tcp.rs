@@ -100,14 +100,38 @@ fn on_listen(ctx: &SockOpsContext) {
     listeners::opened(&Socket { pointer, context: raw }, owner, PROTOCOL_TCP, &addresses(ctx).0, local_port(ctx));
 }
 
-/// A socket that listens is about to go: where it is older than the programs this is its only end.
+/// A socket that listens is about to go. One that is older than the programs has no other end.
 #[inline(always)]
 pub fn listener_released(socket: &Socket) {
-    let Some(owner) = owners::get(socket.pointer) else { return };
-    if owner.flags & flag::LISTENING != 0 {
+    if let Some(owner) = owners::get(socket.pointer) {
+        // Its change of state, which comes next, needs no telling.
         owner.flags &= !flag::LISTENING;
-        listeners::closed(socket, owner, PROTOCOL_TCP);
     }
+    listeners::closed(socket, PROTOCOL_TCP);
+}
+
+/// A socket in no state is about to go. If it was to be connected and nothing came of it, not even a SYN, then there was no route, or somebody
+/// forbade it: the stack has told nothing of that.
+#[inline(always)]
+pub fn closed_released(socket: &Socket) {
+    let Some(owner) = owners::get(socket.pointer) else { return };
+    if owner.flags & (flag::CLIENT | flag::OPENED | flag::FOUND_OPEN) != flag::CLIENT {
+        return;
+    }
+    let key = EdgeKey {
+        // It had none.
+        client: [0; 16],
+        server: owner.original_server,
+        cgroup_id: owner.cgroup_id,
+        netns: owner.netns,
+        start_ns: owner.start_ns,
+        tgid: owner.tgid,
+        server_port: owner.original_port,
+        protocol: PROTOCOL_TCP,
+        direction: direction::CLIENT,
+    };
+    let sample = edges::Sample { client_port: 0, original_server: [0; 16], original_port: 0, found_open: false };
+    edges::add(&key, &mut EdgeValue { failed: 1, ..EdgeValue::default() }, &sample);
 }
 
 #[inline(always)]
@@ -117,7 +141,8 @@ fn on_established(ctx: &SockOpsContext, direction: u8) {
     if socket == 0 {
         return;
     }
-    if direction == direction::SERVER {
+    // A listener that the programs saw begin has passed this on.
+    if direction == direction::SERVER && context!(ctx.as_ptr(), bpf_sock_ops, bpf_sock_ops_cb_flags) & BPF_SOCK_OPS_STATE_CB_FLAG == 0 {
         let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
     }
     let Some(owner) = owners::get_or_create(socket) else { return };
@@ -139,7 +164,7 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     let raw = ctx.as_ptr();
     let old = context!(raw, bpf_sock_ops, __bindgen_anon_1[0]);
     let new = context!(raw, bpf_sock_ops, __bindgen_anon_1[1]);
-    if new != state::CLOSE && new != state::FIN_WAIT2 || !control::is_awake() {
+    if new != state::CLOSE && (new != state::FIN_WAIT2 || reads_flags()) || !control::is_awake() {
         return;
     }
     let socket = context64!(raw, bpf_sock_ops, __bindgen_anon_2);
@@ -150,13 +175,14 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     if old == state::LISTEN {
         if owner.flags & flag::LISTENING != 0 {
             owner.flags &= !flag::LISTENING;
-            listeners::closed(&Socket { pointer: socket, context: raw }, owner, PROTOCOL_TCP);
+            listeners::closed(&Socket { pointer: socket, context: raw }, PROTOCOL_TCP);
         }
     } else if new == state::FIN_WAIT2 {
         owner.received_at_fin_wait2 = context64!(raw, bpf_sock_ops, bytes_received);
     } else if old == state::SYN_SENT {
         debug!(ctx, "tcp failed: owner {}", owner.tgid);
         report(ctx, owner, direction::CLIENT, EdgeValue { failed: 1, ..EdgeValue::default() });
+        owner.flags &= !flag::CLIENT;
     } else if owner.flags & (flag::OPENED | flag::FOUND_OPEN) != 0 {
         let direction = if owner.flags & flag::CLIENT != 0 { direction::CLIENT } else { direction::SERVER };
         let change = end_of::<EXCHANGE>(ctx, socket, owner, old);
@@ -200,13 +226,19 @@ fn end_of<const EXCHANGE: bool>(ctx: &SockOpsContext, socket: u64, owner: &mut O
     }
 }
 
+/// Whether the flags of a socket can be read.
+#[inline(always)]
+fn reads_flags() -> bool {
+    settings::may_read_kernel() && offset!(socket.flags) != 0
+}
+
 /// Whether the other end's FIN is among the received bytes.
 ///
-/// FIN_WAIT2 is left in two ways: because the FIN came, or because nobody holds the socket any more and what is left of it is kept elsewhere.
+/// In every other state the state tells. FIN_WAIT2 is left in two ways: because the FIN came, or because nobody holds the socket any more and what is left of it is kept elsewhere.
 /// The socket's flags tell which. Where they cannot be read, bytes after the arrival in FIN_WAIT2 are taken for a stream that ended.
 #[inline(always)]
 fn took_fin(socket: u64, owner: &Owner, old: u32, received: u64) -> bool {
-    if settings::may_read_kernel() && offset!(socket.flags) != 0 {
+    if old == state::FIN_WAIT2 && reads_flags() {
         // What the context gives as a socket may not be read beyond its stable members; what this helper gives may.
         // SAFETY: the verifier has seen that `socket` is one.
         let full = unsafe { bpf_skc_to_tcp_sock(socket as *mut _) } as u64;

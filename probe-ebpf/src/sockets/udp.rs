@@ -31,6 +31,9 @@ use crate::{
 
 const AF_INET: u32 = 2;
 
+/// `0.0.0.0`, mapped.
+const EVERYWHERE4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+
 /// State of a connected UDP socket (`include/net/tcp_states.h`).
 const ESTABLISHED: u32 = 1;
 
@@ -179,12 +182,18 @@ pub fn connected(socket: &Socket, peer: &Peer) {
 /// The socket is about to go.
 #[inline(always)]
 pub fn released(socket: &Socket) {
-    let Some(owner) = owners::get(socket.pointer) else { return };
+    let Some(owner) = owners::get(socket.pointer) else {
+        // Older than the programs, perhaps a listener; if it has a port. Many a UDP socket is for ioctl(2) alone.
+        if settings::may_read_kernel() && task::read::<u16>(socket.pointer, offset!(socket.local_port)).unwrap_or(0) != 0 {
+            listeners::closed(socket, PROTOCOL_UDP);
+        }
+        return;
+    };
     if owner.flags & flag::CONNECTED != 0 {
         finish(owner, is_established(socket), has_received(socket));
     }
     if owner.flags & flag::LISTENING != 0 {
-        listeners::closed(socket, owner, PROTOCOL_UDP);
+        listeners::closed(socket, PROTOCOL_UDP);
     }
 }
 
@@ -243,7 +252,8 @@ fn has_received(socket: &Socket) -> bool {
 fn listen(socket: &Socket, owner: &mut Owner, local: &[u8; 16], port: u16) {
     if owner.flags & flag::LISTENING == 0 {
         owner.flags |= flag::LISTENING;
-        listeners::opened(socket, owner, PROTOCOL_UDP, local, port);
+        let everywhere = *local == [0; 16] && context!(socket.pointer, bpf_sock, family) == AF_INET;
+        listeners::opened(socket, owner, PROTOCOL_UDP, if everywhere { &EVERYWHERE4 } else { local }, port);
     }
 }
 

@@ -278,3 +278,21 @@ proptest! {
         }
     }
 }
+
+/// What a container used that was held to a tenth of a CPU and 20 MiB, wrote 2 MiB to a device, read one, and lost a process to the limit.
+#[test]
+fn usage_is_read_from_what_v2_said_on_several_kernels() {
+    let told = |kernel: &str| {
+        let fake = v2(kernel);
+        fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, 7).unwrap()
+    };
+    for kernel in ["5.10", "6.1", "7.2"] {
+        let usage = told(kernel);
+        assert_eq!((usage.cpu_limit, usage.memory_limit_bytes, usage.oom_kills), (0.1, 20 << 20, 1), "{kernel}");
+        assert_eq!((usage.io_read_bytes, usage.io_written_bytes, usage.task_count), (1 << 20, 2 << 20, 1), "{kernel}");
+        assert!(usage.cpu_nanos.unwrap() > 1_000_000_000 && usage.throttled_nanos > 1_000_000_000, "{kernel}: {usage:?}");
+        assert!(usage.throttled_periods > usage.periods / 2 && usage.throttled_periods <= usage.periods, "{kernel}: {usage:?}");
+        assert!((4_096..1 << 20).contains(&usage.own_memory_bytes()), "{kernel}: {usage:?}");
+        assert!(usage.pressure.unwrap().cpu_percent > 5.0, "{kernel}: {usage:?}");
+    }
+}

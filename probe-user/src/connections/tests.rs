@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::observation::Direction;
+use crate::observation::{Direction, Protocol};
 
 const ESTABLISHED: u8 = 1;
 const LISTEN: u8 = 10;
@@ -15,6 +15,7 @@ fn socket(cookie: u64, local: &str, remote: &str, state: u8, bytes: u64) -> Sock
     };
     let (local, remote) = (endpoint(local), endpoint(remote));
     SocketRecord {
+        protocol: Protocol::Tcp,
         state,
         local,
         remote,

@@ -54,6 +54,7 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
         ("network_ring", ring("network")),
         ("process_ring", ring("process")),
         ("netlink", ring("netlink")),
+        ("listener_records", losses.other.get("listener_records").copied().unwrap_or(0)),
         ("flows_uncounted", losses.flows_uncounted),
         ("sockets_unowned", losses.sockets_unowned),
         ("table_full", losses.table_full),

@@ -1,6 +1,6 @@
 //! Records of the kernel programs, as observations. Pure.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use probe_common::{
     CgroupRecord, CountedSocket, EdgeKey, EdgeRecord, EdgeValue, ListenerRecord, PROTOCOL_TCP, PROTOCOL_UDP, ProcessRecord, RecordHeader,
@@ -19,6 +19,7 @@ pub(super) fn start_time(nanos: u64) -> Option<BootNanos> {
 
 /// The flow end that a key stands for.
 pub(super) fn flow_end(key: &EdgeKey) -> FlowEnd {
+    let (client, server) = (address(key.client), address(key.server));
     FlowEnd {
         pid: key.tgid,
         start_time: start_time(key.start_ns),
@@ -26,13 +27,19 @@ pub(super) fn flow_end(key: &EdgeKey) -> FlowEnd {
         network_namespace: key.netns,
         direction: if key.direction == direction::CLIENT { Direction::Client } else { Direction::Server },
         protocol: protocol(key.protocol),
-        client_address: address(key.client),
-        server_address: address(key.server),
+        client_address: like(server, client),
+        server_address: like(client, server),
         server_port: key.server_port,
     }
 }
 
-fn protocol(number: u8) -> Protocol {
+/// An address that is not known is of the same kind as the other one.
+fn like(other: IpAddr, address: IpAddr) -> IpAddr {
+    if address.is_unspecified() && other.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { address }
+}
+
+/// A transport.
+pub(super) fn protocol(number: u8) -> Protocol {
     if number == PROTOCOL_TCP { Protocol::Tcp } else { Protocol::Udp }
 }
 

@@ -18,7 +18,7 @@ use super::own_address::OwnAddresses;
 use super::running::Shared;
 use super::sweep::Sweep;
 use super::{BATCH_MAX, Config, sys};
-use crate::clock::Now;
+use crate::clock::{Now, thread_cpu};
 use crate::observation::{FlowEnd, LossTotals, Observation};
 
 /// How often losses are told and idle entries removed.
@@ -30,8 +30,11 @@ const REMOVALS_MAX: usize = 1_024;
 /// Talks looked at at once: those of a full table within the time after which they are looked at again.
 const TALKS_MAX: usize = 4_096;
 
-/// A reading that took long is not repeated before this many times as long.
+/// A reading that cost much is not repeated before this many times as long.
 const REST_FACTOR: u32 = 20;
+
+/// The longest such rest.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// Reads the table until the capture stops.
 pub(super) struct Drain {
@@ -90,7 +93,7 @@ impl Drain {
         let mut pause = self.interval;
         loop {
             let stopping = self.shared.sleep(pause);
-            let began = Instant::now();
+            let (began, spent) = (Instant::now(), thread_cpu());
             self.loggers.iter_mut().for_each(EbpfLogger::flush);
             if stopping || began >= next_sweep {
                 self.sweep();
@@ -107,7 +110,7 @@ impl Drain {
             if stopping && (complete || self.shared.is_overdue()) || self.sender.is_closed() {
                 return;
             }
-            pause = self.interval.max(began.elapsed() * REST_FACTOR);
+            pause = self.interval.max((thread_cpu().saturating_sub(spent) * REST_FACTOR).min(LONGEST_REST));
         }
     }
 
@@ -246,6 +249,7 @@ impl Counters {
         let socket = |slot| sum(self.sockets.as_ref(), slot);
         LossTotals {
             network_ring: socket(counter::NETWORK_RING_FULL),
+            listeners: socket(counter::LISTENERS_LOST),
             process_ring: sum(self.processes.as_ref(), counter::PROCESS_RING_FULL),
             flow_table: socket(counter::EDGES_LOST),
             socket_storage: socket(counter::STORAGE_FAILED),

@@ -12,6 +12,7 @@ use aya_log::EbpfLogger;
 use probe_common::{ABI_VERSION, Fingerprint, Settings, setting};
 
 use super::control::Controls;
+use super::kernel_log::KernelLog;
 use super::look::{self, Looker};
 use super::objects::Objects;
 use super::offsets::{self, Offsets};
@@ -19,9 +20,10 @@ use super::pins::{Pinned, Pins};
 use super::place::{CgroupRoot, Rights};
 use super::running::missing;
 use super::{CaptureError, Config, Hook, Names, Seeder, btf, dns};
+use crate::sockets as socket_tables;
 
-/// Pass log lines of the programs to the process's logger.
-pub(super) type Loggers = Vec<EbpfLogger<&'static dyn log::Log>>;
+/// Pass log lines of the programs on.
+pub(super) type Loggers = Vec<EbpfLogger<KernelLog>>;
 
 /// All objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
@@ -112,7 +114,7 @@ pub(super) fn load(
     } else {
         (Offsets::default(), "CAP_PERFMON is missing".to_owned())
     };
-    let ephemeral = offsets::ephemeral_ports();
+    let ephemeral = socket_tables::ephemeral_ports();
     let settings = Settings {
         abi_version: ABI_VERSION,
         bits: if rights.may_trace() { setting::READ_KERNEL } else { 0 },
@@ -178,7 +180,7 @@ pub(super) fn load(
     let mut loggers = Vec::new();
     if config.kernel_log {
         for object in std::iter::once(&mut sockets).chain(processes.as_mut()) {
-            match EbpfLogger::init(object) {
+            match EbpfLogger::init_with_logger(object, KernelLog) {
                 Ok(logger) => loggers.push(logger),
                 Err(error) => tracing::warn!(%error, "log lines of kernel programs cannot be read"),
             }

@@ -12,7 +12,7 @@ use super::{decode, sys};
 use crate::clock::Now;
 use crate::observation::{BootNanos, ProcessStarted};
 use crate::snapshot::Sockets;
-use crate::sockets::{SocketOwner, SocketRecord, SocketTable, States};
+use crate::sockets::{SocketOwner, SocketRecord, SocketTable, States, ephemeral_ports};
 
 /// Name of the program over all tasks.
 pub(super) const TASKS: &str = "tasks";
@@ -41,7 +41,7 @@ impl Looker {
         Looker { files: bind(FILES), tasks: bind(TASKS) }
     }
 
-    /// Every TCP socket that a process has open, in all network namespaces, with its holder. `None` when the kernel has no way for it.
+    /// Every TCP and UDP socket that a process has open and that tells who listens or who talks with whom, in all network namespaces, with its holder. `None` when the kernel has no way for it.
     ///
     /// # Errors
     /// When the walk fails, or there are more than can be looked at.
@@ -62,15 +62,17 @@ impl Looker {
 
 fn read_sockets(file: impl Read) -> io::Result<Sockets> {
     let mut sockets = Sockets { at: Now::read().boot, ..Sockets::default() };
+    let ephemeral = ephemeral_ports();
     let mut tables: BTreeMap<u64, SocketTable> = BTreeMap::new();
     each(file, SOCKETS_MAX, |found: FoundSocket| {
-        if !States::ALL.contain(found.state) {
+        let record = record(&found);
+        if !States::ALL.contain(record.protocol, record.state) || !record.is_telling(&ephemeral) {
             return;
         }
         let inode = u64::from(found.netns_inode);
         let table = tables.entry(inode).or_insert_with(|| SocketTable { inode, cookie: found.netns, ..SocketTable::default() });
         if sockets.holders.get(found.inode).is_none() {
-            table.sockets.push(record(&found));
+            table.sockets.push(record);
         }
         let owner = SocketOwner { pid: found.tgid, start_time: decode::start_time(found.start_ns), cgroup_id: found.cgroup_id };
         sockets.holders.found(found.inode, found.fd.cast_signed(), owner);
@@ -80,20 +82,22 @@ fn read_sockets(file: impl Read) -> io::Result<Sockets> {
 }
 
 fn record(found: &FoundSocket) -> SocketRecord {
-    SocketRecord {
+    let record = SocketRecord {
+        protocol: decode::protocol(found.protocol),
         state: found.state,
         local: (decode::address(found.local), found.local_port),
         remote: (decode::address(found.remote), found.remote_port),
         inode: found.inode,
-        // As unique as a cookie, which a socket has only when somebody has asked for it.
-        cookie: found.inode,
+        cookie: found.cookie,
         address: found.socket,
         cgroup_id: 0,
         bytes_acked: found.bytes_acked,
         bytes_received: found.bytes_received,
         retransmits: found.retransmits,
         rtt_us: found.rtt_us,
-    }
+    };
+    // A connection has a cookie only when somebody has asked for it, and may get one between two looks. The inode is as good a number.
+    if record.is_listener() { record } else { SocketRecord { cookie: found.inode, ..record } }
 }
 
 fn read_processes(file: impl Read) -> io::Result<Vec<ProcessStarted>> {

@@ -1,6 +1,5 @@
-//! What the programs have to know of this kernel: the members of its structures that they read, and its ports.
+//! The members of kernel structures that the programs read.
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use probe_common::{CgroupOffsets, LookOffsets, SocketOffsets, TaskOffsets};
@@ -124,15 +123,4 @@ pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
         reserved: 0,
     };
     Ok(Offsets { task, cgroup, socket, look, missing })
-}
-
-/// Ports that the kernel gives to sockets that want any. A network namespace may have others; nearly none does.
-pub(super) fn ephemeral_ports() -> RangeInclusive<u16> {
-    const BUILT_IN: RangeInclusive<u16> = 32_768..=60_999;
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut numbers = text.split_ascii_whitespace().map_while(|it| it.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(first), Some(last)) if first <= last => first..=last,
-        _ => BUILT_IN,
-    }
 }

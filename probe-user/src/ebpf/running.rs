@@ -20,6 +20,7 @@ use super::look::Looker;
 use super::own_address::OwnAddresses;
 use super::pins::Pins;
 use super::place::{CgroupRoot, Rights};
+use super::statistics::Meter;
 use super::sweep::Sweep;
 use super::takeover::{self, CountedSockets, Inheritance};
 use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, dns, objects, rings, selftest, sys};
@@ -32,6 +33,7 @@ const LAST_DELIVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Running {
     status: Status,
+    meter: Arc<Meter>,
     seeder: Seeder,
     looker: Looker,
     counted: CountedSockets,
@@ -58,6 +60,7 @@ impl Running {
         let mut loaded = load::load(config, embedded, rights, &root, before_connections)?;
         let mut inheritance = takeover::run(&mut loaded);
         trim_memory();
+        let meter = Arc::new(Meter::of(&std::iter::once(&loaded.sockets).chain(&loaded.processes).collect::<Vec<_>>()));
         let mut maps = Maps::take(&mut loaded)?;
         let mut trial = selftest::run(&mut loaded.hooks, &mut maps, &root, &config.proc_root)?;
         let status = status_of(&loaded, &trial, &inheritance);
@@ -86,6 +89,7 @@ impl Running {
             Drain::new(config, maps.edges, counters, controls, sweep, loggers, addresses.clone(), sender.clone(), Arc::clone(&shared));
         let mut running = Running {
             status,
+            meter,
             seeder,
             looker: loaded.looker,
             counted: inheritance.counted,
@@ -119,6 +123,11 @@ impl Running {
     /// For what is there already.
     pub fn looker(&self) -> Looker {
         self.looker.clone()
+    }
+
+    /// Reads what the programs cost.
+    pub fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
     }
 
     /// For sockets that are older than the programs.

@@ -25,13 +25,21 @@ pub struct Seed {
 /// What a socket was when it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeedRole {
-    /// It listens: what it accepts from now on has an owner.
+    /// It listens: what it accepts from now on has an owner. The finder announces it; the capture tells its end.
     Listener,
+    /// The same, for a UDP socket.
+    DatagramListener,
     /// It is connected, opened by its holder. The finder announces it and counts it as opened; the capture counts its bytes from now on and its
     /// end. It is noticed missing by a sweep.
     ConnectedClient,
     /// It is connected, accepted by its holder. As above.
     ConnectedServer,
+}
+
+impl SeedRole {
+    fn is_listener(self) -> bool {
+        matches!(self, SeedRole::Listener | SeedRole::DatagramListener)
+    }
 }
 
 /// What became of the seeds.
@@ -61,11 +69,6 @@ impl Seeder {
         Seeder { owners: Arc::new(owners), cgroup_root, pids_are_ours }
     }
 
-    /// Writes the owners of listeners.
-    pub fn seed_listeners(&self, listeners: &[(u32, i32)]) -> Seeded {
-        self.seed(listeners.iter().map(|&(pid, fd)| Seed { pid, fd, role: SeedRole::Listener }))
-    }
-
     /// Writes the owners of sockets. A socket that several processes hold belongs to the first that is named.
     pub fn seed(&self, seeds: impl IntoIterator<Item = Seed>) -> Seeded {
         let mut seeded = Seeded::default();
@@ -89,15 +92,27 @@ impl Seeder {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         let socket = copy_descriptor(seed)?;
+        // The programs tell of its end by this number, which a socket has once it was asked for.
+        let _ = socket_option::<u64>(&socket, libc::SOL_SOCKET, libc::SO_COOKIE);
         let existing = sys::lookup::<i32, Owner>(self.owners.as_fd(), &socket.as_raw_fd())?;
+        if let Some(owner) = existing
+            && seed.role.is_listener()
+        {
+            // It was bound, and perhaps began to listen, while the programs were being attached.
+            if owner.flags & flag::LISTENING == 0 {
+                sys::update(self.owners.as_fd(), &socket.as_raw_fd(), &Owner { flags: owner.flags | flag::LISTENING, ..owner })?;
+            }
+            return Ok(false);
+        }
         // A socket that was connected while the programs were being attached has an owner and was not counted.
         let counted = flag::OPENED | flag::FOUND_OPEN;
-        if existing.is_some_and(|owner| seed.role == SeedRole::Listener || owner.flags & counted != 0) {
+        if existing.is_some_and(|owner| owner.flags & counted != 0) {
             return Ok(false);
         }
         let flags = flag::SEEDED
             | match seed.role {
-                SeedRole::Listener => flag::BOUND,
+                SeedRole::Listener => flag::BOUND | flag::LISTENING,
+                SeedRole::DatagramListener => flag::BOUND | flag::LISTENING | flag::CHOSE_PORT,
                 SeedRole::ConnectedClient => flag::CLIENT | flag::FOUND_OPEN,
                 SeedRole::ConnectedServer => flag::ACCEPTED | flag::FOUND_OPEN,
             };
@@ -109,7 +124,7 @@ impl Seeder {
             flags,
             ..Owner::default()
         };
-        if seed.role != SeedRole::Listener {
+        if !seed.role.is_listener() {
             let counted = counted_bytes(&socket, seed.role)?;
             (owner.counted_sent, owner.counted_received, owner.counted_retransmits) = counted;
         }

@@ -1,6 +1,7 @@
 //! The formats of `/proc`, from bytes. Total: whatever the bytes are, the answer is a value or `None`.
 
-use crate::cgroups::container_of;
+use crate::cgroups::names::named;
+use crate::mask::Masks;
 use crate::observation::BootNanos;
 use crate::processes::TICK_NANOS;
 use crate::procfs::{COMMAND_LINE_MAX, NAME_MAX};
@@ -71,14 +72,13 @@ pub fn stat(bytes: &[u8]) -> Option<Stat> {
     })
 }
 
-/// Parses `cmdline`: arguments that end in NUL. Empty for kernel threads.
-pub fn command_line(bytes: &[u8]) -> CommandLine {
+/// Parses `cmdline`: arguments that end in NUL. Empty for kernel threads. Secrets are hidden by `masks`.
+pub fn command_line(bytes: &[u8], masks: &Masks) -> CommandLine {
     let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let bytes = &bytes[..end];
-    let mut arguments = bytes.split(|&byte| byte == 0);
-    let first_word = arguments.next().map(|word| printable(word.trim_ascii())).filter(|word| !word.is_empty());
-    let joined: Vec<u8> = bytes.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect();
-    CommandLine { first_word: first_word.map(|word| cut(word, NAME_MAX)), whole: cut(printable(&joined), COMMAND_LINE_MAX) }
+    let arguments: Vec<String> = bytes[..end].split(|&byte| byte == 0).map(printable).collect();
+    let first_word = arguments.first().map(|word| masks.text(word.trim()).into_owned()).filter(|word| !word.is_empty());
+    let whole = masks.command_line(arguments.iter().map(String::as_str));
+    CommandLine { first_word: first_word.map(|word| cut(word, NAME_MAX)), whole: cut(whole, COMMAND_LINE_MAX) }
 }
 
 /// Effective user of `status`: the second number of `Uid:`.
@@ -102,8 +102,8 @@ pub fn cgroups(bytes: &[u8]) -> Vec<(String, String)> {
 pub fn cgroup_path(bytes: &[u8]) -> String {
     let lines = cgroups(bytes);
     let of = |controllers: &str| lines.iter().find(|(it, path)| it == controllers && path != "/");
-    let chosen = of("").filter(|(_, path)| container_of(path).is_some());
-    let chosen = chosen.or_else(|| lines.iter().find(|(_, path)| container_of(path).is_some()));
+    let chosen = of("").filter(|(_, path)| named(path).is_some());
+    let chosen = chosen.or_else(|| lines.iter().find(|(_, path)| named(path).is_some()));
     let chosen = chosen.or_else(|| of("")).or_else(|| of("name=systemd"));
     chosen.map_or_else(|| "/".to_owned(), |(_, path)| path.clone())
 }
@@ -163,7 +163,7 @@ pub fn printable(bytes: &[u8]) -> String {
 }
 
 /// Cut to `max` bytes, between two characters.
-fn cut(mut text: String, max: usize) -> String {
+pub fn cut(mut text: String, max: usize) -> String {
     if text.len() > max {
         let end = (0..=max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);

@@ -158,9 +158,9 @@ fn the_most_telling_cgroup_is_taken() {
 
 #[test]
 fn a_long_command_line_is_cut_between_two_characters() {
-    let line = parse::command_line(&"ä".repeat(5_000).into_bytes());
+    let line = parse::command_line(&"ä".repeat(5_000).into_bytes(), &Masks::default());
     assert_eq!(line.whole.len(), COMMAND_LINE_MAX);
-    let odd = parse::command_line(format!("x{}", "ä".repeat(5_000)).as_bytes());
+    let odd = parse::command_line(format!("x{}", "ä".repeat(5_000)).as_bytes(), &Masks::default());
     assert_eq!(odd.whole.len(), COMMAND_LINE_MAX - 1);
     assert_eq!(odd.first_word.unwrap().len(), NAME_MAX - 1);
 }

@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
-use proto::probe::v1::{Container, Flow, Process, report::Kind};
+use proto::probe::v1::{Container, Flow, Listener, Process, report::Kind};
 
 use super::*;
-use crate::containers::ContainerFacts;
-use crate::observation::{Counted, Direction, FlowEnd, Observation, ProcessStarted, Protocol};
+use crate::containers::{ContainerFacts, Source};
+use crate::observation::{Counted, Direction, FlowEnd, ListenerOpened, Observation, ProcessStarted, Protocol};
 
 const MS: u64 = 1_000_000;
 
@@ -28,6 +28,7 @@ struct State {
     processes: BTreeMap<(u32, u64), Process>,
     containers: BTreeMap<String, Container>,
     flows: BTreeMap<u64, Flow>,
+    listeners: BTreeMap<u64, Listener>,
 }
 
 impl Receiver {
@@ -83,6 +84,8 @@ impl State {
             assert!(key.is_some(), "flow {} is counted before it is named", flow.id);
             self.flows.insert(flow.id, Flow { key, ..flow.clone() });
         }
+        report.listeners.iter().for_each(|it| drop(self.listeners.insert(it.id, it.clone())));
+        report.listeners_gone.iter().for_each(|id| drop(self.listeners.remove(id)));
         report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
         report.containers_gone.iter().for_each(|id| drop(self.containers.remove(id)));
@@ -101,6 +104,13 @@ impl State {
 
 #[derive(Clone, Debug)]
 enum Step {
+    Listen {
+        pid: u32,
+        socket: u64,
+    },
+    Unlisten {
+        socket: u64,
+    },
     Start {
         pid: u32,
     },
@@ -151,6 +161,8 @@ fn step() -> impl Strategy<Value = Step> {
     let pid = 1_u32..6;
     let port = 1_u16..5;
     prop_oneof![
+        2 => (pid.clone(), 0_u64..6).prop_map(|(pid, socket)| Step::Listen { pid, socket }),
+        1 => (0_u64..6).prop_map(|socket| Step::Unlisten { socket }),
         3 => pid.clone().prop_map(|pid| Step::Start { pid }),
         2 => pid.clone().prop_map(|pid| Step::Exec { pid }),
         2 => pid.clone().prop_map(|pid| Step::Exit { pid }),
@@ -200,6 +212,22 @@ impl World {
                     ProcessStarted { at, pid, parent_pid: 1, start_time: Some(at), comm: "forked".to_owned(), ..ProcessStarted::default() };
                 self.observe(Observation::ProcessStarted(started));
             }
+            Step::Listen { pid, socket } => {
+                // Now and then one of a socket that was used before: the kernel's numbers are not, but bad input is no reason to differ.
+                let opened = ListenerOpened {
+                    at,
+                    socket,
+                    pid,
+                    start_time: None,
+                    cgroup_id: 0,
+                    network_namespace: 1,
+                    protocol: if socket % 2 == 0 { Protocol::Tcp } else { Protocol::Udp },
+                    address: "0.0.0.0".parse().unwrap(),
+                    port: 80,
+                };
+                self.observe(Observation::ListenerOpened(opened));
+            }
+            Step::Unlisten { socket } => self.observe(Observation::ListenerClosed { at, socket }),
             Step::Exec { pid } => {
                 let comm = format!("program-{}", self.ms);
                 self.observe(Observation::ProcessExecuted { at, pid, start_time: None, comm, cgroup_id: 0, user_id: 0 });
@@ -216,7 +244,9 @@ impl World {
                 let record = Container { id: format!("container-{id}"), name: format!("name-{}", self.ms), ..Container::default() };
                 self.publisher.builder.put_container(now(self.ms), ContainerFacts { record, ..ContainerFacts::default() });
             }
-            Step::ContainerGone { id } => self.publisher.builder.remove_container(&format!("container-{id}")),
+            Step::ContainerGone { id } => {
+                self.publisher.builder.remove_container(now(self.ms), Source::Cgroup, &format!("container-{id}"));
+            }
             Step::Pass { ms } => {
                 self.ms += ms;
                 self.publisher.poll(now(self.ms));
@@ -383,4 +413,58 @@ fn a_control_plane_that_is_behind_is_told_less_often() {
     world.step(Step::Pass { ms: 200 });
     let report = world.publisher.take_next().unwrap();
     assert_eq!(report.processes.len(), 2);
+}
+
+/// Drives a connected publisher for a while, `step` by `step` milliseconds of both clocks; returns what it told.
+fn drive(publisher: &mut Publisher, at: &mut Now, steps: u32, step_ms: u64) -> Vec<Report> {
+    let mut told = Vec::new();
+    for _ in 0..steps {
+        at.boot.0 += step_ms * MS;
+        at.unix_nanos += step_ms * MS;
+        publisher.poll(*at);
+        while let Some(report) = publisher.take_next() {
+            publisher.acknowledged(report.sequence);
+            told.push(report);
+        }
+    }
+    told
+}
+
+#[test]
+fn a_clock_that_is_set_and_a_night_of_sleep_make_no_storm_and_every_time_is_told_by_the_clock_of_the_report() {
+    const YEAR_MS: i64 = 365 * 24 * 3_600 * 1_000;
+    const NIGHT_MS: u64 = 8 * 3_600 * 1_000;
+    let mut at = now(1_000_000);
+    let mut publisher = Publisher::new(Builder::default(), Limits::default());
+    publisher.connected(0, usize::MAX);
+    drive(&mut publisher, &mut at, 20, 100);
+    let mut wanted = Vec::new();
+    for (change, step_ms, sleep_ms) in [("forward", YEAR_MS, 0), ("back", -YEAR_MS, 0), ("sleep", 0, NIGHT_MS)] {
+        let pid = if step_ms > 0 {
+            10
+        } else if step_ms < 0 {
+            11
+        } else {
+            12
+        };
+        let started = ProcessStarted { at: at.boot, pid, start_time: Some(at.boot), comm: change.to_owned(), ..ProcessStarted::default() };
+        publisher.builder.observe(Observation::ProcessStarted(started), &mut wanted);
+        // Between what was seen and what is told of it.
+        let seen_at = at.boot;
+        if sleep_ms == 0 {
+            publisher.builder.observe(Observation::ProcessExited { at: seen_at, pid, start_time: Some(seen_at), status: 0 }, &mut wanted);
+        }
+        at.unix_nanos = at.unix_nanos.saturating_add_signed(step_ms * 1_000_000).saturating_add(sleep_ms * MS);
+        at.boot.0 += sleep_ms * MS;
+        let told = drive(&mut publisher, &mut at, 100, 100);
+        assert!(told.len() <= 12, "{change}: {} reports in ten seconds", told.len());
+        let (report, process) = told.iter().find_map(|report| Some((report, report.processes.first()?))).unwrap();
+        assert_eq!(process.comm, change);
+        if sleep_ms == 0 {
+            let ended_ago = report.observed_at_unix_nanos - process.exited_at_unix_nanos;
+            assert!(ended_ago < 11_000 * MS, "{change}: ended {ended_ago} ns before");
+        } else {
+            assert_eq!(process.exited_at_unix_nanos, 0, "it lives: a night is no reason to end it");
+        }
+    }
 }

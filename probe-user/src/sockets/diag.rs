@@ -3,8 +3,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use netlink_sys::Socket;
+
+use crate::observation::Protocol;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -25,7 +28,7 @@ const TCP_CLOSE: u8 = 7;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
 
-/// Which sockets a dump holds, as a bit set of TCP states.
+/// Which sockets a dump holds, as a bit set of TCP states. A UDP socket is established when it is connected, and closed when it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct States(u32);
 
@@ -39,16 +42,30 @@ impl States {
     /// Listening sockets and connections.
     pub const ALL: States = States(States::LISTENING.0 | States::CONNECTED.0);
 
-    /// Whether a TCP state is one of them.
-    pub fn contain(self, state: u8) -> bool {
-        1_u32.checked_shl(state.into()).is_some_and(|bit| self.0 & bit != 0)
+    /// Whether a socket of a protocol in this state is one of them.
+    pub fn contain(self, protocol: Protocol, state: u8) -> bool {
+        1_u32.checked_shl(state.into()).is_some_and(|bit| self.of(protocol) & bit != 0)
+    }
+
+    /// The same in the states that sockets of a protocol have.
+    fn of(self, protocol: Protocol) -> u32 {
+        let has = |states: States| self.0 & states.0 != 0;
+        match protocol {
+            Protocol::Tcp => self.0,
+            Protocol::Udp => {
+                u32::from(has(States::LISTENING) || has(States::UNCONNECTED)) << TCP_CLOSE
+                    | u32::from(has(States::CONNECTED)) << TCP_ESTABLISHED
+            }
+        }
     }
 }
 
 /// One socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketRecord {
-    /// TCP state.
+    /// Transport.
+    pub protocol: Protocol,
+    /// TCP state; see [`States`] for UDP.
     pub state: u8,
     /// Local address; IPv4-mapped addresses are IPv4 here.
     pub local: (IpAddr, u16),
@@ -73,9 +90,18 @@ pub struct SocketRecord {
 }
 
 impl SocketRecord {
-    /// Whether it waits for connections.
+    /// Whether it waits for connections or datagrams.
     pub fn is_listener(&self) -> bool {
-        self.state == TCP_LISTEN
+        match self.protocol {
+            Protocol::Tcp => self.state == TCP_LISTEN,
+            Protocol::Udp => self.state == TCP_CLOSE,
+        }
+    }
+
+    /// Whether the socket says something of who listens or who talks with whom. Of UDP sockets that are not connected only those on ports that
+    /// the kernel gives to nobody are known to serve.
+    pub fn is_telling(&self, ephemeral: &RangeInclusive<u16>) -> bool {
+        self.protocol == Protocol::Tcp || !self.is_listener() || self.local.1 != 0 && !ephemeral.contains(&self.local.1)
     }
 }
 
@@ -86,8 +112,8 @@ pub(crate) enum Progress {
     Done,
 }
 
-/// The request for all sockets of a family and a protocol.
-pub(crate) fn request(family: i32, protocol: i32, states: States) -> Vec<u8> {
+/// The request for all sockets of a family and protocol.
+pub(crate) fn request(family: i32, protocol: Protocol, states: States) -> Vec<u8> {
     const LEN: u32 = 72;
     let mut message = Vec::with_capacity(LEN as usize);
     message.extend_from_slice(&LEN.to_ne_bytes());
@@ -96,17 +122,17 @@ pub(crate) fn request(family: i32, protocol: i32, states: States) -> Vec<u8> {
     // Sequence and port number: one dump at a time, and the kernel fills in who asked.
     message.extend_from_slice(&[0; 8]);
     message.push(u8::try_from(family).unwrap_or(0));
-    message.push(u8::try_from(protocol).unwrap_or(0));
+    message.push(number(protocol));
     message.push(1 << (INET_DIAG_INFO - 1));
     message.push(0);
-    message.extend_from_slice(&states.0.to_ne_bytes());
+    message.extend_from_slice(&states.of(protocol).to_ne_bytes());
     // An empty socket id: every socket.
     message.extend_from_slice(&[0; 48]);
     message
 }
 
 /// Adds the sockets in one datagram to `sockets`.
-pub(crate) fn parse(mut datagram: &[u8], sockets: &mut Vec<SocketRecord>) -> io::Result<Progress> {
+pub(crate) fn parse(mut datagram: &[u8], protocol: Protocol, sockets: &mut Vec<SocketRecord>) -> io::Result<Progress> {
     while datagram.len() >= HEADER_LEN {
         let length = u32_at(datagram, 0).and_then(|it| usize::try_from(it).ok()).unwrap_or(0);
         let (Some(message), Some(kind)) = (datagram.get(..length).filter(|it| it.len() >= HEADER_LEN), u16_at(datagram, 4)) else {
@@ -118,7 +144,7 @@ pub(crate) fn parse(mut datagram: &[u8], sockets: &mut Vec<SocketRecord>) -> io:
                 let code = u32_at(message, HEADER_LEN).unwrap_or(0).cast_signed();
                 return Err(io::Error::from_raw_os_error(code.saturating_neg()));
             }
-            SOCK_DIAG_BY_FAMILY => sockets.extend(record(&message[HEADER_LEN..])),
+            SOCK_DIAG_BY_FAMILY => sockets.extend(record(protocol, &message[HEADER_LEN..])),
             _ => {}
         }
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -126,9 +152,18 @@ pub(crate) fn parse(mut datagram: &[u8], sockets: &mut Vec<SocketRecord>) -> io:
     Ok(Progress::More)
 }
 
-fn record(message: &[u8]) -> Option<SocketRecord> {
+/// IP protocol number.
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+fn record(protocol: Protocol, message: &[u8]) -> Option<SocketRecord> {
     let family = i32::from(*message.first()?);
     let mut record = SocketRecord {
+        protocol,
         state: *message.get(1)?,
         local: (address(family, message.get(8..24)?)?, u16::from_be_bytes(message.get(4..6)?.try_into().ok()?)),
         remote: (address(family, message.get(24..40)?)?, u16::from_be_bytes(message.get(6..8)?.try_into().ok()?)),
@@ -144,7 +179,7 @@ fn record(message: &[u8]) -> Option<SocketRecord> {
     let mut attributes = message.get(MESSAGE_LEN..)?;
     while let (Some(length), Some(kind)) = (u16_at(attributes, 0).map(usize::from), u16_at(attributes, 2)) {
         let Some(value) = attributes.get(4..length) else { break };
-        if kind == INET_DIAG_INFO {
+        if kind == INET_DIAG_INFO && protocol == Protocol::Tcp {
             // struct tcp_info; an older kernel has a shorter one.
             record.rtt_us = u32_at(value, 68).unwrap_or(0);
             record.retransmits = u32_at(value, 100).unwrap_or(0);

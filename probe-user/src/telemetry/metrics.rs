@@ -1,8 +1,12 @@
 //! The catalogue of the probe's metrics: dashboards and alerts name these and no others. Labels come from small fixed sets.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::ebpf::Meter;
 
 /// All metrics.
 #[derive(Debug)]
@@ -26,8 +30,14 @@ pub struct Metrics {
     pub stream_connected: IntGauge,
     /// Streams that were opened.
     pub streams_opened: IntCounter,
-    /// 1 while the Docker daemon answers.
-    pub docker_connected: IntGauge,
+    /// Daemons of a container runtime that answer.
+    pub runtime_connected: IntGaugeVec,
+    /// What runtimes told of their containers without being asked.
+    pub runtime_events: IntCounterVec,
+    /// Containers, pods and images that a runtime was asked for.
+    pub runtime_lookups: IntCounterVec,
+    /// Answers of runtimes that did not come, were refused, or were not understood.
+    pub runtime_failures: IntCounterVec,
     /// Living processes in the table.
     pub processes: IntGauge,
     /// Flows in the table.
@@ -36,6 +46,14 @@ pub struct Metrics {
     pub listeners: IntGauge,
     /// Processes that the kernel ended because memory ran out.
     pub oom_kills: IntCounter,
+    /// Kernel memory of the programs' maps, by map.
+    pub bpf_map_bytes: IntGaugeVec,
+    /// Time that the kernel spent in a program, by program; while the system measures it.
+    pub bpf_run_seconds: CounterVec,
+    /// Runs of a program, likewise.
+    pub bpf_runs: IntCounterVec,
+    /// Where the numbers of the kernel programs are read.
+    meter: Mutex<Option<Arc<Meter>>>,
     /// Containers in the table.
     pub containers: IntGauge,
     /// Addresses of which a translation is known.
@@ -101,10 +119,44 @@ impl Metrics {
             outbox_bytes: register(&registry, IntGauge::new("probe_outbox_bytes", "Encoded bytes that wait to be acknowledged.")),
             stream_connected: register(&registry, IntGauge::new("probe_stream_connected", "1 while the stream is welcomed.")),
             streams_opened: register(&registry, IntCounter::new("probe_streams_opened_total", "Streams that were welcomed.")),
-            docker_connected: register(&registry, IntGauge::new("probe_docker_connected", "1 while the Docker daemon answers.")),
+            runtime_connected: register(
+                &registry,
+                IntGaugeVec::new(opts("probe_runtime_connected", "Daemons of a container runtime that answer."), &["runtime"]),
+            ),
+            runtime_events: register(
+                &registry,
+                IntCounterVec::new(opts("probe_runtime_events_total", "What runtimes told of their containers."), &["runtime"]),
+            ),
+            runtime_lookups: register(
+                &registry,
+                IntCounterVec::new(opts("probe_runtime_lookups_total", "Containers, pods and images asked for."), &["runtime"]),
+            ),
+            runtime_failures: register(
+                &registry,
+                IntCounterVec::new(opts("probe_runtime_failures_total", "Answers that did not come or were no use."), &["runtime"]),
+            ),
             processes: register(&registry, IntGauge::new("probe_processes", "Living processes in the table.")),
             flows: register(&registry, IntGauge::new("probe_flows", "Flows in the table.")),
             listeners: register(&registry, IntGauge::new("probe_listeners", "Listening sockets in the table.")),
+            bpf_map_bytes: register(
+                &registry,
+                IntGaugeVec::new(opts("probe_bpf_map_bytes", "Kernel memory of the maps of the kernel programs."), &["map"]),
+            ),
+            bpf_run_seconds: register(
+                &registry,
+                CounterVec::new(
+                    opts("probe_bpf_run_seconds_total", "Time in kernel programs, while kernel.bpf_stats_enabled is 1."),
+                    &["program"],
+                ),
+            ),
+            bpf_runs: register(
+                &registry,
+                IntCounterVec::new(
+                    opts("probe_bpf_runs_total", "Runs of kernel programs, while kernel.bpf_stats_enabled is 1."),
+                    &["program"],
+                ),
+            ),
+            meter: Mutex::new(None),
             oom_kills: register(
                 &registry,
                 IntCounter::new("probe_oom_kills_total", "Processes that the kernel ended because memory ran out."),
@@ -160,10 +212,30 @@ impl Metrics {
         }
     }
 
-    /// Everything, with the process's own numbers read now.
+    /// Where the numbers of the kernel programs are to be read from now on; `None` for nowhere.
+    pub fn set_meter(&self, meter: Option<Arc<Meter>>) {
+        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = meter;
+    }
+
+    /// Everything, with the process's own numbers and those of the kernel programs read now.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.read_own();
+        self.read_programs();
         self.registry.gather()
+    }
+
+    fn read_programs(&self) {
+        let meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(reading) = meter.map(|meter| meter.read()) else { return };
+        for (map, bytes) in &reading.map_bytes {
+            self.bpf_map_bytes.with_label_values(&[map]).set(i64::try_from(*bytes).unwrap_or(i64::MAX));
+        }
+        for program in &reading.programs {
+            let (seconds, runs) =
+                (self.bpf_run_seconds.with_label_values(&[&program.name]), self.bpf_runs.with_label_values(&[&program.name]));
+            seconds.inc_by((program.run_time.as_secs_f64() - seconds.get()).max(0.0));
+            runs.inc_by(program.run_count.saturating_sub(runs.get()));
+        }
     }
 
     fn read_own(&self) {

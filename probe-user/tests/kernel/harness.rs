@@ -241,6 +241,17 @@ impl Child {
         pid
     }
 
+    /// Takes memory in a cgroup until it is ended for it; its pid and start.
+    pub(crate) fn devour_in(cgroup: &Path) -> (u32, BootNanos) {
+        let mut child = Self::start(&format!("devour {}", cgroup.display()));
+        let start = start_time(child.pid());
+        // Its standard input is what it waits for, so that it lives long enough to be looked at.
+        drop(child.process.stdin.take());
+        child.output.read_to_end(&mut Vec::new()).expect("its output");
+        assert!(!child.process.wait().expect("its end").success());
+        (child.pid(), start)
+    }
+
     fn run(role: &str) -> u32 {
         let mut child = Self::start(role);
         child.output.read_to_end(&mut Vec::new()).expect("its output");
@@ -298,6 +309,14 @@ pub(crate) fn child() {
             let address = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, port.parse().expect("a port"));
             let flags = nix::sys::socket::MsgFlags::empty();
             nix::sys::socket::sendto(descriptor.parse().expect("a descriptor"), &[0], &address, flags).expect("send");
+        }
+        Some(("devour", cgroup)) => {
+            std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0").expect("moved");
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let mut kept = Vec::new();
+            loop {
+                kept.push(vec![1_u8; 1 << 20]);
+            }
         }
         Some(("serve", cgroup)) => {
             std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0").expect("moved");

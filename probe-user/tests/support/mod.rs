@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use proto::probe::v1::probe_service_server::{ProbeService, ProbeServiceServer};
 use proto::probe::v1::report::Kind;
 use proto::probe::v1::{
-    Acknowledge, Capture, Container, ControlMessage, Flow, FlowKey, Hello, Losses, ProbeMessage, Process, Rejected, Report, Welcome,
-    control_message, probe_message,
+    Acknowledge, Capture, Container, ContainerMetrics, ControlMessage, Flow, FlowKey, Hello, Host, HostMetrics, Listener, Losses,
+    ProbeMessage, Process, Rejected, Report, Welcome, control_message, probe_message,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -33,6 +33,7 @@ pub(crate) struct Known {
     pub(crate) processes: BTreeMap<(u32, u64), Process>,
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) flows: BTreeMap<u64, Flow>,
+    pub(crate) listeners: BTreeMap<u64, Listener>,
     pub(crate) capture: Capture,
     /// Names of addresses, the latest first.
     pub(crate) names: BTreeMap<Vec<u8>, Vec<String>>,
@@ -40,6 +41,10 @@ pub(crate) struct Known {
     pub(crate) losses: Option<Losses>,
     pub(crate) process_samples: usize,
     pub(crate) container_samples: usize,
+    pub(crate) host: Host,
+    pub(crate) host_metrics: HostMetrics,
+    /// The last of each container.
+    pub(crate) container_metrics: BTreeMap<String, ContainerMetrics>,
     /// Reports are taken and not acknowledged.
     pub(crate) withhold_acknowledgements: bool,
     /// Reports are not read at all.
@@ -58,7 +63,11 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1").await
+    }
+
+    pub(crate) async fn start_on(address: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let this = ControlPlane { address: listener.local_addr().unwrap(), known: Arc::default(), streams: Arc::default() };
         let server = ProbeServiceServer::new(this.clone()).max_decoding_message_size(64 << 20);
         spawn(async move {
@@ -203,6 +212,7 @@ impl Known {
             self.containers.clear();
             self.flows.clear();
             self.names.clear();
+            self.listeners.clear();
         }
         let ends = report.kind() == Kind::SnapshotEnd;
         self.apply(report);
@@ -229,6 +239,8 @@ impl Known {
             };
             self.flows.insert(flow.id, Flow { key, translations, ..flow });
         }
+        self.listeners.extend(report.listeners.into_iter().map(|it| (it.id, it)));
+        report.listeners_gone.iter().for_each(|id| drop(self.listeners.remove(id)));
         report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
         report.containers_gone.iter().for_each(|id| drop(self.containers.remove(id)));
@@ -241,6 +253,9 @@ impl Known {
         self.losses_merged = report.losses.map_or(self.losses_merged, |it| it.reports_merged);
         self.process_samples += report.process_metrics.len();
         self.container_samples += report.container_metrics.len();
+        self.host = report.host.unwrap_or_else(|| std::mem::take(&mut self.host));
+        self.host_metrics = report.host_metrics.into_iter().next_back().unwrap_or_else(|| std::mem::take(&mut self.host_metrics));
+        self.container_metrics.extend(report.container_metrics.into_iter().map(|it| (it.id.clone(), it)));
     }
 
     /// Whether the probe that said hello as the n-th has told everything that it found at its start.
@@ -251,6 +266,11 @@ impl Known {
     /// The incarnation of a pid that was told last.
     pub(crate) fn process(&self, pid: u32) -> Option<&Process> {
         self.processes.range((pid, 0)..=(pid, u64::MAX)).next_back().map(|(_, it)| it)
+    }
+
+    /// A listener on a port.
+    pub(crate) fn listener(&self, port: u16) -> Option<&Listener> {
+        self.listeners.values().find(|it| it.port == u32::from(port))
     }
 
     /// Flows of a service port, by direction (1 client, 2 server).
@@ -275,4 +295,22 @@ pub(crate) fn missing(what: &str) {
 /// Whether the tests run as root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
+}
+
+/// The whole probe, without an admin port. It is killed at the end of the test.
+pub(crate) struct Probe(std::process::Child);
+
+impl Probe {
+    pub(crate) fn start(control_plane: &ControlPlane, arguments: &[&str]) -> Self {
+        let mut probe = std::process::Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"));
+        probe.args(["--control-plane", &control_plane.url(), "--admin-address", "off", "--probe-id", "test", "--host-name", "here"]);
+        Probe(probe.args(arguments).env_clear().spawn().unwrap())
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

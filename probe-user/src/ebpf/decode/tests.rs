@@ -134,6 +134,65 @@ fn processes_and_cgroups_have_their_names_without_the_padding() {
 }
 
 #[test]
+fn listeners_and_kills_for_want_of_memory_are_told() {
+    let listener = |kind| ListenerRecord {
+        header: RecordHeader { at_ns: 9, kind, length: 72 },
+        cookie: 11,
+        cgroup_id: 42,
+        netns: 3,
+        start_ns: 20_000_001,
+        address: Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets(),
+        tgid: 7,
+        port: 53,
+        protocol: PROTOCOL_UDP,
+        reserved: 0,
+    };
+    check(
+        &bytes_of(&listener(kind::LISTENER_OPENED)),
+        expect![[r#"
+            ListenerOpened(ListenerOpened { at: BootNanos(9), socket: 11, pid: 7, start_time: Some(BootNanos(20000000)), cgroup_id: 42, network_namespace: 3, protocol: Udp, address: 0.0.0.0, port: 53 })
+        "#]],
+    );
+    check(
+        &bytes_of(&listener(kind::LISTENER_CLOSED)),
+        expect![[r#"
+            ListenerClosed { at: BootNanos(9), socket: 11 }
+        "#]],
+    );
+    let killed = ProcessRecord {
+        header: RecordHeader { at_ns: 9, kind: kind::OOM_KILL, length: 64 },
+        start_ns: 0,
+        cgroup_id: 0,
+        tgid: 100,
+        parent_tgid: 0,
+        user_id: 0,
+        status: 0,
+        comm: [0; 16],
+    };
+    check(
+        &bytes_of(&killed),
+        expect![[r#"
+            OomKilled { at: BootNanos(9), pid: 100, start_time: None }
+        "#]],
+    );
+}
+
+#[test]
+fn a_talk_that_found_no_room_is_opened_and_closed_at_once() {
+    let record = EdgeRecord {
+        key: EdgeKey { protocol: PROTOCOL_UDP, client: [0; 16], ..key() },
+        value: EdgeValue { tick: 5, ..EdgeValue::default() },
+        ..edge_record(kind::EDGE_OVERFLOW)
+    };
+    let mut out = Vec::new();
+    super::record(&bytes_of(&record), &mut out);
+    let [Observation::FlowSeen { end, .. }, Observation::FlowCounted { delta, .. }] = &out[..] else { panic!("{out:?}") };
+    assert_eq!((delta.opened, delta.closed), (1, 1));
+    // Not known, but known to be IPv4.
+    assert_eq!(end.client_address, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+}
+
+#[test]
 fn what_is_no_record_is_nothing() {
     check(&[], expect![""]);
     check(&[1; 15], expect![""]);

@@ -52,7 +52,6 @@ fn an_edge_that_left_and_came_back_begins_anew() {
 
 #[test]
 fn idle_edges_leave_and_those_with_open_connections_stay_until_room_is_short() {
-    const SECOND: u64 = 1_000_000_000;
     let mut delivered = Delivered::new(std::convert::identity);
     delivered.read(0, &key(1, 0), &value(1, 1, 0));
     delivered.read(0, &key(2, 0), &value(2, 1, 0));
@@ -70,6 +69,78 @@ fn idle_edges_leave_and_those_with_open_connections_stay_until_room_is_short() {
     assert_eq!(idle(3 * SECOND, 7, 10), [1, 4]);
     assert_eq!(idle(SECOND, 5, 10), [1, 2, 4]);
     assert_eq!(idle(99 * SECOND + 1, 5, 10), [1, 2, 4]);
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn udp(tgid: u32) -> EdgeKey {
+    EdgeKey { tgid, protocol: PROTOCOL_UDP, ..EdgeKey::ZERO }
+}
+
+fn counts(observation: Option<Observation>) -> Option<(u64, u64)> {
+    delta(observation).map(|it| (it.opened, it.closed))
+}
+
+fn tick(tick: u32) -> EdgeValue {
+    EdgeValue { tick, ..EdgeValue::default() }
+}
+
+#[test]
+fn a_talk_is_opened_by_its_first_datagram_and_closed_by_silence() {
+    let mut delivered = Delivered::new(std::convert::identity);
+    assert_eq!(counts(delivered.read(SECOND, &udp(1), &tick(5))), Some((1, 0)));
+    assert_eq!(counts(delivered.read(2 * SECOND, &udp(1), &tick(6))), None);
+    assert!(delivered.talks_to_look_at(6 * SECOND, 9).is_empty());
+    assert_eq!(delivered.talks_to_look_at(7 * SECOND, 9), [udp(1)]);
+    // It went on: told again, with nothing new but that.
+    assert_eq!(counts(delivered.read(7 * SECOND, &udp(1), &tick(9))), Some((0, 0)));
+    assert_eq!(counts(delivered.read(12 * SECOND, &udp(1), &tick(9))), None);
+    assert!(delivered.idle(16 * SECOND, 100, 9).is_empty());
+    assert_eq!(counts(delivered.read(17 * SECOND, &udp(1), &tick(9))), Some((0, 1)));
+    assert_eq!(delivered.idle(17 * SECOND, 100, 9), [udp(1)]);
+    // Another datagram before the entry leaves: it leaves with the end of that talk.
+    assert_eq!(counts(delivered.read(17 * SECOND, &udp(1), &tick(20))), Some((1, 0)));
+    assert_eq!(counts(delivered.forget(17 * SECOND, &udp(1))), Some((0, 1)));
+    assert_eq!(counts(delivered.forget(17 * SECOND, &udp(1))), None);
+    assert_eq!(delivered.opened(), 0, "the completeness is that of TCP");
+}
+
+#[test]
+fn a_connected_socket_is_told_when_it_has_lasted() {
+    let mut delivered = Delivered::new(std::convert::identity);
+    let ms = |ms: u64| ms * 1_000_000;
+    assert_eq!(counts(delivered.read(ms(10), &udp(1), &value(1, 0, ms(1)))), None);
+    assert!(delivered.take_postponed());
+    // It was a look-up: the kernel took it back.
+    assert_eq!(counts(delivered.read(ms(110), &udp(1), &value(0, 0, ms(11)))), None);
+    assert!(!delivered.take_postponed());
+    assert_eq!(counts(delivered.read(ms(210), &udp(1), &value(1, 0, ms(120)))), Some((1, 0)));
+    assert!(delivered.idle(60 * SECOND, 100, 9).is_empty());
+    assert_eq!(counts(delivered.read(ms(310), &udp(1), &value(1, 1, ms(220)))), Some((0, 1)));
+    // Opened and ended between two readings: told together.
+    assert_eq!(counts(delivered.read(ms(400), &udp(1), &value(2, 2, ms(320)))), Some((1, 1)));
+}
+
+#[test]
+fn a_look_up_that_was_told_ends_when_it_is_taken_back() {
+    let mut delivered = Delivered::new(std::convert::identity);
+    assert_eq!(counts(delivered.read(SECOND, &udp(1), &value(3, 1, 0))), Some((3, 1)));
+    assert_eq!(counts(delivered.read(SECOND, &udp(1), &value(2, 1, 0))), Some((0, 1)));
+    // The totals go on from there.
+    assert_eq!(counts(delivered.read(SECOND, &udp(1), &value(3, 3, 0))), Some((1, 2)));
+}
+
+#[test]
+fn a_full_table_lets_go_of_talks_that_were_not_heard_lately() {
+    let mut delivered = Delivered::new(std::convert::identity);
+    for pid in 1..=4 {
+        delivered.read(SECOND, &udp(pid), &tick(5));
+    }
+    delivered.read(9 * SECOND, &udp(4), &tick(9));
+    let mut idle: Vec<u32> = delivered.idle(9 * SECOND, 5, 9).iter().map(|key| key.tgid).collect();
+    idle.sort_unstable();
+    assert_eq!(idle, [1, 2, 3]);
+    assert_eq!(counts(delivered.forget(9 * SECOND, &udp(1))), Some((0, 1)));
 }
 
 proptest! {

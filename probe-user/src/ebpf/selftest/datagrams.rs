@@ -9,7 +9,7 @@ use std::time::Instant;
 use probe_common::{EdgeKey, EdgeValue, ListenerRecord, PROTOCOL_UDP, RecordHeader, direction, kind};
 
 use super::{CaptureError, Hook, Maps, Outcome, Own, PATIENCE, decode, drain, fail, sys};
-use crate::ebpf::offsets;
+use crate::sockets;
 
 /// A look-up that was interrupted for too long looks like a connection: it is tried again.
 const LOOKUPS_MAX: u32 = 20;
@@ -70,7 +70,7 @@ pub(super) fn run(hooks: &mut [Hook], maps: &mut Maps, outcome: &mut Outcome, ow
 
 /// A socket on a port that it chose, outside of those that the kernel gives away: it is a listener at once.
 fn bind_below_ephemeral(address: IpAddr) -> io::Result<UdpSocket> {
-    let ephemeral = offsets::ephemeral_ports();
+    let ephemeral = sockets::ephemeral_ports();
     let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
     // Beginning somewhere, so that two probes on one machine do not meet.
     let first = 1_024 + u16::try_from(std::process::id() % 20_000).unwrap_or(0);

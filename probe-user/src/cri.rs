@@ -1,0 +1,117 @@
+//! Containers, pods and images of containerd and CRI-O, through the socket that the kubelet uses. A list now and then, a look at once when the
+//! kernel shows a new cgroup, and the runtime's own events where reading them takes none from the kubelet. Without a runtime the probe is none
+//! the worse.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::containers::Source;
+use crate::driver::Input;
+use crate::mask::Masks;
+use crate::telemetry::Telemetry;
+use client::CriError;
+use follower::Follower;
+
+mod client;
+pub mod facts;
+mod follower;
+mod info;
+mod looks;
+
+/// Where runtimes usually have their sockets. cri-dockerd's is left out where Docker itself is followed: it tells of the same containers.
+pub const SOCKETS: [&str; 3] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/k3s/containerd/containerd.sock"];
+
+/// cri-dockerd's.
+pub const CRI_DOCKERD: &str = "/var/run/cri-dockerd.sock";
+
+/// First and longest pause before a socket is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// How containers are told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The sockets; one that is not there is tried again and again.
+    pub sockets: Vec<PathBuf>,
+    /// Whether environments are told.
+    pub environment: bool,
+    /// Which secrets are hidden.
+    pub masks: Masks,
+}
+
+/// Follows all runtimes until the probe stops, through their restarts. `looks` names containers whose cgroups came or went.
+pub async fn run(
+    config: Config,
+    telemetry: Telemetry,
+    inputs: mpsc::Sender<Input>,
+    looks: broadcast::Sender<Arc<str>>,
+    stopping: CancellationToken,
+) {
+    let followed = config.sockets.iter().enumerate().map(|(number, socket)| {
+        let source = Source::Cri(u8::try_from(number).unwrap_or(u8::MAX));
+        follow(source, socket.clone(), config.clone(), telemetry.clone(), inputs.clone(), looks.clone(), stopping.clone())
+    });
+    futures::future::join_all(followed).await;
+}
+
+/// Follows the runtime behind one socket.
+async fn follow(
+    source: Source,
+    socket: PathBuf,
+    config: Config,
+    telemetry: Telemetry,
+    inputs: mpsc::Sender<Input>,
+    looks: broadcast::Sender<Arc<str>>,
+    stopping: CancellationToken,
+) {
+    let mut pause = RETRY.0;
+    let mut announced = false;
+    loop {
+        let begun = Instant::now();
+        // Most nodes have one of the sockets: the others cost a look at the file system now and then.
+        if socket.exists() {
+            let mut follower = Follower::new(source, &config, telemetry.clone(), inputs.clone());
+            let ended = tokio::select! {
+                ended = follower.follow(&socket, &looks) => ended,
+                () = stopping.cancelled() => return,
+            };
+            let socket = socket.display();
+            match ended {
+                Ok(()) => return,
+                Err(error) if follower.is_connected() => {
+                    tracing::warn!(%socket, runtime = follower.runtime(), error = %chain(&error), "container runtime is lost");
+                    announced = true;
+                }
+                Err(CriError::Foreign(reason)) if !announced => {
+                    tracing::info!(%socket, %reason, "no CRI behind this socket; it is tried again quietly");
+                    announced = true;
+                }
+                Err(error) if !announced => {
+                    tracing::warn!(%socket, error = %chain(&error), "container runtime does not answer; it is tried again quietly");
+                    announced = true;
+                }
+                Err(error) => tracing::debug!(%socket, error = %chain(&error), "container runtime still does not answer"),
+            }
+            if follower.disconnect().await.is_err() {
+                return;
+            }
+            if begun.elapsed() > RETRY.1 {
+                (pause, announced) = (RETRY.0, announced && begun.elapsed() < RETRY.1 * 2);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stopping.cancelled() => return,
+        }
+        pause = pause.saturating_mul(2).min(RETRY.1);
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
