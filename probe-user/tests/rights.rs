@@ -94,7 +94,6 @@ impl Drop for Server {
 
 /// Not a test by itself: the process of [`Server`].
 #[test]
-#[expect(clippy::print_stdout, reason = "how the parent learns the port")]
 fn server() {
     if std::env::var_os("RIGHTS_TEST_SERVER").is_none() {
         return;
