@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use orchestrator_probe::ebpf::{Capture, Config, Running};
-use orchestrator_probe::observation::{BootNanos, Counted, Direction, FlowEnd, LossTotals, Observation};
+use orchestrator_probe::observation::{BootNanos, Counted, Direction, FlowEnd, LossTotals, Observation, Protocol};
 use tokio::sync::mpsc::Receiver;
 
 /// How long something may take to be observed on a busy machine.
@@ -145,7 +145,7 @@ impl Stopped {
 }
 
 fn opens(observation: &Observation) -> bool {
-    matches!(observation, Observation::FlowCounted { delta, .. } if delta.opened > 0)
+    matches!(observation, Observation::FlowCounted { end, delta, .. } if end.protocol == Protocol::Tcp && delta.opened > 0)
 }
 
 fn totals(seen: &[Observation]) -> BTreeMap<FlowEnd, Counted> {
