@@ -42,6 +42,8 @@ pub struct Metrics {
     pub processes: IntGauge,
     /// Flows in the table.
     pub flows: IntGauge,
+    /// Flows that are told in sums because there are too many.
+    pub flows_summed: IntGauge,
     /// Listening sockets in the table.
     pub listeners: IntGauge,
     /// Processes that the kernel ended because memory ran out.
@@ -135,6 +137,7 @@ impl Metrics {
             ),
             processes: register(&registry, IntGauge::new("probe_processes", "Living processes in the table.")),
             flows: register(&registry, IntGauge::new("probe_flows", "Flows in the table.")),
+            flows_summed: register(&registry, IntGauge::new("probe_flows_summed", "Flows told in sums because there are too many.")),
             listeners: register(&registry, IntGauge::new("probe_listeners", "Listening sockets in the table.")),
             bpf_map_bytes: register(
                 &registry,
