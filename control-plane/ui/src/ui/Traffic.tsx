@@ -151,7 +151,7 @@ function FlowRow({ flow }: { flow: Flow }) {
 
 /** What few flows have, below their peer. */
 function FlowNotes({ flow }: { flow: Flow }) {
-  const taken = (flow.translations ?? []).filter((it) => it.source !== "endpoints");
+  const taken = (flow.translations ?? []).filter((it) => it.source !== "endpoints" && it.server !== hostPort(flow.serverAddress, flow.serverPort));
   const notes = [
     flow.protocol === "tcp" ? null : flow.protocol,
     taken[0] ? `to ${taken[0].server}${taken.length > 1 ? ` and ${taken.length - 1} more` : ""}` : null,
