@@ -62,13 +62,22 @@ impl Lease {
         self.election.holder()
     }
 
-    /// Waits until the lease is ours. It may be dropped while it waits.
-    pub async fn acquire(&mut self) {
-        while !self.election.is_holding(Instant::now()) {
+    /// Waits until the lease is ours. It may be dropped while it waits. `waits` is told after each look whether it waits because another has the
+    /// lease, and not because the lease cannot be read or written.
+    pub async fn acquire(&mut self, mut waits: impl FnMut(bool)) {
+        let mut said = String::new();
+        loop {
             let wait = self.attempt().await;
-            if !self.election.is_holding(Instant::now()) {
-                tokio::time::sleep(wait).await;
+            if self.election.is_holding(Instant::now()) {
+                return;
             }
+            let waits_for_another = self.complaint.is_none() && !self.holder().is_empty();
+            if waits_for_another && said != self.holder() {
+                said = self.holder().to_owned();
+                tracing::info!(lease = self.place, holder = said, "another collector reports; this one waits");
+            }
+            waits(waits_for_another);
+            tokio::time::sleep(wait).await;
         }
     }
 

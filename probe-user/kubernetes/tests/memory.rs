@@ -1,5 +1,4 @@
 //! What a large cluster costs in memory. A process of its own, so that nothing else is counted.
-#![expect(clippy::print_stderr, reason = "the numbers are what a person wants to see")]
 
 use std::fmt::Write as _;
 

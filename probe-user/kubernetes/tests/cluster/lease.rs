@@ -25,13 +25,13 @@ fn holder(server: &Server) -> String {
 async fn of_two_collectors_one_leads_until_it_gives_the_lease_back() {
     let server = Server::start().await;
     let (mut first, mut second) = (lease(config(&server), "first").await, lease(config(&server), "second").await);
-    first.acquire().await;
+    first.acquire(drop).await;
     assert_eq!(holder(&server), "first");
     assert_eq!(server.lease(PLACE).map(|lease| lease["spec"]["leaseDurationSeconds"].clone()), Some(json!(DURATION.as_secs())));
     // For as long as the first renews, the second waits.
     let both = async {
         tokio::select! {
-            () = second.acquire() => panic!("two lead at once"),
+            () = second.acquire(drop) => panic!("two lead at once"),
             () = first.keep() => panic!("the lease was lost"),
         }
     };
@@ -39,7 +39,7 @@ async fn of_two_collectors_one_leads_until_it_gives_the_lease_back() {
     assert_eq!(second.holder(), "first");
     first.release().await;
     assert_eq!(holder(&server), "");
-    timeout(RETRY * 2, second.acquire()).await.expect("it was given back");
+    timeout(RETRY * 2, second.acquire(drop)).await.expect("it was given back");
     assert_eq!(holder(&server), "second");
     assert_eq!(server.lease(PLACE).map(|lease| lease["spec"]["leaseTransitions"].clone()), Some(json!(1)));
 }
@@ -48,10 +48,10 @@ async fn of_two_collectors_one_leads_until_it_gives_the_lease_back() {
 async fn a_collector_that_is_killed_is_followed_when_its_lease_has_run_out() {
     let server = Server::start().await;
     let (mut first, mut second) = (lease(config(&server), "first").await, lease(config(&server), "second").await);
-    first.acquire().await;
+    first.acquire(drop).await;
     drop(first);
     let begun = Instant::now();
-    timeout(DURATION * 2, second.acquire()).await.expect("it ran out");
+    timeout(DURATION * 2, second.acquire(drop)).await.expect("it ran out");
     assert!(begun.elapsed() >= DURATION, "{:?}", begun.elapsed());
 }
 
@@ -63,7 +63,7 @@ async fn two_that_want_the_same_free_lease_do_not_both_get_it() {
         for name in ["a", "b", "c"] {
             all.push(lease(config(&server), name).await);
         }
-        let attempts = all.iter_mut().map(|lease| timeout(Duration::from_millis(500), lease.acquire()));
+        let attempts = all.iter_mut().map(|lease| timeout(Duration::from_millis(500), lease.acquire(drop)));
         let won = futures::future::join_all(attempts).await.into_iter().filter(Result::is_ok).count();
         assert_eq!(won, 1);
     }
@@ -73,12 +73,12 @@ async fn two_that_want_the_same_free_lease_do_not_both_get_it() {
 async fn a_holder_that_can_no_longer_renew_knows_in_time() {
     let server = Server::start().await;
     let mut first = lease(config(&server), "first").await;
-    first.acquire().await;
+    first.acquire(drop).await;
     server.refuse_leases(Some(500));
     let begun = Instant::now();
     timeout(DURATION, first.keep()).await.expect("given up");
     assert!(begun.elapsed() <= GIVE_UP + Duration::from_secs(1), "{:?}", begun.elapsed());
     // And nobody leads until leases can be written again.
     let mut second = lease(config(&server), "second").await;
-    assert!(timeout(RETRY, second.acquire()).await.is_err());
+    assert!(timeout(RETRY, second.acquire(drop)).await.is_err());
 }
