@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use probe_kubernetes::lease::Lease;
 use probe_kubernetes::{Access, Cluster, Collector, CollectorConfig, KindState, Remark};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
@@ -104,9 +104,10 @@ impl Role {
         numbers.leading.set(1);
         let place = lease.as_ref().map_or(self.host_name.as_str(), |lease| lease.place().split('/').next().unwrap_or_default());
         let place = place.to_owned();
+        let (holding, held) = watch::channel(true);
         tokio::select! {
-            () = lost(&mut lease) => tracing::warn!("the lease is lost: another collector may report now"),
-            () = self.report(collector, cluster, &place, session_id, &stopping) => {}
+            () = lost(&mut lease, &holding) => tracing::warn!("another collector has the lease and reports now"),
+            () = self.report(collector, cluster, &place, session_id, held, &stopping) => {}
         }
         numbers.begin();
         if let Some(lease) = &mut lease {
@@ -115,7 +116,15 @@ impl Role {
         }
     }
 
-    async fn report(&self, mut collector: Collector, cluster: Cluster, place: &str, session_id: String, stopping: &CancellationToken) {
+    async fn report(
+        &self,
+        mut collector: Collector,
+        cluster: Cluster,
+        place: &str,
+        session_id: String,
+        held: watch::Receiver<bool>,
+        stopping: &CancellationToken,
+    ) {
         let mut source = ClusterSource::new(cluster, &self.config.cluster_name);
         while !source.cluster().is_synced() {
             tokio::select! {
@@ -138,18 +147,20 @@ impl Role {
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let uplink = uplink::run::<StreamEvent>(self.control_plane.clone(), identity, inputs, stopping.clone());
         tokio::select! {
-            () = self.drive(collector, source, inbox, stopping) => {}
+            () = self.drive(collector, source, inbox, held, stopping) => {}
             // It ends when the process stops and no stream is open. The driver knows when to end.
             () = async { uplink.await; std::future::pending().await } => {}
         }
     }
 
-    /// The one owner of what is known of the cluster, and of what of it was told.
+    /// The one owner of what is known of the cluster, and of what of it was told. While the lease cannot be renewed, the stream that is open goes on:
+    /// should another collector have the lease, its stream takes the place of ours. But none is opened then, or the two would take turns.
     async fn drive(
         &self,
         mut collector: Collector,
         source: ClusterSource,
         mut inbox: mpsc::Receiver<StreamEvent>,
+        held: watch::Receiver<bool>,
         stopping: &CancellationToken,
     ) {
         let mut publisher = Publisher::new(source, Limits::default());
@@ -160,6 +171,10 @@ impl Role {
             let now = Now::read();
             publisher.poll(now);
             line.give_up_if_silent(&mut publisher);
+            if !*held.borrow() && !line.is_open() {
+                tracing::warn!("neither the control plane nor the lease can be had; this collector begins anew");
+                return;
+            }
             if published.elapsed() >= NUMBERS_EVERY {
                 published = tokio::time::Instant::now();
                 self.publish(&publisher.builder);
@@ -201,10 +216,10 @@ impl Role {
     }
 }
 
-/// Returns when the lease is lost; never, where there is none.
-async fn lost(lease: &mut Option<Lease>) {
+/// Returns when another has the lease; never, where there is none.
+async fn lost(lease: &mut Option<Lease>, holding: &watch::Sender<bool>) {
     match lease {
-        Some(lease) => lease.keep().await,
+        Some(lease) => lease.keep(holding).await,
         None => std::future::pending().await,
     }
 }

@@ -90,6 +90,11 @@ impl Line {
         self.metrics_interval.subscribe()
     }
 
+    /// Whether a stream is open.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Takes in what happened. `capture`: what Hello says of how the probe sees.
     pub fn on_event<S: Source>(&mut self, publisher: &mut Publisher<S>, event: StreamEvent, capture: &v1::Capture) {
         match event {

@@ -146,7 +146,8 @@ impl Cluster {
         status.state = of_kind().map(|it| it.state).max().unwrap_or_default();
         status.synced = of_kind().all(|it| it.synced);
         let settled = |it: &ScopeState| it.synced || matches!(it.state, KindState::Forbidden | KindState::Absent);
-        self.synced = self.scopes.values().all(settled);
+        // Once and for all: a server that goes away takes back nothing.
+        self.synced = self.synced || self.scopes.values().all(settled);
         before
     }
 }

@@ -2,8 +2,9 @@
 //! rules as Kubernetes' own controllers, so that two that were started by mistake, or during a roll-out, do not both speak.
 //!
 //! Whoever holds it renews it every [`RETRY`]; whoever does not may take it when it was not renewed for [`DURATION`], by the own clock and
-//! as far as seen with the own eyes. So a wall clock that jumps gives the lease to nobody. A holder that cannot renew for [`GIVE_UP`] stops to
-//! report before another may begin.
+//! as far as seen with the own eyes. So a wall clock that jumps gives the lease to nobody. A holder that could not renew for [`GIVE_UP`] does not
+//! hold it any more, which is before another may take it. When the API is down, that is so for everybody: who reported then has nothing to say,
+//! but need not take back what it has said.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::backoff::jitter;
 use crate::lease::election::{Election, Move, Seen};
@@ -81,16 +83,24 @@ impl Lease {
         }
     }
 
-    /// Renews the lease for as long as that succeeds; returns when it is ours no more.
-    pub async fn keep(&mut self) {
-        loop {
+    /// Renews the lease, again and again, and returns when another is seen to hold it. `holding` says meanwhile whether it is certainly ours: not
+    /// so while it cannot be renewed.
+    pub async fn keep(&mut self, holding: &watch::Sender<bool>) {
+        while self.is_anybodys() {
             tokio::time::sleep(RETRY).await;
             // A request that hangs must not outlast the lease.
-            let until = self.election.holding_until().unwrap_or_else(Instant::now);
-            if tokio::time::timeout_at(until, self.attempt()).await.is_err() || !self.election.is_holding(Instant::now()) {
-                return;
+            let until = self.election.holding_until().filter(|until| *until > Instant::now());
+            match until {
+                Some(until) => drop(timeout_at(until, self.attempt()).await),
+                None => drop(self.attempt().await),
             }
+            holding.send_replace(self.election.is_holding(Instant::now()));
         }
+    }
+
+    /// Whether no other was seen to hold it.
+    fn is_anybodys(&self) -> bool {
+        self.holder().is_empty() || self.holder() == self.election.name()
     }
 
     /// Gives the lease back, so that the next one need not wait.

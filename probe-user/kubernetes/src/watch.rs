@@ -145,6 +145,7 @@ impl Way<'_> {
             page_size: self.page_size,
             patience: self.patience,
             backoff: Backoff::new(self.patience.backoff_min, self.patience.backoff_max),
+            refusals: Backoff::new(self.patience.refused_min, self.patience.refused_max),
             refused_watches: 0,
             resume_at: None,
         };
@@ -164,6 +165,7 @@ struct Follower<W: Wire> {
     patience: Patience,
     events: BoxStream<'static, watcher::Result<Event<Object<W>>>>,
     backoff: Backoff,
+    refusals: Backoff,
     refused_watches: u32,
     resume_at: Option<Instant>,
 }
@@ -216,7 +218,7 @@ impl<W: Wire> Follower<W> {
             }
         }
         let wait = match cause {
-            Cause::Forbidden | Cause::Absent => self.patience.refused_retry.mul_f64(1.0 - backoff::jitter() / 4.0),
+            Cause::Forbidden | Cause::Absent => self.refusals.failed(Instant::now(), backoff::jitter() / 2.0),
             Cause::Expired | Cause::Unreadable | Cause::Unauthorized | Cause::Other => {
                 self.backoff.failed(Instant::now(), backoff::jitter())
             }

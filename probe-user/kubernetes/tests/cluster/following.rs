@@ -33,7 +33,8 @@ pub(crate) fn config(server: &Server) -> CollectorConfig {
         patience: Patience {
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(100),
-            refused_retry: Duration::from_millis(200),
+            refused_min: Duration::from_millis(200),
+            refused_max: Duration::from_millis(200),
             answer: Duration::from_millis(700),
             watch: Duration::from_secs(60),
         },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use probe_kubernetes::lease::{DURATION, GIVE_UP, Lease, RETRY};
 use probe_kubernetes::{Collector, CollectorConfig};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::following::config;
@@ -29,10 +30,11 @@ async fn of_two_collectors_one_leads_until_it_gives_the_lease_back() {
     assert_eq!(holder(&server), "first");
     assert_eq!(server.lease(PLACE).map(|lease| lease["spec"]["leaseDurationSeconds"].clone()), Some(json!(DURATION.as_secs())));
     // For as long as the first renews, the second waits.
+    let (holding, _held) = watch::channel(true);
     let both = async {
         tokio::select! {
             () = second.acquire(drop) => panic!("two lead at once"),
-            () = first.keep() => panic!("the lease was lost"),
+            () = first.keep(&holding) => panic!("the lease was lost"),
         }
     };
     assert!(timeout(RETRY * 3, both).await.is_err());
@@ -70,15 +72,40 @@ async fn two_that_want_the_same_free_lease_do_not_both_get_it() {
 }
 
 #[tokio::test]
-async fn a_holder_that_can_no_longer_renew_knows_in_time() {
+async fn a_holder_that_can_no_longer_renew_knows_in_time_and_goes_on_when_it_can() {
     let server = Server::start().await;
     let mut first = lease(config(&server), "first").await;
     first.acquire(drop).await;
+    let (holding, mut held) = watch::channel(true);
+    let keeper = first.keep(&holding);
+    tokio::pin!(keeper);
     server.refuse_leases(Some(500));
     let begun = Instant::now();
-    timeout(DURATION, first.keep()).await.expect("given up");
+    tokio::select! {
+        () = &mut keeper => panic!("nobody else has it"),
+        lapsed = timeout(DURATION, held.wait_for(|held| !held)) => drop(lapsed.expect("it knows").expect("it lives")),
+    }
     assert!(begun.elapsed() <= GIVE_UP + Duration::from_secs(1), "{:?}", begun.elapsed());
-    // And nobody leads until leases can be written again.
+    // Nobody leads until leases can be written again; then it goes on.
     let mut second = lease(config(&server), "second").await;
     assert!(timeout(RETRY, second.acquire(drop)).await.is_err());
+    server.refuse_leases(None);
+    tokio::select! {
+        () = &mut keeper => panic!("nobody else has it"),
+        again = timeout(RETRY * 3, held.wait_for(|held| *held)) => drop(again.expect("it goes on").expect("it lives")),
+    }
+    assert_eq!(holder(&server), "first");
+}
+
+#[tokio::test]
+async fn a_holder_whose_lease_was_taken_returns() {
+    let server = Server::start().await;
+    let mut first = lease(config(&server), "first").await;
+    first.acquire(drop).await;
+    // While it was stopped, say, for longer than the lease lasts.
+    let mut second = lease(config(&server), "second").await;
+    second.acquire(drop).await;
+    let (holding, _held) = watch::channel(true);
+    timeout(RETRY * 2, first.keep(&holding)).await.expect("it sees the other");
+    assert!(!*holding.borrow());
 }
