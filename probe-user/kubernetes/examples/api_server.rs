@@ -16,6 +16,7 @@ mod server;
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let server = server::Server::start_at(&std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned())).await;
+    server.come_later();
     println!("{}", json!({"listening": server.url().trim_start_matches("http://")}));
     let mut nothing = Vec::new();
     // Its end is what is waited for, whatever comes before.
