@@ -23,6 +23,7 @@ use crate::docker;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
 use crate::identity;
+use crate::kubernetes;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::Sampler;
 use crate::publisher::{Limits, Publisher};
@@ -76,6 +77,8 @@ pub struct App {
     finish: CancellationToken,
     /// Cancelled when it has.
     finished: CancellationToken,
+    /// Cancelled when the collector of a cluster has told its last.
+    collected: CancellationToken,
     /// Why the capture cannot be, when it was asked for and cannot.
     refused: watch::Receiver<Option<String>>,
 }
@@ -87,11 +90,14 @@ impl App {
     /// When the listener cannot be bound, or the probe cannot know who it is.
     pub async fn start(config: Config) -> anyhow::Result<App> {
         let telemetry = Telemetry::new();
-        let identity = identity::establish(&config, &mut Random::from_system())?;
         let listener = match config.admin_address {
             Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
             None => None,
         };
+        if !config.roles.observe {
+            return Self::start_collector_alone(&config, listener, telemetry);
+        }
+        let identity = identity::establish(&config, &mut Random::from_system())?;
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
@@ -111,8 +117,12 @@ impl App {
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
         if let Some(listener) = listener {
-            supervisor.essential("admin", admin::run(listener, telemetry.clone(), stopping.clone()));
+            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping.clone()));
         }
+        let collected = match config.roles.kubernetes {
+            true => collect(&supervisor, &config, &identity.host_name, &telemetry),
+            false => ended(),
+        };
         let (refuse, refused) = watch::channel(None);
         let ladder = Ladder {
             mode: config.capture,
@@ -176,7 +186,23 @@ impl App {
                 run.await;
             }
         });
-        Ok(App { supervisor, captured, finish, finished, refused })
+        Ok(App { supervisor, captured, finish, finished, collected, refused })
+    }
+
+    /// A process that is nothing but the collector of a cluster: it looks at nothing of this node, and needs no privilege on it.
+    fn start_collector_alone(config: &Config, listener: Option<TcpListener>, telemetry: Telemetry) -> anyhow::Result<App> {
+        let host_name = identity::host_name(config)?;
+        let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
+        let cluster = config.kubernetes.cluster_name.as_str();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster, host_name, ?admin, control_plane = %config.control_plane.uri(), "collector starts");
+        let supervisor = Supervisor::new(telemetry.clone());
+        let stopping = supervisor.stopping().clone();
+        if let Some(listener) = listener {
+            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping));
+        }
+        let collected = collect(&supervisor, config, &host_name, &telemetry);
+        let (_, refused) = watch::channel(None);
+        Ok(App { supervisor, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
     }
 
     /// Runs until `shutdown`, then stops in order: the capture delivers its last, the driver tells it and says goodbye, the rest ends.
@@ -198,6 +224,7 @@ impl App {
             drop(tokio::time::timeout(Duration::from_millis(2_500), self.captured.cancelled()).await);
             self.finish.cancel();
             self.finished.cancelled().await;
+            self.collected.cancelled().await;
         };
         if tokio::time::timeout(STOPPED_WITHIN, stopped).await.is_err() {
             tracing::warn!(within = ?STOPPED_WITHIN, "not everything stopped in time");
@@ -213,6 +240,27 @@ fn cri_sockets(wished: CriSockets, docker_followed: bool) -> Vec<PathBuf> {
         CriSockets::Path(path) => vec![path],
         CriSockets::Auto => cri::SOCKETS.iter().chain((!docker_followed).then_some(&cri::CRI_DOCKERD)).map(PathBuf::from).collect(),
     }
+}
+
+/// Starts the collector of a cluster. The token that is returned is cancelled when it has ended.
+fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry: &Telemetry) -> CancellationToken {
+    let role = kubernetes::Role {
+        config: config.kubernetes.clone(),
+        control_plane: config.control_plane.clone(),
+        host_name: host_name.to_owned(),
+        // The id that was given is the node's, where this process is the node's probe as well.
+        probe_id: config.probe_id.clone().filter(|_| !config.roles.observe),
+        telemetry: telemetry.clone(),
+    };
+    let stopping = supervisor.stopping().clone();
+    supervisor.restarting("kubernetes", Backoff::EDGE, move || role.clone().run(stopping.clone()))
+}
+
+/// The end of what never began.
+fn ended() -> CancellationToken {
+    let token = CancellationToken::new();
+    token.cancel();
+    token
 }
 
 /// One climb of the ladder, for as long as it holds.

@@ -45,7 +45,9 @@ impl Telemetry {
 /// # Errors
 /// When the filter cannot be understood or logging has begun already.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    // Whoever names the Kubernetes client in the filter wants to hear it.
+    let quiet = if filter.contains("kube_") { String::new() } else { format!(",{}", probe_kubernetes::LOG_DIRECTIVES.join(",")) };
+    let filter = EnvFilter::try_new(format!("{filter}{quiet}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => builder.try_init(),

@@ -8,6 +8,12 @@ use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge
 
 use crate::ebpf::Meter;
 
+use crate::stream;
+
+mod kubernetes;
+
+pub use kubernetes::Kubernetes;
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -94,6 +100,8 @@ pub struct Metrics {
     pub loop_panics: IntCounterVec,
     /// Loops that were started again, by loop.
     pub loop_restarts: IntCounterVec,
+    /// Of the collector of a cluster.
+    pub kubernetes: Kubernetes,
 }
 
 impl Metrics {
@@ -202,7 +210,19 @@ impl Metrics {
             resident_bytes: register(&registry, IntGauge::new("probe_resident_bytes", "Resident memory of the probe.")),
             loop_panics: register(&registry, IntCounterVec::new(opts("probe_loop_panics_total", "Loops that panicked."), &["loop"])),
             loop_restarts: register(&registry, IntCounterVec::new(opts("probe_loop_restarts_total", "Loops started again."), &["loop"])),
+            kubernetes: Kubernetes::new(&registry),
             registry,
+        }
+    }
+
+    /// Where the node's stream counts.
+    pub fn stream(&self) -> stream::Numbers {
+        stream::Numbers {
+            connected: self.stream_connected.clone(),
+            opened: self.streams_opened.clone(),
+            sent: self.reports_sent.clone(),
+            rejected: self.reports_rejected.clone(),
+            held_bytes: self.outbox_bytes.clone(),
         }
     }
 
