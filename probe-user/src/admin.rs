@@ -8,34 +8,47 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Roles;
 use crate::telemetry::Telemetry;
 
-/// The routes. `/health` answers while the process lives, `/ready` once it sees and is connected.
-pub fn router(telemetry: Telemetry) -> Router {
+/// The routes. `/health` answers while the process lives, `/ready` once it does what its roles are: it sees and is connected, or it reports on a
+/// cluster or waits for the collector that does.
+pub fn router(telemetry: Telemetry, roles: Roles) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
-        .with_state(telemetry)
+        .with_state(Served { telemetry, roles })
+}
+
+#[derive(Clone)]
+struct Served {
+    telemetry: Telemetry,
+    roles: Roles,
 }
 
 /// Serves until `stopping` is cancelled.
-pub async fn run(listener: TcpListener, telemetry: Telemetry, stopping: CancellationToken) {
-    let served = axum::serve(listener, router(telemetry)).with_graceful_shutdown(async move { stopping.cancelled().await }).await;
+pub async fn run(listener: TcpListener, telemetry: Telemetry, roles: Roles, stopping: CancellationToken) {
+    let served = axum::serve(listener, router(telemetry, roles)).with_graceful_shutdown(async move { stopping.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!(%error, "metrics are not served any more");
     }
 }
 
-async fn metrics(State(telemetry): State<Telemetry>) -> impl IntoResponse {
+async fn metrics(State(Served { telemetry, .. }): State<Served>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry.render())
 }
 
-async fn ready(State(telemetry): State<Telemetry>) -> impl IntoResponse {
+async fn ready(State(Served { telemetry, roles }): State<Served>) -> impl IntoResponse {
     let metrics = telemetry.metrics();
-    match (metrics.rung.get(), metrics.stream_connected.get()) {
-        (0, _) => (StatusCode::SERVICE_UNAVAILABLE, "capture has not started\n"),
-        (_, 0) => (StatusCode::SERVICE_UNAVAILABLE, "control plane is not connected\n"),
-        _ => (StatusCode::OK, "ready\n"),
+    let observer = || match (metrics.rung.get(), metrics.stream_connected.get()) {
+        (0, _) => Some("capture has not started\n"),
+        (_, 0) => Some("control plane is not connected\n"),
+        _ => None,
+    };
+    let unready = roles.observe.then(observer).flatten().or_else(|| roles.kubernetes.then(|| metrics.kubernetes.unready()).flatten());
+    match unready {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        None => (StatusCode::OK, "ready\n"),
     }
 }

@@ -21,9 +21,10 @@ use crate::config::{CaptureMode, Config, CriSockets};
 use crate::conntrack;
 use crate::cri;
 use crate::docker;
-use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX, StreamEvent};
+use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
 use crate::identity;
+use crate::kubernetes;
 use crate::mask::Masks;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::Sampler;
@@ -31,6 +32,7 @@ use crate::publisher::{Limits, Publisher};
 use crate::random::Random;
 use crate::reload::{self, Reloader};
 use crate::report::Builder;
+use crate::stream::StreamEvent;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
 use crate::uplink;
@@ -82,13 +84,16 @@ pub fn run_process(config: Config, source: reload::Source) -> anyhow::Result<Exi
 #[derive(Debug)]
 pub struct App {
     supervisor: Supervisor,
-    reloader: Arc<Reloader>,
+    /// `None` where nothing can change while the process runs.
+    reloader: Option<Arc<Reloader>>,
     /// Cancelled when the capture has delivered everything.
     captured: CancellationToken,
     /// Cancel it to make the driver say goodbye.
     finish: CancellationToken,
     /// Cancelled when it has.
     finished: CancellationToken,
+    /// Cancelled when the collector of a cluster has told its last.
+    collected: CancellationToken,
     /// Why the capture cannot be, when it was asked for and cannot.
     refused: watch::Receiver<Option<String>>,
 }
@@ -100,11 +105,14 @@ impl App {
     /// When the listener cannot be bound, or the probe cannot know who it is.
     pub async fn start(config: Config) -> anyhow::Result<App> {
         let telemetry = Telemetry::new();
-        let identity = identity::establish(&config, &mut Random::from_system())?;
         let listener = match config.admin_address {
             Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
             None => None,
         };
+        if !config.roles.observe {
+            return Self::start_collector_alone(&config, listener, telemetry);
+        }
+        let identity = identity::establish(&config, &mut Random::from_system())?;
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
@@ -125,8 +133,12 @@ impl App {
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
         if let Some(listener) = listener {
-            supervisor.essential("admin", admin::run(listener, telemetry.clone(), stopping.clone()));
+            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping.clone()));
         }
+        let collected = match config.roles.kubernetes {
+            true => collect(&supervisor, &config, &identity.host_name, &telemetry),
+            false => ended(),
+        };
         let (refuse, refused) = watch::channel(None);
         let ladder = Ladder {
             mode: config.capture,
@@ -233,7 +245,7 @@ impl App {
             let part = |config: &Config| config.control_plane.uri().clone();
             reload::following(current.clone(), part, stopping.clone(), Duration::ZERO, run)
         });
-        Ok(App { supervisor, reloader, captured, finish, finished, refused })
+        Ok(App { supervisor, reloader: Some(reloader), captured, finish, finished, collected, refused })
     }
 
     /// Reads the configuration from `source` again at every `hangup`.
@@ -243,13 +255,32 @@ impl App {
             loop {
                 tokio::select! {
                     received = hangup.recv() => match received {
-                        Some(()) => reloader.reload(&source).await,
+                        Some(()) => match &reloader {
+                            Some(reloader) => reloader.reload(&source).await,
+                            None => tracing::warn!("a collector alone reads its configuration at its start"),
+                        },
                         None => stopping.cancelled().await,
                     },
                     () = stopping.cancelled() => return,
                 }
             }
         });
+    }
+
+    /// A process that is nothing but the collector of a cluster: it looks at nothing of this node, and needs no privilege on it.
+    fn start_collector_alone(config: &Config, listener: Option<TcpListener>, telemetry: Telemetry) -> anyhow::Result<App> {
+        let host_name = identity::host_name(config)?;
+        let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
+        let cluster = config.kubernetes.cluster_name.as_str();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster, host_name, ?admin, control_plane = %config.control_plane.uri(), "collector starts");
+        let supervisor = Supervisor::new(telemetry.clone());
+        let stopping = supervisor.stopping().clone();
+        if let Some(listener) = listener {
+            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping));
+        }
+        let collected = collect(&supervisor, config, &host_name, &telemetry);
+        let (_, refused) = watch::channel(None);
+        Ok(App { supervisor, reloader: None, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
     }
 
     /// Runs until `shutdown`, then stops in order: the capture delivers its last, the driver tells it and says goodbye, the rest ends.
@@ -271,6 +302,7 @@ impl App {
             drop(tokio::time::timeout(Duration::from_millis(2_500), self.captured.cancelled()).await);
             self.finish.cancel();
             self.finished.cancelled().await;
+            self.collected.cancelled().await;
         };
         if tokio::time::timeout(STOPPED_WITHIN, stopped).await.is_err() {
             tracing::warn!(within = ?STOPPED_WITHIN, "not everything stopped in time");
@@ -286,6 +318,27 @@ fn cri_sockets(wished: CriSockets, docker_followed: bool) -> Vec<PathBuf> {
         CriSockets::Path(path) => vec![path],
         CriSockets::Auto => cri::SOCKETS.iter().chain((!docker_followed).then_some(&cri::CRI_DOCKERD)).map(PathBuf::from).collect(),
     }
+}
+
+/// Starts the collector of a cluster. The token that is returned is cancelled when it has ended.
+fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry: &Telemetry) -> CancellationToken {
+    let role = kubernetes::Role {
+        config: config.kubernetes.clone(),
+        control_plane: config.control_plane.clone(),
+        host_name: host_name.to_owned(),
+        // The id that was given is the node's, where this process is the node's probe as well.
+        probe_id: config.probe_id.clone().filter(|_| !config.roles.observe),
+        telemetry: telemetry.clone(),
+    };
+    let stopping = supervisor.stopping().clone();
+    supervisor.restarting("kubernetes", Backoff::EDGE, move || role.clone().run(stopping.clone()))
+}
+
+/// The end of what never began.
+fn ended() -> CancellationToken {
+    let token = CancellationToken::new();
+    token.cancel();
+    token
 }
 
 /// One climb of the ladder, for as long as it holds.

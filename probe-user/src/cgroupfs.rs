@@ -8,7 +8,7 @@ use proto::probe::v1::Pressure;
 
 use crate::procfs::{Procfs, read_into};
 
-mod files;
+pub mod files;
 mod mounts;
 
 use files::File;

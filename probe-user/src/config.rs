@@ -13,12 +13,17 @@ use tonic::transport::Endpoint;
 use crate::dns;
 use crate::ebpf::PinDir;
 use crate::host::cloud;
+use crate::kubernetes;
 use crate::mask::Masks;
 use crate::procfs::Arguments;
+
+mod cluster;
 
 /// What the probe was told to be.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What the probe is.
+    pub roles: Roles,
     /// Where reports go.
     pub control_plane: Endpoint,
     /// Name of the host; `None` takes the system's.
@@ -59,10 +64,21 @@ pub struct Config {
     pub command_line_arguments: Arguments,
     /// Whether kernel programs write log lines.
     pub kernel_log: bool,
+    /// The cluster that the collector collects.
+    pub kubernetes: kubernetes::Config,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_filter: String,
+}
+
+/// What one process is, each on a stream of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Watches this node.
+    pub observe: bool,
+    /// Is the collector of a Kubernetes cluster.
+    pub kubernetes: bool,
 }
 
 /// Which rungs of the ladder may be used.
@@ -132,6 +148,7 @@ impl fmt::Display for Mistake {
 
 const ENVIRONMENT_PREFIX: &str = "ORCHESTRATOR_PROBE_";
 
+const ROLES: &str = "roles";
 const CONTROL_PLANE: &str = "control-plane";
 const HOST_NAME: &str = "host-name";
 const PROBE_ID: &str = "probe-id";
@@ -153,11 +170,18 @@ const FIRMWARE_ROOT: &str = "firmware-root";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
+const KUBERNETES: &str = "kubernetes";
+const KUBERNETES_CONFIG: &str = "kubernetes-config";
+const KUBERNETES_CONTEXT: &str = "kubernetes-context";
+const KUBERNETES_API: &str = "kubernetes-api";
+const KUBERNETES_NAMESPACES: &str = "kubernetes-namespaces";
+const KUBERNETES_LEASE: &str = "kubernetes-lease";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 23] = [
+const BUILT_IN: [(&str, &str); 30] = [
+    (ROLES, "observe"),
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
@@ -179,6 +203,12 @@ const BUILT_IN: [(&str, &str); 23] = [
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
+    (KUBERNETES, "kubernetes"),
+    (KUBERNETES_CONFIG, ""),
+    (KUBERNETES_CONTEXT, ""),
+    (KUBERNETES_API, ""),
+    (KUBERNETES_NAMESPACES, ""),
+    (KUBERNETES_LEASE, "orchestrator-collector"),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -196,6 +226,9 @@ pub struct Flags {
     /// What to do; without one, `run`
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// What this process is: observe (watches this node), kubernetes (the one collector of a cluster), or both, with a comma [default: observe]
+    #[arg(long, value_name = "ROLES", global = true)]
+    roles: Option<String>,
     /// gRPC address of the control plane [default: http://127.0.0.1:4041]
     #[arg(long, value_name = "URL", global = true)]
     control_plane: Option<String>,
@@ -267,6 +300,25 @@ pub struct Flags {
     /// Write a log line for each event that the kernel programs see; slow
     #[arg(long, global = true)]
     kernel_log: bool,
+    /// Name of the Kubernetes cluster that the collector collects, as the map shows it [default: kubernetes]
+    #[arg(long, value_name = "NAME", global = true)]
+    kubernetes: Option<String>,
+    /// A kubeconfig, or "in-cluster" [default: as kubectl would, else in-cluster]
+    #[arg(long, value_name = "FILE", global = true)]
+    kubernetes_config: Option<String>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", global = true)]
+    kubernetes_context: Option<String>,
+    /// Address of a Kubernetes API that asks for no credentials, such as `kubectl proxy` [default: none]
+    #[arg(long, value_name = "URL", global = true)]
+    kubernetes_api: Option<String>,
+    /// The only namespaces that the collector looks at, with commas [default: all]
+    #[arg(long, value_name = "NAMES", global = true)]
+    kubernetes_namespaces: Option<String>,
+    /// Lease by which several collectors of one cluster agree on the one that reports: a name, a namespace and a name with a slash, or "off"
+    /// [default: orchestrator-collector, in the collector's namespace]
+    #[arg(long, value_name = "LEASE", global = true)]
+    kubernetes_lease: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT", global = true)]
     log_format: Option<String>,
@@ -296,6 +348,7 @@ pub enum Command {
 impl Flags {
     fn given(&self) -> Vec<(&'static str, String)> {
         let texts = [
+            (ROLES, &self.roles),
             (CONTROL_PLANE, &self.control_plane),
             (HOST_NAME, &self.host_name),
             (PROBE_ID, &self.probe_id),
@@ -312,6 +365,12 @@ impl Flags {
             (CLOUD_METADATA_ADDRESS, &self.cloud_metadata_address),
             (FIRMWARE_ROOT, &self.firmware_root),
             (COMMAND_LINE_ARGUMENTS, &self.command_line_arguments),
+            (KUBERNETES, &self.kubernetes),
+            (KUBERNETES_CONFIG, &self.kubernetes_config),
+            (KUBERNETES_CONTEXT, &self.kubernetes_context),
+            (KUBERNETES_API, &self.kubernetes_api),
+            (KUBERNETES_NAMESPACES, &self.kubernetes_namespaces),
+            (KUBERNETES_LEASE, &self.kubernetes_lease),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ];
@@ -412,6 +471,7 @@ impl Layers {
     }
 
     fn into_config(mut self) -> Result<Config, Vec<Mistake>> {
+        let roles = self.parse(ROLES, cluster::parse_roles);
         let control_plane = self.parse(CONTROL_PLANE, parse_control_plane);
         let host_name = self.parse(HOST_NAME, |text| parse_name(text, 253));
         let probe_id = self.parse(PROBE_ID, |text| parse_name(text, 128));
@@ -433,6 +493,7 @@ impl Layers {
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
         let dns = self.parse(DNS, parse_dns);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
+        let kubernetes = self.cluster(roles);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -440,6 +501,7 @@ impl Layers {
         });
         let config = (|| {
             Some(Config {
+                roles: roles?,
                 control_plane: control_plane?,
                 host_name: host_name?,
                 probe_id: probe_id?,
@@ -463,6 +525,7 @@ impl Layers {
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
+                kubernetes: kubernetes?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -689,7 +752,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

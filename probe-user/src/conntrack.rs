@@ -48,9 +48,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// For the network namespace of the host, which the first process is in. Where it cannot be told which that is, for the probe's own.
+    /// For the network namespace of the host. Where it cannot be told which that is, for the probe's own.
     pub fn of_host(procfs: &Procfs) -> Self {
-        let host = procfs.root().join("1/ns/net");
+        let host = crate::host::namespace::host_process(procfs.root()).join("ns/net");
         let foreign = match (std::fs::read_link(&host), std::fs::read_link("/proc/self/ns/net")) {
             (Ok(host), Ok(own)) => host != own,
             (Err(error), _) | (_, Err(error)) => {

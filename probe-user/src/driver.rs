@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::probe::v1::{self, Goodbye, ProbeMessage, probe_message};
+use proto::probe::v1;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::procfs::Procfs;
 use crate::procfs::sampler::{Round, SampledContainer};
 use crate::publisher::Publisher;
 use crate::report::Wanted;
+use crate::stream::{Line, StreamEvent};
 use crate::telemetry::Telemetry;
 
 mod numbers;
@@ -33,9 +34,6 @@ const LOOKS_MAX: usize = 256;
 /// Processes that are read from `/proc` at most per second, and at once. Beyond it details come with the next round of samples.
 const DETAILS_PER_SECOND: f64 = 500.0;
 const DETAILS_BURST: f64 = 1_000.0;
-
-/// A control plane that acknowledges nothing for this long is given up: the stream is opened again.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is left to tell at the end has this long to go out.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -90,37 +88,10 @@ pub enum Input {
     Stream(StreamEvent),
 }
 
-/// What happens to the stream.
-#[derive(Debug)]
-pub enum StreamEvent {
-    /// It is about to be opened: what shall Hello say?
-    Opening(oneshot::Sender<Opening>),
-    /// It was welcomed.
-    Welcomed {
-        /// How.
-        welcome: v1::Welcome,
-        /// Where reports go.
-        sender: mpsc::Sender<ProbeMessage>,
-        /// Cancel it to end the stream.
-        end: CancellationToken,
-    },
-    /// Reports up to this one are in the topology.
-    Acknowledged(u64),
-    /// A report was not applied.
-    Rejected(v1::Rejected),
-    /// The control plane is behind.
-    Throttled(Duration),
-    /// It ended.
-    Ended,
-}
-
-/// The part of Hello that the driver knows.
-#[derive(Clone, Debug, Default)]
-pub struct Opening {
-    /// Oldest report that can be sent again.
-    pub oldest_held: u64,
-    /// How the probe sees.
-    pub capture: v1::Capture,
+impl From<StreamEvent> for Input {
+    fn from(event: StreamEvent) -> Self {
+        Input::Stream(event)
+    }
 }
 
 /// The driver.
@@ -129,23 +100,14 @@ pub struct Driver {
     publisher: Publisher,
     procfs: Arc<Procfs>,
     telemetry: Telemetry,
-    stream: Option<Stream>,
+    line: Line,
     capture: v1::Capture,
     /// Beside those of the capture, by the edge that has them.
     blind_spots: BTreeMap<&'static str, String>,
     details: Budget,
     wanted: Vec<Wanted>,
-    /// How often samples are taken, as the control plane wishes.
-    metrics_interval: tokio::sync::watch::Sender<Option<Duration>>,
     /// Containers that a runtime should be asked for.
     looks: broadcast::Sender<Arc<str>>,
-}
-
-#[derive(Debug)]
-struct Stream {
-    sender: mpsc::Sender<ProbeMessage>,
-    end: CancellationToken,
-    acknowledged_at: Instant,
 }
 
 impl Driver {
@@ -154,20 +116,19 @@ impl Driver {
         Driver {
             publisher,
             procfs,
+            line: Line::new(telemetry.metrics().stream()),
             telemetry,
-            stream: None,
             capture: v1::Capture::default(),
             blind_spots: BTreeMap::new(),
             details: Budget { left: DETAILS_BURST, filled_at: Instant::now() },
             wanted: Vec::new(),
-            metrics_interval: tokio::sync::watch::Sender::new(None),
             looks: broadcast::Sender::new(LOOKS_MAX),
         }
     }
 
     /// Tells how often the control plane wants samples, if it said so.
     pub fn metrics_interval(&self) -> tokio::sync::watch::Receiver<Option<Duration>> {
-        self.metrics_interval.subscribe()
+        self.line.metrics_interval()
     }
 
     /// Tells of containers whose cgroups came or went: who can say more of them is to look.
@@ -186,10 +147,9 @@ impl Driver {
         loop {
             let now = Now::read();
             self.publisher.poll(now);
-            self.give_up_silent_stream();
+            self.line.give_up_if_silent(&mut self.publisher);
             let deadline = self.publisher.next_deadline();
             let pause = Duration::from_nanos(deadline.0.saturating_sub(now.boot.0)).max(Duration::from_millis(1));
-            let sender = self.stream.as_ref().filter(|_| self.publisher.has_next()).map(|stream| stream.sender.clone());
             tokio::select! {
                 batch = observations.recv(), if open => match batch {
                     Some(batch) => self.observe(batch),
@@ -199,9 +159,9 @@ impl Driver {
                     Some(input) => self.take(input),
                     None => break,
                 },
-                permit = room(sender) => match permit {
-                    Some(permit) => self.send(permit),
-                    None => self.stream_ended(),
+                permit = self.line.room(&self.publisher) => match permit {
+                    Some(permit) => self.line.send(&mut self.publisher, permit),
+                    None => self.line.ended(&mut self.publisher),
                 },
                 () = tokio::time::sleep(pause) => {}
                 () = finish.cancelled() => break,
@@ -211,7 +171,9 @@ impl Driver {
         while let Ok(batch) = observations.try_recv() {
             self.observe(batch);
         }
-        if tokio::time::timeout(FAREWELL, self.say_goodbye(&mut inputs)).await.is_err() {
+        let capture = self.whole_capture();
+        let farewell = self.line.finish(&mut self.publisher, &mut inputs, stream_event, &capture, Some("the probe stops"));
+        if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
             tracing::warn!("the control plane did not take everything that was left to tell");
         }
     }
@@ -282,7 +244,10 @@ impl Driver {
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder.containers()))),
             Input::EndsWanted(reply) => drop(reply.send(builder.flows().after(0).map(|(_, flow)| flow.end).collect())),
             Input::Round(round) => self.on_round(now, *round),
-            Input::Stream(event) => self.on_stream(event),
+            Input::Stream(event) => {
+                let capture = self.whole_capture();
+                self.line.on_event(&mut self.publisher, event, &capture);
+            }
         }
     }
 
@@ -307,102 +272,12 @@ impl Driver {
         self.look_up();
         numbers::publish(self.telemetry.metrics(), &self.publisher, &self.procfs);
     }
-
-    fn on_stream(&mut self, event: StreamEvent) {
-        match event {
-            StreamEvent::Opening(reply) => {
-                let opening = Opening { oldest_held: self.publisher.oldest_held(), capture: self.whole_capture() };
-                drop(reply.send(opening));
-            }
-            StreamEvent::Welcomed { welcome, sender, end } => {
-                let resumed = self
-                    .publisher
-                    .connected(welcome.resume_after_sequence, usize::try_from(welcome.max_report_bytes).unwrap_or(usize::MAX));
-                tracing::info!(resume_after = welcome.resume_after_sequence, resumed, "control plane connected");
-                self.telemetry.metrics().stream_connected.set(1);
-                self.telemetry.metrics().streams_opened.inc();
-                let interval = Some(Duration::from_millis(welcome.metrics_interval_ms.into())).filter(|it| !it.is_zero());
-                self.metrics_interval.send_replace(interval);
-                self.stream = Some(Stream { sender, end, acknowledged_at: Instant::now() });
-            }
-            StreamEvent::Acknowledged(sequence) => {
-                self.publisher.acknowledged(sequence);
-                if let Some(stream) = &mut self.stream {
-                    stream.acknowledged_at = Instant::now();
-                }
-            }
-            StreamEvent::Rejected(rejected) => {
-                let v1::Rejected { sequence, reason, snapshot_needed } = rejected;
-                tracing::warn!(sequence, reason, snapshot_needed, "the control plane did not apply a report");
-                self.telemetry.metrics().reports_rejected.inc();
-                self.publisher.rejected(sequence, snapshot_needed);
-            }
-            StreamEvent::Throttled(min_interval) => self.publisher.throttled(min_interval),
-            StreamEvent::Ended => self.stream_ended(),
-        }
-        self.telemetry.metrics().outbox_bytes.set(i64::try_from(self.publisher.held_bytes()).unwrap_or(i64::MAX));
-    }
-
-    fn stream_ended(&mut self) {
-        if self.stream.take().is_some() {
-            self.publisher.disconnected();
-            self.telemetry.metrics().stream_connected.set(0);
-        }
-    }
-
-    fn send(&mut self, permit: mpsc::OwnedPermit<ProbeMessage>) {
-        let Some(report) = self.publisher.take_next() else { return };
-        if let Some(stream) = &mut self.stream
-            && !self.publisher.awaited_before(report.sequence)
-        {
-            stream.acknowledged_at = Instant::now();
-        }
-        self.telemetry.metrics().reports_sent.inc();
-        permit.send(ProbeMessage { body: Some(probe_message::Body::Report(report)) });
-    }
-
-    fn give_up_silent_stream(&mut self) {
-        let Some(stream) = &self.stream else { return };
-        if self.publisher.awaits_acknowledgement() && stream.acknowledged_at.elapsed() > ACKNOWLEDGED_WITHIN {
-            tracing::warn!(waited = ?ACKNOWLEDGED_WITHIN, "the control plane acknowledges nothing; the stream is opened again");
-            stream.end.cancel();
-            self.stream_ended();
-        }
-    }
-
-    async fn say_goodbye(&mut self, inputs: &mut mpsc::Receiver<Input>) {
-        self.publisher.flush(Now::read());
-        let Some(sender) = self.stream.as_ref().map(|stream| stream.sender.clone()) else { return };
-        loop {
-            self.publisher.poll(Now::read());
-            while self.publisher.has_next() {
-                let Some(permit) = room(Some(sender.clone())).await else { return };
-                self.send(permit);
-            }
-            if !self.publisher.awaits_acknowledgement() {
-                break;
-            }
-            // A Goodbye makes the node leave at once: the last reports are to be applied before.
-            match inputs.recv().await {
-                Some(Input::Stream(event)) => self.on_stream(event),
-                Some(_) => {}
-                None => break,
-            }
-            if self.stream.is_none() {
-                return;
-            }
-        }
-        let goodbye = Goodbye { reason: "the probe stops".to_owned() };
-        // If the stream has ended, nobody is there to say goodbye to.
-        drop(sender.send(ProbeMessage { body: Some(probe_message::Body::Goodbye(goodbye)) }).await);
-    }
 }
 
-/// Room in the stream; never, when there is no stream or nothing to send. `None` when the stream has ended.
-async fn room(sender: Option<mpsc::Sender<ProbeMessage>>) -> Option<mpsc::OwnedPermit<ProbeMessage>> {
-    match sender {
-        Some(sender) => sender.reserve_owned().await.ok(),
-        None => std::future::pending().await,
+fn stream_event(input: Input) -> Option<StreamEvent> {
+    match input {
+        Input::Stream(event) => Some(event),
+        _ => None,
     }
 }
 

@@ -8,9 +8,17 @@ use crate::cgroups::Placement;
 use crate::conntrack::table::{TranslationTable, Way};
 use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol, Translated};
 use crate::processes::{Holder, ProcessKey, ProcessTable};
+use others::{Others, Place};
+
+mod others;
+
+pub use others::FLOWS_PER_HOLDER;
 
 /// Largest number of flows. The kernel's own table is smaller; flows that linger here make the difference.
 pub const FLOWS_MAX: usize = 32_768;
+
+/// Of these, room that is kept for flows that stand for others.
+const ROOM_FOR_SUMS: usize = 2_048;
 
 /// A flow without an open connection leaves after this long.
 pub const IDLE_KEPT: BootNanos = BootNanos(15_000_000_000);
@@ -42,6 +50,8 @@ pub struct Flow {
     pub first_seen: BootNanos,
     /// When something last happened on it.
     pub last_active: BootNanos,
+    /// How many flows it stands for, when it is the sum of those that found no room; else 0.
+    pub others: u64,
     /// It is not told before this instant, unless its holder becomes known.
     awaits_owner_until: Option<BootNanos>,
     announced: bool,
@@ -93,6 +103,7 @@ pub struct FlowTable {
     gone: BTreeSet<u64>,
     awaiting: BTreeSet<u64>,
     translations: TranslationTable,
+    others: Others,
     refused: u64,
     refused_ends: u64,
 }
@@ -121,8 +132,8 @@ impl FlowTable {
             self.changed.insert(id);
             return Seen::Known;
         }
-        let (seen, id) = self.insert(at, end, processes, placement);
-        if let Some(flow) = id.and_then(|id| self.by_id.get_mut(&id)) {
+        let (seen, id) = self.find_or_insert(at, end, &Counted::default(), processes, placement);
+        if let Some(flow) = id.and_then(|id| self.by_id.get_mut(&id)).filter(|flow| flow.others == 0) {
             flow.client_port = client_port;
             flow.original_server = original_server;
             flow.found_open = found_open;
@@ -134,7 +145,7 @@ impl FlowTable {
     pub fn counted(&mut self, at: BootNanos, end: FlowEnd, delta: Counted, processes: &ProcessTable, placement: Option<Placement>) -> Seen {
         let (seen, id) = match self.ids.get(&end) {
             Some(&id) => (Seen::Known, Some(id)),
-            None => self.insert(at, end, processes, placement),
+            None => self.find_or_insert(at, end, &delta, processes, placement),
         };
         let Some((id, flow)) = id.and_then(|id| self.by_id.get_mut(&id).map(|flow| (id, flow))) else {
             if end.protocol == Protocol::Tcp {
@@ -179,11 +190,13 @@ impl FlowTable {
     /// Drops flows that have had no open connection and no event for a while.
     pub fn retire(&mut self, now: BootNanos) {
         self.translations.retire(now);
+        self.others.retire(now, IDLE_KEPT);
         let idle = |flow: &Flow| flow.active() == 0 && flow.last_active.0.saturating_add(IDLE_KEPT.0) <= now.0;
         let retired: Vec<u64> = self.by_id.iter().filter(|(_, flow)| idle(flow)).map(|(id, _)| *id).collect();
         for id in retired {
             if let Some(flow) = self.by_id.remove(&id) {
                 self.ids.remove(&flow.end);
+                self.others.left(&flow.end);
                 self.translations.flow_left(id, &flow.end);
                 self.changed.remove(&id);
                 self.awaiting.remove(&id);
@@ -241,6 +254,11 @@ impl FlowTable {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// Ends that are told in sums now, because there are too many.
+    pub fn summed(&self) -> usize {
+        self.others.len()
     }
 
     /// Observations that found the table full.
@@ -301,6 +319,38 @@ impl FlowTable {
         }
     }
 
+    /// The flow that an end without one of its own is told in: a new one, or the sum of those that found no room.
+    fn find_or_insert(
+        &mut self,
+        at: BootNanos,
+        end: FlowEnd,
+        delta: &Counted,
+        processes: &ProcessTable,
+        placement: Option<Placement>,
+    ) -> (Seen, Option<u64>) {
+        let has_room = self.by_id.len() < FLOWS_MAX - ROOM_FOR_SUMS;
+        match self.others.place(&end, has_room, |sum| self.ids.contains_key(sum)) {
+            Place::Own => self.insert(at, end, processes, placement),
+            Place::Sum { sum, is_new } => {
+                let (seen, id) = match self.ids.get(&sum) {
+                    Some(&id) => (Seen::Known, Some(id)),
+                    None => self.insert(at, sum, processes, placement),
+                };
+                if let Some(flow) = id.and_then(|id| self.by_id.get_mut(&id)) {
+                    self.others.count(at, &end, &sum, delta);
+                    flow.others = flow.others.saturating_add(u64::from(is_new));
+                    flow.last_active = flow.last_active.max(at);
+                }
+                self.changed.extend(id);
+                (seen, id)
+            }
+            Place::Refused => {
+                self.refused = self.refused.saturating_add(1);
+                (Seen::Refused, None)
+            }
+        }
+    }
+
     fn insert(&mut self, at: BootNanos, end: FlowEnd, processes: &ProcessTable, placement: Option<Placement>) -> (Seen, Option<u64>) {
         if self.by_id.len() >= FLOWS_MAX {
             self.refused = self.refused.saturating_add(1);
@@ -318,6 +368,7 @@ impl FlowTable {
             total: Counted::default(),
             first_seen: at,
             last_active: at,
+            others: 0,
             awaits_owner_until: None,
             announced: false,
         };
@@ -334,6 +385,7 @@ impl FlowTable {
             _ => Seen::New,
         };
         self.translations.flow_came(id, &end);
+        self.others.came(&end);
         self.ids.insert(end, id);
         self.by_id.insert(id, flow);
         self.changed.insert(id);

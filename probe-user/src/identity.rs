@@ -30,10 +30,7 @@ pub enum IdentityError {
 /// # Errors
 /// When there is no name, or no id that would be the same after a restart.
 pub fn establish(config: &Config, random: &mut Random) -> Result<Identity, IdentityError> {
-    let host_name = match &config.host_name {
-        Some(name) => name.clone(),
-        None => system_host_name().ok_or(IdentityError::HostName)?,
-    };
+    let host_name = host_name(config)?;
     let probe_id = match &config.probe_id {
         Some(id) => id.clone(),
         None => match machine_id(Path::new("/")) {
@@ -41,7 +38,15 @@ pub fn establish(config: &Config, random: &mut Random) -> Result<Identity, Ident
             None => kept_id(&config.state_dir, random)?,
         },
     };
-    Ok(Identity { probe_id, host_name, session_id: random.id() })
+    Ok(Identity { probe_id, host_name, session_id: random.id(), cluster_name: String::new() })
+}
+
+/// The name under which this host is reported.
+///
+/// # Errors
+/// When it has none that can be told.
+pub fn host_name(config: &Config) -> Result<String, IdentityError> {
+    config.host_name.clone().or_else(system_host_name).ok_or(IdentityError::HostName)
 }
 
 fn system_host_name() -> Option<String> {

@@ -5,7 +5,8 @@
 //! what of them is new, [`outbox`] holds what is not acknowledged, [`publisher`] decides what is told when. Around it are the edges:
 //! [`capture`] climbs the ladder from kernel programs ([`ebpf`]) down to `/proc` ([`fallback`]) and finds what was there before ([`snapshot`]),
 //! [`procfs`], [`sockets`], [`cgroupfs`], [`conntrack`], [`host`], [`users`], [`docker`] and [`cri`] read what they are named after, [`uplink`]
-//! holds the stream. The [`driver`] owns the middle, and [`app`] starts everything.
+//! holds the stream. The [`driver`] owns the middle, and [`app`] starts everything. [`kubernetes`] is the same for a
+//! cluster: a collector in place of the capture, and a stream of its own.
 
 pub mod app;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod identity;
 
 pub mod driver;
 pub mod publisher;
+pub mod stream;
 
 pub mod observation;
 
@@ -38,6 +40,7 @@ pub mod docker;
 pub mod ebpf;
 pub mod fallback;
 pub mod host;
+pub mod kubernetes;
 pub mod procfs;
 pub mod snapshot;
 pub mod sockets;

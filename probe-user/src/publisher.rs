@@ -8,7 +8,11 @@ use proto::probe::v1::Report;
 use crate::clock::Now;
 use crate::observation::BootNanos;
 use crate::outbox::Outbox;
-use crate::report::{Builder, REPORT_OVERHEAD, SnapshotCursor};
+use crate::report::{Builder, REPORT_OVERHEAD};
+
+mod source;
+
+pub use source::Source;
 
 /// The first life-cycle event waits this long for others that belong to it: a fork and its exec, a connection and its process.
 const EVENT_GATHERED: Duration = Duration::from_millis(20);
@@ -45,23 +49,23 @@ impl Default for Limits {
 
 /// What the receiver knows, as far as the probe can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
+enum Phase<C> {
     /// Nothing that deltas could build on. Changes are not kept.
     Unsynced,
     /// A snapshot is being told.
-    Snapshot(SnapshotCursor),
+    Snapshot(C),
     /// Deltas bring it up to date.
     Synced,
 }
 
 /// The probe's side of a session.
 #[derive(Debug)]
-pub struct Publisher {
-    /// What the node looks like.
-    pub builder: Builder,
+pub struct Publisher<S: Source = Builder> {
+    /// What the node, or the cluster, looks like.
+    pub builder: S,
     outbox: Outbox,
     limits: Limits,
-    phase: Phase,
+    phase: Phase<S::Cursor>,
     /// Number of the last part of the last snapshot. Until it is acknowledged nobody knows whether the snapshot arrived whole.
     snapshot_end: u64,
     connected: bool,
@@ -73,9 +77,9 @@ pub struct Publisher {
     dropped: u64,
 }
 
-impl Publisher {
+impl<S: Source> Publisher<S> {
     /// Begins a session.
-    pub fn new(builder: Builder, limits: Limits) -> Self {
+    pub fn new(builder: S, limits: Limits) -> Self {
         Publisher {
             builder,
             outbox: Outbox::new(limits.held_bytes),
@@ -164,7 +168,7 @@ impl Publisher {
         match &self.phase {
             Phase::Unsynced => self.wait_for_snapshot(),
             Phase::Snapshot(_) => self.tell_snapshot(now),
-            Phase::Synced if self.delta_due_at().is_some_and(|at| at <= now.boot) => self.tell_changes(now),
+            Phase::Synced if self.has_room() && self.delta_due_at().is_some_and(|at| at <= now.boot) => self.tell_changes(now),
             Phase::Synced => {}
         }
     }
@@ -172,7 +176,7 @@ impl Publisher {
     /// When [`Publisher::poll`] has work without a new input.
     pub fn next_deadline(&self) -> BootNanos {
         let tick = after(self.ticked_at, TICK_INTERVAL);
-        let delta = if self.phase == Phase::Synced { self.delta_due_at() } else { None };
+        let delta = if self.phase == Phase::Synced && self.has_room() { self.delta_due_at() } else { None };
         [Some(tick), delta, self.builder.next_deadline()].into_iter().flatten().min().unwrap_or(tick)
     }
 
@@ -207,6 +211,10 @@ impl Publisher {
     /// Whether everything was told and acknowledged.
     pub fn is_settled(&self) -> bool {
         self.phase == Phase::Synced && !self.builder.has_changes() && !self.outbox.has_next() && self.outbox.is_caught_up()
+    }
+
+    fn has_room(&self) -> bool {
+        !S::CHANGES_CAN_WAIT || self.outbox.has_room()
     }
 
     fn delta_due_at(&self) -> Option<BootNanos> {
@@ -267,7 +275,7 @@ impl Publisher {
     fn begin_snapshot(&mut self) {
         self.builder.drop_changes();
         self.changed_at = None;
-        self.phase = Phase::Snapshot(SnapshotCursor::default());
+        self.phase = Phase::Snapshot(S::Cursor::default());
     }
 
     fn give_up(&mut self) {

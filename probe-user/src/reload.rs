@@ -84,6 +84,7 @@ impl Reloader {
 /// Keys that differ and cannot change while the probe runs.
 fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
     let keys = [
+        ("roles", before.roles != after.roles),
         ("host-name", before.host_name != after.host_name),
         ("probe-id", before.probe_id != after.probe_id),
         ("state-dir", before.state_dir != after.state_dir),

@@ -20,7 +20,7 @@ use crate::processes::{Details, ProcessKey, ProcessTable};
 use crate::report::pack::Packer;
 use crate::users::Users;
 
-mod pack;
+pub(crate) mod pack;
 mod snapshot;
 mod wire;
 

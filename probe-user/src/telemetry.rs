@@ -45,7 +45,7 @@ impl Telemetry {
 /// # Errors
 /// When the filter cannot be understood or logging has begun already.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = filter_of(filter)?;
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => {
@@ -76,6 +76,13 @@ fn keep(change: impl Fn(EnvFilter) -> Result<(), tracing_subscriber::reload::Err
 /// # Errors
 /// When the filter cannot be understood, or nothing is logged through it.
 pub fn change_filter(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = filter_of(filter)?;
     CHANGE.get().map_or(Ok(()), |change| change(filter).map_err(anyhow::Error::from))
+}
+
+/// The filter as it was asked for, with the Kubernetes client kept quiet.
+fn filter_of(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    // Whoever names it wants to hear it.
+    let quiet = if filter.contains("kube_") { String::new() } else { format!(",{}", probe_kubernetes::LOG_DIRECTIVES.join(",")) };
+    EnvFilter::try_new(format!("{filter}{quiet}"))
 }

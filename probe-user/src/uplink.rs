@@ -10,8 +10,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
-use crate::driver::{Input, Opening, StreamEvent};
 use crate::random::Random;
+use crate::stream::{Opening, StreamEvent};
 
 /// Reports on their way to the connection; what does not fit waits in the outbox.
 const IN_FLIGHT_MAX: usize = 8;
@@ -31,6 +31,8 @@ pub struct Identity {
     pub host_name: String,
     /// Random per start.
     pub session_id: String,
+    /// The cluster, of a collector; empty for a node.
+    pub cluster_name: String,
 }
 
 /// Why a stream ended, or did not begin.
@@ -55,14 +57,16 @@ enum StreamError {
 }
 
 /// Keeps a stream open until `stopping` is cancelled. When a stream is open then, it is left to the driver to end it, until `ended`.
-pub async fn run(endpoint: Endpoint, identity: Identity, inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
+///
+/// `inputs` is the inbox of whoever drives the publisher.
+pub async fn run<I: From<StreamEvent>>(endpoint: Endpoint, identity: Identity, inputs: mpsc::Sender<I>, stopping: CancellationToken) {
     let mut random = Random::from_system();
     let mut pause = RETRY.0;
     let mut quiet = false;
     loop {
         let begun = tokio::time::Instant::now();
         let result = stream(&endpoint, &identity, &inputs, &stopping).await;
-        if inputs.send(Input::Stream(StreamEvent::Ended)).await.is_err() || stopping.is_cancelled() {
+        if inputs.send(StreamEvent::Ended.into()).await.is_err() || stopping.is_cancelled() {
             return;
         }
         if begun.elapsed() > RETRY.1 {
@@ -86,7 +90,12 @@ pub async fn run(endpoint: Endpoint, identity: Identity, inputs: mpsc::Sender<In
 }
 
 /// One stream, from Hello to its end.
-async fn stream(endpoint: &Endpoint, identity: &Identity, inputs: &mpsc::Sender<Input>, stopping: &CancellationToken) -> StreamError {
+async fn stream<I: From<StreamEvent>>(
+    endpoint: &Endpoint,
+    identity: &Identity,
+    inputs: &mpsc::Sender<I>,
+    stopping: &CancellationToken,
+) -> StreamError {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
     let opening = async {
         let channel = endpoint.connect().await?;
@@ -111,7 +120,7 @@ async fn stream(endpoint: &Endpoint, identity: &Identity, inputs: &mpsc::Sender<
     };
     let end = CancellationToken::new();
     let welcomed = StreamEvent::Welcomed { welcome, sender, end: end.clone() };
-    if inputs.send(Input::Stream(welcomed)).await.is_err() {
+    if inputs.send(welcomed.into()).await.is_err() {
         return StreamError::Stopping;
     }
     loop {
@@ -125,16 +134,16 @@ async fn stream(endpoint: &Endpoint, identity: &Identity, inputs: &mpsc::Sender<
             Err(status) => return StreamError::Broken(status),
         };
         if let Some(event) = event
-            && inputs.send(Input::Stream(event)).await.is_err()
+            && inputs.send(event.into()).await.is_err()
         {
             return StreamError::Stopping;
         }
     }
 }
 
-async fn opening(inputs: &mpsc::Sender<Input>) -> Option<Opening> {
+async fn opening<I: From<StreamEvent>>(inputs: &mpsc::Sender<I>) -> Option<Opening> {
     let (reply, answer) = oneshot::channel();
-    inputs.send(Input::Stream(StreamEvent::Opening(reply))).await.ok()?;
+    inputs.send(StreamEvent::Opening(reply).into()).await.ok()?;
     answer.await.ok()
 }
 
@@ -146,7 +155,7 @@ fn hello(identity: &Identity, opening: Opening) -> ProbeMessage {
         session_id: identity.session_id.clone(),
         oldest_held_sequence: opening.oldest_held,
         capture: Some(opening.capture),
-        ..Hello::default()
+        cluster_name: identity.cluster_name.clone(),
     };
     ProbeMessage { body: Some(probe_message::Body::Hello(hello)) }
 }

@@ -353,7 +353,12 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
         let finish = CancellationToken::new();
         spawn(driver.run(observed, inbox, finish.clone()));
         let endpoint = tonic::transport::Endpoint::from_shared(control_plane.url()).unwrap();
-        let identity = Identity { probe_id: "probe".to_owned(), host_name: "host".to_owned(), session_id: "session".to_owned() };
+        let identity = Identity {
+            probe_id: "probe".to_owned(),
+            host_name: "host".to_owned(),
+            session_id: "session".to_owned(),
+            cluster_name: String::new(),
+        };
         spawn(uplink::run(endpoint, identity, inputs.clone(), finish.clone()));
         let ladder = Ladder {
             mode: CaptureMode::Ebpf,

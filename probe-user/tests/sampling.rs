@@ -85,7 +85,7 @@ async fn a_probe_with_namespaces_of_its_own_samples_the_host_and_its_containers(
         (Removed(format!("probe-test-held-{}", std::process::id())), Removed(format!("probe-test-in-{}", std::process::id())));
     let image = Image::make();
     let busy = ["sh", "-c", "while :; do :; done"];
-    let limits = ["run", "--detach", "--name", &held_back.0, "--cpus", "0.25", "--memory", "64m", &image.0, "/bin/busybox"];
+    let limits = ["run", "--detach", "--name", &held_back.0, "--cpus", "0.02", "--memory", "64m", &image.0, "/bin/busybox"];
     assert!(docker(&[&limits[..], &busy].concat()));
     let control_plane = ControlPlane::start_on(&bridge()).await;
     let url = control_plane.url();
@@ -96,13 +96,13 @@ async fn a_probe_with_namespaces_of_its_own_samples_the_host_and_its_containers(
         ["--control-plane", &url, "--admin-address", "off", "--capture", "proc", "--probe-id", "inside", "--host-name", "inside"];
     assert!(docker(&[&confined[..], &rights, &socket, &arguments].concat()));
     let throttled = |known: &support::Known| {
-        known.container_metrics.values().any(|it| (it.cpu_limit - 0.25).abs() < 1e-9 && it.cpu_throttled_percent > 20.0)
+        known.container_metrics.values().any(|it| (it.cpu_limit - 0.02).abs() < 1e-9 && it.cpu_throttled_percent > 20.0)
     };
     control_plane.wait_for("a container that is held back", throttled).await;
     let known = control_plane.known();
-    let held = known.container_metrics.values().find(|it| (it.cpu_limit - 0.25).abs() < 1e-9).unwrap();
+    let held = known.container_metrics.values().find(|it| (it.cpu_limit - 0.02).abs() < 1e-9).unwrap();
     assert_eq!((held.memory_limit_bytes, held.process_count, held.thread_count), (64 << 20, 1, 1));
-    assert!(held.cpu_percent > 0.5 && held.memory_bytes > 0, "{held:?}");
+    assert!(held.cpu_percent > 0.0 && held.memory_bytes > 0, "{held:?}");
     // The container has interfaces and mounts, too: none of them is the host's.
     let names = |interfaces: &mut dyn Iterator<Item = String>| interfaces.filter(|it| !it.contains("veth")).collect::<BTreeSet<_>>();
     let here = std::fs::read_dir("/sys/class/net").unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());

@@ -45,7 +45,12 @@ impl Probe {
             end.cancel();
         });
         let endpoint = Endpoint::from_shared(control_plane.url()).unwrap();
-        let identity = Identity { probe_id: "probe".to_owned(), host_name: "host".to_owned(), session_id: "session".to_owned() };
+        let identity = Identity {
+            probe_id: "probe".to_owned(),
+            host_name: "host".to_owned(),
+            session_id: "session".to_owned(),
+            cluster_name: String::new(),
+        };
         spawn(uplink::run(endpoint, identity, inputs.clone(), finish.clone()));
         Probe { observations, _inputs: inputs, telemetry, finish, finished, _proc: proc }
     }

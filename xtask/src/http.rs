@@ -38,10 +38,20 @@ impl Reply {
 
 /// `GET path` with any status.
 pub fn get(server: SocketAddr, path: &str) -> Result<Reply> {
+    send(server, "GET", path, None)
+}
+
+/// A request with any method, with JSON or without a body, with any status.
+pub fn send(server: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&server, PATIENCE).with_context(|| format!("cannot connect to {server}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nAccept: */*\r\n\r\n");
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let described = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nAccept: */*\r\n{described}\r\n{body}");
     stream.write_all(request.as_bytes()).with_context(|| format!("cannot ask {server}"))?;
     let bytes = read_reply(&mut stream.take(LARGEST_REPLY)).with_context(|| format!("no reply from http://{server}{path}"))?;
     parse(&bytes).with_context(|| format!("http://{server}{path}"))

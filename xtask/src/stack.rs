@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -24,7 +25,8 @@ pub struct Stack {
     checkout: Checkout,
     profile: Profile,
     addresses: Addresses,
-    // The probe is stopped first: fields are dropped in order.
+    // The probes are stopped first: fields are dropped in order.
+    collectors: Vec<Service>,
     probe: Option<Service>,
     control: Option<Service>,
     directory: TempDir,
@@ -42,7 +44,8 @@ impl Stack {
     pub fn control_alone(profile: Profile) -> Result<Self> {
         let directory = TempDir::with_prefix("orchestrator-").context("cannot make a temporary directory")?;
         let addresses = Addresses::free()?;
-        let mut stack = Self { checkout: Checkout::here(), profile, addresses, probe: None, control: None, directory };
+        let mut stack =
+            Self { checkout: Checkout::here(), profile, addresses, collectors: Vec::new(), probe: None, control: None, directory };
         stack.start_control()?;
         Ok(stack)
     }
@@ -81,6 +84,27 @@ impl Stack {
         let command = self.addresses.probe(&self.binary("orchestrator-probe")?);
         self.probe = Some(Service::start("orchestrator-probe", command, &self.log("probe"))?);
         self.until(START_PATIENCE, "the probe is connected and sees", |stack| services::probe_is_seeing(&stack.addresses))
+    }
+
+    /// Starts one more collector of the cluster whose API is served at this address. Returns its place among the collectors.
+    pub fn start_collector(&mut self, api: SocketAddr) -> Result<usize> {
+        let mut command = Command::new(self.binary("orchestrator-probe")?);
+        let number = self.collectors.len();
+        command.args(["--roles=kubernetes", "--kubernetes=production", "--kubernetes-lease=orchestrator/collector", "--admin-address=off"]);
+        command.arg(format!("--control-plane=http://{}", self.addresses.grpc)).arg(format!("--kubernetes-api=http://{api}"));
+        self.collectors.push(Service::start("orchestrator-probe", command, &self.log(&format!("collector-{number}")))?);
+        Ok(number)
+    }
+
+    /// Kills a collector without asking.
+    pub fn kill_collector(&mut self, number: usize) -> Result<()> {
+        self.collectors.get_mut(number).context("no such collector")?.kill()
+    }
+
+    /// What a collector has logged so far.
+    #[must_use]
+    pub fn collector_log(&self, number: usize) -> String {
+        std::fs::read_to_string(self.log(&format!("collector-{number}"))).unwrap_or_default()
     }
 
     /// Kills the control plane without asking.
@@ -146,7 +170,8 @@ impl Stack {
     #[must_use]
     pub fn logs(&self) -> String {
         let section = |name: &str| format!("      --- {name} ---\n{}", last_lines(&self.log(name), 40));
-        section("control") + &section("probe")
+        let collectors = (0..self.collectors.len()).map(|number| section(&format!("collector-{number}"))).collect::<String>();
+        section("control") + &section("probe") + &collectors
     }
 
     fn binary(&self, name: &str) -> Result<PathBuf> {

@@ -78,6 +78,9 @@ fn workspace_tests(checkout: &Checkout, filters: &[String]) -> Result<()> {
 
 /// The binaries as a user runs them. One test after another: each attaches to the one kernel there is.
 fn end_to_end(checkout: &Checkout, filters: &[String]) -> Result<()> {
+    let mut api_server = machine::cargo();
+    api_server.current_dir(checkout.root()).args(["build", "--package", "probe-kubernetes", "--example", "api_server"]);
+    stream("building the tests' server of the Kubernetes API", &mut api_server)?;
     if !machine::is_root() {
         return as_root_end_to_end(checkout, filters);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use base::Timestamp;
@@ -15,6 +16,8 @@ use crate::node::{Answer, Link, Node};
 use crate::random::Random;
 
 const HOSTS: u8 = 3;
+/// Network of the virtual addresses: 203.0.113.0/24.
+const VIRTUAL: u32 = 0xcb00_7100;
 const BEGIN_UNIX_NANOS: u64 = 1_700_000_000_000_000_000;
 const STEP: u64 = 10_000_000;
 const PROCESSES_MAX: usize = 30;
@@ -191,7 +194,9 @@ impl World {
         // A port for each server: two processes do not accept on the same one.
         let port = 1_000 + u16::try_from(server).unwrap_or(0);
         let (client_address, server_address) = (self.nodes[from].address, self.nodes[to].address);
-        let client_end = self.nodes[from].end_of(client, Direction::Client, client_address, server_address, port);
+        // Some clients ask for an address that only translation knows; the kernel of their host takes them to the server.
+        let asked = if self.random.once_in(3) { virtual_address(server_address) } else { server_address };
+        let client_end = self.nodes[from].end_of(client, Direction::Client, client_address, asked, port);
         let server_end = self.nodes[to].end_of(server, Direction::Server, client_address, server_address, port);
         let connection = Connection { client: (from, client, client_end), server: (to, server, server_end) };
         self.names += 1;
@@ -353,6 +358,8 @@ impl World {
     fn receive(&mut self, node: usize, report: v1::Report) -> Answer {
         let sequence = report.sequence;
         let name = self.nodes[node].name.clone();
+        let mut report = report;
+        tell_more(&mut report, self.nodes[node].address);
         let converted = convert::report(report, &name, self.timestamp()).expect("the probe reports nothing that is malformed");
         let Some(stream) = self.nodes[node].link.stream else { return Answer::Rejected { sequence, snapshot_needed: false } };
         let effects = self.step(Input::Report { probe: name.as_str().into(), stream, report: converted.report });
@@ -384,6 +391,50 @@ fn map() -> Topology {
             externals: 10,
         },
     })
+}
+
+/// An address outside of every network of the world, which leads to `server`.
+fn virtual_address(server: IpAddr) -> IpAddr {
+    match server {
+        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(VIRTUAL | (address.to_bits() & 0xff))),
+        IpAddr::V6(_) => server,
+    }
+}
+
+/// What a host's kernel and resolver know besides: where the client was taken, what it called the address that it asked for, and who listens.
+/// All of it is absolute, so it may be told again with every record that it belongs to.
+fn tell_more(report: &mut v1::Report, own: IpAddr) {
+    for flow in &mut report.flows {
+        let Some(key) = &flow.key else { continue };
+        let Ok(asked) = <[u8; 4]>::try_from(key.server_address.as_slice()).map(u32::from_be_bytes) else { continue };
+        if asked & 0xffff_ff00 != VIRTUAL {
+            continue;
+        }
+        flow.translations = vec![v1::Translation {
+            server_address: vec![10, 0, 0, key.server_address[3]],
+            server_port: key.server_port,
+            connections: 1,
+            source: v1::translation::Source::Conntrack.into(),
+            ..v1::Translation::default()
+        }];
+        // A name for which there would be a node, if the client were really there.
+        let name = v1::resolved_address::Name { name: format!("service-{}.amazonaws.com", asked & 0xff), ..Default::default() };
+        report.resolved_addresses.push(v1::ResolvedAddress { address: key.server_address.clone(), names: vec![name] });
+    }
+    let IpAddr::V4(own) = own else { return };
+    let alive = report.processes.iter().filter(|process| process.exited_at_unix_nanos == 0);
+    let listeners = alive.filter_map(|process| {
+        let key = process.key?;
+        Some(v1::Listener {
+            id: u64::from(key.pid),
+            process: Some(key),
+            protocol: v1::flow_key::Protocol::Tcp.into(),
+            address: own.octets().to_vec(),
+            port: 1_000 + key.pid,
+            ..v1::Listener::default()
+        })
+    });
+    report.listeners.extend(listeners);
 }
 
 fn line<'a>(text: &mut String, node: &str, edges: impl Iterator<Item = &'a str>) {

@@ -58,8 +58,10 @@ pub struct Patience {
     pub backoff_min: Duration,
     /// Longest wait after failures.
     pub backoff_max: Duration,
-    /// Wait before asking again for a kind that is forbidden or absent.
-    pub refused_retry: Duration,
+    /// First wait before asking again for a kind that is forbidden or absent: an API that has just begun forbids everything for a moment.
+    pub refused_min: Duration,
+    /// Longest such wait.
+    pub refused_max: Duration,
     /// How long a server may take to begin an answer, and to go on with a list.
     pub answer: Duration,
     /// How long a watch lasts before it is opened again, by agreement with the server. Whole seconds.
@@ -71,7 +73,8 @@ impl Default for Patience {
         Self {
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
-            refused_retry: Duration::from_secs(300),
+            refused_min: Duration::from_secs(5),
+            refused_max: Duration::from_secs(300),
             answer: Duration::from_secs(60),
             watch: Duration::from_secs(290),
         }

@@ -8,20 +8,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::probe::v1::KubernetesObject;
-
 use crate::index::namespace::{Namespace, SelectorId};
 use crate::kind::Kind;
-use crate::objects::{Facts, Uid};
+use crate::objects::{Details, Facts, Uid};
 use crate::selector::Selector;
 
+mod endpoints;
 mod namespace;
 mod postings;
+mod telling;
+
+pub use endpoints::ENDPOINTS_MAX;
+pub use telling::Changes;
 
 /// What the index may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Objects of one kind; a pod takes about 1.7 kB. Those that come when it is full are refused and counted; a later list takes them in when there is room again.
+    /// Objects of one kind; a pod takes about 2.2 kB (`tests/memory.rs`). Those that come when it is full are refused and counted; a later list takes them in when there is room again.
     pub objects_per_kind: usize,
 }
 
@@ -32,7 +35,7 @@ impl Default for Limits {
 }
 
 /// The cluster, as far as it was seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
     limits: Limits,
     kinds: BTreeMap<Kind, Table>,
@@ -42,12 +45,17 @@ pub struct Index {
     changed: BTreeSet<(Kind, Uid)>,
     /// Only what the receiver was told of. Ordered so that what is owned goes first.
     gone: BTreeSet<(std::cmp::Reverse<Kind>, Uid)>,
+    /// Grows whenever the receiver has forgotten everything.
+    telling: u64,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     entries: BTreeMap<Uid, Entry>,
-    listing: u32,
+    /// Grows with every list that begins.
+    listing: u64,
+    /// The lists that are under way, by namespace; "" is a list of all. Each has the number with which it began.
+    lists: BTreeMap<Box<str>, u64>,
     refused: u64,
     cut: u64,
 }
@@ -56,24 +64,30 @@ struct Table {
 struct Entry {
     facts: Facts,
     parents: Box<[Uid]>,
-    /// The list that last had it, or during which it was last seen.
-    listing: u32,
-    told: bool,
+    /// The latest list that had begun when it was last seen.
+    listing: u64,
+    /// When the receiver was last told of it, as [`Index::telling`] counts.
+    told: u64,
 }
 
-/// What is new for the receiver.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Changes {
-    /// New or changed objects; owners and selectors before what they own and select.
-    pub changed: Vec<KubernetesObject>,
-    /// Uids of objects that are gone.
-    pub gone: Vec<String>,
+impl Default for Index {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
 }
 
 impl Index {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+        Self {
+            limits,
+            kinds: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            telling: 1,
+        }
     }
 
     /// An object is new, or has changed, or was listed again.
@@ -92,60 +106,30 @@ impl Index {
     pub fn delete(&mut self, kind: Kind, uid: &Uid) {
         let Some(entry) = self.kinds.get_mut(&kind).and_then(|table| table.entries.remove(uid)) else { return };
         self.changed.remove(&(kind, uid.clone()));
-        if entry.told {
+        if entry.told == self.telling {
             self.gone.insert((std::cmp::Reverse(kind), uid.clone()));
         }
+        self.touch_service_of(&entry.facts);
         let affected = self.unlink(&entry.facts);
         self.resolve(affected);
     }
 
-    /// A list of a kind begins. Nothing is gone yet.
-    pub fn begin_list(&mut self, kind: Kind) {
+    /// A list of a kind begins, of one namespace or of all. Nothing is gone yet.
+    pub fn begin_list(&mut self, kind: Kind, namespace: Option<&str>) {
         let table = self.kinds.entry(kind).or_default();
-        table.listing = table.listing.wrapping_add(1);
+        table.listing += 1;
+        table.lists.insert(namespace.unwrap_or_default().into(), table.listing);
     }
 
     /// The list has ended: what it did not have is gone.
-    pub fn end_list(&mut self, kind: Kind) {
-        let Some(table) = self.kinds.get(&kind) else { return };
-        let unseen = table.entries.values().filter(|entry| entry.listing != table.listing);
+    pub fn end_list(&mut self, kind: Kind, namespace: Option<&str>) {
+        let Some(table) = self.kinds.get_mut(&kind) else { return };
+        let Some(begun) = table.lists.remove(namespace.unwrap_or_default()) else { return };
+        let listed = table.entries.values().filter(|entry| namespace.is_none_or(|namespace| *entry.facts.namespace == *namespace));
+        let unseen = listed.filter(|entry| entry.listing < begun);
         for uid in unseen.map(|entry| entry.facts.uid.clone()).collect::<Vec<_>>() {
             self.delete(kind, &uid);
         }
-    }
-
-    /// Whether there is something that the receiver was not told.
-    pub fn has_changes(&self) -> bool {
-        !self.changed.is_empty() || !self.gone.is_empty()
-    }
-
-    /// How much the receiver was not told.
-    pub fn pending(&self) -> usize {
-        self.changed.len() + self.gone.len()
-    }
-
-    /// Takes up to `max` of what the receiver was not told.
-    pub fn take_changes(&mut self, max: usize) -> Changes {
-        let mut changes = Changes::default();
-        while changes.gone.len() < max
-            && let Some((_, uid)) = self.gone.pop_first()
-        {
-            changes.gone.push(uid.to_string());
-        }
-        while changes.gone.len() + changes.changed.len() < max
-            && let Some((kind, uid)) = self.changed.pop_first()
-        {
-            if let Some(entry) = self.kinds.get_mut(&kind).and_then(|table| table.entries.get_mut(&uid)) {
-                entry.told = true;
-                changes.changed.push(entry.facts.object(&entry.parents));
-            }
-        }
-        changes
-    }
-
-    /// Everything, in the order of telling.
-    pub fn objects(&self) -> impl Iterator<Item = KubernetesObject> {
-        self.kinds.values().flat_map(|table| table.entries.values()).map(|entry| entry.facts.object(&entry.parents))
     }
 
     /// How many of this kind it holds.
@@ -170,13 +154,14 @@ impl Index {
 
     fn insert(&mut self, facts: Facts) {
         let (kind, uid) = (facts.kind, facts.uid.clone());
-        let told = self.gone.remove(&(std::cmp::Reverse(kind), uid.clone()));
+        let told = if self.gone.remove(&(std::cmp::Reverse(kind), uid.clone())) { self.telling } else { 0 };
         let affected = self.link(&facts);
         let parents = self.parents(&facts);
+        self.touch_service_of(&facts);
         let table = self.kinds.entry(kind).or_default();
         table.cut = table.cut.saturating_add(u64::from(facts.cut));
         table.entries.insert(uid.clone(), Entry { facts, parents, listing: table.listing, told });
-        self.changed.insert((kind, uid));
+        self.touch(kind, uid);
         self.resolve(affected);
     }
 
@@ -191,7 +176,9 @@ impl Index {
         entry.listing = listing;
         let old = std::mem::replace(&mut entry.facts, facts.clone());
         if !shown_alike(&old, &facts) {
-            self.changed.insert((kind, uid.clone()));
+            self.touch(kind, uid.clone());
+            self.touch_service_of(&old);
+            self.touch_service_of(&facts);
         }
         if linked_alike(&old, &facts) {
             return;
@@ -210,6 +197,11 @@ impl Index {
                 self.owned.entry(owner.clone()).or_default().insert(facts.uid.clone());
             }
             return BTreeSet::new();
+        }
+        match (&facts.details, facts.kind) {
+            (Details::Endpoints(slice), _) => self.namespace(facts).add_slice(&slice.service, &facts.uid),
+            (_, Kind::Service) => self.namespace(facts).add_service(&facts.name, &facts.uid),
+            _ => {}
         }
         let mut affected = self.owned_by(facts);
         if let Some(selector) = &facts.selector {
@@ -238,9 +230,13 @@ impl Index {
             }
         }
         if let Some(namespace) = self.namespaces.get_mut(&facts.namespace) {
-            match facts.kind {
-                Kind::Pod => namespace.remove_pod(&facts.uid, &facts.labels),
-                kind => namespace.remove_selector(&(kind, facts.uid.clone())),
+            match (&facts.details, facts.kind) {
+                (_, Kind::Pod) => namespace.remove_pod(&facts.uid, &facts.labels),
+                (Details::Endpoints(slice), _) => namespace.remove_slice(&slice.service, &facts.uid),
+                (_, kind) => namespace.remove_selector(&(kind, facts.uid.clone())),
+            }
+            if facts.kind == Kind::Service {
+                namespace.remove_service(&facts.name, &facts.uid);
             }
             if namespace.is_empty() {
                 self.namespaces.remove(&facts.namespace);
@@ -279,7 +275,7 @@ impl Index {
             && entry.parents != parents
         {
             entry.parents = parents;
-            self.changed.insert((kind, uid.clone()));
+            self.touch(kind, uid.clone());
         }
     }
 
@@ -343,7 +339,16 @@ fn middlemen(pod: &Facts) -> impl Iterator<Item = &Uid> {
 /// Whether two states of one object stand in the same relations.
 fn linked_alike(old: &Facts, new: &Facts) -> bool {
     let labels_alike = old.kind != Kind::Pod || old.labels == new.labels;
-    labels_alike && old.namespace == new.namespace && old.owners == new.owners && old.selector == new.selector
+    let names_alike = old.namespace == new.namespace && (old.kind != Kind::Service || old.name == new.name);
+    labels_alike && names_alike && service_of(old) == service_of(new) && old.owners == new.owners && old.selector == new.selector
+}
+
+/// The service that a slice is a part of.
+fn service_of(facts: &Facts) -> Option<&str> {
+    match &facts.details {
+        Details::Endpoints(slice) => Some(&slice.service),
+        _ => None,
+    }
 }
 
 /// Whether two states of one object are told alike, but for their parents.

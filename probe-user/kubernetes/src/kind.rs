@@ -15,6 +15,8 @@ pub enum Kind {
     PersistentVolume,
     /// `v1 PersistentVolumeClaim`.
     PersistentVolumeClaim,
+    /// `discovery.k8s.io/v1 EndpointSlice`: told as a part of its service, never by itself.
+    EndpointSlice,
     /// `v1 Service`.
     Service,
     /// `apps/v1 Deployment`.
@@ -35,12 +37,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of telling.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Namespace,
         Self::Node,
         Self::StorageClass,
         Self::PersistentVolume,
         Self::PersistentVolumeClaim,
+        Self::EndpointSlice,
         Self::Service,
         Self::Deployment,
         Self::ReplicaSet,
@@ -51,14 +54,15 @@ impl Kind {
         Self::Pod,
     ];
 
-    /// As the stream names it.
-    pub fn on_the_stream(self) -> wire::Kind {
-        match self {
+    /// As the stream names it; `None` for what is told as a part of another object.
+    pub fn on_the_stream(self) -> Option<wire::Kind> {
+        Some(match self {
             Self::Namespace => wire::Kind::Namespace,
             Self::Node => wire::Kind::Node,
             Self::StorageClass => wire::Kind::StorageClass,
             Self::PersistentVolume => wire::Kind::PersistentVolume,
             Self::PersistentVolumeClaim => wire::Kind::PersistentVolumeClaim,
+            Self::EndpointSlice => return None,
             Self::Service => wire::Kind::Service,
             Self::Deployment => wire::Kind::Deployment,
             Self::ReplicaSet => wire::Kind::ReplicaSet,
@@ -67,7 +71,23 @@ impl Kind {
             Self::CronJob => wire::Kind::CronJob,
             Self::Job => wire::Kind::Job,
             Self::Pod => wire::Kind::Pod,
+        })
+    }
+
+    /// The group of the API that serves it; empty for the core's.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::ReplicaSet | Self::DaemonSet | Self::StatefulSet => "apps",
+            Self::CronJob | Self::Job => "batch",
+            Self::StorageClass => "storage.k8s.io",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::Namespace | Self::Node | Self::PersistentVolume | Self::PersistentVolumeClaim | Self::Service | Self::Pod => "",
         }
+    }
+
+    /// Whether its objects are in namespaces.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node | Self::StorageClass | Self::PersistentVolume)
     }
 
     /// The plural of the API's paths, as a label of metrics and logs.
@@ -78,6 +98,7 @@ impl Kind {
             Self::StorageClass => "storageclasses",
             Self::PersistentVolume => "persistentvolumes",
             Self::PersistentVolumeClaim => "persistentvolumeclaims",
+            Self::EndpointSlice => "endpointslices",
             Self::Service => "services",
             Self::Deployment => "deployments",
             Self::ReplicaSet => "replicasets",

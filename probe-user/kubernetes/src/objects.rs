@@ -1,5 +1,6 @@
 //! What is kept of an object, and how the stream says it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proto::probe::v1::KubernetesObject;
@@ -57,8 +58,16 @@ pub enum Details {
     Controller(ControllerDetails),
     /// Of a cron job.
     CronJob(CronJobDetails),
+    /// Of a job.
+    Job(JobDetails),
     /// Of volumes, claims and classes.
     Storage(Box<StorageDetails>),
+    /// Of a node.
+    Node(Box<NodeDetails>),
+    /// Of a namespace: its phase.
+    Namespace(Box<str>),
+    /// Of an endpoint slice.
+    Endpoints(Box<EndpointDetails>),
 }
 
 /// See the fields of the same names in the stream's `KubernetesObject`.
@@ -106,6 +115,66 @@ pub struct CronJobDetails {
 /// See the fields of the same names in the stream's `KubernetesObject`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the stream's .proto file documents the fields of these names")]
+pub struct JobDetails {
+    pub state: Box<str>,
+    pub suspended: bool,
+    pub active_jobs: u32,
+}
+
+/// See the fields of the same names in the stream's `KubernetesObject`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "the stream's .proto file documents the fields of these names")]
+pub struct NodeDetails {
+    pub state: Box<str>,
+    pub addresses: Vec<Box<str>>,
+    pub public_addresses: Vec<Box<str>>,
+}
+
+/// Who answers for a service: each of the addresses behind each of the ports.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointDetails {
+    /// Name of the service, in the slice's namespace; empty when it says none.
+    pub service: Box<str>,
+    /// Empty when it names none: then the port is unknown.
+    pub ports: Box<[(u16, Transport)]>,
+    /// In the order of the slice.
+    pub targets: Box<[EndpointTarget]>,
+}
+
+/// One address of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointTarget {
+    /// Where.
+    pub address: IpAddr,
+    /// Whether it may be sent to.
+    pub ready: bool,
+    /// The pod; `None` when it is none.
+    pub pod: Option<Uid>,
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say all")]
+pub enum Transport {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Transport {
+    /// As the API writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+/// See the fields of the same names in the stream's `KubernetesObject`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "the stream's .proto file documents the fields of these names")]
 pub struct StorageDetails {
     pub status: Box<str>,
     pub storage_class: Box<str>,
@@ -117,10 +186,10 @@ pub struct StorageDetails {
 }
 
 impl Facts {
-    /// As the stream says it, with `parents` resolved.
+    /// As the stream says it, with `parents` resolved. Endpoints of services are in other objects, and not in this.
     pub fn object(&self, parents: &[Uid]) -> KubernetesObject {
         let mut object = KubernetesObject {
-            kind: self.kind.on_the_stream().into(),
+            kind: self.kind.on_the_stream().unwrap_or_default().into(),
             uid: self.uid.to_string(),
             name: self.name.to_string(),
             namespace: self.namespace.to_string(),
@@ -130,7 +199,18 @@ impl Facts {
             ..Default::default()
         };
         match &self.details {
-            Details::None => {}
+            Details::None | Details::Endpoints(_) => {}
+            Details::Namespace(phase) => object.state = phase.to_string(),
+            Details::Node(node) => {
+                object.state = node.state.to_string();
+                object.addresses = strings(&node.addresses);
+                object.public_addresses = strings(&node.public_addresses);
+            }
+            Details::Job(job) => {
+                object.state = job.state.to_string();
+                object.suspended = job.suspended;
+                object.active_jobs = job.active_jobs;
+            }
             Details::Pod(pod) => {
                 object.state = pod.state.to_string();
                 object.addresses = strings(&pod.addresses);

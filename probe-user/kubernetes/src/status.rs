@@ -2,24 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::watch;
-
 use crate::kind::Kind;
 
-/// How the watch of one kind stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the watch of one kind stands; of several namespaces, the worst. The order is from good to bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KindState {
+    /// Listed, and followed.
+    Watching,
     /// Not listed as yet, or being listed again.
     #[default]
     Listing,
-    /// Listed, and followed.
-    Watching,
     /// The last attempt has failed; another one follows soon. What is known of the kind stays.
     Retrying,
-    /// The collector may not read this kind. It asks again from time to time.
-    Forbidden,
     /// The server does not have this kind. It is asked again from time to time.
     Absent,
+    /// The collector may not read this kind. It asks again from time to time.
+    Forbidden,
 }
 
 /// One kind.
@@ -52,28 +50,4 @@ pub struct StatusReport {
     pub synced: bool,
     /// Changes and removals that the receiver was not told yet.
     pub pending: usize,
-    /// Batches that the receiver has got.
-    pub batches: u64,
-}
-
-/// A view of the collector's status, always current. It can be cloned freely.
-#[derive(Clone, Debug)]
-pub struct Status(watch::Receiver<StatusReport>);
-
-impl Status {
-    pub(crate) fn new() -> (watch::Sender<StatusReport>, Self) {
-        let kinds = Kind::ALL.into_iter().map(|kind| (kind, KindStatus::default())).collect();
-        let (sender, receiver) = watch::channel(StatusReport { kinds, ..StatusReport::default() });
-        (sender, Self(receiver))
-    }
-
-    /// As it is now.
-    pub fn report(&self) -> StatusReport {
-        self.0.borrow().clone()
-    }
-
-    /// Waits until it is as asked. `None` when the collector has ended before.
-    pub async fn wait_for(&mut self, asked: impl FnMut(&StatusReport) -> bool) -> Option<StatusReport> {
-        self.0.wait_for(asked).await.ok().map(|report| report.clone())
-    }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::StatusCode;
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use tokio::time::Instant;
@@ -61,35 +62,56 @@ pub enum Cause {
     Forbidden,
     /// There is no such kind (404).
     Absent,
+    /// The server does not know who asks (401): a token or a certificate has expired, and there may be a new one.
+    Unauthorized,
     /// An event could not be read, so something was missed.
     Unreadable,
     /// Anything else: the server failed, refused, or cannot be reached.
     Other,
 }
 
-/// Follows every kind.
-pub(crate) fn follow_all(
-    client: &Client,
-    paces: &Paces,
-    page_size: u32,
-    patience: Patience,
-) -> stream::SelectAll<BoxStream<'static, (Kind, Step)>> {
-    let new = Way { client, paces, page_size, patience };
-    stream::select_all([
-        new.follow::<wire::Namespace>(),
-        new.follow::<wire::Node>(),
-        new.follow::<wire::StorageClass>(),
-        new.follow::<wire::PersistentVolume>(),
-        new.follow::<wire::PersistentVolumeClaim>(),
-        new.follow::<wire::Service>(),
-        new.follow::<wire::Deployment>(),
-        new.follow::<wire::ReplicaSet>(),
-        new.follow::<wire::DaemonSet>(),
-        new.follow::<wire::StatefulSet>(),
-        new.follow::<wire::CronJob>(),
-        new.follow::<wire::Job>(),
-        new.follow::<wire::Pod>(),
-    ])
+/// What one follower follows: a kind, in all namespaces or in one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; `None` for all, and for kinds without namespaces.
+    pub namespace: Option<Arc<str>>,
+}
+
+impl Scope {
+    /// Everything there is to follow: each kind once, or, if namespaces are named, once in each of them.
+    pub fn all(namespaces: &[Arc<str>]) -> Vec<Self> {
+        let of = |kind: Kind| match namespaces {
+            [_, ..] if kind.is_namespaced() => namespaces.iter().map(|name| Some(name.clone())).collect(),
+            _ => vec![None],
+        };
+        Kind::ALL.into_iter().flat_map(|kind| of(kind).into_iter().map(move |namespace| Self { kind, namespace })).collect()
+    }
+}
+
+/// What happens to everything that is followed.
+pub(crate) type Steps = stream::SelectAll<BoxStream<'static, (Scope, Step)>>;
+
+/// Follows every scope.
+pub(crate) fn follow_all(scopes: &[Scope], client: &Client, paces: &Paces, page_size: u32, patience: Patience) -> Steps {
+    let way = Way { client, paces, page_size, patience };
+    stream::select_all(scopes.iter().map(|scope| match scope.kind {
+        Kind::Namespace => way.follow::<wire::Namespace>(scope),
+        Kind::Node => way.follow::<wire::Node>(scope),
+        Kind::StorageClass => way.follow::<wire::StorageClass>(scope),
+        Kind::PersistentVolume => way.follow::<wire::PersistentVolume>(scope),
+        Kind::PersistentVolumeClaim => way.follow_within::<wire::PersistentVolumeClaim>(scope),
+        Kind::EndpointSlice => way.follow_within::<wire::EndpointSlice>(scope),
+        Kind::Service => way.follow_within::<wire::Service>(scope),
+        Kind::Deployment => way.follow_within::<wire::Deployment>(scope),
+        Kind::ReplicaSet => way.follow_within::<wire::ReplicaSet>(scope),
+        Kind::DaemonSet => way.follow_within::<wire::DaemonSet>(scope),
+        Kind::StatefulSet => way.follow_within::<wire::StatefulSet>(scope),
+        Kind::CronJob => way.follow_within::<wire::CronJob>(scope),
+        Kind::Job => way.follow_within::<wire::Job>(scope),
+        Kind::Pod => way.follow_within::<wire::Pod>(scope),
+    }))
 }
 
 /// What all followers need.
@@ -101,33 +123,49 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn follow<W: Wire>(&self) -> BoxStream<'static, (Kind, Step)> {
-        let path = <Object<W> as kube::Resource>::url_path(&(), None);
+    fn follow<W: Wire>(&self, scope: &Scope) -> BoxStream<'static, (Scope, Step)> {
+        self.follow_at(scope, Api::<Object<W>>::all(self.client.clone()))
+    }
+
+    fn follow_within<W: Wire>(&self, scope: &Scope) -> BoxStream<'static, (Scope, Step)>
+    where
+        W::Api: k8s_openapi::Resource<Scope = NamespaceResourceScope>,
+    {
+        match &scope.namespace {
+            Some(namespace) => self.follow_at(scope, Api::<Object<W>>::namespaced(self.client.clone(), namespace)),
+            None => self.follow::<W>(scope),
+        }
+    }
+
+    fn follow_at<W: Wire>(&self, scope: &Scope, api: Api<Object<W>>) -> BoxStream<'static, (Scope, Step)> {
         let follower = Follower::<W> {
-            events: events(self.client, self.page_size, self.patience),
-            client: self.client.clone(),
-            pace: self.paces.of(&path),
+            pace: self.paces.of(api.resource_url()),
+            events: events(&api, self.page_size, self.patience),
+            api,
             page_size: self.page_size,
             patience: self.patience,
             backoff: Backoff::new(self.patience.backoff_min, self.patience.backoff_max),
+            refusals: Backoff::new(self.patience.refused_min, self.patience.refused_max),
             refused_watches: 0,
             resume_at: None,
         };
-        stream::unfold(follower, |mut follower| async move {
+        let state = (follower, scope.clone());
+        stream::unfold(state, |(mut follower, scope)| async move {
             let step = follower.next().await;
-            Some(((W::KIND, step), follower))
+            Some(((scope.clone(), step), (follower, scope)))
         })
         .boxed()
     }
 }
 
 struct Follower<W: Wire> {
-    client: Client,
+    api: Api<Object<W>>,
     pace: Arc<Pace>,
     page_size: u32,
     patience: Patience,
     events: BoxStream<'static, watcher::Result<Event<Object<W>>>>,
     backoff: Backoff,
+    refusals: Backoff,
     refused_watches: u32,
     resume_at: Option<Instant>,
 }
@@ -180,11 +218,13 @@ impl<W: Wire> Follower<W> {
             }
         }
         let wait = match cause {
-            Cause::Forbidden | Cause::Absent => self.patience.refused_retry.mul_f64(1.0 - backoff::jitter() / 4.0),
-            Cause::Expired | Cause::Unreadable | Cause::Other => self.backoff.failed(Instant::now(), backoff::jitter()),
+            Cause::Forbidden | Cause::Absent => self.refusals.failed(Instant::now(), backoff::jitter() / 2.0),
+            Cause::Expired | Cause::Unreadable | Cause::Unauthorized | Cause::Other => {
+                self.backoff.failed(Instant::now(), backoff::jitter())
+            }
         };
         self.resume_at = Some(Instant::now() + wait);
-        if cause != Cause::Other {
+        if !matches!(cause, Cause::Other | Cause::Unauthorized) {
             self.restart();
         }
         Failure { cause, message: message(error) }
@@ -199,13 +239,13 @@ impl<W: Wire> Follower<W> {
     /// A new watch begins with a list.
     fn restart(&mut self) {
         self.refused_watches = 0;
-        self.events = events(&self.client, self.page_size, self.patience);
+        self.events = events(&self.api, self.page_size, self.patience);
     }
 }
 
-fn events<W: Wire>(client: &Client, page_size: u32, patience: Patience) -> BoxStream<'static, watcher::Result<Event<Object<W>>>> {
+fn events<W: Wire>(api: &Api<Object<W>>, page_size: u32, patience: Patience) -> BoxStream<'static, watcher::Result<Event<Object<W>>>> {
     let seconds = u32::try_from(patience.watch.as_secs()).unwrap_or(u32::MAX).max(1);
-    watcher(Api::<Object<W>>::all(client.clone()), watcher::Config::default().page_size(page_size).timeout(seconds)).boxed()
+    watcher(api.clone(), watcher::Config::default().page_size(page_size).timeout(seconds)).boxed()
 }
 
 fn cause(error: &watcher::Error) -> Cause {
@@ -220,13 +260,14 @@ fn cause(error: &watcher::Error) -> Cause {
         (Some(StatusCode::GONE), _) => Cause::Expired,
         (Some(StatusCode::FORBIDDEN), _) => Cause::Forbidden,
         (Some(StatusCode::NOT_FOUND), _) => Cause::Absent,
+        (Some(StatusCode::UNAUTHORIZED), _) => Cause::Unauthorized,
         // Refusals end before there are events: a status among these is one that the library took any other object for.
         (_, WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) | NoResourceVersion) => Cause::Unreadable,
         _ => Cause::Other,
     }
 }
 
-fn refusal(error: &kube::Error) -> Option<&Refusal> {
+pub(crate) fn refusal(error: &kube::Error) -> Option<&Refusal> {
     match error {
         kube::Error::Service(error) => error.downcast_ref(),
         _ => None,
@@ -240,7 +281,11 @@ fn message(error: &watcher::Error) -> String {
         let text = if status.code == 0 { text.to_owned() } else { format!("{}: {text}", status.code) };
         return shortened(&text, MESSAGE_BYTES).to_owned();
     }
-    let mut innermost: &dyn std::error::Error = error;
+    innermost(error)
+}
+
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

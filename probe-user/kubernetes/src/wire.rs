@@ -13,7 +13,9 @@ use crate::selector::Selector;
 
 mod controllers;
 mod cut;
+mod endpoints;
 mod metadata;
+mod node;
 mod pod;
 mod pod_state;
 mod service;
@@ -21,7 +23,9 @@ mod storage;
 
 pub use controllers::{CronJob, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet};
 pub(crate) use cut::shortened;
+pub use endpoints::EndpointSlice;
 pub use metadata::Metadata;
+pub use node::{Namespace, Node};
 pub use pod::Pod;
 pub use service::Service;
 pub use storage::{PersistentVolume, PersistentVolumeClaim, StorageClass};
@@ -73,7 +77,7 @@ fn facts<W: Wire>(mut wire: W, metadata: Metadata) -> Option<Facts> {
     let details = wire.details(&name, &mut cut);
     let owners = cut.list(metadata.owner_references, cut::OWNERS, |owner| {
         let kind = Kind::of_owner(&owner.api_version, &owner.kind)?;
-        (owner.uid.len() <= metadata::UID_MAX).then(|| Owner { kind, uid: Uid::from(owner.uid) })
+        metadata::is_uid(&owner.uid).then(|| Owner { kind, uid: Uid::from(owner.uid) })
     });
     Some(Facts {
         kind: W::KIND,
@@ -124,36 +128,4 @@ impl<W> std::fmt::Debug for Object<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Object").field("facts", &self.facts).finish_non_exhaustive()
     }
-}
-
-/// A kind with metadata alone.
-macro_rules! bare {
-    ($($(#[$doc:meta])* $name:ident = $api:ty;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Default, serde::Deserialize)]
-        #[serde(default)]
-        pub struct $name {
-            metadata: Metadata,
-        }
-
-        impl Wire for $name {
-            type Api = $api;
-            const KIND: Kind = Kind::$name;
-
-            fn take_metadata(&mut self) -> Metadata {
-                std::mem::take(&mut self.metadata)
-            }
-
-            fn details(self, _: &str, _: &mut cut::Cut) -> Details {
-                Details::None
-            }
-        }
-    )*};
-}
-
-bare! {
-    /// A machine.
-    Node = k8s_openapi::api::core::v1::Node;
-    /// A namespace.
-    Namespace = k8s_openapi::api::core::v1::Namespace;
 }

@@ -5,35 +5,71 @@ use crate::procfs::system;
 use crate::procfs::words::{decimal, field, lines, number, words};
 
 /// Longest file that is read: what a cgroup says of itself is a few kilobytes.
-pub(super) const FILE_MAX: u64 = 64 * 1024;
+pub const FILE_MAX: u64 = 64 * 1024;
 
 /// A number near 2^63, which v1 says where there is no limit, and anything that is no memory of a machine.
 const NO_LIMIT_FROM: u64 = 1 << 62;
 
 /// A file with something in it that is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum File {
+pub enum File {
+    /// CPU time, of v1.
     CpuUsageV1,
+    /// Throttling, of v1.
     CpuStatV1,
+    /// CPU time and throttling, of v2.
     CpuStatV2,
+    /// Memory with page cache, of v1.
     MemoryUsageV1,
+    /// What the memory is for, and the narrowest limit, of v1.
     MemoryStatV1,
+    /// Out-of-memory kills, of v1.
     OomV1,
+    /// Memory with page cache, of v2.
     MemoryUsageV2,
+    /// What the memory is for, of v2.
     MemoryStatV2,
+    /// Out-of-memory kills, of v2.
     MemoryEventsV2,
     /// Bytes with those of the cgroups below; since Linux 5.0.
     IoRecursiveV1,
+    /// Bytes of this very cgroup, of v1.
     IoV1,
+    /// Bytes, of v2.
     IoV2,
+    /// Processes and threads.
     Tasks,
+    /// Waiting for CPU.
     CpuPressure,
+    /// Waiting for memory.
     MemoryPressure,
+    /// Waiting for devices.
     IoPressure,
 }
 
 impl File {
-    pub(super) fn name(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [File; 16] = [
+        File::CpuUsageV1,
+        File::CpuStatV1,
+        File::CpuStatV2,
+        File::MemoryUsageV1,
+        File::MemoryStatV1,
+        File::OomV1,
+        File::MemoryUsageV2,
+        File::MemoryStatV2,
+        File::MemoryEventsV2,
+        File::IoRecursiveV1,
+        File::IoV1,
+        File::IoV2,
+        File::Tasks,
+        File::CpuPressure,
+        File::MemoryPressure,
+        File::IoPressure,
+    ];
+
+    /// What it is called in the directory of a cgroup.
+    pub fn name(self) -> &'static str {
         match self {
             File::CpuUsageV1 => "cpuacct.usage",
             File::CpuStatV1 | File::CpuStatV2 => "cpu.stat",
@@ -53,7 +89,7 @@ impl File {
     }
 
     /// Takes in what the file says. What is not understood is left as it was. `is_stacked` tells devices whose bytes are counted on others, too.
-    pub(super) fn apply(self, text: &[u8], is_stacked: impl Fn((u64, u64)) -> bool, usage: &mut Usage) {
+    pub fn apply(self, text: &[u8], is_stacked: impl Fn((u64, u64)) -> bool, usage: &mut Usage) {
         let count = |name: &str| field(text, name.as_bytes()).unwrap_or(0);
         match self {
             File::CpuUsageV1 => usage.cpu_nanos = number(text),
@@ -86,7 +122,7 @@ impl File {
 }
 
 /// CPUs that `cpu.max` allows: "quota period" or "max period". `None` without a limit.
-pub(super) fn cpu_max(text: &[u8]) -> Option<f64> {
+pub fn cpu_max(text: &[u8]) -> Option<f64> {
     let mut words = words(text);
     let quota = words.next().and_then(number)?;
     // Without a period the kernel takes 100 ms.
@@ -94,12 +130,12 @@ pub(super) fn cpu_max(text: &[u8]) -> Option<f64> {
 }
 
 /// CPUs that `cpu.cfs_quota_us` (-1 without a limit) and `cpu.cfs_period_us` allow.
-pub(super) fn cfs_quota(quota: &[u8], period: &[u8]) -> Option<f64> {
+pub fn cfs_quota(quota: &[u8], period: &[u8]) -> Option<f64> {
     share(number(quota)?, number(period)?)
 }
 
 /// Bytes that `memory.max` allows; `None` without a limit ("max").
-pub(super) fn memory_max(text: &[u8]) -> Option<u64> {
+pub fn memory_max(text: &[u8]) -> Option<u64> {
     number(text).filter(|&it| it < NO_LIMIT_FROM)
 }
 

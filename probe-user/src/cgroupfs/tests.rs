@@ -229,30 +229,11 @@ fn limits_are_words_or_numbers() {
     assert_eq!(files::memory_max(b"4096\n"), Some(4_096));
 }
 
-const FILES: [File; 16] = [
-    File::CpuUsageV1,
-    File::CpuStatV1,
-    File::CpuStatV2,
-    File::MemoryUsageV1,
-    File::MemoryStatV1,
-    File::OomV1,
-    File::MemoryUsageV2,
-    File::MemoryStatV2,
-    File::MemoryEventsV2,
-    File::IoRecursiveV1,
-    File::IoV1,
-    File::IoV2,
-    File::Tasks,
-    File::CpuPressure,
-    File::MemoryPressure,
-    File::IoPressure,
-];
-
 proptest! {
     #[test]
     fn arbitrary_bytes_in_every_file_are_usage_without_nonsense(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let mut usage = Usage::default();
-        for file in FILES {
+        for file in File::ALL {
             file.apply(&bytes, |_| false, &mut usage);
         }
         let pressure = usage.pressure.unwrap();
@@ -270,7 +251,7 @@ proptest! {
         let [a, b, c, d, e, f, g, h] = numbers[..] else { unreachable!("eight were made") };
         let mut usage = Usage::default();
         let text = format!("usage_usec {a}\nnr_periods {b}\nnr_throttled {c}\nthrottled_usec {d}\nfile {e}\n8:0 rbytes={f} wbytes={g}\n8:1 rbytes={h} wbytes={h}\n");
-        FILES.iter().for_each(|file| file.apply(text.as_bytes(), |_| false, &mut usage));
+        File::ALL.iter().for_each(|file| file.apply(text.as_bytes(), |_| false, &mut usage));
         File::MemoryUsageV2.apply(a.to_string().as_bytes(), |_| false, &mut usage);
         prop_assert_eq!(usage.own_memory_bytes(), a.saturating_sub(usage.cache_bytes));
         if let Some(limit) = files::cpu_max(format!("{a} {b}").as_bytes()) {

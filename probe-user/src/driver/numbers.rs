@@ -41,6 +41,7 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     let builder = &publisher.builder;
     metrics.processes.set(gauge(builder.processes().living_len()));
     metrics.flows.set(gauge(builder.flows().len()));
+    metrics.flows_summed.set(gauge(builder.flows().summed()));
     metrics.listeners.set(gauge(builder.listeners().len()));
     metrics.containers.set(gauge(builder.containers().len()));
     metrics.translations.set(gauge(builder.flows().translations().len()));

@@ -80,6 +80,10 @@ impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
             heard_ns: 0,
             looked_ns: 0,
         });
+        if !talk.goes_on && known.opened == known.closed {
+            // Nothing was told that has to end as it began: what was not found out before may be known now.
+            talk.end = (self.fill)(talk.end);
+        }
         let mut seen = *value;
         if value.opened != known.opened && now_ns.saturating_sub(value.last_ns) < CONNECTED_SETTLES_NANOS {
             self.postponed = true;

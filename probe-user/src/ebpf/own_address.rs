@@ -29,7 +29,7 @@ const NO_ANSWER_KEPT: Duration = Duration::from_secs(5);
 const NAMESPACES_MAX: usize = 128;
 
 /// How often all processes are looked through for a namespace that is not known by any of its processes.
-const SEARCH_INTERVAL: Duration = Duration::from_secs(5);
+const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Routes are looked up in memory: a kernel that takes longer is not asked.
 const ANSWERED_WITHIN: i64 = 100;
@@ -43,6 +43,8 @@ struct Inner {
     procfs: Procfs,
     answers: HashMap<(u64, IpAddr), (Option<IpAddr>, Instant)>,
     namespaces: HashMap<u64, Route>,
+    /// Cookies of namespaces by inode, of those that were met in a search.
+    cookies: HashMap<u64, u64>,
     searched_at: Option<Instant>,
 }
 
@@ -62,7 +64,13 @@ impl OwnAddresses {
     /// `proc_root` is where processes are found, whose namespaces are entered.
     pub(super) fn new(proc_root: PathBuf) -> Self {
         let procfs = Procfs::new(proc_root, Arguments::Hide);
-        OwnAddresses(Arc::new(Mutex::new(Inner { procfs, answers: HashMap::new(), namespaces: HashMap::new(), searched_at: None })))
+        OwnAddresses(Arc::new(Mutex::new(Inner {
+            procfs,
+            answers: HashMap::new(),
+            namespaces: HashMap::new(),
+            cookies: HashMap::new(),
+            searched_at: None,
+        })))
     }
 
     /// Fills in what is missing in flows of UDP.
@@ -150,10 +158,16 @@ impl Inner {
         }
         self.searched_at = Some(now);
         let pids = self.procfs.pids()?;
-        for place in sockets::namespaces(&self.procfs, &pids) {
-            if let Ok((Some(cookie), socket)) = open(&self.procfs, &place, own)
-                && cookie == namespace
-            {
+        let places = sockets::namespaces(&self.procfs, &pids);
+        self.cookies.retain(|inode, _| places.iter().any(|place| place.inode == *inode));
+        for place in places {
+            // Each is entered once to learn its cookie, and again when it is the one.
+            if self.cookies.get(&place.inode).is_some_and(|known| *known != namespace) {
+                continue;
+            }
+            let Ok((Some(cookie), socket)) = open(&self.procfs, &place, own) else { continue };
+            self.cookies.insert(place.inode, cookie);
+            if cookie == namespace {
                 self.namespaces.insert(namespace, Route { socket, asked_at: now });
                 return Ok(());
             }

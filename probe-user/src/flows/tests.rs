@@ -5,6 +5,8 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::observation::{ProcessStarted, Protocol};
 
+mod others;
+
 const MS: u64 = 1_000_000;
 
 fn at(ms: u64) -> BootNanos {
@@ -183,12 +185,14 @@ fn a_socket_that_was_bound_by_a_process_that_ended_still_belongs_to_it() {
 fn a_full_table_refuses_and_counts_what_it_could_not_hold() {
     let mut flows = FlowTable::default();
     let processes = ProcessTable::default();
-    for port in 0..=u16::MAX {
-        flows.counted(at(1), end(0, port), open(1), &processes, None);
+    for pid in 1..=65_536 {
+        flows.counted(at(1), end(pid, 443), open(1), &processes, None);
     }
     assert_eq!(flows.len(), FLOWS_MAX);
+    // The last that found room are sums of one.
+    assert_eq!(flows.after(0).filter(|(_, flow)| flow.others == 1).count(), 2_048);
     assert_eq!((flows.refused(), flows.refused_ends()), (65_536 - FLOWS_MAX as u64, 65_536 - FLOWS_MAX as u64));
     // One that is known still counts.
-    assert_eq!(flows.counted(at(2), end(0, 0), open(1), &processes, None), Seen::Known);
-    assert_eq!(flows.get_end(&end(0, 0)).map(Flow::active), Some(2));
+    assert_eq!(flows.counted(at(2), end(1, 443), open(1), &processes, None), Seen::Known);
+    assert_eq!(flows.get_end(&end(1, 443)).map(Flow::active), Some(2));
 }

@@ -114,7 +114,7 @@ fn request() -> [u8; HEADER_LEN + MESSAGE_LEN] {
 ///
 /// # Errors
 /// What the kernel answered when it refused.
-fn parse_links(datagram: &[u8], interfaces: &mut Interfaces) -> io::Result<bool> {
+pub fn parse_links(datagram: &[u8], interfaces: &mut Interfaces) -> io::Result<bool> {
     let mut rest = datagram;
     while let (Some(length), Some(kind)) = (u32_at(rest, 0), u16_at(rest, 4)) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);

@@ -6,6 +6,7 @@ use proto::probe::v1::{Container, Flow, Listener, Process, report::Kind};
 use super::*;
 use crate::containers::{ContainerFacts, Source};
 use crate::observation::{Counted, Direction, FlowEnd, ListenerOpened, Observation, ProcessStarted, Protocol};
+use crate::report::SnapshotCursor;
 
 const MS: u64 = 1_000_000;
 

@@ -62,6 +62,10 @@ impl Packer {
         process_metrics: v1::ProcessMetrics => process_metrics;
         /// Adds a sample of a container.
         container_metrics: v1::ContainerMetrics => container_metrics;
+        /// Adds an object of a cluster.
+        kubernetes: v1::KubernetesObject => kubernetes;
+        /// Adds that an object of a cluster left.
+        kubernetes_gone: String => kubernetes_gone;
     }
 
     /// Adds that a flow left.

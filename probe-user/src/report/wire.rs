@@ -56,7 +56,7 @@ pub(crate) fn flow(id: u64, flow: &Flow, change: Change, ways: &[Way], now: Now)
         first_seen_unix_nanos: now.unix_at(flow.first_seen),
         last_active_unix_nanos: now.unix_at(flow.last_active),
         translations: translations(flow, change, ways),
-        ..v1::Flow::default()
+        others: flow.others,
     }
 }
 

@@ -8,6 +8,12 @@ use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge
 
 use crate::ebpf::Meter;
 
+use crate::stream;
+
+mod kubernetes;
+
+pub use kubernetes::Kubernetes;
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -42,6 +48,8 @@ pub struct Metrics {
     pub processes: IntGauge,
     /// Flows in the table.
     pub flows: IntGauge,
+    /// Flows that are told in sums because there are too many.
+    pub flows_summed: IntGauge,
     /// Listening sockets in the table.
     pub listeners: IntGauge,
     /// Processes that the kernel ended because memory ran out.
@@ -94,6 +102,8 @@ pub struct Metrics {
     pub loop_panics: IntCounterVec,
     /// Loops that were started again, by loop.
     pub loop_restarts: IntCounterVec,
+    /// Of the collector of a cluster.
+    pub kubernetes: Kubernetes,
 }
 
 impl Metrics {
@@ -137,6 +147,7 @@ impl Metrics {
             ),
             processes: register(&registry, IntGauge::new("probe_processes", "Living processes in the table.")),
             flows: register(&registry, IntGauge::new("probe_flows", "Flows in the table.")),
+            flows_summed: register(&registry, IntGauge::new("probe_flows_summed", "Flows told in sums because there are too many.")),
             listeners: register(&registry, IntGauge::new("probe_listeners", "Listening sockets in the table.")),
             bpf_map_bytes: register(
                 &registry,
@@ -208,7 +219,19 @@ impl Metrics {
             resident_bytes: register(&registry, IntGauge::new("probe_resident_bytes", "Resident memory of the probe.")),
             loop_panics: register(&registry, IntCounterVec::new(opts("probe_loop_panics_total", "Loops that panicked."), &["loop"])),
             loop_restarts: register(&registry, IntCounterVec::new(opts("probe_loop_restarts_total", "Loops started again."), &["loop"])),
+            kubernetes: Kubernetes::new(&registry),
             registry,
+        }
+    }
+
+    /// Where the node's stream counts.
+    pub fn stream(&self) -> stream::Numbers {
+        stream::Numbers {
+            connected: self.stream_connected.clone(),
+            opened: self.streams_opened.clone(),
+            sent: self.reports_sent.clone(),
+            rejected: self.reports_rejected.clone(),
+            held_bytes: self.outbox_bytes.clone(),
         }
     }
 

@@ -8,6 +8,7 @@
 mod browser;
 mod connections;
 mod containers;
+mod kubernetes;
 mod page;
 mod restarts;
 mod surface;

@@ -192,9 +192,15 @@ impl Container {
 
     /// A load program as its only process. The host's libraries are mounted, since the image has none.
     pub(crate) fn traffic(&self) -> Command {
+        self.traffic_labelled(&[])
+    }
+
+    /// The same in a container with labels, each as `key=value`.
+    pub(crate) fn traffic_labelled(&self, labels: &[String]) -> Command {
         let program = Path::new(env!("CARGO_BIN_EXE_xtask"));
         let mut command = Command::new("docker");
         command.args(["run", "--rm", "--interactive", "--name", &self.name, "--label", "orchestrator.test=1"]);
+        command.args(labels.iter().map(|label| format!("--label={label}")));
         for directory in ["/lib", "/lib64", "/usr/lib"].into_iter().filter(|directory| Path::new(directory).exists()) {
             command.arg(format!("--volume={directory}:{directory}:ro"));
         }

@@ -65,19 +65,22 @@ impl Names {
         self.rows.contains_key(&address)
     }
 
-    /// Takes a record over; true when the names or their order are others now.
-    pub(crate) fn put(&mut self, address: IpAddr, names: Vec<ResolvedName>, epoch: u64) -> bool {
-        let words = |names: &[ResolvedName]| names.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
-        let new = words(&names);
-        let old = self.rows.insert(address, NameRow { names, epoch, is_gone: false });
-        old.is_none_or(|old| words(&old.names) != new)
+    /// Whether these are the names of an address already, in this order; when they were resolved aside.
+    pub(crate) fn are(&self, address: IpAddr, names: &[ResolvedName]) -> bool {
+        self.of(address).eq(names.iter().map(|it| &it.name))
     }
 
-    /// The probe knows nothing of an address any more; true when no flow needs its name and it is forgotten.
-    pub(crate) fn forget(&mut self, address: IpAddr) -> bool {
-        let Some(row) = self.rows.get_mut(&address) else { return false };
-        row.is_gone = true;
-        self.drop_if_unused(address)
+    /// Takes a record over.
+    pub(crate) fn put(&mut self, address: IpAddr, names: Vec<ResolvedName>, epoch: u64) {
+        self.rows.insert(address, NameRow { names, epoch, is_gone: false });
+    }
+
+    /// The probe knows nothing of an address any more: its name stays for as long as a flow leads there.
+    pub(crate) fn forget(&mut self, address: IpAddr) {
+        if let Some(row) = self.rows.get_mut(&address) {
+            row.is_gone = true;
+            self.drop_if_unused(address);
+        }
     }
 
     /// Addresses that a snapshot did not name.
@@ -103,12 +106,10 @@ impl Names {
         self.flows.range(lowest..).take_while(move |&&(found, _)| found == address).map(|&(_, flow)| flow)
     }
 
-    fn drop_if_unused(&mut self, address: IpAddr) -> bool {
-        let unused = self.rows.get(&address).is_some_and(|row| row.is_gone) && self.leading_to(address).next().is_none();
-        if unused {
+    fn drop_if_unused(&mut self, address: IpAddr) {
+        if self.rows.get(&address).is_some_and(|row| row.is_gone) && self.leading_to(address).next().is_none() {
             self.rows.remove(&address);
         }
-        unused
     }
 }
 

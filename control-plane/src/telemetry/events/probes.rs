@@ -9,15 +9,19 @@ use crate::telemetry::Telemetry;
 /// Values of the label `level`; the last one stands for itself and all above.
 const LEVELS: [&str; 3] = ["1", "2", "3"];
 /// Values of the label `cause`; what a probe calls otherwise is counted as the last.
-const CAUSES: [&str; 10] = [
+const CAUSES: [&str; 14] = [
     "ring",
     "flows_uncounted",
     "sockets_unowned",
     "table_full",
     "reports_merged",
-    "dns_ring",
+    "translations",
     "conntrack",
-    "listeners",
+    "dns_ring",
+    "dns_events",
+    "dns_attachments",
+    "names",
+    "listener_records",
     "unix_sockets",
     "other",
 ];

@@ -158,6 +158,19 @@ export interface Flow {
   serverAddress: string;
   serverPort: number;
   originalServer?: string | null;
+  clientName?: string | null;
+  serverName?: string | null;
+  /** Where connections were taken, when that is elsewhere than the server's address. */
+  translations?: { server: string; client: string | null; connections: number | null; source: string }[];
+  /** How many flows this one sums up; the peer's address is unspecified then. */
+  others?: number;
+  applications?: {
+    protocol: string;
+    requests: number;
+    errors: number;
+    latencyMicrosAverage: number | null;
+    latencyMicrosMax: number | null;
+  }[];
   origin: string;
   opened: number;
   closed: number;
@@ -187,6 +200,8 @@ export interface ProbeLosses {
   endsSeen?: number;
   endsReported?: number;
   completeness?: number | null;
+  /** By cause, for what has no field of its own. */
+  other?: Record<string, number>;
 }
 
 export interface Probe {
@@ -202,6 +217,9 @@ export interface Probe {
     reason: string;
     blindSpots: string[];
     hooks: { name: string; error?: string | null }[];
+    /** 0: everything is told at once. */
+    overloadLevel?: number;
+    missingCapabilities?: string[];
   };
   losses: ProbeLosses;
   counts: { processes: number; containers: number; flows: number; recordsRefused?: number };

@@ -105,12 +105,13 @@ export const degradedProbes = computed<Probe[]>(() => (probes.value ?? []).filte
 /** Events that the probe knows it did not see. */
 export function lostEvents(probe: Probe): number {
   const rings = Object.values(probe.losses.ringRecords ?? {}).reduce((sum, count) => sum + count, 0);
-  return rings + (probe.losses.flowsUncounted ?? 0) + (probe.losses.tableFull ?? 0);
+  const other = Object.values(probe.losses.other ?? {}).reduce((sum, count) => sum + count, 0);
+  return rings + other + (probe.losses.flowsUncounted ?? 0) + (probe.losses.tableFull ?? 0);
 }
 
 /** Whether what this probe shows is less than everything. */
 export function isDegraded(probe: Probe): boolean {
-  return !probe.connected || probe.capture.rung !== 1 || lostEvents(probe) > 0;
+  return !probe.connected || probe.capture.rung !== 1 || (probe.capture.overloadLevel ?? 0) > 0 || lostEvents(probe) > 0;
 }
 
 // ---- changes ----

@@ -19,7 +19,7 @@ export function Banner() {
     );
   }
   const degraded = store.degradedProbes.value;
-  const key = degraded.map((probe) => `${probe.id} ${probe.capture.rung} ${String(probe.connected)} ${store.lostEvents(probe) > 0 ? "lost" : ""}`).join();
+  const key = degraded.map((probe) => `${probe.id} ${probe.capture.rung} ${String(probe.connected)} ${probe.capture.overloadLevel ?? 0} ${store.lostEvents(probe) > 0 ? "lost" : ""}`).join();
   const first = degraded[0];
   if (first === undefined || dismissed === key) return null;
   return (
@@ -27,7 +27,7 @@ export function Banner() {
       <Icon name="warning" />
       <span>
         <b>{degraded.length === 1 ? first.hostname : `${degraded.length} hosts`}</b>{" "}
-        {degraded.length === 1 ? shortfall(first) : "show less than everything: some probes stand on a lower rung, lost events, or are away."}
+        {degraded.length === 1 ? shortfall(first) : "show less than everything: some probes stand on a lower rung, are overloaded, lost events, or are away."}
       </span>
       <button type="button" class="link-button" onClick={() => (store.isProbesOpen.value = true)}>
         What is missing?
@@ -45,6 +45,9 @@ export function shortfall(probe: Probe): string {
   if (probe.capture.rung !== 1) {
     const spots = probe.capture.blindSpots[0];
     return `sees by ${probe.capture.description || `rung ${probe.capture.rung}`}${spots ? `: ${spots}` : ""}.`;
+  }
+  if ((probe.capture.overloadLevel ?? 0) > 0) {
+    return `has more to tell than its probe may use resources for (level ${probe.capture.overloadLevel}): what you see is late, or a sum.`;
   }
   return `lost ${groupedInteger(store.lostEvents(probe))} events: numbers of connections may be too low.`;
 }

@@ -177,7 +177,7 @@ function Metadata({ rows }: { rows: readonly MetadataRow[] }) {
         return (
           <div key={row.id}>
             <dt>{row.label}</dt>
-            <dd title={text} class={row.dataType === "number" || row.dataType === "ip" || row.truncate ? "mono" : undefined}>
+            <dd title={text} class={isTrouble(row) ? "trouble" : row.dataType === "number" || row.dataType === "ip" || row.truncate ? "mono" : undefined}>
               <Expandable text={truncate(text, row.truncate)} full={text} />
             </dd>
           </div>
@@ -185,6 +185,11 @@ function Metadata({ rows }: { rows: readonly MetadataRow[] }) {
       })}
     </dl>
   );
+}
+
+/** What somebody who opens the panel wants to see first. */
+function isTrouble(row: MetadataRow): boolean {
+  return row.id === "docker_container_oom" || (row.id === "docker_container_health" && row.value === "unhealthy") || (row.id === "exit" && row.value.includes("memory"));
 }
 
 const LONG_TEXT = 140;

@@ -46,10 +46,13 @@ function ProbeCard({ probe }: { probe: Probe }) {
   const isDegraded = store.isDegraded(probe);
   const completeness = completenessOf(probe);
   const rings = Object.entries(probe.losses.ringRecords ?? {}).filter(([, count]) => count > 0);
-  const losses = LOSS_LABELS.flatMap(([key, label, hint]) => {
+  const losses: { label: string; hint: string; count: number }[] = LOSS_LABELS.flatMap(([key, label, hint]) => {
     const count = probe.losses[key];
     return typeof count === "number" && count > 0 ? [{ label, hint, count }] : [];
   });
+  for (const [cause, count] of Object.entries(probe.losses.other ?? {})) {
+    if (count > 0) losses.push({ label: `Lost: ${cause}`, hint: "As the probe names the cause.", count });
+  }
   const refused = probe.counts.recordsRefused ?? 0;
   if (refused > 0) losses.push({ label: "Records refused", hint: "The control plane had no room or did not believe them.", count: refused });
   const broken = probe.capture.hooks.filter((hook) => hook.error);
@@ -86,6 +89,11 @@ function ProbeCard({ probe }: { probe: Probe }) {
             ))}
           </ul>
         </div>
+      )}
+      {(probe.capture.missingCapabilities ?? []).length > 0 && (
+        <p class="probe-reason">
+          <b>Lacks:</b> {(probe.capture.missingCapabilities ?? []).join(", ")}
+        </p>
       )}
       <dl class="stats">
         <Stat label="Processes" value={groupedInteger(probe.counts.processes)} />

@@ -39,7 +39,7 @@ export function MetricCard({ row }: { row: MetricRow }) {
           <line x1="0" y1={HEIGHT - 1} x2={WIDTH} y2={HEIGHT - 1} stroke={color} stroke-width="1.6" opacity="0.4" vector-effect="non-scaling-stroke" />
         )}
       </svg>
-      {row.max > 0 && row.format === "filesize" && row.max > row.value && <div class="metric-max">of {metricValue({ value: row.max, format: row.format })}</div>}
+      {row.max > 0 && row.format === "filesize" && row.max > highest && <div class="metric-max">of {metricValue({ value: row.max, format: row.format })}</div>}
     </div>
   );
 }

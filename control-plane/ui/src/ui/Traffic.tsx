@@ -94,17 +94,29 @@ function Total({ label, value, rate }: { label: string; value: string; rate: num
 }
 
 function flowKey(flow: Flow): string {
-  return [flow.host, flow.pid, flow.processStartTime, flow.direction, flow.clientAddress, flow.serverAddress, flow.serverPort, flow.containerId].join(" ");
+  return [flow.host, flow.pid, flow.processStartTime, flow.direction, flow.clientAddress, flow.serverAddress, flow.serverPort, flow.protocol, flow.containerId].join(" ");
 }
 
 function FlowRow({ flow }: { flow: Flow }) {
   const isClient = flow.direction === "client";
   const address = isClient ? hostPort(flow.serverAddress, flow.serverPort) : flow.clientAddress;
+  const name = isClient ? flow.serverName : flow.clientName;
+  const others = flow.others ?? 0;
+  const shown = others > 0 ? `and ${groupedInteger(others)} others` : name ? (isClient ? `${name}:${flow.serverPort}` : name) : address;
   const peer = flow.peers[0];
   const trouble = [
     flow.failed > 0 ? `${groupedInteger(flow.failed)} failed` : null,
     flow.retransmits > 0 ? `${groupedInteger(flow.retransmits)} segments sent again` : null,
+    name && others === 0 ? address : null,
     flow.originalServer ? `meant for ${flow.originalServer}` : null,
+    ...(flow.translations ?? []).map((it) =>
+      it.source === "endpoints" ? `perhaps taken to ${it.server}` : `taken to ${it.server}${it.client ? ` as ${it.client}` : ""} (${it.source})`,
+    ),
+    ...(flow.applications ?? []).map(
+      (it) =>
+        `${it.protocol}: ${groupedInteger(it.requests)} requests, ${groupedInteger(it.errors)} errors` +
+        (it.latencyMicrosAverage === null ? "" : `, ${microseconds(it.latencyMicrosAverage)} each`),
+    ),
     flow.origin === "snapshot" ? "already open when the probe started" : null,
   ].filter((text) => text !== null);
   const label = (
@@ -112,7 +124,7 @@ function FlowRow({ flow }: { flow: Flow }) {
       <span class={isClient ? "direction out" : "direction in"} title={isClient ? "outgoing" : "incoming"}>
         <Icon name={isClient ? "arrowOut" : "arrowIn"} size={12} />
       </span>
-      <span class="mono">{middleEllipsis(address, 30)}</span>
+      <span class="mono">{middleEllipsis(shown, 30)}</span>
       {!isClient && <span class="minor">on :{flow.serverPort}</span>}
       {flow.failed > 0 && <span class="badge bad">{shortCount(flow.failed)} failed</span>}
     </>
@@ -127,6 +139,7 @@ function FlowRow({ flow }: { flow: Flow }) {
             {label}
           </button>
         )}
+        <FlowNotes flow={flow} />
       </td>
       <td class="number">{bytes(flow.bytesSent)}</td>
       <td class="number">{bytes(flow.bytesReceived)}</td>
@@ -134,6 +147,17 @@ function FlowRow({ flow }: { flow: Flow }) {
       <td class="number">{shortCount(flow.active)}</td>
     </tr>
   );
+}
+
+/** What few flows have, below their peer. */
+function FlowNotes({ flow }: { flow: Flow }) {
+  const taken = (flow.translations ?? []).filter((it) => it.source !== "endpoints" && it.server !== hostPort(flow.serverAddress, flow.serverPort));
+  const notes = [
+    flow.protocol === "tcp" ? null : flow.protocol,
+    taken[0] ? `to ${taken[0].server}${taken.length > 1 ? ` and ${taken.length - 1} more` : ""}` : null,
+    ...(flow.applications ?? []).map((it) => `${it.protocol} ${shortCount(it.requests)}${it.errors > 0 ? `, ${shortCount(it.errors)} failed` : ""}`),
+  ].filter((text) => text !== null);
+  return notes.length === 0 ? null : <div class="flow-notes">{notes.join(" · ")}</div>;
 }
 
 function hostPort(address: string, port: number): string {

@@ -1,4 +1,4 @@
-//! The pods and selectors of one namespace: selectors never reach into another.
+//! The pods, selectors, services and endpoint slices of one namespace: none reaches into another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,10 @@ pub(super) struct Namespace {
     selectors_by_label: Postings<SelectorId>,
     /// Selectors without an equality: asked for every pod. There are hardly ever any.
     loose: BTreeSet<SelectorId>,
+    /// Services by name: two, while one takes the place of another.
+    services: BTreeMap<Box<str>, BTreeSet<Uid>>,
+    /// Endpoint slices by the name of their service, whether or not that is known.
+    slices: BTreeMap<Box<str>, BTreeSet<Uid>>,
 }
 
 /// A selector, and the one equality under which it is found: a pod without that label cannot be selected.
@@ -29,7 +33,33 @@ struct Anchored {
 
 impl Namespace {
     pub(super) fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.selectors.is_empty()
+        self.pods.is_empty() && self.selectors.is_empty() && self.services.is_empty() && self.slices.is_empty()
+    }
+
+    pub(super) fn add_service(&mut self, name: &str, uid: &Uid) {
+        self.services.entry(name.into()).or_default().insert(uid.clone());
+    }
+
+    pub(super) fn remove_service(&mut self, name: &str, uid: &Uid) {
+        remove(&mut self.services, name, uid);
+    }
+
+    pub(super) fn add_slice(&mut self, service: &str, uid: &Uid) {
+        self.slices.entry(service.into()).or_default().insert(uid.clone());
+    }
+
+    pub(super) fn remove_slice(&mut self, service: &str, uid: &Uid) {
+        remove(&mut self.slices, service, uid);
+    }
+
+    /// The services of a name.
+    pub(super) fn services_of(&self, name: &str) -> impl Iterator<Item = &Uid> {
+        self.services.get(name).into_iter().flatten()
+    }
+
+    /// The slices of a service.
+    pub(super) fn slices_of(&self, service: &str) -> impl Iterator<Item = &Uid> {
+        self.slices.get(service).into_iter().flatten()
     }
 
     pub(super) fn add_pod(&mut self, uid: &Uid, labels: &Labels) {
@@ -79,5 +109,14 @@ impl Namespace {
     pub(super) fn selectors_of(&self, labels: &Labels) -> impl Iterator<Item = &SelectorId> {
         let anchored = labels.iter().flat_map(|(key, value)| self.selectors_by_label.get(key, value));
         anchored.chain(&self.loose).filter(move |id| self.selectors.get(*id).is_some_and(|one| one.selector.matches(labels)))
+    }
+}
+
+fn remove(sets: &mut BTreeMap<Box<str>, BTreeSet<Uid>>, name: &str, uid: &Uid) {
+    if let Some(set) = sets.get_mut(name) {
+        set.remove(uid);
+        if set.is_empty() {
+            sets.remove(name);
+        }
     }
 }

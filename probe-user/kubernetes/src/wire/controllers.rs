@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::cut::{Cut, TERMS};
+use super::pod::Condition;
 use super::{Metadata, Wire, metadata};
 use crate::kind::Kind;
-use crate::objects::{ControllerDetails, CronJobDetails, Details};
+use crate::objects::{ControllerDetails, CronJobDetails, Details, JobDetails};
 use crate::selector::{Expression, Selector};
 
 /// `spec.selector` of a controller.
@@ -129,7 +130,22 @@ replicated! {
 #[serde(default)]
 pub struct Job {
     metadata: Metadata,
-    spec: Spec,
+    spec: JobSpec,
+    status: Option<JobStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct JobSpec {
+    selector: Option<LabelSelector>,
+    suspend: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct JobStatus {
+    active: Option<i64>,
+    conditions: Option<Vec<Condition>>,
 }
 
 impl Wire for Job {
@@ -144,8 +160,17 @@ impl Wire for Job {
         self.spec.selector.take()?.read(cut)
     }
 
-    fn details(self, _: &str, _: &mut Cut) -> Details {
-        Details::None
+    /// The state is the word that kubectl shows.
+    fn details(self, _: &str, cut: &mut Cut) -> Details {
+        let status = self.status.unwrap_or_default();
+        let is = |kind: &str| status.conditions.iter().flatten().any(|one| one.r#type == kind && one.status == "True");
+        let words = ["Complete", "Failed", "Suspended", "FailureTarget"];
+        let state = words.into_iter().find(|&word| is(word)).unwrap_or("Running");
+        Details::Job(JobDetails {
+            state: cut.text(Some(state.to_owned())),
+            suspended: self.spec.suspend.unwrap_or(false),
+            active_jobs: count(status.active),
+        })
     }
 }
 

@@ -1,13 +1,17 @@
 //! How much of one object is kept. The API's own validation stays far below these numbers; a server that has none of it does not get more.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use super::metadata::is_uid;
 use crate::selector::Labels;
 
 pub(super) const OWNERS: usize = 16;
 pub(super) const LABELS: usize = 256;
 pub(super) const TERMS: usize = 256;
 pub(super) const ITEMS: usize = 512;
+/// Endpoints of a slice: the API's own limit.
+pub(super) const TARGETS: usize = 1000;
 pub(super) const TEXT_BYTES: usize = 1024;
 
 /// Remembers whether something had to be cut.
@@ -40,6 +44,24 @@ impl Cut {
         let kept = list.by_ref().take(ITEMS).collect::<Vec<_>>();
         self.happened |= list.next().is_some();
         kept.into_iter().map(|text| self.text(Some(text))).collect()
+    }
+
+    /// The first texts of a list, those that are addresses: the receiver takes no others.
+    pub(super) fn addresses(&mut self, list: impl IntoIterator<Item = Option<String>>) -> Vec<Box<str>> {
+        let mut texts = self.texts(list);
+        let all = texts.len();
+        texts.retain(|text| text.parse::<IpAddr>().is_ok());
+        self.happened |= texts.len() < all;
+        texts
+    }
+
+    /// The first texts of a list, those that the receiver takes for ids.
+    pub(super) fn ids(&mut self, list: impl IntoIterator<Item = Option<String>>) -> Vec<Box<str>> {
+        let mut texts = self.texts(list);
+        let all = texts.len();
+        texts.retain(|text| is_uid(text));
+        self.happened |= texts.len() < all;
+        texts
     }
 
     /// The first labels.

@@ -8,7 +8,7 @@ use crate::kind::Kind;
 use crate::objects::Uid;
 
 /// Longest uid that is taken for one. The API's are 36 characters, hashes 32.
-pub(super) const UID_MAX: usize = 128;
+const UID_MAX: usize = 128;
 
 /// What is read of `metadata`.
 #[derive(Debug, Default, Deserialize)]
@@ -47,7 +47,7 @@ impl Metadata {
     /// The id on the stream. The kubelet labels the containers of a static pod with the hash of its file; the uid that the API gave to its
     /// mirror is known to nobody else. A hash has no hyphen and a uid has some, so nobody's annotation can take another object's id.
     pub(super) fn stream_uid(&self, kind: Kind) -> Option<Uid> {
-        let usable = |id: &&str| !id.is_empty() && id.len() <= UID_MAX;
+        let usable = |id: &&str| is_uid(id);
         let hash = self.annotations.as_ref().and_then(|annotations| annotations.config_hash.as_deref());
         let hash = hash.filter(|hash| kind == Kind::Pod && hash.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         hash.filter(usable).or(self.uid.as_deref().filter(usable)).map(Uid::from)
@@ -62,6 +62,11 @@ impl Metadata {
     pub(super) fn take_storage_class(&mut self) -> Option<String> {
         self.annotations.as_mut().and_then(|annotations| annotations.storage_class.take())
     }
+}
+
+/// Whether the stream takes this for an id.
+pub(super) fn is_uid(id: &str) -> bool {
+    !id.is_empty() && id.len() <= UID_MAX && !id.chars().any(char::is_control)
 }
 
 /// Unix nanoseconds of an RFC 3339 time; 0 when there is none, or none that can be read.

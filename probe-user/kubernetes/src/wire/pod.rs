@@ -149,13 +149,13 @@ impl Wire for Pod {
 /// The first address is `podIP`; the list has it once more.
 fn addresses(first: Option<String>, all: Option<Vec<PodIp>>, cut: &mut Cut) -> Vec<Box<str>> {
     let others = all.unwrap_or_default().into_iter().map(|one| one.ip).filter(|ip| *ip != first).collect::<Vec<_>>();
-    cut.texts(std::iter::once(first).chain(others))
+    cut.addresses(std::iter::once(first).chain(others))
 }
 
 /// In the order of the API: containers, init containers, ephemeral containers. Those that were never started have no id.
 fn container_ids(status: Status, cut: &mut Cut) -> Vec<Box<str>> {
     let groups = [status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses];
-    cut.texts(groups.into_iter().flatten().flatten().map(|container| {
+    cut.ids(groups.into_iter().flatten().flatten().map(|container| {
         let id = container.container_id?;
         Some(id.split_once("://").map(|(_, id)| id.to_owned()).unwrap_or(id))
     }))

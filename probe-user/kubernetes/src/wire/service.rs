@@ -115,5 +115,5 @@ impl Port {
 /// The first address is `clusterIP`; the list has it once more. "None" is a headless service's.
 fn cluster_addresses(first: Option<String>, all: Option<Vec<String>>, cut: &mut Cut) -> Vec<Box<str>> {
     let others = all.unwrap_or_default().into_iter().filter(|ip| Some(ip) != first.as_ref()).map(Some).collect::<Vec<_>>();
-    cut.texts(std::iter::once(first).chain(others).filter(|ip| ip.as_deref() != Some("None")))
+    cut.addresses(std::iter::once(first).chain(others).filter(|ip| ip.as_deref() != Some("None")))
 }

@@ -12,14 +12,14 @@ use crate::server::{Call, Fault, Server};
 #[tokio::test]
 async fn errors_of_the_server_delay_a_kind_and_no_other() {
     let server = small_cluster().await;
-    server.fail(Kind::Pod, Call::List, [Fault::Refuse(500), Fault::RefuseInHtml(502), Fault::Refuse(429), Fault::Refuse(401)]);
-    server.fail(Kind::Service, Call::Watch, [Fault::Refuse(500), Fault::RefuseInHtml(503), Fault::Refuse(401)]);
+    server.fail(Kind::Pod, Call::List, [Fault::Refuse(500), Fault::RefuseInHtml(502), Fault::Refuse(429), Fault::Refuse(408)]);
+    server.fail(Kind::Service, Call::Watch, [Fault::Refuse(500), Fault::RefuseInHtml(503), Fault::Refuse(400)]);
     let mut told = Told::by(config(&server)).await;
     told.until("nodes come without pods", |picture| picture.objects.contains_key("nodes-shop-first")).await;
     told.until_as(&server).await;
     let report = told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
     assert_eq!((report.kinds[&Kind::Pod].errors, report.kinds[&Kind::Service].errors, report.kinds[&Kind::Node].errors), (4, 3, 0));
-    assert_eq!(report.kinds[&Kind::Pod].last_error.as_deref(), Some("401 Unauthorized: refused for a test"));
+    assert_eq!(report.kinds[&Kind::Pod].last_error.as_deref(), Some("408 Request Timeout: refused for a test"));
     assert_eq!(server.calls(Kind::Service, Call::List).len(), 1, "a refused watch is resumed");
 }
 
@@ -114,7 +114,7 @@ async fn forbidden_and_absent_kinds_do_not_keep_the_others_waiting() {
     server.refuse(Kind::CronJob, Some(404));
     let mut told = Told::by(config(&server)).await;
     told.until("all the others are there", |picture| picture.synced && picture.objects == expected).await;
-    let report = told.status.report();
+    let report = told.cluster.status();
     assert_eq!(report.kinds[&Kind::PersistentVolume].state, KindState::Forbidden);
     assert_eq!(report.kinds[&Kind::CronJob].state, KindState::Absent);
     assert!(!report.kinds[&Kind::CronJob].synced);
@@ -206,4 +206,78 @@ async fn a_server_that_comes_late_is_found() {
     let server = Server::start_at(address.trim_start_matches("http://")).await;
     server.put(Kind::Node, bare(Kind::Node, "", "n"));
     told.until_as(&server).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_says_nothing_for_ever_is_given_up() {
+    let server = small_cluster().await;
+    server.fail(Kind::Pod, Call::Watch, [Fault::Silent]);
+    let mut config = config(&server);
+    config.patience.watch = Duration::from_secs(1);
+    let mut told = Told::by(config).await;
+    told.until("the picture is whole", |picture| picture.synced).await;
+    server.put(Kind::Pod, pod("shop", "late", json!({})));
+    let begun = std::time::Instant::now();
+    told.until_as(&server).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let report = told.cluster.status();
+    assert_eq!(report.kinds[&Kind::Pod].last_error.as_deref(), Some("no answer within 1.7s"));
+}
+
+#[tokio::test]
+async fn slow_bytes_are_waited_for_and_half_a_list_tells_nobody_as_gone() {
+    let server = small_cluster().await;
+    server.fail(Kind::Pod, Call::List, [Fault::Slowly(7)]);
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    assert_eq!(told.cluster.status().kinds[&Kind::Pod].errors, 0);
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    server.fail(Kind::Pod, Call::Watch, [Fault::Refuse(410)]);
+    server.fail(Kind::Pod, Call::List, [Fault::Half, Fault::SayAndEnd("{\"items\": 7, nonsense".to_owned())]);
+    server.end_watches();
+    let report = told.until_status("it was listed again", |report| report.kinds[&Kind::Pod].restarts == 1).await;
+    assert!(report.kinds[&Kind::Pod].errors >= 3, "{report:#?}");
+    told.until_as(&server).await;
+    assert!(told.picture.ever_gone.is_empty());
+}
+
+#[tokio::test]
+async fn an_object_of_megabytes_is_read_down_to_what_is_kept() {
+    let server = small_cluster().await;
+    let mut huge = pod("shop", "huge", json!({"app": "web"}));
+    huge["metadata"]["annotations"]["blob"] = json!("x".repeat(8 << 20));
+    huge["spec"]["containers"] = (0..20_000).map(|n| json!({"name": n.to_string(), "image": "nginx"})).collect();
+    server.put(Kind::Pod, huge);
+    let mut told = Told::by(config(&server)).await;
+    told.until_as(&server).await;
+    assert!(told.picture.objects["pods-shop-huge"].labels.contains_key("app"));
+}
+
+#[tokio::test]
+async fn a_token_that_was_changed_is_read_again_when_the_old_one_is_refused() {
+    let server = small_cluster().await;
+    server.accept_only(&["first"]);
+    let token = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(token.path(), "first").expect("written");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": server.url()}}],
+        "users": [{"name": "me", "user": {"tokenFile": token.path()}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+    });
+    std::fs::write(file.path(), text.to_string()).expect("written");
+    let access = probe_kubernetes::Access::Kubeconfig { path: Some(file.path().to_owned()), context: None };
+    let mut told = Told::by(CollectorConfig { access, ..config(&server) }).await;
+    told.until_as(&server).await;
+    // The token is taken back before a new one is there.
+    server.accept_only(&["second"]);
+    server.end_watches();
+    told.until_status("nobody knows us", |report| report.kinds[&Kind::Pod].state == KindState::Retrying).await;
+    server.put(Kind::Pod, pod("shop", "late", json!({})));
+    server.delete(Kind::Pod, "shop", "a");
+    std::fs::write(token.path(), "second").expect("written");
+    told.until_as(&server).await;
+    assert_eq!(told.picture.ever_gone, ["pods-shop-a"], "what is known stays meanwhile");
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
 }

@@ -3,25 +3,27 @@
 use std::time::Duration;
 
 use probe_kubernetes::client::Patience;
-use probe_kubernetes::{Access, Batch, Collector, CollectorConfig, Kind, KindState, Status, StatusReport};
+use probe_kubernetes::{Access, Cluster, Collector, CollectorConfig, Kind, KindState, StatusReport};
 use serde_json::json;
-use tokio::sync::mpsc::Receiver;
-use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::make::{bare, pod, selecting};
-use crate::picture::Picture;
+use crate::picture::{Batch, Picture};
 use crate::server::{Call, Server};
 
 /// Longer than anything takes that works.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is told at once, at most.
+pub(crate) const BATCH: usize = 500;
+
 /// A collector at work, and the one whom it tells.
 pub(crate) struct Told {
     pub picture: Picture,
-    pub batches: Receiver<Batch>,
-    pub status: Status,
+    pub cluster: Cluster,
+    pub collector: Collector,
     pub largest: usize,
-    tasks: JoinSet<()>,
+    pub batches: usize,
 }
 
 /// Impatient, so that tests are fast.
@@ -31,7 +33,8 @@ pub(crate) fn config(server: &Server) -> CollectorConfig {
         patience: Patience {
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(100),
-            refused_retry: Duration::from_millis(200),
+            refused_min: Duration::from_millis(200),
+            refused_max: Duration::from_millis(200),
             answer: Duration::from_millis(700),
             watch: Duration::from_secs(60),
         },
@@ -41,52 +44,71 @@ pub(crate) fn config(server: &Server) -> CollectorConfig {
 
 impl Told {
     pub(crate) async fn by(config: CollectorConfig) -> Self {
-        let (collector, batches, status) = Collector::start(config).await.expect("a usable address");
-        let mut tasks = JoinSet::new();
-        tasks.spawn(collector.run());
-        Self { picture: Picture::default(), batches, status, largest: 0, tasks }
+        let (collector, cluster) = Collector::connect(config).await.expect("a usable address");
+        Self { picture: Picture::default(), cluster, collector, largest: 0, batches: 0 }
     }
 
-    /// Takes batches until the picture is as asked.
+    /// Takes in what happens next.
+    pub(crate) async fn advance(&mut self) {
+        let (scope, step) = self.collector.next().await;
+        self.cluster.take(&scope, step);
+    }
+
+    /// Tells everything that there is to tell.
+    pub(crate) fn tell(&mut self) {
+        while self.cluster.index.has_changes() {
+            let changes = self.cluster.index.take_changes(BATCH);
+            self.largest = self.largest.max(changes.changed.len() + changes.gone.len());
+            self.batches += 1;
+            self.picture.apply(Batch { synced: self.cluster.is_synced() && !self.cluster.index.has_changes(), ..changes.into() });
+        }
+        self.picture.synced = self.cluster.is_synced();
+    }
+
+    /// Goes on until the picture is as asked.
     pub(crate) async fn until(&mut self, what: &str, mut asked: impl FnMut(&Picture) -> bool) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !asked(&self.picture) {
-            let Ok(batch) = tokio::time::timeout_at(deadline, self.batches.recv()).await else {
-                panic!("not so: {what}; {:#?}", self.status.report());
-            };
-            let batch = batch.expect("a collector that lives");
-            self.largest = self.largest.max(batch.changed.len() + batch.gone.len());
-            self.picture.apply(batch);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.tell();
+            if asked(&self.picture) {
+                return;
+            }
+            if timeout_at(deadline, self.advance()).await.is_err() {
+                panic!("not so: {what}; {:#?}", self.cluster.status());
+            }
         }
     }
 
-    /// Takes batches until the picture is whole and the server's.
+    /// Goes on until the picture is whole and the server's.
     pub(crate) async fn until_as(&mut self, server: &Server) {
         let expected = server.objects();
         self.until("the picture is the server's", |picture| picture.synced && picture.objects == expected).await;
     }
 
-    /// Waits for a status, taking batches all the while.
+    /// Goes on until the status is as asked, telling all the while.
     pub(crate) async fn until_status(&mut self, what: &str, mut asked: impl FnMut(&StatusReport) -> bool) -> StatusReport {
-        let mut status = self.status.clone();
-        let found = status.wait_for(&mut asked);
-        tokio::pin!(found);
-        let deadline = tokio::time::sleep(PATIENCE);
-        tokio::pin!(deadline);
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            tokio::select! {
-                report = &mut found => return report.expect("a collector that lives"),
-                Some(batch) = self.batches.recv() => self.picture.apply(batch),
-                () = &mut deadline => panic!("not so: {what}; {:#?}", self.status.report()),
+            self.tell();
+            let report = self.cluster.status();
+            if asked(&report) {
+                return report;
+            }
+            if timeout_at(deadline, self.advance()).await.is_err() {
+                panic!("not so: {what}; {report:#?}");
             }
         }
     }
 
-    /// Waits until the collector has ended.
-    pub(crate) async fn ended(mut self) {
-        drop(self.batches);
-        let end = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await.expect("an end in time");
-        end.expect("one task").expect("no panic");
+    /// Takes in what happens, and tells nobody, until something else is done.
+    pub(crate) async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> T {
+        tokio::pin!(other);
+        loop {
+            tokio::select! {
+                done = &mut other => return done,
+                () = self.advance() => {}
+            }
+        }
     }
 }
 
@@ -155,7 +177,7 @@ async fn a_watch_that_ends_is_resumed_where_it_was() {
     }
     assert_eq!(server.calls(Kind::Pod, Call::List).len(), 1, "never listed again");
     assert!(server.calls(Kind::Pod, Call::Watch).len() >= 2);
-    assert_eq!(told.status.report().kinds[&Kind::Pod].restarts, 0);
+    assert_eq!(told.cluster.status().kinds[&Kind::Pod].restarts, 0);
 }
 
 #[tokio::test]
@@ -166,7 +188,7 @@ async fn a_bookmark_saves_a_list() {
     told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
     server.put(Kind::Pod, pod("shop", "d", json!({})));
     server.bookmark(Kind::Service);
-    server.sent(Kind::Service).await;
+    told.meanwhile(server.sent(Kind::Service)).await;
     server.compact(false);
     server.end_watches();
     server.put(Kind::Service, selecting(Kind::Service, "shop", "late", json!({"app": "web"})));
@@ -205,11 +227,35 @@ async fn a_place_that_is_gone_by_a_status_means_a_new_list() {
 }
 
 #[tokio::test]
-async fn the_collector_ends_with_its_receiver() {
+async fn only_the_namespaces_that_are_named_are_looked_at() {
     let server = small_cluster().await;
-    let mut told = Told::by(config(&server)).await;
-    told.until_as(&server).await;
-    told.ended().await;
+    for namespace in ["bank", "other"] {
+        server.put(Kind::Namespace, bare(Kind::Namespace, "", namespace));
+        server.put(Kind::Pod, pod(namespace, "a", json!({})));
+    }
+    server.put(Kind::Namespace, bare(Kind::Namespace, "", "shop"));
+    let namespaces = vec!["shop".into(), "bank".into()];
+    let mut told = Told::by(CollectorConfig { namespaces, ..config(&server) }).await;
+    let seen = |told: &Told| {
+        let of = |prefix: &str| told.picture.objects.keys().filter(|uid| uid.starts_with(prefix)).cloned().collect::<Vec<_>>();
+        (of("pods-"), of("namespaces-"), of("nodes-"))
+    };
+    told.until("the picture is whole", |picture| picture.synced).await;
+    let pods = ["pods-bank-a", "pods-shop-a", "pods-shop-b", "pods-shop-c", "pods-shop-first"].map(str::to_owned).to_vec();
+    let namespaces = ["namespaces--bank", "namespaces--shop"].map(str::to_owned).to_vec();
+    assert_eq!(seen(&told), (pods, namespaces, vec!["nodes-shop-first".to_owned()]));
+    told.until_status("all are watched", |report| report.kinds.values().all(|kind| kind.state == KindState::Watching)).await;
+    // A list of one namespace ends nothing in another.
+    server.end_watches();
+    server.delete(Kind::Pod, "shop", "b");
+    server.delete(Kind::Pod, "other", "a");
+    server.put(Kind::Pod, pod("bank", "b", json!({})));
+    server.compact(true);
+    told.until("it was listed again", |picture| {
+        picture.objects.contains_key("pods-bank-b") && !picture.objects.contains_key("pods-shop-b")
+    })
+    .await;
+    assert_eq!(told.picture.ever_gone, ["pods-shop-b"]);
 }
 
 /// A kubeconfig with two contexts, of which "right" leads to `url` and trusts `certificate`.
@@ -258,7 +304,7 @@ async fn a_server_that_nobody_vouches_for_is_not_asked() {
 #[tokio::test]
 async fn what_cannot_be_an_address_is_refused_at_once() {
     let refused = |access: Access| async {
-        Collector::start(CollectorConfig { access, ..CollectorConfig::default() }).await.err().map(|error| error.to_string())
+        Collector::connect(CollectorConfig { access, ..CollectorConfig::default() }).await.err().map(|error| error.to_string())
     };
     assert_eq!(refused(Access::Url("not a url".to_owned())).await.as_deref(), Some("no address of a Kubernetes API: \"not a url\""));
     let missing = refused(Access::Kubeconfig { path: Some("/does/not/exist".into()), context: None }).await;

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect;
-use probe_kubernetes::index::{Index, Limits};
+use probe_kubernetes::Kind;
+use probe_kubernetes::index::{Changes, Index, Limits};
 use probe_kubernetes::objects::{Facts, Uid};
-use probe_kubernetes::{Batch, Kind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::make::{bare, facts, owned_pod, pod, reference, selecting};
+use crate::make::{bare, facts, owned_pod, pod, reference, selecting, slice};
 use crate::picture::{Picture, by_uid};
 
 /// An index, and one who is told at once.
@@ -36,7 +36,7 @@ impl World {
         let gone = changes.gone.iter().map(|uid| format!("- {uid}\n"));
         let changed = changes.changed.iter().map(|object| format!("+ {} <- [{}]\n", object.uid, object.parents.join(", ")));
         let text = gone.chain(changed).collect::<String>();
-        self.told.apply(Batch { changed: changes.changed, gone: changes.gone, synced: false });
+        self.told.apply(changes.into());
         text
     }
 }
@@ -151,18 +151,18 @@ fn what_comes_and_goes_unseen_is_never_told() {
 fn a_list_ends_what_it_does_not_have_and_only_then() {
     let mut world = World::default();
     let (a, b) = (pod("default", "a", json!({})), pod("default", "b", json!({})));
-    world.index.begin_list(Kind::Pod);
+    world.index.begin_list(Kind::Pod, None);
     world.apply(Kind::Pod, &a);
     world.apply(Kind::Pod, &b);
-    world.index.end_list(Kind::Pod);
-    world.index.begin_list(Kind::Pod);
+    world.index.end_list(Kind::Pod, None);
+    world.index.begin_list(Kind::Pod, None);
     world.apply(Kind::Pod, &a);
     // The list broke off, and begins again.
-    world.index.begin_list(Kind::Pod);
+    world.index.begin_list(Kind::Pod, None);
     assert_eq!(world.tell(), "");
     world.apply(Kind::Pod, &b);
     assert_eq!(world.tell(), "");
-    world.index.end_list(Kind::Pod);
+    world.index.end_list(Kind::Pod, None);
     assert_eq!(world.tell(), "- pods-default-a\n");
 }
 
@@ -195,6 +195,7 @@ enum Happening {
     Delete(Kind, Uid),
     Relist(Kind, Vec<Value>),
     Take(usize),
+    Anew,
 }
 
 fn labels() -> impl Strategy<Value = Value> {
@@ -218,12 +219,13 @@ fn object(kind: Kind) -> impl Strategy<Value = Value> {
         move |(namespace, name, labels, owner, owner_name, expression, noise)| {
             let mut object = match kind {
                 Kind::Pod => pod(namespace, name, labels),
+                Kind::EndpointSlice => slice(namespace, name, owner_name, &[("10.0.0.1", noise > 0, Some(name)), ("10.0.0.2", true, None)]),
                 Kind::Service | Kind::Deployment | Kind::DaemonSet | Kind::StatefulSet | Kind::Job => {
                     selecting(kind, namespace, name, labels)
                 }
                 _ => bare(kind, namespace, name),
             };
-            if let (Some((operator, key)), false) = (expression, matches!(kind, Kind::Pod | Kind::Service)) {
+            if let (Some((operator, key)), false) = (expression, matches!(kind, Kind::Pod | Kind::Service | Kind::EndpointSlice)) {
                 object["spec"]["selector"]["matchExpressions"] = json!([{"key": key, "operator": operator, "values": ["a"]}]);
             }
             if let (Some(owner), true) = (owner, matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job)) {
@@ -246,6 +248,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::Pod,
         Kind::Pod,
         Kind::Service,
+        Kind::EndpointSlice,
         Kind::Deployment,
         Kind::ReplicaSet,
         Kind::Job,
@@ -261,6 +264,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => kind().prop_flat_map(|kind| object(kind).prop_map(move |object| Happening::Delete(kind, facts(kind, &object).uid))),
         1 => kind().prop_flat_map(|kind| prop::collection::vec(object(kind), 0..4).prop_map(move |objects| Happening::Relist(kind, objects))),
         2 => (0..5_usize).prop_map(Happening::Take),
+        1 => Just(Happening::Anew),
     ]
 }
 
@@ -311,24 +315,36 @@ proptest! {
                     truth.remove(&(kind, uid));
                 }
                 Happening::Relist(kind, objects) => {
-                    index.begin_list(kind);
+                    index.begin_list(kind, None);
                     truth.retain(|(other, _), _| *other != kind);
                     for object in objects {
                         let facts = facts(kind, &object);
                         truth.insert((kind, facts.uid.clone()), facts.clone());
                         index.apply(facts);
                     }
-                    index.end_list(kind);
+                    index.end_list(kind, None);
+                }
+                Happening::Anew => {
+                    // The receiver is told everything anew, as by a snapshot; in the middle of it something may change.
+                    index.forget_told();
+                    told = Picture::default();
+                    let mut last = None;
+                    while let Some((id, object)) = index.after(last.as_ref()) {
+                        index.told(&id);
+                        told.apply(Changes { changed: vec![object], gone: Vec::new() }.into());
+                        last = Some(id);
+                    }
+                    prop_assert!(!index.has_changes());
                 }
                 Happening::Take(max) => {
                     let changes = index.take_changes(max);
                     prop_assert!(changes.changed.len() + changes.gone.len() <= max);
-                    told.apply(Batch { changed: changes.changed, gone: changes.gone, synced: false });
+                    told.apply(changes.into());
                 }
             }
         }
         let changes = index.take_changes(usize::MAX);
-        told.apply(Batch { changed: changes.changed, gone: changes.gone, synced: false });
+        told.apply(changes.into());
         prop_assert!(!index.has_changes());
 
         // Rebuilt in another order.

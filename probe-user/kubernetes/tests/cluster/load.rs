@@ -6,13 +6,11 @@ use probe_kubernetes::index::{Index, Limits};
 use probe_kubernetes::{CollectorConfig, Kind};
 use serde_json::json;
 
-use crate::following::{Told, config};
+use crate::following::{BATCH, Told, config};
 use crate::make::{facts, pod, selecting};
 use crate::server::{Call, Server};
 
 const PODS: usize = 5000;
-/// Objects in a batch, by default.
-const BATCH: usize = 500;
 
 fn name(n: usize) -> String {
     format!("pod-{n:05}")
@@ -51,13 +49,13 @@ async fn five_thousand_pods_in_turmoil_end_as_the_server_has_them() {
             server.end_watches();
         }
         // The receiver looks away; what it misses does not queue up: an object counts once, and is gone only if it was told.
-        for _ in 0..500 {
-            let report = told.status.report();
+        let away = tokio::time::Instant::now() + Duration::from_millis(300);
+        while tokio::time::timeout_at(away, told.advance()).await.is_ok() {
+            let report = told.cluster.status();
             let known = report.kinds.values().map(|kind| kind.objects).sum::<usize>();
-            let bound = known + told.picture.objects.len() + BATCH;
+            let bound = known + told.picture.objects.len();
             most = most.max(report.pending);
             assert!(report.pending <= bound, "{} of {bound}", report.pending);
-            tokio::task::yield_now().await;
         }
     }
     assert!(most > BATCH, "the receiver was never behind: {most}");
@@ -79,12 +77,13 @@ async fn what_a_receiver_misses_is_told_once() {
         server.put(Kind::Pod, pod("load", &format!("short-{round}"), json!({})));
         server.delete(Kind::Pod, "load", &format!("short-{round}"));
     }
-    server.sent(Kind::Pod).await;
-    let before = told.status.report().batches;
+    // The receiver looks away until there is nothing more to see.
+    while tokio::time::timeout(Duration::from_millis(500), told.advance()).await.is_ok() {}
+    let before = told.batches;
     told.until_as(&server).await;
-    // 4,400 events for 20 objects: a few batches, not one each.
-    let batches = told.status.report().batches - before;
-    assert!(batches < 200, "{batches}");
+    // 4,400 events for 20 objects.
+    assert_eq!(told.batches - before, 1);
+    assert!(told.picture.ever_gone.is_empty());
 }
 
 #[tokio::test]
@@ -96,7 +95,7 @@ async fn a_kind_that_is_full_is_said_to_be() {
     let mut told = Told::by(CollectorConfig { limits: Limits { objects_per_kind: 30 }, ..config(&server) }).await;
     told.until("it is whole", |picture| picture.synced).await;
     assert_eq!(told.picture.objects.len(), 30);
-    let pods = &told.status.report().kinds[&Kind::Pod];
+    let pods = &told.cluster.status().kinds[&Kind::Pod];
     assert_eq!((pods.objects, pods.refused), (30, 20));
     assert_eq!(server.calls(Kind::Pod, Call::List).len(), 1);
 }

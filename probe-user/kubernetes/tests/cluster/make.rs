@@ -7,13 +7,10 @@ use serde_json::{Value, json};
 
 /// Where a kind is served.
 pub(crate) fn path(kind: Kind) -> String {
-    let group = match kind {
-        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet | Kind::StatefulSet => "/apis/apps/v1",
-        Kind::Job | Kind::CronJob => "/apis/batch/v1",
-        Kind::StorageClass => "/apis/storage.k8s.io/v1",
-        _ => "/api/v1",
-    };
-    format!("{group}/{}", kind.plural())
+    match kind.group() {
+        "" => format!("/api/v1/{}", kind.plural()),
+        group => format!("/apis/{group}/v1/{}", kind.plural()),
+    }
 }
 
 /// What is read of an object of a kind.
@@ -28,6 +25,7 @@ pub(crate) fn facts(kind: Kind, object: &Value) -> Facts {
         Kind::StorageClass => read::<wire::StorageClass>(object),
         Kind::PersistentVolume => read::<wire::PersistentVolume>(object),
         Kind::PersistentVolumeClaim => read::<wire::PersistentVolumeClaim>(object),
+        Kind::EndpointSlice => read::<wire::EndpointSlice>(object),
         Kind::Service => read::<wire::Service>(object),
         Kind::Deployment => read::<wire::Deployment>(object),
         Kind::ReplicaSet => read::<wire::ReplicaSet>(object),
@@ -82,6 +80,26 @@ pub(crate) fn selecting(kind: Kind, namespace: &str, name: &str, labels: Value) 
         _ => json!({"replicas": 1, "selector": {"matchLabels": labels}}),
     };
     object
+}
+
+/// A slice of a service: addresses with whether they are ready, and the pods of these names.
+pub(crate) fn slice(namespace: &str, name: &str, service: &str, targets: &[(&str, bool, Option<&str>)]) -> Value {
+    let mut slice = bare(Kind::EndpointSlice, namespace, name);
+    slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": service, "app": "x"});
+    slice["addressType"] = json!("IPv4");
+    slice["ports"] = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
+    slice["endpoints"] = targets
+        .iter()
+        .map(|(address, ready, pod)| {
+            let mut endpoint = json!({"addresses": [address], "conditions": {"ready": ready}, "nodeName": "node-1"});
+            if let Some(pod) = pod {
+                endpoint["targetRef"] =
+                    json!({"kind": "Pod", "name": pod, "namespace": namespace, "uid": format!("pods-{namespace}-{pod}")});
+            }
+            endpoint
+        })
+        .collect();
+    slice
 }
 
 /// An owner reference in a list.

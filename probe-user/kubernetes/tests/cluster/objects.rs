@@ -365,6 +365,63 @@ fn volumes_claims_and_classes_name_each_other() {
 }
 
 #[test]
+fn nodes_namespaces_and_jobs_say_how_they_are() {
+    let node = |conditions: Value, unschedulable: bool| {
+        let mut node = bare(Kind::Node, "", "n");
+        node["spec"] = json!({"unschedulable": unschedulable});
+        node["status"] = json!({"conditions": conditions, "addresses": [
+            {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "n"}, {"type": "ExternalIP", "address": "203.0.113.1"}]});
+        let object = facts(Kind::Node, &node).object(&[]);
+        format!("{} {} {}", object.state, object.addresses.join(","), object.public_addresses.join(","))
+    };
+    let ready = |status: &str| json!({"type": "Ready", "status": status, "lastHeartbeatTime": "2026-03-01T12:00:00Z"});
+    let job = |status: Value, suspend: bool| {
+        let mut job = bare(Kind::Job, "shop", "j");
+        job["spec"] = json!({"suspend": suspend});
+        job["status"] = status;
+        let object = facts(Kind::Job, &job).object(&[]);
+        format!("{} {} {}", object.state, object.active_jobs, object.suspended)
+    };
+    let mut ending = bare(Kind::Namespace, "", "shop");
+    ending["status"] = json!({"phase": "Terminating"});
+    let lines = [
+        node(json!([ready("True"), {"type": "MemoryPressure", "status": "False"}]), false),
+        node(json!([{"type": "DiskPressure", "status": "True"}, ready("True")]), true),
+        node(json!([ready("Unknown")]), false),
+        node(json!([]), false),
+        facts(Kind::Namespace, &ending).object(&[]).state,
+        job(json!({"active": 2}), false),
+        job(json!({"conditions": [{"type": "Complete", "status": "True"}]}), false),
+        job(json!({"conditions": [{"type": "Failed", "status": "True"}]}), false),
+        job(json!({"conditions": [{"type": "Suspended", "status": "True"}]}), true),
+    ];
+    expect![[r#"
+        Ready 10.0.0.1 203.0.113.1
+        Ready,SchedulingDisabled,DiskPressure 10.0.0.1 203.0.113.1
+        NotReady 10.0.0.1 203.0.113.1
+        Unknown 10.0.0.1 203.0.113.1
+        Terminating
+        Running 2 false
+        Complete 0 false
+        Failed 0 false
+        Suspended 0 true
+    "#]]
+    .assert_eq(&lines.map(|line| line + "\n").concat());
+}
+
+#[test]
+fn what_the_receiver_would_not_take_is_left_out_and_counted() {
+    let mut pod = pod("shop", "p", json!({}));
+    pod["status"]["podIP"] = json!("not an address");
+    pod["status"]["containerStatuses"] =
+        json!([{"name": "a", "containerID": "docker://\u{7}bell"}, {"name": "b", "containerID": "docker://fine"}]);
+    pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "uid": "\n"}]);
+    let facts = facts(Kind::Pod, &pod);
+    let object = facts.object(&[]);
+    assert_eq!((object.addresses.len(), &object.container_ids[..], facts.owners.len(), facts.cut), (0, &["fine".to_owned()][..], 0, true));
+}
+
+#[test]
 fn an_object_of_nulls_is_an_object() {
     for kind in Kind::ALL {
         let object = json!({"metadata": {"name": null, "namespace": null, "uid": "u", "labels": null, "annotations": null,
@@ -379,7 +436,7 @@ fn an_object_without_limits_is_cut_and_says_so() {
     let labels = (0..10_000).map(|n| (format!("label-{n:05}"), json!("v".repeat(5000)))).collect::<serde_json::Map<_, _>>();
     let mut pod = pod("default", "p", Value::Object(labels));
     pod["status"]["phase"] = json!("\u{fc}".repeat(100_000));
-    pod["status"]["podIPs"] = (0..10_000).map(|n| json!({"ip": n.to_string()})).collect();
+    pod["status"]["podIPs"] = (0..10_000).map(|n| json!({"ip": format!("10.0.{}.{}", n / 250, n % 250)})).collect();
     let facts = facts(Kind::Pod, &pod);
     assert!(facts.cut);
     let object = facts.object(&[]);

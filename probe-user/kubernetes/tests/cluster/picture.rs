@@ -3,8 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use probe_kubernetes::Batch;
+use probe_kubernetes::index::Changes;
 use proto::probe::v1::KubernetesObject;
+
+/// What is told at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Batch {
+    pub changed: Vec<KubernetesObject>,
+    pub gone: Vec<String>,
+    /// With this the receiver has everything.
+    pub synced: bool,
+}
+
+impl From<Changes> for Batch {
+    fn from(changes: Changes) -> Self {
+        Self { changed: changes.changed, gone: changes.gone, synced: false }
+    }
+}
 
 /// What a receiver knows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,5 +87,10 @@ pub(crate) fn shown(object: &KubernetesObject) -> String {
     line("modes", object.access_modes.join(" "));
     line("volumes", object.volume_names.join(" "));
     line("containers", object.container_ids.join(" "));
+    let shown = object.endpoints.iter().map(|it| {
+        let ready = if it.ready { "" } else { " not ready" };
+        format!("{}:{}/{} {}{ready}", it.address, it.port, it.protocol, it.target_uid)
+    });
+    line("endpoints", shown.collect::<Vec<_>>().join(", "));
     text
 }

@@ -1,7 +1,7 @@
 //! A server that speaks the list and watch protocol of the Kubernetes API: pages with continue tokens, watches from a resource version,
-//! bookmarks, compaction with 410 Gone; and that fails on request in the ways that real ones do.
+//! bookmarks, compaction with 410 Gone, writes with conflicts, leases; and that fails on request in the ways that real ones do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
+use futures::StreamExt as _;
 use probe_kubernetes::Kind;
 use probe_kubernetes::index::Index;
 use proto::probe::v1::KubernetesObject;
@@ -42,6 +43,12 @@ pub(crate) enum Fault {
     SayAndBreak(String),
     /// An answer that never ends.
     Endless,
+    /// A watch that is accepted and then says nothing, for ever.
+    Silent,
+    /// An answer as it should be, in pieces of so many bytes with a pause between.
+    Slowly(usize),
+    /// A list of which only the first half comes before the connection breaks.
+    Half,
 }
 
 /// Lists or watches.
@@ -66,6 +73,12 @@ struct Cluster {
     calls: BTreeMap<(Kind, Call), Vec<Instant>>,
     /// Who called last.
     authorization: Option<String>,
+    /// Who may call; `None` for everybody.
+    tokens: Option<BTreeSet<String>>,
+    /// By namespace and name.
+    leases: BTreeMap<String, Value>,
+    /// Writes of leases are refused.
+    leases_refused: Option<u16>,
     /// How far the watches are.
     sent: BTreeMap<Kind, u64>,
     /// Watches of older epochs end.
@@ -76,6 +89,8 @@ struct Cluster {
 struct Event {
     version: u64,
     kind: Kind,
+    /// Of the object; `None` for what concerns every watch of the kind.
+    namespace: Option<String>,
     line: Bytes,
 }
 
@@ -98,6 +113,25 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, kind: Kind, mut object: Value) -> Value {
+        let mut cluster = self.lock();
+        cluster.version += 1;
+        object["metadata"]["resourceVersion"] = json!(cluster.version.to_string());
+        let before = cluster.objects.entry(kind).or_default().insert(name(&object), object.clone());
+        cluster.say(kind, if before.is_some() { "MODIFIED" } else { "ADDED" }, &object);
+        self.changed.notify_waiters();
+        object
+    }
+
+    fn delete(&self, kind: Kind, namespace: &str, called: &str) {
+        let mut cluster = self.lock();
+        cluster.version += 1;
+        let Some(mut object) = cluster.objects.entry(kind).or_default().remove(&format!("{namespace}/{called}")) else { return };
+        object["metadata"]["resourceVersion"] = json!(cluster.version.to_string());
+        cluster.say(kind, "DELETED", &object);
+        self.changed.notify_waiters();
     }
 }
 
@@ -141,23 +175,13 @@ impl Server {
     }
 
     /// Adds or changes an object.
-    pub(crate) fn put(&self, kind: Kind, mut object: Value) {
-        let mut cluster = self.cluster.lock();
-        cluster.version += 1;
-        object["metadata"]["resourceVersion"] = json!(cluster.version.to_string());
-        let before = cluster.objects.entry(kind).or_default().insert(name(&object), object.clone());
-        cluster.say(kind, if before.is_some() { "MODIFIED" } else { "ADDED" }, &object);
-        self.cluster.changed.notify_waiters();
+    pub(crate) fn put(&self, kind: Kind, object: Value) {
+        self.cluster.put(kind, object);
     }
 
     /// Deletes an object.
     pub(crate) fn delete(&self, kind: Kind, namespace: &str, called: &str) {
-        let mut cluster = self.cluster.lock();
-        cluster.version += 1;
-        let Some(mut object) = cluster.objects.entry(kind).or_default().remove(&format!("{namespace}/{called}")) else { return };
-        object["metadata"]["resourceVersion"] = json!(cluster.version.to_string());
-        cluster.say(kind, "DELETED", &object);
-        self.cluster.changed.notify_waiters();
+        self.cluster.delete(kind, namespace, called);
     }
 
     /// Tells the watches of a kind how far the server is.
@@ -176,6 +200,15 @@ impl Server {
         cluster.gone_by_status = gone_by_status;
         cluster.log.clear();
         cluster.pages.clear();
+    }
+
+    /// As one that comes after others at its place: its versions are beyond theirs, and what was before is forgotten.
+    #[allow(dead_code, reason = "for the server as a program")]
+    pub(crate) fn come_later(&self) {
+        let mut cluster = self.cluster.lock();
+        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        cluster.version = seconds * 1000;
+        cluster.compacted = cluster.version;
     }
 
     /// Ends all watches, in order.
@@ -219,6 +252,21 @@ impl Server {
         self.cluster.lock().authorization.clone()
     }
 
+    /// From now on only these tokens are known.
+    pub(crate) fn accept_only(&self, tokens: &[&str]) {
+        self.cluster.lock().tokens = Some(tokens.iter().map(|token| format!("Bearer {token}")).collect());
+    }
+
+    /// Leases cannot be read or written; `None` takes it back.
+    pub(crate) fn refuse_leases(&self, status: Option<u16>) {
+        self.cluster.lock().leases_refused = status;
+    }
+
+    /// A lease, by `namespace/name`.
+    pub(crate) fn lease(&self, place: &str) -> Option<Value> {
+        self.cluster.lock().leases.get(place).cloned()
+    }
+
     /// When calls of a sort came.
     pub(crate) fn calls(&self, kind: Kind, call: Call) -> Vec<Instant> {
         self.cluster.lock().calls.get(&(kind, call)).cloned().unwrap_or_default()
@@ -237,14 +285,18 @@ impl Server {
 impl Cluster {
     fn say(&mut self, kind: Kind, word: &str, object: &Value) {
         let line = Bytes::from(format!("{}\n", json!({"type": word, "object": object})));
-        self.log.push_back(Event { version: self.version, kind, line });
+        let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+        self.log.push_back(Event { version: self.version, kind, namespace, line });
     }
 
-    fn list(&mut self, kind: Kind, query: &BTreeMap<String, String>) -> Response {
+    fn list(&mut self, kind: Kind, namespace: Option<&str>, query: &BTreeMap<String, String>) -> Response {
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
         // All pages of a list are of one version.
         let (version, mut rest) = match query.get("continue") {
-            None => (self.version, self.objects.get(&kind).map(|objects| objects.values().cloned().collect()).unwrap_or_default()),
+            None => {
+                let objects = self.objects.get(&kind).into_iter().flat_map(BTreeMap::values);
+                (self.version, objects.filter(|object| is_in(object, namespace)).cloned().collect::<Vec<_>>())
+            }
             Some(token) => match self.pages.remove(token) {
                 Some(page) => page,
                 None => return refused(410, "The provided continue parameter is too old"),
@@ -267,13 +319,61 @@ fn name(object: &Value) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
-    shared.lock().authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let Some(kind) = Kind::ALL.into_iter().find(|&kind| make::path(kind) == uri.path()) else {
+fn is_in(object: &Value, namespace: Option<&str>) -> bool {
+    namespace.is_none_or(|namespace| object["metadata"]["namespace"] == namespace)
+}
+
+/// What a path of the API names.
+struct Place {
+    /// `None` is the leases.
+    kind: Option<Kind>,
+    namespace: Option<String>,
+    name: Option<String>,
+}
+
+impl Place {
+    fn of(path: &str) -> Option<Self> {
+        let leases = "/apis/coordination.k8s.io/v1";
+        let known = Kind::ALL.into_iter().map(|kind| (Some(kind), make::path(kind)));
+        for (kind, path_of_kind) in known.chain([(None, format!("{leases}/leases"))]) {
+            let (group, plural) = path_of_kind.rsplit_once('/')?;
+            let Some(rest) = path.strip_prefix(group).and_then(|rest| rest.strip_prefix('/')) else { continue };
+            let parts = rest.split('/').collect::<Vec<_>>();
+            let (namespace, name) = match parts[..] {
+                ["namespaces", namespace, named] if named == plural => (Some(namespace), None),
+                ["namespaces", namespace, named, name] if named == plural => (Some(namespace), Some(name)),
+                [named] if named == plural => (None, None),
+                [named, name] if named == plural => (None, Some(name)),
+                _ => continue,
+            };
+            return Some(Self { kind, namespace: namespace.map(str::to_owned), name: name.map(str::to_owned) });
+        }
+        None
+    }
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.namespace.as_deref().unwrap_or_default(), self.name.as_deref().unwrap_or_default())
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    {
+        let mut cluster = shared.lock();
+        let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        cluster.authorization.clone_from(&authorization);
+        if cluster.tokens.as_ref().is_some_and(|tokens| authorization.is_none_or(|token| !tokens.contains(&token))) {
+            return refused(401, "Unauthorized");
+        }
+    }
+    let Some(place) = Place::of(uri.path()) else {
         return refused(404, "the server could not find the requested resource");
     };
     let query = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let query = query.map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>();
+    if place.kind.is_none() || place.name.is_some() || method != Method::GET {
+        return one(&shared, &place, &method, &body);
+    }
+    let Some(kind) = place.kind else { return refused(404, "not found") };
     let call = if query.get("watch").is_some_and(|watch| watch == "true") { Call::Watch } else { Call::List };
     let fault = {
         let mut cluster = shared.lock();
@@ -281,10 +381,88 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap)
         let standing = cluster.standing.get(&kind).map(|&status| Fault::Refuse(status));
         standing.or_else(|| cluster.faults.get_mut(&(kind, call)).and_then(VecDeque::pop_front))
     };
+    let namespace = place.namespace.as_deref();
     match fault {
+        Some(Fault::Slowly(piece)) => {
+            let whole = shared.lock().list(kind, namespace, &query);
+            slowly(whole, piece).await
+        }
+        Some(Fault::Half) => {
+            let whole = shared.lock().list(kind, namespace, &query);
+            let bytes = axum::body::to_bytes(whole.into_body(), usize::MAX).await.expect("a body");
+            fail(Fault::SayAndBreak(String::from_utf8_lossy(&bytes[..bytes.len() / 2]).into_owned())).await
+        }
         Some(fault) => fail(fault).await,
-        None if call == Call::List => shared.lock().list(kind, &query),
-        None => watch(&shared, kind, &query),
+        None if call == Call::List => shared.lock().list(kind, namespace, &query),
+        None => watch(&shared, kind, namespace, &query),
+    }
+}
+
+async fn slowly(whole: Response, piece: usize) -> Response {
+    let bytes = axum::body::to_bytes(whole.into_body(), usize::MAX).await.expect("a body");
+    let pieces = bytes.chunks(piece).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    let pieces = futures::stream::iter(pieces).then(|piece| async move {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok::<_, Infallible>(piece)
+    });
+    ([("content-type", "application/json")], Body::from_stream(pieces)).into_response()
+}
+
+/// Reads or writes one object.
+fn one(shared: &Arc<Shared>, place: &Place, method: &Method, body: &Bytes) -> Response {
+    let given = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let mut cluster = shared.lock();
+    if let (None, Some(status)) = (place.kind, cluster.leases_refused) {
+        return refused(status, "leases are refused for a test");
+    }
+    let key = match place.name {
+        Some(_) => place.key(),
+        None => format!("{}/{}", place.namespace.as_deref().unwrap_or_default(), given["metadata"]["name"].as_str().unwrap_or_default()),
+    };
+    let known = match place.kind {
+        Some(kind) => cluster.objects.entry(kind).or_default().get(&key).cloned(),
+        None => cluster.leases.get(&key).cloned(),
+    };
+    let mut object = match (method, known) {
+        (&Method::GET, Some(known)) => return json_answer(&known),
+        (&Method::GET | &Method::PUT | &Method::DELETE, None) => return refused(404, "not found"),
+        (&Method::POST, Some(_)) => return refused(409, "already exists"),
+        (&Method::POST, None) => given,
+        (&Method::PUT, Some(known)) => {
+            let based_on = &given["metadata"]["resourceVersion"];
+            if !based_on.is_null() && *based_on != known["metadata"]["resourceVersion"] {
+                return refused(409, "the object has been modified; please apply your changes to the latest version and try again");
+            }
+            let mut given = given;
+            given["metadata"]["uid"] = known["metadata"]["uid"].clone();
+            given
+        }
+        (&Method::DELETE, Some(known)) => {
+            let Some(kind) = place.kind else { return refused(405, "leases stay") };
+            drop(cluster);
+            let (namespace, name) = key.split_once('/').unwrap_or_default();
+            shared.delete(kind, namespace, name);
+            return json_answer(&known);
+        }
+        _ => return refused(405, "method not allowed"),
+    };
+    if let Some(namespace) = &place.namespace {
+        object["metadata"]["namespace"] = json!(namespace);
+    }
+    if object["metadata"]["uid"].is_null() {
+        object["metadata"]["uid"] = json!(format!("uid-{}-{}", place.kind.map_or("leases", Kind::plural), cluster.version));
+    }
+    match place.kind {
+        Some(kind) => {
+            drop(cluster);
+            json_answer(&shared.put(kind, object))
+        }
+        None => {
+            cluster.version += 1;
+            object["metadata"]["resourceVersion"] = json!(cluster.version.to_string());
+            cluster.leases.insert(key, object.clone());
+            json_answer(&object)
+        }
     }
 }
 
@@ -295,7 +473,8 @@ async fn fail(fault: Fault) -> Response {
             let body = "<html>\n<h1>Bad Gateway</h1>\n</html>\n";
             (StatusCode::from_u16(status).expect("a status"), body).into_response()
         }
-        Fault::Hang => std::future::pending().await,
+        Fault::Hang | Fault::Slowly(_) | Fault::Half => std::future::pending().await,
+        Fault::Silent => Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>()).into_response(),
         Fault::SayAndEnd(bytes) => Body::from_stream(futures::stream::iter([Ok::<_, Infallible>(bytes)])).into_response(),
         Fault::SayAndBreak(bytes) => {
             let broken = std::io::Error::other("broken for a test");
@@ -317,7 +496,7 @@ fn json_answer(body: &Value) -> Response {
     ([("content-type", "application/json")], body.to_string()).into_response()
 }
 
-fn watch(shared: &Arc<Shared>, kind: Kind, query: &BTreeMap<String, String>) -> Response {
+fn watch(shared: &Arc<Shared>, kind: Kind, namespace: Option<&str>, query: &BTreeMap<String, String>) -> Response {
     let from = query.get("resourceVersion").and_then(|version| version.parse::<u64>().ok()).unwrap_or(0);
     let seconds = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(300);
     let cluster = shared.lock();
@@ -330,7 +509,7 @@ fn watch(shared: &Arc<Shared>, kind: Kind, query: &BTreeMap<String, String>) -> 
         return format!("{}\n", json!({"type": "ERROR", "object": status})).into_response();
     }
     let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
-    let watch = Watch { shared: shared.clone(), kind, at: from, epoch: cluster.epoch, end };
+    let watch = Watch { shared: shared.clone(), kind, namespace: namespace.map(str::to_owned), at: from, epoch: cluster.epoch, end };
     let lines = futures::stream::unfold(watch, |mut watch| async move {
         let lines = watch.next().await?;
         Some((Ok::<_, Infallible>(lines), watch))
@@ -342,6 +521,7 @@ fn watch(shared: &Arc<Shared>, kind: Kind, query: &BTreeMap<String, String>) -> 
 struct Watch {
     shared: Arc<Shared>,
     kind: Kind,
+    namespace: Option<String>,
     at: u64,
     epoch: u64,
     end: tokio::time::Instant,
@@ -361,7 +541,11 @@ impl Watch {
                 }
                 let start = cluster.log.partition_point(|event| event.version <= self.at);
                 let mut lines = Vec::new();
-                for event in cluster.log.range(start..).filter(|event| event.kind == self.kind) {
+                let concerns = |event: &&Event| {
+                    let elsewhere = event.namespace.is_some() && self.namespace.is_some() && event.namespace != self.namespace;
+                    event.kind == self.kind && !elsewhere
+                };
+                for event in cluster.log.range(start..).filter(concerns) {
                     lines.extend_from_slice(&event.line);
                 }
                 self.at = cluster.version.max(self.at);

@@ -124,8 +124,12 @@ impl Topology {
         for address in row.record.iter().flat_map(|record| record.addresses.iter()) {
             self.flows.unsettle_addresses(*address, *address);
         }
+        let host = row.host;
+        let published = row.record.iter().flat_map(|record| record.ports.iter()).filter_map(|port| port.host);
+        let ports: BTreeSet<u16> = published.map(|(_, port)| port).collect();
         let processes: Vec<ProcessIndex> = row.processes.iter().copied().collect();
         processes.into_iter().for_each(|process| self.unsettle_process(process));
+        self.unsettle_published(host, &ports);
     }
 
     pub(super) fn container_addresses(
@@ -163,10 +167,16 @@ impl Topology {
             }
         }
         row.published.extend(after.difference(&before).map(|&key| (key, container)));
-        let own = row.record.addresses.clone();
-        for &(_, port) in before.symmetric_difference(&after) {
+        let ports: BTreeSet<u16> = before.symmetric_difference(&after).map(|&(_, port)| port).collect();
+        self.unsettle_published(host, &ports);
+    }
+
+    /// Ports that a container publishes on its host lead elsewhere.
+    fn unsettle_published(&mut self, host: HostIndex, ports: &BTreeSet<u16>) {
+        let Some(row) = self.tables.hosts.get(host) else { return };
+        for &port in ports {
             self.flows.unsettle_loopback_servers(port);
-            own.iter().for_each(|&address| self.flows.unsettle_server(address, port));
+            row.record.addresses.iter().for_each(|&address| self.flows.unsettle_server(address, port));
         }
     }
 

@@ -16,21 +16,14 @@ impl Topology {
         if names.is_empty() || (!known.is_named(address) && known.len() >= self.config.limits.names) {
             return false;
         }
-        self.rename(host, address, |this| this.tables.hosts[host].names.put(address, names, epoch));
-        true
-    }
-
-    pub(super) fn name_gone(&mut self, host: HostIndex, address: IpAddr) {
-        self.tables.hosts[host].names.forget(address);
-    }
-
-    /// Changes what a host calls an address, and everybody who talks to it.
-    fn rename(&mut self, host: HostIndex, address: IpAddr, change: impl FnOnce(&mut Self) -> bool) {
-        let flows: Vec<FlowIndex> = self.tables.hosts[host].names.leading_to(address).collect();
-        let before: Vec<Option<Arc<str>>> = flows.iter().map(|&flow| self.peer_name(flow)).collect();
-        if !change(self) {
-            return;
+        if known.are(address, &names) {
+            // Looked up again, with the same answer: nobody looks different.
+            self.tables.hosts[host].names.put(address, names, epoch);
+            return true;
         }
+        let flows: Vec<FlowIndex> = known.leading_to(address).collect();
+        let before: Vec<Option<Arc<str>>> = flows.iter().map(|&flow| self.peer_name(flow)).collect();
+        self.tables.hosts[host].names.put(address, names, epoch);
         for (flow, old) in flows.into_iter().zip(before) {
             let new = self.peer_name(flow);
             if old != new {
@@ -39,6 +32,11 @@ impl Topology {
             }
             self.flows.unsettle(flow);
         }
+        true
+    }
+
+    pub(super) fn name_gone(&mut self, host: HostIndex, address: IpAddr) {
+        self.tables.hosts[host].names.forget(address);
     }
 
     fn peer_name(&self, flow: FlowIndex) -> Option<Arc<str>> {

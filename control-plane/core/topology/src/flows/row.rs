@@ -143,7 +143,9 @@ impl FlowRow {
     /// Where a client meant to go when it was taken to `server`, and who says so.
     pub(crate) fn meant(&self, server: (IpAddr, u16)) -> Option<((IpAddr, u16), TranslationSource)> {
         if let Some(it) = self.translations().iter().find(|it| it.server == server) {
-            return Some((self.key.original_server.unwrap_or((self.key.server_address, self.key.server_port)), it.source));
+            let meant = self.key.original_server.unwrap_or((self.key.server_address, self.key.server_port));
+            // A client that was only masqueraded arrives where it meant to.
+            return (meant != server).then_some((meant, it.source));
         }
         self.key.original_server.map(|meant| (meant, TranslationSource::Socket))
     }

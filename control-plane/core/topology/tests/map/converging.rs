@@ -64,9 +64,13 @@ struct Told {
     second: Option<Flow>,
 }
 
+/// As a probe groups connections: host, process, whether it is the client, addresses and port, and where the client meant to go.
+type Key = (usize, u32, bool, String, String, u16, Option<String>);
+/// Where a client was taken, and as whom.
+type Place = (String, u16, Option<String>);
+
 fn told(connections: &[Connection]) -> Vec<Told> {
-    // As a probe groups them: by process, addresses and port.
-    let mut flows: BTreeMap<(usize, u32, bool, String, String, u16, Option<String>), Vec<(String, u16, Option<String>)>> = BTreeMap::new();
+    let mut flows: BTreeMap<Key, Vec<Place>> = BTreeMap::new();
     for it in connections {
         let (own, there) = (address_of(it.client), address_of(it.server));
         let port = 8_000 + u16::try_from(it.server.1).unwrap();

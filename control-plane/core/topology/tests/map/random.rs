@@ -172,7 +172,7 @@ fn an_object() -> impl Strategy<Value = KubernetesObject> {
             address: address("172.17.0.2"),
             port: 80,
             protocol: "TCP".into(),
-            ready: uid % 2 == 0,
+            ready: uid.is_multiple_of(2),
             target_uid: Some(format!("o{uid}").into()),
         };
         it.endpoints = behind.into_iter().map(endpoint).collect();

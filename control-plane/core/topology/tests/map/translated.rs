@@ -115,6 +115,15 @@ fn a_server_that_knows_where_its_client_meant_to_go_meets_it_there_or_where_it_a
 }
 
 #[test]
+fn a_client_that_is_only_masqueraded_arrives_where_it_meant_to() {
+    let mut world = two_hosts();
+    world.report("a", flows(vec![taken(client(1, 1, "172.17.0.2", "93.184.216.34", 443), "93.184.216.34", 443, Some("10.0.0.1"))]));
+    let details = world.details(View::Processes, "a;1").unwrap();
+    let rows: Vec<_> = details.outgoing.iter().map(|row| (&*row.label, &*row.via)).collect();
+    assert_eq!(rows, [("93.184.216.34", "")]);
+}
+
+#[test]
 fn udp_is_joined_like_tcp_and_shown_as_what_it_is() {
     let mut world = two_hosts();
     world.report("a", flows(vec![udp(client(1, 1, "10.0.0.1", "10.0.0.2", 53)), client(2, 1, "10.0.0.1", "10.0.0.2", 53)]));

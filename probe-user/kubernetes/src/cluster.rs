@@ -1,0 +1,153 @@
+//! What is known of the cluster, and how it came to be known: the index, and the state of every list and watch. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::index::{Index, Limits};
+use crate::kind::Kind;
+use crate::objects::{Facts, Uid};
+use crate::status::{KindState, KindStatus, StatusReport};
+use crate::watch::{Cause, Failure, Scope, Step};
+
+/// The namespace that every cluster has, and whose uid is therefore taken for the cluster's own.
+const OF_THE_SYSTEM: &str = "kube-system";
+
+/// A cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its objects.
+    pub index: Index,
+    scopes: BTreeMap<Scope, ScopeState>,
+    kinds: BTreeMap<Kind, KindStatus>,
+    namespaces: Vec<Arc<str>>,
+    uid: Option<Uid>,
+    synced: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ScopeState {
+    state: KindState,
+    synced: bool,
+}
+
+/// What is worth a line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// A kind cannot be read, or no longer. Said when it begins, not at every try.
+    Unreadable(Scope, String),
+    /// It can be read again.
+    Readable(Scope),
+}
+
+impl Cluster {
+    /// Nothing is known yet. `namespaces`: the only ones that are looked at; none for all.
+    pub fn new(limits: Limits, namespaces: &[Arc<str>]) -> Self {
+        Self {
+            index: Index::new(limits),
+            scopes: Scope::all(namespaces).into_iter().map(|scope| (scope, ScopeState::default())).collect(),
+            kinds: Kind::ALL.into_iter().map(|kind| (kind, KindStatus::default())).collect(),
+            namespaces: namespaces.to_vec(),
+            uid: None,
+            synced: false,
+        }
+    }
+
+    /// Everything there is to follow.
+    pub fn scopes(&self) -> Vec<Scope> {
+        self.scopes.keys().cloned().collect()
+    }
+
+    /// Takes in what happened.
+    pub fn take(&mut self, scope: &Scope, step: Step) -> Option<Remark> {
+        match step {
+            Step::Applied(facts) => {
+                self.apply(*facts);
+                None
+            }
+            Step::Deleted(uid) => {
+                self.index.delete(scope.kind, &uid);
+                None
+            }
+            Step::ListBegun => {
+                self.index.begin_list(scope.kind, scope.namespace.as_deref());
+                None
+            }
+            Step::Listed => {
+                self.index.end_list(scope.kind, scope.namespace.as_deref());
+                let was_synced = self.scopes.get(scope).is_some_and(|state| state.synced);
+                self.kinds.entry(scope.kind).or_default().restarts += u64::from(was_synced);
+                self.set(scope, |state| state.synced = true);
+                None
+            }
+            Step::Watched => {
+                let before = self.set(scope, |state| state.state = KindState::Watching);
+                let unread = matches!(before, KindState::Retrying | KindState::Forbidden | KindState::Absent);
+                unread.then(|| Remark::Readable(scope.clone()))
+            }
+            Step::Failed(failure) => self.failed(scope, failure),
+        }
+    }
+
+    /// Whether every kind was listed completely at least once, but for those that nobody can list. Until then, what is missing is not gone.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// The uid of the cluster: of its system's namespace, when that may be seen.
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    /// What the collector says of itself.
+    pub fn status(&self) -> StatusReport {
+        let kinds = self.kinds.iter().map(|(&kind, status)| (kind, self.counted(kind, status)));
+        StatusReport { kinds: kinds.collect(), synced: self.synced, pending: self.index.pending() }
+    }
+
+    fn counted(&self, kind: Kind, status: &KindStatus) -> KindStatus {
+        KindStatus { objects: self.index.len(kind), refused: self.index.refused(kind), cut: self.index.cut(kind), ..status.clone() }
+    }
+
+    fn apply(&mut self, facts: Facts) {
+        if facts.kind == Kind::Namespace {
+            if &*facts.name == OF_THE_SYSTEM {
+                self.uid = Some(facts.uid.clone());
+            }
+            // They can only be listed all at once.
+            if !self.namespaces.is_empty() && !self.namespaces.iter().any(|name| **name == *facts.name) {
+                return;
+            }
+        }
+        self.index.apply(facts);
+    }
+
+    fn failed(&mut self, scope: &Scope, failure: Failure) -> Option<Remark> {
+        let state = match failure.cause {
+            Cause::Forbidden => KindState::Forbidden,
+            Cause::Absent => KindState::Absent,
+            // Normal after a while without events.
+            Cause::Expired => KindState::Listing,
+            Cause::Unreadable | Cause::Unauthorized | Cause::Other => KindState::Retrying,
+        };
+        let before = self.set(scope, |it| it.state = state);
+        let status = self.kinds.entry(scope.kind).or_default();
+        status.errors += 1;
+        status.last_error = Some(failure.message.clone());
+        (state != before && state != KindState::Listing).then(|| Remark::Unreadable(scope.clone(), failure.message))
+    }
+
+    /// Changes the state of a scope, and all that follows from it. Returns the state of before.
+    fn set(&mut self, scope: &Scope, change: impl FnOnce(&mut ScopeState)) -> KindState {
+        let Some(state) = self.scopes.get_mut(scope) else { return KindState::default() };
+        let before = state.state;
+        change(state);
+        let of_kind = || self.scopes.iter().filter(|(it, _)| it.kind == scope.kind).map(|(_, state)| state);
+        let status = self.kinds.entry(scope.kind).or_default();
+        status.state = of_kind().map(|it| it.state).max().unwrap_or_default();
+        status.synced = of_kind().all(|it| it.synced);
+        let settled = |it: &ScopeState| it.synced || matches!(it.state, KindState::Forbidden | KindState::Absent);
+        // Once and for all: a server that goes away takes back nothing.
+        self.synced = self.synced || self.scopes.values().all(settled);
+        before
+    }
+}
