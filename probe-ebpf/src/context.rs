@@ -91,6 +91,21 @@ pub unsafe fn exchange64(target: *mut u64, value: u64) -> u64 {
     before
 }
 
+/// One of two addresses. Both are read where they stand: a pointer that is one of two is refused to a probe without `CAP_PERFMON`.
+#[inline(always)]
+pub fn either(condition: bool, one: &[u8; 16], other: &[u8; 16]) -> [u8; 16] {
+    let read = |address: &[u8; 16]| {
+        let words = address.as_ptr().cast::<u64>();
+        // SAFETY: 16 bytes; volatile, or the compiler would choose between the pointers. The target reads words wherever they lie in a map.
+        unsafe { [words.read_volatile(), words.add(1).read_volatile()] }
+    };
+    let (one, other) = (read(one), read(other));
+    let mask = u64::from(condition).wrapping_neg();
+    let chosen = [one[0] & mask | other[0] & !mask, one[1] & mask | other[1] & !mask];
+    // SAFETY: both are 16 bytes without padding.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(chosen) }
+}
+
 /// An IPv4 address as it stands in contexts and kernel structures, mapped into IPv6.
 #[inline(always)]
 pub fn mapped(address: u32) -> [u8; 16] {

@@ -11,6 +11,7 @@
 //!
 //! * A program at a cgroup returns 1, always: 0 would refuse the user's system call.
 //! * Log lines (`aya-log`) are for work on a hook. The loader sets their level to none, and the verifier removes them.
+//! * A program that the kernel calls asks [`control::is_awake`] first: what is left of a probe that was removed costs nothing.
 //! * Nothing is dropped without a counter (`probe_common::counter`).
 //! * Loops are bounded; there is one, over the extension headers of IPv6.
 //! * `current` is asked for in process context alone (calls on sockets, tracepoints of processes), never in `sock_ops`: there it is whoever
@@ -31,13 +32,15 @@
 //!     cargo +nightly build --locked --release --target bpfel-unknown-none --target-dir ../target/bpf-build -Z build-std=core
 //! ```
 //!
-//! with the flags `-C linker=bpf-linker -C link-arg=--btf -C debuginfo=2 --cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
+//! with the flags `-C linker=bpf-linker -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order -C debuginfo=2
+//! --cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
 //! will run them), and copies `../target/bpf-build/bpfel-unknown-none/release/{sockets,processes,dns}` to `../target/bpf/{sockets,processes,dns}.o`,
 //! where the build script of `orchestrator-probe` finds them (`ORCHESTRATOR_BPF_DIR` names another directory).
 #![no_std]
 #![feature(asm_experimental_arch)]
 
 pub mod context;
+pub mod control;
 pub mod counters;
 pub mod settings;
 pub mod task;

@@ -1,5 +1,6 @@
 //! The composition root: every loop of the process, once, in the order in which they start.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use proto::probe::v1::host::Cloud;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +25,14 @@ use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
 use crate::identity;
 use crate::kubernetes;
+use crate::mask::Masks;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::Sampler;
 use crate::publisher::{Limits, Publisher};
 use crate::random::Random;
+use crate::reload::{self, Reloader};
 use crate::report::Builder;
+use crate::stream::StreamEvent;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
 use crate::uplink;
@@ -43,11 +47,15 @@ const SECOND_ROUND: Duration = Duration::from_secs(2);
 /// The stream waits this long for the capture.
 const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
 
-/// Runs a probe until the process is told to stop.
+/// How long the capture has to deliver its last when it is made anew, and other loops to end in order.
+const CAPTURE_STOPPED_WITHIN: Duration = Duration::from_secs(3);
+const LOOP_STOPPED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Runs a probe until the process is told to stop. SIGHUP makes it read its configuration from `source` again.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run_process(config: Config) -> anyhow::Result<ExitCode> {
+pub fn run_process(config: Config, source: reload::Source) -> anyhow::Result<ExitCode> {
     // Before there are other threads: they inherit the namespace.
     if let Err(error) = host::namespace::enter_cgroup_namespace(&config.proc_root) {
         tracing::warn!(%error, "the host's cgroup namespace cannot be entered (CAP_SYS_ADMIN): what containers use is not told");
@@ -55,8 +63,13 @@ pub fn run_process(config: Config) -> anyhow::Result<ExitCode> {
     // One thread for all loops; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let status = runtime.block_on(async {
+        // Who started it by hand and closes the terminal wants it to end.
+        let hangup = if std::io::stdin().is_terminal() { None } else { Some(signal(SignalKind::hangup())?) };
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let app = App::start(config).await?;
+        if let Some(hangup) = hangup {
+            app.reload_on(hangup, source);
+        }
         let shutdown = async move {
             tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
         };
@@ -71,6 +84,8 @@ pub fn run_process(config: Config) -> anyhow::Result<ExitCode> {
 #[derive(Debug)]
 pub struct App {
     supervisor: Supervisor,
+    /// `None` where nothing can change while the process runs.
+    reloader: Option<Arc<Reloader>>,
     /// Cancelled when the capture has delivered everything.
     captured: CancellationToken,
     /// Cancel it to make the driver say goodbye.
@@ -109,6 +124,7 @@ impl App {
         let stopping = supervisor.stopping().clone();
         let finish = CancellationToken::new();
 
+        let reloader = Arc::new(Reloader::new(config.clone(), procfs.clone(), inputs.clone(), telemetry.clone()));
         let mut builder = Builder::of_host(&identity.probe_id);
         builder.set_users(UserReader::new(&config.proc_root).users());
         let driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
@@ -126,6 +142,8 @@ impl App {
         let (refuse, refused) = watch::channel(None);
         let ladder = Ladder {
             mode: config.capture,
+            pin_dir: config.pin_dir.clone(),
+            abi_salt: config.abi_salt,
             dns: config.dns,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
@@ -135,19 +153,30 @@ impl App {
             observations: observations.clone(),
             inputs: inputs.clone(),
             started: CancellationToken::new(),
+            climbed: Arc::default(),
         };
         let started = ladder.started.clone();
         let captured = supervisor.restarting("capture", Backoff::EDGE, {
-            let stopping = stopping.clone();
-            move || capture(ladder.clone(), stopping.clone(), refuse.clone())
+            let (stopping, current) = (stopping.clone(), reloader.current());
+            move || {
+                let (ladder, refuse) = (ladder.clone(), refuse.clone());
+                let run = move |dns, stop| capture(Ladder { dns, ..ladder.clone() }, stop, refuse.clone());
+                reload::following(current.clone(), |config| config.dns, stopping.clone(), CAPTURE_STOPPED_WITHIN, run)
+            }
         });
-        if config.conntrack {
+        supervisor.restarting("conntrack", Backoff::EDGE, {
             let conntrack = conntrack::Config::of_host(&procfs);
-            let (telemetry, inputs, stopping) = (telemetry.clone(), inputs.clone(), stopping.clone());
-            supervisor.restarting("conntrack", Backoff::EDGE, move || {
-                conntrack::run(conntrack.clone(), telemetry.clone(), observations.clone(), inputs.clone(), stopping.clone())
-            });
-        }
+            let (telemetry, inputs, stopping, current) = (telemetry.clone(), inputs.clone(), stopping.clone(), reloader.current());
+            move || {
+                let (conntrack, telemetry, observations, inputs) =
+                    (conntrack.clone(), telemetry.clone(), observations.clone(), inputs.clone());
+                let run = move |wanted: bool, stop: CancellationToken| {
+                    let run = conntrack::run(conntrack.clone(), telemetry.clone(), observations.clone(), inputs.clone(), stop.clone());
+                    async move { if wanted { run.await } else { stop.cancelled().await } }
+                };
+                reload::following(current.clone(), |config| config.conntrack, stopping.clone(), LOOP_STOPPED_WITHIN, run)
+            }
+        });
         let (cloud, rented) = watch::channel(None);
         if let Some(config) = config.cloud_metadata {
             let stopping = stopping.clone();
@@ -155,38 +184,87 @@ impl App {
         }
         supervisor.restarting("samples", Backoff::EDGE, {
             let (inputs, stopping, host_name) = (inputs.clone(), stopping.clone(), identity.host_name.clone());
-            let interval = Interval { built_in: config.metrics_interval, wished: wished_interval };
+            let interval = Interval { current: reloader.current(), wished: wished_interval };
             let place = Place { procfs, mounts, host_name, rented };
             move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
         });
-        let docker_followed = config.docker_socket.is_some();
         let runtimes = telemetry.clone();
-        if let Some(socket) = config.docker_socket {
-            let docker = docker::Config { socket, environment: config.container_env, masks: config.masks.clone() };
-            let (telemetry, inputs, stopping) = (telemetry, inputs.clone(), stopping.clone());
-            supervisor.restarting("docker", Backoff::EDGE, move || {
-                docker::run(docker.clone(), telemetry.clone(), inputs.clone(), stopping.clone())
-            });
-        }
-        let sockets = cri_sockets(config.cri_sockets, docker_followed);
-        if !sockets.is_empty() {
-            let cri = cri::Config { sockets, environment: config.container_env, masks: config.masks };
-            let (telemetry, inputs, stopping) = (runtimes, inputs.clone(), stopping.clone());
-            supervisor.restarting("cri", Backoff::EDGE, move || {
-                cri::run(cri.clone(), telemetry.clone(), inputs.clone(), looks.clone(), stopping.clone())
-            });
-        }
-        let endpoint = config.control_plane;
-        supervisor.restarting("uplink", Backoff::EDGE, move || {
-            let started = started.clone();
-            let run = uplink::run(endpoint.clone(), identity.clone(), inputs.clone(), stopping.clone());
-            async move {
-                // The first words to the control plane are how the probe sees, if that is found out soon.
-                drop(tokio::time::timeout(CAPTURE_AWAITED, started.cancelled()).await);
-                run.await;
+        supervisor.restarting("docker", Backoff::EDGE, {
+            let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
+            move || {
+                let (telemetry, inputs) = (telemetry.clone(), inputs.clone());
+                let run = move |(socket, environment, masks): (Option<PathBuf>, bool, Masks), stop: CancellationToken| {
+                    let (telemetry, inputs) = (telemetry.clone(), inputs.clone());
+                    async move {
+                        match socket {
+                            Some(socket) => docker::run(docker::Config { socket, environment, masks }, telemetry, inputs, stop).await,
+                            None => stop.cancelled().await,
+                        }
+                    }
+                };
+                let part = |config: &Config| (config.docker_socket.clone(), config.container_env, config.masks.clone());
+                reload::following(current.clone(), part, stopping.clone(), LOOP_STOPPED_WITHIN, run)
             }
         });
-        Ok(App { supervisor, captured, finish, finished, collected, refused })
+        supervisor.restarting("cri", Backoff::EDGE, {
+            let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
+            move || {
+                let (telemetry, inputs, looks) = (runtimes.clone(), inputs.clone(), looks.clone());
+                let run = move |(sockets, environment, masks): (Vec<PathBuf>, bool, Masks), stop: CancellationToken| {
+                    let (telemetry, inputs, looks) = (telemetry.clone(), inputs.clone(), looks.clone());
+                    async move {
+                        if sockets.is_empty() {
+                            stop.cancelled().await;
+                        } else {
+                            cri::run(cri::Config { sockets, environment, masks }, telemetry, inputs, looks, stop).await;
+                        }
+                    }
+                };
+                let part = |config: &Config| {
+                    let sockets = cri_sockets(config.cri_sockets.clone(), config.docker_socket.is_some());
+                    (sockets, config.container_env, config.masks.clone())
+                };
+                reload::following(current.clone(), part, stopping.clone(), LOOP_STOPPED_WITHIN, run)
+            }
+        });
+        let current = reloader.current();
+        supervisor.restarting("uplink", Backoff::EDGE, move || {
+            let (started, identity, inputs, endpoint) = (started.clone(), identity.clone(), inputs.clone(), current.clone());
+            let run = move |_, stop: CancellationToken| {
+                let (started, identity, inputs, endpoint) =
+                    (started.clone(), identity.clone(), inputs.clone(), endpoint.borrow().control_plane.clone());
+                async move {
+                    // A stream to another control plane, which the driver still believes in, is no more.
+                    drop(inputs.send(Input::Stream(StreamEvent::Ended)).await);
+                    // The first words to the control plane are how the probe sees, if that is found out soon.
+                    drop(tokio::time::timeout(CAPTURE_AWAITED, started.cancelled()).await);
+                    uplink::run(endpoint, identity, inputs, stop).await;
+                }
+            };
+            // The driver ends a stream when the probe stops; when the address changes it is simply cut.
+            let part = |config: &Config| config.control_plane.uri().clone();
+            reload::following(current.clone(), part, stopping.clone(), Duration::ZERO, run)
+        });
+        Ok(App { supervisor, reloader: Some(reloader), captured, finish, finished, collected, refused })
+    }
+
+    /// Reads the configuration from `source` again at every `hangup`.
+    pub fn reload_on(&self, mut hangup: Signal, source: reload::Source) {
+        let (reloader, stopping) = (self.reloader.clone(), self.supervisor.stopping().clone());
+        self.supervisor.essential("reload", async move {
+            loop {
+                tokio::select! {
+                    received = hangup.recv() => match received {
+                        Some(()) => match &reloader {
+                            Some(reloader) => reloader.reload(&source).await,
+                            None => tracing::warn!("a collector alone reads its configuration at its start"),
+                        },
+                        None => stopping.cancelled().await,
+                    },
+                    () = stopping.cancelled() => return,
+                }
+            }
+        });
     }
 
     /// A process that is nothing but the collector of a cluster: it looks at nothing of this node, and needs no privilege on it.
@@ -202,7 +280,7 @@ impl App {
         }
         let collected = collect(&supervisor, config, &host_name, &telemetry);
         let (_, refused) = watch::channel(None);
-        Ok(App { supervisor, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
+        Ok(App { supervisor, reloader: None, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
     }
 
     /// Runs until `shutdown`, then stops in order: the capture delivers its last, the driver tells it and says goodbye, the rest ends.
@@ -278,13 +356,13 @@ async fn capture(ladder: Ladder, stopping: CancellationToken, refuse: watch::Sen
 /// How often samples are taken: as the control plane wishes, else as configured.
 #[derive(Clone, Debug)]
 struct Interval {
-    built_in: Duration,
+    current: reload::Current,
     wished: watch::Receiver<Option<Duration>>,
 }
 
 impl Interval {
     fn get(&self) -> Duration {
-        self.wished.borrow().unwrap_or(self.built_in).clamp(Duration::from_secs(1), Duration::from_secs(600))
+        self.wished.borrow().unwrap_or(self.current.borrow().metrics_interval).clamp(Duration::from_secs(1), Duration::from_secs(600))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::probe::v1;
@@ -12,16 +13,16 @@ use tokio_util::sync::CancellationToken;
 use crate::cgroupfs::Mounts;
 use crate::clock::Now;
 use crate::config::CaptureMode;
-use crate::connections::{ListenerWatch, SocketId, Watch};
+use crate::connections::{self, ListenerWatch, SocketId, Watch};
 use crate::dns;
 use crate::driver::Input;
-use crate::ebpf::{self, Seeder};
+use crate::ebpf::{self, CountedSockets, Looker, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
 use crate::host::namespace::{Whereabouts, host_process};
 use crate::observation::{FlowEnd, Observation, Protocol};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
-use crate::sockets::{self, SocketOwner, SocketRecord, States};
+use crate::sockets::{self, ROUND_MAX, Rounds, SocketOwner, SocketRecord, States};
 use crate::telemetry::Telemetry;
 
 /// Connections that were opened while the programs were being attached are looked for after this pause: by then the capture has told of
@@ -37,6 +38,10 @@ const WATCH_COST_DIVISOR: u32 = 500;
 pub struct Ladder {
     /// Which rungs may be used.
     pub mode: CaptureMode,
+    /// Where kernel programs are pinned.
+    pub pin_dir: ebpf::PinDir,
+    /// See [`ebpf::Config::abi_salt`].
+    pub abi_salt: u64,
     /// Where names are looked for.
     pub dns: dns::Mode,
     /// `/proc`.
@@ -55,6 +60,8 @@ pub struct Ladder {
     pub inputs: mpsc::Sender<Input>,
     /// Cancelled when a rung is reached and the processes that are there have been told.
     pub started: CancellationToken,
+    /// Whether there was a climb before: clones of one ladder share it.
+    pub climbed: Arc<AtomicBool>,
 }
 
 /// Why nothing can be seen.
@@ -82,8 +89,26 @@ impl Drop for Unread {
 
 /// The rung that was reached.
 enum Reached {
-    Programs { running: Box<ebpf::Running>, receiver: mpsc::Receiver<Vec<Observation>> },
+    Programs { running: Box<ebpf::Running>, receiver: mpsc::Receiver<Vec<Observation>>, first: FirstLook },
     Below { rung: Rung, reason: String, connector: Option<Connector> },
+}
+
+/// What was seen when every new socket had an owner, and no connection was counted yet.
+#[derive(Debug, Default)]
+struct FirstLook {
+    /// Connections that were open.
+    open: HashSet<SocketId>,
+    /// How it was looked, and has to be looked again: ids of another way are others. `None`: through `sock_diag` and `/proc`.
+    looker: Option<Looker>,
+}
+
+/// What the programs know of what was there at the start.
+#[derive(Clone, Copy, Debug)]
+struct AtStart {
+    /// They are, or come after, those of an earlier probe.
+    taken_over: bool,
+    /// They tell of the end of listeners that are older.
+    ends_are_told: bool,
 }
 
 impl Ladder {
@@ -92,10 +117,13 @@ impl Ladder {
     /// # Errors
     /// When the rung that was asked for cannot be stood on.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), LadderError> {
-        let before = self.blocking(|ladder| Sockets::read_ids(&ladder.procfs).unwrap_or_default()).await?;
+        if self.climbed.swap(true, Ordering::Relaxed) {
+            // Behind what the climb before has told, and before what this one tells.
+            self.observations.send(vec![Observation::CaptureBegins]).await.map_err(|_| LadderError::Stopping)?;
+        }
         let reached = self.blocking(|ladder| ladder.climb()).await??;
         match reached {
-            Reached::Programs { running, receiver } => self.run_programs(*running, receiver, before, stopping).await,
+            Reached::Programs { running, receiver, first } => self.run_programs(*running, receiver, first, stopping).await,
             Reached::Below { rung, reason, connector } => self.run_below(rung, &reason, connector, stopping).await,
         }
     }
@@ -106,13 +134,16 @@ impl Ladder {
         if matches!(self.mode, CaptureMode::Auto | CaptureMode::Ebpf) {
             let config = ebpf::Config {
                 cgroup_root: self.cgroup_root.clone(),
+                pin_dir: self.pin_dir.clone(),
+                abi_salt: self.abi_salt,
                 proc_root: self.procfs.root().to_owned(),
                 kernel_log: self.kernel_log,
                 dns: self.dns,
                 ..ebpf::Config::default()
             };
-            match ebpf::Capture::start_after(&config, |seeder| self.seed_listeners(seeder)) {
-                Ok((running, receiver)) => return Ok(Reached::Programs { running: Box::new(running), receiver }),
+            let mut first = FirstLook::default();
+            match ebpf::Capture::start_after(&config, |seeder, looker| first = self.look_first(seeder, looker)) {
+                Ok((running, receiver)) => return Ok(Reached::Programs { running: Box::new(running), receiver, first }),
                 Err(error) if self.mode == CaptureMode::Ebpf => return Err(LadderError::Ebpf(error)),
                 Err(error) => reason = format!("kernel programs: {}", chain(&error)),
             }
@@ -134,15 +165,21 @@ impl Ladder {
         self,
         running: ebpf::Running,
         mut receiver: mpsc::Receiver<Vec<Observation>>,
-        before: HashSet<SocketId>,
+        first: FirstLook,
         stopping: CancellationToken,
     ) -> Result<(), LadderError> {
         let status = running.status().clone();
         let capture = capture_of(&status);
         tracing::info!(rung = capture.rung, description = capture.description, reason = capture.reason, "capture started");
+        if let Some(path) = &status.pinned_at {
+            let open = running.counted_sockets().len();
+            tracing::info!(path = %path.display(), taken_over = status.taken_over, open, "kernel programs are pinned");
+        } else if !status.not_pinned.is_empty() {
+            tracing::warn!(reason = status.not_pinned, "kernel programs are not pinned: they end with the probe");
+        }
         self.telemetry.metrics().set_meter(Some(running.meter()));
         let _unread = Unread(self.telemetry.clone());
-        self.tell(Input::Capture(capture)).await?;
+        self.tell_capture(capture).await?;
         let forwarded = async {
             while let Some(batch) = receiver.recv().await {
                 if self.observations.send(batch).await.is_err() {
@@ -150,7 +187,8 @@ impl Ladder {
                 }
             }
         };
-        let around = self.tell_what_was_there(before, status.attached("release"));
+        let seen = AtStart { taken_over: status.taken_over, ends_are_told: status.attached("release") };
+        let around = self.tell_what_was_there(first, running.looker(), running.counted_sockets().clone(), seen);
         // Rung 3 has no program that sees processes: the connector does, or the walk that comes with the samples.
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
@@ -198,11 +236,11 @@ impl Ladder {
     ) -> Result<(), LadderError> {
         let capture = rung.capture(reason);
         tracing::warn!(rung = capture.rung, description = capture.description, reason, "capture started on a lower rung");
-        self.tell(Input::Capture(capture)).await?;
+        self.tell_capture(capture).await?;
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
         self.start_connector(connector, &stop)?;
-        self.tell_processes().await?;
+        self.tell_processes(&Looker::default()).await?;
         let (_hang_up, hung_up) = std::sync::mpsc::channel();
         let (procfs, observations) = (self.procfs.clone(), self.observations.clone());
         let poll = std::thread::Builder::new()
@@ -223,22 +261,44 @@ impl Ladder {
         thread.map(drop).map_err(LadderError::Connector)
     }
 
-    /// Listeners from before the capture pass their owner on to what they accept.
-    fn seed_listeners(&self, seeder: &Seeder) {
-        match Sockets::read(&self.procfs) {
-            Ok(sockets) => {
-                let seeded = seeder.seed(sockets.listeners());
-                tracing::debug!(written = seeded.written, failed = seeded.failed, "owners of listeners");
+    /// Which connections are open; and listeners from before the capture learn their owner, which they pass on to what they accept.
+    fn look_first(&self, seeder: &Seeder, looker: &Looker) -> FirstLook {
+        let begun = Instant::now();
+        let looker = looker.sockets().and_then(|sockets| match sockets {
+            Ok(sockets) => Some((looker.clone(), sockets)),
+            Err(error) => {
+                tracing::warn!(%error, "kernel does not list the sockets that are there: /proc is asked");
+                None
             }
-            Err(error) => tracing::warn!(%error, "listeners from before cannot be told their owners"),
-        }
+        });
+        let (looker, sockets) = match looker {
+            Some((looker, sockets)) => (Some(looker), Ok(sockets)),
+            None => (None, Sockets::read(&self.procfs)),
+        };
+        let sockets = sockets.unwrap_or_else(|error| {
+            tracing::warn!(%error, "listeners from before cannot be told their owners");
+            Sockets::default()
+        });
+        let looked = begun.elapsed();
+        let seeded = seeder.seed(sockets.listeners());
+        tracing::debug!(?looked, written = seeded.written, failed = seeded.failed, "owners of listeners");
+        FirstLook { open: connections::ids(&sockets.tables), looker }
     }
 
     /// cgroups and processes that are there.
-    async fn tell_processes(&self) -> Result<(), LadderError> {
+    ///
+    /// What the kernel tells of processes comes first, because it takes a moment: connections have a holder then. `/proc` tells more.
+    async fn tell_processes(&self, looker: &Looker) -> Result<(), LadderError> {
         if let Some(root) = self.cgroup_root.clone().or_else(|| self.unified.clone()) {
             let cgroups = self.blocking(move |_| snapshot::cgroups(&root, Now::read().boot)).await?;
             self.tell(Input::Observed(cgroups)).await?;
+        }
+        let looker = looker.clone();
+        if let Some(found) = self.blocking(move |_| looker.processes()).await? {
+            match found {
+                Ok(processes) => self.tell(Input::Found(processes)).await?,
+                Err(error) => tracing::warn!(%error, "kernel does not list the processes that are there"),
+            }
         }
         match self.blocking(|ladder| snapshot::processes(&ladder.procfs)).await? {
             Ok(processes) => self.tell(Input::Described(processes)).await?,
@@ -250,20 +310,32 @@ impl Ladder {
 
     /// Processes, cgroups, listeners and connections from before the capture. Goes on looking at those of which the programs tell no end, until
     /// all have ended: the programs count a socket only if they saw it begin.
-    async fn tell_what_was_there(&self, before: HashSet<SocketId>, ends_are_told: bool) -> Result<(), LadderError> {
-        self.tell_processes().await?;
-        let told = self.tell_listeners().await?;
-        let mut listeners = if ends_are_told { ListenerWatch::default() } else { told };
-        let watch = self.adopt(Watch::default(), move |id, _| before.contains(&id)).await?;
-        tokio::time::sleep(SECOND_LOOK).await;
-        // What was opened between the first look and the attachment: nobody has told of it by now. Of UDP too little is known for that.
-        let (reply, answer) = oneshot::channel();
-        self.tell(Input::EndsWanted(reply)).await?;
-        let known = answer.await.map_err(|_| LadderError::Stopping)?;
-        let mut watch = self.adopt(watch, move |_, end| end.protocol == Protocol::Tcp && !known.contains(end)).await?;
+    async fn tell_what_was_there(
+        &self,
+        first: FirstLook,
+        looker: Looker,
+        counted: CountedSockets,
+        seen: AtStart,
+    ) -> Result<(), LadderError> {
+        self.tell_processes(&looker).await?;
+        let FirstLook { open, looker } = first;
+        let told = self.tell_listeners(&looker).await?;
+        let mut listeners = if seen.ends_are_told { ListenerWatch::default() } else { told };
+        let mut watch = self.adopt(Watch::default(), &looker, counted, move |id, _| open.contains(&id)).await?;
+        // Programs that were there before the first look have missed nothing since.
+        if !seen.taken_over {
+            tokio::time::sleep(SECOND_LOOK).await;
+            // What was opened between the first look and the attachment: nobody has told of it by now. Of UDP too little is known for that.
+            let (reply, answer) = oneshot::channel();
+            self.tell(Input::EndsWanted(reply)).await?;
+            let known = answer.await.map_err(|_| LadderError::Stopping)?;
+            let wanted = move |_, end: &FlowEnd| end.protocol == Protocol::Tcp && !known.contains(end);
+            watch = self.adopt(watch, &looker, CountedSockets::default(), wanted).await?;
+        }
+        let mut rounds = Rounds::default();
         while !watch.is_empty() || !listeners.is_empty() {
             let begun = Instant::now();
-            watch = self.look_again(watch).await?;
+            (watch, rounds) = self.look_again(watch, &looker, rounds).await?;
             listeners = self.look_at_listeners(listeners).await?;
             tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR)).await;
         }
@@ -271,10 +343,15 @@ impl Ladder {
     }
 
     /// Announces the listeners that are there. The programs told of those that are newer; it does not matter who tells first.
-    async fn tell_listeners(&self) -> Result<ListenerWatch, LadderError> {
-        let looked = self.blocking(|ladder| {
+    async fn tell_listeners(&self, looker: &Option<Looker>) -> Result<ListenerWatch, LadderError> {
+        let looker = looker.clone();
+        let looked = self.blocking(move |ladder| {
             let mut watch = ListenerWatch::default();
-            let observations = Sockets::read(&ladder.procfs).map(|sockets| {
+            // The number of a listener is the one by which the programs tell of its end. A look does not make one where there is none.
+            let numbered =
+                |sockets: &Sockets| sockets.tables.iter().flat_map(|it| &it.sockets).all(|it| !it.is_listener() || it.cookie != 0);
+            let looked = ladder.sockets(looker.as_ref()).and_then(|it| if numbered(&it) { Ok(it) } else { Sockets::read(&ladder.procfs) });
+            let observations = looked.map(|sockets| {
                 let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
                 watch.look(sockets.at, &sockets.tables, owner, |_| true)
             });
@@ -295,7 +372,8 @@ impl Ladder {
         }
         let looked = self.blocking(move |ladder| {
             let observations = ladder.procfs.pids().and_then(|pids| {
-                let tables = sockets::dump(&ladder.procfs, &sockets::namespaces(&ladder.procfs, &pids), States::LISTENING)?;
+                let namespaces = sockets::namespaces(&ladder.procfs, &pids);
+                let tables = Rounds::default().dump(&ladder.procfs, &namespaces, States::LISTENING, ROUND_MAX)?;
                 Ok(watch.look(Now::read().boot, &tables, |_| SocketOwner::default(), |_| false))
             });
             (observations, watch)
@@ -308,10 +386,20 @@ impl Ladder {
         Ok(watch)
     }
 
-    /// Announces the connections that `wanted` wants.
-    async fn adopt(&self, mut watch: Watch, wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static) -> Result<Watch, LadderError> {
+    /// Announces the connections that `wanted` wants, and that are not counted by the programs.
+    async fn adopt(
+        &self,
+        mut watch: Watch,
+        looker: &Option<Looker>,
+        counted: CountedSockets,
+        wanted: impl Fn(SocketId, &FlowEnd) -> bool + Send + 'static,
+    ) -> Result<Watch, LadderError> {
+        let looker = looker.clone();
         let looked = self.blocking(move |ladder| {
-            let observations = Sockets::read(&ladder.procfs).map(|sockets| {
+            let observations = ladder.sockets(looker.as_ref()).map(|mut sockets| {
+                for table in &mut sockets.tables {
+                    table.sockets.retain(|socket| socket.is_listener() || !counted.contain(socket));
+                }
                 let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
                 watch.look(sockets.at, &sockets.tables, owner, |id, end| end.pid != 0 && wanted(id, end))
             });
@@ -328,24 +416,44 @@ impl Ladder {
         Ok(watch)
     }
 
+    fn sockets(&self, looker: Option<&Looker>) -> std::io::Result<Sockets> {
+        looker.and_then(Looker::sockets).unwrap_or_else(|| Sockets::read(&self.procfs))
+    }
+
     /// Looks at the connections that were found open, in the namespaces that have some.
-    async fn look_again(&self, mut watch: Watch) -> Result<Watch, LadderError> {
+    async fn look_again(&self, mut watch: Watch, looker: &Option<Looker>, mut rounds: Rounds) -> Result<(Watch, Rounds), LadderError> {
+        let looker = looker.clone();
         let looked = self.blocking(move |ladder| {
+            if let Some(sockets) = looker.as_ref().and_then(Looker::sockets) {
+                let look = |sockets: Sockets| watch.look(sockets.at, &sockets.tables, |_| SocketOwner::default(), |_, _| false);
+                let observations = sockets.map(look);
+                return (observations, watch, rounds);
+            }
             let wanted = watch.namespaces();
             let observations = ladder.procfs.pids().and_then(|pids| {
                 let mut namespaces = sockets::namespaces(&ladder.procfs, &pids);
                 namespaces.retain(|namespace| wanted.contains(&namespace.inode));
-                let tables = sockets::dump(&ladder.procfs, &namespaces, States::CONNECTED)?;
+                let tables = rounds.dump(&ladder.procfs, &namespaces, States::CONNECTED, ROUND_MAX)?;
                 Ok(watch.look(Now::read().boot, &tables, |_| SocketOwner::default(), |_, _| false))
             });
-            (observations, watch)
+            (observations, watch, rounds)
         });
-        let (observations, watch) = looked.await?;
+        let (observations, watch, rounds) = looked.await?;
         match observations {
             Ok(observations) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping)?,
             Err(error) => tracing::debug!(%error, "open connections cannot be looked at"),
         }
-        Ok(watch)
+        Ok((watch, rounds))
+    }
+
+    /// Says how the probe sees from now on, and what it lacks to see more.
+    async fn tell_capture(&self, mut capture: v1::Capture) -> Result<(), LadderError> {
+        for lack in ebpf::lacking_capabilities() {
+            tracing::warn!(capability = lack.capability, lost = lack.loss, "a capability is missing");
+            capture.missing_capabilities.push(lack.capability.to_owned());
+            capture.blind_spots.push(format!("Without {}: {}.", lack.capability, lack.loss));
+        }
+        self.tell(Input::Capture(capture)).await
     }
 
     async fn tell(&self, input: Input) -> Result<(), LadderError> {
@@ -370,7 +478,7 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
         blind_spots.push("Bytes of a connection are counted when it ends.".to_owned());
     }
     if !status.pids_match {
-        blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own.".to_owned());
+        blind_spots.push("Connections cannot be given to processes: the probe runs in a pid namespace of its own, and /proc is that namespace's. Give it the host's with --proc-root, or hostPID: true.".to_owned());
     }
     blind_spots.extend(udp_blind_spots(status));
     match &status.names {

@@ -11,6 +11,7 @@ use figment::value::Value;
 use tonic::transport::Endpoint;
 
 use crate::dns;
+use crate::ebpf::PinDir;
 use crate::host::cloud;
 use crate::kubernetes;
 use crate::mask::Masks;
@@ -47,6 +48,10 @@ pub struct Config {
     pub masks: Masks,
     /// Which rungs of the ladder may be used.
     pub capture: CaptureMode,
+    /// Where kernel programs are pinned, so that they outlive the probe.
+    pub pin_dir: PinDir,
+    /// Makes this build of the kernel programs look like another: for tests of upgrades.
+    pub abi_salt: u64,
     /// Whether connection tracking is asked for address translations.
     pub conntrack: bool,
     /// Where names are looked for.
@@ -156,6 +161,7 @@ const DOCKER_SOCKET: &str = "docker-socket";
 const CRI_SOCKET: &str = "cri-socket";
 const MASK: &str = "mask";
 const CAPTURE: &str = "capture";
+const PIN_DIR: &str = "pin-dir";
 const CONNTRACK: &str = "conntrack";
 const DNS: &str = "dns";
 const CLOUD_METADATA: &str = "cloud-metadata";
@@ -174,7 +180,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 29] = [
+const BUILT_IN: [(&str, &str); 30] = [
     (ROLES, "observe"),
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
@@ -188,6 +194,7 @@ const BUILT_IN: [(&str, &str); 29] = [
     (CRI_SOCKET, "auto"),
     (MASK, ""),
     (CAPTURE, "auto"),
+    (PIN_DIR, "auto"),
     (CONNTRACK, "true"),
     (DNS, "auto"),
     (CLOUD_METADATA, "true"),
@@ -209,7 +216,10 @@ const BUILT_IN: [(&str, &str); 29] = [
 /// The probe of Orchestrator: sees the connections, processes and containers of this node and streams them to the control plane.
 ///
 /// Every flag can also be given as an environment variable (ORCHESTRATOR_PROBE_CONTROL_PLANE, ...) or as a key of the --config file
-/// (control-plane = "..."). A flag wins over the environment, which wins over the file.
+/// (control-plane = "..."). A flag wins over the environment, which wins over the file. SIGHUP makes the probe read all of them again.
+///
+/// Without root: CAP_BPF and CAP_NET_ADMIN see connections, CAP_PERFMON processes and the bytes of open connections, CAP_SYS_PTRACE the holders of
+/// listeners that are older than the probe, CAP_DAC_READ_SEARCH what /proc hides.
 #[derive(Debug, Parser)]
 #[command(name = "orchestrator-probe", version)]
 pub struct Flags {
@@ -259,6 +269,12 @@ pub struct Flags {
     /// How to see: auto, ebpf, netlink or proc [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
     capture: Option<String>,
+    /// Where kernel programs are pinned, so that a restart of the probe misses nothing: a directory, "on" for the BPF file system at
+    /// /sys/fs/bpf, or "off" [default: on where systemd or Kubernetes restarts the probe, else off]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    pin_dir: Option<String>,
+    #[arg(long, hide = true, global = true, default_value_t = 0)]
+    abi_salt: u64,
     /// Do not ask the kernel's connection tracking where NAT takes connections
     #[arg(long, global = true)]
     no_conntrack: bool,
@@ -319,6 +335,8 @@ pub struct Flags {
 pub enum Command {
     /// Watch this node and report to the control plane
     Run,
+    /// Remove the kernel programs that an earlier probe has left pinned
+    Detach,
     /// Load the kernel programs alone and print what they see
     Load {
         /// How long
@@ -342,6 +360,7 @@ impl Flags {
             (DOCKER_SOCKET, &self.docker_socket),
             (CRI_SOCKET, &self.cri_socket),
             (CAPTURE, &self.capture),
+            (PIN_DIR, &self.pin_dir),
             (DNS, &self.dns),
             (CLOUD_METADATA_ADDRESS, &self.cloud_metadata_address),
             (FIRMWARE_ROOT, &self.firmware_root),
@@ -401,7 +420,9 @@ impl Config {
         for (key, value) in flags.given() {
             layers.set(key, &value, Origin::Flag);
         }
-        layers.into_config()
+        let mut config = layers.into_config()?;
+        config.abi_salt = flags.abi_salt;
+        Ok(config)
     }
 }
 
@@ -463,6 +484,7 @@ impl Layers {
         let cri_sockets = self.parse(CRI_SOCKET, parse_cri_sockets);
         let masks = self.parse(MASK, |text| Masks::new(text.lines().map(str::trim)));
         let capture = self.parse(CAPTURE, parse_capture);
+        let pin_dir = self.parse(PIN_DIR, parse_pin_dir);
         let conntrack = self.parse(CONNTRACK, parse_truth);
         let cloud_metadata: Option<bool> = self.parse(CLOUD_METADATA, parse_truth);
         let cloud_metadata_address = self.parse(CLOUD_METADATA_ADDRESS, parse_metadata_address);
@@ -492,6 +514,8 @@ impl Layers {
                 cri_sockets: cri_sockets?,
                 masks: masks?,
                 capture: capture?,
+                pin_dir: pin_dir?,
+                abi_salt: 0,
                 conntrack: conntrack?,
                 dns: dns?,
                 cloud_metadata: {
@@ -633,6 +657,25 @@ fn parse_capture(text: &str) -> Result<CaptureMode, String> {
     }
 }
 
+fn parse_pin_dir(text: &str) -> Result<PinDir, String> {
+    match text {
+        "off" => Ok(PinDir::Off),
+        "on" => Ok(PinDir::Usual),
+        "auto" if is_restarted() => Ok(PinDir::Usual),
+        "auto" => Ok(PinDir::Off),
+        _ if text.starts_with('/') => Ok(PinDir::At(PathBuf::from(text))),
+        _ => Err("neither an absolute path nor one of auto, on and off".to_owned()),
+    }
+}
+
+/// Whether somebody starts the probe again when it ends: systemd, Kubernetes, or a container engine, under which it is the first process. Programs
+/// that are left behind by a probe that was started by hand would be a surprise.
+fn is_restarted() -> bool {
+    let own = std::process::id();
+    let by_systemd = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid.parse() == Ok(own));
+    by_systemd || own == 1 || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 fn parse_dns(text: &str) -> Result<dns::Mode, String> {
     match text {
         "auto" => Ok(dns::Mode::Auto),
@@ -709,7 +752,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::containers::{ContainerFacts, Source};
-use crate::observation::{FlowEnd, Observation};
+use crate::observation::{FlowEnd, Observation, ProcessStarted};
 use crate::processes::Details;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::{Round, SampledContainer};
@@ -43,6 +43,8 @@ const FAREWELL: Duration = Duration::from_millis(1_500);
 pub enum Input {
     /// Observations that have to come before other inputs.
     Observed(Vec<Observation>),
+    /// Processes that were there; `/proc` is asked about them next.
+    Found(Vec<ProcessStarted>),
     /// What `/proc` says of processes.
     Described(Vec<Details>),
     /// Facts of the host.
@@ -211,6 +213,11 @@ impl Driver {
         let builder = &mut self.publisher.builder;
         match input {
             Input::Observed(batch) => self.observe(batch),
+            Input::Found(processes) => {
+                let mut asked_about_anyway = Vec::new();
+                processes.into_iter().for_each(|it| builder.observe(Observation::ProcessStarted(it), &mut asked_about_anyway));
+                builder.settle(now);
+            }
             Input::Described(details) => {
                 details.iter().for_each(|it| builder.described(it));
                 builder.settle(now);

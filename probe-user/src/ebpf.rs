@@ -17,7 +17,9 @@
 //! in the file system.
 #![expect(unsafe_code, reason = "bpf(2) and the memory that is shared with the kernel; every block says why it is sound")]
 
+mod bpffs;
 mod btf;
+mod control;
 mod decode;
 mod dns;
 mod drain;
@@ -25,9 +27,11 @@ mod edges;
 mod kernel_log;
 mod live;
 mod load;
+mod look;
 mod objects;
 mod offsets;
 mod own_address;
+mod pins;
 mod place;
 mod rings;
 mod running;
@@ -36,6 +40,7 @@ mod selftest;
 mod statistics;
 mod sweep;
 mod sys;
+mod takeover;
 
 use std::io;
 use std::path::PathBuf;
@@ -45,9 +50,13 @@ use tokio::sync::mpsc;
 
 pub use btf::BtfError;
 pub use live::print_live;
+pub use look::Looker;
+pub use pins::{PinDir, PinError, detach};
+pub use place::{Lack, lacking_capabilities};
 pub use running::Running;
 pub use seed::{Seed, SeedRole, Seeded, Seeder};
 pub use statistics::{Meter, ProgramStatistics, Reading, Statistics, StatisticsError};
+pub use takeover::CountedSockets;
 
 use crate::observation::Observation;
 
@@ -72,6 +81,12 @@ pub struct Config {
     pub kernel_log: bool,
     /// Whether to use the forms of programs that kernels before 5.12 take, also where others would be taken.
     pub plain_programs: bool,
+    /// Where the programs are pinned, so that they outlive the probe.
+    pub pin_dir: PinDir,
+    /// How long pinned programs go on without a probe.
+    pub awake_for: Duration,
+    /// Makes one build of the programs look like another: for tests of taking over.
+    pub abi_salt: u64,
     /// Where names are looked for.
     pub dns: crate::dns::Mode,
 }
@@ -91,6 +106,9 @@ impl Default for Config {
             batches_max: 64,
             kernel_log: false,
             plain_programs: false,
+            pin_dir: PinDir::Off,
+            awake_for: Duration::from_secs(600),
+            abi_salt: 0,
             dns: crate::dns::Mode::Auto,
         }
     }
@@ -175,6 +193,12 @@ pub struct Status {
     pub live_bytes: bool,
     /// The kernel's pids are those of `/proc` here. Otherwise the probe runs in a pid namespace of its own.
     pub pids_match: bool,
+    /// Where the programs are pinned, if they are.
+    pub pinned_at: Option<PathBuf>,
+    /// Why they are not, when they should be; empty otherwise.
+    pub not_pinned: String,
+    /// The programs, or their tables, are those of an earlier probe: what they counted is among the first observations.
+    pub taken_over: bool,
     /// Whether names are seen.
     pub names: Names,
     /// Why something of the above is missing, names aside.
@@ -204,14 +228,14 @@ pub struct Capture;
 impl Capture {
     /// Loads, attaches, tries, and starts to deliver. Takes up to a second.
     pub fn start(config: &Config) -> Result<(Running, mpsc::Receiver<Vec<Observation>>), CaptureError> {
-        Running::start(config, |_| {})
+        Running::start(config, |_, _| {})
     }
 
     /// As [`Capture::start`], and gives `before_connections` the chance to write the owners of listeners that are older than the programs
     /// before the first connection is counted.
     pub fn start_after(
         config: &Config,
-        before_connections: impl FnOnce(&Seeder),
+        before_connections: impl FnOnce(&Seeder, &Looker),
     ) -> Result<(Running, mpsc::Receiver<Vec<Observation>>), CaptureError> {
         Running::start(config, before_connections)
     }

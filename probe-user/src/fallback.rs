@@ -14,7 +14,7 @@ use crate::connections::{ListenerWatch, Watch};
 use crate::observation::{BootNanos, LossTotals, Observation, ProcessStarted};
 use crate::processes::ProcessKey;
 use crate::procfs::{Procfs, ReadError};
-use crate::sockets::{self, Namespace, SocketHolders, States};
+use crate::sockets::{self, Namespace, ROUND_MAX, Rounds, SocketHolders, States};
 
 pub mod connector;
 mod tables;
@@ -65,6 +65,7 @@ pub fn poll(procfs: &Arc<Procfs>, rung: Rung, stop: &Receiver<()>, sink: &mpsc::
         holders: SocketHolders::default(),
         seen: BTreeSet::new(),
         namespaces: HashMap::new(),
+        rounds: Rounds::default(),
     };
     loop {
         let spent = process_cpu();
@@ -88,6 +89,7 @@ struct Poller {
     seen: BTreeSet<ProcessKey>,
     /// Namespace of each pid, so that its link is read once.
     namespaces: HashMap<u32, u64>,
+    rounds: Rounds,
 }
 
 impl Poller {
@@ -101,7 +103,7 @@ impl Poller {
         }
         let namespaces = self.namespaces(&pids);
         let tables = match self.rung {
-            Rung::Netlink => match sockets::dump(&self.procfs, &namespaces, States::ALL) {
+            Rung::Netlink => match self.rounds.dump(&self.procfs, &namespaces, States::ALL, ROUND_MAX) {
                 Ok(tables) => tables,
                 Err(error) => {
                     tracing::debug!(%error, "connections cannot be looked at");
@@ -111,7 +113,10 @@ impl Poller {
             Rung::Proc => tables::read(&self.procfs, &namespaces),
         };
         let inodes: BTreeSet<u64> = tables.iter().flat_map(|it| &it.sockets).map(|it| it.inode).filter(|&inode| inode != 0).collect();
-        self.holders.retain(|inode| inodes.contains(&inode));
+        // Sockets of a namespace that there was no time for are still there.
+        if tables.iter().all(|table| !table.unread) {
+            self.holders.retain(|inode| inodes.contains(&inode));
+        }
         if inodes.iter().any(|&inode| self.holders.get(inode).is_none()) {
             self.holders.extend(SocketHolders::scan(&self.procfs, &pids));
         }
@@ -192,6 +197,7 @@ mod tests {
             holders: SocketHolders::default(),
             seen: BTreeSet::new(),
             namespaces: HashMap::new(),
+            rounds: Rounds::default(),
         };
         let mut walk = |text: &str| {
             std::fs::write(&stat, text).unwrap();

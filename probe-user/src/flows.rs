@@ -207,6 +207,15 @@ impl FlowTable {
         }
     }
 
+    /// Forgets every flow: the capture will tell again what there is.
+    pub fn forget_all(&mut self) {
+        self.gone.extend(self.by_id.iter().filter(|(_, flow)| flow.announced).map(|(id, _)| *id));
+        self.by_id.clear();
+        self.ids.clear();
+        self.changed.clear();
+        self.awaiting.clear();
+    }
+
     /// When the first waiting flow has waited long enough.
     pub fn next_deadline(&self) -> Option<BootNanos> {
         self.awaiting.iter().filter_map(|id| self.by_id.get(id)?.awaits_owner_until).min()

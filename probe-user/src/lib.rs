@@ -25,6 +25,7 @@ pub mod listeners;
 pub mod mask;
 pub mod outbox;
 pub mod processes;
+pub mod reload;
 pub mod report;
 
 pub mod connections;

@@ -35,8 +35,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return complain(&mistakes, ExitCode::from(USAGE)),
     };
-    let done = match flags.command.unwrap_or(Command::Run) {
-        Command::Run => app::run_process(config),
+    let command = flags.command.clone().unwrap_or(Command::Run);
+    let done = match command {
+        Command::Run => app::run_process(config, Box::new(move || Config::resolve(&flags, environment()))),
+        Command::Detach => detach(&config.pin_dir),
         Command::Load { duration } => {
             let capture = ebpf::Config {
                 cgroup_root: config.cgroup_root,
@@ -49,6 +51,17 @@ fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| complain(&format!("{error:#}"), ExitCode::FAILURE))
+}
+
+/// Without a directory, looks where the probe would have pinned them.
+#[expect(clippy::print_stdout, reason = "the answer to whoever typed the command")]
+fn detach(pin_dir: &ebpf::PinDir) -> anyhow::Result<ExitCode> {
+    let pin_dir = if *pin_dir == ebpf::PinDir::Off { &ebpf::PinDir::Usual } else { pin_dir };
+    match ebpf::detach(pin_dir)? {
+        0 => println!("no kernel programs are pinned"),
+        hooks => println!("kernel programs are removed from {hooks} hooks"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// All variables whose name is text: `std::env::vars` panics at one that is not, whoever it is meant for.

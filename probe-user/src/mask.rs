@@ -54,6 +54,12 @@ pub struct Masks {
     patterns: Vec<Regex>,
 }
 
+impl PartialEq for Masks {
+    fn eq(&self, other: &Self) -> bool {
+        self.well_known == other.well_known && self.patterns.iter().map(Regex::as_str).eq(other.patterns.iter().map(Regex::as_str))
+    }
+}
+
 impl Default for Masks {
     /// The well-known words alone.
     fn default() -> Self {

@@ -96,6 +96,9 @@ pub enum Observation {
         /// By how much.
         delta: Counted,
     },
+    /// The capture begins again: all connections that are open, and all counts that are kept, will be told once more. What was told of flows
+    /// before does not hold.
+    CaptureBegins,
     /// A socket waits for connections or datagrams.
     ListenerOpened(ListenerOpened),
     /// It does so no longer.

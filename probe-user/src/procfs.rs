@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use crate::mask::Masks;
 use crate::observation::BootNanos;
@@ -54,8 +55,9 @@ pub enum Arguments {
 #[derive(Debug)]
 pub struct Procfs {
     root: PathBuf,
-    arguments: Arguments,
-    masks: Masks,
+    /// Whether arguments are hidden.
+    arguments_hidden: AtomicBool,
+    masks: RwLock<Masks>,
     vanished: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -63,13 +65,39 @@ pub struct Procfs {
 impl Procfs {
     /// Reads below `root`, normally `/proc`.
     pub fn new(root: impl Into<PathBuf>, arguments: Arguments) -> Self {
-        Procfs { root: root.into(), arguments, masks: Masks::default(), vanished: AtomicU64::new(0), unreadable: AtomicU64::new(0) }
+        let arguments_hidden = AtomicBool::new(arguments == Arguments::Hide);
+        Procfs {
+            root: root.into(),
+            arguments_hidden,
+            masks: RwLock::new(Masks::default()),
+            vanished: AtomicU64::new(0),
+            unreadable: AtomicU64::new(0),
+        }
+    }
+
+    /// Changes whether arguments are told, from the next look on.
+    pub fn set_arguments(&self, arguments: Arguments) {
+        self.arguments_hidden.store(arguments == Arguments::Hide, Ordering::Relaxed);
+    }
+
+    fn arguments(&self) -> Arguments {
+        if self.arguments_hidden.load(Ordering::Relaxed) { Arguments::Hide } else { Arguments::Show }
     }
 
     /// Hides secrets in command lines by these masks instead of the well-known ones.
-    pub fn with_masks(mut self, masks: Masks) -> Self {
-        self.masks = masks;
+    pub fn with_masks(self, masks: Masks) -> Self {
+        self.set_masks(masks);
         self
+    }
+
+    /// The same, from the next look on.
+    pub fn set_masks(&self, masks: Masks) {
+        // Nobody panics while holding it; what was there then would be as good.
+        *self.masks.write().unwrap_or_else(PoisonError::into_inner) = masks;
+    }
+
+    fn masks(&self) -> Masks {
+        self.masks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Everything that a record of a process needs.
@@ -78,11 +106,11 @@ impl Procfs {
         if stat.has_ended() {
             return Err(self.note(ReadError::Gone));
         }
-        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?, &self.masks);
+        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?, &self.masks());
         let user_id = parse::effective_user(&self.read(pid, "status", FILE_MAX)?);
         let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?);
         let name = command_line.first_word.unwrap_or_else(|| format!("[{}]", stat.comm));
-        let whole = match self.arguments {
+        let whole = match self.arguments() {
             Arguments::Show if !command_line.whole.is_empty() => command_line.whole,
             _ => name.clone(),
         };

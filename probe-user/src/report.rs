@@ -128,6 +128,7 @@ impl Builder {
                 let seen = self.flows.counted(last_active, end, delta, &self.processes, placement);
                 want_owner(seen, wanted);
             }
+            Observation::CaptureBegins => self.flows.forget_all(),
             Observation::Translated(translated) => self.flows.translated(&translated),
             Observation::TranslationEnded(translated) => self.flows.translation_ended(&translated),
             Observation::LostOther { cause, total } => drop(self.lost_other.insert(cause, total)),

@@ -1,19 +1,17 @@
 //! What is there when the probe starts: cgroups, processes and open connections. Taken after the capture is attached, so that nothing falls
 //! between; what both tell is told once, because connections are compared with a look from before.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::connections::SocketId;
 use crate::ebpf::{Seed, SeedRole};
 use crate::observation::{BootNanos, Observation, Protocol};
 use crate::processes::Details;
 use crate::procfs::Procfs;
-use crate::sockets::{self, SocketHolders, SocketTable, States};
+use crate::sockets::{self, ROUND_MAX, Rounds, SocketHolders, SocketTable, States};
 
 /// Most cgroups that are looked for.
 const CGROUPS_MAX: usize = crate::cgroups::CGROUPS_MAX;
@@ -60,16 +58,9 @@ impl Sockets {
         let at = Now::read().boot;
         let mut pids = procfs.pids()?;
         pids.sort_unstable();
-        let tables = sockets::dump(procfs, &sockets::namespaces(procfs, &pids), States::ALL)?;
+        let tables = Rounds::default().dump(procfs, &sockets::namespaces(procfs, &pids), States::ALL, ROUND_MAX)?;
         let holders = SocketHolders::scan(procfs, &pids);
         Ok(Sockets { at, tables, holders })
-    }
-
-    /// Ids of the connections alone: cheap.
-    pub fn read_ids(procfs: &Procfs) -> io::Result<HashSet<SocketId>> {
-        let pids = procfs.pids()?;
-        let tables = sockets::dump(procfs, &sockets::namespaces(procfs, &pids), States::CONNECTED)?;
-        Ok(crate::connections::ids(&tables))
     }
 
     /// Listening sockets of which a holder is known.

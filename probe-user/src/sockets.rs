@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use nix::sched::CloneFlags;
@@ -46,6 +47,8 @@ pub struct SocketTable {
     pub sockets: Vec<SocketRecord>,
     /// The namespace is there, but its sockets could not be read: nothing is known of them.
     pub unread: bool,
+    /// There was no time for it.
+    pub late: bool,
 }
 
 /// Every network namespace that a process is in.
@@ -65,31 +68,80 @@ pub(crate) fn group(pairs: impl Iterator<Item = (u64, u32)>) -> Vec<Namespace> {
     found.into_iter().map(|(inode, pids)| Namespace { inode, pids }).collect()
 }
 
-/// Reads the TCP and UDP sockets of `namespaces` that tell who listens or who talks with whom. Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread
-/// is ever in a foreign namespace. A namespace that cannot be entered or read has an unread table.
-pub fn dump(procfs: &Procfs, namespaces: &[Namespace], states: States) -> io::Result<Vec<SocketTable>> {
-    let mut tables = dump_protocols(procfs, namespaces, &[Protocol::Tcp, Protocol::Udp], states)?;
-    let ephemeral = ephemeral_ports();
-    tables.iter_mut().for_each(|table| table.sockets.retain(|socket| socket.is_telling(&ephemeral)));
-    Ok(tables)
+/// How long one round over the namespaces may take: with thousands of them a round has no time for all.
+pub const ROUND_MAX: Duration = Duration::from_millis(500);
+
+/// Reads the sockets of `namespaces`, round by round.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    /// Inode of the namespace that was read last.
+    last: u64,
 }
 
-/// As [`dump`], the UDP sockets that take datagrams from anybody: servers, and clients that have not connected their socket.
+impl Rounds {
+    /// One round: as many namespaces as `budget` has time for, beginning behind those of the round before. The others have unread tables, and so
+    /// has one that cannot be entered or read. Our own is read in every round.
+    ///
+    /// Blocks; enters the namespaces on a thread of its own that ends with the call, so that no other thread is ever in a foreign namespace.
+    ///
+    /// # Errors
+    /// When there is no such thread.
+    pub fn dump(&mut self, procfs: &Procfs, namespaces: &[Namespace], states: States, budget: Duration) -> io::Result<Vec<SocketTable>> {
+        let (read, unread): (Vec<_>, Vec<_>) = self.all(procfs, namespaces, states, budget)?.into_iter().partition(|it| !it.late);
+        if !unread.is_empty() {
+            tracing::debug!(read = read.len(), unread = unread.len(), "no time for all network namespaces in this round");
+            self.last = read.last().map_or(self.last, |table| table.inode);
+        }
+        Ok(read.into_iter().chain(unread).collect())
+    }
+
+    /// TCP and UDP sockets that tell who listens or who talks with whom.
+    fn all(&self, procfs: &Procfs, namespaces: &[Namespace], states: States, budget: Duration) -> io::Result<Vec<SocketTable>> {
+        let mut tables = dump(procfs, self.turn(namespaces), &[Protocol::Tcp, Protocol::Udp], states, budget)?;
+        let ephemeral = ephemeral_ports();
+        tables.iter_mut().for_each(|table| table.sockets.retain(|socket| socket.is_telling(&ephemeral)));
+        Ok(tables)
+    }
+
+    /// Namespaces in the order of this round.
+    fn turn<'a>(&self, namespaces: &'a [Namespace]) -> impl Iterator<Item = &'a Namespace> + Clone + Send + use<'a> {
+        let last = self.last;
+        let (ahead, behind) = (namespaces.iter(), namespaces.iter());
+        ahead.filter(move |it| it.inode > last).chain(behind.filter(move |it| it.inode <= last))
+    }
+}
+
+/// The UDP sockets that take datagrams from anybody: servers, and clients that have not connected their socket. One round, as of
+/// [`Rounds::dump`].
+///
+/// # Errors
+/// As there.
 pub fn dump_datagram(procfs: &Procfs, namespaces: &[Namespace]) -> io::Result<Vec<SocketTable>> {
-    dump_protocols(procfs, namespaces, &[Protocol::Udp], States::UNCONNECTED)
+    dump(procfs, namespaces.iter(), &[Protocol::Udp], States::UNCONNECTED, ROUND_MAX)
 }
 
-fn dump_protocols(procfs: &Procfs, namespaces: &[Namespace], protocols: &[Protocol], states: States) -> io::Result<Vec<SocketTable>> {
+fn dump<'a>(
+    procfs: &Procfs,
+    namespaces: impl Iterator<Item = &'a Namespace> + Clone + Send,
+    protocols: &[Protocol],
+    states: States,
+    budget: Duration,
+) -> io::Result<Vec<SocketTable>> {
+    let end = Instant::now() + budget;
     let own = own_namespace();
     std::thread::scope(|scope| {
         let walk = std::thread::Builder::new().name("sock-diag".to_owned()).spawn_scoped(scope, || {
-            let mut tables = Vec::with_capacity(namespaces.len());
+            let mut tables = Vec::new();
             // First where we are, before the thread goes anywhere else.
-            for namespace in namespaces.iter().filter(|it| Some(it.inode) == own) {
+            for namespace in namespaces.clone().filter(|it| Some(it.inode) == own) {
                 tables.push(table(namespace, dump_here(protocols, states)));
             }
-            for namespace in namespaces.iter().filter(|it| Some(it.inode) != own) {
-                tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocols, states))));
+            for namespace in namespaces.filter(|it| Some(it.inode) != own) {
+                if Instant::now() < end {
+                    tables.push(table(namespace, enter(procfs, namespace).and_then(|()| dump_here(protocols, states))));
+                } else {
+                    tables.push(SocketTable { inode: namespace.inode, unread: true, late: true, ..SocketTable::default() });
+                }
             }
             tables
         })?;
@@ -180,6 +232,8 @@ pub fn ephemeral_ports() -> RangeInclusive<u16> {
 #[derive(Debug, Default)]
 pub struct SocketHolders {
     by_inode: HashMap<u64, (u32, i32)>,
+    /// What is known of a holder without asking `/proc`.
+    owners: HashMap<u64, SocketOwner>,
 }
 
 impl SocketHolders {
@@ -192,7 +246,16 @@ impl SocketHolders {
                 by_inode.entry(inode).or_insert((pid, descriptor));
             }
         }
-        SocketHolders { by_inode }
+        SocketHolders { by_inode, owners: HashMap::new() }
+    }
+
+    /// A holder that was found with all that is to be known of it. The oldest has a socket, whatever the order.
+    pub fn found(&mut self, inode: u64, descriptor: i32, owner: SocketOwner) {
+        let known = self.owners.get(&inode).map(|known| (known.start_time, known.pid));
+        if known.is_none_or(|known| known > (owner.start_time, owner.pid)) {
+            self.by_inode.insert(inode, (owner.pid, descriptor));
+            self.owners.insert(inode, owner);
+        }
     }
 
     /// Pid and descriptor of a holder.
@@ -202,6 +265,9 @@ impl SocketHolders {
 
     /// The holder of a socket, as far as `/proc` tells.
     pub fn owner(&self, procfs: &Procfs, unified: Option<&Path>, socket: &SocketRecord) -> SocketOwner {
+        if let Some(owner) = self.owners.get(&socket.inode) {
+            return *owner;
+        }
         let Some((pid, _)) = self.get(socket.inode) else { return SocketOwner::default() };
         let cgroup_id = unified.map_or(0, |root| cgroup_id(procfs, root, pid));
         SocketOwner { pid, start_time: procfs.start_time(pid), cgroup_id }
@@ -210,11 +276,13 @@ impl SocketHolders {
     /// Adds what another scan found.
     pub fn extend(&mut self, other: SocketHolders) {
         self.by_inode.extend(other.by_inode);
+        self.owners.extend(other.owners);
     }
 
     /// Forgets sockets that `keep` does not want.
     pub fn retain(&mut self, keep: impl Fn(u64) -> bool) {
         self.by_inode.retain(|inode, _| keep(*inode));
+        self.owners.retain(|inode, _| keep(*inode));
     }
 }
 
@@ -306,5 +374,19 @@ pub fn counted(socket: &SocketRecord, direction: Direction) -> Counted {
         rtt_count: u64::from(socket.rtt_us > 0),
         rtt_us_max: socket.rtt_us,
         ..Counted::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_namespace_has_its_turn() {
+        let namespaces: Vec<_> = (1..=5).map(|inode| Namespace { inode, pids: Vec::new() }).collect();
+        let order = |last| Rounds { last }.turn(&namespaces).map(|it| it.inode).collect::<Vec<_>>();
+        assert_eq!(order(0), [1, 2, 3, 4, 5]);
+        assert_eq!(order(2), [3, 4, 5, 1, 2]);
+        assert_eq!(order(9), [1, 2, 3, 4, 5]);
     }
 }

@@ -1,7 +1,7 @@
 //! Logs and metrics. All metrics there are stand in one catalogue, `telemetry/metrics.rs`.
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus::{Encoder as _, TextEncoder};
 use tracing_subscriber::EnvFilter;
@@ -45,13 +45,44 @@ impl Telemetry {
 /// # Errors
 /// When the filter cannot be understood or logging has begun already.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    // Whoever names the Kubernetes client in the filter wants to hear it.
-    let quiet = if filter.contains("kube_") { String::new() } else { format!(",{}", probe_kubernetes::LOG_DIRECTIVES.join(",")) };
-    let filter = EnvFilter::try_new(format!("{filter}{quiet}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let filter = filter_of(filter)?;
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let builder = builder.with_env_filter(filter).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map(|()| keep(move |filter| handle.reload(filter)))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_env_filter(filter).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map(|()| keep(move |filter| handle.reload(filter)))
+        }
     };
     started.map_err(|error| anyhow::anyhow!(error))
+}
+
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), tracing_subscriber::reload::Error> + Send + Sync>;
+
+/// How the filter of this process is changed, once logging has begun.
+static CHANGE: OnceLock<Change> = OnceLock::new();
+
+fn keep(change: impl Fn(EnvFilter) -> Result<(), tracing_subscriber::reload::Error> + Send + Sync + 'static) {
+    drop(CHANGE.set(Box::new(change)));
+}
+
+/// Changes which log lines are written.
+///
+/// # Errors
+/// When the filter cannot be understood, or nothing is logged through it.
+pub fn change_filter(filter: &str) -> anyhow::Result<()> {
+    let filter = filter_of(filter)?;
+    CHANGE.get().map_or(Ok(()), |change| change(filter).map_err(anyhow::Error::from))
+}
+
+/// The filter as it was asked for, with the Kubernetes client kept quiet.
+fn filter_of(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    // Whoever names it wants to hear it.
+    let quiet = if filter.contains("kube_") { String::new() } else { format!(",{}", probe_kubernetes::LOG_DIRECTIVES.join(",")) };
+    EnvFilter::try_new(format!("{filter}{quiet}"))
 }

@@ -64,6 +64,10 @@ fn compiler_flags(linker: &Path) -> Vec<String> {
         format!("linker={}", linker.display()),
         "-C".to_owned(),
         "link-arg=--btf".to_owned(),
+        // Otherwise the linker makes every zeroed and every copied structure the call of a loop, which the kernel refuses to a probe without
+        // CAP_PERFMON.
+        "-C".to_owned(),
+        "link-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-C".to_owned(),
         "debuginfo=2".to_owned(),
         "--cfg".to_owned(),

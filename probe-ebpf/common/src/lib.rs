@@ -7,10 +7,16 @@
 //! clock (suspended time included).
 #![no_std]
 
+mod control;
+mod layout;
+mod look;
 mod records;
 mod sockets;
 
-pub use records::{CgroupRecord, DnsRecord, EdgeRecord, FoundOpen, ListenerRecord, ProcessRecord, RecordHeader, kind};
+pub use control::Control;
+pub use layout::Fingerprint;
+pub use look::{FoundSocket, FoundTask, LookOffsets};
+pub use records::{CgroupRecord, CountedSocket, DnsRecord, EdgeRecord, FoundOpen, ListenerRecord, ProcessRecord, RecordHeader, kind};
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
 /// Version of all layouts in this crate.
@@ -148,6 +154,8 @@ pub struct Settings {
     pub cgroup: CgroupOffsets,
     /// Members of sockets.
     pub socket: SocketOffsets,
+    /// Members that only a look at what is there needs.
+    pub look: LookOffsets,
     /// First of the ports that the kernel gives to sockets that want any.
     pub ephemeral_first: u32,
     /// Last of them.
@@ -163,7 +171,7 @@ pub mod setting {
 const _: () = assert!(size_of::<TaskOffsets>() == 48);
 const _: () = assert!(size_of::<CgroupOffsets>() == 16);
 const _: () = assert!(size_of::<SocketOffsets>() == 56);
-const _: () = assert!(size_of::<Settings>() == 136);
+const _: () = assert!(size_of::<Settings>() == 136 + size_of::<LookOffsets>());
 
 #[cfg(feature = "user")]
 mod pod {
@@ -179,6 +187,14 @@ mod pod {
     unsafe impl aya::Pod for crate::EdgeRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::FoundOpen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::CountedSocket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::FoundSocket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::FoundTask {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::Control {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::ListenerRecord {}
     // SAFETY: as above.

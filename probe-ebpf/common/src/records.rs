@@ -101,6 +101,27 @@ pub struct FoundOpen {
     pub socket: u64,
 }
 
+/// What the census writes about each connection whose beginning the programs have counted and whose end they will count. A probe that takes
+/// over from another one learns from it which connections it must not count again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedSocket {
+    /// Its edge.
+    pub key: EdgeKey,
+    /// The kernel's number of the socket, as `sock_diag` tells it; 0 when nobody has asked for it yet.
+    pub cookie: u64,
+    /// Tells it apart from other sockets that are open now, as in a look.
+    pub socket: u64,
+    /// Where the client meant to go when that differs from where it went; zeroes otherwise.
+    pub original_server: Address,
+    /// Port of the client.
+    pub client_port: u16,
+    /// Port of `original_server`.
+    pub original_port: u16,
+    /// Always 0.
+    pub reserved: u32,
+}
+
 /// About a process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,5 +199,6 @@ const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<EdgeRecord>() == 168);
 const _: () = assert!(size_of::<ListenerRecord>() == 72);
 const _: () = assert!(size_of::<FoundOpen>() == 72);
+const _: () = assert!(size_of::<CountedSocket>() == 104);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<CgroupRecord>() == 512);

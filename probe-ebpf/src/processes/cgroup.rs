@@ -2,7 +2,7 @@
 
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_common::{CgroupRecord, counter, kind};
-use probe_ebpf::{counters::count, now, offset, task, task::KernelPointer};
+use probe_ebpf::{control, counters::count, now, offset, task, task::KernelPointer};
 
 use crate::ring::PROCESS_RING;
 
@@ -30,7 +30,7 @@ pub fn cgroup_attach(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn tell(kind: u32, cgroup: KernelPointer, path: KernelPointer, tgid: u32) {
-    if !is_v2(cgroup) {
+    if !control::is_awake() || !is_v2(cgroup) {
         return;
     }
     let Some(mut entry) = PROCESS_RING.reserve::<CgroupRecord>(0) else { return count(counter::PROCESS_RING_FULL) };

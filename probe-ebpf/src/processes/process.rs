@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use probe_common::{ProcessRecord, RecordHeader, counter, kind};
-use probe_ebpf::{counters::count, now, offset, task, task::KernelPointer};
+use probe_ebpf::{control, counters::count, now, offset, task, task::KernelPointer};
 
 use crate::ring::PROCESS_RING;
 
@@ -89,6 +89,9 @@ fn tgid_of_current() -> u32 {
 
 #[inline(always)]
 fn tell(kind: u32, task: KernelPointer, tgid: u32, status: i32) {
+    if !control::is_awake() {
+        return;
+    }
     let Some(mut entry) = PROCESS_RING.reserve::<ProcessRecord>(0) else { return count(counter::PROCESS_RING_FULL) };
     entry.write(ProcessRecord {
         header: RecordHeader { at_ns: now(), kind, length: size_of::<ProcessRecord>() as u32 },

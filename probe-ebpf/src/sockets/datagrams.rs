@@ -6,7 +6,7 @@ use probe_common::PROTOCOL_UDP;
 use probe_ebpf::{
     context,
     context::{mapped, words},
-    context64,
+    context64, control,
 };
 
 use crate::{
@@ -60,7 +60,7 @@ pub fn getsockname6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn with_socket(ctx: &SockAddrContext, each: impl FnOnce(&Socket)) {
     let raw = ctx.as_ptr();
-    if context!(raw, bpf_sock_addr, protocol) != u32::from(PROTOCOL_UDP) {
+    if context!(raw, bpf_sock_addr, protocol) != u32::from(PROTOCOL_UDP) || !control::is_awake() {
         return;
     }
     let pointer = context64!(raw, bpf_sock_addr, __bindgen_anon_1);

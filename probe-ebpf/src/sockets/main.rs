@@ -9,10 +9,13 @@
 #![feature(asm_experimental_arch)]
 
 mod bind;
+mod census;
 mod connect;
 mod datagrams;
 mod edges;
+mod fold;
 mod listeners;
+mod look;
 mod owners;
 mod release;
 mod sweep;

@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
 };
 use probe_common::{Owner, counter};
-use probe_ebpf::{context::exchange64, counters::count, task};
+use probe_ebpf::{context::exchange64, control, counters::count, task};
 
 /// Definition of a socket storage map whose values are copied into accepted sockets; user space reads it from the object's type information.
 #[repr(C)]
@@ -127,6 +127,9 @@ impl Identity {
 /// Writes the running process into a socket, and forgets what was there. Process context alone.
 #[inline(always)]
 pub fn claim(socket: &Socket, flags: u16, original_server: [u8; 16], original_port: u16) {
+    if !control::is_awake() {
+        return;
+    }
     let Some(owner) = get_or_create(socket.pointer) else { return };
     let who = Identity::current(socket.netns());
     *owner = Owner {

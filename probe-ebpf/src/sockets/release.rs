@@ -2,7 +2,7 @@
 
 use aya_ebpf::{EbpfContext as _, bindings::bpf_sock, macros::cgroup_sock, programs::SockContext};
 use probe_common::{PROTOCOL_TCP, PROTOCOL_UDP};
-use probe_ebpf::context;
+use probe_ebpf::{context, control};
 
 use crate::{owners::Socket, tcp, udp};
 
@@ -11,6 +11,9 @@ use crate::{owners::Socket, tcp, udp};
 pub fn release(ctx: SockContext) -> i32 {
     let raw = ctx.as_ptr();
     let socket = Socket { pointer: raw as u64, context: raw };
+    if !control::is_awake() {
+        return 1;
+    }
     match context!(raw, bpf_sock, protocol) as u8 {
         PROTOCOL_TCP => match context!(raw, bpf_sock, state) {
             tcp::state::CLOSE => tcp::closed_released(&socket),

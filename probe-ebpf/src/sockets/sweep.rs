@@ -24,10 +24,14 @@ use crate::{
 };
 
 /// Members of `struct bpf_iter__bpf_sk_storage_map`, which the kernel hands to the program, and of the first of them.
-mod iterator {
+pub mod iterator {
+    /// `meta`
     pub const META: usize = 0;
+    /// `sk`
     pub const SOCKET: usize = 16;
+    /// `value`
     pub const VALUE: usize = 24;
+    /// `meta->seq`
     pub const META_SEQUENCE: usize = 0;
 }
 
@@ -115,7 +119,7 @@ fn progress(socket: KernelPointer, owner: &Owner) -> Option<Progress> {
 
 /// The edge of a socket, and the port of its client.
 #[inline(always)]
-fn key_of(socket: KernelPointer, owner: &Owner) -> (EdgeKey, u16) {
+pub fn key_of(socket: KernelPointer, owner: &Owner) -> (EdgeKey, u16) {
     let (local, remote) = if task::read::<u16>(socket, offset!(socket.family)) == Some(AF_INET) {
         (
             mapped(task::read_at(socket, offset!(socket.local_address4)).unwrap_or(0)),
@@ -149,12 +153,12 @@ fn key_of(socket: KernelPointer, owner: &Owner) -> (EdgeKey, u16) {
 /// Writes to the file that the probe reads. When the file's buffer is full the kernel runs the program again for this socket; then nothing has
 /// moved since, and the record is written once.
 #[inline(always)]
-fn tell(ctx: *mut c_void, found: &FoundOpen) {
+pub fn tell<T>(ctx: *mut c_void, found: &T) {
     let meta = context64!(@load ctx, iterator::META);
     if meta == 0 {
         return;
     }
     let sequence = context64!(@load meta, iterator::META_SEQUENCE);
     // SAFETY: the sequence file of this walk, and a live record without padding.
-    unsafe { bpf_seq_write(sequence as *mut _, core::ptr::from_ref(found).cast(), size_of::<FoundOpen>() as u32) };
+    unsafe { bpf_seq_write(sequence as *mut _, core::ptr::from_ref(found).cast(), size_of::<T>() as u32) };
 }

@@ -17,7 +17,7 @@ use probe_common::{EdgeKey, EdgeValue, Owner, PROTOCOL_TCP, counter, direction, 
 use probe_ebpf::{
     context,
     context::{mapped, words},
-    context64,
+    context64, control,
     counters::count,
     offset, settings, task,
 };
@@ -71,11 +71,11 @@ pub fn tcp_plain(ctx: SockOpsContext) -> u32 {
 #[inline(always)]
 fn on_callback<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     match context!(ctx.as_ptr(), bpf_sock_ops, op) {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => on_connect(ctx),
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => on_established(ctx, direction::CLIENT),
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => on_established(ctx, direction::SERVER),
+        BPF_SOCK_OPS_TCP_CONNECT_CB if control::is_awake() => on_connect(ctx),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB if control::is_awake() => on_established(ctx, direction::CLIENT),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if control::is_awake() => on_established(ctx, direction::SERVER),
         BPF_SOCK_OPS_STATE_CB => on_state::<EXCHANGE>(ctx),
-        BPF_SOCK_OPS_TCP_LISTEN_CB => on_listen(ctx),
+        BPF_SOCK_OPS_TCP_LISTEN_CB if control::is_awake() => on_listen(ctx),
         _ => {}
     }
 }
@@ -164,7 +164,7 @@ fn on_state<const EXCHANGE: bool>(ctx: &SockOpsContext) {
     let raw = ctx.as_ptr();
     let old = context!(raw, bpf_sock_ops, __bindgen_anon_1[0]);
     let new = context!(raw, bpf_sock_ops, __bindgen_anon_1[1]);
-    if new != state::CLOSE && (new != state::FIN_WAIT2 || reads_flags()) {
+    if new != state::CLOSE && (new != state::FIN_WAIT2 || reads_flags()) || !control::is_awake() {
         return;
     }
     let socket = context64!(raw, bpf_sock_ops, __bindgen_anon_2);

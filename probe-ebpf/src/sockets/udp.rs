@@ -18,7 +18,7 @@ use aya_ebpf::{
 use probe_common::{EdgeKey, EdgeValue, Owner, PROTOCOL_UDP, direction, flag};
 use probe_ebpf::{
     context,
-    context::{mapped, words},
+    context::{either, mapped, words},
     now, offset, settings,
     settings::is_ephemeral,
     task,
@@ -236,11 +236,10 @@ fn finish(owner: &mut Owner, established: bool, has_received: bool) {
 #[inline(always)]
 fn connection(owner: &Owner) -> EdgeKey {
     let who = Identity::of(owner);
-    if owner.flags & flag::SERVES_PEER != 0 {
-        key(&who, &owner.original_server, &owner.local, owner.original_port, direction::SERVER)
-    } else {
-        key(&who, &owner.local, &owner.original_server, owner.original_port, direction::CLIENT)
-    }
+    let serves = owner.flags & flag::SERVES_PEER != 0;
+    let (peer, local) = (&owner.original_server, &owner.local);
+    let direction = if serves { direction::SERVER } else { direction::CLIENT };
+    key(&who, &either(serves, peer, local), &either(serves, local, peer), owner.original_port, direction)
 }
 
 /// Whether something came over the connection; only a socket that is released may be asked. Where kernel memory cannot be read, nobody knows.

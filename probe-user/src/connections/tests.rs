@@ -21,6 +21,7 @@ fn socket(cookie: u64, local: &str, remote: &str, state: u8, bytes: u64) -> Sock
         remote,
         inode: cookie,
         cookie,
+        address: 0,
         cgroup_id: 0,
         bytes_acked: bytes,
         bytes_received: bytes,
@@ -36,7 +37,7 @@ fn check(looks: Vec<Vec<SocketRecord>>, expected: Expect) {
     let mut told = String::new();
     for sockets in looks {
         let unread = sockets.is_empty();
-        let tables = [SocketTable { inode: 7, cookie: 7, sockets, unread }];
+        let tables = [SocketTable { inode: 7, cookie: 7, sockets, unread, late: false }];
         let owner = |socket: &SocketRecord| SocketOwner { pid: u32::try_from(socket.inode).unwrap(), ..SocketOwner::default() };
         writeln!(told, "look").unwrap();
         for observation in watch.look(BootNanos(1), &tables, owner, |_, _| true) {

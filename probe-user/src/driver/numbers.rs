@@ -26,6 +26,7 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::CgroupAttached { .. } => "cgroup_attached",
         Observation::FlowSeen { .. } => "flow_seen",
         Observation::FlowCounted { .. } => "flow_counted",
+        Observation::CaptureBegins => "capture_begins",
         Observation::Lost(_) | Observation::LostOther { .. } => "lost",
         Observation::Translated(_) => "translated",
         Observation::TranslationEnded(_) => "translation_ended",

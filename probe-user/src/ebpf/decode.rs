@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use probe_common::{
-    CgroupRecord, EdgeKey, EdgeRecord, EdgeValue, ListenerRecord, PROTOCOL_TCP, PROTOCOL_UDP, ProcessRecord, RecordHeader, direction, kind,
+    CgroupRecord, CountedSocket, EdgeKey, EdgeRecord, EdgeValue, ListenerRecord, PROTOCOL_TCP, PROTOCOL_UDP, ProcessRecord, RecordHeader,
+    direction, kind,
 };
 
 use crate::observation::{BootNanos, Counted, Direction, FlowEnd, ListenerOpened, Observation, ProcessStarted, Protocol};
@@ -37,11 +38,13 @@ fn like(other: IpAddr, address: IpAddr) -> IpAddr {
     if address.is_unspecified() && other.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { address }
 }
 
-fn protocol(number: u8) -> Protocol {
+/// A transport.
+pub(super) fn protocol(number: u8) -> Protocol {
     if number == PROTOCOL_TCP { Protocol::Tcp } else { Protocol::Udp }
 }
 
-fn address(bytes: [u8; 16]) -> IpAddr {
+/// An address; what is mapped into IPv6 is IPv4.
+pub(super) fn address(bytes: [u8; 16]) -> IpAddr {
     let address = Ipv6Addr::from(bytes);
     address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
 }
@@ -113,7 +116,19 @@ fn edge(at: BootNanos, record: &EdgeRecord, out: &mut Vec<Observation>) {
     }
 }
 
-fn listener(at: BootNanos, record: &ListenerRecord) -> Observation {
+/// The flow of a connection that is open, as an earlier probe's programs saw it begin.
+pub(super) fn counted_socket(at: BootNanos, socket: &CountedSocket) -> Observation {
+    Observation::FlowSeen {
+        at,
+        end: flow_end(&socket.key),
+        client_port: socket.client_port,
+        original_server: (socket.original_port != 0).then(|| (address(socket.original_server), socket.original_port)),
+        found_open: false,
+    }
+}
+
+/// A listener that opened or closed.
+pub(super) fn listener(at: BootNanos, record: &ListenerRecord) -> Observation {
     if record.header.kind == kind::LISTENER_CLOSED {
         return Observation::ListenerClosed { at, socket: record.cookie };
     }
@@ -160,7 +175,8 @@ fn cgroup(at: BootNanos, record: &CgroupRecord) -> Observation {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+/// A text that is padded with zeroes.
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

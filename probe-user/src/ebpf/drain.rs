@@ -11,6 +11,7 @@ use aya_log::EbpfLogger;
 use probe_common::{EdgeKey, EdgeValue, counter};
 use tokio::sync::mpsc;
 
+use super::control::Controls;
 use super::edges::Delivered;
 use super::load::Loggers;
 use super::own_address::OwnAddresses;
@@ -42,6 +43,7 @@ pub(super) struct Drain {
     capacity: usize,
     table: MapData,
     counters: Counters,
+    controls: Controls,
     sweep: Option<Sweep>,
     loggers: Loggers,
     sender: mpsc::Sender<Vec<Observation>>,
@@ -59,6 +61,7 @@ impl Drain {
         config: &Config,
         table: MapData,
         counters: Counters,
+        controls: Controls,
         sweep: Option<Sweep>,
         loggers: Loggers,
         addresses: OwnAddresses,
@@ -71,6 +74,7 @@ impl Drain {
             capacity: config.edges_max as usize,
             table,
             counters,
+            controls,
             sweep,
             loggers,
             sender,
@@ -100,6 +104,7 @@ impl Drain {
                 self.look_at_talks();
                 self.remove_idle();
                 self.tell_losses();
+                self.tell_programs();
                 next_housekeeping = began + HOUSEKEEPING;
             }
             if stopping && (complete || self.shared.is_overdue()) || self.sender.is_closed() {
@@ -159,9 +164,12 @@ impl Drain {
                     Err(error) => tracing::warn!(%error, "removing an idle edge failed"),
                 }
             }
-            if !grown.is_empty() {
-                room.send(grown);
+            if grown.is_empty() {
+                drop(room)
+            } else {
+                room.send(grown)
             }
+            self.tell_programs();
         }
     }
 
@@ -207,20 +215,29 @@ impl Drain {
     }
 }
 
+impl Drain {
+    /// Programs that outlive the probe have to know that it lives, and the next probe what this one has told.
+    fn tell_programs(&mut self) {
+        let settled = self.delivered.settled() + self.shared.opened_on_ring.load(Ordering::Relaxed);
+        self.controls.tell(self.counters.settled_before.wrapping_add(settled));
+    }
+}
+
 /// The kernel's counters, summed over all CPUs.
 pub(super) struct Counters {
     sockets: Option<PerCpuArray<MapData, u64>>,
     processes: Option<PerCpuArray<MapData, u64>>,
-    /// Connection ends of the trial at start, which are nobody's.
-    own_ends: u64,
+    /// Connection ends that this capture has nothing to tell of: those that earlier probes have told and taken out of the table, and those of the
+    /// trial at start, which are nobody's. Wraps.
+    settled_before: u64,
 }
 
 impl Counters {
-    pub(super) fn new(sockets: Map, processes: Option<Map>, own_ends: u64) -> Self {
+    pub(super) fn new(sockets: Map, processes: Option<Map>, settled_before: u64) -> Self {
         Counters {
             sockets: PerCpuArray::try_from(sockets).ok(),
             processes: processes.and_then(|map| PerCpuArray::try_from(map).ok()),
-            own_ends,
+            settled_before,
         }
     }
 
@@ -237,12 +254,13 @@ impl Counters {
             flow_table: socket(counter::EDGES_LOST),
             socket_storage: socket(counter::STORAGE_FAILED),
             netlink: 0,
-            ends_seen: socket(counter::ENDS_SEEN).saturating_sub(self.own_ends).max(opened),
+            ends_seen: socket(counter::ENDS_SEEN).wrapping_sub(self.settled_before).max(opened),
             ends_counted: opened,
         }
     }
 }
 
+/// One slot over all CPUs.
 pub(super) fn sum(map: Option<&PerCpuArray<MapData, u64>>, slot: u32) -> u64 {
     let Some(Ok(values)) = map.map(|map| map.get(&slot, 0)) else { return 0 };
     values.iter().fold(0, |sum, value| sum.wrapping_add(*value))

@@ -32,6 +32,7 @@ pub(super) struct Delivered<F> {
     /// What the entries of UDP have besides.
     talks: HashMap<EdgeKey, Talk>,
     opened: u64,
+    settled: u64,
     postponed: bool,
 }
 
@@ -51,7 +52,7 @@ struct Talk {
 impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
     /// Nothing was delivered. `fill` finds the address of an end of UDP that has none in the kernel's table.
     pub(super) fn new(fill: F) -> Self {
-        Delivered { edges: HashMap::new(), fill, talks: HashMap::new(), opened: 0, postponed: false }
+        Delivered { edges: HashMap::new(), fill, talks: HashMap::new(), opened: 0, settled: 0, postponed: false }
     }
 
     /// An entry was read: what is new of it, to be delivered now.
@@ -155,9 +156,18 @@ impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
         self.edges.iter().filter(|(key, value)| may_leave(key, value)).map(|(key, _)| *key).take(limit).collect()
     }
 
+    /// TCP connection ends of entries that have left the kernel's table.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
+    }
+
     /// An entry has left the kernel's table. A talk in it is over as far as anybody can tell.
     pub(super) fn forget(&mut self, now_ns: u64, key: &EdgeKey) -> Option<Observation> {
-        self.edges.remove(key);
+        if let Some(value) = self.edges.remove(key)
+            && key.protocol != PROTOCOL_UDP
+        {
+            self.settled += u64::from(value.opened);
+        }
         let talk = self.talks.remove(key).filter(|talk| talk.goes_on)?;
         let delta = Counted { closed: 1, ..Counted::default() };
         Some(Observation::FlowCounted { last_active: BootNanos(talk.heard_ns.min(now_ns)), end: talk.end, delta })

@@ -5,14 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::Map;
+use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, Program, ProgramError, ProgramFd, RawTracePoint, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, GlobalData};
 use aya_log::EbpfLogger;
-use probe_common::{ABI_VERSION, Settings, setting};
+use probe_common::{ABI_VERSION, Fingerprint, Settings, setting};
 
+use super::control::Controls;
 use super::kernel_log::KernelLog;
+use super::look::{self, Looker};
 use super::objects::Objects;
 use super::offsets::{self, Offsets};
+use super::pins::{Pinned, Pins};
 use super::place::{CgroupRoot, Rights};
 use super::running::missing;
 use super::{CaptureError, Config, Hook, Names, Seeder, btf, dns};
@@ -24,6 +28,7 @@ pub(super) type Loggers = Vec<EbpfLogger<KernelLog>>;
 /// All objects, loaded; dropping them detaches everything.
 pub(super) struct Loaded {
     pub(super) seeder: Seeder,
+    pub(super) looker: Looker,
     pub(super) sockets: Ebpf,
     /// `None` when the object was refused as a whole.
     pub(super) processes: Option<Ebpf>,
@@ -36,6 +41,12 @@ pub(super) struct Loaded {
     pub(super) offsets: Offsets,
     /// Why offsets are missing; empty when they are not.
     pub(super) without_offsets: String,
+    /// How the programs are told that the probe lives.
+    pub(super) controls: Controls,
+    /// Where the programs are pinned, if they are.
+    pub(super) pins: Option<Pins>,
+    /// Why they are not, when they should be.
+    pub(super) without_pins: String,
 }
 
 /// Programs that come in two forms: the second for kernels before 5.12, which cannot exchange atomically.
@@ -65,6 +76,23 @@ const OOM_KILL: &str = "oom_kill";
 
 /// Name of the sweep's hook.
 pub(super) const SWEEP: &str = "sweep";
+/// Tells which connections are counted.
+pub(super) const CENSUS: &str = "census";
+/// Tells which sockets are listeners.
+pub(super) const LISTENING: &str = "listening";
+/// Takes the edges of other programs over.
+pub(super) const FOLD: &str = "fold";
+
+/// Why a program is not on its hook.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("its link cannot be used")]
+    Link(#[from] aya::programs::links::LinkError),
+    #[error("it cannot be pinned")]
+    Pin(#[source] std::io::Error),
+}
 
 /// Loads everything that this kernel and these rights allow.
 ///
@@ -75,7 +103,7 @@ pub(super) fn load(
     objects: Objects,
     rights: Rights,
     root: &CgroupRoot,
-    before_connections: impl FnOnce(&Seeder),
+    before_connections: impl FnOnce(&Seeder, &Looker),
 ) -> Result<Loaded, CaptureError> {
     raise_memory_limit();
     let (offsets, without_offsets) = if rights.may_trace() {
@@ -95,13 +123,23 @@ pub(super) fn load(
         socket: offsets.socket,
         ephemeral_first: u32::from(*ephemeral.start()),
         ephemeral_last: u32::from(*ephemeral.end()),
+        look: offsets.look,
+    };
+    let (pins, without_pins) = match pins_of(config, objects, rights) {
+        Ok(pins) => (pins, String::new()),
+        Err(error) => (None, super::chain(&error)),
     };
     let log_level: u8 = if config.kernel_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
+    // It has parsed the kernel's types, tens of megabytes: it shall use the same ones as the iterators do.
+    loader.btf(None);
+    let types = if rights.may_trace() { Btf::from_sys_fs().ok() } else { None };
+    loader.btf(types.as_ref());
     // First: this object has none of the globals that the others are given.
     let mut hooks = Vec::new();
     let (dns, names) = dns::load(&mut loader, config, objects.dns, root, &mut hooks);
     loader
+        .btf(types.as_ref())
         .override_global("SETTINGS", GlobalData::from(&settings), true)
         .override_global(aya_log::LEVEL, GlobalData::from(&log_level), false)
         .map_max_entries("EDGES", config.edges_max)
@@ -110,22 +148,34 @@ pub(super) fn load(
     if !config.kernel_log {
         loader.map_max_entries("AYA_LOGS", SMALLEST_RING_BYTES);
     }
+    if let Some(pins) = &pins {
+        pin_maps(&mut loader, pins.sockets(config).into_iter().chain([pins.owners()]));
+    }
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
-    attach_cgroup_hooks(&mut sockets, &OWNER_HOOKS, &root.directory, config.plain_programs, &mut hooks);
-    let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone());
-    before_connections(&seeder);
-    attach_cgroup_hooks(&mut sockets, &[TCP], &root.directory, config.plain_programs, &mut hooks);
-    attach_cgroup_hooks(&mut sockets, &DATAGRAM_HOOKS, &root.directory, config.plain_programs, &mut hooks);
+    let mut controls = Controls::new(pins.is_some().then_some(config.awake_for));
+    controls.take(&mut sockets)?;
+    if let (Some(types), true) = (&types, without_offsets.is_empty()) {
+        load_iterators(&mut sockets, config.plain_programs, &offsets, types, pins.is_some(), &mut hooks);
+    } else {
+        let error = if without_offsets.is_empty() { "no type information of the kernel".to_owned() } else { without_offsets.clone() };
+        hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error });
+    }
+    let looker = Looker::bind(&sockets);
+    let place = Place { root: &root.directory, pins: pins.as_ref() };
+    attach_cgroup_hooks(&mut sockets, &OWNER_HOOKS, place, config.plain_programs, &mut hooks);
+    let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone(), &config.proc_root);
+    before_connections(&seeder, &looker);
+    attach_cgroup_hooks(&mut sockets, &[TCP], place, config.plain_programs, &mut hooks);
+    attach_cgroup_hooks(&mut sockets, &DATAGRAM_HOOKS, place, config.plain_programs, &mut hooks);
     if let Some(tcp) = hooks.iter().find(|hook| hook.name == TCP && !hook.attached) {
         return Err(CaptureError::Connections(tcp.error.clone()));
     }
-    let mut processes = attach_tracepoints(&mut loader, objects, rights, &mut hooks);
-    // It holds the kernel's parsed types, tens of megabytes, and the sweep needs them once more: never both at once.
-    drop(loader);
-    if offsets.tell_live_bytes() {
-        hooks.push(Hook::of(SWEEP, load_sweep(&mut sockets, config.plain_programs)));
-    } else {
-        hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error: without_offsets.clone() });
+    if let Some(pins) = &pins {
+        pin_maps(&mut loader, pins.processes(config).into_iter());
+    }
+    let mut processes = attach_tracepoints(&mut loader, objects, rights, place, &mut controls, &mut hooks);
+    if let Some(pins) = &pins {
+        pins.retain_links(&hooks.iter().filter(|hook| hook.attached).map(|hook| hook.name.clone()).collect::<Vec<_>>());
     }
     let mut loggers = Vec::new();
     if config.kernel_log {
@@ -136,7 +186,34 @@ pub(super) fn load(
             }
         }
     }
-    Ok(Loaded { seeder, sockets, processes, dns, names, hooks, loggers, offsets, without_offsets })
+    Ok(Loaded { seeder, looker, sockets, processes, dns, names, hooks, loggers, offsets, without_offsets, controls, pins, without_pins })
+}
+
+/// Takes the directory of pins, if there shall be one.
+fn pins_of(config: &Config, objects: Objects, rights: Rights) -> Result<Option<Pins>, super::pins::PinError> {
+    if config.pin_dir == super::PinDir::Off {
+        return Ok(None);
+    }
+    // What is not in the objects and shapes their tables. The objects have all else.
+    let sizes = [u64::from(config.edges_max), u64::from(config.ring_bytes), config.abi_salt];
+    let abi =
+        sizes.iter().fold(Fingerprint::EMPTY.with(objects.sockets).with(objects.processes), |abi, number| abi.with(&number.to_le_bytes()));
+    Pins::open(config, abi, rights.may_trace()).map(Some)
+}
+
+fn pin_maps(loader: &mut EbpfLoader<'_>, maps: impl Iterator<Item = Pinned>) {
+    for map in maps {
+        loader.map_pin_path(map.name, map.path);
+    }
+}
+
+/// Where programs are attached.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Root of the cgroup2 hierarchy.
+    root: &'a File,
+    /// Where links get names; without, they end with the probe.
+    pins: Option<&'a Pins>,
 }
 
 fn owners_of(sockets: &Ebpf) -> Result<OwnedFd, CaptureError> {
@@ -144,34 +221,65 @@ fn owners_of(sockets: &Ebpf) -> Result<OwnedFd, CaptureError> {
     Ok(owners.fd().as_fd().try_clone_to_owned()?)
 }
 
-fn attach_cgroup_hooks(object: &mut Ebpf, names: &[&'static str], root: &File, plain: bool, hooks: &mut Vec<Hook>) {
+fn attach_cgroup_hooks(object: &mut Ebpf, names: &[&'static str], place: Place<'_>, plain: bool, hooks: &mut Vec<Hook>) {
     for &name in names {
-        let result = first_taken(name, plain, |form| attach_to_cgroup(object, form, root));
+        let result = first_taken(name, plain, |form| attach_to_cgroup(object, name, form, place));
         hooks.push(Hook::of(name, result));
     }
 }
 
-fn attach_to_cgroup(object: &mut Ebpf, name: &str, root: &File) -> Result<(), ProgramError> {
+fn attach_to_cgroup(object: &mut Ebpf, hook: &str, form: &str, place: Place<'_>) -> Result<(), AttachError> {
     // A link is a multi-attachment by itself; the kernel refuses flags for it.
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
-    match object.program_mut(name) {
+    // The three kinds of programs have the same calls and no trait for them.
+    macro_rules! attach {
+        ($program:ident) => {{
+            $program.load()?;
+            let Some(pins) = place.pins else {
+                $program.attach(place.root, MODE)?;
+                return Ok(());
+            };
+            if take_link(pins, hook, $program.fd()?) {
+                return Ok(());
+            }
+            let id = $program.attach(place.root, MODE)?;
+            keep_link(pins, hook, $program.take_link(id)?.try_into()?)
+        }};
+    }
+    match object.program_mut(form) {
         Some(Program::SockOps(program)) => {
             let program: &mut SockOps = program;
-            program.load()?;
-            program.attach(root, MODE).map(drop)
+            attach!(program)
         }
         Some(Program::CgroupSockAddr(program)) => {
             let program: &mut CgroupSockAddr = program;
-            program.load()?;
-            program.attach(root, MODE).map(drop)
+            attach!(program)
         }
         Some(Program::CgroupSock(program)) => {
             let program: &mut CgroupSock = program;
-            program.load()?;
-            program.attach(root, MODE).map(drop)
+            attach!(program)
         }
-        _ => Err(ProgramError::UnexpectedProgramType),
+        _ => Err(ProgramError::UnexpectedProgramType.into()),
     }
+}
+
+/// Puts a program behind the link that an earlier probe has left at its hook; whether there was one that could be taken.
+fn take_link(pins: &Pins, hook: &str, program: &ProgramFd) -> bool {
+    let Some(link) = pins.link(hook) else { return false };
+    match super::sys::update_link(link.as_fd(), program.as_fd()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(hook, %error, "link of an earlier probe is replaced");
+            false
+        }
+    }
+}
+
+fn keep_link(pins: &Pins, hook: &str, link: FdLink) -> Result<(), AttachError> {
+    // A pinned link of aya's would be as good, but for one that has to replace another.
+    let path = pins.link_path(hook);
+    pins.make_room(hook).map_err(AttachError::Pin)?;
+    link.pin(path).map(drop).map_err(|error| AttachError::Pin(std::io::Error::other(error)))
 }
 
 fn plain_form(name: &str) -> Option<&'static str> {
@@ -179,7 +287,7 @@ fn plain_form(name: &str) -> Option<&'static str> {
 }
 
 /// Tries the forms of a program in turn, or the plain one alone; the first one's error when none is taken.
-fn first_taken(name: &str, plain: bool, mut attempt: impl FnMut(&str) -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+fn first_taken<E>(name: &str, plain: bool, mut attempt: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
     match plain_form(name) {
         Some(form) if plain => attempt(form),
         Some(form) => attempt(name).or_else(|error| attempt(form).map_err(|_| error)),
@@ -187,13 +295,26 @@ fn first_taken(name: &str, plain: bool, mut attempt: impl FnMut(&str) -> Result<
     }
 }
 
-fn load_sweep(object: &mut Ebpf, plain: bool) -> Result<(), ProgramError> {
-    // Its parsed form is large; it goes at the end of this function.
-    let btf = Btf::from_sys_fs()?;
-    first_taken(SWEEP, plain, |form| {
+fn load_iterators(object: &mut Ebpf, plain: bool, offsets: &Offsets, types: &Btf, pinned: bool, hooks: &mut Vec<Hook>) {
+    let mut load = |form: &str, over: &str| -> Result<(), ProgramError> {
         let program: &mut Iter = object.program_mut(form).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
-        program.load("bpf_sk_storage_map", &btf)
-    })
+        program.load(over, types)
+    };
+    if offsets.tell_live_bytes() {
+        hooks.push(Hook::of(SWEEP, first_taken(SWEEP, plain, |form| load(form, "bpf_sk_storage_map"))));
+    }
+    if offsets.tell_descriptors() {
+        hooks.push(Hook::of(look::FILES, load(look::FILES, "task_file")));
+    }
+    if offsets.tell_start_times() {
+        hooks.push(Hook::of(look::TASKS, load(look::TASKS, "task")));
+    }
+    // They are for what an earlier probe left.
+    if pinned {
+        hooks.push(Hook::of(CENSUS, load(CENSUS, "bpf_sk_storage_map")));
+        hooks.push(Hook::of(LISTENING, load(LISTENING, "bpf_sk_storage_map")));
+        hooks.push(Hook::of(FOLD, load(FOLD, "bpf_map_elem")));
+    }
 }
 
 /// The sweep's program, in the form that the kernel took.
@@ -201,7 +322,14 @@ pub(super) fn sweep_program(object: &Ebpf) -> Option<&ProgramFd> {
     [Some(SWEEP), plain_form(SWEEP)].into_iter().flatten().find_map(|name| object.program(name)?.fd().ok())
 }
 
-fn attach_tracepoints(loader: &mut EbpfLoader<'_>, objects: Objects, rights: Rights, hooks: &mut Vec<Hook>) -> Option<Ebpf> {
+fn attach_tracepoints(
+    loader: &mut EbpfLoader<'_>,
+    objects: Objects,
+    rights: Rights,
+    place: Place<'_>,
+    controls: &mut Controls,
+    hooks: &mut Vec<Hook>,
+) -> Option<Ebpf> {
     let refused = |error: &str| TRACEPOINTS.map(|(name, _)| Hook { name: name.to_owned(), attached: false, error: error.to_owned() });
     if !rights.may_trace() {
         hooks.extend(refused("CAP_PERFMON is missing"));
@@ -214,17 +342,26 @@ fn attach_tracepoints(loader: &mut EbpfLoader<'_>, objects: Objects, rights: Rig
             return None;
         }
     };
+    if let Err(error) = controls.take(&mut object) {
+        hooks.extend(refused(&super::chain(&error)));
+        return None;
+    }
     for (name, tracepoint) in TRACEPOINTS {
-        let result = attach_tracepoint(&mut object, name, tracepoint);
+        let result = attach_tracepoint(&mut object, name, tracepoint, place);
         hooks.push(Hook::of(name, result));
     }
     Some(object)
 }
 
-fn attach_tracepoint(object: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), ProgramError> {
+fn attach_tracepoint(object: &mut Ebpf, name: &str, tracepoint: &str, place: Place<'_>) -> Result<(), AttachError> {
     let program: &mut RawTracePoint = object.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
     program.load()?;
-    program.attach(tracepoint).map(drop)
+    let id = program.attach(tracepoint)?;
+    match place.pins {
+        // Links of tracepoints cannot be given another program. For a moment both tell; the tables take what is told twice for once.
+        Some(pins) => keep_link(pins, name, program.take_link(id)?.into()),
+        None => Ok(()),
+    }
 }
 
 /// Before 5.11 the memory of maps counts against this limit.

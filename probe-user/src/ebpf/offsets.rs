@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use probe_common::{CgroupOffsets, SocketOffsets, TaskOffsets};
+use probe_common::{CgroupOffsets, LookOffsets, SocketOffsets, TaskOffsets};
 
 use super::btf::{Btf, BtfError};
 
@@ -12,6 +12,7 @@ pub(super) struct Offsets {
     pub(super) task: TaskOffsets,
     pub(super) cgroup: CgroupOffsets,
     pub(super) socket: SocketOffsets,
+    pub(super) look: LookOffsets,
     /// Members that this kernel does not have.
     pub(super) missing: Vec<String>,
 }
@@ -27,6 +28,14 @@ impl Offsets {
         self.cgroup.node != 0 && self.cgroup.node_id != 0 && self.cgroup.root != 0
     }
 
+    /// Whether the sockets that processes hold can be found.
+    pub(super) fn tell_descriptors(&self) -> bool {
+        let look = &self.look;
+        let needed =
+            [look.file_inode, look.file_private_data, look.inode_number, look.socket_sock, look.protocol, look.net, look.net_inode];
+        needed.iter().all(|offset| *offset != 0) && self.socket.state != 0 && self.socket.family != 0
+    }
+
     /// Whether the counters of open sockets can be read.
     pub(super) fn tell_live_bytes(&self) -> bool {
         self.socket.bytes_acked != 0 && self.socket.bytes_received != 0 && self.socket.state != 0 && self.socket.family != 0
@@ -37,7 +46,23 @@ impl Offsets {
 pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
     let btf = Btf::read(
         path,
-        &["task_struct", "signal_struct", "cred", "css_set", "cgroup", "cgroup_root", "kernfs_node", "sock_common", "sock", "tcp_sock"],
+        &[
+            "task_struct",
+            "signal_struct",
+            "cred",
+            "css_set",
+            "cgroup",
+            "cgroup_root",
+            "kernfs_node",
+            "sock_common",
+            "sock",
+            "tcp_sock",
+            "file",
+            "inode",
+            "socket",
+            "net",
+            "ns_common",
+        ],
     )?;
     let mut missing = Vec::new();
     let mut of = |structure: &str, names: &[&str]| {
@@ -82,5 +107,20 @@ pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
         total_retrans: of("tcp_sock", &["total_retrans"]),
         incoming_cpu: of("sock_common", &["skc_incoming_cpu"]),
     };
-    Ok(Offsets { task, cgroup, socket, missing })
+    let inside = |offset: u32, inner: u32| if offset == 0 { 0 } else { offset + inner };
+    let look = LookOffsets {
+        comm: of("task_struct", &["comm"]),
+        file_inode: of("file", &["f_inode"]),
+        file_private_data: of("file", &["private_data"]),
+        inode_mode: of("inode", &["i_mode"]),
+        inode_number: of("inode", &["i_ino"]),
+        socket_sock: of("socket", &["sk"]),
+        protocol: of("sock", &["sk_protocol"]),
+        net: of("sock_common", &["skc_net"]),
+        net_inode: inside(of("net", &["ns"]), of("ns_common", &["inum"])),
+        net_cookie: of("net", &["net_cookie"]),
+        cookie: of("sock_common", &["skc_cookie"]),
+        reserved: 0,
+    };
+    Ok(Offsets { task, cgroup, socket, look, missing })
 }

@@ -13,7 +13,9 @@ use super::CaptureError;
 pub(super) struct Rights(u64);
 
 impl Rights {
+    const DAC_READ_SEARCH: u32 = 2;
     const NET_ADMIN: u32 = 12;
+    const SYS_PTRACE: u32 = 19;
     const SYS_ADMIN: u32 = 21;
     const PERFMON: u32 = 38;
     const BPF: u32 = 39;
@@ -35,20 +37,93 @@ impl Rights {
 
     /// Names of the rights that are missing to see connections.
     pub(super) fn missing(self) -> Vec<&'static str> {
-        let mut missing = Vec::new();
-        if !self.has(Self::BPF) && !self.has(Self::SYS_ADMIN) {
-            missing.push("CAP_BPF");
-        }
-        if !self.has(Self::NET_ADMIN) {
-            missing.push("CAP_NET_ADMIN");
-        }
-        missing
+        self.lacking(last_capability()).into_iter().filter(|lack| lack.needed).map(|lack| lack.capability).collect()
+    }
+
+    /// What the probe could use and has not, where `last` is the newest capability that the kernel knows. `CAP_SYS_ADMIN` stands for the two that
+    /// were taken out of it: kernels before them know no other.
+    fn lacking(self, last: u32) -> Vec<Lack> {
+        let divided = |capability: u32, name| if last < capability { "CAP_SYS_ADMIN" } else { name };
+        let all = [
+            (
+                self.has(Self::BPF) || self.has(Self::SYS_ADMIN),
+                Lack {
+                    capability: divided(Self::BPF, "CAP_BPF"),
+                    needed: true,
+                    loss: "no kernel programs: short connections are not seen",
+                },
+            ),
+            (
+                self.has(Self::NET_ADMIN),
+                Lack {
+                    capability: "CAP_NET_ADMIN",
+                    needed: true,
+                    loss: "no kernel programs on connections: short ones are not seen; before Linux 6.6 no events of processes either",
+                },
+            ),
+            (
+                self.may_trace(),
+                Lack {
+                    capability: divided(Self::PERFMON, "CAP_PERFMON"),
+                    needed: false,
+                    loss: "no kernel programs on processes and cgroups, and bytes of a connection are counted when it ends",
+                },
+            ),
+            (
+                self.has(Self::SYS_PTRACE),
+                Lack {
+                    capability: "CAP_SYS_PTRACE",
+                    needed: false,
+                    loss: "what listeners of other users accept belongs to nobody, if they are older than the probe",
+                },
+            ),
+            (
+                self.has(Self::DAC_READ_SEARCH),
+                Lack {
+                    capability: "CAP_DAC_READ_SEARCH",
+                    needed: false,
+                    loss: "processes that are hidden from other users have no command line",
+                },
+            ),
+        ];
+        let mut lacking: Vec<Lack> = all.into_iter().filter(|(has, _)| !has).map(|(_, lack)| lack).collect();
+        // Of two that one capability stands for, the one that matters more is told.
+        lacking.dedup_by_key(|lack| lack.capability);
+        lacking
     }
 
     /// Whether programs may read kernel memory and be attached to tracepoints.
     pub(super) fn may_trace(self) -> bool {
         self.has(Self::PERFMON) || self.has(Self::SYS_ADMIN)
     }
+}
+
+/// A capability that the probe could use and has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// Its name, as in capabilities(7).
+    pub capability: &'static str,
+    /// Connections cannot be seen by kernel programs without it.
+    needed: bool,
+    /// What is lost, for people.
+    pub loss: &'static str,
+}
+
+/// What this process lacks; nothing when that cannot be found out.
+pub fn lacking_capabilities() -> Vec<Lack> {
+    Rights::read().map(|rights| rights.lacking(last_capability())).unwrap_or_default()
+}
+
+/// The pid of this process in the pid namespace of a `/proc`; 0 when that does not show it.
+pub(super) fn own_pid(proc_root: &Path) -> u32 {
+    let link = std::fs::read_link(proc_root.join("self")).ok();
+    link.and_then(|link| link.to_str()?.parse().ok()).unwrap_or(0)
+}
+
+/// The newest capability that the kernel knows.
+fn last_capability() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
+    text.trim().parse().unwrap_or(Rights::BPF)
 }
 
 /// Inode number of the root of a cgroup2 hierarchy: the directory of a container's own root has another one.
@@ -158,5 +233,12 @@ mod tests {
         let two = of("CapEff:\t0000008000001000");
         assert!(two.missing().is_empty() && !two.may_trace());
         assert!(Rights::parse("nothing").is_none());
+        let names = |rights: Rights, last| rights.lacking(last).iter().map(|lack| lack.capability).collect::<Vec<_>>();
+        assert_eq!(names(two, 40), ["CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
+        // A kernel that does not know the two newer ones yet.
+        let few = of("CapEff:\t0000000000081004");
+        assert_eq!(names(few, 37), ["CAP_SYS_ADMIN"]);
+        assert_eq!(few.missing(), ["CAP_BPF"]);
+        assert_eq!(names(of("CapEff:\t0000000000281004"), 37), [""; 0]);
     }
 }

@@ -16,10 +16,13 @@ use tokio::sync::mpsc;
 
 use super::drain::{Counters, Drain};
 use super::load::{self, Loaded};
+use super::look::Looker;
 use super::own_address::OwnAddresses;
+use super::pins::Pins;
 use super::place::{CgroupRoot, Rights};
 use super::statistics::Meter;
 use super::sweep::Sweep;
+use super::takeover::{self, CountedSockets, Inheritance};
 use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, dns, objects, rings, selftest, sys};
 use crate::observation::Observation;
 
@@ -32,16 +35,20 @@ pub struct Running {
     status: Status,
     meter: Arc<Meter>,
     seeder: Seeder,
+    looker: Looker,
+    counted: CountedSockets,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     // Last: programs are detached after the threads have read what was left.
     objects: [Option<Ebpf>; 2],
+    // Pinned programs stay; their directory is free for the next probe.
+    _pins: Option<Pins>,
 }
 
 impl Running {
     pub(super) fn start(
         config: &Config,
-        before_connections: impl FnOnce(&Seeder),
+        before_connections: impl FnOnce(&Seeder, &Looker),
     ) -> Result<(Self, mpsc::Receiver<Vec<Observation>>), CaptureError> {
         let embedded = objects::EMBEDDED.ok_or(CaptureError::NotBuilt)?;
         let rights = Rights::read()?;
@@ -51,17 +58,19 @@ impl Running {
         }
         let root = CgroupRoot::find(config.cgroup_root.as_deref())?;
         let mut loaded = load::load(config, embedded, rights, &root, before_connections)?;
+        let mut inheritance = takeover::run(&mut loaded);
         trim_memory();
         let meter = Arc::new(Meter::of(&std::iter::once(&loaded.sockets).chain(&loaded.processes).collect::<Vec<_>>()));
         let mut maps = Maps::take(&mut loaded)?;
-        let (sender, receiver) = mpsc::channel(config.batches_max.max(1));
-        let trial = selftest::run(&mut loaded.hooks, &mut maps, &root)?;
-        let status = status_of(&loaded, &trial);
-        if !trial.earlier.is_empty() {
-            for batch in trial.earlier.chunks(BATCH_MAX) {
-                // The channel is new and empty; what does not fit is caught up by the readings of the table.
-                let _ = sender.try_send(batch.to_vec());
-            }
+        let mut trial = selftest::run(&mut loaded.hooks, &mut maps, &root, &config.proc_root)?;
+        let status = status_of(&loaded, &trial, &inheritance);
+        let mut earlier = std::mem::take(&mut inheritance.observations);
+        earlier.append(&mut trial.earlier);
+        let batches: Vec<_> = earlier.chunks(BATCH_MAX).map(<[Observation]>::to_vec).collect();
+        let (sender, receiver) = mpsc::channel(config.batches_max.max(1) + batches.len());
+        for batch in batches {
+            // The channel is new and has room for them.
+            let _ = sender.try_send(batch);
         }
 
         let dns = match loaded.dns.take() {
@@ -72,16 +81,22 @@ impl Running {
         let seeder = loaded.seeder.clone();
         let loggers = std::mem::take(&mut loaded.loggers);
         let sweep = Sweep::bind(&loaded, &maps.owners);
-        let counters = Counters::new(maps.socket_counters, maps.process_counters, trial.ends_seen);
+        let settled_before = loaded.controls.settled_ends().wrapping_add(trial.ends_seen);
+        let counters = Counters::new(maps.socket_counters, maps.process_counters, settled_before);
         let addresses = OwnAddresses::new(config.proc_root.clone());
-        let drain = Drain::new(config, maps.edges, counters, sweep, loggers, addresses.clone(), sender.clone(), Arc::clone(&shared));
+        let controls = loaded.controls;
+        let drain =
+            Drain::new(config, maps.edges, counters, controls, sweep, loggers, addresses.clone(), sender.clone(), Arc::clone(&shared));
         let mut running = Running {
             status,
             meter,
             seeder,
+            looker: loaded.looker,
+            counted: inheritance.counted,
             shared: Arc::clone(&shared),
             threads: Vec::new(),
             objects: [Some(loaded.sockets), loaded.processes],
+            _pins: loaded.pins,
         };
         running.spawn("probe-edges", move || drain.run())?;
         running.spawn_reader("probe-network", maps.network_ring, addresses.clone(), sender.clone())?;
@@ -98,6 +113,16 @@ impl Running {
     /// What is seen, and what is not.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// Connections that were open before this capture and are counted all the same, because the programs are older.
+    pub fn counted_sockets(&self) -> &CountedSockets {
+        &self.counted
+    }
+
+    /// For what is there already.
+    pub fn looker(&self) -> Looker {
+        self.looker.clone()
     }
 
     /// Reads what the programs cost.
@@ -189,7 +214,7 @@ pub(super) fn missing(name: &'static str) -> CaptureError {
     CaptureError::Map(name, Box::new(aya::maps::MapError::ElementNotFound))
 }
 
-fn status_of(loaded: &Loaded, trial: &selftest::Outcome) -> Status {
+fn status_of(loaded: &Loaded, trial: &selftest::Outcome, inheritance: &Inheritance) -> Status {
     let attached = |names: &[&str]| names.iter().all(|name| loaded.hooks.iter().any(|hook| hook.name == *name && hook.attached));
     let mut reasons = Vec::new();
     if !loaded.without_offsets.is_empty() {
@@ -209,6 +234,9 @@ fn status_of(loaded: &Loaded, trial: &selftest::Outcome) -> Status {
         start_times: loaded.offsets.tell_start_times(),
         live_bytes: attached(&[load::SWEEP]),
         pids_match: trial.pids_match != Some(false),
+        pinned_at: loaded.pins.as_ref().map(|pins| pins.root().to_owned()),
+        not_pinned: loaded.without_pins.clone(),
+        taken_over: inheritance.taken_over,
         names: loaded.names.clone(),
         hooks: loaded.hooks.clone(),
         reasons,

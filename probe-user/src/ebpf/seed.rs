@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use probe_common::{Owner, flag};
 
+use super::place::own_pid;
 use super::sys;
 
 /// A socket that was there before the probe.
@@ -57,12 +58,15 @@ pub struct Seeded {
 pub struct Seeder {
     owners: Arc<OwnedFd>,
     cgroup_root: Option<PathBuf>,
+    /// Processes can be opened by the pids that the kernel tells.
+    pids_are_ours: bool,
 }
 
 impl Seeder {
     /// `owners` is the descriptor of the map of owners.
-    pub(super) fn new(owners: OwnedFd, cgroup_root: Option<PathBuf>) -> Self {
-        Seeder { owners: Arc::new(owners), cgroup_root }
+    pub(super) fn new(owners: OwnedFd, cgroup_root: Option<PathBuf>, proc_root: &Path) -> Self {
+        let pids_are_ours = own_pid(proc_root) == std::process::id();
+        Seeder { owners: Arc::new(owners), cgroup_root, pids_are_ours }
     }
 
     /// Writes the owners of sockets. A socket that several processes hold belongs to the first that is named.
@@ -83,7 +87,13 @@ impl Seeder {
 
     /// Whether the socket was written; otherwise the programs know it.
     fn write(&self, seed: Seed) -> io::Result<bool> {
+        // In another pid namespace this pid is some other process.
+        if !self.pids_are_ours {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
         let socket = copy_descriptor(seed)?;
+        // The programs tell of its end by this number, which a socket has once it was asked for.
+        let _ = socket_option::<u64>(&socket, libc::SOL_SOCKET, libc::SO_COOKIE);
         let existing = sys::lookup::<i32, Owner>(self.owners.as_fd(), &socket.as_raw_fd())?;
         if let Some(owner) = existing
             && seed.role.is_listener()

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use probe_common::{CgroupRecord, EdgeKey, EdgeRecord, EdgeValue, ListenerRecord, ProcessRecord, RecordHeader, direction, kind};
 
-use super::place::CgroupRoot;
+use super::place::{CgroupRoot, own_pid};
 use super::running::Maps;
 use super::{CaptureError, Hook, decode, drain, sys};
 use crate::observation::Observation;
@@ -33,12 +34,15 @@ pub(super) struct Outcome {
 }
 
 /// Uses every hook once and marks those that said nothing.
-pub(super) fn run(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot) -> Result<Outcome, CaptureError> {
+pub(super) fn run(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot, proc_root: &Path) -> Result<Outcome, CaptureError> {
     let mut outcome = Outcome::default();
     let mut own = Own::default();
     try_connections(hooks, maps, &mut outcome, &mut own)?;
     datagrams::run(hooks, maps, &mut outcome, &mut own)?;
-    try_processes(hooks, maps, root, &mut outcome)?;
+    if own.pid != 0 {
+        outcome.pids_match = Some(own.pid == own_pid(proc_root));
+    }
+    try_processes(hooks, maps, root, &mut outcome, own.pid)?;
     while let Some(record) = maps.network_ring.next() {
         own.keep_foreign(&record, &mut outcome);
     }
@@ -52,6 +56,8 @@ struct Own {
     ports: Vec<u16>,
     /// Cookies of its listeners.
     sockets: Vec<u64>,
+    /// The probe's own pid as the kernel tells it; 0 before it has.
+    pid: u32,
 }
 
 impl Own {
@@ -59,7 +65,7 @@ impl Own {
     fn keep_foreign(&mut self, record: &[u8], outcome: &mut Outcome) {
         let own = match decode::read::<RecordHeader>(record).map(|header| header.kind) {
             Some(kind::LISTENER_OPENED | kind::LISTENER_CLOSED) => decode::read::<ListenerRecord>(record).is_some_and(|record| {
-                if self.ports.contains(&record.port) && record.tgid == std::process::id() {
+                if self.ports.contains(&record.port) && record.tgid == self.pid {
                     self.sockets.push(record.cookie);
                 }
                 self.sockets.contains(&record.cookie)
@@ -90,7 +96,7 @@ fn try_connections(hooks: &mut [Hook], maps: &Maps, outcome: &mut Outcome, own: 
             if key.tgid == 0 {
                 fail(hooks, hook, "the probe's own connection had no owner");
             } else {
-                outcome.pids_match = Some(key.tgid == std::process::id());
+                own.pid = key.tgid;
             }
             sys::lookup_and_delete::<EdgeKey, EdgeValue>(maps.edges.fd().as_fd(), key)?;
         }
@@ -151,7 +157,7 @@ impl Spoken {
     }
 }
 
-fn try_processes(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot, outcome: &mut Outcome) -> Result<(), CaptureError> {
+fn try_processes(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot, outcome: &mut Outcome, own: u32) -> Result<(), CaptureError> {
     let Some(ring) = &mut maps.process_ring else { return Ok(()) };
     let child = run_nothing();
     let cgroup_name = format!("orchestrator-probe-trial-{}", std::process::id());
@@ -160,7 +166,7 @@ fn try_processes(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot, outcome
     let began = Instant::now();
     loop {
         while let Some(record) = ring.next() {
-            if !is_own(&record, child.as_ref().ok().copied(), &cgroup_name, &mut spoken) {
+            if !is_own(&record, child.as_ref().ok().copied(), own, &cgroup_name, &mut spoken) {
                 decode::record(&record, &mut outcome.earlier);
             }
         }
@@ -169,7 +175,7 @@ fn try_processes(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot, outcome
         }
         thread::sleep(Duration::from_millis(2));
     }
-    if child.is_ok() && outcome.pids_match != Some(false) {
+    if child.is_ok() {
         for (name, spoke) in [("process_fork", spoken.fork), ("process_exec", spoken.exec), ("process_exit", spoken.exit)] {
             if !spoke {
                 fail(hooks, name, "the probe's own child was not seen");
@@ -187,9 +193,13 @@ fn try_processes(hooks: &mut [Hook], maps: &mut Maps, root: &CgroupRoot, outcome
 }
 
 /// Whether a record tells of the trial, and if so of which part.
-fn is_own(record: &[u8], child: Option<u32>, cgroup_name: &str, spoken: &mut Spoken) -> bool {
+fn is_own(record: &[u8], child: Option<u32>, own: u32, cgroup_name: &str, spoken: &mut Spoken) -> bool {
     let kind_of = decode::read::<RecordHeader>(record).map_or(0, |header| header.kind);
-    let is_child = || child.is_some() && decode::read::<ProcessRecord>(record).map(|record| record.tgid) == child;
+    // By its parent as well: a probe in a pid namespace of its own knows the child by another pid than the kernel tells.
+    let is_child = || {
+        let record = decode::read::<ProcessRecord>(record);
+        child.is_some() && record.is_some_and(|record| Some(record.tgid) == child || own != 0 && record.parent_tgid == own)
+    };
     let is_cgroup = || {
         decode::read::<CgroupRecord>(record)
             .is_some_and(|record| record.path[..record.path.len().min(record.path_length as usize)].ends_with(cgroup_name.as_bytes()))

@@ -1,7 +1,10 @@
-//! Calls of `bpf(2)` that aya has no name for: batches, lookup with delete, iterators over a map.
+//! Calls of `bpf(2)` that aya has no name for: batches, lookup with delete, iterators over a map, pins, another program behind a link.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use aya::Pod;
@@ -9,9 +12,12 @@ use aya::Pod;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_ITER_CREATE: libc::c_int = 33;
 /// The kernel's own number for what a map cannot do; it has no name outside.
 const ENOTSUPP: i32 = 524;
@@ -58,6 +64,31 @@ struct IteratorLinkAttr {
 struct IteratorAttr {
     link_fd: u32,
     flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdateAttr {
+    link_fd: u32,
+    program_fd: u32,
+    flags: u32,
+    old_program_fd: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct PinAttr {
+    path: u64,
+    object_fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct InfoAttr {
+    object_fd: u32,
+    info_length: u32,
+    info: u64,
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
@@ -162,6 +193,67 @@ pub(super) fn link_map_iterator(program: BorrowedFd<'_>, map: BorrowedFd<'_>) ->
         ..IteratorLinkAttr::default()
     };
     new_fd(bpf(BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// Binds an iterator program that walks over something of the whole machine.
+pub(super) fn link_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = IteratorLinkAttr { program_fd: number(program), attach_type: BPF_TRACE_ITER, ..IteratorLinkAttr::default() };
+    new_fd(bpf(BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// Puts another program behind a link, in one step: every event goes to one of the two.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkUpdateAttr { link_fd: number(link), program_fd: number(program), ..LinkUpdateAttr::default() };
+    bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Opens what was pinned.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = PinAttr { path: path.as_ptr() as u64, ..PinAttr::default() };
+    new_fd(bpf(BPF_OBJ_GET, &mut attr)?)
+}
+
+/// How a map is defined: the first members of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct MapDefinition {
+    /// Number of its type.
+    pub(super) kind: u32,
+    id: u32,
+    /// Bytes of a key.
+    pub(super) key_size: u32,
+    /// Bytes of a value.
+    pub(super) value_size: u32,
+    /// Room.
+    pub(super) max_entries: u32,
+    map_flags: u32,
+}
+
+/// How a map is defined. Whatever else is opened for one is an error.
+pub(super) fn map_definition(map: BorrowedFd<'_>) -> io::Result<MapDefinition> {
+    let mut definition = MapDefinition::default();
+    let mut attr = InfoAttr {
+        object_fd: number(map),
+        info_length: u32::try_from(size_of::<MapDefinition>()).unwrap_or(0),
+        info: std::ptr::from_mut(&mut definition) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(definition)
+}
+
+/// Now, by the clock that stands still in suspension.
+pub(super) fn monotonic_ns() -> u64 {
+    let Ok(time) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) else { return 0 };
+    u64::try_from(time.tv_sec()).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec()).unwrap_or(0))
+}
+
+/// Returns when no CPU runs a program any more that was taken off its hook before the call.
+pub(super) fn wait_for_programs() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: takes numbers alone. This command is a grace period of the kernel's RCU, in which programs run.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A new walk of a bound iterator: reading the file to its end runs it.

@@ -20,7 +20,7 @@ pub(crate) fn read(procfs: &Procfs, namespaces: &[Namespace]) -> Vec<SocketTable
     let table = |namespace: &Namespace| {
         let read = namespace.pids.iter().find_map(|&pid| sockets(procfs, pid, &ephemeral));
         let unread = read.is_none();
-        SocketTable { inode: namespace.inode, cookie: namespace.inode, sockets: read.unwrap_or_default(), unread }
+        SocketTable { inode: namespace.inode, cookie: namespace.inode, sockets: read.unwrap_or_default(), unread, late: false }
     };
     namespaces.iter().map(table).collect()
 }
@@ -63,6 +63,7 @@ fn record(protocol: Protocol, line: &str) -> Option<SocketRecord> {
         remote,
         inode,
         cookie: inode,
+        address: 0,
         cgroup_id: 0,
         bytes_acked: 0,
         bytes_received: 0,

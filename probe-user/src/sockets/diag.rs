@@ -42,6 +42,11 @@ impl States {
     /// Listening sockets and connections.
     pub const ALL: States = States(States::LISTENING.0 | States::CONNECTED.0);
 
+    /// Whether a socket of a protocol in this state is one of them.
+    pub fn contain(self, protocol: Protocol, state: u8) -> bool {
+        1_u32.checked_shl(state.into()).is_some_and(|bit| self.of(protocol) & bit != 0)
+    }
+
     /// The same in the states that sockets of a protocol have.
     fn of(self, protocol: Protocol) -> u32 {
         let has = |states: States| self.0 & states.0 != 0;
@@ -70,6 +75,8 @@ pub struct SocketRecord {
     pub inode: u64,
     /// The kernel's number of the socket, never used again.
     pub cookie: u64,
+    /// Tells it apart from the sockets that the kernel programs see; 0 when it was not found by one of them.
+    pub address: u64,
     /// cgroup v2 id of the socket; 0 when the kernel does not tell.
     pub cgroup_id: u64,
     /// Bytes that the other end acknowledged.
@@ -162,6 +169,7 @@ fn record(protocol: Protocol, message: &[u8]) -> Option<SocketRecord> {
         remote: (address(family, message.get(24..40)?)?, u16::from_be_bytes(message.get(6..8)?.try_into().ok()?)),
         cookie: u64_at(message, 44)?,
         inode: u32_at(message, 68)?.into(),
+        address: 0,
         cgroup_id: 0,
         bytes_acked: 0,
         bytes_received: 0,

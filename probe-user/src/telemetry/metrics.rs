@@ -92,6 +92,8 @@ pub struct Metrics {
     pub sampling_over_budget: IntCounter,
     /// File systems that do not answer.
     pub disks_unanswered: IntGauge,
+    /// 1 when the configuration was taken as it was read last.
+    pub config_reload_success: IntGauge,
     /// CPU time of the probe.
     pub cpu_seconds: Counter,
     /// Resident memory of the probe.
@@ -206,6 +208,13 @@ impl Metrics {
                 IntCounter::new("probe_sampling_over_budget_total", "Looks that ended their share of CPU before everything was read."),
             ),
             disks_unanswered: register(&registry, IntGauge::new("probe_disks_unanswered", "File systems that do not answer.")),
+            config_reload_success: register(
+                &registry,
+                IntGauge::new(
+                    "probe_config_reload_success",
+                    "1 when the configuration was taken as it was read last, 0 when it had mistakes.",
+                ),
+            ),
             cpu_seconds: register(&registry, Counter::new("probe_cpu_seconds_total", "CPU time of the probe.")),
             resident_bytes: register(&registry, IntGauge::new("probe_resident_bytes", "Resident memory of the probe.")),
             loop_panics: register(&registry, IntCounterVec::new(opts("probe_loop_panics_total", "Loops that panicked."), &["loop"])),

@@ -145,7 +145,8 @@ impl Stopped {
 }
 
 fn opens(observation: &Observation) -> bool {
-    matches!(observation, Observation::FlowCounted { end, delta, .. } if end.protocol == Protocol::Tcp && delta.opened > 0)
+    // The kernel counts ends of TCP alone.
+    matches!(observation, Observation::FlowCounted { end, delta, .. } if delta.opened > 0 && end.protocol == Protocol::Tcp)
 }
 
 fn totals(seen: &[Observation]) -> BTreeMap<FlowEnd, Counted> {

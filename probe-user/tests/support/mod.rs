@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use proto::probe::v1::probe_service_server::{ProbeService, ProbeServiceServer};
 use proto::probe::v1::report::Kind;
 use proto::probe::v1::{
-    Acknowledge, Capture, Container, ContainerMetrics, ControlMessage, Flow, FlowKey, Hello, Host, HostMetrics, Listener, ProbeMessage,
-    Process, Rejected, Report, Welcome, control_message, probe_message,
+    Acknowledge, Capture, Container, ContainerMetrics, ControlMessage, Flow, FlowKey, Hello, Host, HostMetrics, Listener, Losses,
+    ProbeMessage, Process, Rejected, Report, Welcome, control_message, probe_message,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ pub(crate) struct Known {
     /// Names of addresses, the latest first.
     pub(crate) names: BTreeMap<Vec<u8>, Vec<String>>,
     pub(crate) losses_merged: u64,
+    pub(crate) losses: Option<Losses>,
     pub(crate) process_samples: usize,
     pub(crate) container_samples: usize,
     pub(crate) host: Host,
@@ -248,12 +249,18 @@ impl Known {
         }
         report.resolved_addresses_gone.iter().for_each(|address| drop(self.names.remove(address)));
         self.capture = report.capture.unwrap_or_else(|| std::mem::take(&mut self.capture));
+        self.losses = report.losses.clone().or_else(|| self.losses.take());
         self.losses_merged = report.losses.map_or(self.losses_merged, |it| it.reports_merged);
         self.process_samples += report.process_metrics.len();
         self.container_samples += report.container_metrics.len();
         self.host = report.host.unwrap_or_else(|| std::mem::take(&mut self.host));
         self.host_metrics = report.host_metrics.into_iter().next_back().unwrap_or_else(|| std::mem::take(&mut self.host_metrics));
         self.container_metrics.extend(report.container_metrics.into_iter().map(|it| (it.id.clone(), it)));
+    }
+
+    /// Whether the probe that said hello as the n-th has told everything that it found at its start.
+    pub(crate) fn has_heard(&self, sessions: usize) -> bool {
+        self.hellos.len() >= sessions && self.complete && !self.in_snapshot
     }
 
     /// The incarnation of a pid that was told last.

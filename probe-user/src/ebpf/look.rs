@@ -1,0 +1,148 @@
+//! A look at the processes and sockets that are there, through the kernel's iterators.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use aya::Ebpf;
+use probe_common::{FoundSocket, FoundTask};
+
+use super::{decode, sys};
+use crate::clock::Now;
+use crate::observation::{BootNanos, ProcessStarted};
+use crate::snapshot::Sockets;
+use crate::sockets::{SocketOwner, SocketRecord, SocketTable, States, ephemeral_ports};
+
+/// Name of the program over all tasks.
+pub(super) const TASKS: &str = "tasks";
+/// Name of the program over all descriptors.
+pub(super) const FILES: &str = "files";
+
+/// Most sockets that are taken from one look. A machine with more is not walked by looking.
+const SOCKETS_MAX: usize = 262_144;
+/// Most processes: as many as the process table has room for, and more than it needs to know that.
+const TASKS_MAX: usize = 65_536;
+
+/// Looks through iterators, where the kernel took them. Cheap to clone; may be used from any thread.
+#[derive(Clone, Debug, Default)]
+pub struct Looker {
+    files: Option<Arc<OwnedFd>>,
+    tasks: Option<Arc<OwnedFd>>,
+}
+
+impl Looker {
+    /// Binds the programs that were loaded.
+    pub(super) fn bind(object: &Ebpf) -> Self {
+        let bind = |name: &str| {
+            let link = sys::link_iterator(object.program(name)?.fd().ok()?.as_fd());
+            link.inspect_err(|error| tracing::warn!(name, %error, "iterator cannot be bound")).ok().map(Arc::new)
+        };
+        Looker { files: bind(FILES), tasks: bind(TASKS) }
+    }
+
+    /// Every TCP and UDP socket that a process has open and that tells who listens or who talks with whom, in all network namespaces, with its holder. `None` when the kernel has no way for it.
+    ///
+    /// # Errors
+    /// When the walk fails, or there are more than can be looked at.
+    pub fn sockets(&self) -> Option<io::Result<Sockets>> {
+        let link = self.files.as_ref()?;
+        Some(sys::open_iterator(link.as_fd()).and_then(read_sockets))
+    }
+
+    /// Every process that lives. `None` as above.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn processes(&self) -> Option<io::Result<Vec<ProcessStarted>>> {
+        let link = self.tasks.as_ref()?;
+        Some(sys::open_iterator(link.as_fd()).and_then(read_processes))
+    }
+}
+
+fn read_sockets(file: impl Read) -> io::Result<Sockets> {
+    let mut sockets = Sockets { at: Now::read().boot, ..Sockets::default() };
+    let ephemeral = ephemeral_ports();
+    let mut tables: BTreeMap<u64, SocketTable> = BTreeMap::new();
+    each(file, SOCKETS_MAX, |found: FoundSocket| {
+        let record = record(&found);
+        if !States::ALL.contain(record.protocol, record.state) || !record.is_telling(&ephemeral) {
+            return;
+        }
+        let inode = u64::from(found.netns_inode);
+        let table = tables.entry(inode).or_insert_with(|| SocketTable { inode, cookie: found.netns, ..SocketTable::default() });
+        if sockets.holders.get(found.inode).is_none() {
+            table.sockets.push(record);
+        }
+        let owner = SocketOwner { pid: found.tgid, start_time: decode::start_time(found.start_ns), cgroup_id: found.cgroup_id };
+        sockets.holders.found(found.inode, found.fd.cast_signed(), owner);
+    })?;
+    sockets.tables = tables.into_values().collect();
+    Ok(sockets)
+}
+
+fn record(found: &FoundSocket) -> SocketRecord {
+    let record = SocketRecord {
+        protocol: decode::protocol(found.protocol),
+        state: found.state,
+        local: (decode::address(found.local), found.local_port),
+        remote: (decode::address(found.remote), found.remote_port),
+        inode: found.inode,
+        cookie: found.cookie,
+        address: found.socket,
+        cgroup_id: 0,
+        bytes_acked: found.bytes_acked,
+        bytes_received: found.bytes_received,
+        retransmits: found.retransmits,
+        rtt_us: found.rtt_us,
+    };
+    // A connection has a cookie only when somebody has asked for it, and may get one between two looks. The inode is as good a number.
+    if record.is_listener() { record } else { SocketRecord { cookie: found.inode, ..record } }
+}
+
+fn read_processes(file: impl Read) -> io::Result<Vec<ProcessStarted>> {
+    let at = Now::read().boot;
+    let mut processes = Vec::new();
+    each(file, TASKS_MAX, |found: FoundTask| processes.push(process(at, &found)))?;
+    Ok(processes)
+}
+
+fn process(at: BootNanos, found: &FoundTask) -> ProcessStarted {
+    ProcessStarted {
+        at,
+        pid: found.tgid,
+        parent_pid: found.parent_tgid,
+        start_time: decode::start_time(found.start_ns),
+        comm: decode::text(&found.comm),
+        cgroup_id: found.cgroup_id,
+        user_id: found.user_id,
+    }
+}
+
+/// Reads records from a walk, which runs as it is read. Holds a buffer and no more.
+fn each<T: aya::Pod>(mut file: impl Read, most: usize, mut each: impl FnMut(T)) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    let (mut filled, mut records) = (0, 0);
+    loop {
+        let read = match file.read(&mut buffer[filled..]) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        filled += read;
+        let whole = filled - filled % size_of::<T>();
+        for record in buffer[..whole].chunks_exact(size_of::<T>()).filter_map(decode::read::<T>) {
+            records += 1;
+            if records > most {
+                return Err(io::Error::other(format!("more than {most} are there")));
+            }
+            each(record);
+        }
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
+}
+
+#[cfg(test)]
+mod tests;

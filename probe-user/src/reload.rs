@@ -1,0 +1,137 @@
+//! The configuration while the probe runs: read again on SIGHUP. What can change does, loop by loop; what cannot is named; a configuration with
+//! mistakes changes nothing.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Mistake};
+use crate::driver::Input;
+use crate::procfs::Procfs;
+use crate::snapshot;
+use crate::telemetry::{self, Telemetry};
+
+/// The configuration as it is now, for loops that follow it.
+pub type Current = watch::Receiver<Arc<Config>>;
+
+/// Reads flags, environment and file again.
+pub type Source = Box<dyn Fn() -> Result<Config, Vec<Mistake>> + Send + Sync>;
+
+/// Changes the configuration of a running probe.
+#[derive(Debug)]
+pub struct Reloader {
+    current: watch::Sender<Arc<Config>>,
+    procfs: Arc<Procfs>,
+    inputs: mpsc::Sender<Input>,
+    telemetry: Telemetry,
+}
+
+impl Reloader {
+    /// Of a probe that begins with `config`.
+    pub fn new(config: Config, procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>, telemetry: Telemetry) -> Self {
+        telemetry.metrics().config_reload_success.set(1);
+        Reloader { current: watch::Sender::new(Arc::new(config)), procfs, inputs, telemetry }
+    }
+
+    /// For loops that follow the configuration.
+    pub fn current(&self) -> Current {
+        self.current.subscribe()
+    }
+
+    /// Takes what `source` says, if it says something that can be taken.
+    pub async fn reload(&self, source: &Source) {
+        let config = match source() {
+            Ok(config) => config,
+            Err(mistakes) => {
+                let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                tracing::error!(mistakes = mistakes.join("; "), "configuration is kept as it was: the new one has mistakes");
+                self.telemetry.metrics().config_reload_success.set(0);
+                return;
+            }
+        };
+        let before = self.current.borrow().clone();
+        if config.log_filter != before.log_filter
+            && let Err(error) = telemetry::change_filter(&config.log_filter)
+        {
+            tracing::error!(%error, "log filter cannot be changed");
+        }
+        for key in fixed(&before, &config) {
+            tracing::warn!(key, "configuration has changed in a key that needs a restart of the probe");
+        }
+        let arguments_changed = config.command_line_arguments != before.command_line_arguments || config.masks != before.masks;
+        self.procfs.set_arguments(config.command_line_arguments);
+        self.procfs.set_masks(config.masks.clone());
+        self.current.send_replace(Arc::new(config));
+        self.telemetry.metrics().config_reload_success.set(1);
+        tracing::info!("configuration was read again");
+        if arguments_changed {
+            self.describe_again().await;
+        }
+    }
+
+    /// What was told of command lines is told as it shall be told now.
+    async fn describe_again(&self) {
+        let procfs = self.procfs.clone();
+        if let Ok(Ok(processes)) = tokio::task::spawn_blocking(move || snapshot::processes(&procfs)).await {
+            drop(self.inputs.send(Input::Described(processes)).await);
+        }
+    }
+}
+
+/// Keys that differ and cannot change while the probe runs.
+fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
+    let keys = [
+        ("roles", before.roles != after.roles),
+        ("host-name", before.host_name != after.host_name),
+        ("probe-id", before.probe_id != after.probe_id),
+        ("state-dir", before.state_dir != after.state_dir),
+        ("admin-address", before.admin_address != after.admin_address),
+        ("proc-root", before.proc_root != after.proc_root),
+        ("cgroup-root", before.cgroup_root != after.cgroup_root),
+        ("capture", before.capture != after.capture),
+        ("pin-dir", before.pin_dir != after.pin_dir),
+        ("kernel-log", before.kernel_log != after.kernel_log),
+        ("log-format", before.log_format != after.log_format),
+    ];
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// Runs a loop with its part of the configuration, and makes it anew whenever that part changes; returns when the loop ends by itself. A loop that
+/// shall end has `patience` to do it in order.
+pub async fn following<P, R>(
+    mut current: Current,
+    part: impl Fn(&Config) -> P,
+    stopping: CancellationToken,
+    patience: Duration,
+    run: impl Fn(P, CancellationToken) -> R,
+) where
+    P: Clone + PartialEq,
+    R: Future<Output = ()>,
+{
+    loop {
+        let now = part(&current.borrow_and_update());
+        let stop = stopping.child_token();
+        let mut running = std::pin::pin!(run(now.clone(), stop.clone()));
+        let changed = async {
+            // Without anybody who could change it, it stays.
+            while current.changed().await.is_ok() {
+                if part(&current.borrow_and_update()) != now {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = &mut running => return,
+            () = changed => {}
+        }
+        stop.cancel();
+        drop(tokio::time::timeout(patience, running).await);
+    }
+}
+
+#[cfg(test)]
+mod tests;
