@@ -484,7 +484,10 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
     match &status.names {
         ebpf::Names::Off => blind_spots.push("Names that processes resolve are not looked at (--dns off).".to_owned()),
         ebpf::Names::Seen => blind_spots.push("Names that are resolved over TCP, TLS or HTTPS are not seen.".to_owned()),
-        ebpf::Names::Refused(error) => blind_spots.push(format!("Names that processes resolve are not seen: {error}.")),
+        // The kernel's words are with the hooks; they may be long.
+        ebpf::Names::Refused(_) => {
+            blind_spots.push("Names that processes resolve are not seen: the kernel refused the programs.".to_owned())
+        }
     }
     let hooks =
         status.hooks.iter().map(|hook| v1::capture::Hook { name: hook.name.clone(), attached: hook.attached, error: hook.error.clone() });

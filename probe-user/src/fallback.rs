@@ -45,6 +45,7 @@ impl Rung {
             "Short-lived connections are not visible: a connection that opens and closes between two looks leaves no trace.".to_owned(),
             "Failed connection attempts are not counted.".to_owned(),
             "Of UDP, connected sockets and servers on well-known ports alone are visible, and who asks those servers is not.".to_owned(),
+            "Names that processes resolve are not seen.".to_owned(),
             "Connections appear up to two seconds late.".to_owned(),
         ];
         if self == Rung::Proc {
