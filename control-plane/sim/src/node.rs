@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use orchestrator_probe::clock::Now;
-use orchestrator_probe::containers::ContainerFacts;
+use orchestrator_probe::containers::{ContainerFacts, Source};
 use orchestrator_probe::observation::{BootNanos, Counted, Direction, FlowEnd, Observation, ProcessStarted, Protocol};
 use orchestrator_probe::processes::Details;
 use orchestrator_probe::publisher::{Limits, Publisher};
@@ -112,14 +112,19 @@ impl Node {
         }
     }
 
+    pub(crate) fn processes_in(&self, container: &str) -> Vec<u32> {
+        let inside = |process: &TrueProcess| process.container.as_deref() == Some(container);
+        self.processes.iter().filter(|(_, process)| inside(process)).map(|(pid, _)| *pid).collect()
+    }
+
     pub(crate) fn start_container(&mut self, now: Now, id: String, name: String) {
         self.publisher.builder.put_container(now, facts(&id, &name));
         self.containers.insert(id, name);
     }
 
-    pub(crate) fn remove_container(&mut self, id: &str) {
+    pub(crate) fn remove_container(&mut self, now: Now, id: &str) {
         self.containers.remove(id);
-        self.publisher.builder.remove_container(id);
+        self.publisher.builder.remove_container(now, Source::Docker, id);
     }
 
     pub(crate) fn count(&mut self, now: Now, end: FlowEnd, found_open: bool, delta: Counted) {
@@ -178,5 +183,5 @@ fn facts(id: &str, name: &str) -> ContainerFacts {
         runtime: "docker".to_owned(),
         ..v1::Container::default()
     };
-    ContainerFacts { record, finished_at_unix_nanos: 0, exit_code: 0 }
+    ContainerFacts { source: Source::Docker, record, ..ContainerFacts::default() }
 }

@@ -175,7 +175,12 @@ impl World {
     }
 
     fn end_process(&mut self, node: usize) {
-        let Some(pid) = self.any_process(node) else { return };
+        if let Some(pid) = self.any_process(node) {
+            self.end_process_of(node, pid);
+        }
+    }
+
+    fn end_process_of(&mut self, node: usize, pid: u32) {
         let held = self
             .connections
             .iter()
@@ -231,11 +236,15 @@ impl World {
         self.nodes[node].start_container(now, id, name);
     }
 
+    /// A runtime removes a container whose processes have ended.
     fn remove_container(&mut self, node: usize) {
         let position = self.random.below(self.nodes[node].containers.len());
-        if let Some(id) = self.nodes[node].containers.keys().nth(position).cloned() {
-            self.nodes[node].remove_container(&id);
+        let Some(id) = self.nodes[node].containers.keys().nth(position).cloned() else { return };
+        for pid in self.nodes[node].processes_in(&id) {
+            self.end_process_of(node, pid);
         }
+        let now = self.now();
+        self.nodes[node].remove_container(now, &id);
     }
 
     fn any_process(&mut self, node: usize) -> Option<u32> {
