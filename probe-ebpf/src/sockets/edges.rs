@@ -144,12 +144,13 @@ pub fn count_connected(key: &EdgeKey, change: &EdgeValue, at_ns: u64) {
     if let Some(edge) = EDGES.get_ptr_mut(key) {
         return grow_connected(edge, change, at_ns);
     }
-    let value = EdgeValue { opened: change.opened & 1, closed: change.closed, last_ns: at_ns, ..EdgeValue::default() };
+    // By reference: a copy would take room on the stack.
+    let value: &EdgeValue = &EdgeValue { opened: change.opened & 1, closed: change.closed, last_ns: at_ns, ..EdgeValue::default() };
     if change.opened > 1 {
         // It was opened in an entry that has left, and told: it ends.
         return;
     }
-    let inserted = EDGES.insert(key, &value, u64::from(BPF_NOEXIST)).is_ok();
+    let inserted = EDGES.insert(key, value, u64::from(BPF_NOEXIST)).is_ok();
     if inserted && key.server_port != DNS_PORT {
         return;
     }
@@ -160,7 +161,7 @@ pub fn count_connected(key: &EdgeKey, change: &EdgeValue, at_ns: u64) {
         count(counter::EDGES_OVERFLOWED);
     }
     let sample = Sample { client_port: 0, original_server: [0; 16], original_port: 0, found_open: false };
-    if !tell(if inserted { kind::EDGE_SEEN } else { kind::EDGE_OVERFLOW }, key, &value, &sample) {
+    if !tell(if inserted { kind::EDGE_SEEN } else { kind::EDGE_OVERFLOW }, key, value, &sample) {
         count(counter::NETWORK_RING_FULL);
     }
 }
