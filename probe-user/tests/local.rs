@@ -110,7 +110,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn whoever_has_no_privilege_sees_by_proc_and_is_told() {
+fn whoever_has_no_privilege_sees_what_there_is_and_is_told() {
     if !nix::unistd::Uid::effective().is_root() {
         // Then every other test here is this one.
         return;
@@ -123,8 +123,11 @@ fn whoever_has_no_privilege_sees_by_proc_and_is_told() {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]).arg(&program);
     let output = command.args(["--once", "--for", "1s", "--output", "json"]).current_dir("/").output().unwrap();
     let document = document(&output);
-    assert_eq!(document["capture"]["rung"], 6, "{}", document["capture"]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("(rung 6)"), "{}", String::from_utf8_lossy(&output.stderr));
+    // New kernels let everybody listen to the life of processes; sockets of others have no owner there.
+    let rung = document["capture"]["rung"].as_u64().unwrap();
+    assert!(rung >= 5, "{}", document["capture"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("(rung {rung}): ")) && said.contains("rights"), "{said}");
     assert!(document["processes"].as_array().unwrap().iter().any(|it| it["pid"] == 1));
 }
 
@@ -230,12 +233,12 @@ fn top_shows_processes_and_answers_to_keys_until_q() {
     top.until("COMMAND");
     top.press("2");
     top.until("PEER");
+    // What has not changed is not drawn again, so only words that are new in one piece can be waited for.
     top.press("h");
-    top.until("this help");
-    top.press("x/nothing-is-called-so");
-    top.until("/nothing-is-called-so");
-    top.press("\r");
-    top.press("q");
+    top.until("┌Help");
+    top.press("x1s");
+    top.until("MEMORY▼");
+    top.press("/q\rq");
     top.ends();
 }
 

@@ -52,7 +52,7 @@ pub fn render(document: &Document, page: Page) -> String {
             it.protocol.to_owned(),
             text::socket(&it.address, it.port),
             number(it.pid),
-            it.process.clone(),
+            text::program(&it.process),
             text::short_id(&it.container_id),
         ]
     };
@@ -207,7 +207,7 @@ fn flow_row(it: &Flow) -> Vec<String> {
     let rtt = it.rtt_micros.map(|micros| text::micros(micros as f64));
     vec![
         number(it.pid),
-        it.process.clone(),
+        text::program(&it.process),
         it.direction.to_owned(),
         peer(it),
         it.opened.saturating_sub(it.closed).to_string(),

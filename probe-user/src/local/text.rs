@@ -175,6 +175,12 @@ pub fn percent(number: f64) -> String {
     format!("{number:.1}%")
 }
 
+/// Of a program's path, the program.
+pub fn program(name: &str) -> String {
+    let last = name.rsplit('/').next().filter(|last| name.starts_with('/') && !last.is_empty());
+    last.unwrap_or(name).to_owned()
+}
+
 /// Twelve letters are enough to know a container by.
 pub fn short_id(id: &str) -> String {
     id.chars().take(12).collect()
@@ -197,6 +203,11 @@ mod tests {
         assert_eq!(shown, ["0 B", "5 B", "999 B", "1 kB", "1.4 kB", "12 kB", "1 MB", "1.5 GB", "7000000 PB"]);
         assert_eq!([0.3, 1.0, 1_234.0].map(count), ["0.3", "1", "1.2k"]);
         assert_eq!([5.0, 1_400.0, 44_000.0, 2e6].map(micros), ["5 µs", "1.4 ms", "44 ms", "2.0 s"]);
+    }
+
+    #[test]
+    fn of_a_path_the_program_is_shown() {
+        assert_eq!(["/usr/bin/nginx", "nginx:", "[kworker/0:1]", "/", ""].map(program), ["nginx", "nginx:", "[kworker/0:1]", "/", ""]);
     }
 
     #[test]

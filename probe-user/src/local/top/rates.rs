@@ -195,7 +195,7 @@ fn flow_row(it: &Flow, rate: Rate) -> Row {
     let peer = table::peer(it);
     Row::of([
         (it.pid.map(|pid| pid.to_string()).unwrap_or_default(), Weight::Number(it.pid.unwrap_or(0).into())),
-        (it.process.clone(), Weight::text(&it.process)),
+        (text::program(&it.process), Weight::text(&text::program(&it.process))),
         (it.direction.to_owned(), Weight::text(it.direction)),
         amount(Some(rate.opened), text::count),
         amount(Some(rate.open as f64), text::count),
