@@ -25,6 +25,7 @@ use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
 use crate::identity;
 use crate::kubernetes;
+use crate::local::Eyes;
 use crate::mask::Masks;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::Sampler;
@@ -35,7 +36,7 @@ use crate::report::Builder;
 use crate::stream::StreamEvent;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
-use crate::uplink;
+use crate::uplink::{self, Identity};
 use crate::users::UserReader;
 
 /// The whole stop takes at most this long.
@@ -80,6 +81,15 @@ pub fn run_process(config: Config, source: reload::Source) -> anyhow::Result<Exi
     status
 }
 
+/// Whom a probe tells what it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    /// A control plane, on a stream.
+    ControlPlane,
+    /// Whoever looks, in this process.
+    Alone,
+}
+
 /// A running probe.
 #[derive(Debug)]
 pub struct App {
@@ -104,15 +114,32 @@ impl App {
     /// # Errors
     /// When the listener cannot be bound, or the probe cannot know who it is.
     pub async fn start(config: Config) -> anyhow::Result<App> {
+        Self::start_for(config, Audience::ControlPlane).await.map(|(app, _)| app)
+    }
+
+    /// Starts what sees, and nothing that tells a control plane. What was seen is to be looked at.
+    ///
+    /// # Errors
+    /// When the host has no name.
+    pub async fn start_alone(config: Config) -> anyhow::Result<(App, Eyes)> {
+        let (app, eyes) = Self::start_for(config, Audience::Alone).await?;
+        Ok((app, eyes.context("this probe watches no node")?))
+    }
+
+    async fn start_for(config: Config, audience: Audience) -> anyhow::Result<(App, Option<Eyes>)> {
         let telemetry = Telemetry::new();
         let listener = match config.admin_address {
             Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
             None => None,
         };
-        if !config.roles.observe {
-            return Self::start_collector_alone(&config, listener, telemetry);
+        if !config.roles.observe && audience == Audience::ControlPlane {
+            return Self::start_collector_alone(&config, listener, telemetry).map(|app| (app, None));
         }
-        let identity = identity::establish(&config, &mut Random::from_system())?;
+        let identity = match audience {
+            Audience::ControlPlane => identity::establish(&config, &mut Random::from_system())?,
+            // Nobody is told of it, so nothing has to be kept.
+            Audience::Alone => Identity { host_name: identity::host_name(&config)?, ..Identity::default() },
+        };
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
@@ -127,7 +154,10 @@ impl App {
         let reloader = Arc::new(Reloader::new(config.clone(), procfs.clone(), inputs.clone(), telemetry.clone()));
         let mut builder = Builder::of_host(&identity.probe_id);
         builder.set_users(UserReader::new(&config.proc_root).users());
-        let driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
+        let mut driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
+        if audience == Audience::Alone {
+            driver = driver.looked_at();
+        }
         let wished_interval = driver.metrics_interval();
         let looks = driver.container_looks();
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
@@ -135,7 +165,7 @@ impl App {
         if let Some(listener) = listener {
             supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping.clone()));
         }
-        let collected = match config.roles.kubernetes {
+        let collected = match config.roles.kubernetes && audience == Audience::ControlPlane {
             true => collect(&supervisor, &config, &identity.host_name, &telemetry),
             false => ended(),
         };
@@ -228,6 +258,12 @@ impl App {
             }
         });
         let current = reloader.current();
+        let reloader = Some(reloader);
+        let app = App { supervisor: supervisor.clone(), reloader, captured, finish, finished, collected, refused: refused.clone() };
+        let eyes = Eyes { inputs: inputs.clone(), started: started.clone(), refused };
+        if audience == Audience::Alone {
+            return Ok((app, Some(eyes)));
+        }
         supervisor.restarting("uplink", Backoff::EDGE, move || {
             let (started, identity, inputs, endpoint) = (started.clone(), identity.clone(), inputs.clone(), current.clone());
             let run = move |_, stop: CancellationToken| {
@@ -245,7 +281,7 @@ impl App {
             let part = |config: &Config| config.control_plane.uri().clone();
             reload::following(current.clone(), part, stopping.clone(), Duration::ZERO, run)
         });
-        Ok(App { supervisor, reloader: Some(reloader), captured, finish, finished, collected, refused })
+        Ok((app, Some(eyes)))
     }
 
     /// Reads the configuration from `source` again at every `hangup`.
@@ -382,7 +418,7 @@ async fn samples(place: Place, interval: Interval, inputs: mpsc::Sender<Input>, 
         nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|it| u64::try_from(it).ok()).unwrap_or(4_096);
     let Place { procfs, mounts, host_name, rented } = place;
     let mut sampler = Sampler::new(procfs.clone(), CgroupReader::new(mounts), page_bytes);
-    let mut pause = SECOND_ROUND;
+    let mut pause = SECOND_ROUND.min(interval.get());
     loop {
         let (reply, answer) = oneshot::channel();
         if inputs.send(Input::ContainersWanted(reply)).await.is_err() {

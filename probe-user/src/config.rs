@@ -226,6 +226,15 @@ pub struct Flags {
     /// What to do; without one, `run`
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Look once, print what is seen on this node, and end; no control plane is asked, no port is opened
+    #[arg(long)]
+    pub once: bool,
+    /// What --once prints: table (for people) or json (docs/once.md names the fields)
+    #[arg(long, value_name = "FORMAT", default_value = "table", requires = "once")]
+    pub output: Output,
+    /// How long --once watches before it prints
+    #[arg(long = "for", value_name = "TIME", default_value = "2s", requires = "once", value_parser = parse_once)]
+    pub once_for: Duration,
     /// What this process is: observe (watches this node), kubernetes (the one collector of a cluster), or both, with a comma [default: observe]
     #[arg(long, value_name = "ROLES", global = true)]
     roles: Option<String>,
@@ -330,11 +339,22 @@ pub struct Flags {
     config: Option<PathBuf>,
 }
 
+/// What `--once` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Tables for people: the busiest first.
+    Table,
+    /// One document.
+    Json,
+}
+
 /// What the probe can do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Watch this node and report to the control plane
     Run,
+    /// Show the busiest processes, flows and containers of this node on the terminal; h is for help
+    Top,
     /// Remove the kernel programs that an earlier probe has left pinned
     Detach,
     /// Load the kernel programs alone and print what they see
@@ -645,6 +665,11 @@ fn parse_metadata_address(text: &str) -> Result<Option<SocketAddr>, String> {
         std::net::IpAddr::V6(it) => it.is_unicast_link_local() || it.is_loopback(),
     };
     text.parse().ok().filter(is_near).map(Some).ok_or_else(|| "not a link-local or loopback address and a port".to_owned())
+}
+
+fn parse_once(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|_| "not a time, such as 2s".to_owned())?;
+    if time <= Duration::from_secs(3600) { Ok(time) } else { Err("longer than an hour".to_owned()) }
 }
 
 fn parse_capture(text: &str) -> Result<CaptureMode, String> {

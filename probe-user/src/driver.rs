@@ -16,7 +16,7 @@ use crate::processes::Details;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::{Round, SampledContainer};
 use crate::publisher::Publisher;
-use crate::report::Wanted;
+use crate::report::{Samples, SnapshotCursor, Wanted};
 use crate::stream::{Line, StreamEvent};
 use crate::telemetry::Telemetry;
 
@@ -84,6 +84,8 @@ pub enum Input {
     EndsWanted(oneshot::Sender<HashSet<FlowEnd>>),
     /// Samples, and what the walk saw.
     Round(Box<Round>),
+    /// What is known now?
+    LookWanted(oneshot::Sender<Look>),
     /// Something happened to the stream.
     Stream(StreamEvent),
 }
@@ -92,6 +94,17 @@ impl From<StreamEvent> for Input {
     fn from(event: StreamEvent) -> Self {
         Input::Stream(event)
     }
+}
+
+/// Everything that is known at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// A whole snapshot.
+    pub report: v1::Report,
+    /// The latest samples; none of a driver that does not keep them.
+    pub samples: Samples,
+    /// When.
+    pub now: Now,
 }
 
 /// The driver.
@@ -108,6 +121,8 @@ pub struct Driver {
     wanted: Vec<Wanted>,
     /// Containers that a runtime should be asked for.
     looks: broadcast::Sender<Arc<str>>,
+    /// The latest samples, for whoever looks; `None` where nobody does.
+    samples: Option<Samples>,
 }
 
 impl Driver {
@@ -123,7 +138,15 @@ impl Driver {
             details: Budget { left: DETAILS_BURST, filled_at: Instant::now() },
             wanted: Vec::new(),
             looks: broadcast::Sender::new(LOOKS_MAX),
+            samples: None,
         }
+    }
+
+    /// Somebody will look ([`Input::LookWanted`]): samples are kept for that.
+    #[must_use]
+    pub fn looked_at(mut self) -> Self {
+        self.samples = Some(Samples::default());
+        self
     }
 
     /// Tells how often the control plane wants samples, if it said so.
@@ -244,6 +267,10 @@ impl Driver {
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder.containers()))),
             Input::EndsWanted(reply) => drop(reply.send(builder.flows().after(0).map(|(_, flow)| flow.end).collect())),
             Input::Round(round) => self.on_round(now, *round),
+            Input::LookWanted(reply) => {
+                let report = builder.next_part(&mut SnapshotCursor::default(), now, usize::MAX).unwrap_or_default();
+                drop(reply.send(Look { report, samples: self.samples.clone().unwrap_or_default(), now }));
+            }
             Input::Stream(event) => {
                 let capture = self.whole_capture();
                 self.line.on_event(&mut self.publisher, event, &capture);
@@ -267,6 +294,9 @@ impl Driver {
         numbers::publish_round(self.telemetry.metrics(), &round);
         let builder = &mut self.publisher.builder;
         builder.set_users(round.users);
+        if let Some(kept) = &mut self.samples {
+            kept.clone_from(&round.samples);
+        }
         builder.put_samples(now, round.samples);
         builder.reconcile(round.walked_at, &round.seen, &mut self.wanted);
         self.look_up();

@@ -6,7 +6,7 @@
 //! [`capture`] climbs the ladder from kernel programs ([`ebpf`]) down to `/proc` ([`fallback`]) and finds what was there before ([`snapshot`]),
 //! [`procfs`], [`sockets`], [`cgroupfs`], [`conntrack`], [`host`], [`users`], [`docker`] and [`cri`] read what they are named after, [`uplink`]
 //! holds the stream. The [`driver`] owns the middle, and [`app`] starts everything. [`kubernetes`] is the same for a
-//! cluster: a collector in place of the capture, and a stream of its own.
+//! cluster: a collector in place of the capture, and a stream of its own. [`local`] is for whoever sits at the machine and has no control plane.
 
 pub mod app;
 pub mod config;
@@ -41,6 +41,7 @@ pub mod ebpf;
 pub mod fallback;
 pub mod host;
 pub mod kubernetes;
+pub mod local;
 pub mod procfs;
 pub mod snapshot;
 pub mod sockets;

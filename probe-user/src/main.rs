@@ -1,10 +1,11 @@
 //! The probe's binary: reads its configuration, starts the loops, waits for a signal, stops.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use orchestrator_probe::config::{Command, Config, Flags};
-use orchestrator_probe::{app, ebpf, telemetry};
+use orchestrator_probe::{app, ebpf, local, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
     let started = Config::resolve(&flags, environment())
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         .and_then(|config| {
-            telemetry::start_logging(config.log_format, &config.log_filter).map(|()| config).map_err(|error| error.to_string())
+            let filter = filter(&flags, &config);
+            telemetry::start_logging(config.log_format, &filter).map(|()| config).map_err(|error| error.to_string())
         });
     let config = match started {
         Ok(config) => config,
@@ -37,7 +39,10 @@ fn main() -> ExitCode {
     };
     let command = flags.command.clone().unwrap_or(Command::Run);
     let done = match command {
+        Command::Run if flags.once => local::run_once(config, flags.output, flags.once_for),
+        _ if flags.once => return complain("--once is a command of its own", ExitCode::from(USAGE)),
         Command::Run => app::run_process(config, Box::new(move || Config::resolve(&flags, environment()))),
+        Command::Top => local::run_top(config),
         Command::Detach => detach(&config.pin_dir),
         Command::Load { duration } => {
             let capture = ebpf::Config {
@@ -62,6 +67,16 @@ fn detach(pin_dir: &ebpf::PinDir) -> anyhow::Result<ExitCode> {
         hooks => println!("kernel programs are removed from {hooks} hooks"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever looks at this node by hand wants to read what is seen, not how the probe is; and nothing goes across a screen that is drawn on.
+fn filter(flags: &Flags, config: &Config) -> String {
+    let drawn_on = matches!(flags.command, Some(Command::Top)) && std::io::stderr().is_terminal();
+    match config.log_filter.as_str() {
+        _ if drawn_on => "off".to_owned(),
+        "info" if flags.once || matches!(flags.command, Some(Command::Top)) => "error".to_owned(),
+        filter => filter.to_owned(),
+    }
 }
 
 /// All variables whose name is text: `std::env::vars` panics at one that is not, whoever it is meant for.

@@ -1,0 +1,266 @@
+//! The real binary without a control plane: once, as a document and as tables, and on a terminal.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROBE: &str = env!("CARGO_BIN_EXE_orchestrator-probe");
+
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn once(arguments: &[&str]) -> Output {
+    Command::new(PROBE).args(["--once", "--for", "1500ms", "--no-docker"]).args(arguments).output().unwrap()
+}
+
+fn document(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A connection that is open while the probe looks.
+struct Connection {
+    port: u16,
+    _both: (std::net::TcpStream, std::net::TcpStream),
+    _listener: TcpListener,
+}
+
+impl Connection {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        Connection { port: address.port(), _both: (client, server), _listener: listener }
+    }
+}
+
+#[test]
+fn one_document_has_this_process_and_its_connection_on_the_lowest_rung_too() {
+    let connection = Connection::open();
+    for capture in ["auto", "proc"] {
+        let output = once(&["--output", "json", "--capture", capture]);
+        let document = document(&output);
+        let own = u64::from(std::process::id());
+        let processes = document["processes"].as_array().unwrap();
+        let process = processes.iter().find(|it| it["pid"] == own).unwrap();
+        assert!(process["memoryBytes"].as_u64().is_some_and(|bytes| bytes > 100_000), "{process}");
+        assert!(process["cpuPercent"].is_number(), "{process}");
+        let flows = document["flows"].as_array().unwrap().iter().filter(|it| it["serverPort"] == connection.port && it["pid"] == own);
+        let mut directions = flows.map(|it| it["direction"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        directions.sort();
+        assert_eq!(directions, ["client", "server"], "{capture}");
+        assert!(document["host"]["cpuCount"].as_u64().is_some_and(|count| count > 0));
+        let rung = document["capture"]["rung"].as_u64().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(rung > 1, said.contains(&format!("(rung {rung})")), "a lower rung is said so, and only that: {said:?}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_and_nothing_is_bound() {
+    let control_plane = TcpListener::bind("127.0.0.1:0").unwrap();
+    control_plane.set_nonblocking(true).unwrap();
+    // Held: a probe that would bind it fails.
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", control_plane.local_addr().unwrap());
+    let output = once(&[
+        "--output",
+        "json",
+        "--control-plane",
+        &url,
+        "--admin-address",
+        &admin.local_addr().unwrap().to_string(),
+        "--capture",
+        "proc",
+    ]);
+    document(&output);
+    let kind = control_plane.accept().map_err(|error| error.kind()).err();
+    assert_eq!(kind, Some(std::io::ErrorKind::WouldBlock), "somebody has connected");
+}
+
+#[test]
+fn tables_have_no_colours_in_a_pipe() {
+    let output = once(&["--output", "table", "--capture", "proc"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(text.contains("PROCESSES (") && text.contains("CPUs"), "{text}");
+    assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = Command::new(PROBE)
+        .args(["--once", "--for", "100ms", "--output", "json", "--capture", "proc", "--no-docker"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?} {}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}
+
+#[test]
+fn whoever_has_no_privilege_sees_what_there_is_and_is_told() {
+    if !nix::unistd::Uid::effective().is_root() {
+        // Then every other test here is this one.
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("probe");
+    std::fs::copy(PROBE, &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]).arg(&program);
+    let output = command.args(["--once", "--for", "1s", "--output", "json"]).current_dir("/").output().unwrap();
+    let document = document(&output);
+    // New kernels let everybody listen to the life of processes; sockets of others have no owner there.
+    let rung = document["capture"]["rung"].as_u64().unwrap();
+    assert!(rung >= 5, "{}", document["capture"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("(rung {rung}): ")) && said.contains("rights"), "{said}");
+    assert!(document["processes"].as_array().unwrap().iter().any(|it| it["pid"] == 1));
+}
+
+#[test]
+fn what_makes_no_sense_together_is_refused() {
+    for arguments in [&["--output", "json"][..], &["--once", "--output", "xml"], &["--once", "--for", "soon"], &["--once", "top"]] {
+        let output = Command::new(PROBE).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+    }
+}
+
+#[test]
+fn top_without_a_terminal_points_to_once() {
+    let output = Command::new(PROBE).arg("top").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--once --output table"), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `top` on a terminal of its own.
+struct Top {
+    child: Child,
+    keyboard: File,
+    screen: mpsc::Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Top {
+    fn start(columns: u16, rows: u16) -> Self {
+        let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = nix::pty::openpty(Some(&size), None).unwrap();
+        let slave = File::from(pty.slave);
+        let child = Command::new(PROBE)
+            .args(["top", "--capture", "proc", "--no-docker"])
+            .env("TERM", "xterm-256color")
+            .stdin(slave.try_clone().unwrap())
+            .stdout(slave.try_clone().unwrap())
+            .stderr(slave)
+            .spawn()
+            .unwrap();
+        let keyboard = File::from(pty.master);
+        let mut output = keyboard.try_clone().unwrap();
+        let (sender, screen) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Top { child, keyboard, screen, seen: String::new() }
+    }
+
+    /// Waits until this was drawn.
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        let begun = Instant::now();
+        while !self.seen.contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "{text:?} was not drawn: {:?}", self.seen);
+            if let Ok(bytes) = self.screen.recv_timeout(Duration::from_millis(100)) {
+                self.seen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.seen.clear();
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    #[track_caller]
+    fn ends(mut self) {
+        let begun = Instant::now();
+        // The way back to the screen of before.
+        self.until("\u{1b}[?1049l");
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status:?}");
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Top {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn top_shows_processes_and_answers_to_keys_until_q() {
+    let mut top = Top::start(120, 30);
+    top.until("\u{1b}[?1049h");
+    top.until("rung 6");
+    top.until("COMMAND");
+    top.press("2");
+    top.until("PEER");
+    // What has not changed is not drawn again, so only words that are new in one piece can be waited for.
+    top.press("h");
+    top.until("┌Help");
+    top.press("x1s");
+    top.until("MEMORY▼");
+    top.press("/q\rq");
+    top.ends();
+}
+
+#[test]
+fn top_gives_the_terminal_back_when_it_is_told_to_end() {
+    for end in [Some(nix::sys::signal::Signal::SIGTERM), Some(nix::sys::signal::Signal::SIGINT), None] {
+        let mut top = Top::start(80, 24);
+        top.until("rung 6");
+        match end {
+            Some(signal) => top.signal(signal),
+            None => top.press("\u{3}"),
+        }
+        top.ends();
+    }
+}
+
+#[test]
+fn top_draws_on_a_tiny_terminal() {
+    let mut top = Top::start(10, 2);
+    top.until("\u{1b}[?1049h");
+    top.press("2h3/x\r");
+    std::thread::sleep(Duration::from_millis(1_500));
+    top.press("q");
+    top.ends();
+}
