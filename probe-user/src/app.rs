@@ -36,6 +36,7 @@ use crate::report::Builder;
 use crate::stream::StreamEvent;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
+use crate::unix;
 use crate::uplink::{self, Identity};
 use crate::users::UserReader;
 
@@ -205,6 +206,14 @@ impl App {
                     async move { if wanted { run.await } else { stop.cancelled().await } }
                 };
                 reload::following(current.clone(), |config| config.conntrack, stopping.clone(), LOOP_STOPPED_WITHIN, run)
+            }
+        });
+        supervisor.restarting("unix-sockets", Backoff::EDGE, {
+            let (procfs, inputs, stopping, current) = (procfs.clone(), inputs.clone(), stopping.clone(), reloader.current());
+            move || {
+                let (procfs, inputs) = (procfs.clone(), inputs.clone());
+                let run = move |wanted, stop| unix::run(wanted, procfs.clone(), inputs.clone(), stop);
+                reload::following(current.clone(), |config| config.unix_sockets, stopping.clone(), LOOP_STOPPED_WITHIN, run)
             }
         });
         let (cloud, rented) = watch::channel(None);

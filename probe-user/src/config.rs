@@ -54,6 +54,8 @@ pub struct Config {
     pub abi_salt: u64,
     /// Whether connection tracking is asked for address translations.
     pub conntrack: bool,
+    /// Whether connections over Unix sockets are looked for.
+    pub unix_sockets: bool,
     /// Where names are looked for.
     pub dns: dns::Mode,
     /// Where the cloud's metadata service is asked; `None` asks none.
@@ -163,6 +165,7 @@ const MASK: &str = "mask";
 const CAPTURE: &str = "capture";
 const PIN_DIR: &str = "pin-dir";
 const CONNTRACK: &str = "conntrack";
+const UNIX_SOCKETS: &str = "unix-sockets";
 const DNS: &str = "dns";
 const CLOUD_METADATA: &str = "cloud-metadata";
 const CLOUD_METADATA_ADDRESS: &str = "cloud-metadata-address";
@@ -180,7 +183,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 30] = [
+const BUILT_IN: [(&str, &str); 31] = [
     (ROLES, "observe"),
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
@@ -196,6 +199,7 @@ const BUILT_IN: [(&str, &str); 30] = [
     (CAPTURE, "auto"),
     (PIN_DIR, "auto"),
     (CONNTRACK, "true"),
+    (UNIX_SOCKETS, "false"),
     (DNS, "auto"),
     (CLOUD_METADATA, "true"),
     (CLOUD_METADATA_ADDRESS, ""),
@@ -287,6 +291,9 @@ pub struct Flags {
     /// Do not ask the kernel's connection tracking where NAT takes connections
     #[arg(long, global = true)]
     no_conntrack: bool,
+    /// Look every 5 s who talks to whom over Unix sockets
+    #[arg(long, global = true)]
+    unix_sockets: bool,
     /// Where to see which names are resolved: auto (answers of DNS servers here, and for a while answers to who asks a server elsewhere), all
     /// (every packet that arrives on this machine is looked at: about 0.1 microseconds each), or off [default: auto]
     #[arg(long, value_name = "MODE", global = true)]
@@ -404,6 +411,9 @@ impl Flags {
         if self.no_conntrack {
             given.push((CONNTRACK, "false".to_owned()));
         }
+        if self.unix_sockets {
+            given.push((UNIX_SOCKETS, "true".to_owned()));
+        }
         if self.no_cloud_metadata {
             given.push((CLOUD_METADATA, "false".to_owned()));
         }
@@ -506,6 +516,7 @@ impl Layers {
         let capture = self.parse(CAPTURE, parse_capture);
         let pin_dir = self.parse(PIN_DIR, parse_pin_dir);
         let conntrack = self.parse(CONNTRACK, parse_truth);
+        let unix_sockets = self.parse(UNIX_SOCKETS, parse_truth);
         let cloud_metadata: Option<bool> = self.parse(CLOUD_METADATA, parse_truth);
         let cloud_metadata_address = self.parse(CLOUD_METADATA_ADDRESS, parse_metadata_address);
         let firmware_root = self.parse(FIRMWARE_ROOT, parse_path);
@@ -537,6 +548,7 @@ impl Layers {
                 pin_dir: pin_dir?,
                 abi_salt: 0,
                 conntrack: conntrack?,
+                unix_sockets: unix_sockets?,
                 dns: dns?,
                 cloud_metadata: {
                     let config = cloud::Config::new(cloud_metadata_address?, firmware_root?);
@@ -747,13 +759,17 @@ mod tests {
         assert_eq!(config.admin_address, Some("127.0.0.1:4042".parse().unwrap()));
         assert!(!config.container_env);
         assert!(config.conntrack);
+        assert!(!config.unix_sockets);
     }
 
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "metrics-interval = \"3s\"\nhost-name = \"from-file\"\ncontainer-env = true\nprobe-id = \"file\"\n")
-            .unwrap();
+        std::fs::write(
+            file.path(),
+            "metrics-interval = \"3s\"\nhost-name = \"from-file\"\ncontainer-env = true\nprobe-id = \"file\"\nunix-sockets = true\n",
+        )
+        .unwrap();
         let path = file.path().to_str().unwrap();
         let environment = [("ORCHESTRATOR_PROBE_HOST_NAME", "from-environment"), ("ORCHESTRATOR_PROBE_PROBE_ID", "environment")];
         let config = resolve(&["--config", path, "--probe-id", "flag", "--no-docker", "--no-conntrack"], &environment).unwrap();
@@ -763,6 +779,8 @@ mod tests {
         assert_eq!(config.docker_socket, None);
         assert!(config.container_env);
         assert!(!config.conntrack);
+        assert!(config.unix_sockets);
+        assert!(resolve(&["--unix-sockets"], &[]).unwrap().unix_sockets);
     }
 
     #[test]
@@ -777,7 +795,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

@@ -19,6 +19,7 @@ use crate::publisher::Publisher;
 use crate::report::{Samples, SnapshotCursor, Wanted};
 use crate::stream::{Line, StreamEvent};
 use crate::telemetry::Telemetry;
+use crate::unix_flows::UnixLook;
 
 mod numbers;
 
@@ -82,6 +83,8 @@ pub enum Input {
     ContainersWanted(oneshot::Sender<Vec<SampledContainer>>),
     /// Which ends of flows are known?
     EndsWanted(oneshot::Sender<HashSet<FlowEnd>>),
+    /// All connections over Unix sockets.
+    UnixFlows(Box<UnixLook>),
     /// Samples, and what the walk saw.
     Round(Box<Round>),
     /// What is known now?
@@ -266,6 +269,10 @@ impl Driver {
             // Whoever asked may have gone meanwhile.
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder.containers()))),
             Input::EndsWanted(reply) => drop(reply.send(builder.flows().after(0).map(|(_, flow)| flow.end).collect())),
+            Input::UnixFlows(look) => {
+                builder.set_unix_flows(&look);
+                numbers::publish_unix_flows(self.telemetry.metrics(), builder);
+            }
             Input::Round(round) => self.on_round(now, *round),
             Input::LookWanted(reply) => {
                 let report = builder.next_part(&mut SnapshotCursor::default(), now, usize::MAX).unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::listeners::ListenerTable;
 use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation};
 use crate::processes::{Details, ProcessKey, ProcessTable};
 use crate::report::pack::Packer;
+use crate::unix_flows::{UnixFlowTable, UnixLook};
 use crate::users::Users;
 
 pub(crate) mod pack;
@@ -69,6 +70,7 @@ pub struct Builder {
     processes: ProcessTable,
     flows: FlowTable,
     listeners: ListenerTable,
+    unix_flows: UnixFlowTable,
     containers: ContainerTable,
     names: NameTable,
     name_counts: NameCounts,
@@ -106,6 +108,7 @@ impl Builder {
             Observation::ProcessExited { at, pid, start_time, status } => {
                 if let Some(key) = self.processes.exited(at, pid, start_time, status) {
                     self.listeners.process_ended(key, &self.processes);
+                    self.unix_flows.process_ended(key);
                 }
             }
             Observation::OomKilled { at, pid, start_time } => self.processes.oom_killed(at, pid, start_time),
@@ -153,6 +156,11 @@ impl Builder {
     /// Takes in a walk of `/proc` that began at `walked_at`; `None` if it was not complete.
     pub fn reconcile(&mut self, walked_at: Option<BootNanos>, seen: &BTreeSet<ProcessKey>, wanted: &mut Vec<Wanted>) {
         wanted.extend(self.processes.reconcile(walked_at, seen).into_iter().map(Wanted::Details));
+    }
+
+    /// Takes in all connections over Unix sockets.
+    pub fn set_unix_flows(&mut self, look: &UnixLook) {
+        self.unix_flows.look(look, &self.processes);
     }
 
     /// Takes in facts of the host.
@@ -264,6 +272,7 @@ impl Builder {
             || self.containers.has_changes()
             || self.flows.has_new()
             || self.listeners.has_changes()
+            || self.unix_flows.has_changes()
             || self.host_changed
             || self.capture_changed
     }
@@ -277,7 +286,7 @@ impl Builder {
     /// Whether more left than a delta should name.
     pub fn is_overgrown(&self) -> bool {
         let gone = self.processes.gone_len() + self.flows.gone_len() + self.listeners.gone_len();
-        gone + self.containers.gone_len() + self.names.gone_len() > GONE_MAX
+        gone + self.containers.gone_len() + self.names.gone_len() + self.unix_flows.gone_len() > GONE_MAX
     }
 
     /// Takes what changed, as deltas of at most `max_bytes` each. Their numbers are not set.
@@ -314,6 +323,9 @@ impl Builder {
                 packer.listener(wire::listener(id, listener));
             }
         }
+        let (unix_flows, unix_flows_gone) = self.unix_flows.take_changes();
+        let unix_flows = unix_flows.into_iter().filter_map(|id| Some((id, self.unix_flows.get(id)?)));
+        unix_flows.for_each(|(id, flow)| packer.unix_flow(wire::unix_flow(id, flow)));
         let (names, names_gone) = self.names.take_changes(now.boot);
         names.into_iter().for_each(|it| packer.resolved_address(wire::resolved_address(it, self.names.names(it), now)));
         let samples = self.take_samples(now);
@@ -323,6 +335,7 @@ impl Builder {
         // What left comes last: until then everything that a record names is there.
         flows_gone.into_iter().for_each(|it| packer.flow_gone(it));
         listeners_gone.into_iter().for_each(|it| packer.listener_gone(it));
+        unix_flows_gone.into_iter().for_each(|it| packer.unix_flow_gone(it));
         names_gone.into_iter().for_each(|it| packer.resolved_address_gone(wire::octets(it)));
         processes_gone.into_iter().for_each(|it| packer.process_gone(wire::process_key(it)));
         containers.containers_gone.into_iter().for_each(|it| packer.container_gone(it));
@@ -335,6 +348,7 @@ impl Builder {
         self.processes.take_changes();
         self.flows.take_changes();
         self.listeners.take_changes();
+        self.unix_flows.take_changes();
         self.containers.take_changes();
         self.names.drop_changes();
         self.samples = Samples::default();
@@ -352,6 +366,7 @@ impl Builder {
             ("dns_attachments", self.name_counts.attachments_evicted),
             ("names", self.names.evicted()),
             ("listener_records", below.listeners),
+            ("unix_sockets", self.unix_flows.lost()),
         ];
         let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(of_tables);
         let ring_records = [("network", below.network_ring), ("process", below.process_ring), ("netlink", below.netlink)];
@@ -385,6 +400,11 @@ impl Builder {
     /// The table of listeners.
     pub fn listeners(&self) -> &ListenerTable {
         &self.listeners
+    }
+
+    /// The table of connections over Unix sockets.
+    pub fn unix_flows(&self) -> &UnixFlowTable {
+        &self.unix_flows
     }
 
     /// The container table.

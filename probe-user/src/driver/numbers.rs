@@ -7,6 +7,7 @@ use crate::observation::Observation;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::{Round, SampledContainer};
 use crate::publisher::Publisher;
+use crate::report::Builder;
 use crate::telemetry::Metrics;
 
 /// Counts an observation.
@@ -43,6 +44,7 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     metrics.flows.set(gauge(builder.flows().len()));
     metrics.flows_summed.set(gauge(builder.flows().summed()));
     metrics.listeners.set(gauge(builder.listeners().len()));
+    publish_unix_flows(metrics, builder);
     metrics.containers.set(gauge(builder.containers().len()));
     metrics.translations.set(gauge(builder.flows().translations().len()));
     metrics.outbox_bytes.set(gauge(publisher.held_bytes()));
@@ -79,6 +81,11 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     for (outcome, number) in messages {
         metrics.dns_messages.with_label_values(&[outcome]).set(count_of(number));
     }
+}
+
+/// Writes down how many connections over Unix sockets there are.
+pub(super) fn publish_unix_flows(metrics: &Metrics, builder: &Builder) {
+    metrics.unix_flows.set(gauge(builder.unix_flows().len()));
 }
 
 /// Writes down what a round of samples took.

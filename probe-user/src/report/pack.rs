@@ -52,6 +52,8 @@ impl Packer {
         flow: v1::Flow => flows;
         /// Adds a listener.
         listener: v1::Listener => listeners;
+        /// Adds connections over Unix sockets.
+        unix_flow: v1::UnixFlow => unix_flows;
         /// Adds names of an address.
         resolved_address: v1::ResolvedAddress => resolved_addresses;
         /// Adds that nothing is known of the names of an address any more.
@@ -78,6 +80,12 @@ impl Packer {
     pub(crate) fn listener_gone(&mut self, id: u64) {
         self.make_room(10);
         self.current.listeners_gone.push(id);
+    }
+
+    /// Adds that connections over Unix sockets are gone.
+    pub(crate) fn unix_flow_gone(&mut self, id: u64) {
+        self.make_room(10);
+        self.current.unix_flows_gone.push(id);
     }
 
     // The three below are a report's first records and small: they never begin a new one.

@@ -27,6 +27,7 @@ enum Place {
     Processes(Option<ProcessKey>),
     Flows(u64),
     Listeners(u64),
+    UnixFlows(u64),
     Names(Option<IpAddr>),
     End,
 }
@@ -51,7 +52,8 @@ impl Builder {
                 Place::Containers(_) => Place::Processes(None),
                 Place::Processes(_) => Place::Flows(0),
                 Place::Flows(_) => Place::Listeners(0),
-                Place::Listeners(_) => Place::Names(None),
+                Place::Listeners(_) => Place::UnixFlows(0),
+                Place::UnixFlows(_) => Place::Names(None),
                 Place::Names(_) | Place::End => Place::End,
             };
         }
@@ -142,6 +144,19 @@ impl Builder {
                     }
                 });
                 Place::Listeners(last)
+            }
+            Place::UnixFlows(after) => {
+                let mut told = Vec::new();
+                for (id, flow) in self.unix_flows.after(*after) {
+                    packer.unix_flow(wire::unix_flow(id, flow));
+                    if packer.is_full() {
+                        break;
+                    }
+                    told.push(id);
+                }
+                let last = told.last().copied().unwrap_or(*after);
+                told.into_iter().for_each(|id| self.unix_flows.mark_announced(id));
+                Place::UnixFlows(last)
             }
             Place::Names(after) => {
                 let mut told = Vec::new();

@@ -363,3 +363,4 @@ fn losses_without_a_field_are_told_by_their_cause() {
     assert_eq!(builder.losses().other, [("conntrack".to_owned(), 3)].into());
 }
 mod names;
+mod unix;

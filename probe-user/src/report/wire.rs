@@ -11,6 +11,7 @@ use crate::flows::{Change, Flow};
 use crate::listeners::Listener;
 use crate::observation::{Direction, FlowEnd, Protocol};
 use crate::processes::{Process, ProcessKey};
+use crate::unix_flows::UnixFlow;
 use crate::users::Users;
 
 pub(crate) fn process_key(key: ProcessKey) -> v1::ProcessKey {
@@ -144,6 +145,18 @@ pub(crate) fn listener(id: u64, listener: &Listener) -> v1::Listener {
         address: octets(seen.address),
         port: seen.port.into(),
         network_namespace: seen.network_namespace,
+    }
+}
+
+pub(crate) fn unix_flow(id: u64, flow: &UnixFlow) -> v1::UnixFlow {
+    v1::UnixFlow {
+        id,
+        client: Some(process_key(flow.key.client)),
+        server: Some(process_key(flow.key.server)),
+        path: flow.key.path.to_string(),
+        open: flow.open,
+        client_container_id: flow.client_container_id.as_deref().unwrap_or_default().to_owned(),
+        server_container_id: flow.server_container_id.as_deref().unwrap_or_default().to_owned(),
     }
 }
 

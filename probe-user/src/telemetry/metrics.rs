@@ -52,6 +52,8 @@ pub struct Metrics {
     pub flows_summed: IntGauge,
     /// Listening sockets in the table.
     pub listeners: IntGauge,
+    /// Connections over Unix sockets in the table, by client, server and name.
+    pub unix_flows: IntGauge,
     /// Processes that the kernel ended because memory ran out.
     pub oom_kills: IntCounter,
     /// Kernel memory of the programs' maps, by map.
@@ -149,6 +151,10 @@ impl Metrics {
             flows: register(&registry, IntGauge::new("probe_flows", "Flows in the table.")),
             flows_summed: register(&registry, IntGauge::new("probe_flows_summed", "Flows told in sums because there are too many.")),
             listeners: register(&registry, IntGauge::new("probe_listeners", "Listening sockets in the table.")),
+            unix_flows: register(
+                &registry,
+                IntGauge::new("probe_unix_flows", "Connections over Unix sockets in the table, by client, server and name."),
+            ),
             bpf_map_bytes: register(
                 &registry,
                 IntGaugeVec::new(opts("probe_bpf_map_bytes", "Kernel memory of the maps of the kernel programs."), &["map"]),

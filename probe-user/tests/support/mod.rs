@@ -11,7 +11,7 @@ use proto::probe::v1::probe_service_server::{ProbeService, ProbeServiceServer};
 use proto::probe::v1::report::Kind;
 use proto::probe::v1::{
     Acknowledge, Capture, Container, ContainerMetrics, ControlMessage, Flow, FlowKey, Hello, Host, HostMetrics, Listener, Losses,
-    ProbeMessage, Process, Rejected, Report, Welcome, control_message, probe_message,
+    ProbeMessage, Process, Rejected, Report, UnixFlow, Welcome, control_message, probe_message,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -34,6 +34,7 @@ pub(crate) struct Known {
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) flows: BTreeMap<u64, Flow>,
     pub(crate) listeners: BTreeMap<u64, Listener>,
+    pub(crate) unix_flows: BTreeMap<u64, UnixFlow>,
     pub(crate) capture: Capture,
     /// Names of addresses, the latest first.
     pub(crate) names: BTreeMap<Vec<u8>, Vec<String>>,
@@ -213,6 +214,7 @@ impl Known {
             self.flows.clear();
             self.names.clear();
             self.listeners.clear();
+            self.unix_flows.clear();
         }
         let ends = report.kind() == Kind::SnapshotEnd;
         self.apply(report);
@@ -240,6 +242,8 @@ impl Known {
             self.flows.insert(flow.id, Flow { key, translations, ..flow });
         }
         self.listeners.extend(report.listeners.into_iter().map(|it| (it.id, it)));
+        self.unix_flows.extend(report.unix_flows.into_iter().map(|it| (it.id, it)));
+        report.unix_flows_gone.iter().for_each(|id| drop(self.unix_flows.remove(id)));
         report.listeners_gone.iter().for_each(|id| drop(self.listeners.remove(id)));
         report.flows_gone.iter().for_each(|id| drop(self.flows.remove(id)));
         report.processes_gone.iter().for_each(|key| drop(self.processes.remove(&(key.pid, key.start_time_boot_nanos))));
@@ -305,6 +309,10 @@ impl Probe {
         let mut probe = std::process::Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"));
         probe.args(["--control-plane", &control_plane.url(), "--admin-address", "off", "--probe-id", "test", "--host-name", "here"]);
         Probe(probe.args(arguments).env_clear().spawn().unwrap())
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
     }
 }
 
