@@ -146,12 +146,65 @@ fn top_without_a_terminal_points_to_once() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--once --output table"), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What a terminal would show: letters and the places that they are put at. Colours do not matter.
+struct Picture {
+    lines: Vec<Vec<char>>,
+    at: (usize, usize),
+    /// A command that has not come to its end.
+    command: Option<String>,
+    /// The screen of before is shown.
+    given_back: bool,
+}
+
+impl Picture {
+    fn new(columns: u16, rows: u16) -> Self {
+        Picture { lines: vec![vec![' '; columns.into()]; rows.into()], at: (0, 0), command: None, given_back: false }
+    }
+
+    fn take(&mut self, text: &str) {
+        for letter in text.chars() {
+            match &mut self.command {
+                Some(command) => {
+                    command.push(letter);
+                    // "[" begins it, and the first letter behind ends it.
+                    if command.len() > 1 && letter.is_ascii_alphabetic() {
+                        let command = self.command.take().unwrap();
+                        self.obey(&command);
+                    }
+                }
+                None if letter == '\u{1b}' => self.command = Some(String::new()),
+                None => {
+                    let (row, column) = self.at;
+                    if let Some(cell) = self.lines.get_mut(row).and_then(|line| line.get_mut(column)) {
+                        *cell = letter;
+                    }
+                    self.at.1 += 1;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: &str) {
+        if let Some(place) = command.strip_prefix('[').and_then(|rest| rest.strip_suffix('H')) {
+            let (row, column) = place.split_once(';').unwrap_or(("1", "1"));
+            self.at = (row.parse::<usize>().unwrap() - 1, column.parse::<usize>().unwrap() - 1);
+        }
+        self.given_back |= command == "[?1049l";
+    }
+
+    fn text(&self) -> String {
+        self.lines.iter().map(|line| line.iter().collect::<String>() + "\n").collect()
+    }
+}
+
 /// `top` on a terminal of its own.
 struct Top {
     child: Child,
     keyboard: File,
-    screen: mpsc::Receiver<Vec<u8>>,
-    seen: String,
+    output: mpsc::Receiver<Vec<u8>>,
+    picture: Picture,
+    /// Half a letter.
+    rest: Vec<u8>,
 }
 
 impl Top {
@@ -168,41 +221,48 @@ impl Top {
             .spawn()
             .unwrap();
         let keyboard = File::from(pty.master);
-        let mut output = keyboard.try_clone().unwrap();
-        let (sender, screen) = mpsc::channel();
+        let mut screen = keyboard.try_clone().unwrap();
+        let (sender, output) = mpsc::channel();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = output.read(&mut buffer) {
+            while let Ok(length @ 1..) = screen.read(&mut buffer) {
                 if sender.send(buffer[..length].to_vec()).is_err() {
                     return;
                 }
             }
         });
-        Top { child, keyboard, screen, seen: String::new() }
+        Top { child, keyboard, output, picture: Picture::new(columns, rows), rest: Vec::new() }
     }
 
-    /// Waits until this was drawn.
+    /// Waits until the screen is as asked.
     #[track_caller]
-    fn until(&mut self, text: &str) {
+    fn until_it(&mut self, what: &str, asked: impl Fn(&Picture) -> bool) {
         let begun = Instant::now();
-        while !self.seen.contains(text) {
-            assert!(begun.elapsed() < PATIENCE, "{text:?} was not drawn: {:?}", self.seen);
-            if let Ok(bytes) = self.screen.recv_timeout(Duration::from_millis(100)) {
-                self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        while !asked(&self.picture) {
+            assert!(begun.elapsed() < PATIENCE, "not so: {what}\n{}", self.picture.text());
+            if let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(100)) {
+                self.rest.extend_from_slice(&bytes);
+                let whole = std::str::from_utf8(&self.rest).map_or_else(|error| error.valid_up_to(), str::len);
+                let text = String::from_utf8(self.rest.drain(..whole).collect()).unwrap();
+                self.picture.take(&text);
             }
         }
     }
 
+    /// Waits until this is on the screen.
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        self.until_it(text, |picture| picture.text().contains(text));
+    }
+
     fn press(&mut self, keys: &str) {
-        self.seen.clear();
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
     #[track_caller]
     fn ends(mut self) {
         let begun = Instant::now();
-        // The way back to the screen of before.
-        self.until("\u{1b}[?1049l");
+        self.until_it("the screen of before", |picture| picture.given_back);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert!(status.success(), "{status:?}");
@@ -228,17 +288,19 @@ impl Drop for Top {
 #[test]
 fn top_shows_processes_and_answers_to_keys_until_q() {
     let mut top = Top::start(120, 30);
-    top.until("\u{1b}[?1049h");
-    top.until("rung 6");
-    top.until("COMMAND");
+    top.until("rung 6  ");
+    top.until("CPU▼");
     top.press("2");
     top.until("PEER");
-    // What has not changed is not drawn again, so only words that are new in one piece can be waited for.
     top.press("h");
-    top.until("┌Help");
+    top.until("this help");
     top.press("x1s");
     top.until("MEMORY▼");
-    top.press("/q\rq");
+    top.press("/nothing is called so");
+    top.until("/nothing is called so_");
+    top.press("\r");
+    top.until_it("nothing is found", |picture| picture.text().lines().nth(3).is_some_and(|line| line.trim().is_empty()));
+    top.press("q");
     top.ends();
 }
 
@@ -246,7 +308,7 @@ fn top_shows_processes_and_answers_to_keys_until_q() {
 fn top_gives_the_terminal_back_when_it_is_told_to_end() {
     for end in [Some(nix::sys::signal::Signal::SIGTERM), Some(nix::sys::signal::Signal::SIGINT), None] {
         let mut top = Top::start(80, 24);
-        top.until("rung 6");
+        top.until("rung 6  ");
         match end {
             Some(signal) => top.signal(signal),
             None => top.press("\u{3}"),
@@ -258,8 +320,10 @@ fn top_gives_the_terminal_back_when_it_is_told_to_end() {
 #[test]
 fn top_draws_on_a_tiny_terminal() {
     let mut top = Top::start(10, 2);
-    top.until("\u{1b}[?1049h");
-    top.press("2h3/x\r");
+    top.until("PID");
+    top.press("2h");
+    top.until("Help");
+    top.press("x3/x\r");
     std::thread::sleep(Duration::from_millis(1_500));
     top.press("q");
     top.ends();
