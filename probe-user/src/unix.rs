@@ -40,6 +40,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(300);
 /// After so many looks in a row that failed, what was seen before is no longer believed. A process that is out of descriptors for a moment is not blind.
 const FAILURES_MAX: u32 = 3;
 
+/// What is told when there are network namespaces that cannot be entered.
+const SHUT_OUT: &str = "Connections over Unix sockets are not all seen: a network namespace cannot be entered (CAP_SYS_ADMIN).";
+
 /// Sockets of one look at most: with names of all 108 bytes, 25 MB for as long as it takes.
 pub const SOCKETS_MAX: usize = 131_072;
 
@@ -60,7 +63,7 @@ pub async fn run(wanted: bool, procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>,
 }
 
 async fn look_for_ever(procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>) -> Option<()> {
-    let mut looker = Looker { procfs, holders: Holders::default(), connections: Vec::new() };
+    let mut looker = Looker { procfs, holders: Holders::default(), connections: Vec::new(), shut_out: 0 };
     let (mut told, mut failures) = (None, 0_u32);
     loop {
         let (looked, cost, back) = tokio::task::spawn_blocking(move || {
@@ -74,7 +77,8 @@ async fn look_for_ever(procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>) -> Opti
         let (look, pause, sentence) = match looked {
             Ok(look) => {
                 failures = 0;
-                (look, LOOK_INTERVAL.max(cost * COST_DIVISOR), None)
+                let sentence = (looker.shut_out >= FAILURES_MAX).then(|| SHUT_OUT.to_owned());
+                (look, LOOK_INTERVAL.max(cost * COST_DIVISOR), sentence)
             }
             Err(error) => {
                 tracing::debug!(%error, "Unix sockets cannot be looked at");
@@ -103,6 +107,8 @@ struct Looker {
     procfs: Arc<Procfs>,
     holders: Holders,
     connections: Vec<Connection>,
+    /// Looks in a row in which a namespace could not be read.
+    shut_out: u32,
 }
 
 impl Looker {
@@ -118,6 +124,7 @@ impl Looker {
             Ok(dumped) => dumped,
             Err(error) => return (Err(error), Duration::ZERO),
         };
+        self.shut_out = if dump.unread.is_empty() { 0 } else { self.shut_out.saturating_add(1) };
         let mut found = connections(&dump.namespaces);
         // Of a namespace that cannot be read for once nothing is known: what was there is there.
         let clients: HashSet<u32> = found.iter().map(|it| it.client).collect();

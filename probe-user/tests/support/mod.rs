@@ -19,6 +19,11 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+/// How many times slower than a real one the machine is: an emulated one says so.
+fn slowness() -> u32 {
+    std::env::var("ORCHESTRATOR_TEST_SLOWNESS").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// What the control plane knows.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -104,9 +109,10 @@ impl ControlPlane {
         let (this, what) = (self.clone(), what.to_owned());
         let caller = std::panic::Location::caller();
         async move {
+            let patience = Duration::from_secs(20) * slowness();
             let begun = Instant::now();
             while !condition(&this.known()) {
-                assert!(begun.elapsed() < Duration::from_secs(20), "{caller}: {what} was not told in 20 s: {:#?}", summary(&this.known()));
+                assert!(begun.elapsed() < patience, "{caller}: {what} was not told in {patience:?}: {:#?}", summary(&this.known()));
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
