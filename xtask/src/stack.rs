@@ -29,6 +29,8 @@ pub struct Stack {
     collectors: Vec<Service>,
     probe: Option<Service>,
     control: Option<Service>,
+    /// The kernel programs outlive the probe, as where a supervisor starts it again.
+    pinned: bool,
     directory: TempDir,
 }
 
@@ -40,12 +42,40 @@ impl Stack {
         Ok(stack)
     }
 
+    /// As [`Stack::start`], with kernel programs that stay when the probe is killed. [`Stack::detach`] removes them.
+    pub fn start_pinned(profile: Profile) -> Result<Self> {
+        let mut stack = Self::control_alone(profile)?;
+        stack.pinned = true;
+        stack.start_probe()?;
+        Ok(stack)
+    }
+
+    /// Stops the probe, and removes what it left in the kernel.
+    pub fn detach(&mut self) -> Result<()> {
+        if let Some(mut probe) = self.probe.take() {
+            probe.stop()?;
+        }
+        let status = crate::machine::as_root(self.binary("orchestrator-probe")?).args(["detach", "--pin-dir", "on"]).status()?;
+        if !status.success() {
+            bail!("the kernel programs could not be removed ({status})");
+        }
+        Ok(())
+    }
+
     /// Starts the control plane alone.
     pub fn control_alone(profile: Profile) -> Result<Self> {
         let directory = TempDir::with_prefix("orchestrator-").context("cannot make a temporary directory")?;
         let addresses = Addresses::free()?;
-        let mut stack =
-            Self { checkout: Checkout::here(), profile, addresses, collectors: Vec::new(), probe: None, control: None, directory };
+        let mut stack = Self {
+            checkout: Checkout::here(),
+            profile,
+            addresses,
+            collectors: Vec::new(),
+            probe: None,
+            control: None,
+            pinned: false,
+            directory,
+        };
         stack.start_control()?;
         Ok(stack)
     }
@@ -81,7 +111,10 @@ impl Stack {
 
     /// Starts the probe and waits until it is connected.
     pub fn start_probe(&mut self) -> Result<()> {
-        let command = self.addresses.probe(&self.binary("orchestrator-probe")?);
+        let mut command = self.addresses.probe(&self.binary("orchestrator-probe")?);
+        if self.pinned {
+            command.args(["--pin-dir", "on"]);
+        }
         self.probe = Some(Service::start("orchestrator-probe", command, &self.log("probe"))?);
         self.until(START_PATIENCE, "the probe is connected and sees", |stack| services::probe_is_seeing(&stack.addresses))
     }

@@ -149,7 +149,7 @@ fn highest(scale_down: u64) -> Result<Vec<Number>> {
 /// The probe is killed under load and started again: what was made meanwhile?
 fn restart(scale_down: u64) -> Result<Vec<Number>> {
     let (rate, away) = RESTART;
-    let mut stack = Stack::start(Profile::Release)?;
+    let mut stack = Stack::start_pinned(Profile::Release)?;
     let (server, address) = server()?;
     let port = port_of(&address);
     let time = seconds(20, scale_down) + away;
@@ -166,10 +166,12 @@ fn restart(scale_down: u64) -> Result<Vec<Number>> {
         note(format!("{error:#}").lines().next().unwrap_or_default());
     }
     let share = |count: u64| float(count) / float(2 * made) * 100.0;
+    let (opened, closed) = (share(total(&stack, "opened")), share(total(&stack, "closed")));
+    stack.detach()?;
     Ok(vec![
-        Number::new("probe: ends opened over a kill and a restart, counted", share(total(&stack, "opened")), "%", Target::Exactly(100.0))
+        Number::new("probe: ends opened over a kill and a restart, counted", opened, "%", Target::Exactly(100.0))
             .beside("no peer keeps them"),
-        Number::new("probe: ends closed over a kill and a restart, counted", share(total(&stack, "closed")), "%", Target::Exactly(100.0)),
+        Number::new("probe: ends closed over a kill and a restart, counted", closed, "%", Target::Exactly(100.0)),
     ])
 }
 
