@@ -63,6 +63,7 @@ pub struct Builder {
     capture_changed: bool,
     losses: v1::Losses,
     losses_changed: bool,
+    flows_refused_before: u64,
     below: LossTotals,
     lost_other: BTreeMap<&'static str, u64>,
     reports_merged: u64,
@@ -181,7 +182,8 @@ impl Builder {
     }
 
     /// Takes in how the probe sees.
-    pub fn set_capture(&mut self, capture: v1::Capture) {
+    pub fn set_capture(&mut self, mut capture: v1::Capture) {
+        capture.overload_level = self.capture.overload_level;
         if self.capture != capture {
             self.capture = capture;
             self.capture_changed = true;
@@ -247,6 +249,7 @@ impl Builder {
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
+        self.update_overload();
         self.settle_unclaimed(now);
         self.containers.retire(now);
         if self.names.retires(now.boot) {
@@ -443,6 +446,17 @@ impl Builder {
         samples.processes.iter_mut().for_each(|it| it.at_unix_nanos = at);
         samples.containers.iter_mut().for_each(|it| it.at_unix_nanos = at);
         samples
+    }
+
+    /// How much detail is given up now: 1 while flows are summed up, 2 when some found no room since the last look.
+    fn update_overload(&mut self) {
+        let refused = self.flows.refused();
+        let level =
+            if std::mem::replace(&mut self.flows_refused_before, refused) < refused { 2 } else { u32::from(self.flows.summed() > 0) };
+        if self.capture.overload_level != level {
+            self.capture.overload_level = level;
+            self.capture_changed = true;
+        }
     }
 
     fn update_losses(&mut self) {

@@ -354,6 +354,25 @@ fn a_socket_that_was_connected_elsewhere_tells_where() {
 }
 
 #[test]
+fn summing_up_is_told_as_long_as_it_lasts() {
+    let mut builder = Builder::default();
+    let level = |builder: &mut Builder| {
+        builder.tick(now());
+        builder.take_delta(now(), 1 << 20).into_iter().find_map(|report| report.capture).map(|capture| capture.overload_level)
+    };
+    let to = |host: u32| FlowEnd {
+        server_address: std::net::Ipv4Addr::from_bits(0x0a01_0000 + host).into(),
+        direction: Direction::Client,
+        ..end(7)
+    };
+    observe(&mut builder, (0..crate::flows::FLOWS_PER_HOLDER).map(|host| counted(to(host))));
+    assert_eq!(level(&mut builder), None);
+    observe(&mut builder, [counted(to(100_000))]);
+    assert_eq!(level(&mut builder), Some(1));
+    assert_eq!(level(&mut builder), None, "it is told once");
+}
+
+#[test]
 fn losses_without_a_field_are_told_by_their_cause() {
     let mut builder = Builder::default();
     observe(
