@@ -124,12 +124,12 @@ fn head(text: &mut String, document: &Document, page: Page) {
         text::bytes(memory.0),
         text::bytes(memory.1),
     ));
-    say(format!(
-        "seen by {} (rung {}), {} of connection ends counted",
-        capture.description,
-        capture.rung,
-        completeness(losses.completeness)
-    ));
+    let counted = if counts_ends(capture.rung) {
+        format!("{} of connection ends counted", completeness(losses.completeness))
+    } else {
+        "how many connections were missed is not known".to_owned()
+    };
+    say(format!("seen by {} (rung {}), {counted}", capture.description, capture.rung));
     for blind in &capture.blind_spots {
         say(format!("not seen: {blind}"));
     }
@@ -142,6 +142,11 @@ fn head(text: &mut String, document: &Document, page: Page) {
     if !lost.is_empty() {
         say(format!("lost: {}", lost.join(", ")));
     }
+}
+
+/// Whether the kernel counts connection ends on this rung: only its programs do, and without them nobody knows what was missed.
+pub(crate) fn counts_ends(rung: u32) -> bool {
+    (1..=4).contains(&rung)
 }
 
 /// A ratio that is not whole is never shown as whole.

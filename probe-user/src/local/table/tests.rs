@@ -82,3 +82,12 @@ fn the_busiest_come_first_and_what_has_ended_is_left_out() {
 fn what_is_not_whole_is_not_shown_as_whole() {
     assert_eq!([1.0, 0.999_999, 0.5].map(completeness), ["100%", "99.99%", "50.00%"]);
 }
+
+#[test]
+fn where_nothing_counts_connections_nobody_claims_that_all_were_counted() {
+    let mut document = document();
+    document.capture.rung = 5;
+    let mut text = String::new();
+    head(&mut text, &document, Page { width: None, lines: None, bold: false });
+    assert!(text.contains("(rung 5), how many connections were missed is not known"), "{text}");
+}

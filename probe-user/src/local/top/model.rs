@@ -245,7 +245,8 @@ fn status(document: &Document) -> String {
     }
     let other = losses.ring_records.values().chain(losses.other.values()).sum::<u64>();
     let lost = other + losses.flows_uncounted + losses.sockets_unowned + losses.table_full;
-    format!("rung {}  {}  complete {}  lost {lost}", capture.rung, capture.description, table::completeness(losses.completeness))
+    let complete = if table::counts_ends(capture.rung) { table::completeness(losses.completeness) } else { "unknown".to_owned() };
+    format!("rung {}  {}  complete {complete}  lost {lost}", capture.rung, capture.description)
 }
 
 #[cfg(test)]
