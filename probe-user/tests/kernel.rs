@@ -465,7 +465,7 @@ fn the_maps_take_no_more_kernel_memory_than_they_may() {
     let all: u64 = reading.map_bytes.values().sum();
     println!("{all} bytes: {:?}", reading.map_bytes);
     assert!((1 << 20..=MOST).contains(&all), "{reading:?}");
-    let tcp = reading.programs.iter().find(|it| it.name == "tcp").expect("the connection program");
+    let tcp = reading.programs.iter().find(|it| it.name.starts_with("tcp")).expect("the connection program");
     assert!(tcp.run_count > 0 && !tcp.run_time.is_zero(), "{tcp:?}");
 }
 
