@@ -10,6 +10,8 @@ mod harness;
 mod listeners;
 #[path = "kernel/out_of_memory.rs"]
 mod out_of_memory;
+#[path = "kernel/reused.rs"]
+mod reused;
 #[path = "kernel/udp.rs"]
 mod udp;
 
