@@ -181,9 +181,9 @@ fn bytes_to_and_from_a_disk_are_counted() {
     let Some((_directory, file)) = direct_file() else { return missing("a file or device with direct input and output") };
     let path = file.to_str().unwrap().to_owned();
     if group.v1 {
-        // Since Linux 6.10 v1 counts the bytes of a device from the first limit on that any cgroup has for it: a limit that limits nothing.
-        let device = whole_device(&file);
-        group.set(&[("blkio.throttle.write_bps_device", &format!("{device} 1099511627776"))], &[]);
+        // Where v1 counts the bytes of a device in a direction only from the first limit on that there is for it: limits that limit nothing.
+        let limit = format!("{} 1099511627776", whole_device(&file));
+        group.set(&[("blkio.throttle.write_bps_device", &limit), ("blkio.throttle.read_bps_device", &limit)], &[]);
     }
     let idle = group.run("exec sleep 1000");
     let before = group.until(idle.pid(), "a sample", |_| true);
