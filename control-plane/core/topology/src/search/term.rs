@@ -158,7 +158,7 @@ fn find_text(node: &NodeSummary, field: Option<&Pattern>, pattern: &Pattern) -> 
     look("label", &node.label, 1_000);
     look("id", node.id.as_str(), 100);
     look("labelMinor", &node.label_minor, 100);
-    node.metadata.iter().for_each(|row| look(row.label, &row.value, 10));
+    node.metadata.iter().for_each(|row| look(&row.label, &row.value, 10));
     node.parents.iter().for_each(|parent| look(parent.topology_id, &parent.label, 5));
     node.tables.iter().flat_map(|table| &table.rows).for_each(|(label, value)| look(label, value, 3));
     (!found.fields.is_empty()).then_some(found)
@@ -166,8 +166,9 @@ fn find_text(node: &NodeSummary, field: Option<&Pattern>, pattern: &Pattern) -> 
 
 /// Compares the metric of that name, and else a metadata row that holds a number.
 fn compare(node: &NodeSummary, field: &str, operator: Operator, number: f64) -> Option<Found> {
-    let metric = node.metrics.iter().find(|metric| reduce(metric.label) == field).map(|metric| (metric.label, metric.value));
-    let row = || node.metadata.iter().filter(|row| reduce(row.label) == field).find_map(|row| Some((row.label, row.value.parse().ok()?)));
+    let metric = node.metrics.iter().find(|metric| reduce(&metric.label) == field).map(|metric| (metric.label.clone(), metric.value));
+    let mut rows = node.metadata.iter().filter(|row| reduce(&row.label) == field);
+    let row = || rows.find_map(|row| Some((row.label.clone(), row.value.parse().ok()?)));
     let (label, value) = metric.or_else(row)?;
     let holds = match operator {
         Operator::Less => value < number,
@@ -177,5 +178,5 @@ fn compare(node: &NodeSummary, field: &str, operator: Operator, number: f64) -> 
         Operator::GreaterOrEqual => value >= number,
         Operator::Greater => value > number,
     };
-    holds.then(|| Found { score: 10, fields: vec![label.to_owned()] })
+    holds.then(|| Found { score: 10, fields: vec![label.into_owned()] })
 }

@@ -113,7 +113,7 @@ fn metric(
     // Scope cuts, so that 99.999 is never shown as 100.
     let value = (last * 100.0).trunc() / 100.0;
     let samples = if with_samples { samples } else { Vec::new() };
-    Some(MetricRow { id, label, format, group, value, priority, samples, min, max })
+    Some(MetricRow { id: id.into(), label: label.into(), format: format.into(), group: group.into(), value, priority, samples, min, max })
 }
 
 #[cfg(test)]
