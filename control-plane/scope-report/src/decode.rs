@@ -523,4 +523,4 @@ impl<'de> Deserialize<'de> for Report {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

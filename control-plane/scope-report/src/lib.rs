@@ -5,12 +5,11 @@
 //! there is a network at all. What views look like is the topology core's business; this crate speaks its words.
 //!
 //! Everything here is read from strangers: every list, depth and size has a limit, and nothing panics.
-
 mod decode;
 mod encode;
 mod merge;
 mod model;
-
+mod ours;
 mod render;
 mod text;
 mod time;
@@ -23,8 +22,8 @@ pub use model::{
     ColumnTemplate, Control, Dns, Kind, Latest, MetadataTemplate, Metric, MetricTemplate, Node, PluginSpec, Report, Sample, Sampling,
     TableTemplate, Topology,
 };
-
+pub use ours::{Ours, translate};
 pub use render::{Choice, Drawing, Item, Joints, Options, Overlay};
 pub use text::Text;
 pub use time::Time;
-pub use window::{Added, Window, WindowLimits};
+pub use window::{Added, Parts, Window, WindowLimits};

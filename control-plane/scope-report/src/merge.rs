@@ -31,6 +31,28 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Leaves out what a request does not want to see: all but the first word of commands, and environments.
+    pub fn censor(&mut self, hide_command_arguments: bool, hide_environment: bool) {
+        if !hide_command_arguments && !hide_environment {
+            return;
+        }
+        for node in self.tables.iter_mut().flat_map(|table| table.nodes.values_mut()) {
+            let node = Arc::make_mut(node);
+            if hide_environment {
+                node.latest.retain(|key, _| !key.starts_with("docker_env_"));
+            }
+            for key in ["cmdline", "docker_container_command"].into_iter().filter(|_| hide_command_arguments) {
+                if let Some(latest) = node.latest.get_mut(key)
+                    && let Some((first, _)) = latest.value.split_once(' ')
+                {
+                    latest.value = first.into();
+                }
+            }
+        }
+    }
+}
+
 impl Topology {
     fn merge(&mut self, other: Topology, kind: Kind) {
         self.shape = self.shape.take().or(other.shape);

@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn gos_binary_form_is_what_go_writes() {
-        // 2017-06-01T12:34:56.000000789Z, written by Go.
-        let bytes = [1, 0, 0, 0, 14, 0xd0, 0xc1, 0xe6, 0xb0, 0, 0, 3, 0x15, 0xff, 0xff];
+        // 63,631,917,296 seconds after the beginning of year 1.
+        let bytes = [1, 0, 0, 0, 14, 0xd0, 0xc2, 0, 0xf0, 0, 0, 3, 0x15, 0xff, 0xff];
         let at = Time::from_go_binary(&bytes).unwrap();
         assert_eq!(at.to_rfc3339(), "2017-06-01T12:34:56.000000789Z");
         assert_eq!(at.to_go_binary(), bytes);

@@ -97,20 +97,39 @@ impl Window {
         self.generation
     }
 
-    /// All reports as one, with what old ones lack. Nodes of which too little is known are still in it.
+    /// What it holds now, to be merged elsewhere. Nodes are shared, not copied.
+    pub fn clone_parts(&self) -> Parts {
+        Parts { reports: self.parts.iter().map(|part| part.report.clone()).collect(), generation: self.generation }
+    }
+
+    /// All reports as one.
     pub fn merged(&self) -> Report {
-        let mut merged = Report::default();
-        for part in &self.parts {
-            merged.merge(part.report.clone());
-        }
-        merged.upgrade();
-        merged.id = Some(format!("{:x}", self.generation).into());
-        merged
+        self.clone_parts().merged()
     }
 
     /// For each part: since when, and its summary as Scope words it.
     pub fn summaries(&self) -> Vec<(Timestamp, String)> {
         self.parts.iter().map(|part| (part.since, summary(&part.report))).collect()
+    }
+}
+
+/// What a window held at one moment.
+#[derive(Debug)]
+pub struct Parts {
+    reports: Vec<Report>,
+    generation: u64,
+}
+
+impl Parts {
+    /// All reports as one, with what old ones lack. Nodes of which too little is known are still in it.
+    pub fn merged(self) -> Report {
+        let mut merged = Report::default();
+        for report in self.reports {
+            merged.merge(report);
+        }
+        merged.upgrade();
+        merged.id = Some(format!("{:x}", self.generation).into());
+        merged
     }
 }
 

@@ -9,6 +9,7 @@
 mod apply;
 mod bridge;
 mod details;
+mod export;
 mod flows;
 mod index;
 mod kubernetes;
@@ -31,8 +32,10 @@ mod unix;
 mod view;
 
 pub use bridge::{End, Link, LinkEnds};
+pub use export::HostExport;
 pub use node::{
-    ChildGroup, Column, Connection, Control, Details, Grid, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table, Word,
+    ChildGroup, Column, Connection, Control, Details, Grid, GridColumn, GridRow, MetadataRow, MetricRow, NodeId, NodeSummary, Parent,
+    PublishedNode, Shape, Table, Word,
 };
 pub use query::{FlowEntry, FlowPage, FlowQuery, HostStatus, ListenerEntry, ListenerPage, ListenerQuery, ProbeCounts, ProbeStatus};
 pub use report::{

@@ -222,12 +222,32 @@ pub struct Table {
 pub struct Grid {
     /// `multicolumn-table`, or what else the report calls it.
     pub kind: Arc<str>,
-    /// Id, heading and data type of each column; `None` is written as `null`.
-    pub columns: Option<Vec<(Arc<str>, Arc<str>, Arc<str>)>>,
-    /// Id of a row, and its cells by column, for tables with columns.
-    pub rows: Vec<(Arc<str>, Vec<(Arc<str>, Arc<str>)>)>,
+    /// `None` is written as `null`.
+    pub columns: Option<Vec<GridColumn>>,
+    /// For tables with columns, by id.
+    pub rows: Vec<GridRow>,
     /// Rows that its probe left out.
     pub truncation_count: u64,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GridColumn {
+    /// Of its cells.
+    pub id: Arc<str>,
+    /// Heading.
+    pub label: Arc<str>,
+    /// `number` and so on; may be empty.
+    pub data_type: Arc<str>,
+}
+
+/// A row of a table with columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GridRow {
+    /// Id.
+    pub id: Arc<str>,
+    /// Values by column.
+    pub cells: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A node with everything that its panel shows.

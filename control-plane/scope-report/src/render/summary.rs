@@ -1,13 +1,12 @@
 //! A node as a view shows it.
 
-
-use topology::{Grid, MetadataRow, MetricRow, NodeSummary, Parent, Shape, Table, View};
+use topology::{Grid, GridColumn, GridRow, MetadataRow, MetricRow, NodeSummary, Parent, Shape, Table, View};
 
 use super::Drawing;
 use super::choice::Options;
 use super::containers::container_id;
 use super::graph::{Drawn, INTERNET_IN, INTERNET_OUT, PSEUDO, SERVICE, UNCONTAINED, UNMANAGED};
-use crate::model::{Kind, MetadataTemplate, MetricTemplate, TableTemplate};
+use crate::model::{ColumnTemplate, Kind, MetadataTemplate, MetricTemplate, TableTemplate};
 use crate::text::{Text, image_without_tag, plural, untagged};
 
 /// Links to what a node belongs to, in this order.
@@ -337,13 +336,17 @@ fn metric_row(node: &Drawn, template: &MetricTemplate, with_samples: bool) -> Op
     })
 }
 
+fn grid_column(column: &ColumnTemplate) -> GridColumn {
+    GridColumn { id: column.id.clone(), label: column.label.clone(), data_type: column.data_type.clone() }
+}
+
 fn table_of(node: &Drawn, template: &TableTemplate) -> Table {
     let prefix = &*template.prefix;
     let behind = |key: &str| Some(key.strip_prefix(prefix)?.to_owned()).filter(|_| !prefix.is_empty());
     let truncation = node.value(&format!("table_truncation_count_{prefix}")).and_then(|count| count.parse().ok());
     let kind: Text = if template.kind.is_empty() { "property-list".into() } else { template.kind.clone() };
     let columns = template.columns.as_ref();
-    let columns = columns.map(|columns| columns.iter().map(|it| (it.id.clone(), it.label.clone(), it.data_type.clone())).collect());
+    let columns = columns.map(|columns| columns.iter().map(grid_column).collect());
     let mut grid = Grid { kind, columns, rows: Vec::new(), truncation_count: truncation.unwrap_or(0) };
     let mut rows: Vec<(Text, Text)> = Vec::new();
     if &*grid.kind == "multicolumn-table" {
@@ -356,7 +359,7 @@ fn table_of(node: &Drawn, template: &TableTemplate) -> Table {
                 by_id.entry(row.into()).or_default().push((column.into(), latest.value.clone()));
             }
         }
-        grid.rows = by_id.into_iter().collect();
+        grid.rows = by_id.into_iter().map(|(id, cells)| GridRow { id, cells }).collect();
     } else {
         let mut by_label: std::collections::BTreeMap<Text, Text> = std::collections::BTreeMap::new();
         for (key, latest) in &node.facts.latest {
