@@ -26,6 +26,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 4_096;
 /// Connections besides WebSockets.
 const HTTP_CONNECTIONS: usize = 4_096;
+/// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
+const OLD_PROBE_NODES: usize = 2_000_000;
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -75,18 +77,28 @@ impl App {
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
         supervisor.essential("topology_driver", driver);
 
+        let now = clock.clone();
+        let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
+        let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
+        supervisor.essential("old_probes_driver", driver);
+
         let id = format!("{:x}", seed >> 1);
         start_edges(
             &supervisor,
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                old_probes,
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
                 readiness: readiness.clone(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
-                limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS },
+                limits: http::Limits {
+                    websocket_clients: config.max_websocket_clients,
+                    connections: HTTP_CONNECTIONS,
+                    window: config.window,
+                },
             },
             grpc::Context {
                 topology: topology.clone(),

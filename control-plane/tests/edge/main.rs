@@ -9,6 +9,7 @@
 
 mod documents;
 mod http;
+mod old_probes;
 mod probe;
 mod probes;
 mod process;

@@ -12,7 +12,7 @@ use crate::networks::{AddressBook, NetworkSet};
 use crate::node::{Details, NodeId};
 use crate::picture::{Picture, Scene};
 use crate::projection::{self, PROJECTED, Projection};
-use crate::report::{Capture, Losses, ProbeHello, ProbeId, Report};
+use crate::report::{Capture, Losses, Network, ProbeHello, ProbeId, Report};
 use crate::search::index::Index as SearchIndex;
 use crate::search::{SearchPage, SearchQuery};
 use crate::tables::Tables;
@@ -100,6 +100,8 @@ pub enum Input {
     Watch(ViewKey),
     /// Nobody wants to see it any more. It is kept up to date for [`Config::picture_linger`].
     Unwatch(ViewKey),
+    /// Networks and addresses of machines that others than our probes report on: they are not the Internet. Replaces what was said before.
+    Neighbours(Vec<Network>),
     /// Time went by; see [`Topology::next_deadline`].
     Tick,
 }
@@ -247,6 +249,8 @@ pub struct Topology {
     pub(crate) flows: Flows,
     pub(crate) addresses: AddressBook,
     pub(crate) networks: NetworkSet,
+    /// What [`Input::Neighbours`] said.
+    pub(crate) neighbour_networks: BTreeSet<Network>,
     pub(crate) probes: BTreeMap<ProbeId, ProbeRow>,
     pub(crate) projections: [Projection; PROJECTED.len()],
     pictures: BTreeMap<ViewKey, Picture>,
@@ -270,6 +274,7 @@ impl Topology {
             flows: Flows::default(),
             addresses: AddressBook::default(),
             networks: NetworkSet::default(),
+            neighbour_networks: BTreeSet::new(),
             probes: BTreeMap::new(),
             projections: Default::default(),
             pictures: BTreeMap::new(),
@@ -290,6 +295,7 @@ impl Topology {
             Input::StreamEnded { probe, stream, end } => self.stream_ended(now, probe, stream, end, out),
             Input::Watch(key) => self.watch(now, key, out),
             Input::Unwatch(key) => self.unwatch(now, key),
+            Input::Neighbours(networks) => self.neighbours(networks),
             Input::Tick => {}
         }
         self.expire(now, out);
