@@ -262,10 +262,7 @@ impl Master {
 
     /// Not registered any more without a change of the registry being due: its machine is down.
     pub(crate) fn shut_down_agent(&mut self, now: Timestamp, id: &AgentId, out: &mut Vec<Effect>) {
-        if let Some(link) = self.state.agents.get(id).and_then(|it| it.link) {
-            out.push(Effect::Agent { link, message: ToAgent::Shutdown { message: "Operator initiated 'Machine DOWN'".into() } });
-            out.push(Effect::CloseLink { link });
-        }
+        self.shut_down(id, "Operator initiated 'Machine DOWN'", out);
         self.timers.cancel(&Timer::Ping(id.clone()));
         self.remove_agent(now, id, &Removal::Lost("operator initiated 'Machine DOWN'"), out);
     }
