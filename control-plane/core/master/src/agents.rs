@@ -70,7 +70,7 @@ impl Master {
             capabilities: AgentCapabilities::of(&register.capabilities),
             link,
             deactivated: stored.as_ref().is_some_and(|it| it.deactivated),
-            drain: stored.as_ref().and_then(|it| it.drain.clone()),
+            drain: stored.as_ref().and_then(|it| it.drain),
             drain_started_at: stored.as_ref().and_then(|it| it.drain.as_ref()).map(|_| now),
             registered_at: now,
             reregistered_at: came_back.then_some(now),

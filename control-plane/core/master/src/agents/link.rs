@@ -68,7 +68,7 @@ impl Master {
         let stored = self.state.registry.agents.get(&id);
         let admitted = Admitted {
             info: register.info.clone(),
-            drain: before.as_ref().and_then(|it| it.drain.clone()).or_else(|| stored.and_then(|it| it.drain.clone())),
+            drain: before.as_ref().and_then(|it| it.drain).or_else(|| stored.and_then(|it| it.drain)),
             deactivated: before.as_ref().is_some_and(|it| it.deactivated) || stored.is_some_and(|it| it.deactivated),
         };
         self.transitions.insert(id.clone());

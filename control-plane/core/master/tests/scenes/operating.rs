@@ -400,7 +400,7 @@ fn an_agent_drains_and_is_offered_again() {
         Call { reactivate_agent: Some(call::ReactivateAgent { agent_id: agent.to_proto() }), ..operator(Type::ReactivateAgent) };
     refused(world.operator(reactivate.clone()), Refusal::BadRequest, "Agent is still in the DRAINING state");
     end_task(&mut world, &agent, &id);
-    let drained = world.state().agents[&agent].drain.clone().expect("drained");
+    let drained = world.state().agents[&agent].drain.expect("drained");
     assert_eq!(drained.state, v1::DrainState::Drained as i32);
     world.live_secs(10, &[1]);
     assert!(world.take_offers("s").is_empty());

@@ -502,8 +502,11 @@ impl Sim {
             }
             9 => self.world.now = self.world.now + Duration::from_secs(30),
             10 => {
-                // The same stream's end, told twice.
-                self.world.close_stream("s1");
+                // The end of a stream that ended long ago.
+                let old = format!("s{}", self.random.below(usize::try_from(self.next_stream).expect("small") + 1));
+                if self.frameworks.iter().all(|it| it.stream.as_ref() != Some(&old)) {
+                    self.world.close_stream(&old);
+                }
             }
             _ => {
                 let links: Vec<u64> = self.agents.iter().filter_map(|it| it.link).collect();
