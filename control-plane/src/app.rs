@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
@@ -75,12 +76,22 @@ impl App {
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
         supervisor.essential("topology_driver", driver);
 
+        let now = clock.clone();
+        let audit = Audit::in_directory(&config.data_dir);
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
+        supervisor.restarting("switchboard", Backoff::EDGE, move || {
+            let (board, stopping) = (board.clone(), stopping.clone());
+            async move { board.run(stopping).await }
+        });
+
         let id = format!("{:x}", seed >> 1);
         start_edges(
             &supervisor,
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
                 readiness: readiness.clone(),
                 supervisor: supervisor.clone(),
@@ -90,6 +101,7 @@ impl App {
             },
             grpc::Context {
                 topology: topology.clone(),
+                switchboard,
                 control_plane_id: id.into(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),

@@ -8,11 +8,13 @@ mod query;
 mod reply;
 pub mod scope;
 mod server;
+mod upgrade;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
+use relay::Switchboard;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,6 +32,8 @@ pub use server::serve;
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.

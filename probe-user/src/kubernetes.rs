@@ -144,8 +144,9 @@ impl Role {
             session_id,
             cluster_name: self.config.cluster_name.clone(),
         };
+        let controls = uplink::Controls::refused(self.telemetry.metrics().desk());
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
-        let uplink = uplink::run::<StreamEvent>(self.control_plane.clone(), identity, inputs, stopping.clone());
+        let uplink = uplink::run::<StreamEvent>(self.control_plane.clone(), identity, controls, inputs, stopping.clone());
         tokio::select! {
             () = self.drive(collector, source, inbox, held, stopping) => {}
             // It ends when the process stops and no stream is open. The driver knows when to end.

@@ -1,7 +1,10 @@
 //! Weave Scope's API: what its UI and other clients of the retired project call, answered as it answered.
 
+mod controls;
 mod delta;
 mod pieces;
+mod pipes;
+mod probe_socket;
 pub mod schema;
 mod summary;
 mod views;
@@ -49,6 +52,11 @@ pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRo
         .routes(routes!(probes))
         .layer(compression())
         .routes(routes!(updates))
+        .routes(routes!(controls::control))
+        .routes(routes!(probe_socket::control_socket))
+        .routes(routes!(pipes::client, pipes::delete, pipes::post))
+        .routes(routes!(pipes::probe))
+        .routes(routes!(pipes::check))
         .with_state(scope)
 }
 

@@ -29,7 +29,9 @@ mod topology;
 mod unix;
 mod view;
 
-pub use node::{ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table};
+pub use node::{
+    ChildGroup, Column, Connection, Control, Details, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table,
+};
 pub use query::{FlowEntry, FlowPage, FlowQuery, HostStatus, ListenerEntry, ListenerPage, ListenerQuery, ProbeCounts, ProbeStatus};
 pub use report::{
     Application, BlockDevice, Capture, Cloud, Container, ContainerMetrics, ContainerState, Direction, Disk, Endpoint, Flow, FlowCounters,

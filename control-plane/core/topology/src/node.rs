@@ -1,6 +1,7 @@
 //! What a client sees of a node: summaries in views, details on request. Field names and meaning are those of Weave Scope's JSON; the HTTP
 //! room only writes them down.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -194,6 +195,8 @@ pub struct Table {
 pub struct Details {
     /// As in the view, with samples in the metrics.
     pub summary: NodeSummary,
+    /// What can be done with it, sorted by rank.
+    pub controls: Vec<Control>,
     /// What it consists of.
     pub children: Vec<ChildGroup>,
     /// Connections that others opened to it.
@@ -202,6 +205,25 @@ pub struct Details {
     pub outgoing: Vec<Connection>,
     /// Whether the connection tables have a column for the remote address: true for the Internet nodes.
     pub shows_remote: bool,
+}
+
+/// Something that can be done with a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The probe that does it.
+    pub probe_id: Arc<str>,
+    /// What to tell the probe.
+    pub node_id: NodeId,
+    /// E.g. `docker_stop_container`.
+    pub id: Cow<'static, str>,
+    /// For people.
+    pub human: Cow<'static, str>,
+    /// Font Awesome classes.
+    pub icon: Cow<'static, str>,
+    /// What to ask before it is done; empty when nothing.
+    pub confirmation: Cow<'static, str>,
+    /// Controls are sorted by it.
+    pub rank: i64,
 }
 
 /// Children of one kind.

@@ -1,6 +1,8 @@
 //! Nodes in Scope's JSON: summaries in views, and the details of one.
 
-use topology::{Application, ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View};
+use topology::{
+    Application, ChildGroup, Column, Connection, Control, Details, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View,
+};
 
 use crate::http::json::JsonWriter;
 use crate::http::platform::moment;
@@ -20,7 +22,7 @@ pub(crate) fn encode_details(view: View, details: &Details) -> Vec<u8> {
     json.object(|json| {
         json.key("node").object(|json| {
             write_summary_fields(json, &details.summary);
-            json.key("controls").array([(); 0], |_, ()| {});
+            json.key("controls").array(&details.controls, write_control);
             if !details.children.is_empty() {
                 json.key("children").array(&details.children, write_children);
             }
@@ -132,6 +134,20 @@ fn write_table(json: &mut JsonWriter, table: &Table) {
                 });
             });
         });
+    });
+}
+
+fn write_control(json: &mut JsonWriter, control: &Control) {
+    json.object(|json| {
+        json.key("probeId").string(&control.probe_id);
+        json.key("nodeId").string(control.node_id.as_str());
+        json.key("id").string(&control.id);
+        json.key("human").string(&control.human);
+        json.key("icon").string(&control.icon);
+        if !control.confirmation.is_empty() {
+            json.key("confirmation").string(&control.confirmation);
+        }
+        json.key("rank").signed(control.rank);
     });
 }
 

@@ -81,7 +81,14 @@ fn samples_are_null_in_summaries_and_columns_in_property_lists() {
 
 #[test]
 fn details_always_have_controls_and_two_connection_tables() {
-    let details = Details { summary: bare(), children: Vec::new(), incoming: Vec::new(), outgoing: Vec::new(), shows_remote: false };
+    let details = Details {
+        summary: bare(),
+        controls: Vec::new(),
+        children: Vec::new(),
+        incoming: Vec::new(),
+        outgoing: Vec::new(),
+        shows_remote: false,
+    };
     check(
         &encode_details(View::Hosts, &details),
         &expect![[
@@ -107,6 +114,15 @@ fn details_show_samples_children_and_remote_addresses() {
     };
     let details = Details {
         summary,
+        controls: vec![Control {
+            probe_id: "p".into(),
+            node_id: "a;<host>".into(),
+            id: "host_exec".into(),
+            human: "Exec shell".into(),
+            icon: "fa fa-terminal".into(),
+            confirmation: "Really?".into(),
+            rank: 0,
+        }],
         children: vec![ChildGroup { label: "Processes", topology_id: "processes", columns: &[PORT], nodes: vec![bare()] }],
         incoming: Vec::new(),
         outgoing: vec![connection],
@@ -115,7 +131,7 @@ fn details_show_samples_children_and_remote_addresses() {
     check(
         &encode_details(View::Processes, &details),
         &expect![[
-            r#"{"node":{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle","metrics":[{"id":"load1","label":"Load (1m)","group":"load","value":2.0,"priority":11.0,"samples":[{"date":"1970-01-01T00:00:01.5Z","value":1.257}],"min":0.0,"max":14502912.0,"url":""}],"controls":[],"children":[{"id":"","label":"Processes","nodes":[{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle"}],"topologyId":"processes","columns":[{"id":"port","label":"Port","defaultSort":false,"dataType":"number"}]}],"connections":[{"id":"incoming-connections","topologyId":"processes","label":"Inbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[]},{"id":"outgoing-connections","topologyId":"processes","label":"Outbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[{"id":"c","nodeId":"b","label":"b","labelMinor":"minor","metadata":[{"id":"port","label":"","value":"443"},{"id":"count","label":"","value":"2"},{"id":"remote","label":"","value":"8.8.8.8"}]}]}]}}"#
+            r#"{"node":{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle","metrics":[{"id":"load1","label":"Load (1m)","group":"load","value":2.0,"priority":11.0,"samples":[{"date":"1970-01-01T00:00:01.5Z","value":1.257}],"min":0.0,"max":14502912.0,"url":""}],"controls":[{"probeId":"p","nodeId":"a;\u003chost\u003e","id":"host_exec","human":"Exec shell","icon":"fa fa-terminal","confirmation":"Really?","rank":0}],"children":[{"id":"","label":"Processes","nodes":[{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle"}],"topologyId":"processes","columns":[{"id":"port","label":"Port","defaultSort":false,"dataType":"number"}]}],"connections":[{"id":"incoming-connections","topologyId":"processes","label":"Inbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[]},{"id":"outgoing-connections","topologyId":"processes","label":"Outbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[{"id":"c","nodeId":"b","label":"b","labelMinor":"minor","metadata":[{"id":"port","label":"","value":"443"},{"id":"count","label":"","value":"2"},{"id":"remote","label":"","value":"8.8.8.8"}]}]}]}}"#
         ]],
     );
 }
