@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +21,11 @@ use crate::docker::{converse, opened, unknown};
 
 /// The control that changes the size of the host's terminal.
 const RESIZE: &str = "host_resize_exec_tty";
-/// Runs root's shell as a login shell.
-const SHELL: &str =
-    "shell=$(getent passwd root 2>/dev/null | cut -d: -f7 2>/dev/null); [ -x \"$shell\" ] || shell=/bin/sh; exec \"$shell\" -l";
+/// Namespaces of the host that are entered.
+const NAMESPACES: [(&str, &str); 5] = [("mount", "mnt"), ("ipc", "ipc"), ("net", "net"), ("pid", "pid"), ("uts", "uts")];
+/// Runs root's shell as a login shell, after a word of where that is if it is not where one would think.
+const SHELL: &str = "[ -z \"$NOTICE\" ] || printf '%s\\r\\n' \"$NOTICE\"; unset NOTICE; \
+                     shell=$(getent passwd root 2>/dev/null | cut -d: -f7 2>/dev/null); [ -x \"$shell\" ] || shell=/bin/sh; exec \"$shell\" -l";
 
 /// Opens shells on the host.
 #[derive(Clone, Debug)]
@@ -77,20 +79,31 @@ impl HostShell {
         }))
     }
 
-    /// Process 1 has the host's namespaces: in a container they are entered, elsewhere it changes nothing.
+    /// Process 1 has the host's namespaces: they are entered by who has others, in a container.
     fn shell(&self, inside: OwnedFd) -> io::Result<Child> {
-        let namespace = |name: &str| self.proc_root.join("1/ns").join(name);
-        let mut command = Command::new("nsenter");
-        for (flag, name) in [("mount", "mnt"), ("ipc", "ipc"), ("net", "net"), ("pid", "pid"), ("uts", "uts")] {
-            command.arg(format!("--{flag}={}", namespace(name).display()));
-        }
+        let of_host = |name: &str| self.proc_root.join("1/ns").join(name);
+        let is_elsewhere =
+            |name: &str| Ok(std::fs::read_link(of_host(name))? != std::fs::read_link(Path::new("/proc/self/ns").join(name))?);
+        let elsewhere: io::Result<Vec<bool>> = NAMESPACES.iter().map(|(_, name)| is_elsewhere(name)).collect();
+        let notice = elsewhere
+            .as_ref()
+            .err()
+            .map(|error| format!("The host's namespaces cannot be entered ({error}): this is a shell where the probe runs."));
+        let mut command = if elsewhere.is_ok_and(|elsewhere| elsewhere.contains(&true)) {
+            let mut command = Command::new("nsenter");
+            command.args(NAMESPACES.map(|(flag, name)| format!("--{flag}={}", of_host(name).display())));
+            command.args(["--setuid=0", "--setgid=0", "--", "setsid"]);
+            command
+        } else {
+            Command::new("setsid")
+        };
         // A terminal of its own needs a session of its own.
-        command.args(["--setuid=0", "--setgid=0", "--", "setsid", "--ctty", "--wait", "/bin/sh", "-c", SHELL]);
-        command.env_clear().env("TERM", "xterm").env("HOME", "/root").env("USER", "root");
+        command.args(["--ctty", "--wait", "/bin/sh", "-c", SHELL]);
+        command.env_clear().env("NOTICE", notice.unwrap_or_default()).env("TERM", "xterm").env("HOME", "/root").env("USER", "root");
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
         let stdio = || io::Result::Ok(Stdio::from(inside.try_clone()?));
         command.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?).kill_on_drop(true);
-        command.spawn().map_err(|error| io::Error::new(error.kind(), format!("nsenter (of util-linux): {error}")))
+        command.spawn().map_err(|error| io::Error::new(error.kind(), format!("nsenter and setsid of util-linux: {error}")))
     }
 
     fn resize(&self, size: Size) -> Result<Answer, String> {
