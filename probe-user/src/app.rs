@@ -388,6 +388,7 @@ fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry:
         host_name: host_name.to_owned(),
         // The id that was given is the node's, where this process is the node's probe as well.
         probe_id: config.probe_id.clone().filter(|_| !config.roles.observe),
+        controls: config.controls,
         telemetry: telemetry.clone(),
     };
     let stopping = supervisor.stopping().clone();

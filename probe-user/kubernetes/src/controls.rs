@@ -164,7 +164,8 @@ impl Hands {
         let names = found["spec"]["containers"].as_array().into_iter().flatten().filter_map(|container| container["name"].as_str());
         let names: Vec<String> = names.take(CONTAINERS_MAX).map(str::to_owned).collect();
         let opened = names.iter().map(async |name| (name.clone(), self.log(&path, name, request).await));
-        let opened: BTreeMap<String, Result<BoxStream<'static, Bytes>, Refused>> = futures::future::join_all(opened).await.into_iter().collect();
+        let opened: BTreeMap<String, Result<BoxStream<'static, Bytes>, Refused>> =
+            futures::future::join_all(opened).await.into_iter().collect();
         if opened.is_empty() {
             return Err(Refused(format!("pod {} has no containers", pod.name)));
         }
@@ -239,7 +240,11 @@ fn path(place: &Place) -> Result<String, Refused> {
     };
     let plural = kind.plural();
     let called = name(called)?;
-    if namespace.is_empty() { Ok(format!("{root}/{plural}/{called}")) } else { Ok(format!("{root}/namespaces/{}/{plural}/{called}", name(namespace)?)) }
+    if namespace.is_empty() {
+        Ok(format!("{root}/{plural}/{called}"))
+    } else {
+        Ok(format!("{root}/namespaces/{}/{plural}/{called}", name(namespace)?))
+    }
 }
 
 /// A name that may be a part of a path: names are lower case, but those of some older kinds.
