@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
@@ -81,6 +82,14 @@ impl App {
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);
+        let audit = Audit::in_directory(&config.data_dir);
+        let now = clock.clone();
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
+        supervisor.restarting("switchboard", Backoff::EDGE, move || {
+            let (board, stopping) = (board.clone(), stopping.clone());
+            async move { board.run(stopping).await }
+        });
 
         let id = format!("{:x}", seed >> 1);
         start_edges(
@@ -89,6 +98,7 @@ impl App {
             &http::Context {
                 topology: topology.clone(),
                 old_probes,
+                switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
                 readiness: readiness.clone(),
                 supervisor: supervisor.clone(),
@@ -102,6 +112,7 @@ impl App {
             },
             grpc::Context {
                 topology: topology.clone(),
+                switchboard,
                 control_plane_id: id.into(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),

@@ -8,11 +8,13 @@ mod query;
 mod reply;
 pub mod scope;
 mod server;
+mod upgrade;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
+use relay::Switchboard;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -32,6 +34,8 @@ pub struct Context {
     pub topology: TopologyHandle,
     /// What Weave Scope's probes report.
     pub old_probes: OldProbesHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
