@@ -13,6 +13,7 @@ mod probe;
 mod probes;
 mod process;
 mod scope;
+mod searching;
 mod telling;
 mod websocket;
 mod world;
