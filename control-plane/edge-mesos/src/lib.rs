@@ -29,3 +29,8 @@ pub use http::{Context, Credentials, Limits, router};
 pub use leadership::{Leader, Leadership};
 pub use store::{DiskRegistry, MemoryRegistry, RegistryStore, StoreError};
 pub use view::metrics::prometheus_page;
+
+/// A random UUID as text.
+pub fn new_uuid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

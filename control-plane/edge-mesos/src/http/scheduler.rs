@@ -46,7 +46,7 @@ pub(super) async fn serve(context: &Context, principal: Option<Arc<str>>, reques
         Err(refused) => return refused,
     };
     let Some(subscribe) = call.subscribe else { return reply::bad_request("Expecting 'subscribe' to be present") };
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = crate::new_uuid();
     let events = match context.inner.master.subscribe(StreamId::from(id.as_str()), principal, Box::new(subscribe)).await {
         Ok(events) => events,
         Err(stopped) => return reply::stopped(stopped),
