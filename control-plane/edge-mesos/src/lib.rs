@@ -18,6 +18,8 @@ mod http;
 mod json;
 mod leadership;
 mod store;
+#[cfg(test)]
+mod testing;
 mod view;
 
 pub use agents::AgentService;

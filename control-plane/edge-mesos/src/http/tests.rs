@@ -1,148 +1,15 @@
 //! The edge over real sockets, as a client that knows nothing of us sees it.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use base::Timestamp;
 use mesos_proto::v1;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
-use super::*;
-use crate::driver::{self, Parts};
+use super::Files;
 use crate::leadership::{Leader, Leadership};
-use crate::store::MemoryRegistry;
-
-struct Server {
-    address: SocketAddr,
-    leadership: watch::Sender<Leadership>,
-    context: Context,
-    _loops: JoinSet<()>,
-}
-
-fn master_info() -> v1::MasterInfo {
-    v1::MasterInfo {
-        id: "m".to_owned(),
-        ip: u32::from(std::net::Ipv4Addr::LOCALHOST).swap_bytes(),
-        port: 5050,
-        pid: Some("master@127.0.0.1:5050".to_owned()),
-        hostname: Some("localhost".to_owned()),
-        version: Some("1.11.0".to_owned()),
-        address: Some(v1::Address { hostname: Some("localhost".to_owned()), ip: Some("127.0.0.1".to_owned()), port: 5050 }),
-        ..v1::MasterInfo::default()
-    }
-}
-
-async fn server_with(leads: Leadership, words: &[&str], files: Files) -> Server {
-    let flags = Flags::default().with(words.iter().copied()).unwrap();
-    let credentials = Credentials::from_flags(&flags).unwrap();
-    let store = Arc::new(MemoryRegistry::default());
-    let clock = Clock::from_fn(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Timestamp::from_unix_nanos(u64::try_from(now.as_nanos()).unwrap())
-    });
-    let (leadership, leadership_view) = watch::channel(leads);
-    let (handle, run) = driver::start(Parts {
-        config: master::Config::new(master_info(), 1),
-        store: store.clone(),
-        store_timeout: Duration::from_secs(20),
-        leadership: leadership_view,
-        clock: clock.clone(),
-        max_subscribers: 2,
-        stopping: CancellationToken::new(),
-    });
-    let limits = Limits { body_bytes: 4 << 20, bodies_bytes: 8 << 20, body_patience: Duration::from_secs(5) };
-    let context = Context::new(handle, store, clock, &flags, limits).with(files, credentials, |_| {});
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut loops = JoinSet::new();
-    let router = router(context.clone());
-    loops.spawn(run);
-    loops.spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let server = Server { address, leadership, context, _loops: loops };
-    if *server.leadership.borrow() == Leadership::Leading {
-        while !server.context.master().is_serving() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-    server
-}
-
-async fn server() -> Server {
-    server_with(Leadership::Leading, &[], Files::default()).await
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().filter_map(|it| it.split_once(": ")).find(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
-    }
-}
-
-impl Server {
-    /// One request on a connection of its own; the body is read to its end.
-    async fn ask(&self, line: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!("{line} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-        stream.write_all(head.as_bytes()).await.unwrap();
-        // A server that refuses early may close before all was sent.
-        let _ = stream.write_all(body).await;
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes).await;
-        parse(&bytes)
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path}"), "", b"").await
-    }
-
-    async fn post_json(&self, path: &str, body: &str) -> Answer {
-        self.ask(&format!("POST {path}"), "Content-Type: application/json\r\n", body.as_bytes()).await
-    }
-}
-
-fn parse(bytes: &[u8]) -> Answer {
-    let end = bytes.windows(4).position(|it| it == b"\r\n\r\n").unwrap_or_else(|| panic!("{:?}", String::from_utf8_lossy(bytes)));
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let mut body = bytes[end + 4..].to_vec();
-    if head.to_lowercase().contains("transfer-encoding: chunked") {
-        body = pieces(&body).concat();
-    }
-    Answer { status, head, body }
-}
-
-/// The chunks of a chunked body.
-fn pieces(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut pieces = Vec::new();
-    while let Some(end) = bytes.windows(2).position(|it| it == b"\r\n") {
-        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
-        if size == 0 || bytes.len() < end + 2 + size + 2 {
-            break;
-        }
-        pieces.push(bytes[end + 2..end + 2 + size].to_vec());
-        bytes = &bytes[end + 2 + size + 2..];
-    }
-    pieces
-}
+use crate::testing::{parse, server, server_with};
 
 const SUBSCRIBE: &str = r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"root","name":"n"}}}"#;
 
@@ -472,4 +339,5 @@ async fn bodies_have_limits() {
     assert_eq!(parse(&bytes).status, 200);
 }
 
+mod calls;
 mod streams;

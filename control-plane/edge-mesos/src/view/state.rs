@@ -121,7 +121,7 @@ pub(super) fn agent(object: &mut Object<'_>, agent: &Agent, with_full: bool) {
 fn agent_head(object: &mut Object<'_>, id: &AgentId, info: &v1::AgentInfo) {
     object.text("id", id);
     object.text("hostname", &info.hostname);
-    object.number("port", f64::from(info.port()));
+    object.integer("port", u64::from(info.port().unsigned_abs()));
     attributes(object, &info.attributes);
     object.message_if("domain", info.domain.as_ref());
 }
