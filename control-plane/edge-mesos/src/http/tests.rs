@@ -340,4 +340,5 @@ async fn bodies_have_limits() {
 }
 
 mod calls;
+mod hostile;
 mod streams;
