@@ -389,7 +389,7 @@ fn new_task(framework: &Framework, agent: &AgentId, info: &v1::TaskInfo, resourc
         discovery: info.discovery.clone(),
         container: info.container.clone(),
         health_check: info.health_check.clone(),
-        kill_policy: info.kill_policy.clone(),
+        kill_policy: info.kill_policy,
         user: user.or_else(|| Some(framework.info.user.clone())),
         limits: info.limits.clone(),
         ..Default::default()

@@ -16,7 +16,7 @@ use v1::task_status::Reason;
 
 use crate::master::{Master, time_info};
 use crate::timers::Timer;
-use crate::{Agent, AgentCapabilities, Effect, LinkId, Register, ReplySlot, ToAgent, events};
+use crate::{Agent, AgentCapabilities, Effect, LinkId, Refused, Register, ReplySlot, ToAgent, events};
 
 /// Why an agent leaves, which decides what becomes of its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Master {
             capabilities: AgentCapabilities::of(&register.capabilities),
             link,
             deactivated: stored.as_ref().is_some_and(|it| it.deactivated),
-            drain: stored.as_ref().and_then(|it| it.drain.clone()),
+            drain: stored.as_ref().and_then(|it| it.drain),
             drain_started_at: stored.as_ref().and_then(|it| it.drain.as_ref()).map(|_| now),
             registered_at: now,
             reregistered_at: came_back.then_some(now),
@@ -132,12 +132,7 @@ impl Master {
     /// An agent's removal as gone is stored.
     pub(crate) fn gone(&mut self, now: Timestamp, id: &AgentId, reply: Option<ReplySlot>, out: &mut Vec<Effect>) {
         self.transitions.remove(id);
-        let link = self.state.agents.get(id).and_then(|it| it.link);
-        if let Some(link) = link {
-            let message = "Agent has been marked gone".to_owned();
-            out.push(Effect::Agent { link, message: ToAgent::Shutdown { message } });
-            out.push(Effect::CloseLink { link });
-        }
+        self.shut_down(id, "Agent has been marked gone", out);
         let was_recovered = self.state.recovered.remove(id).is_some();
         if self.state.agents.contains_key(id) {
             self.state.metrics.count("master/slave_removals");
@@ -153,6 +148,14 @@ impl Master {
         if let Some(reply) = reply {
             self.reply(reply, crate::Reply::Ok, out);
         }
+    }
+
+    /// Tells an agent to end, and ends its link.
+    pub(crate) fn shut_down(&mut self, id: &AgentId, message: &str, out: &mut Vec<Effect>) {
+        let Some(link) = self.agent_mut(id).and_then(|it| it.link.take()) else { return };
+        self.links.remove(&link);
+        out.push(Effect::Agent { link, message: ToAgent::Shutdown { message: message.to_owned() } });
+        out.push(Effect::CloseLink { link });
     }
 
     fn unreachable_are_gone(&mut self, now: Timestamp, id: &AgentId, out: &mut Vec<Effect>) {
@@ -201,8 +204,12 @@ impl Master {
         for uuid in &agent.operations {
             self.end_operation(uuid, operation_state, out);
         }
+        // One that is there after all registers again.
         if let Some(link) = agent.link {
             self.links.remove(&link);
+            let message = "Agent is no longer registered".to_owned();
+            out.push(Effect::Agent { link, message: ToAgent::Refused { reason: Refused::Later, message } });
+            out.push(Effect::CloseLink { link });
         }
         if self.pids.get(&agent.pid) == Some(id) {
             self.pids.remove(&agent.pid);

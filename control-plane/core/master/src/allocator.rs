@@ -394,12 +394,6 @@ impl Allocator {
         !self.paused && (self.all_candidates || !self.candidates.is_empty())
     }
 
-    /// When the next filter ends.
-    #[cfg(test)]
-    pub(crate) fn next_filter_end(&self) -> Option<Timestamp> {
-        self.filter_ends.first().map(|(at, _)| *at)
-    }
-
     fn expire_filters(&mut self, now: Timestamp) {
         while let Some(&(at, agent)) = self.filter_ends.first() {
             if at > now {
@@ -422,8 +416,26 @@ impl Allocator {
 
     // ---- what is read ----
 
-    pub(crate) fn offer_filters(&self) -> usize {
-        self.agents.iter().map(|(_, agent)| agent.filter_count()).sum()
+    /// How many refusals are remembered, by role.
+    pub(crate) fn offer_filters(&self) -> BTreeMap<Role, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, agent) in &self.agents {
+            for (client, count) in agent.filter_counts() {
+                if self.clients.contains(client as usize) {
+                    *counts.entry(self.role_of(client)).or_insert(0) += count;
+                }
+            }
+        }
+        counts
+    }
+
+    /// What is offered or used of all agents.
+    pub(crate) fn allocated(&self) -> Quantities {
+        let mut sum = Quantities::new();
+        for (_, agent) in &self.agents {
+            sum.add_all(&agent.allocated.quantities());
+        }
+        sum
     }
 
     /// Dominant shares of the roles, weighed.
@@ -433,12 +445,6 @@ impl Allocator {
 
     pub(crate) fn total(&self) -> &Quantities {
         self.totals.amounts()
-    }
-
-    /// What is offered or used of an agent, for checks.
-    #[cfg(test)]
-    pub(crate) fn allocated_on(&self, agent: &AgentId) -> Resources {
-        self.agent_slots.get(agent).map(|at| self.agents[*at as usize].allocated.clone()).unwrap_or_default()
     }
 
     /// What of an agent is neither offered nor used.

@@ -119,7 +119,7 @@ impl Offer {
             resources: resources.collect(),
             attributes: agent.info.attributes.clone(),
             executor_ids: executors.map(|((_, id), _)| id.to_proto()).collect(),
-            unavailability: agent.unavailability.clone(),
+            unavailability: agent.unavailability,
             allocation_info: multi_role.then(|| v1::resource::AllocationInfo { role: Some(self.role.to_string()) }),
         }
     }
@@ -133,7 +133,7 @@ impl InverseOffer {
             url: Some(agent_url(agent)),
             framework_id: self.framework_id.to_proto(),
             agent_id: Some(self.agent_id.to_proto()),
-            unavailability: self.unavailability.clone(),
+            unavailability: self.unavailability,
             resources: Vec::new(),
         }
     }
@@ -167,7 +167,7 @@ impl Agent {
             offered_resources: self.offered.to_proto(Format::Endpoint),
             capabilities: self.capability_list.to_vec(),
             resource_providers: Vec::new(),
-            drain_info: self.drain.clone(),
+            drain_info: self.drain,
             estimated_drain_start_time: self.drain_started_at.map(time_info),
         }
     }

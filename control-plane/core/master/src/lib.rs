@@ -14,6 +14,7 @@ mod config;
 mod effect;
 mod events;
 mod frameworks;
+mod gauges;
 mod input;
 mod limits;
 mod maintenance;

@@ -23,7 +23,7 @@ impl Master {
         let ip = ip_of(pid).unwrap_or_default();
         let windows = &self.state.registry.schedule.windows;
         let window = windows.iter().find(|window| window.machine_ids.iter().any(|it| is_machine(it, hostname, ip)))?;
-        Some(window.unavailability.clone())
+        Some(window.unavailability)
     }
 
     pub(crate) fn update_schedule(&mut self, slot: ReplySlot, principal: Option<&str>, schedule: v1::maintenance::Schedule) -> Answer {
@@ -201,7 +201,7 @@ impl Master {
         let config = v1::DrainConfig { max_grace_period: grace, mark_gone: Some(mark_gone) };
         let info = v1::DrainInfo { state: DrainState::Draining as i32, config };
         let change = self.change_entry(&id, |drain, deactivated| {
-            *drain = Some(info.clone());
+            *drain = Some(info);
             *deactivated = true;
         });
         let Some(change) = change else { return Err(Reply::bad_request("Unknown agent")) };
@@ -214,9 +214,9 @@ impl Master {
 
     pub(crate) fn drain_stored(&mut self, now: Timestamp, id: &AgentId, reply: ReplySlot, out: &mut Vec<Effect>) {
         self.transitions.remove(id);
-        let drain = self.state.registry.agents.get(id).and_then(|it| it.drain.clone());
+        let drain = self.state.registry.agents.get(id).and_then(|it| it.drain);
         if let (Some(agent), Some(drain)) = (self.agent_mut(id), drain) {
-            agent.drain = Some(drain.clone());
+            agent.drain = Some(drain);
             agent.drain_started_at = Some(now);
             agent.deactivated = true;
             self.allocator.set_agent_active(id, false);
@@ -229,7 +229,7 @@ impl Master {
 
     /// An agent that came back is told again that it drains.
     pub(crate) fn resume_drain(&mut self, id: &AgentId, out: &mut Vec<Effect>) {
-        let drain = self.state.agents.get(id).and_then(|it| it.drain.clone());
+        let drain = self.state.agents.get(id).and_then(|it| it.drain);
         if let Some(drain) = drain {
             self.tell(id, ToAgent::Drain { config: drain.config }, out);
             self.check_drained(id, out);
@@ -240,12 +240,12 @@ impl Master {
     pub(crate) fn check_drained(&mut self, id: &AgentId, out: &mut Vec<Effect>) {
         let _ = out;
         let Some(agent) = self.state.agents.get(id) else { return };
-        let Some(drain) = agent.drain.clone().filter(|it| it.state == DrainState::Draining as i32) else { return };
+        let Some(drain) = agent.drain.filter(|it| it.state == DrainState::Draining as i32) else { return };
         if !agent.tasks.is_empty() || !agent.operations.is_empty() || !agent.connected() || self.transitions.contains(id) {
             return;
         }
         let info = v1::DrainInfo { state: DrainState::Drained as i32, config: drain.config };
-        let Some(change) = self.change_entry(id, |drain, _| *drain = Some(info.clone())) else { return };
+        let Some(change) = self.change_entry(id, |drain, _| *drain = Some(info)) else { return };
         self.transitions.insert(id.clone());
         self.persist(vec![change], After::Drained { id: id.clone() });
     }
@@ -253,7 +253,7 @@ impl Master {
     pub(crate) fn drained_stored(&mut self, now: Timestamp, id: &AgentId, out: &mut Vec<Effect>) {
         let _ = out;
         self.transitions.remove(id);
-        let drain = self.state.registry.agents.get(id).and_then(|it| it.drain.clone());
+        let drain = self.state.registry.agents.get(id).and_then(|it| it.drain);
         if let Some(agent) = self.agent_mut(id) {
             agent.drain.clone_from(&drain);
         }
@@ -299,8 +299,8 @@ impl Master {
         self.permit(principal, Action::ReactivateAgent)?;
         let id = AgentId::from(&call.agent_id);
         let registry = &self.state.registry;
-        let entry = registry.agents.get(&id).map(|it| (it.deactivated, it.drain.clone()));
-        let entry = entry.or_else(|| registry.unreachable.get(&id).map(|it| (it.deactivated, it.drain.clone())));
+        let entry = registry.agents.get(&id).map(|it| (it.deactivated, it.drain));
+        let entry = entry.or_else(|| registry.unreachable.get(&id).map(|it| (it.deactivated, it.drain)));
         let Some((true, drain)) = entry else { return Err(Reply::bad_request("Agent is not deactivated")) };
         if drain.is_some_and(|it| it.state == DrainState::Draining as i32) {
             return Err(Reply::bad_request("Agent is still in the DRAINING state"));

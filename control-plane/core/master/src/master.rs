@@ -151,13 +151,17 @@ impl Master {
     }
 
     /// When `step(.., Tick, ..)` next has work; `None` means sleep until an input comes.
+    ///
+    /// That a clock was set back is noticed with the next step: whose clock can be, sleeps a few seconds at most.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.aborted { None } else { self.timers.next().map(|at| at - self.set_back) }
     }
 
     /// A version of everything that may be read. Costs no copying.
     pub fn snapshot(&self) -> Snapshot {
-        self.state.clone()
+        let mut snapshot = self.state.clone();
+        snapshot.consumed = self.state.registry.quotas.keys().map(|role| (role.clone(), self.allocator.consumed(role))).collect();
+        snapshot
     }
 
     /// What it is configured with.

@@ -150,7 +150,7 @@ impl Master {
         let planned: Vec<AgentId> = self.planned_agents.iter().cloned().collect();
         for agent_id in planned {
             let Some(agent) = self.agent(&agent_id) else { continue };
-            let Some(unavailability) = agent.unavailability.clone().filter(|_| agent.connected()) else { continue };
+            let Some(unavailability) = agent.unavailability.filter(|_| agent.connected()) else { continue };
             let offered = agent.offers.iter().filter_map(|id| self.state.offers.get(id)).map(|it| it.framework_id.clone());
             let mut holders: std::collections::BTreeSet<FrameworkId> = offered.collect();
             holders.extend(agent.used.keys().cloned());
@@ -166,7 +166,7 @@ impl Master {
                     id: id.clone(),
                     framework_id: framework_id.clone(),
                     agent_id: agent_id.clone(),
-                    unavailability: unavailability.clone(),
+                    unavailability,
                     offered_at: now,
                 };
                 asked.entry(framework_id.clone()).or_default().push(offer.to_proto(&agent));

@@ -196,7 +196,7 @@ impl Master {
         if call.agent_id.as_ref().is_some_and(|agent| *agent.value != *task.agent_id) {
             return;
         }
-        let message = ToAgent::KillTask { framework_id: framework.id.clone(), task_id: id.clone(), kill_policy: call.kill_policy.clone() };
+        let message = ToAgent::KillTask { framework_id: framework.id.clone(), task_id: id.clone(), kill_policy: call.kill_policy };
         // Remembered until the task is over: a link that breaks now may have lost it.
         if let Some(agent) = self.agent_mut(&task.agent_id) {
             agent.kills.insert((framework.id.clone(), id), call.kill_policy);
@@ -262,7 +262,7 @@ impl Task {
             agent_id: Some(self.agent_id.to_proto()),
             executor_id: self.executor_id.as_ref().map(ExecutorId::to_proto),
             healthy: last.and_then(|it| it.healthy),
-            check_status: last.and_then(|it| it.check_status.clone()),
+            check_status: last.and_then(|it| it.check_status),
             container_status: last.and_then(|it| it.container_status.clone()),
             ..events::status(now, &self.id, state, reason, message)
         }

@@ -40,12 +40,15 @@ pub(crate) enum After {
     Nothing,
 }
 
+/// Changes that hold together, and what follows from them.
+type Entry = (Vec<Change>, After);
+
 /// Under way and waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
     next: u64,
-    in_flight: Option<(u64, Vec<(Vec<Change>, After)>)>,
-    queued: Vec<(Vec<Change>, After)>,
+    in_flight: Option<(u64, Vec<Entry>)>,
+    queued: Vec<Entry>,
 }
 
 impl Writes {
@@ -69,7 +72,7 @@ impl Writes {
     }
 
     /// What is durable now; nothing when another write is under way.
-    pub(crate) fn stored(&mut self, write: u64) -> Vec<(Vec<Change>, After)> {
+    pub(crate) fn stored(&mut self, write: u64) -> Vec<Entry> {
         match self.in_flight.take() {
             Some((number, batch)) if number == write => batch,
             other => {

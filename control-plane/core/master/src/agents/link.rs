@@ -68,7 +68,7 @@ impl Master {
         let stored = self.state.registry.agents.get(&id);
         let admitted = Admitted {
             info: register.info.clone(),
-            drain: before.as_ref().and_then(|it| it.drain.clone()).or_else(|| stored.and_then(|it| it.drain.clone())),
+            drain: before.as_ref().and_then(|it| it.drain).or_else(|| stored.and_then(|it| it.drain)),
             deactivated: before.as_ref().is_some_and(|it| it.deactivated) || stored.is_some_and(|it| it.deactivated),
         };
         self.transitions.insert(id.clone());
@@ -262,10 +262,7 @@ impl Master {
 
     /// Not registered any more without a change of the registry being due: its machine is down.
     pub(crate) fn shut_down_agent(&mut self, now: Timestamp, id: &AgentId, out: &mut Vec<Effect>) {
-        if let Some(link) = self.state.agents.get(id).and_then(|it| it.link) {
-            out.push(Effect::Agent { link, message: ToAgent::Shutdown { message: "Operator initiated 'Machine DOWN'".into() } });
-            out.push(Effect::CloseLink { link });
-        }
+        self.shut_down(id, "Operator initiated 'Machine DOWN'", out);
         self.timers.cancel(&Timer::Ping(id.clone()));
         self.remove_agent(now, id, &Removal::Lost("operator initiated 'Machine DOWN'"), out);
     }

@@ -91,7 +91,7 @@ impl Master {
             let stored = self.state.registry.agents.get(&id);
             let admitted = Admitted {
                 info: (*info).clone(),
-                drain: stored.and_then(|it| it.drain.clone()),
+                drain: stored.and_then(|it| it.drain),
                 deactivated: stored.is_some_and(|it| it.deactivated),
             };
             self.persist(vec![Change::Admit(id.clone(), Arc::new(admitted))], After::Described { id: id.clone() });
@@ -231,12 +231,8 @@ impl Master {
             self.learn_task(now, id, proto, false, out);
         }
         // Kills that the broken link may have lost.
-        let kills: Vec<_> = self
-            .state
-            .agents
-            .get(id)
-            .map(|it| it.kills.iter().map(|(key, policy)| (key.clone(), policy.clone())).collect())
-            .unwrap_or_default();
+        let kills: Vec<_> =
+            self.state.agents.get(id).map(|it| it.kills.iter().map(|(key, policy)| (key.clone(), *policy)).collect()).unwrap_or_default();
         for ((framework_id, task_id), kill_policy) in kills {
             self.tell(id, ToAgent::KillTask { framework_id, task_id, kill_policy }, out);
         }

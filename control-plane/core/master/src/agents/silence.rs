@@ -68,7 +68,7 @@ impl Master {
             let stored = self.state.registry.agents.get(&id);
             let entry = Unreachable {
                 since: now.unix_nanos(),
-                drain: stored.and_then(|it| it.drain.clone()),
+                drain: stored.and_then(|it| it.drain),
                 deactivated: stored.is_some_and(|it| it.deactivated),
             };
             self.persist(vec![Change::Unreachable(id.clone(), Arc::new(entry))], After::Unreachable { id });

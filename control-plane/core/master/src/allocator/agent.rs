@@ -140,8 +140,8 @@ impl AgentEntry {
         self.settled = 0;
     }
 
-    pub(super) fn filter_count(&self) -> usize {
-        self.filters.iter().map(SmallVec::len).sum()
+    pub(super) fn filter_counts(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
+        self.filters.iter().enumerate().filter(|(_, filters)| !filters.is_empty()).map(|(client, filters)| (slot(client), filters.len()))
     }
 
     /// Whether the client refused what it would be offered. `whole`: that is everything free, so that the answer can be remembered.

@@ -154,10 +154,6 @@ impl FrameworkSorter {
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.order.iter().map(|place| place.slot)
     }
-
-    pub(crate) fn allocation(&self, slot: u32) -> Option<&Quantities> {
-        self.clients.get(&slot).map(|client| &client.allocated)
-    }
 }
 
 /// Stands for a role's own frameworks among the role's children.
@@ -352,10 +348,6 @@ impl RoleSorter {
     /// The dominant share of a role's own frameworks and of those below it, weighed.
     pub(crate) fn share(&self, at: u32) -> f64 {
         f64::from_bits(self.node(at).place.share)
-    }
-
-    pub(crate) fn allocation(&self, at: u32) -> &Quantities {
-        &self.node(at).allocated
     }
 
     /// Visits the roles, who is next first, until told to stop.

@@ -27,11 +27,8 @@ impl Master {
             }
         }
         if !force {
-            self.check_capacity(&call.quota_configs).map_err(|(total, capacity)| {
-                Reply::bad_request(format!(
-                    "Invalid QuotaConfig: total quota guarantees '{total}' exceed cluster capacity '{capacity}' (use 'force' flag to bypass \
-                     this check)"
-                ))
+            self.check_capacity(&call.quota_configs).map_err(|error| {
+                Reply::bad_request(format!("Invalid QuotaConfig: total quota guarantees {error} (use 'force' flag to bypass this check)"))
             })?;
         }
         for config in &call.quota_configs {
@@ -82,7 +79,7 @@ impl Master {
     }
 
     /// Whether all guarantees together fit, with `configs` in place.
-    fn check_capacity(&self, configs: &[v1::quota::QuotaConfig]) -> Result<(), (Quantities, Quantities)> {
+    fn check_capacity(&self, configs: &[v1::quota::QuotaConfig]) -> Result<(), String> {
         let mut quotas: BTreeMap<&str, &v1::quota::QuotaConfig> =
             self.state.registry.quotas.iter().map(|(role, config)| (role.as_str(), config)).collect();
         quotas.extend(configs.iter().map(|it| (it.role.as_str(), it)));
@@ -91,7 +88,7 @@ impl Master {
             total.add_all(&quantities(&config.guarantees));
         }
         let capacity = self.allocator.total().clone();
-        if capacity.contains(&total) { Ok(()) } else { Err((total, capacity)) }
+        if capacity.contains(&total) { Ok(()) } else { Err(format!("'{total}' exceed cluster capacity '{capacity}'")) }
     }
 
     pub(crate) fn quotas_stored(&mut self, roles: &[String], reply: ReplySlot, out: &mut Vec<Effect>) {
@@ -146,14 +143,10 @@ impl Master {
             request.guarantee.iter().map(|it| (it.name.clone(), it.scalar.unwrap_or_default())).collect();
         let config = v1::quota::QuotaConfig { role: role.clone(), guarantees: amounts.clone(), limits: amounts };
         if !request.force.unwrap_or(false) {
-            self.check_capacity(std::slice::from_ref(&config)).map_err(|(total, capacity)| {
-                Reply::refused(
-                    Refusal::Conflict,
-                    format!(
-                        "Quota guarantees overcommit the cluster (use 'force' to bypass this check): Total quota guarantees '{total}' exceed \
-                         cluster capacity '{capacity}'"
-                    ),
-                )
+            self.check_capacity(std::slice::from_ref(&config)).map_err(|error| {
+                let text =
+                    format!("Quota guarantees overcommit the cluster (use 'force' to bypass this check): Total quota guarantees {error}");
+                Reply::refused(Refusal::Conflict, text)
             })?;
         }
         self.store_quotas(slot, vec![(role, config)])
