@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use edge_mesos::{AgentService, Credentials, DiskRegistry, Files, Flags, Leadership, MemoryRegistry, RegistryStore, driver};
+use edge_mesos::{Acls, AgentService, Credentials, DiskRegistry, Files, Flags, Leadership, MemoryRegistry, RegistryStore, driver};
 use mesos_proto::v1;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -54,6 +54,10 @@ pub(crate) fn start(
     let credentials = Credentials::from_flags(&flags)?;
     let mut core = master::Config::new(info, seed);
     flags.apply(&mut core)?;
+    let acls = Acls::from_flags(&flags)?;
+    if let Some(acls) = acls.clone() {
+        core.authorizer = acls;
+    }
     let ping_interval = core.agent_ping_timeout;
 
     let store: Arc<dyn RegistryStore> = match flags.get("registry") {
@@ -82,6 +86,7 @@ pub(crate) fn start(
     let context = edge_mesos::Context::new(handle, store, clock, &flags, edge_mesos::Limits::default()).with(
         files,
         credentials,
+        acls,
         telemetry::set_verbosity,
     );
     Ok(Mesos { context, agents, _leadership: leadership })

@@ -29,12 +29,14 @@ use tokio_util::task::TaskTracker;
 
 pub use auth::Credentials;
 
+use crate::acl::{Acls, Sight};
 use crate::clock::Clock;
 use crate::driver::MasterHandle;
 use crate::files::Files;
 use crate::flags::Flags;
 use crate::leadership::Status;
 use crate::store::RegistryStore;
+use crate::view::sight::Viewer;
 use crate::view::{About, Build, Scene};
 use rendered::Cache;
 use route::{Realm, Route};
@@ -74,6 +76,7 @@ struct Inner {
     flags: Arc<BTreeMap<String, String>>,
     files: Files,
     credentials: Credentials,
+    acls: Option<Arc<Acls>>,
     limits: Limits,
     bodies: Arc<Semaphore>,
     cache: Cache,
@@ -101,6 +104,7 @@ impl Context {
             flags: flags.shown(),
             files: Files::default(),
             credentials: Credentials::default(),
+            acls: None,
             limits,
             bodies: Arc::new(Semaphore::new(permits)),
             cache: Cache::default(),
@@ -112,10 +116,17 @@ impl Context {
         Context { inner: Arc::new(inner) }
     }
 
-    /// The same with files to show, with credentials to ask for, and with a way to change what is logged.
+    /// The same with files to show, with credentials to ask for, with what is forbidden, and with a way to change what is logged.
     #[must_use]
-    pub fn with(self, files: Files, credentials: Credentials, set_verbosity: impl Fn(u32) + Send + Sync + 'static) -> Self {
-        let inner = Arc::into_inner(self.inner).map(|inner| Inner { files, credentials, set_verbosity: Arc::new(set_verbosity), ..inner });
+    pub fn with(
+        self,
+        files: Files,
+        credentials: Credentials,
+        acls: Option<Arc<Acls>>,
+        set_verbosity: impl Fn(u32) + Send + Sync + 'static,
+    ) -> Self {
+        let inner =
+            Arc::into_inner(self.inner).map(|inner| Inner { files, credentials, acls, set_verbosity: Arc::new(set_verbosity), ..inner });
         match inner {
             Some(inner) => Context { inner: Arc::new(inner) },
             // Asked for after it was shared: nobody does.
@@ -147,7 +158,11 @@ impl Context {
 
     /// The state as it is now.
     async fn scene(&self) -> Result<Scene, crate::Stopped> {
-        Ok(Scene { view: self.inner.master.read().await?, about: self.about() })
+        Ok(Scene { view: self.inner.master.read().await?, about: self.about(), viewer: Viewer::default() })
+    }
+
+    fn viewer(&self, principal: Option<Arc<str>>) -> Viewer {
+        Viewer { principal, acls: self.inner.acls.clone() }
     }
 }
 
@@ -171,16 +186,20 @@ async fn serve(State(context): State<Context>, request: Request) -> Response {
     {
         return elsewhere;
     }
+    let path = request.uri().path().trim_end_matches('/').trim_start_matches("/master").to_owned();
+    if context.inner.acls.is_some() && !context.viewer(principal.clone()).sees(Sight::Endpoint(&path)) {
+        return reply::text(http::StatusCode::FORBIDDEN, "");
+    }
     let is_get = request.method() == Method::GET;
     match route {
         Route::Scheduler => scheduler::serve(&context, principal, request).await,
         Route::Api => operator::serve(&context, principal, request).await,
         Route::Redirect => redirect(&context),
         Route::State | Route::StateSummary | Route::Slaves | Route::Frameworks | Route::Tasks | Route::Roles | Route::MaintenanceStatus => {
-            classic::serve(&context, route, &request.into_parts().0).await
+            classic::serve(&context, route, context.viewer(principal), &request.into_parts().0).await
         }
         Route::Weights | Route::Quota | Route::MaintenanceSchedule if is_get => {
-            classic::serve(&context, route, &request.into_parts().0).await
+            classic::serve(&context, route, context.viewer(principal), &request.into_parts().0).await
         }
         Route::Weights
         | Route::Quota
@@ -192,7 +211,7 @@ async fn serve(State(context): State<Context>, request: Request) -> Response {
         | Route::CreateVolumes
         | Route::DestroyVolumes
         | Route::Teardown => forms::serve(&context, route, principal, &rest, request).await,
-        _ => local::serve(&context, route, &request.into_parts().0).await,
+        _ => local::serve(&context, route, context.viewer(principal), &request.into_parts().0).await,
     }
 }
 

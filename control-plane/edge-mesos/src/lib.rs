@@ -9,6 +9,7 @@
 //! Reads never touch the core. Whoever wants to know something is handed a version of the master's state, which costs the loop next to nothing,
 //! and renders it elsewhere.
 
+mod acl;
 mod agents;
 mod clock;
 pub mod driver;
@@ -22,6 +23,7 @@ mod store;
 mod testing;
 mod view;
 
+pub use acl::Acls;
 pub use agents::AgentService;
 pub use clock::Clock;
 pub use driver::{MasterHandle, Stopped};

@@ -24,7 +24,7 @@ use wire::master_message::Body as Down;
 use crate::driver::{self, Parts};
 use crate::leadership::Leadership;
 use crate::store::{MemoryRegistry, RegistryStore};
-use crate::{AgentService, Clock, Context, Credentials, Files, Flags, Limits, router};
+use crate::{Acls, AgentService, Clock, Context, Credentials, Files, Flags, Limits, router};
 
 /// A master with its edges.
 pub(crate) struct Server {
@@ -58,12 +58,16 @@ pub(crate) async fn server_with(leads: Leadership, words: &[&str], files: Files)
 pub(crate) async fn server_on(store: Arc<dyn RegistryStore>, leads: Leadership, words: &[&str], files: Files) -> Server {
     let flags = Flags::default().with(words.iter().copied()).unwrap();
     let credentials = Credentials::from_flags(&flags).unwrap();
+    let acls = Acls::from_flags(&flags).unwrap();
     let clock = Clock::from_fn(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         Timestamp::from_unix_nanos(u64::try_from(now.as_nanos()).unwrap())
     });
     let mut core = master::Config::new(master_info(), 1);
     flags.apply(&mut core).unwrap();
+    if let Some(acls) = acls.clone() {
+        core.authorizer = acls;
+    }
     let ping_interval = core.agent_ping_timeout;
     let stopping = CancellationToken::new();
     let (leadership, leadership_view) = watch::channel(leads);
@@ -78,7 +82,7 @@ pub(crate) async fn server_on(store: Arc<dyn RegistryStore>, leads: Leadership, 
     });
     let agents = AgentService::new(handle.clone(), ping_interval, 100, stopping.clone());
     let limits = Limits { body_bytes: 4 << 20, bodies_bytes: 8 << 20, body_patience: Duration::from_secs(5) };
-    let context = Context::new(handle, store, clock, &flags, limits).with(files, credentials, |_| {});
+    let context = Context::new(handle, store, clock, &flags, limits).with(files, credentials, acls.clone(), |_| {});
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut loops = JoinSet::new();

@@ -5,6 +5,7 @@ pub(crate) mod classic;
 pub(crate) mod metrics;
 pub(crate) mod operator;
 mod resources;
+pub(crate) mod sight;
 mod state;
 mod summary;
 
@@ -53,4 +54,6 @@ impl Build {
 pub(crate) struct Scene {
     pub(crate) view: Arc<View>,
     pub(crate) about: About,
+    /// Who looks.
+    pub(crate) viewer: sight::Viewer,
 }

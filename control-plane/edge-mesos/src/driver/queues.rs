@@ -27,6 +27,11 @@ impl Published {
         Published { event, json: OnceLock::new(), protobuf: OnceLock::new() }
     }
 
+    /// The event itself.
+    pub(crate) fn event(&self) -> &OperatorEvent {
+        &self.event
+    }
+
     /// The framed record.
     pub(crate) fn record(&self, as_json: bool) -> Bytes {
         if as_json {

@@ -10,21 +10,24 @@ use super::call::Query;
 use super::rendered::{Key, Rendered};
 use super::route::Route;
 use super::{Context, reply};
+use crate::acl::Sight;
 use crate::view::classic::{Document, TaskQuery, render};
+use crate::view::sight::Viewer;
 
 /// Tasks of one page without `limit`.
 const TASKS: usize = 100;
 
-pub(super) async fn serve(context: &Context, route: Route, request: &Parts) -> Response {
+pub(super) async fn serve(context: &Context, route: Route, viewer: Viewer, request: &Parts) -> Response {
     if let Some(methods) = route.methods().filter(|_| request.method != Method::GET) {
         return reply::method_not_allowed(methods, &request.method);
     }
     let query = Query::of(&request.uri);
-    let Some(document) = document(route, &query) else { return reply::not_found() };
+    let Some(document) = document(route, &viewer, &query) else { return reply::not_found() };
     // Documents about one thing are small, and there are as many as there are things.
     let kept = !matches!(&document, Document::Tasks(_) | Document::Agents { id: Some(_) } | Document::Frameworks { id: Some(_) });
     let rendered = if kept {
-        let found = context.inner.cache.get(Key::Document(document.clone()), context.scene(), move |scene| render(scene, &document)).await;
+        let key = Key::Document(document.clone(), viewer.key());
+        let found = context.inner.cache.get(key, context.scene(), move |scene| render(&viewer.cut(scene), &document)).await;
         match found {
             Ok((rendered, hit)) => {
                 context.inner.master.gauges().cache_hits.fetch_add(u64::from(hit), Ordering::Relaxed);
@@ -37,7 +40,7 @@ pub(super) async fn serve(context: &Context, route: Route, request: &Parts) -> R
             Ok(scene) => scene,
             Err(stopped) => return reply::stopped(stopped),
         };
-        match tokio::task::spawn_blocking(move || render(&scene, &document)).await {
+        match tokio::task::spawn_blocking(move || render(&viewer.cut(scene), &document)).await {
             Ok(bytes) => Rendered::alone(bytes),
             Err(_) => return reply::text(http::StatusCode::INTERNAL_SERVER_ERROR, ""),
         }
@@ -48,10 +51,10 @@ pub(super) async fn serve(context: &Context, route: Route, request: &Parts) -> R
     }
 }
 
-fn document(route: Route, query: &Query) -> Option<Document> {
+fn document(route: Route, viewer: &Viewer, query: &Query) -> Option<Document> {
     let number = |key: &str, otherwise: usize| query.first(key).and_then(|it| it.parse().ok()).unwrap_or(otherwise);
     Some(match route {
-        Route::State => Document::State { flags: true },
+        Route::State => Document::State { flags: viewer.sees(Sight::Flags) },
         Route::StateSummary => Document::Summary,
         Route::Slaves => Document::Agents { id: query.first("slave_id") },
         Route::Frameworks => Document::Frameworks { id: query.first("framework_id") },

@@ -17,20 +17,31 @@ use super::call::{Encoding, Query};
 use super::rendered::Rendered;
 use super::route::{Route, listing};
 use super::{Context, reply};
+use crate::acl::Sight;
 use crate::files::{FileError, say_mode};
 use crate::json::{array, object};
 use crate::view::Build;
 use crate::view::classic;
 use crate::view::metrics::{self, Surroundings, System};
+use crate::view::sight::Viewer;
 
 /// How long anybody may change what is logged.
 const LONGEST_VERBOSITY: Duration = Duration::from_secs(24 * 3_600);
 
-pub(super) async fn serve(context: &Context, route: Route, request: &Parts) -> Response {
+pub(super) async fn serve(context: &Context, route: Route, viewer: Viewer, request: &Parts) -> Response {
     if let Some(methods) = route.methods().filter(|it| !it.contains(&request.method.as_str())) {
         return reply::method_not_allowed(methods, &request.method);
     }
     let query = Query::of(&request.uri);
+    let forbidden = match route {
+        Route::Flags => !viewer.sees(Sight::Flags),
+        Route::FilesBrowse | Route::FilesRead | Route::FilesDownload => !viewer.sees(Sight::Logs),
+        Route::LoggingToggle => query.first("level").is_some() && !viewer.sees(Sight::LogLevel),
+        _ => false,
+    };
+    if forbidden {
+        return reply::text(StatusCode::FORBIDDEN, "");
+    }
     match route {
         Route::Health => reply::empty(StatusCode::OK),
         Route::Version => reply::json(classic::version(Build::THIS), &query),

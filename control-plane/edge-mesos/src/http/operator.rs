@@ -16,9 +16,11 @@ use super::call::{Encoding, Incoming, accepted};
 use super::rendered::Key;
 use super::stream::{HEARTBEAT, OperatorBody};
 use super::{Context, call, local, reply};
+use crate::acl::Sight;
 use crate::driver::Published;
 use crate::view::Scene;
 use crate::view::operator::{Question, answer, subscribed};
+use crate::view::sight::{EventFilter, Viewer};
 
 pub(super) async fn serve(context: &Context, principal: Option<Arc<str>>, request: Request) -> Response {
     let Incoming { mut call, headers } = match call::read::<Call>(context, request).await {
@@ -38,15 +40,18 @@ pub(super) async fn serve(context: &Context, principal: Option<Arc<str>>, reques
     }
     if let Some(question) = question(kind) {
         return match accepted(&headers) {
-            Ok(encoding) => read(context, question, encoding, &headers).await,
+            Ok(encoding) => read(context, question, context.viewer(principal), encoding, &headers).await,
             Err(refused) => refused,
         };
     }
     match kind {
         Type::Subscribe => match accepted(&headers) {
-            Ok(encoding) => watch(context, encoding).await,
+            Ok(encoding) => watch(context, context.viewer(principal), encoding).await,
             Err(refused) => refused,
         },
+        Type::SetLoggingLevel if !context.viewer(principal.clone()).sees(Sight::LogLevel) => reply::text(StatusCode::FORBIDDEN, ""),
+        Type::GetFlags if !context.viewer(principal.clone()).sees(Sight::Flags) => reply::text(StatusCode::FORBIDDEN, ""),
+        Type::ListFiles | Type::ReadFile if !context.viewer(principal.clone()).sees(Sight::Logs) => reply::text(StatusCode::FORBIDDEN, ""),
         Type::SetLoggingLevel => local::set_logging_level(context, &call),
         Type::GetHealth
         | Type::GetFlags
@@ -92,9 +97,10 @@ fn question(kind: Type) -> Option<Question> {
     })
 }
 
-async fn read(context: &Context, question: Question, encoding: Encoding, headers: &HeaderMap) -> Response {
-    let render = move |scene: &Scene| encoding.encode(&answer(scene, question));
-    match context.inner.cache.get(Key::Question(question, encoding), context.scene(), render).await {
+async fn read(context: &Context, question: Question, viewer: Viewer, encoding: Encoding, headers: &HeaderMap) -> Response {
+    let key = Key::Question(question, encoding, viewer.key());
+    let render = move |scene: Scene| encoding.encode(&answer(&viewer.cut(scene), question));
+    match context.inner.cache.get(key, context.scene(), render).await {
         Ok((rendered, hit)) => {
             context.inner.master.gauges().cache_hits.fetch_add(u64::from(hit), Ordering::Relaxed);
             rendered.response(encoding.content_type(), headers).await
@@ -103,20 +109,21 @@ async fn read(context: &Context, question: Question, encoding: Encoding, headers
     }
 }
 
-async fn watch(context: &Context, encoding: Encoding) -> Response {
+async fn watch(context: &Context, viewer: Viewer, encoding: Encoding) -> Response {
     let watch = match context.inner.master.watch().await {
         Ok(watch) => watch,
         Err(stopped) => return reply::stopped(stopped),
     };
-    let scene = Scene { view: watch.view.clone(), about: context.about() };
+    let filter = EventFilter::new(viewer.clone(), &watch.view);
+    let scene = Scene { view: watch.view.clone(), about: context.about(), viewer: Viewer::default() };
     let first = tokio::task::spawn_blocking(move || {
-        let first = Published::new(Box::new(subscribed(&scene, HEARTBEAT.as_secs_f64())));
+        let first = Published::new(Box::new(subscribed(&viewer.cut(scene), HEARTBEAT.as_secs_f64())));
         // Rendered here, where blocking is allowed.
         first.record(encoding == Encoding::Json);
         first
     });
     let Ok(first) = first.await else { return reply::text(StatusCode::INTERNAL_SERVER_ERROR, "") };
-    let mut response = Response::new(Body::new(OperatorBody::new(watch, first, encoding)));
+    let mut response = Response::new(Body::new(OperatorBody::new(watch, first, filter, encoding)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.content_type()));
     response
 }

@@ -26,8 +26,8 @@ const MOST_KEPT: usize = 64;
 /// What is asked, as far as it decides the bytes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    Document(Document),
-    Question(Question, super::call::Encoding),
+    Document(Document, Option<Arc<str>>),
+    Question(Question, super::call::Encoding, Option<Arc<str>>),
 }
 
 /// The bytes of an answer.
@@ -67,7 +67,7 @@ impl Cache {
         render: F,
     ) -> Result<(Arc<Rendered>, bool), Stopped>
     where
-        F: FnOnce(&Scene) -> Vec<u8> + Send + 'static,
+        F: FnOnce(Scene) -> Vec<u8> + Send + 'static,
     {
         let slot = self.slot(key);
         let arrived = slot.begun.load(Ordering::SeqCst);
@@ -82,7 +82,7 @@ impl Cache {
         if let Some(rendered) = current.as_ref().filter(|it| it.version == version) {
             return Ok((rendered.clone(), true));
         }
-        let bytes = tokio::task::spawn_blocking(move || render(&scene)).await.map_err(|_| Stopped)?;
+        let bytes = tokio::task::spawn_blocking(move || render(scene)).await.map_err(|_| Stopped)?;
         let rendered = Arc::new(Rendered { bytes: bytes.into(), gzip: OnceLock::new(), version, number });
         *current = Some(rendered.clone());
         Ok((rendered, false))

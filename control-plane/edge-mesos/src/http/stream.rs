@@ -13,6 +13,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::call::Encoding;
 use crate::driver::{FrameworkStream, Published, StreamItem, Watch};
+use crate::view::sight::EventFilter;
 
 /// How often a silent stream says that it is alive.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -87,6 +88,7 @@ impl Body for SchedulerBody {
 #[derive(Debug)]
 pub(super) struct OperatorBody {
     watch: Watch,
+    filter: EventFilter,
     first: Option<Published>,
     encoding: Encoding,
     heartbeats: Interval,
@@ -94,8 +96,8 @@ pub(super) struct OperatorBody {
 
 impl OperatorBody {
     /// A stream that begins with `first`.
-    pub(super) fn new(watch: Watch, first: Published, encoding: Encoding) -> Self {
-        OperatorBody { watch, first: Some(first), encoding, heartbeats: heartbeats() }
+    pub(super) fn new(watch: Watch, first: Published, filter: EventFilter, encoding: Encoding) -> Self {
+        OperatorBody { watch, filter, first: Some(first), encoding, heartbeats: heartbeats() }
     }
 }
 
@@ -109,10 +111,15 @@ impl Body for OperatorBody {
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first.record(as_json)))));
         }
-        match this.watch.events.poll_event(cx) {
-            Poll::Ready(Some(event)) => return Poll::Ready(Some(Ok(Frame::data(event.record(as_json))))),
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {}
+        loop {
+            match this.watch.events.poll_event(cx) {
+                Poll::Ready(Some(event)) if this.filter.passes(event.event()) => {
+                    return Poll::Ready(Some(Ok(Frame::data(event.record(as_json)))));
+                }
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => break,
+            }
         }
         if this.heartbeats.poll_tick(cx).is_ready() {
             let event = operator::Event { r#type: Some(operator::event::Type::Heartbeat.into()), ..operator::Event::default() };

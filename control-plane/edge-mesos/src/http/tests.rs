@@ -312,6 +312,38 @@ async fn credentials_are_asked_for_by_realm() {
 }
 
 #[tokio::test]
+async fn what_is_forbidden_is_not_shown() {
+    let acls = r#"acls={
+        "register_frameworks": [{"principals": {"type": "ANY"}, "roles": {"values": ["ads", "*"]}}, {"principals": {"type": "NONE"}, "roles": {"type": "ANY"}}],
+        "view_frameworks": [{"principals": {"values": ["p"]}, "users": {"type": "ANY"}}, {"principals": {"type": "NONE"}, "users": {"values": ["secret"]}}],
+        "view_tasks": [{"principals": {"type": "ANY"}, "users": {"values": ["root"]}}],
+        "view_flags": [{"principals": {"values": ["p"]}, "flags": {"type": "ANY"}}, {"principals": {"type": "NONE"}, "flags": {"type": "ANY"}}],
+        "get_endpoints": [{"principals": {"type": "NONE"}, "paths": {"values": ["/metrics/snapshot"]}}],
+        "update_weights": [{"principals": {"type": "NONE"}, "roles": {"type": "ANY"}}],
+        "view_roles": [{"principals": {"type": "NONE"}, "roles": {"values": ["ads"]}}]
+    }"#;
+    let server = server_with(Leadership::Leading, &[acls], Files::default()).await;
+    let (_, mut operator) = server.open("/api/v1", crate::testing::JSON, r#"{"type":"SUBSCRIBE"}"#).await;
+    let _hidden = server.framework(&serde_json::json!({"user": "secret", "name": "hidden", "role": "ads"})).await;
+    let shown = server.framework(&serde_json::json!({"user": "root", "name": "shown"})).await;
+    let state = server.get("/state").await.json();
+    let names: Vec<&Value> = state["frameworks"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!((names, state.get("flags")), (vec![&Value::from("shown")], None));
+    let roles = server.get("/roles").await.json();
+    assert!(roles["roles"].as_array().unwrap().iter().all(|it| it["name"] != "ads"), "{roles}");
+    let added = operator.event("FRAMEWORK_ADDED").await;
+    assert_eq!(added["framework_added"]["framework"]["framework_info"]["id"]["value"], shown.id);
+    assert_eq!(server.get("/flags").await.status, 403);
+    assert_eq!(server.get("/metrics/snapshot").await.status, 403);
+    assert_eq!(server.post_json("/api/v1", r#"{"type":"GET_FLAGS"}"#).await.status, 403);
+    assert_eq!(server.ask("PUT /weights", "", br#"[{"role":"ads","weight":2}]"#).await.status, 403);
+    let call = r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"root","name":"n","role":"other"}}}"#;
+    let (_, mut refused) = server.open("/api/v1/scheduler", crate::testing::JSON, call).await;
+    let message = refused.event("ERROR").await["error"]["message"].to_string();
+    assert!(message.contains("Not authorized"), "{message}");
+}
+
+#[tokio::test]
 async fn bodies_have_limits() {
     let server = server().await;
     // Announced: refused at once, whatever follows.

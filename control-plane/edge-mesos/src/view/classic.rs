@@ -11,6 +11,7 @@ use mesos_proto::v1;
 use super::Scene;
 use super::operator;
 use super::state::{agent, build, first_told, framework, recovered_agents, task};
+use crate::acl::Sight;
 use crate::json::{Object, array, object};
 
 /// A document that is a function of state and query.
@@ -67,7 +68,11 @@ pub(crate) fn render(scene: &Scene, document: &Document) -> Vec<u8> {
         Document::Agents { id } => object(&mut out, |object| {
             let wanted = |it: &str| id.as_deref().is_none_or(|id| id == it);
             object.array("slaves", |array| {
-                snapshot.agents.values().filter(|it| wanted(&it.id)).for_each(|it| array.object(|object| agent(object, it, true)));
+                snapshot
+                    .agents
+                    .values()
+                    .filter(|it| wanted(&it.id))
+                    .for_each(|it| array.object(|object| agent(object, it, &scene.viewer, true)));
             });
             match id {
                 None => recovered_agents(object, snapshot),
@@ -192,6 +197,7 @@ pub(super) fn holdings(scene: &Scene) -> BTreeMap<String, Holdings> {
             }
         }
     }
+    all.retain(|role, _| scene.viewer.sees(Sight::Role(role)));
     all
 }
 

@@ -8,6 +8,8 @@ use mesos_proto::v1;
 
 use super::Scene;
 use super::resources::{attributes, by_role, full, resources, unreserved};
+use super::sight::Viewer;
+use crate::acl::Sight;
 use crate::clock::seconds;
 use crate::json::{Array, Object, object};
 
@@ -16,7 +18,9 @@ pub(super) fn state(scene: &Scene, with_flags: bool, out: &mut Vec<u8>) {
     let snapshot = &scene.view.snapshot;
     object(out, |object| {
         head(object, scene, with_flags);
-        object.array("slaves", |array| snapshot.agents.values().for_each(|it| array.object(|object| agent(object, it, false))));
+        object.array("slaves", |array| {
+            snapshot.agents.values().for_each(|it| array.object(|object| agent(object, it, &scene.viewer, false)))
+        });
         recovered_agents(object, snapshot);
         object.array("frameworks", |array| {
             snapshot.frameworks.values().for_each(|it| array.object(|object| framework(object, it, &snapshot.offers)));
@@ -80,7 +84,7 @@ pub(super) fn build(object: &mut Object<'_>, build: super::Build) {
 }
 
 /// An entry of `slaves`.
-pub(super) fn agent(object: &mut Object<'_>, agent: &Agent, with_full: bool) {
+pub(super) fn agent(object: &mut Object<'_>, agent: &Agent, viewer: &Viewer, with_full: bool) {
     let used = agent.used_total();
     agent_head(object, &agent.id, &agent.info);
     object.text("pid", &agent.pid);
@@ -89,7 +93,8 @@ pub(super) fn agent(object: &mut Object<'_>, agent: &Agent, with_full: bool) {
     resources(object, "resources", &agent.total);
     resources(object, "used_resources", &used);
     resources(object, "offered_resources", &agent.offered);
-    let reserved = by_role(&agent.total);
+    let mut reserved = by_role(&agent.total);
+    reserved.retain(|role, _| viewer.sees(Sight::Role(role)));
     object.object("reserved_resources", |object| {
         reserved.iter().for_each(|(role, all)| resources(object, role, all.iter().copied()));
     });

@@ -75,7 +75,7 @@ pub(super) fn summary(scene: &Scene, out: &mut Vec<u8>) {
             for it in snapshot.agents.values() {
                 let (counts, frameworks) = sums.agents.get(&*it.id).unwrap_or(&nothing);
                 array.object(|object| {
-                    agent(object, it, false);
+                    agent(object, it, &scene.viewer, false);
                     counts.write(object);
                     object.array("framework_ids", |array| frameworks.iter().for_each(|id| array.text(id)));
                 });
