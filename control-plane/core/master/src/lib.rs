@@ -6,15 +6,29 @@
 //!
 //! [`Master::step`] is total: every input has an outcome, told as [`Effect`]s. [`Master::snapshot`] is a version of everything that may be read.
 
+mod accept;
+mod agents;
+mod allocator;
 mod capabilities;
 mod config;
 mod effect;
+mod events;
+mod frameworks;
+mod gauges;
 mod input;
+mod limits;
+mod maintenance;
 mod master;
 mod metrics;
+mod offers;
+mod operations;
+mod operator;
 mod registry;
 mod state;
+mod tasks;
+mod timers;
 mod validate;
+mod writes;
 
 pub use capabilities::{AgentCapabilities, FrameworkCapabilities};
 pub use config::{Action, AllowAll, Authorize, Config, Rate};

@@ -18,7 +18,7 @@ macro_rules! id {
 
             /// As the wire's message.
             pub fn to_proto(&self) -> $proto {
-                $proto { value: self.0.to_string(), ..Default::default() }
+                $proto { value: self.0.to_string() }
             }
         }
 
