@@ -11,12 +11,11 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::config::{Config, Service};
+use crate::config::Config;
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
 use crate::known_probes;
-use crate::mesos::{self, Mesos};
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
@@ -54,7 +53,6 @@ pub struct App {
     topology: TopologyHandle,
     http_address: SocketAddr,
     grpc_address: SocketAddr,
-    mesos_address: Option<SocketAddr>,
     stop_deadline: Duration,
 }
 
@@ -68,8 +66,6 @@ impl App {
         // Both before any loop, so that a mistake costs nothing.
         let http_listener = bind(config.http_address, "HTTP")?;
         let grpc_listener = bind(config.grpc_address, "gRPC")?;
-        let mesos_address = config.mesos_address.filter(|_| config.services.contains(&Service::Master));
-        let mesos_listener = mesos_address.map(|address| bind(address, "Mesos")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -94,14 +90,6 @@ impl App {
             let (board, stopping) = (board.clone(), stopping.clone());
             async move { board.run(stopping).await }
         });
-        let mesos_address = mesos_listener.as_ref().map(|(_, address)| *address);
-        let mesos = match config.services.contains(&Service::Master) {
-            true => Some(mesos::start(config, mesos_address, &hostname, seed, &supervisor, &clock)?),
-            false => None,
-        };
-        if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
-            mesos.serve(listener, HTTP_CONNECTIONS, &supervisor, &telemetry);
-        }
 
         let id = format!("{:x}", seed >> 1);
         start_edges(
@@ -116,7 +104,6 @@ impl App {
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
-                mesos: mesos.as_ref().map(|it| it.context.clone()),
                 limits: http::Limits {
                     websocket_clients: config.max_websocket_clients,
                     connections: HTTP_CONNECTIONS,
@@ -132,7 +119,6 @@ impl App {
                 clock: clock.clone(),
                 limits: grpc::Limits::for_probes(config.max_probes),
             },
-            mesos,
         );
         readiness.listening();
 
@@ -145,7 +131,7 @@ impl App {
 
         let (http_address, grpc_address) = (http_listener.1, grpc_listener.1);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), installation = store.installation(), %http_address, %grpc_address, "control plane started");
-        Ok(App { supervisor, store, topology, http_address, grpc_address, mesos_address, stop_deadline: STOP_DEADLINE })
+        Ok(App { supervisor, store, topology, http_address, grpc_address, stop_deadline: STOP_DEADLINE })
     }
 
     /// Where HTTP is served.
@@ -156,11 +142,6 @@ impl App {
     /// Where probes are served.
     pub fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
-    }
-
-    /// Where the Mesos master's API is served, if it is.
-    pub fn mesos_address(&self) -> Option<SocketAddr> {
-        self.mesos_address
     }
 
     /// The map.
@@ -201,7 +182,6 @@ fn start_edges(
     (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
     http_context: &http::Context,
     grpc_context: grpc::Context,
-    mesos: Option<Mesos>,
 ) {
     let telemetry = http_context.telemetry.clone();
     let router = http::router(http_context.clone());
@@ -210,13 +190,11 @@ fn start_edges(
     supervisor.restarting("http_listener", Backoff::EDGE, move || {
         http::serve(http_listener.clone(), router.clone(), limit, parent.clone(), counters.clone())
     });
-    let agents = mesos.map(|it| it.agents);
-    let limits =
-        grpc::Limits { streams: grpc_context.limits.streams + agents.as_ref().map_or(0, |_| mesos::MOST_AGENTS), ..grpc_context.limits };
+    let limits = grpc_context.limits;
     let service = ProbeService::new(grpc_context);
     let parent = supervisor.clone();
     supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
-        grpc::serve(grpc_listener.clone(), service.clone(), agents.clone(), limits, parent.clone(), telemetry.clone())
+        grpc::serve(grpc_listener.clone(), service.clone(), limits, parent.clone(), telemetry.clone())
     });
 }
 

@@ -11,7 +11,6 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_mesos::AgentService;
 use relay::Switchboard;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -71,15 +70,8 @@ impl Limits {
     }
 }
 
-/// Serves probes, and agents where there is a Mesos master, on `listener` until the process stops.
-pub async fn serve(
-    listener: Arc<TcpListener>,
-    service: ProbeService,
-    agents: Option<AgentService>,
-    limits: Limits,
-    supervisor: Supervisor,
-    telemetry: Telemetry,
-) {
+/// Serves probes on `listener` until the process stops.
+pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, limits: Limits, supervisor: Supervisor, telemetry: Telemetry) {
     let stopping = supervisor.stopping().clone();
     // Each probe has one connection; as many again may be on their way in or out.
     let patience = incoming::Patience { connections: limits.streams.saturating_mul(2), first_word: limits.hello_patience };
@@ -89,7 +81,6 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(8)
         .add_service(service)
-        .add_optional_service(agents.map(AgentService::into_server))
         .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
         .await;
     if let Err(error) = outcome {

@@ -46,8 +46,6 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// The time.
     pub clock: Clock,
-    /// The Mesos master's numbers, where it runs.
-    pub mesos: Option<edge_mesos::Context>,
     /// How much clients may take.
     pub limits: Limits,
 }

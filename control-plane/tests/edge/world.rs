@@ -41,8 +41,6 @@ pub(crate) fn config() -> Config {
         window: Duration::from_secs(15),
         max_probes: 10,
         max_websocket_clients: 12_000,
-        mesos_address: None,
-        mesos_flags: Vec::new(),
         services: vec![Service::Topology],
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
