@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Service};
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
@@ -19,6 +19,7 @@ use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
+use crate::zksync;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -75,12 +76,17 @@ impl App {
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
         supervisor.essential("topology_driver", driver);
 
+        let zksync = match config.services.contains(&Service::ZkSync) {
+            true => Some(zksync::start(config, &supervisor, topology.clone(), seed, &hostname)?),
+            false => None,
+        };
         let id = format!("{:x}", seed >> 1);
         start_edges(
             &supervisor,
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                zksync,
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
                 readiness: readiness.clone(),
                 supervisor: supervisor.clone(),

@@ -26,6 +26,8 @@ pub struct Config {
     pub max_websocket_clients: usize,
     /// Which services run.
     pub services: Vec<Service>,
+    /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
+    pub zksync_topology_url: Option<String>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
@@ -37,6 +39,8 @@ pub struct Config {
 pub enum Service {
     /// The live map.
     Topology,
+    /// Keeps ZooKeeper ensembles in step.
+    ZkSync,
 }
 
 /// How log lines look.
@@ -89,11 +93,12 @@ const WINDOW: &str = "window";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
 const SERVICES: &str = "services";
+const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 10] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -101,6 +106,7 @@ const BUILT_IN: [(&str, &str); 9] = [
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
     (SERVICES, "topology"),
+    (ZKSYNC_TOPOLOGY_URL, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -130,9 +136,12 @@ pub struct Flags {
     /// WebSocket clients at once [default: 10000]
     #[arg(long, value_name = "NUMBER")]
     max_websocket_clients: Option<String>,
-    /// Services to run, separated by commas; today: topology [default: topology]
+    /// Services to run, separated by commas: topology, zksync [default: topology]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
+    /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
+    #[arg(long, value_name = "URL")]
+    zksync_topology_url: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -142,6 +151,16 @@ pub struct Flags {
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to do instead of running
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// What the program can do besides running: speak to one that runs.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Keep two ZooKeeper ensembles in step, and move clients from one to the other
+    Zk(zksync_service::cli::ZkFlags),
 }
 
 impl Flags {
@@ -154,6 +173,7 @@ impl Flags {
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
             (SERVICES, &self.services),
+            (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ]
@@ -244,6 +264,7 @@ impl Layers {
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let services = self.parse(SERVICES, parse_services);
+        let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -269,6 +290,7 @@ impl Layers {
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
                 services: services?,
+                zksync_topology_url: zksync_topology_url?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -329,9 +351,18 @@ fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
 fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let one = |name: &str| match name.trim() {
         "topology" => Ok(Service::Topology),
-        other => Err(format!("there is no service {other:?}; there is topology")),
+        "zksync" => Ok(Service::ZkSync),
+        other => Err(format!("there is no service {other:?}; there are topology and zksync")),
     };
     text.split(',').map(one).collect()
+}
+
+fn parse_url(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
+        _ => Err("not an address such as http://map:4040".to_owned()),
+    }
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

@@ -30,6 +30,8 @@ pub use server::serve;
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// The links between ZooKeeper ensembles, where this service runs.
+    pub zksync: Option<zksync_service::Service>,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
@@ -81,4 +83,5 @@ fn documented_routes(context: &Context) -> OpenApiRouter {
     OpenApiRouter::with_openapi(platform::openapi::Document::openapi())
         .merge(scope::routes(context, websockets))
         .merge(platform::routes(context))
+        .merge(context.zksync.clone().map(zksync_service::api::routes).unwrap_or_default())
 }

@@ -16,3 +16,4 @@ pub mod readiness;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+mod zksync;

@@ -188,11 +188,7 @@ impl Definition {
             acl: self.acl,
             acl_rules: self.acl_rules.clone(),
             drift: self.drift,
-            limits: Limits {
-                full_pass: Duration::from_secs(self.full_pass_seconds),
-                deletes_free: self.deletes_free,
-                ..Limits::default()
-            },
+            limits: Limits { full_pass: Duration::from_secs(self.full_pass_seconds), deletes_free: self.deletes_free, ..Limits::default() },
         })
     }
 }

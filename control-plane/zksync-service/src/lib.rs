@@ -4,7 +4,19 @@
 //!
 //! Must never decide what the core could: here are sessions, clocks, files and sockets.
 
+pub mod align;
+pub mod api;
+pub mod cli;
 pub mod definition;
 pub mod link;
 pub mod metrics;
+pub mod migrate;
+pub mod prepare;
+pub mod service;
 pub mod store;
+pub mod tree;
+pub mod verify;
+pub mod witness;
+
+pub use service::Service;
+pub use witness::Witness;

@@ -67,7 +67,12 @@ impl Metrics {
             register(r, IntCounterVec::new(Opts::new(name, help), labels).expect("names and labels are constants"))
         };
         let all = All {
-            lag: histogram("zk_sync_lag_ms", "From the event that told of a change until it was applied on the other side.", &["link", "direction"], LAG_BUCKETS),
+            lag: histogram(
+                "zk_sync_lag_ms",
+                "From the event that told of a change until it was applied on the other side.",
+                &["link", "direction"],
+                LAG_BUCKETS,
+            ),
             lag_last: float("zk_sync_lag_p99_ms", "The same, 99 of 100 of the last minute.", &["link", "direction"]),
             events: counter("zk_sync_events_total", "Changed paths told by watches.", &["link", "side"]),
             synced: gauge("zk_synced_nodes_total", "Znodes written since the link was started.", &["link", "direction", "op"]),
@@ -80,11 +85,20 @@ impl Metrics {
             counted: gauge("zk_sync_counted_total", "What else was counted since the link was started.", &["link", "what"]),
             excluded: gauge("zk_excluded_nodes", "Znodes that are not copied.", &["link", "reason"]),
             batch: histogram("zk_sync_batch_ops", "Operations of a transaction.", &["link", "direction"], SIZE_BUCKETS),
-            transaction: histogram("zk_sync_transaction_seconds", "How long the server took for a transaction.", &["link", "direction"], SECONDS_BUCKETS),
+            transaction: histogram(
+                "zk_sync_transaction_seconds",
+                "How long the server took for a transaction.",
+                &["link", "direction"],
+                SECONDS_BUCKETS,
+            ),
             verify_mismatch: gauge("zk_verify_mismatch", "Znodes in which the sides differed at the last verification.", &["link"]),
             verify_nodes: gauge("zk_verify_nodes", "Znodes compared by the last verification.", &["link"]),
             verify_seconds: float("zk_verify_seconds", "How long the last verification took.", &["link"]),
-            verify_last: float("zk_verify_last_success_timestamp", "When a verification last found no difference: seconds since 1970.", &["link"]),
+            verify_last: float(
+                "zk_verify_last_success_timestamp",
+                "When a verification last found no difference: seconds since 1970.",
+                &["link"],
+            ),
             migration_phase: gauge("zk_migration_phase", "1 for the phase that the migration is in.", &["link", "phase"]),
             registry,
         };
@@ -119,7 +133,9 @@ impl Metrics {
     pub(crate) fn publish(&self, link: &str, status: &Status, lag: &PerSide<LagSummary>) {
         let all = &self.0;
         let counters = &status.counters;
-        let set = |gauge: &IntGaugeVec, labels: &[&str], value: u64| gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        let set = |gauge: &IntGaugeVec, labels: &[&str], value: u64| {
+            gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX))
+        };
         for side in Side::BOTH {
             let direction = side.direction_into();
             all.lag_last.with_label_values(&[link, direction]).set(lag[side].p99_ms);
@@ -163,13 +179,16 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn verified(&self, link: &str, found: &zksync::Verification, took: Duration, at: f64) {
+    pub(crate) fn verified(&self, link: &str, report: &crate::verify::VerificationReport) {
         let all = &self.0;
+        let found = &report.found;
         all.verify_mismatch.with_label_values(&[link]).set(i64::try_from(found.differing).unwrap_or(i64::MAX));
         all.verify_nodes.with_label_values(&[link]).set(i64::try_from(found.nodes_a).unwrap_or(i64::MAX));
-        all.verify_seconds.with_label_values(&[link]).set(took.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century")]
+        let (took, ended) = (report.took_ms as f64 / 1e3, (report.started_ms + report.took_ms) as f64 / 1e3);
+        all.verify_seconds.with_label_values(&[link]).set(took);
         if found.equal {
-            all.verify_last.with_label_values(&[link]).set(at);
+            all.verify_last.with_label_values(&[link]).set(ended);
         }
     }
 

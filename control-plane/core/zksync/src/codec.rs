@@ -1,4 +1,4 @@
-use crate::node::{Base, Hash, Key, PerSide, Seen, Side};
+use crate::node::{AclPending, Base, Hash, Key, PerSide, Seen, Side};
 
 /// What a transaction did, as it is written with it into a slot of the side that it changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,16 +93,18 @@ impl Base {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(80);
         bytes.push(BASE_FORMAT);
-        bytes.push(match self.shadow_of {
-            None => 0,
-            Some(Side::A) => 1,
-            Some(Side::B) => 2,
-        });
+        bytes.push(side_byte(self.shadow_of));
         put_seen(&mut bytes, &self.seen.a);
         put_seen(&mut bytes, &self.seen.b);
         bytes.extend(self.data);
         bytes.extend(self.acl.to_le_bytes());
         bytes.extend(self.size.to_le_bytes());
+        if let Some(pending) = &self.pending {
+            bytes.push(side_byte(Some(pending.side)));
+            bytes.extend(pending.aversion.to_le_bytes());
+            bytes.extend(pending.acl.to_le_bytes());
+            put_seen(&mut bytes, &pending.source);
+        }
         bytes
     }
 
@@ -116,13 +118,34 @@ impl Base {
             data: bytes.take()?,
             acl: u64::from_le_bytes(bytes.take()?),
             size: u32::from_le_bytes(bytes.take()?),
-            shadow_of: match shadow {
-                1 => Some(Side::A),
-                2 => Some(Side::B),
-                _ => None,
-            },
+            shadow_of: side_of(shadow),
+            pending: None,
         };
+        let pending = if bytes.0.is_empty() {
+            None
+        } else {
+            let [side] = bytes.take()?;
+            let aversion = i32::from_le_bytes(bytes.take()?);
+            Some(AclPending { side: side_of(side)?, aversion, acl: u64::from_le_bytes(bytes.take()?), source: bytes.seen()? })
+        };
+        let base = Base { pending, ..base };
         (format == BASE_FORMAT && bytes.0.is_empty()).then_some(base)
+    }
+}
+
+fn side_byte(side: Option<Side>) -> u8 {
+    match side {
+        None => 0,
+        Some(Side::A) => 1,
+        Some(Side::B) => 2,
+    }
+}
+
+fn side_of(byte: u8) -> Option<Side> {
+    match byte {
+        1 => Some(Side::A),
+        2 => Some(Side::B),
+        _ => None,
     }
 }
 
@@ -173,7 +196,10 @@ mod tests {
                 assert!(shorter.records.len() < slot.records.len());
             }
         }
-        let base = Base { seen: PerSide { a: seen, b: Seen::default() }, data: [1; 16], acl: 2, size: 3, shadow_of: Some(Side::B) };
+        let base =
+            Base { seen: PerSide { a: seen, b: Seen::default() }, data: [1; 16], acl: 2, size: 3, shadow_of: Some(Side::B), pending: None };
+        assert_eq!(Base::decode(&base.encode()), Some(base));
+        let base = Base { pending: Some(AclPending { side: Side::A, aversion: 3, acl: 4, source: seen }), ..base };
         assert_eq!(Base::decode(&base.encode()), Some(base));
         assert_eq!(Base::decode(&base.encode()[1..]), None);
         assert_eq!(Base::decode(b""), None);

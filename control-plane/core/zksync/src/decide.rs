@@ -61,6 +61,11 @@ pub(crate) enum Exclusion {
 
 /// Decides about one pair.
 pub(crate) fn decide(config: &LinkConfig, base: Option<&Base>, views: PerSide<View<'_>>, own_sessions: PerSide<i64>) -> Verdict {
+    let base = match base.map(|base| what_is_pending(config, *base, views)).transpose() {
+        Ok(base) => base,
+        Err(verdict) => return verdict,
+    };
+    let base = base.as_ref();
     let changed = |side: Side| match (base, views[side]) {
         (_, View::Unread) => false,
         (base, View::Absent) => base.is_some(),
@@ -102,6 +107,31 @@ pub(crate) fn decide(config: &LinkConfig, base: Option<&Base>, views: PerSide<Vi
     }
 }
 
+/// The base once it is known whether a change of an access control list that was noted has been made.
+pub(crate) fn what_is_pending(config: &LinkConfig, base: Base, views: PerSide<View<'_>>) -> Result<Base, Verdict> {
+    let Some(pending) = base.pending else { return Ok(base) };
+    let as_it_was = Base { pending: None, ..base };
+    match views[pending.side] {
+        View::Unread => Err(Verdict::ReadBoth),
+        View::Absent => Ok(as_it_was),
+        View::Present(node) if node.stat.czxid != base.seen[pending.side].czxid || node.stat.aversion < pending.aversion => Ok(as_it_was),
+        View::Present(node) => {
+            let made = match &node.acl {
+                _ if node.stat.aversion > pending.aversion => true,
+                Some(acl) => hash_acl(&config.canonical(acl, pending.side)) == pending.acl,
+                None => return Err(Verdict::ReadAcl),
+            };
+            if !made {
+                return Ok(as_it_was);
+            }
+            let mut seen = base.seen;
+            seen[pending.side].aversion = pending.aversion;
+            seen[pending.side.other()] = pending.source;
+            Ok(Base { seen, acl: pending.acl, pending: None, ..base })
+        }
+    }
+}
+
 /// `from` changed alone: the other side follows.
 fn carry(from: Side, views: PerSide<View<'_>>) -> Verdict {
     let to = from.other();
@@ -116,8 +146,9 @@ fn carry(from: Side, views: PerSide<View<'_>>) -> Verdict {
 fn drift(config: &LinkConfig, on: Side, views: PerSide<View<'_>>) -> Verdict {
     let source = on.other();
     match (config.drift, views[source]) {
+        // It may be the same after all, e.g. because it became a container.
+        (_, View::Unread) => Verdict::ReadBoth,
         (Drift::Report, _) => Verdict::Drift { on },
-        (Drift::Overwrite, View::Unread) => Verdict::ReadBoth,
         (Drift::Overwrite, View::Present(_)) => Verdict::Put { to: on, shadow: false },
         (Drift::Overwrite, View::Absent) => Verdict::Delete { to: on },
     }
@@ -161,6 +192,7 @@ fn agreement(config: &LinkConfig, base: Option<&Base>, nodes: PerSide<&Node>) ->
         acl: a,
         size: u32::try_from(nodes.a.data.len()).unwrap_or(u32::MAX),
         shadow_of: base.and_then(|base| base.shadow_of),
+        pending: None,
     })
 }
 

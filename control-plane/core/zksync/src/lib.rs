@@ -9,8 +9,8 @@
 //! that says what it did, so that one read decides whether a transaction whose answer was lost has been applied. The base may thus be
 //! persisted later: what a crash forgets stands in the slots.
 //!
-//! Owns decisions. Must never know a session, a socket, a clock or a file: [`Link::step`] takes what happened and the
-//! time, and says what to do.
+//! Owns decisions. Must never know a session, a socket, a clock or a file: [`Link::step`] and [`Migration::step`] take what happened and the
+//! time, and say what to do.
 
 mod codec;
 mod config;
@@ -19,6 +19,7 @@ mod decide;
 mod dirty;
 mod link;
 mod mapping;
+mod migration;
 mod node;
 mod scan;
 mod status;
@@ -30,7 +31,11 @@ pub use conflict::{Conflict, ConflictKind, Resolution, Value, Winner};
 pub use link::{
     AclDone, Command, Effect, FoundSlot, HaltReason, Input, Link, Outcome, RESERVED, ReadWant, Reading, Refusal, SLOTS, WriteKind, WriteOp,
 };
-pub use mapping::{Mapping, MappingError, Rule};
-pub use node::{Acl, Base, Hash, Key, Node, PerSide, Seen, Side, Stat};
+pub use mapping::{Mapping, MappingError, Rule, covers as pattern_covers};
+pub use migration::{
+    Command as MigrationCommand, Effect as MigrationEffect, Input as MigrationInput, Migration, NotNow, Note, Observation, Phase, Plan,
+    Report, Step,
+};
+pub use node::{Acl, AclPending, Base, Hash, Key, Node, PerSide, Seen, Side, Stat, hash_data as hash_of};
 pub use status::{Counters, LinkState, Status};
 pub use verify::{Difference, DifferenceKind, Entry, Verification, compare, is_numbered};

@@ -391,6 +391,8 @@ pub struct Link {
     unsaved: Unsaved,
     saving: Option<(u64, PerSide<u64>)>,
     saved: PerSide<u64>,
+    saves_begun: u64,
+    saves_safe: u64,
     excluded: BTreeMap<&'static str, u64>,
     counters: Counters,
     /// Differences that a comparison found and no event has told of yet.
@@ -473,6 +475,8 @@ struct Planned {
 
 #[derive(Clone, Debug)]
 struct AclPlan {
+    /// It is not sent before this many saves are safe: then it is noted on disk.
+    after: u64,
     key: Key,
     path: String,
     acl: Vec<Acl>,
@@ -536,6 +540,8 @@ impl Link {
             unsaved: Unsaved::default(),
             saving: None,
             saved: applied,
+            saves_begun: 0,
+            saves_safe: 0,
             excluded: BTreeMap::new(),
             counters: Counters::default(),
             suspects: BTreeMap::new(),
@@ -566,6 +572,7 @@ impl Link {
             Input::Persisted { number } => {
                 if let Some((_, applied)) = self.saving.take_if(|(saving, _)| *saving == number) {
                     self.saved = applied;
+                    self.saves_safe = self.saves_begun;
                 }
             }
             Input::Fenced { side } => self.halt(HaltReason::Fenced { side }, out),
@@ -595,6 +602,7 @@ impl Link {
             let number = self.take_id();
             let applied = PerSide { a: self.sides.a.applied, b: self.sides.b.applied };
             self.saving = Some((number, applied));
+            self.saves_begun += 1;
             let Unsaved { bases, conflicts, .. } = std::mem::take(&mut self.unsaved);
             out.push(Effect::Persist { number, bases, conflicts, applied });
         }

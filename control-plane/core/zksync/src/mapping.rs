@@ -190,7 +190,7 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether `pattern` matches `path` or something above it.
-pub(crate) fn covers(pattern: &str, path: &str) -> bool {
+pub fn covers(pattern: &str, path: &str) -> bool {
     let (pattern, path): (Vec<&str>, Vec<&str>) = (names(pattern).collect(), names(path).collect());
     matches(&pattern, &path)
 }

@@ -163,7 +163,7 @@ pub struct Node {
 pub type Hash = [u8; 16];
 
 /// What data hash to.
-pub(crate) fn hash_data(data: &[u8]) -> Hash {
+pub fn hash_data(data: &[u8]) -> Hash {
     let digest = blake3::hash(data);
     let mut hash = [0; 16];
     hash.copy_from_slice(&digest.as_bytes()[..16]);
@@ -200,4 +200,19 @@ pub struct Base {
     pub size: u32,
     /// The side that has the original, when the other has an ephemeral copy that lives as long as our session.
     pub shadow_of: Option<Side>,
+    /// A change of the access control list that may have been made: no transaction can hold it, so it is noted before it is sent.
+    pub pending: Option<AclPending>,
+}
+
+/// A change of an access control list that was noted before it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclPending {
+    /// The side that it is sent to.
+    pub side: Side,
+    /// Version of the list when it has been made.
+    pub aversion: i32,
+    /// What the list hashes to then.
+    pub acl: u64,
+    /// The state of the other side that it was copied from.
+    pub source: Seen,
 }

@@ -1,7 +1,7 @@
 //! Between the words of the core and those of the sessions.
 
 use zk::{CreateKind, MultiError, Op, OpDone};
-use zksync::{AclDone, Acl, Node, Outcome, ReadWant, Reading, Refusal, Seen, Slot, Stat, WriteKind, WriteOp};
+use zksync::{Acl, AclDone, Node, Outcome, ReadWant, Reading, Refusal, Seen, Slot, Stat, WriteKind, WriteOp};
 
 use super::Reserved;
 
@@ -14,9 +14,9 @@ pub fn node_from(node: zk::NodeRead) -> Node {
     Node {
         stat: stat(&node.stat),
         data: node.data.into(),
-        acl: node.acl.map(|acl| {
-            acl.into_iter().map(|entry| Acl { permissions: entry.permissions, scheme: entry.scheme, id: entry.id }).collect()
-        }),
+        acl: node
+            .acl
+            .map(|acl| acl.into_iter().map(|entry| Acl { permissions: entry.permissions, scheme: entry.scheme, id: entry.id }).collect()),
         children: node.children,
     }
 }

@@ -45,7 +45,12 @@ impl LagWindow {
         let mut lags: Vec<Duration> = self.lags.iter().filter(|(at, _)| at.elapsed() < WINDOW).map(|(_, lag)| *lag).collect();
         lags.sort_unstable();
         let at = |share: f64| {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a short list")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "a place in a short list"
+            )]
             let place = (lags.len() as f64 * share) as usize;
             lags.get(place.min(lags.len().saturating_sub(1))).map_or(0.0, |lag| lag.as_secs_f64() * 1e3)
         };

@@ -13,32 +13,32 @@ use zksync_service::metrics::Metrics;
 use zksync_service::store::Store;
 
 /// Two ensembles of `count` servers each; none where there is no ZooKeeper.
-pub fn ensembles(count: usize) -> Option<(Ensemble, Ensemble)> {
+pub(crate) fn ensembles(count: usize) -> Option<(Ensemble, Ensemble)> {
     on_test_machine().then(|| (Ensemble::start(count, &ServerOptions::default()), Ensemble::start(count, &ServerOptions::default())))
 }
 
 /// A link that runs.
 #[derive(Debug)]
-pub struct World {
-    pub a: Client,
-    pub b: Client,
-    pub handle: LinkHandle,
-    pub definition: Definition,
-    pub directory: tempfile::TempDir,
-    pub store: Store,
+pub(crate) struct World {
+    pub(crate) a: Client,
+    pub(crate) b: Client,
+    pub(crate) handle: LinkHandle,
+    pub(crate) definition: Definition,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) store: Store,
     stop: CancellationToken,
     running: JoinSet<()>,
 }
 
 impl World {
-    pub async fn start(definition: Definition) -> World {
+    pub(crate) async fn start(definition: Definition) -> World {
         let a = Client::connect(&Options::new(&definition.a.connect)).await.expect("connecting to A");
         let b = Client::connect(&Options::new(&definition.b.connect)).await.expect("connecting to B");
         World::between(definition, a, b).await
     }
 
     /// With clients that go another way than the link does.
-    pub async fn between(definition: Definition, a: Client, b: Client) -> World {
+    pub(crate) async fn between(definition: Definition, a: Client, b: Client) -> World {
         let directory = tempfile::tempdir().expect("making a directory");
         let store = Store::open(directory.path()).expect("opening the store");
         let stop = CancellationToken::new();
@@ -49,16 +49,17 @@ impl World {
     }
 
     /// Ends the link's process, as far as one can within a process: nothing it was doing goes on. Then another one begins.
-    pub async fn crash_and_restart(&mut self, leader: u64) {
+    pub(crate) async fn crash_and_restart(&mut self, leader: u64) {
         self.running.shutdown().await;
         self.stop = CancellationToken::new();
-        let (handle, run) = link::start(&self.definition, self.store.clone(), Metrics::new(), leader, self.stop.clone()).expect("starting the link");
+        let (handle, run) =
+            link::start(&self.definition, self.store.clone(), Metrics::new(), leader, self.stop.clone()).expect("starting the link");
         self.handle = handle;
         self.running.spawn(async move { run.await.expect("the link's store works") });
     }
 
     /// Waits until both sides have the same, twice in a row, and the link has nothing to do.
-    pub async fn until_equal(&self) {
+    pub(crate) async fn until_equal(&self) {
         let began = Instant::now();
         let mut quiet = 0;
         loop {
@@ -69,7 +70,13 @@ impl World {
                 return;
             }
             if began.elapsed() > Duration::from_secs(60) {
-                let differing: Vec<_> = a.iter().filter(|(path, node)| b.get(*path) != Some(node)).map(|(path, _)| path).chain(b.keys().filter(|path| !a.contains_key(*path))).take(5).collect();
+                let differing: Vec<_> = a
+                    .iter()
+                    .filter(|(path, node)| b.get(*path) != Some(node))
+                    .map(|(path, _)| path)
+                    .chain(b.keys().filter(|path| !a.contains_key(*path)))
+                    .take(5)
+                    .collect();
                 panic!("not equal within a minute: {differing:?}\n{:#?}", self.handle.status());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -78,7 +85,7 @@ impl World {
 }
 
 /// Data and access control lists of everything below `root` that is not ephemeral and not the servers' or ours.
-pub async fn tree(client: &Client, root: &str) -> BTreeMap<String, (Vec<u8>, Vec<Acl>)> {
+pub(crate) async fn tree(client: &Client, root: &str) -> BTreeMap<String, (Vec<u8>, Vec<Acl>)> {
     let mut found = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
     while !todo.is_empty() {
@@ -110,6 +117,6 @@ pub async fn tree(client: &Client, root: &str) -> BTreeMap<String, (Vec<u8>, Vec
     found
 }
 
-pub async fn create(client: &Client, path: &str, data: &[u8]) {
+pub(crate) async fn create(client: &Client, path: &str, data: &[u8]) {
     client.create(path, data, &Acl::open(), CreateKind::Persistent).await.expect("creating a znode");
 }

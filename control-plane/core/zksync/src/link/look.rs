@@ -4,12 +4,14 @@ use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, Link, Look, Planned, ReadWa
 use crate::codec::Record;
 use crate::config::{AclPolicy, Drift, Strategy};
 use crate::conflict::{Conflict, ConflictKind, DeletedBetween, Resolution, Value};
-use crate::decide::{Exclusion, Verdict, View, acl_hash, decide, elects_or_locks, winner};
+use crate::decide::{Exclusion, Verdict, View, acl_hash, decide, elects_or_locks, what_is_pending, winner};
 use crate::dirty::Dirt;
 use crate::link::sides::answer_bytes;
 use crate::mapping::{below, parent};
-use crate::node::{Base, Hash, Key, Node, PerSide, Seen, Side, hash_data};
+use crate::node::{AclPending, Base, Hash, Key, Node, PerSide, Seen, Side, hash_data};
 
+/// Version of an access control list that no server gives: what stands beside it in a base is still to be copied.
+const NOT_DONE: i32 = -1;
 const LOOK_MAX: usize = 512;
 /// Bytes of an answer that are aimed at.
 const ANSWER: usize = 1024 * 1024;
@@ -19,10 +21,12 @@ const READY_BYTES: usize = 4 * 1024 * 1024;
 
 impl Link {
     pub(super) fn start_look(&mut self, out: &mut Vec<Effect>) {
+        // Until both sides were read as a whole it is not known what is on one side alone; a tree that does not fit is begun with all the same.
+        let crowded = self.dirty.len() > self.config.limits.dirty / 2;
         let can = |side: Side| {
             let state = &self.sides[side];
             state.up
-                && state.scanned
+                && (state.scanned || crowded)
                 && state.ready.len() < READY_OPS
                 && state.ready_bytes < READY_BYTES
                 && state.acl_ready.len() < READY_OPS
@@ -92,9 +96,15 @@ impl Link {
             return self.judge_conflicted(key, dirt, views);
         }
         let base = self.pairs.get(key).map(|pair| pair.base);
+        // Whether what was noted has been made is decided once, for everything that follows.
+        let base = base.map(|base| what_is_pending(&self.config, base, views).unwrap_or(base));
         let own = PerSide { a: self.sides.a.session, b: self.sides.b.session };
         let verdict = decide(&self.config, base.as_ref(), views, own);
-        let verdict = self.about_orphans(key, verdict, base.as_ref(), views);
+        if matches!(verdict, Verdict::Settled | Verdict::Adopt(_) | Verdict::Forget) {
+            self.orphaned.remove(key);
+            self.revived.remove(key);
+            self.purged.remove(key);
+        }
         self.carry_out(key, dirt, base.as_ref(), views, verdict, None);
     }
 
@@ -148,6 +158,11 @@ impl Link {
     ) {
         let from = to.other();
         let Some(node) = views[from].node() else { return self.carry_out(key, dirt, base, views, Verdict::ReadBoth, None) };
+        if !shadow && self.goes_with_what_is_above(key, from, base) {
+            self.revived.remove(key);
+            self.orphaned.remove(key);
+            return self.delete(key, dirt, base, views, from, resolution);
+        }
         if shadow && elects_or_locks(key) {
             return self.carry_out(key, dirt, base, views, Verdict::Excluded(Exclusion::Election), None);
         }
@@ -187,8 +202,7 @@ impl Link {
         seen[to] = before;
         if data != target_data {
             // The access control list follows on its own: until then the base says that it is not done.
-            let source =
-                if acl == target_acl { source } else { Seen { aversion: base.map_or(-1, |base| base.seen[from].aversion), ..source } };
+            let source = if acl == target_acl { source } else { Seen { aversion: NOT_DONE, ..source } };
             let kind = WriteKind::Set { data: node.data.clone(), version: before.version };
             self.plan(to, key, kind, Some(source), Some(before), (data, target_acl, size), dirt, resolution);
             if acl != target_acl {
@@ -196,15 +210,29 @@ impl Link {
             }
             return;
         }
-        let agreed = Base { seen, data, acl, size, shadow_of: base.and_then(|base| base.shadow_of) };
+        let agreed = Base { seen, data, acl, size, shadow_of: base.and_then(|base| base.shadow_of), pending: None };
         if acl == target_acl {
             return self.set_base(key, agreed);
         }
         let Some(acl_there) = &node.acl else { return self.carry_out(key, dirt, base, views, Verdict::ReadAcl, None) };
-        let acl = self.config.translate(acl_there, from);
+        let acl_to_set = self.config.translate(acl_there, from);
+        let pending = AclPending { side: to, aversion: before.aversion.wrapping_add(1), acl: agreed.acl, source };
+        let mut noted = Base { acl: target_acl, pending: Some(pending), ..agreed };
+        noted.seen[from].aversion = NOT_DONE;
+        self.set_base(key, noted);
         self.busy.insert(key.clone());
         let path = self.config.mapping.path(to, key);
-        let plan = AclPlan { key: key.clone(), path, acl, aversion: before.aversion, base: agreed, attempts: dirt.attempts, resolution };
+        let after = self.saves_begun + 1;
+        let plan = AclPlan {
+            after,
+            key: key.clone(),
+            path,
+            acl: acl_to_set,
+            aversion: before.aversion,
+            base: agreed,
+            attempts: dirt.attempts,
+            resolution,
+        };
         self.sides[to].acl_ready.push_back(plan);
     }
 
@@ -225,7 +253,7 @@ impl Link {
             },
             View::Absent => return self.forget_base(key),
         };
-        if key.as_ref() == "/" {
+        if key.as_ref() == "/" || self.is_orphan(key, dirt, base, views, to, resolution.is_some()) {
             return;
         }
         let is_shadow = base.is_some_and(|base| base.shadow_of.is_some());
@@ -371,7 +399,11 @@ impl Link {
             return self.mark(key.clone(), both);
         }
         // As if nothing were agreed: whether they are the same is what counts.
-        match decide(&self.config, base.as_ref(), views, PerSide::default()) {
+        let verdict = match (views.a, views.b) {
+            (View::Absent, View::Absent) => Verdict::Forget,
+            _ => decide(&self.config, base.as_ref(), views, PerSide::default()),
+        };
+        match verdict {
             verdict @ (Verdict::Adopt(_) | Verdict::Forget) => {
                 self.counters.conflicts_converged += 1;
                 self.close_conflict(key);
@@ -399,55 +431,49 @@ impl Link {
         }
     }
 
-    /// A pair that one side deleted while the other got something below it.
-    fn about_orphans(&mut self, key: &Key, verdict: Verdict, base: Option<&Base>, views: PerSide<View<'_>>) -> Verdict {
-        // Something below a deleted pair whose subtree goes: it goes, too.
-        if let Verdict::Put { to, shadow: false } = verdict
-            && base.is_none()
-            && self.purged.iter().any(|(purged, side)| *side == to.other() && purged != key && below(key, purged).is_some())
-        {
-            return Verdict::Delete { to: to.other() };
-        }
-        let Verdict::Delete { to } = verdict else {
-            if !matches!(verdict, Verdict::ReadBoth | Verdict::ReadAcl) {
-                self.orphaned.remove(key);
-                self.revived.remove(key);
-                self.purged.remove(key);
+    /// Something below a deleted pair whose subtree goes: whether it goes, too, instead of coming to the other side.
+    fn goes_with_what_is_above(&self, key: &Key, from: Side, base: Option<&Base>) -> bool {
+        let is_purged = |(purged, side): (&Key, &Side)| *side == from && purged != key && below(key, purged).is_some();
+        base.is_none() && self.purged.iter().any(is_purged)
+    }
+
+    /// A pair that one side deleted while the other, `to`, got something below it: whether that has been dealt with.
+    fn is_orphan(&mut self, key: &Key, dirt: Dirt, base: Option<&Base>, views: PerSide<View<'_>>, to: Side, decided: bool) -> bool {
+        let lacking = to.other();
+        if self.revived.get(key) == Some(&lacking) {
+            match views[to] {
+                View::Present(_) => self.put(key, dirt, base, views, lacking, false, None),
+                _ => self.mark(key.clone(), Dirt { attempts: dirt.attempts, ..Dirt::on_both(self.now) }),
             }
-            return verdict;
-        };
-        if let Some(side) = self.revived.get(key).copied() {
-            return if side == to.other() && views[to].node().is_some() {
-                Verdict::Put { to: side, shadow: false }
-            } else {
-                Verdict::ReadBoth
-            };
+            return true;
         }
-        if self.purged.contains_key(key) {
-            return verdict;
+        if self.purged.contains_key(key) || self.orphaned.get(key) != Some(&lacking) {
+            return false;
         }
-        let Some(lacking) = self.orphaned.get(key).copied().filter(|side| *side == to.other()) else { return verdict };
         if views[to].node().is_none() {
-            return Verdict::ReadBoth;
+            self.mark(key.clone(), Dirt { attempts: dirt.attempts, ..Dirt::on_both(self.now) });
+            return true;
         }
         self.orphaned.remove(key);
         let won = match (self.config.mode.source(), self.config.strategy) {
             (Some(source), _) if source == lacking && self.config.drift == Drift::Report => {
                 self.block(key, "deleted at the source, but the target has something below it that the source never had".to_owned());
-                return Verdict::Settled;
+                return true;
             }
             (Some(source), _) => source,
             (None, Strategy::AWins) => Side::A,
             (None, Strategy::BWins) => Side::B,
             // Something new is news; that it was not to be there any more is older.
             (None, Strategy::LastWriteWins) => to,
+            // The operator has decided about what is above already.
+            (None, Strategy::Manual) if decided => lacking,
             (None, Strategy::Manual) => {
                 self.open_conflict(key, base, views, ConflictKind::CreateBelow);
-                return Verdict::Settled;
+                return true;
             }
         };
         self.decide_orphan(key, won, lacking, views);
-        Verdict::Settled
+        true
     }
 
     fn decide_orphan(&mut self, key: &Key, won: Side, lacking: Side, views: PerSide<View<'_>>) {

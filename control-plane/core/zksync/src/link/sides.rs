@@ -127,8 +127,10 @@ impl Link {
     }
 
     pub(super) fn mark(&mut self, key: Key, dirt: Dirt) {
+        let announced = dirt.announced;
         self.dirty.mark(key, dirt);
-        if self.dirty.len() > self.config.limits.dirty {
+        // What a scan finds is bounded by the scan's own pace; only events come as they like.
+        if announced && self.dirty.len() > self.config.limits.dirty {
             self.counters.dirty_overflows += 1;
             self.dirty.clear();
             for side in Side::BOTH {
@@ -172,7 +174,7 @@ impl Link {
         loop {
             let crowded = self.dirty.len() > self.config.limits.dirty / 2;
             let Some(scan) = &mut self.sides[side].scan else { return };
-            if scan.outstanding >= WINDOW || scan.queue.is_empty() || (crowded && self.look.is_some()) {
+            if scan.outstanding >= WINDOW || scan.queue.is_empty() || crowded {
                 break;
             }
             let keys = scan.next_batch();
@@ -327,8 +329,9 @@ impl Link {
 pub(super) fn landed_base(side: Side, record: &Record, source: Seen, zxid: i64, state: Option<Seen>) -> Base {
     let told = Seen { czxid: if record.target.czxid == 0 { zxid } else { record.target.czxid }, mzxid: zxid, ..record.target };
     let mut seen = PerSide { a: source, b: source };
-    seen[side] = state.unwrap_or(told);
-    Base { seen, data: record.data, acl: record.acl, size: record.size, shadow_of: record.shadow.then_some(side.other()) }
+    // The version of the access control list is the one whose list is known; a newer one is news.
+    seen[side] = Seen { czxid: state.map_or(told.czxid, |state| state.czxid), ..told };
+    Base { seen, data: record.data, acl: record.acl, size: record.size, shadow_of: record.shadow.then_some(side.other()), pending: None }
 }
 
 pub(super) fn too_deep(key: &str) -> bool {

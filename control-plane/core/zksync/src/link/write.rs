@@ -7,7 +7,7 @@ use super::{ATTEMPTS, AclDone, AclPlan, Effect, Flight, HaltReason, Link, Outcom
 use crate::codec::Slot;
 use crate::conflict::{ConflictKind, Resolution};
 use crate::dirty::Dirt;
-use crate::node::{Key, PerSide, Seen, Side};
+use crate::node::{Base, Key, PerSide, Seen, Side};
 
 /// Tries of one operation alone without an answer: then it is that operation that the server does not answer, e.g. because it is too large.
 const UNANSWERED_MAX: u8 = 3;
@@ -195,6 +195,10 @@ impl Link {
         if !self.sides[side].up || self.sides[side].acl_flight.is_some() {
             return;
         }
+        let safe = self.saves_safe;
+        if self.sides[side].acl_ready.front().is_none_or(|plan| plan.after > safe) {
+            return;
+        }
         let Some(plan) = self.sides[side].acl_ready.pop_front() else { return };
         let id = self.take_id();
         out.push(Effect::SetAcl { side, id, path: plan.path.clone(), acl: plan.acl.clone(), aversion: plan.aversion });
@@ -207,6 +211,11 @@ impl Link {
         self.busy.remove(&key);
         if outcome == AclDone::Unknown {
             out.push(Effect::Reopen { side });
+        }
+        if matches!(outcome, AclDone::Stale | AclDone::Refused(_))
+            && let Some(noted) = self.pairs.get(&key).map(|pair| pair.base)
+        {
+            self.set_base(&key, Base { pending: None, ..noted });
         }
         match outcome {
             AclDone::Set { aversion } => {
