@@ -63,6 +63,12 @@ impl JsonWriter {
         write!(self.out, "{value}").expect("a Vec takes everything");
     }
 
+    pub(crate) fn signed(&mut self, value: i64) {
+        use std::io::Write as _;
+        self.separate();
+        write!(self.out, "{value}").expect("a Vec takes everything");
+    }
+
     /// Always with a point or an exponent. What JSON cannot say (not a number, infinite) becomes zero.
     pub(crate) fn float(&mut self, value: f64) {
         use std::io::Write as _;

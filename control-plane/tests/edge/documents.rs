@@ -29,9 +29,12 @@ async fn every_documented_path_is_served_with_a_documented_status() {
     }
     expect![[r#"
         {
+            "get /admin/summary": "200",
             "get /api": "200",
             "get /api/openapi.json": "200",
             "get /api/probes": "200",
+            "get /api/search": "400",
+            "get /api/report": "200",
             "get /api/topology": "200",
             "get /api/topology/{view}": "200",
             "get /api/topology/{view}/ws": "400",
@@ -43,6 +46,7 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "get /health": "200",
             "get /metrics": "200",
             "get /ready": "200",
+            "post /api/report": "400",
         }
     "#]]
     .assert_debug_eq(&served);
@@ -125,6 +129,7 @@ async fn every_reply_is_what_the_document_says() {
         ("/api/topology/{view}/{id}", "/api/topology/hosts/web-1;%3Chost%3E"),
         ("/api/probes", "/api/probes"),
         ("/api/probes", "/api/probes?sparse"),
+        ("/api/search", "/api/search?q=shop"),
         ("/api/v1/flows", "/api/v1/flows"),
         ("/api/v1/hosts", "/api/v1/hosts"),
         ("/api/v1/listeners", "/api/v1/listeners"),

@@ -42,6 +42,7 @@ pub(crate) fn config() -> Config {
         max_probes: 10,
         max_websocket_clients: 12_000,
         services: vec![Service::Topology],
+        zksync_topology_url: None,
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
     }

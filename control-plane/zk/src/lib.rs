@@ -8,6 +8,7 @@
 //! Owns sessions, watches, elections. Must never know what the znodes mean. Futures send their request when they are made, in the order in
 //! which they are made, and not when they are polled.
 
+mod children;
 mod client;
 mod election;
 mod error;
@@ -18,6 +19,7 @@ mod watch;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use children::ChildrenWatch;
 pub use client::{Acl, Client, CreateKind, NodeRead, Op, OpDone, Read, Stat};
 pub use election::{Candidate, Leadership};
 pub use error::{Error, MultiError};

@@ -264,6 +264,9 @@ async fn compare(context: &Context, strict: bool) -> StepOutcome {
     Ok((Report { ok: report.found.equal, text, finished: false }, Found::Verification(report)))
 }
 
+/// (czxid, mzxid, pzxid, aversion): changes with everything that can be written to a znode.
+type Fingerprint = (i64, i64, i64, i32);
+
 /// Proves that nobody writes on the side that counts: two looks at everything, some time apart, that find the same. That the number of
 /// transactions grows is no sign of the contrary: sessions that come and go count, too.
 async fn freeze(context: &Context, plan: &zksync::Plan, phase: Phase) -> StepOutcome {
@@ -271,7 +274,7 @@ async fn freeze(context: &Context, plan: &zksync::Plan, phase: Phase) -> StepOut
     let called = call(plan.freeze_hook.as_deref(), context, "freeze").await?;
     let holders = holders_of(context, side).await;
     let clients = verify::connect(&context.definition).await?;
-    let look = async || -> Result<BTreeMap<Key, (i64, i64, i64, i32)>, String> {
+    let look = async || -> Result<BTreeMap<Key, Fingerprint>, String> {
         let tree = tree::read(&clients[side], &context.config, side).await.map_err(|error| error.to_string())?;
         Ok(tree.stats.into_iter().map(|(key, stat)| (key, (stat.czxid, stat.mzxid, stat.pzxid, stat.aversion))).collect())
     };

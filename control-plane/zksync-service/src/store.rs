@@ -63,7 +63,7 @@ impl Store {
     /// # Errors
     /// When it cannot be used, e.g. because another process does.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
-        std::fs::create_dir_all(directory).map_err(|error| redb::Error::Io(error))?;
+        std::fs::create_dir_all(directory).map_err(redb::Error::Io)?;
         let database = Database::create(directory.join("zksync.redb"))?;
         let transaction = database.begin_write()?;
         transaction.open_table(DOCUMENTS)?;

@@ -47,7 +47,8 @@ pub(crate) fn details(map: &Topology, now: Timestamp, key: ViewKey, node: &NodeI
     facts::add(map, entity, &mut summary);
     let (incoming, outgoing) = connections::connections(map, scene, key, entity);
     let shows_remote = matches!(entity, Entity::InternetIn | Entity::InternetOut);
-    Some(Details { summary, children: children(map, entity, key.filter, now), incoming, outgoing, shows_remote })
+    let children = children(map, entity, key.filter, now);
+    Some(Details { summary, controls: Vec::new(), children, incoming, outgoing, shows_remote })
 }
 
 fn adjacency(scene: Scene<'_>, key: ViewKey, entity: Entity) -> Vec<NodeId> {

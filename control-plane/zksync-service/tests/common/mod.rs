@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use zk::testing::{Ensemble, ServerOptions, on_test_machine};
-use zk::{Acl, Client, CreateKind, Error, Options, Read};
+use zk::{Acl, Client, CreateKind, Error, Op, Options, Read};
 use zksync_service::definition::Definition;
 use zksync_service::link::{self, LinkHandle};
 use zksync_service::metrics::Metrics;
@@ -24,7 +24,7 @@ pub(crate) struct World {
     pub(crate) b: Client,
     pub(crate) handle: LinkHandle,
     pub(crate) definition: Definition,
-    pub(crate) directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     pub(crate) store: Store,
     stop: CancellationToken,
     running: JoinSet<()>,
@@ -37,15 +37,26 @@ impl World {
         World::between(definition, a, b).await
     }
 
+    /// With another name than others have.
+    pub(crate) async fn with_leader(definition: Definition, leader: u64) -> World {
+        let a = Client::connect(&Options::new(&definition.a.connect)).await.expect("connecting to A");
+        let b = Client::connect(&Options::new(&definition.b.connect)).await.expect("connecting to B");
+        World::led(definition, a, b, leader).await
+    }
+
     /// With clients that go another way than the link does.
     pub(crate) async fn between(definition: Definition, a: Client, b: Client) -> World {
+        World::led(definition, a, b, 1).await
+    }
+
+    async fn led(definition: Definition, a: Client, b: Client, leader: u64) -> World {
         let directory = tempfile::tempdir().expect("making a directory");
         let store = Store::open(directory.path()).expect("opening the store");
         let stop = CancellationToken::new();
-        let (handle, run) = link::start(&definition, store.clone(), Metrics::new(), 1, stop.clone()).expect("starting the link");
+        let (handle, run) = link::start(&definition, store.clone(), Metrics::new(), leader, stop.clone()).expect("starting the link");
         let mut running = JoinSet::new();
         running.spawn(async move { run.await.expect("the link's store works") });
-        World { a, b, handle, definition, directory, store, stop, running }
+        World { a, b, handle, definition, _directory: directory, store, stop, running }
     }
 
     /// Ends the link's process, as far as one can within a process: nothing it was doing goes on. Then another one begins.
@@ -60,16 +71,21 @@ impl World {
 
     /// Waits until both sides have the same, twice in a row, and the link has nothing to do.
     pub(crate) async fn until_equal(&self) {
+        self.until_equal_below("/").await;
+    }
+
+    /// The same, of a part.
+    pub(crate) async fn until_equal_below(&self, root: &str) {
         let began = Instant::now();
         let mut quiet = 0;
         loop {
             let settled = self.handle.ask(|link| link.is_settled()).await.expect("the link runs");
-            let (a, b) = (tree(&self.a, "/").await, tree(&self.b, "/").await);
+            let (a, b) = (tree(&self.a, root).await, tree(&self.b, root).await);
             quiet = if settled && a == b { quiet + 1 } else { 0 };
             if quiet >= 2 {
                 return;
             }
-            if began.elapsed() > Duration::from_secs(60) {
+            if began.elapsed() > Duration::from_secs(120) {
                 let differing: Vec<_> = a
                     .iter()
                     .filter(|(path, node)| b.get(*path) != Some(node))
@@ -77,7 +93,7 @@ impl World {
                     .chain(b.keys().filter(|path| !a.contains_key(*path)))
                     .take(5)
                     .collect();
-                panic!("not equal within a minute: {differing:?}\n{:#?}", self.handle.status());
+                panic!("not equal within two minutes: {differing:?}\n{:#?}", self.handle.status());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -119,4 +135,37 @@ pub(crate) async fn tree(client: &Client, root: &str) -> BTreeMap<String, (Vec<u
 
 pub(crate) async fn create(client: &Client, path: &str, data: &[u8]) {
     client.create(path, data, &Acl::open(), CreateKind::Persistent).await.expect("creating a znode");
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1_200 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within a minute: {what}");
+}
+
+/// A znode with many children.
+pub(crate) async fn fill(client: &Client, root: &str, count: usize, bytes: usize) {
+    create(client, root, b"").await;
+    let data = vec![b'x'; bytes];
+    let names: Vec<usize> = (0..count).collect();
+    for names in names.chunks(500) {
+        let create =
+            |n: &usize| Op::Create { path: format!("{root}/{n:06}"), data: data.clone(), acl: Acl::open(), kind: CreateKind::Persistent };
+        client.multi(&names.iter().map(create).collect::<Vec<_>>()).await.expect("filling a tree");
+    }
+}
+
+/// Removes a znode with its children.
+pub(crate) async fn remove(client: &Client, root: &str) {
+    let names = client.children(root).await.expect("listing children");
+    for names in names.chunks(500) {
+        let delete = |name: &String| Op::Delete { path: format!("{root}/{name}"), version: None };
+        client.multi(&names.iter().map(delete).collect::<Vec<_>>()).await.expect("removing a tree");
+    }
+    client.delete(root, None).await.expect("removing a tree");
 }

@@ -1,5 +1,7 @@
 //! Random histories with every fault, by seed: `SEED=n cargo test -p zksync --test histories` repeats one, `SEEDS=n` runs more.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test's world is a fault of the test")]
+
 mod world;
 
 use world::{Dice, World};

@@ -57,6 +57,9 @@ fn above(path: &str) -> &str {
     }
 }
 
+/// The states that were made, and the paths that events tell of.
+type Applied = (Vec<Option<Seen>>, Vec<String>);
+
 impl Ensemble {
     pub(crate) fn new() -> Ensemble {
         let mut it = Ensemble::default();
@@ -111,7 +114,7 @@ impl Ensemble {
     }
 
     /// All operations or none; the paths that events tell of.
-    fn multi(&mut self, ops: &[WriteOp], mtime: i64) -> Result<(Vec<Option<Seen>>, Vec<String>), (usize, Refusal)> {
+    fn multi(&mut self, ops: &[WriteOp], mtime: i64) -> Result<Applied, (usize, Refusal)> {
         let before = self.nodes.clone();
         let zxid = self.zxid + 1;
         let mut states = Vec::new();
@@ -460,7 +463,7 @@ impl World {
         for turn in 0..5 {
             let moved = match (first + turn) % 5 {
                 0 | 1 => {
-                    let side = if (first + turn) % 5 == 0 { Side::A } else { Side::B };
+                    let side = if (first + turn).is_multiple_of(5) { Side::A } else { Side::B };
                     match self.wires[side].requests.pop_front() {
                         Some(request) => {
                             if let Some(answer) = self.serve(side, request) {
