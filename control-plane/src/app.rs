@@ -23,6 +23,7 @@ use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
+use crate::zksync;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -89,6 +90,10 @@ impl App {
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
         supervisor.essential("topology_driver", driver);
 
+        let zksync = match config.services.contains(&Service::ZkSync) {
+            true => Some(zksync::start(config, &supervisor, topology.clone(), seed, &hostname)?),
+            false => None,
+        };
         let now = clock.clone();
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
@@ -132,6 +137,7 @@ impl App {
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                zksync,
                 old_probes,
                 switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),

@@ -39,6 +39,8 @@ pub struct Config {
     pub replica_address: SocketAddr,
     /// Which services run.
     pub services: Vec<Service>,
+    /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
+    pub zksync_topology_url: Option<String>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
@@ -52,6 +54,8 @@ pub enum Service {
     Topology,
     /// The Mesos master.
     Master,
+    /// Keeps ZooKeeper ensembles in step.
+    ZkSync,
 }
 
 /// How log lines look.
@@ -110,11 +114,12 @@ const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
 const ADVERTISE: &str = "advertise";
 const REPLICA_ADDRESS: &str = "replica-address";
 const SERVICES: &str = "services";
+const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 16] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -127,7 +132,8 @@ const BUILT_IN: [(&str, &str); 15] = [
     (ZK_SESSION_TIMEOUT, "10s"),
     (ADVERTISE, ""),
     (REPLICA_ADDRESS, "127.0.0.1:4044"),
-    (SERVICES, "topology,master"),
+    (SERVICES, "topology,master,zksync"),
+    (ZKSYNC_TOPOLOGY_URL, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -175,9 +181,12 @@ pub struct Flags {
     /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
     #[arg(long, value_name = "ADDRESS:PORT")]
     replica_address: Option<String>,
-    /// Services to run, separated by commas: topology, master [default: all]
+    /// Services to run, separated by commas: topology, master, zksync [default: all]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
+    /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
+    #[arg(long, value_name = "URL")]
+    zksync_topology_url: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -187,6 +196,16 @@ pub struct Flags {
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to do instead of running
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// What the program can do besides running: speak to one that runs.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Keep two ZooKeeper ensembles in step, and move clients from one to the other
+    Zk(zksync_service::cli::ZkFlags),
 }
 
 impl Flags {
@@ -205,6 +224,7 @@ impl Flags {
             (ADVERTISE, &self.advertise),
             (REPLICA_ADDRESS, &self.replica_address),
             (SERVICES, &self.services),
+            (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ]
@@ -303,6 +323,7 @@ impl Layers {
         let advertise = self.parse(ADVERTISE, parse_host);
         let replica_address = self.parse(REPLICA_ADDRESS, parse_address);
         let services = self.parse(SERVICES, parse_services);
+        let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -334,6 +355,7 @@ impl Layers {
                 advertise: advertise?,
                 replica_address: replica_address?,
                 services: services?,
+                zksync_topology_url: zksync_topology_url?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -412,7 +434,8 @@ fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let one = |name: &str| match name.trim() {
         "topology" => Ok(Service::Topology),
         "master" => Ok(Service::Master),
-        other => Err(format!("there is no service {other:?}; there are topology and master")),
+        "zksync" => Ok(Service::ZkSync),
+        other => Err(format!("there is no service {other:?}; there are topology, master and zksync")),
     };
     text.split(',').map(one).collect()
 }
@@ -421,6 +444,14 @@ fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
     Ok(words)
+}
+
+fn parse_url(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
+        _ => Err("not an address such as http://map:4040".to_owned()),
+    }
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

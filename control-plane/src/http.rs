@@ -33,6 +33,8 @@ pub(crate) use server::serve_connection;
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// The links between ZooKeeper ensembles, where this service runs.
+    pub zksync: Option<zksync_service::Service>,
     /// What Weave Scope's probes report.
     pub old_probes: OldProbesHandle,
     /// Controls and pipes.
@@ -92,4 +94,5 @@ fn documented_routes(context: &Context) -> OpenApiRouter {
     OpenApiRouter::with_openapi(platform::openapi::Document::openapi())
         .merge(scope::routes(context, websockets))
         .merge(platform::routes(context))
+        .merge(context.zksync.clone().map(zksync_service::api::routes).unwrap_or_default())
 }

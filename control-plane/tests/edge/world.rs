@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         advertise: None,
         replica_address: any,
         services: vec![Service::Topology],
+        zksync_topology_url: None,
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
     }

@@ -114,6 +114,9 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
     {
         page.push_str(&edge_mesos::prometheus_page(&numbers));
     }
+    if let Some(zksync) = &context.zksync {
+        page.push_str(&zksync.metrics().render());
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
