@@ -1,15 +1,37 @@
-//! How long the master's core takes at the size of a large cluster. Prints; judges nothing.
+//! How much of a core the master takes at the size of a large cluster. Prints; judges nothing.
 //!
 //! `cargo bench -p master --bench scale [agents] [frameworks]`; 10,000 and 1,000 when not given.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program for people, with a clock")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::Timestamp;
 use master::{Config, Effect, FromAgent, Input, LinkId, Master, Register, Registry, ReplySlot};
 use mesos::FrameworkId;
 use mesos_proto::v1;
 use v1::scheduler::{Call, call};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Time of a core: on a busy machine more passes on the wall.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or(0))
+}
+
+/// Runs on.
+struct Watch(Duration);
+
+impl Watch {
+    fn start() -> Watch {
+        Watch(cpu_time())
+    }
+
+    fn elapsed(&self) -> Duration {
+        cpu_time().saturating_sub(self.0)
+    }
+}
 
 struct Bench {
     master: Master,
@@ -45,7 +67,7 @@ impl Bench {
 
     fn tick(&mut self, time: Duration) -> Duration {
         self.now = self.now + time;
-        let began = Instant::now();
+        let began = Watch::start();
         self.step(Input::Tick);
         began.elapsed()
     }
@@ -71,7 +93,7 @@ fn scene(name: &str, agents: usize, frameworks: usize, roles: usize) {
     let mut config = Config::new(info, 1);
     config.agent_ping_timeout = Duration::from_secs(1_000_000);
     let mut bench = Bench::new(config);
-    let began = Instant::now();
+    let began = Watch::start();
     for at in 0..agents {
         bench.step(Input::Register { link: LinkId(at as u64), register: Box::new(agent(at)) });
     }
@@ -86,7 +108,7 @@ fn scene(name: &str, agents: usize, frameworks: usize, roles: usize) {
     println!("{name}: everything offered, events made: {:?} for {} offers", bench.tick(Duration::from_secs(1)), { bench.offers.len() });
     for round in 1..=3 {
         let offers = std::mem::take(&mut bench.offers);
-        let began = Instant::now();
+        let began = Watch::start();
         decline(&mut bench, offers, 0.0);
         println!("{name}: declined without a filter in {:?}", began.elapsed());
         let took = bench.tick(Duration::from_secs(1));
@@ -124,7 +146,7 @@ fn decline(bench: &mut Bench, offers: Vec<(FrameworkId, v1::Offer)>, seconds: f6
 fn launch(name: &str, bench: &mut Bench) {
     let offers = std::mem::take(&mut bench.offers);
     let mut tasks = Vec::new();
-    let began = Instant::now();
+    let began = Watch::start();
     for (framework, offer) in offers {
         let infos = (0..4).map(|at| v1::TaskInfo {
             name: "t".into(),

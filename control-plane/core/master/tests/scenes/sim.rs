@@ -41,6 +41,11 @@ struct SimTask {
     updates: VecDeque<(TaskState, Vec<u8>)>,
 }
 
+/// Whether a task is said to be somewhere, or on its way there.
+fn is_live(state: TaskState) -> bool {
+    !is_terminal(state) && !matches!(state, TaskState::TaskUnknown | TaskState::TaskUnreachable)
+}
+
 /// An agent: an honest one, whose process and link may break.
 struct SimAgent {
     number: u64,
@@ -384,7 +389,7 @@ impl Sim {
         let status = update.status;
         let id = status.task_id.value.clone();
         assert!(
-            is_terminal(status.state()) || !framework.acknowledged.contains(&id),
+            !is_live(status.state()) || !framework.acknowledged.contains(&id),
             "{id} was over and acknowledged, and is {:?} now\nlast: {:#?}",
             status.state(),
             self.log
