@@ -98,6 +98,8 @@ pub(crate) struct Allocator {
     weights: imbl::OrdMap<String, f64>,
     /// Counts what could make a framework want an agent that it did not want before.
     epoch: u64,
+    /// The only hosts that are offered.
+    whitelist: Option<BTreeSet<String>>,
     /// Agents that an event-driven run looks at.
     candidates: BTreeSet<u32>,
     all_candidates: bool,
@@ -126,6 +128,7 @@ impl Allocator {
             quotas: BTreeMap::new(),
             weights: imbl::OrdMap::new(),
             epoch: 1,
+            whitelist: None,
             candidates: BTreeSet::new(),
             all_candidates: false,
             filter_ends: BTreeSet::new(),
@@ -407,6 +410,11 @@ impl Allocator {
     fn wake_all(&mut self) {
         self.epoch += 1;
         self.all_candidates = true;
+    }
+
+    pub(crate) fn set_whitelist(&mut self, hostnames: Option<BTreeSet<String>>) {
+        self.whitelist = hostnames;
+        self.wake_all();
     }
 
     /// Whether an event-driven run is due.

@@ -268,7 +268,6 @@ impl Master {
             self.remove_framework(now, &id, out);
         } else {
             self.timers.set(Timer::Failover(id.clone()), now + time);
-            self.publish_framework(&id, v1::master::event::Type::FrameworkUpdated, out);
         }
     }
 

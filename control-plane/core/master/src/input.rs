@@ -1,5 +1,6 @@
 //! What can happen to the master.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -100,6 +101,11 @@ pub enum Input {
         principal: Option<Arc<str>>,
         /// The call.
         call: Box<v1::master::Call>,
+    },
+    /// Only agents on these hosts are offered from now on; none: all are.
+    Whitelist {
+        /// Their names.
+        hostnames: Option<BTreeSet<String>>,
     },
     /// A write that [`crate::Effect::Persist`] asked for is durable. Writes are confirmed in the order in which they were asked for.
     Stored {

@@ -136,6 +136,7 @@ impl Master {
             Input::Agent { link, message } => self.agent_message(now, link, message, out),
             Input::LinkClosed { link } => self.link_closed(now, link, out),
             Input::Operator { reply, principal, call } => self.operator(now, reply, principal.as_deref(), *call, out),
+            Input::Whitelist { hostnames } => self.allocator.set_whitelist(hostnames),
             Input::Stored { write } => self.stored(now, write, out),
             Input::StoreFailed { reason } => self.abort(format!("Registry cannot be stored: {reason}"), out),
             Input::Tick => {}

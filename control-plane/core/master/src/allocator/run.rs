@@ -43,7 +43,9 @@ impl Allocator {
         let all = std::mem::take(&mut self.all_candidates);
         let some = std::mem::take(&mut self.candidates);
         let epoch = self.epoch;
-        let looked_at = |agent: &AgentEntry| agent.active && agent.settled != epoch;
+        let whitelist = self.whitelist.as_ref();
+        let looked_at =
+            |agent: &AgentEntry| agent.active && agent.settled != epoch && whitelist.is_none_or(|it| it.contains(&agent.info.hostname));
         let mut candidates: Vec<u32> = if all {
             self.agents.iter().filter(|(_, agent)| looked_at(agent)).map(|(at, _)| slot(at)).collect()
         } else {

@@ -184,7 +184,11 @@ impl Master {
     }
 
     fn revive(&mut self, framework: &Arc<Framework>, roles: &[String]) {
+        let all = roles.is_empty();
         let roles: Vec<Role> = roles.iter().map(|it| it.as_str().into()).filter(|it| framework.roles.contains(it)).collect();
+        if !all && roles.is_empty() {
+            return;
+        }
         let suppressed: BTreeSet<Role> = if roles.is_empty() {
             BTreeSet::new()
         } else {

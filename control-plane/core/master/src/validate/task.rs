@@ -11,6 +11,9 @@ use crate::{Agent, Framework};
 const GROUP_CPUS_MIN: f64 = 0.01;
 const GROUP_MEM_MIN: f64 = 32.0;
 
+/// How many tasks a framework may have, those included whose end it has not acknowledged. (Mesos has no limit.)
+const TASKS_PER_FRAMEWORK_MAX: usize = 1_000_000;
+
 /// What a launch is checked against.
 pub(crate) struct TaskContext<'a> {
     pub(crate) framework: &'a Framework,
@@ -84,6 +87,9 @@ fn common_error(task: &v1::TaskInfo, context: &TaskContext<'_>) -> Option<String
     let id = &task.task_id.value;
     if let Some(error) = id_error(id) {
         return Some(error);
+    }
+    if context.framework.tasks.len() >= TASKS_PER_FRAMEWORK_MAX {
+        return Some(format!("Framework has {TASKS_PER_FRAMEWORK_MAX} tasks that are not over and acknowledged"));
     }
     let key = TaskId::from(id.as_str());
     if context.framework.tasks.contains_key(&key) {

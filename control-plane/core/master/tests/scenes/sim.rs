@@ -524,7 +524,9 @@ impl Sim {
             9..12 => v1::master::Call { reactivate_agent: Some(call::ReactivateAgent { agent_id }), ..of(Type::ReactivateAgent) },
             12 => v1::master::Call { mark_agent_gone: Some(call::MarkAgentGone { agent_id }), ..of(Type::MarkAgentGone) },
             13..15 => {
-                let amount = |value: usize| [("cpus".to_owned(), v1::value::Scalar { value: value as f64 })].into();
+                let amount = |value: usize| {
+                    [("cpus".to_owned(), v1::value::Scalar { value: f64::from(u32::try_from(value).expect("small")) })].into()
+                };
                 let guarantee = self.random.below(4);
                 let limits = amount(guarantee + self.random.below(6));
                 let config = v1::quota::QuotaConfig { role: "a".into(), guarantees: amount(guarantee), limits };

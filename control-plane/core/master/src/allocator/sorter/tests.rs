@@ -1,5 +1,7 @@
 //! The sorters against a model that computes everything anew each time it is asked.
 
+#![expect(clippy::cast_possible_truncation, reason = "eight clients")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
