@@ -3,6 +3,7 @@
 mod accounting;
 mod launching;
 mod lifecycle;
+mod nonsense;
 mod operating;
 mod sim;
 mod world;
