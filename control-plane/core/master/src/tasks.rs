@@ -165,7 +165,7 @@ impl Master {
                 self.send(framework, events::update(status), out);
             }
         }
-        self.check_drained(agent, out);
+        self.check_drained(agent);
     }
 
     pub(crate) fn acknowledge(&mut self, framework: &FrameworkId, call: call::Acknowledge, out: &mut Vec<Effect>) {
@@ -188,7 +188,7 @@ impl Master {
         }
         self.state.metrics.count("master/valid_status_update_acknowledgements");
         self.tell(&agent, ToAgent::AcknowledgeStatusUpdate { framework_id: framework.clone(), task_id: id, uuid: call.uuid }, out);
-        self.check_drained(&agent, out);
+        self.check_drained(&agent);
     }
 
     pub(crate) fn kill(&mut self, now: Timestamp, framework: &Arc<Framework>, call: call::Kill, out: &mut Vec<Effect>) {

@@ -97,7 +97,7 @@ impl Master {
             self.persist(vec![Change::Admit(id.clone(), Arc::new(admitted))], After::Described { id: id.clone() });
         }
         self.resume_drain(&id, out);
-        self.check_drained(&id, out);
+        self.check_drained(&id);
     }
 
     /// Frameworks that have something on an agent are frameworks, whether or not they have subscribed with this master.

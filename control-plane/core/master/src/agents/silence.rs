@@ -50,8 +50,7 @@ impl Master {
     }
 
     /// Makes those unreachable that were silent too long, as many as the rate allows.
-    pub(crate) fn remove_silent(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let _ = out;
+    pub(crate) fn remove_silent(&mut self, now: Timestamp) {
         let mut busy = Vec::new();
         while let Some(id) = self.silent.front().cloned() {
             let registered = self.state.agents.contains_key(&id);

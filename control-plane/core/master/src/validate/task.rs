@@ -474,12 +474,10 @@ fn group_executor_error(executor: &v1::ExecutorInfo, group: &v1::TaskGroupInfo, 
     }
     let resources = Resources::from_proto(&executor.resources);
     let known = context.agent.executors.contains_key(&(context.framework.id.clone(), ExecutorId::from(&executor.executor_id)));
-    for (name, spelled, least) in [("cpus", "CPUs", GROUP_CPUS_MIN), ("mem", "memory", GROUP_MEM_MIN)] {
+    for (name, less, least) in [("cpus", "less CPUs", GROUP_CPUS_MIN), ("mem", "less memory", GROUP_MEM_MIN)] {
         let amount = resources.scalar(name);
         if amount < Scalar::from_f64(least) {
-            let less = if name == "cpus" { "less CPUs" } else { "less memory" };
             let has = if amount.is_zero() { "None".to_owned() } else { amount.to_string() };
-            let _ = spelled;
             return Some(format!("Executor '{id}' uses {less} ({has}) than the minimum required ({least})"));
         }
     }

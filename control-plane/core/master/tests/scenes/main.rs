@@ -5,5 +5,6 @@ mod launching;
 mod lifecycle;
 mod nonsense;
 mod operating;
+mod rights;
 mod sim;
 mod world;

@@ -416,7 +416,7 @@ fn draining_outlives_the_master_and_may_end_the_agent() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     let info = (*world.state().frameworks[&id].info).clone();
     world.operator(drain(&agent, true));
-    let register = crate::lifecycle::come_back(&world, &agent, info.clone(), TaskRunning);
+    let register = crate::lifecycle::come_back(&agent, info.clone(), TaskRunning);
     world.fail_over(config(1));
     world.subscribe("s", info);
     world.take_sent(1);
