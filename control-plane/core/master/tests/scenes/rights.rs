@@ -9,6 +9,9 @@ use v1::scheduler::{Call, call};
 
 use crate::world::{World, config, framework, launch, task};
 
+/// A change of a description, and what is said to it.
+type Case<'a> = (&'a dyn Fn(&mut v1::FrameworkInfo), &'a str);
+
 /// Nobody runs as root, reserves, or registers in `secret`; only `admin` operates.
 #[derive(Debug)]
 struct Strict;
@@ -110,7 +113,7 @@ fn frameworks_describe_themselves_anew_within_limits() {
     };
     assert_eq!(update(&mut world, &|info| info.roles.push("ops".into())), Reply::Ok);
     assert_eq!(world.state().frameworks[&id].roles.len(), 2);
-    let cases: [(&dyn Fn(&mut v1::FrameworkInfo), &str); 4] = [
+    let cases: [Case<'_>; 4] = [
         (&|info| info.user = "other".into(), "FrameworkInfo update is not valid: Updating 'FrameworkInfo.user' is unsupported"),
         (&|info| info.checkpoint = Some(false), "FrameworkInfo update is not valid: Updating 'FrameworkInfo.checkpoint' is unsupported"),
         (&|info| info.principal = Some("p".into()), "FrameworkInfo update is not valid: Changing framework's principal is not allowed."),
@@ -125,7 +128,7 @@ fn frameworks_describe_themselves_anew_within_limits() {
 #[test]
 fn subscriptions_that_make_no_sense_end_with_an_error() {
     let mut world = World::new();
-    let cases: [(&dyn Fn(&mut v1::FrameworkInfo), &str); 6] = [
+    let cases: [Case<'_>; 6] = [
         (&|info| info.role = Some("x".into()), "'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable"),
         (&|info| info.roles.push("dev".into()), "'FrameworkInfo.roles' contains duplicate items: { dev }"),
         (
