@@ -299,9 +299,6 @@ impl Master {
         for uuid in framework.operations.values() {
             self.disown_operation(uuid);
         }
-        // Operations without an id go on as nobody's.
-        let agents: Vec<AgentId> = framework.used.keys().cloned().collect();
-        debug_assert!(agents.len() <= self.state.agents.len() + 1);
         self.allocator.remove_framework(id);
         self.inverse_filters.remove(id);
         let Some(mut ended) = self.state.frameworks.remove(id) else { return };
