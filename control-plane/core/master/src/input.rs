@@ -124,6 +124,8 @@ pub enum Input {
 /// How an agent introduces itself, and everything it holds.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
+    /// Who it authenticated as.
+    pub principal: Option<Arc<str>>,
     /// Hostname, port, attributes, domain, configured resources. `id` is set when it was registered before.
     pub info: v1::AgentInfo,
     /// `slave(1)@<ip>:<port>`.

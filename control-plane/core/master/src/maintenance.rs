@@ -218,9 +218,12 @@ impl Master {
         self.reply(reply, Reply::Ok, out);
     }
 
-    /// An agent that came back is told again that it drains.
-    pub(crate) fn resume_drain(&mut self, id: &AgentId, out: &mut Vec<Effect>) {
+    /// An agent that came back is told again that it drains, or that it does not any more.
+    pub(crate) fn resume_drain(&mut self, id: &AgentId, draining: bool, out: &mut Vec<Effect>) {
         let drain = self.state.agents.get(id).and_then(|it| it.drain);
+        if drain.is_none() && draining {
+            self.tell(id, ToAgent::Undrain, out);
+        }
         if let Some(drain) = drain {
             self.tell(id, ToAgent::Drain { config: drain.config }, out);
             self.check_drained(id);

@@ -12,7 +12,7 @@ use crate::master::Master;
 use crate::registry::{Admitted, Change, machine_key};
 use crate::timers::Timer;
 use crate::writes::After;
-use crate::{Effect, FromAgent, LinkId, Refused, Register, ToAgent, events};
+use crate::{Action, Effect, FromAgent, LinkId, Refused, Register, ToAgent, events};
 
 impl Master {
     /// An agent introduces itself.
@@ -84,6 +84,9 @@ impl Master {
         }
         if register.info.hostname.is_empty() || ip_of(&register.pid).is_none() {
             return Err((Refused::Invalid, "Hostname and pid are expected to be present".into()));
+        }
+        if !self.config.authorizer.allows(register.principal.as_deref(), Action::RegisterAgent) {
+            return Err((Refused::Shutdown, "Agent is not authorized to register".into()));
         }
         if self.config.require_agent_domain && register.info.domain.is_none() {
             return Err((Refused::Shutdown, "Agent attempted to register without a domain, but the master requires one".into()));

@@ -563,3 +563,22 @@ fn constraints_gpus_and_regions_narrow_offers() {
     let refused = subscribe(&mut world, "huge", "(a{1000}){1000}");
     assert!(refused[0].error.is_some());
 }
+
+#[test]
+fn an_agent_that_was_away_learns_that_it_is_reactivated() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    let info = (*world.state().frameworks[&id].info).clone();
+    world.operator(drain(&agent, false));
+    end_task(&mut world, &agent, &id);
+    world.close_link(1);
+    let reactivate =
+        Call { reactivate_agent: Some(call::ReactivateAgent { agent_id: agent.to_proto() }), ..operator(Type::ReactivateAgent) };
+    assert_eq!(world.operator(reactivate), Some(Reply::Ok));
+    let mut register = crate::lifecycle::come_back(&agent, info, TaskRunning);
+    register.tasks.clear();
+    register.drain = Some(v1::DrainConfig::default());
+    world.register(2, register);
+    assert!(world.take_sent(2).iter().any(|it| matches!(it, ToAgent::Undrain)));
+    world.live_secs(10, &[2]);
+    assert_eq!(world.take_offers("s").len(), 1);
+}

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::{Action, Authorize, Input, Rate, Refusal, Reply, ReplySlot};
+use master::{Action, Authorize, Input, Rate, Refusal, Refused, Reply, ReplySlot, ToAgent};
 use mesos_proto::v1;
 use v1::scheduler::{Call, call};
 
-use crate::world::{World, config, framework, launch, task};
+use crate::world::{World, config, framework, introduce, launch, task};
 
 /// A change of a description, and what is said to it.
 type Case<'a> = (&'a dyn Fn(&mut v1::FrameworkInfo), &'a str);
@@ -22,6 +22,7 @@ impl Authorize for Strict {
             Action::RegisterFramework { role } => role != "secret",
             Action::RunTask { user } => user != "root",
             Action::Reserve { .. } => false,
+            Action::RegisterAgent => principal != Some("intruder"),
             Action::MarkAgentGone | Action::UpdateQuota { .. } | Action::UpdateWeight { .. } => principal == Some("admin"),
             Action::Teardown { principal: owner } => owner == principal,
             _ => true,
@@ -54,6 +55,16 @@ fn what_is_not_permitted_is_an_error_of_its_own() {
     assert_eq!(statuses.len(), 1);
     assert_eq!((statuses[0].task_id.value.as_str(), statuses[0].reason()), ("a", v1::task_status::Reason::TaskUnauthorized));
     assert!(world.state().frameworks[&id].tasks.contains_key("b"));
+}
+
+#[test]
+fn agents_need_permission() {
+    let mut world = strict();
+    let mut register = introduce(1, "cpus:1");
+    register.principal = Some("intruder".into());
+    world.register(1, register);
+    assert!(matches!(&world.take_sent(1)[..], [ToAgent::Refused { reason: Refused::Shutdown, .. }]));
+    assert!(world.state().agents.is_empty());
 }
 
 #[test]
