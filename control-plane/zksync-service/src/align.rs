@@ -27,38 +27,42 @@ pub struct Aligned {
     pub problems: Vec<String>,
 }
 
-/// Puts every counter of B at least `margin` beyond A's, and gives znodes the kinds that `rules` tell. Both sides stand still.
+/// Puts every counter of `to` at least `margin` beyond the other side's, and gives znodes of B the kinds that `rules` tell. Both sides stand still.
 ///
 /// # Errors
 /// When a side does not answer.
-pub async fn align(config: &LinkConfig, rules: &[TypeRule], margin: u32, clients: &PerSide<Client>) -> Result<Aligned, Error> {
+pub async fn align(config: &LinkConfig, rules: &[TypeRule], margin: u32, clients: &PerSide<Client>, to: Side) -> Result<Aligned, Error> {
     let (a, b) = futures::join!(tree::read(&clients.a, config, Side::A), tree::read(&clients.b, config, Side::B));
-    let trees = PerSide { a: a?, b: b? };
+    let mut trees = PerSide { a: a?, b: b? };
     let mut aligned = Aligned::default();
     // A create with a new name, so that it cannot collide with one that failed half-way before.
     let probe = format!("zksync-align-{}", now().unix_nanos());
     // Kinds first: a znode that is made again begins to count again.
     for key in trees.b.stats.keys() {
-        let Some(rule) = rules.iter().find(|rule| zksync::pattern_covers(&rule.path, key)) else { continue };
+        let Some(rule) = rules.iter().find(|rule| zksync::names_exactly(&rule.path, key)) else { continue };
         match change_kind(config, &trees.b, &clients.b, key, rule.kind).await {
             Ok(changed) => aligned.kinds += u64::from(changed),
             Err(problem) => aligned.problems.push(problem),
         }
     }
+    if aligned.kinds > 0 {
+        trees.b = tree::read(&clients.b, config, Side::B).await?;
+    }
     for counter in counters(&trees) {
-        let Some(stat) = clients.b.stat(&config.mapping.path(Side::B, &counter.path)).await? else { continue };
+        let path = config.mapping.path(to, &counter.path);
+        let Some(stat) = clients[to].stat(&path).await? else { continue };
+        let wanted = if to == Side::B { counter.a } else { counter.b };
         let has = (i64::from(stat.cversion) + i64::from(stat.num_children)) / 2;
-        let missing = counter.a + i64::from(margin) - has;
-        if missing <= 0 || counter.a == 0 {
+        let missing = wanted + i64::from(margin) - has;
+        if missing <= 0 || wanted == 0 {
             continue;
         }
         if missing > BEHIND_MAX {
             aligned.problems.push(format!("{}: its counter is {missing} behind", counter.path));
             continue;
         }
-        let path = config.mapping.path(Side::B, &counter.path);
         let child = format!("{}/{probe}", if path == "/" { "" } else { &path });
-        match bump(&clients.b, &child, missing).await {
+        match bump(&clients[to], &child, missing).await {
             Ok(()) => aligned.counters += 1,
             Err(MultiError::Request(error)) if error.is_ambiguous() => return Err(error),
             Err(error) => aligned.problems.push(format!("{}: {error}", counter.path)),

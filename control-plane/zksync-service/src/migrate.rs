@@ -220,7 +220,10 @@ async fn run_step(context: &Context, plan: &zksync::Plan, phase: Phase, step: St
     let outcome = match step {
         Step::Prepare => look_first(context).await,
         Step::Verify => compare(context, false).await,
-        Step::FinalVerify => compare(context, true).await,
+        Step::FinalVerify => match back_in_line(context, plan, phase).await {
+            Ok(()) => compare(context, true).await,
+            Err(text) => Err(text),
+        },
         Step::Freeze => freeze(context, plan, phase).await,
         Step::Unfreeze => call(plan.unfreeze_hook.as_deref(), context, "unfreeze").await.map(|text| (good(text), Found::Nothing)),
         Step::Align => align_sides(context, plan).await,
@@ -309,12 +312,23 @@ pub(crate) async fn holders_of(context: &Context, side: Side) -> Result<Vec<Hold
 
 async fn align_sides(context: &Context, plan: &zksync::Plan) -> StepOutcome {
     let clients = verify::connect(&context.definition).await?;
-    let aligned =
-        align(&context.config, &context.definition.types, plan.sequence_margin, &clients).await.map_err(|error| error.to_string())?;
+    let aligned = align(&context.config, &context.definition.types, plan.sequence_margin, &clients, Side::B)
+        .await
+        .map_err(|error| error.to_string())?;
     let text = format!("{} counters aligned, {} kinds changed", aligned.counters, aligned.kinds);
     let ok = aligned.problems.is_empty();
     let text = if ok { text } else { format!("{text}; {}", aligned.problems.join("; ")) };
     Ok((Report { ok, text, finished: false }, Found::Nothing))
+}
+
+/// On the way back the old ensemble must not give a number again that the new one has given.
+async fn back_in_line(context: &Context, plan: &zksync::Plan, phase: Phase) -> Result<(), String> {
+    if phase != Phase::RollbackVerify {
+        return Ok(());
+    }
+    let clients = verify::connect(&context.definition).await?;
+    let aligned = align(&context.config, &[], plan.sequence_margin, &clients, Side::A).await.map_err(|error| error.to_string())?;
+    if aligned.problems.is_empty() { Ok(()) } else { Err(aligned.problems.join("; ")) }
 }
 
 async fn confirm(context: &Context, plan: &zksync::Plan) -> StepOutcome {

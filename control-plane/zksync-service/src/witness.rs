@@ -92,7 +92,12 @@ pub fn holders_in(flows: &[FlowRow], servers: &[SocketAddr]) -> Vec<Holder> {
     let open: Vec<&FlowRow> = flows.iter().filter(|flow| flow.active > 0 && concerns(flow)).collect();
     let clients: Vec<&&FlowRow> = open.iter().filter(|flow| flow.direction == "client").collect();
     let own = std::process::id();
-    let is_us = |flow: &FlowRow| flow.pid == Some(own) && flow.process_name.as_deref().is_none_or(|name| own_name().starts_with(name));
+    // A pid of another host may be the same: the name must fit, too. It may be a whole path, and the kernel keeps 15 bytes of it.
+    let name = own_name();
+    let is_us = |flow: &FlowRow| {
+        let last = flow.process_name.as_deref().and_then(|name| name.rsplit('/').next());
+        flow.pid == Some(own) && last.is_none_or(|last| last.starts_with(&name) || name.starts_with(last))
+    };
     let mut holders: Vec<Holder> = clients.iter().filter(|flow| !is_us(flow)).map(|flow| holder(flow, false)).collect();
     // A connection that only the server's host sees: its client's host has no probe.
     let unseen = |flow: &&&FlowRow| {

@@ -31,7 +31,7 @@ pub use conflict::{Conflict, ConflictKind, Resolution, Value, Winner};
 pub use link::{
     AclDone, Command, Effect, FoundSlot, HaltReason, Input, Link, Outcome, RESERVED, ReadWant, Reading, Refusal, SLOTS, WriteKind, WriteOp,
 };
-pub use mapping::{Mapping, MappingError, Rule, covers as pattern_covers};
+pub use mapping::{Mapping, MappingError, Rule, names_exactly};
 pub use migration::{
     Command as MigrationCommand, Effect as MigrationEffect, Input as MigrationInput, Migration, NotNow, Note, Observation, Phase, Plan,
     Report, Step,

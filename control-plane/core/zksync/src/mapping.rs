@@ -190,16 +190,24 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether `pattern` matches `path` or something above it.
-pub fn covers(pattern: &str, path: &str) -> bool {
+pub(crate) fn covers(pattern: &str, path: &str) -> bool {
     let (pattern, path): (Vec<&str>, Vec<&str>) = (names(pattern).collect(), names(path).collect());
-    matches(&pattern, &path)
+    matches(&pattern, &path, false)
 }
 
-fn matches(pattern: &[&str], path: &[&str]) -> bool {
+/// Whether `pattern` matches `path` itself.
+pub fn names_exactly(pattern: &str, path: &str) -> bool {
+    let (pattern, path): (Vec<&str>, Vec<&str>) = (names(pattern).collect(), names(path).collect());
+    matches(&pattern, &path, true)
+}
+
+fn matches(pattern: &[&str], path: &[&str], exactly: bool) -> bool {
     match (pattern, path) {
-        ([], _) => true,
-        (["**", rest @ ..], _) => (0..=path.len()).any(|skipped| matches(rest, &path[skipped..])),
-        ([first, rest @ ..], [name, names @ ..]) => (*first == "*" || first == name || wildcard(first, name)) && matches(rest, names),
+        ([], rest) => !exactly || rest.is_empty(),
+        (["**", rest @ ..], _) => (0..=path.len()).any(|skipped| matches(rest, &path[skipped..], exactly)),
+        ([first, rest @ ..], [name, names @ ..]) => {
+            (*first == "*" || first == name || wildcard(first, name)) && matches(rest, names, exactly)
+        }
         (_, []) => false,
     }
 }
@@ -281,6 +289,14 @@ mod tests {
         ] {
             assert_eq!(mapping.key(Side::A, path).is_some(), taken, "{path}");
         }
+    }
+
+    #[test]
+    fn a_kind_is_told_of_a_znode_and_not_of_what_is_below_it() {
+        assert!(names_exactly("/locks/*", "/locks/a"));
+        assert!(!names_exactly("/locks/*", "/locks/a/b"));
+        assert!(!names_exactly("/locks/*", "/locks"));
+        assert!(names_exactly("/q/**", "/q/a/b"));
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! Links between real ensembles.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{World, create, ensembles, tree, until};
+use crate::common::{World, create, ensembles, tree, until};
 use zk::testing::{Ensemble, Proxy, ServerOptions};
 use zk::{Acl, Client, CreateKind, Error, Options};
 use zksync::{EphemeralPolicy, LinkState, Mode, Rule, Side, Strategy};
@@ -268,10 +266,10 @@ async fn an_ensemble_that_lost_its_disk_stops_the_link() {
 async fn a_tree_of_many_children_is_copied_and_a_mass_delete_is_held_back() {
     let Some((a, b)) = ensembles(1) else { return };
     let world = World::start(Definition::between("many", &a.connect_string(), &b.connect_string())).await;
-    common::fill(&world.a, "/many", 20_000, 10).await;
+    crate::common::fill(&world.a, "/many", 20_000, 10).await;
     world.until_equal().await;
     // Deletes on this scale are more often a mistake than an intention: they wait for somebody's word.
-    common::remove(&world.a, "/many").await;
+    crate::common::remove(&world.a, "/many").await;
     until("the brake", || world.handle.status().counters.deletes_braked > 1_000).await;
     let left = world.b.stat("/many").await.unwrap().unwrap().num_children;
     assert!(left > 15_000, "{left}");
