@@ -27,6 +27,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 4_096;
 /// Connections besides WebSockets.
 const HTTP_CONNECTIONS: usize = 4_096;
+/// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
+const OLD_PROBE_NODES: usize = 2_000_000;
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -84,6 +86,9 @@ impl App {
             let (board, stopping) = (board.clone(), stopping.clone());
             async move { board.run(stopping).await }
         });
+        let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
+        let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
+        supervisor.essential("old_probes_driver", driver);
 
         let id = format!("{:x}", seed >> 1);
         start_edges(
@@ -92,12 +97,17 @@ impl App {
             &http::Context {
                 topology: topology.clone(),
                 switchboard: switchboard.clone(),
+                old_probes,
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
                 readiness: readiness.clone(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
-                limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS },
+                limits: http::Limits {
+                    websocket_clients: config.max_websocket_clients,
+                    connections: HTTP_CONNECTIONS,
+                    window: config.window,
+                },
             },
             grpc::Context {
                 topology: topology.clone(),

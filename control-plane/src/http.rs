@@ -20,7 +20,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::clock::Clock;
-use crate::drivers::TopologyHandle;
+use crate::drivers::{OldProbesHandle, TopologyHandle};
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
@@ -34,6 +34,8 @@ pub struct Context {
     pub topology: TopologyHandle,
     /// Controls and pipes.
     pub switchboard: Switchboard,
+    /// What Weave Scope's probes report.
+    pub old_probes: OldProbesHandle,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
@@ -66,6 +68,8 @@ pub struct Limits {
     pub websocket_clients: usize,
     /// Connections at once besides WebSockets. Beyond it, new ones wait to be accepted.
     pub connections: usize,
+    /// How long what has ended stays visible.
+    pub window: std::time::Duration,
 }
 
 /// The whole HTTP side.

@@ -77,7 +77,9 @@ impl JsonWriter {
     }
 
     pub(crate) fn signed(&mut self, value: i64) {
-        self.literal(&value.to_string());
+        use std::io::Write as _;
+        self.separate();
+        write!(self.out, "{value}").expect("a Vec takes everything");
     }
 
     /// Always with a point or an exponent. What JSON cannot say (not a number, infinite) becomes zero.

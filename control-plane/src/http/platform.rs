@@ -7,6 +7,7 @@ mod hosts;
 mod listeners;
 pub(super) mod openapi;
 mod probes;
+mod search;
 pub(super) mod ui;
 
 use std::str::FromStr;
@@ -29,6 +30,7 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(listeners::listeners))
         .routes(routes!(probes::probes))
         .routes(routes!(audit::audit))
+        .routes(routes!(search::search))
         .with_state(context.clone())
 }
 

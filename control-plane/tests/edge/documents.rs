@@ -30,6 +30,7 @@ async fn every_documented_path_is_served_with_a_documented_status() {
     expect![[r#"
         {
             "delete /api/pipe/{id}": "200",
+            "get /admin/summary": "200",
             "get /api": "200",
             "get /api/control/ws": "400",
             "get /api/openapi.json": "200",
@@ -37,6 +38,8 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "get /api/pipe/{id}/check": "204",
             "get /api/pipe/{id}/probe": "400",
             "get /api/probes": "200",
+            "get /api/report": "200",
+            "get /api/search": "400",
             "get /api/topology": "200",
             "get /api/topology/{view}": "200",
             "get /api/topology/{view}/ws": "400",
@@ -51,6 +54,7 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "get /ready": "200",
             "post /api/control/{probe}/{node}/{control}": "400",
             "post /api/pipe/{id}": "200",
+            "post /api/report": "400",
         }
     "#]]
     .assert_debug_eq(&served);
@@ -133,6 +137,7 @@ async fn every_reply_is_what_the_document_says() {
         ("/api/topology/{view}/{id}", "/api/topology/hosts/web-1;%3Chost%3E"),
         ("/api/probes", "/api/probes"),
         ("/api/probes", "/api/probes?sparse"),
+        ("/api/search", "/api/search?q=shop"),
         ("/api/v1/flows", "/api/v1/flows"),
         ("/api/v1/hosts", "/api/v1/hosts"),
         ("/api/v1/listeners", "/api/v1/listeners"),

@@ -10,10 +10,12 @@
 mod controls;
 mod documents;
 mod http;
+mod old_probes;
 mod probe;
 mod probes;
 mod process;
 mod scope;
+mod searching;
 mod telling;
 mod websocket;
 mod world;

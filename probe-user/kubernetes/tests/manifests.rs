@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The documents of all manifests, with the file that each is in.
 fn documents() -> Vec<(PathBuf, Value)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/k8s/dev");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/k8s/base");
     let mut all = Vec::new();
     for entry in std::fs::read_dir(&directory).expect("the manifests") {
         let path = entry.expect("an entry").path();

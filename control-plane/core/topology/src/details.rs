@@ -49,7 +49,8 @@ pub(crate) fn details(map: &Topology, now: Timestamp, key: ViewKey, node: &NodeI
     let (incoming, outgoing) = connections::connections(map, scene, key, entity);
     let shows_remote = matches!(entity, Entity::InternetIn | Entity::InternetOut);
     let controls = controls::controls(map, entity);
-    Some(Details { summary, controls, children: children(map, entity, key.filter, now), incoming, outgoing, shows_remote })
+    let children = children(map, entity, key.filter, now);
+    Some(Details { summary, controls, children, incoming, outgoing, shows_remote })
 }
 
 fn adjacency(scene: Scene<'_>, key: ViewKey, entity: Entity) -> Vec<NodeId> {
