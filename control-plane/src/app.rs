@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -78,14 +78,16 @@ impl App {
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
         supervisor.essential("topology_driver", driver);
 
-        let now = clock.clone();
-        let audit = Audit::in_directory(&config.data_dir);
-        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        // Deadlines of calls and pipes do not jump with the wall's clock.
+        let (wall, begun, begun_at) = (clock.clone(), Instant::now(), clock.now());
+        let clocks = (move || begun_at + begun.elapsed(), move || wall.now());
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, clocks, telemetry.clone(), Audit::in_directory(&config.data_dir));
         let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
         supervisor.restarting("switchboard", Backoff::EDGE, move || {
             let (board, stopping) = (board.clone(), stopping.clone());
             async move { board.run(stopping).await }
         });
+        let now = clock.clone();
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);
