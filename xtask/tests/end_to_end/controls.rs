@@ -59,7 +59,7 @@ struct Target {
 
 impl Target {
     fn find(stack: &mut Stack, shell: &Shell) -> Result<Self> {
-        let find = |stack: &Stack| nodes(stack, "containers").unwrap_or_default().into_keys().find(|node| node.contains(&shell.id));
+        let find = |stack: &Stack| nodes(stack, "containers").unwrap_or_default().keys().find(|node| node.contains(&shell.id)).cloned();
         stack.until(PATIENCE, "the container is on the map", |stack| find(stack).is_some())?;
         let node = find(stack).context("the container has left the map")?;
         let details = http::get_json(stack.http(), &format!("/api/topology/containers/{node}"))?;
