@@ -26,16 +26,17 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
 pub use server::serve;
+pub(crate) use server::serve_connection;
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
-    /// Controls and pipes.
-    pub switchboard: Switchboard,
     /// What Weave Scope's probes report.
     pub old_probes: OldProbesHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
@@ -46,6 +47,8 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// The time.
     pub clock: Clock,
+    /// The Mesos master's numbers, where it runs.
+    pub mesos: Option<edge_mesos::Context>,
     /// How much clients may take.
     pub limits: Limits,
 }

@@ -77,9 +77,7 @@ impl JsonWriter {
     }
 
     pub(crate) fn signed(&mut self, value: i64) {
-        use std::io::Write as _;
-        self.separate();
-        write!(self.out, "{value}").expect("a Vec takes everything");
+        self.literal(&value.to_string());
     }
 
     /// Always with a point or an exponent. What JSON cannot say (not a number, infinite) becomes zero.

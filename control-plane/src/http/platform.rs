@@ -29,8 +29,8 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(hosts::hosts))
         .routes(routes!(listeners::listeners))
         .routes(routes!(probes::probes))
-        .routes(routes!(audit::audit))
         .routes(routes!(search::search))
+        .routes(routes!(audit::audit))
         .with_state(context.clone())
 }
 

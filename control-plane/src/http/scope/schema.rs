@@ -339,6 +339,26 @@ pub struct ControlReply {
     pub removed_node: Option<String>,
 }
 
+/// Something that can be done with a node: `POST /api/control/{probeId}/{nodeId}/{id}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Control {
+    /// The probe that does it.
+    pub probe_id: String,
+    /// What to tell the probe.
+    pub node_id: String,
+    /// E.g. `docker_stop_container`.
+    pub id: String,
+    /// For people.
+    pub human: String,
+    /// Font Awesome classes.
+    pub icon: String,
+    /// What to ask before it is done; absent when nothing.
+    pub confirmation: Option<String>,
+    /// Controls are sorted by it.
+    pub rank: i64,
+}
+
 /// `GET /api/topology/{view}/{id}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -353,33 +373,13 @@ pub struct Node {
     /// As in the view.
     #[serde(flatten)]
     pub summary: NodeSummary,
-    /// What can be done to it.
+    /// What can be done with it.
     pub controls: Vec<Control>,
     /// What it consists of.
     #[serde(default)]
     pub children: Vec<ChildGroup>,
     /// Inbound, then outbound.
     pub connections: Vec<ConnectionTable>,
-}
-
-/// Something that a probe can do to a node: `POST /api/control/{probeId}/{nodeId}/{id}`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Control {
-    /// The probe that does it.
-    pub probe_id: String,
-    /// The node that it is done to.
-    pub node_id: String,
-    /// E.g. `docker_stop_container`.
-    pub id: String,
-    /// Text of its button.
-    pub human: String,
-    /// Font Awesome classes.
-    pub icon: String,
-    /// What to ask before.
-    pub confirmation: Option<String>,
-    /// Order of the buttons.
-    pub rank: i64,
 }
 
 /// Children of one kind.

@@ -1,5 +1,6 @@
 //! What can be done with a node: what its state allows, as far as its probe carries it out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::index::Entity;
@@ -109,11 +110,11 @@ fn offered(map: &Topology, probe: &Arc<str>, node_id: &NodeId, known: &[Known]) 
     let able = known.iter().filter(|known| row.controls.iter().any(|able| **able == *known.id));
     let control = |known: &Known| Control {
         probe_id: probe.clone(),
-        node_id: node_id.as_str().into(),
-        id: known.id.into(),
-        human: known.human.into(),
-        icon: known.icon.into(),
-        confirmation: known.confirmation.into(),
+        node_id: node_id.clone(),
+        id: Cow::Borrowed(known.id),
+        human: Cow::Borrowed(known.human),
+        icon: Cow::Borrowed(known.icon),
+        confirmation: Cow::Borrowed(known.confirmation),
         rank: known.rank,
     };
     able.map(control).collect()

@@ -14,7 +14,7 @@ fn check(world: &World, view: View, ids: &[&str], expected: Expect) {
         writeln!(text, "{id}").unwrap();
         for control in world.details(view, id).unwrap().controls {
             let ask = if control.confirmation.is_empty() { "" } else { " (asks)" };
-            assert_eq!(&*control.node_id, *id);
+            assert_eq!(control.node_id.as_str(), *id);
             writeln!(text, "  {} {} {}{ask} by {}", control.rank, control.id, control.human, control.probe_id).unwrap();
         }
     }
