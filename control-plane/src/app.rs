@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config::{Config, Service};
@@ -98,9 +98,10 @@ impl App {
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);
-        let audit = Audit::in_directory(&config.data_dir);
-        let now = clock.clone();
-        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        // Deadlines of calls and pipes do not jump with the wall's clock.
+        let (wall, begun, begun_at) = (clock.clone(), Instant::now(), clock.now());
+        let clocks = (move || begun_at + begun.elapsed(), move || wall.now());
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, clocks, telemetry.clone(), Audit::in_directory(&config.data_dir));
         let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
         supervisor.restarting("switchboard", Backoff::EDGE, move || {
             let (board, stopping) = (board.clone(), stopping.clone());
