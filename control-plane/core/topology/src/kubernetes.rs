@@ -622,6 +622,8 @@ impl Topology {
             self.touch_object(old);
             self.forget_object_if_unused(old);
         }
+        // It links to its pod, and to what is above that.
+        self.touch(View::Containers, Entity::Container(container));
         self.unsettle_container(container);
     }
 
