@@ -18,7 +18,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::clock::Clock;
-use crate::drivers::TopologyHandle;
+use crate::drivers::{HistoryHandle, TopologyHandle};
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
@@ -30,6 +30,8 @@ pub use server::serve;
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// What it was.
+    pub history: History,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
@@ -42,6 +44,36 @@ pub struct Context {
     pub clock: Clock,
     /// How much clients may take.
     pub limits: Limits,
+}
+
+/// The history, if there is one.
+#[derive(Clone, Debug)]
+pub enum History {
+    /// None is kept.
+    Off,
+    /// One should be kept, and cannot be: why.
+    Broken(String),
+    /// The way to it.
+    Kept(HistoryHandle),
+}
+
+impl History {
+    /// The way to it, if there is one.
+    pub fn kept(&self) -> Option<&HistoryHandle> {
+        match self {
+            History::Kept(handle) => Some(handle),
+            History::Off | History::Broken(_) => None,
+        }
+    }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            History::Off => None,
+            History::Broken(problem) => Some(problem.clone()),
+            History::Kept(handle) => handle.status().problem,
+        }
+    }
 }
 
 /// Who we are, as told to clients.

@@ -267,7 +267,7 @@ impl Code for Timestamp {
         let nanos = self.unix_nanos();
         if nanos == 0 {
             out.number(0);
-        } else if nanos % 1_000_000 == 0 {
+        } else if nanos.is_multiple_of(1_000_000) {
             let (own, base) = (nanos / 1_000_000, out.base.unix_millis());
             #[expect(clippy::cast_possible_wrap, reason = "milliseconds since 1970 are far below the middle of their range")]
             let distance = own as i64 - base as i64;

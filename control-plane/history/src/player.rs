@@ -174,11 +174,10 @@ impl Player {
 
     fn step(&mut self, at: Timestamp, input: Input) -> Option<StreamId> {
         self.core.step(at, input, &mut self.effects);
-        let admitted = self.effects.drain(..).fold(None, |admitted, effect| match effect {
+        self.effects.drain(..).fold(None, |admitted, effect| match effect {
             Effect::Admitted { stream, .. } => Some(stream),
             _ => admitted,
-        });
-        admitted
+        })
     }
 
     /// Puts all records on an empty map.
@@ -368,13 +367,16 @@ impl Reading {
                 if at > to {
                     return Ok(None);
                 }
-                let is_old = at <= self.last && !matches!(piece, Piece::World(..));
+                // A mark of a gap has the moment of the frame behind it.
+                let is_frame = matches!(piece, Piece::Frame(_));
                 let piece = self.ready.pop_front();
-                if !is_old {
-                    self.last = self.last.max(at);
-                    return Ok(piece);
+                if is_frame && at <= self.last {
+                    continue;
                 }
-                continue;
+                if is_frame {
+                    self.last = at;
+                }
+                return Ok(piece);
             }
             if let Some(pieces) = self.reader.next(&self.bytes)? {
                 self.ready.extend(pieces);

@@ -37,6 +37,15 @@ pub enum Event {
         /// What it said.
         report: Box<Report>,
     },
+    /// Events of a probe were lost before they came here: this is everything that it said.
+    Told {
+        /// Which.
+        probe: ProbeId,
+        /// What it said of itself.
+        hello: Box<ProbeHello>,
+        /// All else, with the number of its last report.
+        report: Box<Report>,
+    },
     /// A stream ended.
     StreamEnded {
         /// Whose.
@@ -119,6 +128,15 @@ impl Recorder {
         match event {
             Event::Hello { probe, hello } => self.hello(at, probe, *hello),
             Event::Report { probe, report } => self.report(at, &probe, *report),
+            Event::Told { probe, hello, report } => {
+                self.hello(at, probe.clone(), *hello);
+                let session = self.sessions.entry(probe.clone()).or_default();
+                (session.sequence, session.complete, session.snapshot) = (report.sequence, true, None);
+                let tag = u64::from(session.number) << SESSION_SHIFT;
+                let mut mentioned = Mentioned::default();
+                self.records(at, &probe, tag, *report, Some(&mut mentioned));
+                self.sweep(at, &probe, &mentioned);
+            }
             Event::StreamEnded { probe, end } => {
                 let change = if end == StreamEnd::Goodbye { Change::Left } else { Change::Lost };
                 self.push(at, &probe, change);
@@ -248,7 +266,8 @@ impl Recorder {
             mut unix_flows,
             unix_flows_gone,
         } = report;
-        let Limits { probes: _, processes: _, containers: max_containers, flows: max_flows, objects, listeners: max_listeners, .. } = self.limits;
+        let Limits { probes: _, processes: _, containers: max_containers, flows: max_flows, objects, listeners: max_listeners, .. } =
+            self.limits;
         let Limits { names, unix_flows: max_unix, .. } = self.limits;
         if let Some(host) = host.filter(|host| self.known(probe).is_some_and(|known| known.host.as_ref() != Some(host))) {
             self.push(at, probe, Change::Host(Box::new(host)));
@@ -277,7 +296,8 @@ impl Recorder {
         processes_gone.into_iter().for_each(|key| {
             // Also one that was never described: its flows mention it.
             let limit = self.limits.processes;
-            let is_told = |known: &Known| known.processes.contains_key(&key) || (!known.ended.contains_key(&key) && known.ended.len() < limit);
+            let is_told =
+                |known: &Known| known.processes.contains_key(&key) || (!known.ended.contains_key(&key) && known.ended.len() < limit);
             self.gone(at, probe, key, is_told, Change::ProcessGone);
         });
         containers_gone.iter().for_each(|id| {
@@ -303,7 +323,9 @@ impl Recorder {
         });
         let list = named.map(|it| &mut it.objects);
         self.put(at, probe, kubernetes, |it| it.uid.clone(), |known| &known.objects, objects, list, Change::Object);
-        kubernetes_gone.iter().for_each(|uid| self.gone(at, probe, uid.clone(), |known| known.objects.contains_key(uid), Change::ObjectGone));
+        kubernetes_gone
+            .iter()
+            .for_each(|uid| self.gone(at, probe, uid.clone(), |known| known.objects.contains_key(uid), Change::ObjectGone));
         host_metrics.into_iter().for_each(|metrics| self.host_metrics(at, probe, metrics));
         process_metrics.iter().for_each(|metrics| self.process_metrics(at, probe, metrics));
         container_metrics.into_iter().for_each(|metrics| self.container_metrics(at, probe, metrics));
@@ -322,13 +344,9 @@ impl Recorder {
         let Some(known) = self.known(probe) else { return };
         match known.holder(process.key.pid) {
             Some(holder) if holder.start_time > process.key.start_time => return,
-            Some(holder) if holder == process.key => {
-                // The number of threads comes with the samples, too.
-                if known.processes.get(&holder).is_some_and(|it| *it == process) {
-                    return;
-                }
-            }
-            Some(holder) => self.push(at, probe, Change::ProcessGone(holder)),
+            Some(holder) if holder != process.key => self.push(at, probe, Change::ProcessGone(holder)),
+            Some(holder) if known.processes.get(&holder) == Some(&process) => return,
+            Some(_) => {}
             None if known.processes.len() >= self.limits.processes => return,
             None => {}
         }

@@ -13,8 +13,8 @@ use base::Timestamp;
 use topology::ProbeId;
 
 use crate::code::{Code as _, DecodeError, Reader, Texts, Writer};
-use crate::records::fingerprint;
 use crate::recorder::Changes;
+use crate::records::fingerprint;
 use crate::world::{Change, World};
 
 const MAGIC: [u8; 5] = *b"OHIS\x01";

@@ -75,7 +75,10 @@ pub(crate) enum Change {
     Process(Box<Process>),
     ProcessGone(ProcessKey),
     /// A sample of the newest process of that pid: what it adds to the one before, field by field.
-    Sample { pid: u32, fields: [i64; 7] },
+    Sample {
+        pid: u32,
+        fields: [i64; 7],
+    },
     Container(Box<Container>),
     ContainerGone(Arc<str>),
     ContainerMetrics(Box<ContainerMetrics>),
@@ -83,7 +86,11 @@ pub(crate) enum Change {
     ImageGone(Arc<str>),
     Flow(Box<Flow>),
     /// Only counters and the last activity of a flow: what they add.
-    Count { id: u64, active: i64, counters: [i64; 9] },
+    Count {
+        id: u64,
+        active: i64,
+        counters: [i64; 9],
+    },
     FlowGone(u64),
     Listener(Box<Listener>),
     ListenerGone(u64),
@@ -328,8 +335,14 @@ impl World {
     /// How many records there are.
     pub fn record_count(&self) -> usize {
         let count = |known: &Known| {
-            known.processes.len() + known.containers.len() + known.images.len() + known.flows.len() + known.listeners.len()
-                + known.names.len() + known.unix_flows.len() + known.objects.len()
+            known.processes.len()
+                + known.containers.len()
+                + known.images.len()
+                + known.flows.len()
+                + known.listeners.len()
+                + known.names.len()
+                + known.unix_flows.len()
+                + known.objects.len()
         };
         self.probes.values().map(count).sum()
     }

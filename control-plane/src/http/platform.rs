@@ -1,5 +1,6 @@
 //! What Scope did not have: health, metrics, flows with their counters, probes with what they lost, and the documents that describe it all.
 
+mod changes;
 mod flows;
 mod health;
 mod hosts;
@@ -24,6 +25,8 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .routes(routes!(changes::changes))
+        .routes(routes!(changes::history))
         .routes(routes!(flows::flows))
         .routes(routes!(hosts::hosts))
         .routes(routes!(listeners::listeners))

@@ -2,6 +2,7 @@
 
 mod delta;
 mod filter;
+mod past;
 mod pieces;
 pub mod schema;
 mod summary;
@@ -22,7 +23,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
+pub(crate) use self::past::{Failure, Past, parse as parse_moment, snapshot as snapshot_of};
 use self::pieces::Pieces;
+pub(crate) use self::views::key as key_of;
 use super::json::JsonWriter;
 use super::query::{Query, last_segments};
 use super::reply::{compression, json_bytes, not_found, problem, stopped};
@@ -63,7 +66,7 @@ async fn api(State(scope): State<Scope>) -> Response {
         json.key("version").string(&instance.version);
         json.key("hostname").string(&instance.hostname);
         json.key("plugins").array([(); 0], |_, ()| {});
-        json.key("capabilities").object(|json| json.key("historic_reports").bool(false));
+        json.key("capabilities").object(|json| json.key("historic_reports").bool(scope.context.history.kept().is_some()));
     });
     json_bytes(StatusCode::OK, json.into_bytes())
 }
@@ -80,10 +83,15 @@ async fn api(State(scope): State<Scope>) -> Response {
     responses((status = 200, description = "The views, sorted by name", body = Vec<schema::ViewDescription>))
 )]
 async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
-    let keys = views::keys_of_list(&Query::parse(query.as_deref()));
-    match scope.context.topology.stats(keys).await {
+    let query = Query::parse(query.as_deref());
+    let keys = views::keys_of_list(&query);
+    let stats = match Past::of(&scope.context, &query) {
+        Some(past) => past.look(move |player| player.stats(&keys)).await.map(Option::unwrap_or_default),
+        None => scope.context.topology.stats(keys).await.map_err(Failure::Stopped),
+    };
+    match stats {
         Ok(stats) => json_bytes(StatusCode::OK, views::encode_list(&stats)),
-        Err(error) => stopped(error),
+        Err(failure) => failure.reply(),
     }
 }
 
@@ -100,6 +108,7 @@ async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Re
     responses(
         (status = 200, description = "The nodes by id", body = schema::Nodes),
         (status = 400, description = "`q` is no query", body = String, content_type = "application/json"),
+        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json"),
         (status = 404, description = "No such view", body = String, content_type = "text/plain")
     )
 )]
@@ -110,9 +119,10 @@ async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
         Ok(words) => words,
         Err(text) => return bad_request(&text),
     };
-    let snapshot = match scope.context.topology.snapshot(views::key(view, &query)).await {
+    let past = Past::of(&scope.context, &query);
+    let snapshot = match snapshot_of(&scope.context, past.as_ref(), views::key(view, &query)).await {
         Ok(snapshot) => snapshot,
-        Err(error) => return stopped(error),
+        Err(failure) => return failure.reply(),
     };
     json_bytes(StatusCode::OK, view_body(filtered(words.as_ref(), snapshot).await))
 }
@@ -160,11 +170,16 @@ fn view_body(snapshot: Arc<ViewSnapshot>) -> Body {
 async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     let Some([view, id]) = last_segments(uri.path()) else { return not_found() };
     let Some(view) = View::from_id(&view) else { return not_found() };
-    let key = views::key(view, &Query::parse(uri.query()));
-    match scope.context.topology.details(key, NodeId::from(id)).await {
+    let query = Query::parse(uri.query());
+    let (key, id) = (views::key(view, &query), NodeId::from(id));
+    let details = match Past::of(&scope.context, &query) {
+        Some(past) => past.look(move |player| player.details(key, &id).map(Box::new)).await.map(Option::flatten),
+        None => scope.context.topology.details(key, id).await.map_err(Failure::Stopped),
+    };
+    match details {
         Ok(Some(details)) => json_bytes(StatusCode::OK, summary::encode_details(view, &details)),
         Ok(None) => not_found(),
-        Err(error) => stopped(error),
+        Err(failure) => failure.reply(),
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod documents;
+mod history;
 mod http;
 mod probe;
 mod probes;

@@ -86,7 +86,7 @@ impl ObjectTables {
         self.rows.get(service)?.behind.filter(|&pod| self.is_shown_pod(pod))
     }
 
-    fn record(&self, object: ObjectIndex) -> Option<&KubernetesObject> {
+    pub(crate) fn record(&self, object: ObjectIndex) -> Option<&KubernetesObject> {
         self.rows.get(object).and_then(|row| row.record.as_ref())
     }
 

@@ -8,6 +8,7 @@
 
 mod apply;
 mod details;
+mod export;
 mod flows;
 mod index;
 mod kubernetes;

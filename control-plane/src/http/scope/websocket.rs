@@ -25,7 +25,7 @@ use topology::{Query as Words, View, ViewKey, ViewSnapshot};
 
 use super::delta::Delta;
 use super::pieces::Pieces;
-use super::{Scope, bad_request, filter, filtered, views};
+use super::{Past, Scope, bad_request, filter, filtered, views};
 use crate::drivers::Subscription;
 use crate::http::query::{Query, last_segments, parse_go_duration};
 use crate::http::reply::{not_found, problem};
@@ -63,6 +63,7 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
     };
     let Some([view, _ws]) = last_segments(request.uri().path()) else { return not_found() };
     let key = View::from_id(&view).map(|view| views::key(view, &query));
+    let past = Past::of(&scope.context, &query);
     let accept = match accept_key(request.method(), request.headers()) {
         Ok(accept) => accept,
         Err(problem) => return bad_request(problem),
@@ -86,7 +87,7 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
                 .max_message_size(Some(INCOMING_MAX))
                 .max_frame_size(Some(INCOMING_MAX));
             let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            Client::new(socket, &this, words).run(key, interval).await;
+            Client::new(socket, &this, words).run(key, past, interval).await;
         }
         drop(permit);
     });
@@ -158,6 +159,35 @@ impl Progress {
     }
 }
 
+/// Where a client's pictures come from.
+enum Source {
+    /// The live map, as it changes.
+    Live(Subscription),
+    /// The map of a moment that moves on as time does.
+    Past { past: Past, key: ViewKey, begun: Instant },
+}
+
+impl Source {
+    /// The picture that is due; `None` when there is no way to it.
+    async fn newest(&mut self) -> Option<Arc<ViewSnapshot>> {
+        match self {
+            Source::Live(subscription) => Some(subscription.snapshots.borrow_and_update().clone()),
+            Source::Past { past, key, begun } => past.moved_to(past.at + begun.elapsed()).snapshot(*key).await.ok(),
+        }
+    }
+
+    /// Waits for a change, and gives its structure's version; `None` when there will be none. The past is looked at when its time has come.
+    async fn changed(&mut self) -> Option<u64> {
+        match self {
+            Source::Live(subscription) => {
+                subscription.snapshots.changed().await.ok()?;
+                Some(subscription.snapshots.borrow_and_update().structure_version)
+            }
+            Source::Past { .. } => std::future::pending().await,
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn new(socket: WebSocketStream<S>, scope: &Scope, words: Option<Words>) -> Self {
         let telemetry = scope.context.telemetry.clone();
@@ -165,11 +195,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Client { socket, scope: scope.clone(), words, open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
     }
 
-    async fn run(mut self, key: Option<ViewKey>, interval: Duration) {
-        let end = match key {
-            None => WebsocketEnd::UnknownView,
-            Some(key) => match self.scope.context.topology.subscribe(key).await {
-                Ok(subscription) => self.follow(subscription, interval).await,
+    async fn run(mut self, key: Option<ViewKey>, past: Option<Past>, interval: Duration) {
+        let end = match (key, past) {
+            (None, _) => WebsocketEnd::UnknownView,
+            (Some(key), Some(past)) => self.follow(Source::Past { past, key, begun: Instant::now() }, interval).await,
+            (Some(key), None) => match self.scope.context.topology.subscribe(key).await {
+                Ok(subscription) => self.follow(Source::Live(subscription), interval).await,
                 Err(_) => WebsocketEnd::Stopping,
             },
         };
@@ -178,6 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let goodbye = match end {
             WebsocketEnd::Stopping => close(CloseCode::Away, "the control plane stops"),
             WebsocketEnd::UnknownView => close(CloseCode::Normal, "there is no such view"),
+            WebsocketEnd::NoHistory => close(CloseCode::Error, "the history cannot be read"),
             WebsocketEnd::Broken => close(CloseCode::Protocol, ""),
             // A client that said goodbye is owed the echo of its close frame, which reading on sends: without it, its library reports an
             // abnormal closure.
@@ -197,10 +229,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let _ = timeout(Duration::from_secs(1), farewell).await;
     }
 
-    async fn follow(&mut self, mut subscription: Subscription, interval: Duration) -> WebsocketEnd {
+    async fn follow(&mut self, mut source: Source, interval: Duration) -> WebsocketEnd {
         let stopping = self.scope.context.supervisor.stopping().clone();
         let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
-        let known = subscription.snapshots.borrow_and_update().clone();
+        let Some(known) = source.newest().await else { return WebsocketEnd::NoHistory };
         let shown = filtered(self.words.as_ref(), known.clone()).await;
         if let Err(end) = self.send(Pieces::of_reset(shown.clone())).await {
             return end;
@@ -228,30 +260,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 () = sleep_until(due.unwrap_or(pong_due)), if due.is_some() => {
-                    if let Err(end) = self.update(&mut subscription, &mut progress, interval).await {
+                    if let Err(end) = self.update(&mut source, &mut progress, interval).await {
                         return end;
                     }
                 }
-                changed = subscription.snapshots.changed(), if progress.early.is_none() => {
-                    if changed.is_err() {
-                        return WebsocketEnd::Stopping;
-                    }
-                    if subscription.snapshots.borrow_and_update().structure_version != progress.known.structure_version {
+                changed = source.changed(), if progress.early.is_none() => match changed {
+                    None => return WebsocketEnd::Stopping,
+                    Some(structure_version) if structure_version != progress.known.structure_version => {
                         progress.early = Some(progress.sent_at + SHORTEST_INTERVAL);
                     }
+                    Some(_) => {}
                 }
             }
         }
     }
 
     /// Sends what changed since the last message.
-    async fn update(
-        &mut self,
-        subscription: &mut Subscription,
-        progress: &mut Progress,
-        interval: Option<Duration>,
-    ) -> Result<(), WebsocketEnd> {
-        let newest = subscription.snapshots.borrow_and_update().clone();
+    async fn update(&mut self, source: &mut Source, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
+        let Some(newest) = source.newest().await else { return Err(WebsocketEnd::NoHistory) };
         let change = self.scope.deltas.between(&progress.known, &newest);
         let (change, shown) = match &self.words {
             None => (change, newest.clone()),
