@@ -28,6 +28,10 @@ pub struct Config {
     pub max_probes: usize,
     /// WebSocket clients at once.
     pub max_websocket_clients: usize,
+    /// Listener of the Mesos master's API; none: frameworks and operators cannot call.
+    pub mesos_address: Option<SocketAddr>,
+    /// Flags of a Mesos master, each `--name=value`.
+    pub mesos_flags: Vec<String>,
     /// Which services run.
     pub services: Vec<Service>,
     /// How log lines look.
@@ -41,6 +45,8 @@ pub struct Config {
 pub enum Service {
     /// The live map.
     Topology,
+    /// The Mesos master.
+    Master,
 }
 
 /// How log lines look.
@@ -94,12 +100,14 @@ const HISTORY: &str = "history";
 const HISTORY_SIZE: &str = "history-size";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
+const MESOS_ADDRESS: &str = "mesos-address";
+const MESOS_FLAGS: &str = "mesos-flags";
 const SERVICES: &str = "services";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 11] = [
+const BUILT_IN: [(&str, &str); 13] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -108,6 +116,8 @@ const BUILT_IN: [(&str, &str); 11] = [
     (HISTORY_SIZE, "2GiB"),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
+    (MESOS_ADDRESS, "127.0.0.1:5050"),
+    (MESOS_FLAGS, ""),
     (SERVICES, "topology"),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
@@ -144,7 +154,13 @@ pub struct Flags {
     /// WebSocket clients at once [default: 10000]
     #[arg(long, value_name = "NUMBER")]
     max_websocket_clients: Option<String>,
-    /// Services to run, separated by commas; today: topology [default: topology]
+    /// Listener of the Mesos master's API, or off [default: 127.0.0.1:5050]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    mesos_address: Option<String>,
+    /// Flags of a Mesos master, separated by spaces, e.g. "--cluster=main --allocation_interval=2secs"
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    mesos_flags: Option<String>,
+    /// Services to run, separated by commas: topology, master [default: topology]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
     /// How log lines look: text or json [default: text]
@@ -169,6 +185,8 @@ impl Flags {
             (HISTORY_SIZE, &self.history_size),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
+            (MESOS_ADDRESS, &self.mesos_address),
+            (MESOS_FLAGS, &self.mesos_flags),
             (SERVICES, &self.services),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -261,6 +279,8 @@ impl Layers {
         let history_bytes = self.parse(HISTORY_SIZE, parse_history_size);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
+        let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
+        let mesos_flags = self.parse(MESOS_FLAGS, parse_mesos_flags);
         let services = self.parse(SERVICES, parse_services);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -288,6 +308,8 @@ impl Layers {
                 history_bytes: history_bytes?,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
+                mesos_address: mesos_address?,
+                mesos_flags: mesos_flags?,
                 services: services?,
                 log_format: log_format?,
                 log_filter: log_filter?,
@@ -378,9 +400,16 @@ fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
 fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let one = |name: &str| match name.trim() {
         "topology" => Ok(Service::Topology),
-        other => Err(format!("there is no service {other:?}; there is topology")),
+        "master" => Ok(Service::Master),
+        other => Err(format!("there is no service {other:?}; there are topology and master")),
     };
     text.split(',').map(one).collect()
+}
+
+fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
+    Ok(words)
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

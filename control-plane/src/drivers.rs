@@ -2,7 +2,9 @@
 
 mod handle;
 pub mod history;
+pub mod old_probes;
 pub mod topology;
 
 pub use handle::{Admission, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};
 pub use history::{HistoryError, HistoryHandle, HistoryStatus};
+pub use old_probes::{OldProbeGauges, OldProbesHandle, Scenery};

@@ -154,6 +154,7 @@ impl Machine {
             oldest_held_sequence: 0,
             capture: Capture::default(),
             cluster_name: None,
+            controls: [].into(),
         };
         self.sequence = 1;
         let networks = vec![Network { address: address(self.number), prefix_length: 16 }];

@@ -352,6 +352,19 @@ impl<T: Code> Code for Vec<T> {
     }
 }
 
+impl<T: Code> Code for Arc<[T]> {
+    const SHAPE: &'static str = T::SHAPE;
+
+    fn put(&self, out: &mut Writer) {
+        out.number(self.len() as u64);
+        self.iter().for_each(|item| item.put(out));
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Vec::take(from).map(Arc::from)
+    }
+}
+
 impl<K: Code + Ord, V: Code> Code for BTreeMap<K, V> {
     const SHAPE: &'static str = V::SHAPE;
 

@@ -62,7 +62,7 @@ words! {
 }
 
 records! {
-    ProbeHello { host_name, version, session, oldest_held_sequence, capture, cluster_name }
+    ProbeHello { host_name, version, session, oldest_held_sequence, capture, cluster_name, controls }
     Capture { rung, description, reason, blind_spots, hooks, overload_level, missing_capabilities }
     Losses { ring_records, flows_uncounted, sockets_unowned, table_full, reports_merged, ends_seen, ends_reported, other }
     Host {

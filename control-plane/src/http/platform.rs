@@ -1,5 +1,6 @@
 //! What Scope did not have: health, metrics, flows with their counters, probes with what they lost, and the documents that describe it all.
 
+mod audit;
 mod changes;
 mod flows;
 mod health;
@@ -32,6 +33,7 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(listeners::listeners))
         .routes(routes!(probes::probes))
         .routes(routes!(search::search))
+        .routes(routes!(audit::audit))
         .with_state(context.clone())
 }
 

@@ -1,9 +1,15 @@
 //! Weave Scope's API: what its UI and other clients of the retired project call, answered as it answered.
 
+mod controls;
 mod delta;
 mod filter;
+mod merging;
 mod past;
 mod pieces;
+mod pipes;
+mod probe_socket;
+mod reports;
+mod scenes;
 pub mod schema;
 mod summary;
 mod views;
@@ -18,18 +24,20 @@ use axum::response::Response;
 use futures::{StreamExt as _, stream};
 use http::{StatusCode, Uri};
 use tokio::sync::Semaphore;
-use topology::{NodeId, Query as Words, View, ViewSnapshot};
+use topology::{Query as Words, View, ViewSnapshot};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
 pub(crate) use self::past::{Failure, Past, parse as parse_moment, snapshot as snapshot_of};
 use self::pieces::Pieces;
-pub(crate) use self::views::key as key_of;
+use self::reports::Intake;
+use self::scenes::Scenes;
+use self::views::Wanted;
+use super::Context;
 use super::json::JsonWriter;
 use super::query::{Query, last_segments};
-use super::reply::{compression, json_bytes, not_found, problem, stopped};
-use super::{Context, platform::moment};
+use super::reply::{compression, json_bytes, not_found, problem};
 
 /// Size of the pieces in which a view is written.
 const PIECE: usize = 64 << 10;
@@ -38,21 +46,32 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone, Debug)]
 struct Scope {
     context: Context,
+    scenes: Scenes,
+    intake: Arc<Intake>,
     deltas: Arc<DeltaCache>,
     websockets: Arc<Semaphore>,
 }
 
 /// Scope's routes.
 pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRouter {
-    let scope = Scope { context: context.clone(), deltas: Arc::default(), websockets };
+    let scenes = Scenes::new(context.topology.clone(), context.old_probes.clone());
+    let scope = Scope { context: context.clone(), scenes, intake: Arc::default(), deltas: Arc::default(), websockets };
     OpenApiRouter::new()
         .routes(routes!(api))
         .routes(routes!(list_views))
         .routes(routes!(view))
         .routes(routes!(node))
-        .routes(routes!(probes))
+        .routes(routes!(reports::get_report))
+        .routes(routes!(reports::probes))
         .layer(compression())
+        .routes(routes!(reports::post_report))
+        .routes(routes!(reports::summary))
         .routes(routes!(updates))
+        .routes(routes!(controls::control))
+        .routes(routes!(probe_socket::control_socket))
+        .routes(routes!(pipes::client, pipes::delete, pipes::post))
+        .routes(routes!(pipes::probe))
+        .routes(routes!(pipes::check))
         .with_state(scope)
 }
 
@@ -65,10 +84,28 @@ async fn api(State(scope): State<Scope>) -> Response {
         json.key("id").string(&instance.id);
         json.key("version").string(&instance.version);
         json.key("hostname").string(&instance.hostname);
-        json.key("plugins").array([(); 0], |_, ()| {});
+        json.key("plugins").array(scope.context.old_probes.scenery().report.plugins.values(), write_plugin);
         json.key("capabilities").object(|json| json.key("historic_reports").bool(scope.context.history.kept().is_some()));
     });
     json_bytes(StatusCode::OK, json.into_bytes())
+}
+
+/// A plugin of an old probe.
+fn write_plugin(json: &mut JsonWriter, plugin: &scope_report::PluginSpec) {
+    json.object(|json| {
+        json.key("id").string(&plugin.id);
+        json.key("label").string(&plugin.label);
+        if !plugin.description.is_empty() {
+            json.key("description").string(&plugin.description);
+        }
+        json.key("interfaces").array(&plugin.interfaces, |json, interface| json.string(interface));
+        if !plugin.api_version.is_empty() {
+            json.key("api_version").string(&plugin.api_version);
+        }
+        if !plugin.status.is_empty() {
+            json.key("status").string(&plugin.status);
+        }
+    });
 }
 
 /// All views with their options and numbers.
@@ -84,13 +121,16 @@ async fn api(State(scope): State<Scope>) -> Response {
 )]
 async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
     let query = Query::parse(query.as_deref());
-    let keys = views::keys_of_list(&query);
-    let stats = match Past::of(&scope.context, &query) {
-        Some(past) => past.look(move |player| player.stats(&keys)).await.map(Option::unwrap_or_default),
-        None => scope.context.topology.stats(keys).await.map_err(Failure::Stopped),
+    let wanted = scenes::all_views(&query);
+    let listed = match Past::of(&scope.context, &query) {
+        Some(past) => past.list(wanted).await,
+        None => match (scope.scenes.stats(wanted).await, scope.scenes.namespaces().await) {
+            (Ok(stats), Ok(namespaces)) => Ok((stats, namespaces)),
+            (Err(error), _) | (_, Err(error)) => Err(Failure::Stopped(error)),
+        },
     };
-    match stats {
-        Ok(stats) => json_bytes(StatusCode::OK, views::encode_list(&stats)),
+    match listed {
+        Ok((stats, namespaces)) => json_bytes(StatusCode::OK, views::encode_list(&stats, &namespaces)),
         Err(failure) => failure.reply(),
     }
 }
@@ -119,8 +159,12 @@ async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
         Ok(words) => words,
         Err(text) => return bad_request(&text),
     };
-    let past = Past::of(&scope.context, &query);
-    let snapshot = match snapshot_of(&scope.context, past.as_ref(), views::key(view, &query)).await {
+    let wanted = Wanted::new(view, &query);
+    let snapshot = match Past::of(&scope.context, &query) {
+        Some(past) => past.picture(&wanted).await,
+        None => scope.scenes.snapshot(&wanted).await.map_err(Failure::Stopped),
+    };
+    let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
         Err(failure) => return failure.reply(),
     };
@@ -171,10 +215,10 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     let Some([view, id]) = last_segments(uri.path()) else { return not_found() };
     let Some(view) = View::from_id(&view) else { return not_found() };
     let query = Query::parse(uri.query());
-    let (key, id) = (views::key(view, &query), NodeId::from(id));
+    let wanted = Wanted::new(view, &query);
     let details = match Past::of(&scope.context, &query) {
-        Some(past) => past.look(move |player| player.details(key, &id).map(Box::new)).await.map(Option::flatten),
-        None => scope.context.topology.details(key, id).await.map_err(Failure::Stopped),
+        Some(past) => past.details(&wanted, id).await,
+        None => scope.scenes.details(&wanted, id).await.map_err(Failure::Stopped),
     };
     match details {
         Ok(Some(details)) => json_bytes(StatusCode::OK, summary::encode_details(view, &details)),
@@ -207,33 +251,9 @@ async fn updates(State(scope): State<Scope>, request: Request) -> Response {
     websocket::upgrade(&scope, request)
 }
 
-/// The probes of which something is on the map.
-#[utoipa::path(
-    get,
-    path = "/api/probes",
-    tag = "Weave Scope",
-    params(("sparse" = Option<String>, Query, description = "With any value, the reply is just whether there is any probe")),
-    responses((status = 200, description = "The probes", body = schema::ProbesReply))
-)]
-async fn probes(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
-    let probes = match scope.context.topology.probes().await {
-        Ok(probes) => probes,
-        Err(error) => return stopped(error),
-    };
-    let mut json = JsonWriter::new();
-    if Query::parse(query.as_deref()).first("sparse").is_some() {
-        json.bool(!probes.is_empty());
-    } else {
-        json.array(&probes, |json, probe| {
-            json.object(|json| {
-                json.key("id").string(&probe.id);
-                json.key("hostname").string(&probe.host_name);
-                json.key("version").string(&probe.version);
-                json.key("lastSeen").string(&moment(probe.last_seen));
-            });
-        });
-    }
-    json_bytes(StatusCode::OK, json.into_bytes())
+/// The picture of the map that the options of a request ask for.
+pub(crate) fn key_of(view: View, query: &Query) -> topology::ViewKey {
+    Wanted::new(view, query).key
 }
 
 /// A request that asks for no upgrade, or not for one that we know.

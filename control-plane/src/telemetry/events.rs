@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::Telemetry;
 
+mod controls;
 mod history;
 mod probes;
 
+pub use controls::{AuditFailed, ControlSettled, PipeClosed, PipeRefused};
 pub use history::{HistoryCompactionFailed, HistoryFailed, HistoryObserved, HistoryOpened, HistoryWritten, TimestampIgnored};
 pub use probes::ProbesObserved;
 

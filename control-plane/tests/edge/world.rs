@@ -43,6 +43,8 @@ pub(crate) fn config() -> Config {
         history_bytes: 1 << 30,
         max_probes: 10,
         max_websocket_clients: 12_000,
+        mesos_address: None,
+        mesos_flags: Vec::new(),
         services: vec![Service::Topology],
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),

@@ -1,52 +1,72 @@
-//! What a probe said, as the map knows it now: for whoever keeps a copy and has lost track of it.
+//! What is on the map, as it was reported: for those who want to tell it on in other words.
 
-use crate::report::{Flow, ProbeHello, ProbeId, Report, ReportKind, ResolvedAddress};
-use crate::topology::{Source, Topology};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base::Timestamp;
+
+use crate::node::MetricRow;
+use crate::report::{Container, Host, Image, KubernetesKind, KubernetesObject, ProbeId, Process};
+use crate::summary;
+use crate::topology::Topology;
+
+/// A host with everything that its probe told, except for its connections: [`Topology::flows`] has those.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostExport {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Who reports on it.
+    pub probe: ProbeId,
+    /// Version of that probe.
+    pub probe_version: Arc<str>,
+    /// When that was last heard of.
+    pub last_seen: Timestamp,
+    /// What does not change.
+    pub record: Host,
+    /// Its metrics, with samples.
+    pub metrics: Vec<MetricRow>,
+    /// Processes and their metrics.
+    pub processes: Vec<(Process, Vec<MetricRow>)>,
+    /// Containers and their metrics.
+    pub containers: Vec<(Container, Vec<MetricRow>)>,
+    /// Images.
+    pub images: Vec<Image>,
+    /// Names of addresses, the latest first.
+    pub names: Vec<(IpAddr, Vec<Arc<str>>)>,
+}
 
 impl Topology {
-    /// The newest hello of a probe, and one report with everything that it said and that is not about to leave the map. `None` when the probe
-    /// is not on the map. Costs in proportion to that probe.
-    pub fn told_by(&self, probe: &ProbeId) -> Option<(ProbeHello, Report)> {
-        let row = self.probes.get(probe)?;
-        let hello = ProbeHello {
-            host_name: row.host_name.clone(),
-            version: row.version.clone(),
-            session: row.session.clone(),
-            oldest_held_sequence: 0,
-            capture: row.capture.clone(),
-            cluster_name: row.cluster_name.clone(),
-        };
-        let mut report =
-            Report { sequence: row.sequence, kind: ReportKind::SnapshotEnd, losses: Some(row.losses.clone()), ..Report::default() };
-        let Source::Host(host) = row.source else {
-            report.kubernetes = row.objects.iter().filter_map(|&object| self.tables.kubernetes.record(object).cloned()).collect();
-            return Some((hello, report));
-        };
-        let tables = &self.tables;
-        let row = tables.hosts.get(host)?;
-        report.host = Some(row.record.clone());
-        report.images = row.images.values().map(|image| image.record.clone()).collect();
-        let containers = row.containers.iter().filter_map(|&container| tables.containers.get(container));
-        report.containers = containers.clone().filter_map(|container| container.record.clone()).collect();
-        report.container_metrics = containers.filter_map(|container| container.latest.as_deref().cloned()).collect();
-        let processes = row.processes.values().filter_map(|&process| tables.processes.get(process));
-        report.processes = processes.filter(|it| it.described && it.leaves_at.is_none()).map(|it| it.record.clone()).collect();
-        let flows = row.flows.iter().filter_map(|&flow| self.flows.rows.get(flow));
-        let flows = flows.filter(|flow| flow.leaves_at.is_none()).map(|flow| Flow {
-            id: flow.probe_flow_id,
-            key: Some(flow.key.clone()),
-            counters: flow.counters,
-            first_seen: flow.first_seen,
-            last_active: flow.last_active,
-            translations: flow.translations().to_vec(),
-            others: flow.others(),
-            applications: flow.applications().to_vec(),
-        });
-        report.flows = flows.collect();
-        report.host_metrics = row.latest.iter().cloned().collect();
-        report.listeners = row.listeners.iter().map(|it| it.record.clone()).collect();
-        report.resolved_addresses = row.names.known().map(|(address, names)| ResolvedAddress { address, names: names.to_vec() }).collect();
-        report.unix_flows = row.unix_flows.ids().filter_map(|id| row.unix_flows.get(id)).map(|it| it.record.clone()).collect();
-        Some((hello, report))
+    /// A host by its name.
+    pub fn export_host(&self, name: &str) -> Option<HostExport> {
+        let host = self.tables.hosts.get(*self.tables.host_names.get(name)?)?;
+        let processes = host.processes.values().filter_map(|&it| self.tables.processes.get(it)).filter(|row| row.described);
+        let cpu_count = host.record.cpu_count;
+        let containers = host.containers.iter().filter_map(|&it| Some((it, self.tables.containers.get(it)?.record.clone()?)));
+        Some(HostExport {
+            name: host.name.clone(),
+            probe: host.probe.clone(),
+            probe_version: host.probe_version.clone(),
+            last_seen: self.probes.get(&host.probe).map(|row| row.last_seen).unwrap_or_default(),
+            record: host.record.clone(),
+            metrics: summary::host_metrics(host, true),
+            processes: processes.map(|row| (row.record.clone(), summary::process_metrics(row, cpu_count, true))).collect(),
+            containers: containers.map(|(it, record)| (record, summary::container_metrics(&self.tables, it, true))).collect(),
+            images: host.images.values().map(|row| row.record.clone()).collect(),
+            names: host.names.all().map(|(address, names)| (address, names.cloned().collect())).collect(),
+        })
+    }
+
+    /// All objects of all clusters.
+    pub fn export_objects(&self) -> Vec<KubernetesObject> {
+        self.tables.kubernetes.records().cloned().collect()
+    }
+
+    /// Names of Kubernetes namespaces that something is in, sorted.
+    pub fn namespaces(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = self.tables.kubernetes.names_of(KubernetesKind::Namespace).cloned().collect();
+        names.extend(self.tables.kubernetes.namespaces_of_pods());
+        names.sort();
+        names.dedup();
+        names
     }
 }

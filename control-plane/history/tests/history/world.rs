@@ -100,6 +100,7 @@ impl World {
             oldest_held_sequence: self.streams.get(probe).map_or(0, |(_, sequence)| sequence + 1),
             capture: Capture::default(),
             cluster_name: cluster.then(|| "k".into()),
+            controls: [].into(),
         };
         let effects = self.step(Input::Hello { probe: probe.into(), hello: hello.clone() });
         let admitted = effects.into_iter().find_map(|effect| match effect {

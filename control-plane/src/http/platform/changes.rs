@@ -250,7 +250,7 @@ fn texts(node: &NodeSummary) -> std::collections::BTreeMap<String, String> {
     };
     add("label", &node.label);
     add("labelMinor", &node.label_minor);
-    node.metadata.iter().filter(|row| row.data_type != "duration").for_each(|row| add(row.label, &row.value));
+    node.metadata.iter().filter(|row| row.data_type != "duration").for_each(|row| add(&row.label, &row.value));
     let mut parents: Vec<_> = node.parents.iter().collect();
     parents.sort_by(|a, b| a.id.cmp(&b.id));
     parents.into_iter().for_each(|parent| add(parent.topology_id, &parent.label));

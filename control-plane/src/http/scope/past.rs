@@ -7,8 +7,10 @@ use axum::response::Response;
 use base::Timestamp;
 use history::{PlayError, Player};
 use http::StatusCode;
-use topology::{ViewKey, ViewSnapshot};
+use topology::{Details, NodeId, ViewKey, ViewSnapshot, ViewStats};
 
+use super::scenes::keep_namespaces;
+use super::views::{Namespaces, Wanted};
 use crate::drivers::{HistoryError, HistoryHandle, Stopped};
 use crate::http::Context;
 use crate::http::query::Query;
@@ -83,10 +85,46 @@ impl Past {
         }
     }
 
+    /// The picture that a request asks for, of that moment. What old probes reported is not kept.
+    pub(crate) async fn picture(&self, wanted: &Wanted) -> Result<Arc<ViewSnapshot>, Failure> {
+        if !wanted.names_namespaces() {
+            return self.snapshot(wanted.key).await;
+        }
+        let wanted = wanted.clone();
+        let picture = self.look(move |player| {
+            let mut picture = player.snapshot(wanted.key);
+            if let Some(namespaces) = wanted.namespaces(&namespaces_of(player)) {
+                keep_namespaces(&mut picture, &namespaces);
+            }
+            picture
+        });
+        Ok(Arc::new(picture.await?.unwrap_or_default()))
+    }
+
+    /// Numbers of all views for one query, and what `namespace` may be.
+    pub(crate) async fn list(&self, wanted: Vec<Wanted>) -> Result<(Vec<ViewStats>, Namespaces), Failure> {
+        let listed = self.look(move |player| {
+            let keys: Vec<ViewKey> = wanted.iter().map(|wanted| wanted.key).collect();
+            (player.stats(&keys), namespaces_of(player))
+        });
+        Ok(listed.await?.unwrap_or_default())
+    }
+
+    /// A node's panel at that moment. There is nothing to be done to the past.
+    pub(crate) async fn details(&self, wanted: &Wanted, id: String) -> Result<Option<Box<Details>>, Failure> {
+        let key = wanted.key;
+        let details = self.look(move |player| player.details(key, &NodeId::from(id)).map(Box::new)).await?.flatten();
+        Ok(details.map(|details| Box::new(Details { controls: Vec::new(), ..*details })))
+    }
+
     /// The picture of that moment; an empty one before everything that is kept.
     pub(crate) async fn snapshot(&self, key: ViewKey) -> Result<Arc<ViewSnapshot>, Failure> {
         Ok(Arc::new(self.look(move |player| player.snapshot(key)).await?.unwrap_or_default()))
     }
+}
+
+fn namespaces_of(player: &Player) -> Namespaces {
+    Namespaces { kubernetes: player.map().namespaces().into_iter().collect(), ..Namespaces::default() }
 }
 
 /// The picture that a request asks for, of now or of the past.

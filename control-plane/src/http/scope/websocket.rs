@@ -10,25 +10,27 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::TryAcquireError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
-use topology::{Query as Words, View, ViewKey, ViewSnapshot};
+use topology::{Query as Words, View, ViewSnapshot};
 
 use super::delta::Delta;
 use super::pieces::Pieces;
-use super::{Past, Scope, bad_request, filter, filtered, views};
-use crate::drivers::Subscription;
+use super::scenes::Feed;
+use super::views::Wanted;
+use super::{Past, Scope, bad_request, filter, filtered};
+use crate::drivers::Stopped;
 use crate::http::query::{Query, last_segments, parse_go_duration};
 use crate::http::reply::{not_found, problem};
+use crate::http::upgrade::{accept_key, switching_protocols};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{WebsocketClosed, WebsocketEnd, WebsocketOpened, WebsocketRefused, WebsocketUpdated};
 
@@ -62,7 +64,7 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
         Err(text) => return bad_request(&text),
     };
     let Some([view, _ws]) = last_segments(request.uri().path()) else { return not_found() };
-    let key = View::from_id(&view).map(|view| views::key(view, &query));
+    let wanted = View::from_id(&view).map(|view| Wanted::new(view, &query));
     let past = Past::of(&scope.context, &query);
     let accept = match accept_key(request.method(), request.headers()) {
         Ok(accept) => accept,
@@ -87,37 +89,11 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
                 .max_message_size(Some(INCOMING_MAX))
                 .max_frame_size(Some(INCOMING_MAX));
             let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            Client::new(socket, &this, words).run(key, past, interval).await;
+            Client::new(socket, &this, words).run(wanted, past, interval).await;
         }
         drop(permit);
     });
     switching_protocols(accept)
-}
-
-/// The answer to the client's key, if its request is a proper one.
-fn accept_key(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
-    let has_token = |name: header::HeaderName, token: &str| {
-        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
-    };
-    if method != Method::GET || !has_token(header::CONNECTION, "upgrade") || !has_token(header::UPGRADE, "websocket") {
-        return Err("this is for WebSockets: send an upgrade request");
-    }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
-        return Err("the version of the WebSocket protocol has to be 13");
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or("the header Sec-WebSocket-Key is missing")?;
-    HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| "the header Sec-WebSocket-Key is not well-formed")
-}
-
-fn switching_protocols(accept: HeaderValue) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    response
 }
 
 /// One connected client.
@@ -162,27 +138,32 @@ impl Progress {
 /// Where a client's pictures come from.
 enum Source {
     /// The live map, as it changes.
-    Live(Subscription),
+    Live(Feed),
     /// The map of a moment that moves on as time does.
-    Past { past: Past, key: ViewKey, begun: Instant },
+    Past { past: Past, wanted: Wanted, begun: Instant },
 }
 
 impl Source {
     /// The picture that is due; `None` when there is no way to it.
     async fn newest(&mut self) -> Option<Arc<ViewSnapshot>> {
         match self {
-            Source::Live(subscription) => Some(subscription.snapshots.borrow_and_update().clone()),
-            Source::Past { past, key, begun } => past.moved_to(past.at + begun.elapsed()).snapshot(*key).await.ok(),
+            Source::Live(feed) => feed.current().await.ok(),
+            Source::Past { past, wanted, begun } => past.moved_to(past.at + begun.elapsed()).picture(wanted).await.ok(),
         }
     }
 
-    /// Waits for a change, and gives its structure's version; `None` when there will be none. The past is looked at when its time has come.
-    async fn changed(&mut self) -> Option<u64> {
+    /// How a client ends to whom there is no way any more.
+    fn end(&self) -> WebsocketEnd {
         match self {
-            Source::Live(subscription) => {
-                subscription.snapshots.changed().await.ok()?;
-                Some(subscription.snapshots.borrow_and_update().structure_version)
-            }
+            Source::Live(_) => WebsocketEnd::Stopping,
+            Source::Past { .. } => WebsocketEnd::NoHistory,
+        }
+    }
+
+    /// Waits until something came or went that a client should not have to wait for. The past is looked at when its time has come.
+    async fn urgent(&mut self) -> Result<(), Stopped> {
+        match self {
+            Source::Live(feed) => feed.urgent().await,
             Source::Past { .. } => std::future::pending().await,
         }
     }
@@ -195,12 +176,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Client { socket, scope: scope.clone(), words, open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
     }
 
-    async fn run(mut self, key: Option<ViewKey>, past: Option<Past>, interval: Duration) {
-        let end = match (key, past) {
+    async fn run(mut self, wanted: Option<Wanted>, past: Option<Past>, interval: Duration) {
+        let end = match (wanted, past) {
             (None, _) => WebsocketEnd::UnknownView,
-            (Some(key), Some(past)) => self.follow(Source::Past { past, key, begun: Instant::now() }, interval).await,
-            (Some(key), None) => match self.scope.context.topology.subscribe(key).await {
-                Ok(subscription) => self.follow(Source::Live(subscription), interval).await,
+            (Some(wanted), Some(past)) => self.follow(Source::Past { past, wanted, begun: Instant::now() }, interval).await,
+            (Some(wanted), None) => match self.scope.scenes.follow(wanted).await {
+                Ok(feed) => self.follow(Source::Live(feed), interval).await,
                 Err(_) => WebsocketEnd::Stopping,
             },
         };
@@ -232,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn follow(&mut self, mut source: Source, interval: Duration) -> WebsocketEnd {
         let stopping = self.scope.context.supervisor.stopping().clone();
         let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
-        let Some(known) = source.newest().await else { return WebsocketEnd::NoHistory };
+        let Some(known) = source.newest().await else { return source.end() };
         let shown = filtered(self.words.as_ref(), known.clone()).await;
         if let Err(end) = self.send(Pieces::of_reset(shown.clone())).await {
             return end;
@@ -264,20 +245,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                         return end;
                     }
                 }
-                changed = source.changed(), if progress.early.is_none() => match changed {
-                    None => return WebsocketEnd::Stopping,
-                    Some(structure_version) if structure_version != progress.known.structure_version => {
-                        progress.early = Some(progress.sent_at + SHORTEST_INTERVAL);
-                    }
-                    Some(_) => {}
-                }
+                urgent = source.urgent(), if progress.early.is_none() => match urgent {
+                    Ok(()) => progress.early = Some(progress.sent_at + SHORTEST_INTERVAL),
+                    Err(_) => return WebsocketEnd::Stopping,
+                },
             }
         }
     }
 
     /// Sends what changed since the last message.
     async fn update(&mut self, source: &mut Source, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
-        let Some(newest) = source.newest().await else { return Err(WebsocketEnd::NoHistory) };
+        let Some(newest) = source.newest().await else { return Err(source.end()) };
         let change = self.scope.deltas.between(&progress.known, &newest);
         let (change, shown) = match &self.words {
             None => (change, newest.clone()),

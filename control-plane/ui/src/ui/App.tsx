@@ -11,6 +11,7 @@ import { TableView } from "./TableView";
 import { TimeBar } from "./TimeBar";
 import { TopBar } from "./TopBar";
 import { ViewBar } from "./ViewBar";
+import { Windows } from "./Windows";
 
 export function App() {
   useEffect(() => {
@@ -34,6 +35,7 @@ export function App() {
         <EmptyState />
         {store.isProbesOpen.value ? <Probes /> : store.isChangesOpen.value ? <Changes /> : store.topPanel.value !== null ? <Details panel={store.topPanel.value} /> : null}
       </main>
+      <Windows />
       {store.isHelpOpen.value && <Help />}
     </div>
   );
@@ -48,6 +50,8 @@ function onShortcut(event: KeyboardEvent): void {
   const target = event.target as HTMLElement | null;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (target !== null && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
+  // What is typed into a terminal is the terminal's.
+  if (target?.closest("[data-terminal]")) return;
   switch (event.key) {
     case "?":
       store.isHelpOpen.value = !store.isHelpOpen.value;
