@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config::{Config, Service};
+use crate::drivers::history::HistoryFeed;
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
@@ -23,6 +24,7 @@ use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
+use crate::telemetry::events::HistoryFailed;
 use crate::zksync;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
@@ -33,6 +35,9 @@ const BACKLOG: u32 = 4_096;
 const HTTP_CONNECTIONS: usize = 4_096;
 /// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
 const OLD_PROBE_NODES: usize = 2_000_000;
+
+/// Length of a segment of the history: what has to be read at most to show a moment.
+const HISTORY_SEGMENT: Duration = Duration::from_secs(120);
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -87,7 +92,8 @@ impl App {
 
         let supervisor = Supervisor::new(telemetry.clone());
         let now = clock.clone();
-        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
+        let (feed, history) = start_history(config, &supervisor, &clock, &telemetry);
+        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now(), feed);
         supervisor.essential("topology_driver", driver);
 
         let zksync = match config.services.contains(&Service::ZkSync) {
@@ -139,6 +145,7 @@ impl App {
             &http::Context {
                 topology: topology.clone(),
                 zksync,
+                history,
                 old_probes,
                 switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
@@ -227,6 +234,34 @@ impl App {
                 Ok(())
             }
             Some(name) => anyhow::bail!("the loop {name} ended, without which this process cannot go on"),
+        }
+    }
+}
+
+/// The history, if one is kept. A directory that cannot be used keeps nothing else from working.
+fn start_history(config: &Config, supervisor: &Supervisor, clock: &Clock, telemetry: &Telemetry) -> (Option<HistoryFeed>, http::History) {
+    let Some(keep_for) = config.history else { return (None, http::History::Off) };
+    let settings = history::Settings {
+        directory: config.data_dir.join("history"),
+        keep_for,
+        keep_bytes: config.history_bytes,
+        segment: HISTORY_SEGMENT,
+    };
+    match drivers::history::open(settings, topology_config(config), clock.clone(), telemetry.clone()) {
+        Ok((feed, handle, write)) => {
+            supervisor.one_off("history_writer", async move {
+                // It only fails by a panic, which must not pass unseen.
+                if let Err(error) = tokio::task::spawn_blocking(write).await
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            });
+            (Some(feed), http::History::Kept(handle))
+        }
+        Err(error) => {
+            HistoryFailed { error: &error }.emit(telemetry);
+            (None, http::History::Broken(format!("the history cannot be opened: {error}")))
         }
     }
 }

@@ -21,6 +21,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long what has ended stays on the map.
     pub window: Duration,
+    /// How far back the map can be seen; `None` when no history is kept.
+    pub history: Option<Duration>,
+    /// Bytes that the history may take on disk.
+    pub history_bytes: u64,
     /// Probes on the map at once.
     pub max_probes: usize,
     /// WebSocket clients at once.
@@ -105,6 +109,8 @@ const HTTP_ADDRESS: &str = "http-address";
 const GRPC_ADDRESS: &str = "grpc-address";
 const DATA_DIR: &str = "data-dir";
 const WINDOW: &str = "window";
+const HISTORY: &str = "history";
+const HISTORY_SIZE: &str = "history-size";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
 const MESOS_ADDRESS: &str = "mesos-address";
@@ -119,11 +125,13 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 16] = [
+const BUILT_IN: [(&str, &str); 18] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
     (WINDOW, "15s"),
+    (HISTORY, "6h"),
+    (HISTORY_SIZE, "2GiB"),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
     (MESOS_ADDRESS, "127.0.0.1:5050"),
@@ -157,6 +165,12 @@ pub struct Flags {
     /// How long what has ended stays on the map [default: 15s]
     #[arg(long, value_name = "TIME")]
     window: Option<String>,
+    /// How far back the map can be seen, or off [default: 6h]
+    #[arg(long, value_name = "TIME")]
+    history: Option<String>,
+    /// What the history may take on disk; the oldest goes first [default: 2GiB]
+    #[arg(long, value_name = "SIZE")]
+    history_size: Option<String>,
     /// Probes on the map at once [default: 1000]
     #[arg(long, value_name = "NUMBER")]
     max_probes: Option<String>,
@@ -215,6 +229,8 @@ impl Flags {
             (GRPC_ADDRESS, &self.grpc_address),
             (DATA_DIR, &self.data_dir),
             (WINDOW, &self.window),
+            (HISTORY, &self.history),
+            (HISTORY_SIZE, &self.history_size),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
             (MESOS_ADDRESS, &self.mesos_address),
@@ -312,6 +328,8 @@ impl Layers {
         let grpc_address = self.parse(GRPC_ADDRESS, parse_address);
         let data_dir = self.parse(DATA_DIR, |text| if text.is_empty() { Err("empty".to_owned()) } else { Ok(PathBuf::from(text)) });
         let window = self.parse(WINDOW, parse_window);
+        let history = self.parse(HISTORY, parse_history);
+        let history_bytes = self.parse(HISTORY_SIZE, parse_history_size);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
@@ -346,6 +364,8 @@ impl Layers {
                 grpc_address: grpc_address?,
                 data_dir: data_dir?,
                 window: window?,
+                history: history?,
+                history_bytes: history_bytes?,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
                 mesos_address: mesos_address?,
@@ -421,6 +441,35 @@ fn parse_host(text: &str) -> Result<Option<String>, String> {
         return Err("neither a name nor an address".to_owned());
     }
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+}
+
+fn parse_history(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let span = humantime::parse_duration(text).map_err(|_| "neither off nor a time, such as 6h".to_owned())?;
+    if (Duration::from_secs(60)..=Duration::from_secs(30 * 86_400)).contains(&span) {
+        Ok(Some(span))
+    } else {
+        Err("neither off nor between 1m and 30days".to_owned())
+    }
+}
+
+fn parse_history_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim() {
+        "" | "B" => Some(1),
+        "MB" => Some(1_000_000),
+        "MiB" => Some(1 << 20),
+        "GB" => Some(1_000_000_000),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: u64| text[..digits].parse::<u64>().ok()?.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes >= 1 << 20 => Ok(bytes),
+        _ => Err("not a size of at least 1MiB, such as 500MB or 2GiB".to_owned()),
+    }
 }
 
 fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
