@@ -137,7 +137,7 @@ async fn read(mut body: BodyDataStream, room: &Semaphore) -> Result<(Vec<u8>, Op
     path = "/api/report",
     tag = "Weave Scope",
     params(
-        ("timestamp" = Option<String>, Query, description = "A moment, RFC 3339. No history is kept: every moment shows the present"),
+        ("timestamp" = Option<String>, Query, description = "A moment, RFC 3339, that is read and ignored: every moment shows the present"),
         ("hideCommandLineArguments" = Option<String>, Query, description = "`true` keeps only the first word of command lines"),
         ("hideEnvironmentVariables" = Option<String>, Query, description = "`true` leaves out environment variables")
     ),
