@@ -109,6 +109,8 @@ pub(crate) struct Allocator {
     /// Nothing is offered before enough agents are back.
     pub(crate) paused: bool,
     pub(crate) runs: u64,
+    /// How many agents the last run looked at: what it cost.
+    pub(crate) looked_at: usize,
 }
 
 impl Allocator {
@@ -134,6 +136,7 @@ impl Allocator {
             filter_ends: BTreeSet::new(),
             paused: false,
             runs: 0,
+            looked_at: 0,
         }
     }
 

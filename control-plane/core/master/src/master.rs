@@ -17,6 +17,9 @@ use crate::{Agent, Config, Effect, Framework, Input, LinkId, Registry, Reply, Re
 /// How long an event-driven run waits for more events.
 const EVENT_ALLOCATION_DELAY: Duration = Duration::from_millis(5);
 
+/// About what a run costs per agent that it looks at.
+const EVENT_ALLOCATION_COST: Duration = Duration::from_micros(10);
+
 /// The master. A value: everything that happens to it comes in by [`Master::step`].
 #[derive(Debug)]
 pub struct Master {
@@ -145,8 +148,11 @@ impl Master {
             self.due(now, timer, out);
         }
         if self.allocator.wants_run() {
-            // What happens in quick succession is offered in one run.
-            self.timers.set_if_absent(Timer::EventAllocation, now + EVENT_ALLOCATION_DELAY);
+            // What happens in quick succession is offered in one run. After a costly run one waits about as long as it took, so that a storm of
+            // events leaves time for everything else.
+            let cost = EVENT_ALLOCATION_COST * u32::try_from(self.allocator.looked_at).unwrap_or(u32::MAX);
+            let delay = (EVENT_ALLOCATION_DELAY + cost).min(self.config.allocation_interval.max(EVENT_ALLOCATION_DELAY));
+            self.timers.set_if_absent(Timer::EventAllocation, now + delay);
         }
         self.writes.start(out);
     }

@@ -52,6 +52,7 @@ impl Allocator {
             some.into_iter().filter(|at| self.agents.get(*at as usize).is_some_and(&looked_at)).collect()
         };
         self.runs += 1;
+        self.looked_at = candidates.len();
         self.role_sorter.sort(&self.totals);
         for (_, role) in &mut self.roles {
             role.sorter.sort(&self.totals);
