@@ -27,6 +27,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 4_096;
 /// Connections besides WebSockets.
 const HTTP_CONNECTIONS: usize = 4_096;
+/// Connections to the Mesos master's API: every framework keeps one open.
+const MESOS_CONNECTIONS: usize = 20_000;
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ impl App {
             false => None,
         };
         if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
-            mesos.serve(listener, HTTP_CONNECTIONS, &supervisor, &telemetry);
+            mesos.serve(listener, MESOS_CONNECTIONS, &supervisor, &telemetry);
         }
 
         let id = format!("{:x}", seed >> 1);

@@ -6,6 +6,7 @@
 mod handle;
 mod outbox;
 mod queues;
+mod timer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -90,8 +91,9 @@ async fn run(
         return;
     }
     status.send_replace(Status::Recovering);
-    let store = parts.store.clone();
+    let (store, begun) = (parts.store.clone(), Instant::now());
     let loaded = tokio::task::spawn_blocking(move || store.load()).await;
+    gauges.fetches.record(begun.elapsed());
     let registry = match loaded {
         Ok(Ok(records)) => Registry::load(records).map_err(|error| error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
@@ -288,6 +290,7 @@ impl Driver {
     /// One step, and those that its effects lead to: a queue that is full breaks a connection, which is an input again.
     fn step(&mut self, input: Input) {
         let begun = Instant::now();
+        let is_tick = matches!(input, Input::Tick);
         let mut next = vec![input];
         while let Some(input) = next.pop() {
             self.version += 1;
@@ -297,6 +300,9 @@ impl Driver {
                 self.perform(effect, &mut next);
             }
             self.effects = effects;
+        }
+        if is_tick {
+            self.gauges.ticks.record(begun.elapsed());
         }
         let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.gauges.busy_nanos.fetch_add(spent, Ordering::Relaxed);
@@ -341,7 +347,7 @@ impl Driver {
                             Ok(Err(error)) => Err(error.to_string()),
                             Err(_) => Err(format!("a write took longer than {patience:?}")),
                         };
-                        gauges.store_nanos.store(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                        gauges.writes.record(begun.elapsed());
                         (write, outcome)
                     }
                     .boxed(),

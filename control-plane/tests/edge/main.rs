@@ -9,6 +9,7 @@
 
 mod documents;
 mod http;
+mod mesos;
 mod probe;
 mod probes;
 mod process;

@@ -12,6 +12,7 @@ use v1::scheduler;
 use super::Closed;
 use super::outbox::{FrameworkOutbox, FrameworkStream, LinkOutbox, LinkStream};
 use super::queues::Events;
+use super::timer::Timer;
 use crate::leadership::{Leader, Status};
 
 /// A way to the master; cheap to clone. Every call waits while the inbox is full: that is the back-pressure on everybody.
@@ -70,8 +71,11 @@ pub(crate) struct Gauges {
     pub(crate) links_overflowed: AtomicU64,
     pub(crate) steps: AtomicU64,
     pub(crate) busy_nanos: AtomicU64,
-    /// How long the last write of the registry took; 0: there was none.
-    pub(crate) store_nanos: AtomicU64,
+    /// How long reading the registry took, and writing it.
+    pub(crate) fetches: Timer,
+    pub(crate) writes: Timer,
+    /// How long the core worked on each tick; allocation is nearly all of that.
+    pub(crate) ticks: Timer,
     /// Answers that were rendered for somebody else.
     pub(crate) cache_hits: AtomicU64,
 }
