@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo:rerun-if-changed={}", root.join(file).display());
     }
     let descriptors = protox::compile(files, [root])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Bytes of pipes are handed on without being copied.
+    tonic_prost_build::configure().bytes(".orchestrator.probe.v1.Pipe.data").compile_fds(descriptors)?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
@@ -29,6 +30,8 @@ const BACKLOG: u32 = 4_096;
 const HTTP_CONNECTIONS: usize = 4_096;
 /// Connections to the Mesos master's API: every framework keeps one open.
 const MESOS_CONNECTIONS: usize = 20_000;
+/// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
+const OLD_PROBE_NODES: usize = 2_000_000;
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -81,6 +84,18 @@ impl App {
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
         supervisor.essential("topology_driver", driver);
 
+        let now = clock.clone();
+        let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
+        let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
+        supervisor.essential("old_probes_driver", driver);
+        let audit = Audit::in_directory(&config.data_dir);
+        let now = clock.clone();
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
+        supervisor.restarting("switchboard", Backoff::EDGE, move || {
+            let (board, stopping) = (board.clone(), stopping.clone());
+            async move { board.run(stopping).await }
+        });
         let mesos_address = mesos_listener.as_ref().map(|(_, address)| *address);
         let mesos = match config.services.contains(&Service::Master) {
             true => Some(mesos::start(config, mesos_address, &hostname, seed, &supervisor, &clock)?),
@@ -96,16 +111,23 @@ impl App {
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                old_probes,
+                switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
                 readiness: readiness.clone(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
                 mesos: mesos.as_ref().map(|it| it.context.clone()),
-                limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS },
+                limits: http::Limits {
+                    websocket_clients: config.max_websocket_clients,
+                    connections: HTTP_CONNECTIONS,
+                    window: config.window,
+                },
             },
             grpc::Context {
                 topology: topology.clone(),
+                switchboard,
                 control_plane_id: id.into(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),

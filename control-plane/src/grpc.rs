@@ -3,6 +3,7 @@
 mod codec;
 pub mod convert;
 mod incoming;
+mod orders;
 mod outline;
 mod probes;
 mod session;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_mesos::AgentService;
+use relay::Switchboard;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
@@ -29,6 +31,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// Random per start; told to probes.
     pub control_plane_id: Arc<str>,
     /// For the loops of streams, and to know when to end them.

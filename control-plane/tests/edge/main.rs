@@ -7,9 +7,11 @@
     reason = "all of this is a test, helpers too: a surprise ends it"
 )]
 
+mod controls;
 mod documents;
 mod http;
 mod mesos;
+mod old_probes;
 mod probe;
 mod probes;
 mod process;

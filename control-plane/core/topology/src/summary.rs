@@ -84,6 +84,7 @@ pub(crate) fn blank(id: NodeId, shape: Shape) -> NodeSummary {
         label_minor: "".into(),
         rank: "".into(),
         shape,
+        tag: "",
         stack: false,
         pseudo: false,
         metadata: Vec::new(),
@@ -134,7 +135,14 @@ pub(crate) fn row(
     value: impl Into<Arc<str>>,
 ) -> Option<MetadataRow> {
     let value = value.into();
-    (!value.is_empty()).then_some(MetadataRow { id, label, value, priority, data_type, truncate: 0 })
+    (!value.is_empty()).then_some(MetadataRow {
+        id: id.into(),
+        label: label.into(),
+        value,
+        priority,
+        data_type: data_type.into(),
+        truncate: 0,
+    })
 }
 
 /// Text before and after the first dot.
@@ -363,7 +371,7 @@ fn port_text(port: &crate::report::PortMapping) -> String {
 }
 
 pub(crate) fn property_list(id: &'static str, label: &'static str, entries: &std::collections::BTreeMap<Arc<str>, Arc<str>>) -> Table {
-    Table { id, label, rows: entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect() }
+    table(id, label, entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 fn image_table(container: &Container, image: Option<&ImageRow>) -> Table {
@@ -378,7 +386,12 @@ fn image_table(container: &Container, image: Option<&ImageRow>) -> Table {
         rows.push(("Virtual size".into(), bytes_text(image.record.virtual_size_bytes).into()));
     }
     rows.retain(|(_, value)| !value.is_empty());
-    Table { id: "image_table", label: "Image", rows }
+    table("image_table", "Image", rows)
+}
+
+/// A property list.
+pub(crate) fn table(id: &'static str, label: &'static str, rows: Vec<(Arc<str>, Arc<str>)>) -> Table {
+    Table { id: id.into(), label: label.into(), rows, grid: None }
 }
 
 /// As Docker's command line writes sizes: decimal units, four significant digits.

@@ -12,7 +12,7 @@ use crate::networks::{AddressBook, NetworkSet};
 use crate::node::{Details, NodeId};
 use crate::picture::{Picture, Scene};
 use crate::projection::{self, PROJECTED, Projection};
-use crate::report::{Capture, Losses, ProbeHello, ProbeId, Report};
+use crate::report::{Capture, Losses, Network, ProbeHello, ProbeId, Report};
 use crate::search::index::Index as SearchIndex;
 use crate::search::{SearchPage, SearchQuery};
 use crate::tables::Tables;
@@ -100,6 +100,8 @@ pub enum Input {
     Watch(ViewKey),
     /// Nobody wants to see it any more. It is kept up to date for [`Config::picture_linger`].
     Unwatch(ViewKey),
+    /// Networks and addresses of machines that others than our probes report on: they are not the Internet. Replaces what was said before.
+    Neighbours(Vec<Network>),
     /// Time went by; see [`Topology::next_deadline`].
     Tick,
 }
@@ -206,6 +208,8 @@ pub(crate) struct ProbeRow {
     /// Grows with every snapshot; rows that an ended snapshot did not name have an older one.
     pub(crate) epoch: u64,
     pub(crate) capture: Capture,
+    /// Ids of the controls that it carries out.
+    pub(crate) controls: Arc<[Arc<str>]>,
     pub(crate) losses: Losses,
     pub(crate) last_seen: Timestamp,
     pub(crate) records_refused: u64,
@@ -247,6 +251,8 @@ pub struct Topology {
     pub(crate) flows: Flows,
     pub(crate) addresses: AddressBook,
     pub(crate) networks: NetworkSet,
+    /// What [`Input::Neighbours`] said.
+    pub(crate) neighbour_networks: BTreeSet<Network>,
     pub(crate) probes: BTreeMap<ProbeId, ProbeRow>,
     pub(crate) projections: [Projection; PROJECTED.len()],
     pictures: BTreeMap<ViewKey, Picture>,
@@ -270,6 +276,7 @@ impl Topology {
             flows: Flows::default(),
             addresses: AddressBook::default(),
             networks: NetworkSet::default(),
+            neighbour_networks: BTreeSet::new(),
             probes: BTreeMap::new(),
             projections: Default::default(),
             pictures: BTreeMap::new(),
@@ -290,6 +297,7 @@ impl Topology {
             Input::StreamEnded { probe, stream, end } => self.stream_ended(now, probe, stream, end, out),
             Input::Watch(key) => self.watch(now, key, out),
             Input::Unwatch(key) => self.unwatch(now, key),
+            Input::Neighbours(networks) => self.neighbours(networks),
             Input::Tick => {}
         }
         self.expire(now, out);
@@ -398,6 +406,7 @@ impl Topology {
             in_snapshot: false,
             epoch: 0,
             capture: Capture::default(),
+            controls: Arc::default(),
             losses: Losses::default(),
             last_seen: now,
             records_refused: 0,
@@ -412,6 +421,7 @@ impl Topology {
         row.in_snapshot = false;
         row.version = hello.version.clone();
         row.capture = hello.capture;
+        row.controls = hello.controls;
         row.last_seen = now;
         let replaced = row.stream.replace(stream);
         if let Some(at) = row.leaves_at.take() {

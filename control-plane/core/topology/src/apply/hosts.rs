@@ -125,7 +125,7 @@ impl Topology {
         }
     }
 
-    pub(super) fn network_changed(&mut self, network: Network) {
+    pub(crate) fn network_changed(&mut self, network: Network) {
         let (first, last) = bounds(network);
         self.flows.unsettle_addresses(first, last);
     }

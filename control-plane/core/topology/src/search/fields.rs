@@ -50,7 +50,7 @@ impl Class {
 pub(super) fn each_field<'a>(node: &'a NodeSummary, mut look: impl FnMut(Field<'a>)) {
     let own =
         [("label", &*node.label, Class::Label), ("id", node.id.as_str(), Class::Id), ("labelMinor", &*node.label_minor, Class::LabelMinor)];
-    let metadata = node.metadata.iter().filter(|row| row.data_type != "duration").map(|row| (row.label, &*row.value, Class::Metadata));
+    let metadata = node.metadata.iter().filter(|row| row.data_type != "duration").map(|row| (&*row.label, &*row.value, Class::Metadata));
     let parents = node.parents.iter().map(|parent| (parent.topology_id, &*parent.label, Class::Parent));
     let tables = node.tables.iter().flat_map(|table| &table.rows).map(|(label, value)| (&**label, &**value, Class::Table));
     let all = own.into_iter().chain(metadata).chain(parents).chain(tables).filter(|(_, text, _)| !text.is_empty());

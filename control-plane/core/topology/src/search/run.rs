@@ -243,7 +243,7 @@ impl Asked<'_> {
         match entity {
             Entity::Object(_) => {
                 let node = summary::summarize(self.tables, entity, Filter::NONE, self.now)?;
-                node.metrics.iter().find(|row| fold_name(row.label) == field).map(|row| row.value)
+                node.metrics.iter().find(|row| fold_name(&row.label) == field).map(|row| row.value)
             }
             _ => summary::value_of(self.tables, entity, field, self.now),
         }

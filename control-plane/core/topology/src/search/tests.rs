@@ -2,13 +2,21 @@ use super::*;
 use crate::node::{MetadataRow, MetricRow, Parent, Shape, Table};
 
 fn node() -> NodeSummary {
-    let row = |id, label, value: &str| MetadataRow { id, label, value: value.into(), priority: 1.0, data_type: "", truncate: 0 };
+    let row = |id: &'static str, label: &'static str, value: &str| MetadataRow {
+        id: id.into(),
+        label: label.into(),
+        value: value.into(),
+        priority: 1.0,
+        data_type: "".into(),
+        truncate: 0,
+    };
     NodeSummary {
         id: "web-1;4711".into(),
         label: "nginx".into(),
         label_minor: "web-1 (4711)".into(),
         rank: "nginx".into(),
         shape: Shape::Square,
+        tag: "",
         stack: false,
         pseudo: false,
         metadata: vec![
@@ -18,17 +26,22 @@ fn node() -> NodeSummary {
         ],
         parents: vec![Parent { id: "web-1;<host>".into(), label: "web-1".into(), topology_id: "hosts" }],
         metrics: vec![MetricRow {
-            id: "process_memory_usage_bytes",
-            label: "Memory",
-            format: "filesize",
-            group: "",
+            id: "process_memory_usage_bytes".into(),
+            label: "Memory".into(),
+            format: "filesize".into(),
+            group: "".into(),
             value: 10.0 * 1024.0 * 1024.0,
             priority: 1.0,
             samples: Vec::new(),
             min: 0.0,
             max: 0.0,
         }],
-        tables: vec![Table { id: "docker_label_", label: "Docker labels", rows: vec![("com.domain.Label".into(), "blue".into())] }],
+        tables: vec![Table {
+            id: "docker_label_".into(),
+            label: "Docker labels".into(),
+            rows: vec![("com.domain.Label".into(), "blue".into())],
+            grid: None,
+        }],
         adjacency: Vec::new(),
     }
 }

@@ -155,7 +155,7 @@ fn metric(
     let max = max.map_or(largest, |max| max.max(largest));
     let value = cut(last);
     let samples = if with_samples { samples } else { Vec::new() };
-    Some(MetricRow { id, label, format, group, value, priority, samples, min, max })
+    Some(MetricRow { id: id.into(), label: label.into(), format: format.into(), group: group.into(), value, priority, samples, min, max })
 }
 
 #[cfg(test)]
