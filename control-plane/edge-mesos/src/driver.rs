@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use handle::{Gauges, Message, View, Watch};
 pub use handle::{MasterHandle, Stopped};
-pub(crate) use outbox::{FrameworkOutbox, FrameworkStream, LinkOutbox, LinkStream, StreamItem};
+pub use outbox::FrameworkStream;
+pub(crate) use outbox::{FrameworkOutbox, LinkOutbox, LinkStream, StreamItem};
 pub(crate) use queues::{Published, Subscribers};
 
 use crate::clock::Clock;

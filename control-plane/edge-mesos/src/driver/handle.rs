@@ -129,8 +129,11 @@ impl MasterHandle {
         self.inbox.max_capacity() - self.inbox.capacity()
     }
 
-    /// A framework opens a stream. Its events come out of what is given back; dropping that closes the stream.
-    pub(crate) async fn subscribe(
+    /// A framework opens a stream, over HTTP or in this process. Its events come out of what is given back; dropping that closes the stream.
+    ///
+    /// # Errors
+    /// When the loop is gone, as with every call here.
+    pub async fn subscribe(
         &self,
         stream: StreamId,
         principal: Option<Arc<str>>,
@@ -141,12 +144,11 @@ impl MasterHandle {
         Ok(events)
     }
 
-    pub(crate) async fn call(
-        &self,
-        stream: Option<StreamId>,
-        principal: Option<Arc<str>>,
-        call: Box<scheduler::Call>,
-    ) -> Result<Reply, Stopped> {
+    /// Any other call of a framework. `stream` is that of its subscription.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub async fn call(&self, stream: Option<StreamId>, principal: Option<Arc<str>>, call: Box<scheduler::Call>) -> Result<Reply, Stopped> {
         self.ask(|reply| Message::Call { stream, principal, call, reply }).await
     }
 

@@ -22,9 +22,9 @@ const LINK_BYTES: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct FrameworkOutbox(Outbox<Event>);
 
-/// The connection's end.
+/// The other end of a framework's stream. Dropping it tells the master that the framework is disconnected.
 #[derive(Debug)]
-pub(crate) struct FrameworkStream {
+pub struct FrameworkStream {
     inlet: Inlet<Event>,
     _end: OnEnd,
 }
@@ -124,6 +124,14 @@ impl FrameworkOutbox {
 }
 
 impl FrameworkStream {
+    /// The next event; `None` when the master has closed the stream. There are no heartbeats in it.
+    pub async fn next(&mut self) -> Option<Box<Event>> {
+        match std::future::poll_fn(|cx| self.poll_event(cx)).await {
+            StreamItem::Item(event) => Some(event),
+            StreamItem::End => None,
+        }
+    }
+
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<StreamItem<Event>> {
         self.inlet.poll(cx)
     }
