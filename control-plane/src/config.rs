@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use figment::value::Value;
+use ha::{Ensemble, EnsembleError};
 
 /// What the process was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,14 @@ pub struct Config {
     pub mesos_address: Option<SocketAddr>,
     /// Flags of a Mesos master, each `--name=value`.
     pub mesos_flags: Vec<String>,
+    /// The ensemble that several control planes share; alone without.
+    pub zk: Option<Ensemble>,
+    /// How long a session with it outlives its connection.
+    pub zk_session_timeout: Duration,
+    /// Name or address by which others reach this control plane.
+    pub advertise: Option<String>,
+    /// Listener for connections that other control planes carry here; only with an ensemble.
+    pub replica_address: SocketAddr,
     /// Which services run.
     pub services: Vec<Service>,
     /// How log lines look.
@@ -96,12 +105,16 @@ const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
 const MESOS_ADDRESS: &str = "mesos-address";
 const MESOS_FLAGS: &str = "mesos-flags";
+const ZK: &str = "zk";
+const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
+const ADVERTISE: &str = "advertise";
+const REPLICA_ADDRESS: &str = "replica-address";
 const SERVICES: &str = "services";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 11] = [
+const BUILT_IN: [(&str, &str); 15] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -110,7 +123,11 @@ const BUILT_IN: [(&str, &str); 11] = [
     (MAX_WEBSOCKET_CLIENTS, "10000"),
     (MESOS_ADDRESS, "127.0.0.1:5050"),
     (MESOS_FLAGS, ""),
-    (SERVICES, "topology"),
+    (ZK, ""),
+    (ZK_SESSION_TIMEOUT, "10s"),
+    (ADVERTISE, ""),
+    (REPLICA_ADDRESS, "127.0.0.1:4044"),
+    (SERVICES, "topology,master"),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -146,7 +163,19 @@ pub struct Flags {
     /// Flags of a Mesos master, separated by spaces, e.g. "--cluster=main --allocation_interval=2secs"
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     mesos_flags: Option<String>,
-    /// Services to run, separated by commas: topology, master [default: topology]
+    /// ZooKeeper ensemble of several control planes, zk://[user:password@]host:port,host:port/path; without, this one is alone and leads
+    #[arg(long, value_name = "ENSEMBLE")]
+    zk: Option<String>,
+    /// How long a session with the ensemble outlives its connection [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    zk_session_timeout: Option<String>,
+    /// Name or address by which others reach this control plane [default: its address towards the world]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    replica_address: Option<String>,
+    /// Services to run, separated by commas: topology, master [default: all]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
     /// How log lines look: text or json [default: text]
@@ -171,6 +200,10 @@ impl Flags {
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
             (MESOS_ADDRESS, &self.mesos_address),
             (MESOS_FLAGS, &self.mesos_flags),
+            (ZK, &self.zk),
+            (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
+            (ADVERTISE, &self.advertise),
+            (REPLICA_ADDRESS, &self.replica_address),
             (SERVICES, &self.services),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -263,6 +296,12 @@ impl Layers {
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
         let mesos_flags = self.parse(MESOS_FLAGS, parse_mesos_flags);
+        let zk = self.parse(ZK, |text| {
+            if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: EnsembleError| error.to_string()) }
+        });
+        let zk_session_timeout = self.parse(ZK_SESSION_TIMEOUT, parse_session_timeout);
+        let advertise = self.parse(ADVERTISE, parse_host);
+        let replica_address = self.parse(REPLICA_ADDRESS, parse_address);
         let services = self.parse(SERVICES, parse_services);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -290,6 +329,10 @@ impl Layers {
                 max_websocket_clients: max_websocket_clients?,
                 mesos_address: mesos_address?,
                 mesos_flags: mesos_flags?,
+                zk: zk?,
+                zk_session_timeout: zk_session_timeout?,
+                advertise: advertise?,
+                replica_address: replica_address?,
                 services: services?,
                 log_format: log_format?,
                 log_filter: log_filter?,
@@ -339,6 +382,23 @@ fn parse_window(text: &str) -> Result<Duration, String> {
     } else {
         Err("not between 1s and 1h".to_owned())
     }
+}
+
+/// What servers grant with their usual settings: 2 to 30 ticks of 2 s.
+fn parse_session_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|_| "not a time, such as 10s".to_owned())?;
+    if (Duration::from_secs(2)..=Duration::from_secs(60)).contains(&timeout) {
+        Ok(timeout)
+    } else {
+        Err("not between 2s and 60s".to_owned())
+    }
+}
+
+fn parse_host(text: &str) -> Result<Option<String>, String> {
+    if text.chars().any(|it| it.is_whitespace() || it == '/') {
+        return Err("neither a name nor an address".to_owned());
+    }
+    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
 fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {

@@ -26,6 +26,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
 pub use server::serve;
+pub(crate) use server::serve_connection;
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ pub mod known_probes;
 pub mod machine;
 mod mesos;
 pub mod readiness;
+pub mod replicas;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;

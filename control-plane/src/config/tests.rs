@@ -30,8 +30,13 @@ fn built_in_values_are_those_of_a_single_machine() {
                 127.0.0.1:5050,
             ),
             mesos_flags: [],
+            zk: None,
+            zk_session_timeout: 10s,
+            advertise: None,
+            replica_address: 127.0.0.1:4044,
             services: [
                 Topology,
+                Master,
             ],
             log_format: Text,
             log_filter: "info",
@@ -77,7 +82,7 @@ fn a_key_that_does_not_exist_is_a_mistake() {
     let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
     let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
     expect![[r#"
-        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, max-probes, max-websocket-clients, mesos-address, mesos-flags, services, log-format, log-filter
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, max-probes, max-websocket-clients, mesos-address, mesos-flags, zk, zk-session-timeout, advertise, replica-address, services, log-format, log-filter
         window in FILE: neither a text nor a number nor a list of texts
     "#]]
     .assert_eq(&told);
