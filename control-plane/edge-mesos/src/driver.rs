@@ -232,8 +232,13 @@ impl Driver {
     fn on_message(&mut self, message: Message) {
         match message {
             Message::Subscribe { stream, principal, subscribe, outbox } => {
+                let gone = outbox.is_gone();
                 self.streams.insert(stream.clone(), outbox);
-                self.step(Input::Subscribe { stream, principal, subscribe });
+                self.step(Input::Subscribe { stream: stream.clone(), principal, subscribe });
+                // Its end may have been told before its beginning.
+                if gone {
+                    self.on_closed(Closed::Stream(stream));
+                }
             }
             Message::Call { stream, principal, call, reply } => {
                 let slot = self.slot(reply);
@@ -244,8 +249,12 @@ impl Driver {
                 self.step(Input::Operator { reply: slot, principal, call });
             }
             Message::Register { link, register, outbox } => {
+                let gone = outbox.is_gone();
                 self.links.insert(link, outbox);
                 self.step(Input::Register { link, register });
+                if gone {
+                    self.on_closed(Closed::Link(link));
+                }
             }
             Message::Agent { link, message } => {
                 if self.links.contains_key(&link) {

@@ -121,6 +121,11 @@ impl FrameworkOutbox {
     pub(super) fn send(&self, event: Box<Event>) -> bool {
         self.0.send(event.encoded_len(), event)
     }
+
+    /// Whether the other end is no more. It is given up before its end is told.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.sender.is_closed()
+    }
 }
 
 impl FrameworkStream {
@@ -140,6 +145,11 @@ impl FrameworkStream {
 impl LinkOutbox {
     pub(super) fn send(&self, message: ToAgent) -> bool {
         self.0.send(size_of_message(&message), Box::new(message))
+    }
+
+    /// As of a framework's.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.sender.is_closed()
     }
 }
 

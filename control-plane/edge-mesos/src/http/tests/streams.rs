@@ -180,3 +180,30 @@ async fn a_scheduler_in_the_same_process_needs_no_socket() {
     assert_eq!(handle.call(Some(stream), None, Box::new(teardown)).await, Ok(Reply::Accepted));
     assert!(events.next().await.is_none());
 }
+
+#[tokio::test]
+async fn a_stream_that_ends_before_it_began_leaves_no_ghost() {
+    use master::StreamId;
+    use mesos_proto::v1::scheduler::call::Subscribe;
+
+    let server = server().await;
+    let handle = server.context.master();
+    for at in 0..300 {
+        let info = mesos_proto::v1::FrameworkInfo {
+            user: "root".to_owned(),
+            name: "ghost".to_owned(),
+            failover_timeout: Some(60.0),
+            ..Default::default()
+        };
+        let subscribe = Box::new(Subscribe { framework_info: info, ..Default::default() });
+        drop(handle.subscribe(StreamId::from(format!("s{at}").as_str()), None, subscribe).await.unwrap());
+    }
+    loop {
+        let state = server.get("/state").await.json();
+        let frameworks = state["frameworks"].as_array().unwrap();
+        if frameworks.len() == 300 && frameworks.iter().all(|it| it["connected"] == false) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
