@@ -9,10 +9,11 @@ use anyhow::Context as _;
 use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config::{Config, Service};
+use crate::drivers::history::HistoryFeed;
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
@@ -23,6 +24,8 @@ use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
+use crate::telemetry::events::HistoryFailed;
+use crate::zksync;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -34,6 +37,9 @@ const HTTP_CONNECTIONS: usize = 4_096;
 const MESOS_CONNECTIONS: usize = 20_000;
 /// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
 const OLD_PROBE_NODES: usize = 2_000_000;
+
+/// Length of a segment of the history: what has to be read at most to show a moment.
+const HISTORY_SEGMENT: Duration = Duration::from_secs(120);
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -88,16 +94,22 @@ impl App {
 
         let supervisor = Supervisor::new(telemetry.clone());
         let now = clock.clone();
-        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
+        let (feed, history) = start_history(config, &supervisor, &clock, &telemetry);
+        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now(), feed);
         supervisor.essential("topology_driver", driver);
 
+        let zksync = match config.services.contains(&Service::ZkSync) {
+            true => Some(zksync::start(config, &supervisor, topology.clone(), seed, &hostname)?),
+            false => None,
+        };
         let now = clock.clone();
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);
-        let audit = Audit::in_directory(&config.data_dir);
-        let now = clock.clone();
-        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        // Deadlines of calls and pipes do not jump with the wall's clock.
+        let (wall, begun, begun_at) = (clock.clone(), Instant::now(), clock.now());
+        let clocks = (move || begun_at + begun.elapsed(), move || wall.now());
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, clocks, telemetry.clone(), Audit::in_directory(&config.data_dir));
         let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
         supervisor.restarting("switchboard", Backoff::EDGE, move || {
             let (board, stopping) = (board.clone(), stopping.clone());
@@ -134,6 +146,8 @@ impl App {
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                zksync,
+                history,
                 old_probes,
                 switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
@@ -222,6 +236,34 @@ impl App {
                 Ok(())
             }
             Some(name) => anyhow::bail!("the loop {name} ended, without which this process cannot go on"),
+        }
+    }
+}
+
+/// The history, if one is kept. A directory that cannot be used keeps nothing else from working.
+fn start_history(config: &Config, supervisor: &Supervisor, clock: &Clock, telemetry: &Telemetry) -> (Option<HistoryFeed>, http::History) {
+    let Some(keep_for) = config.history else { return (None, http::History::Off) };
+    let settings = history::Settings {
+        directory: config.data_dir.join("history"),
+        keep_for,
+        keep_bytes: config.history_bytes,
+        segment: HISTORY_SEGMENT,
+    };
+    match drivers::history::open(settings, topology_config(config), clock.clone(), telemetry.clone()) {
+        Ok((feed, handle, write)) => {
+            supervisor.one_off("history_writer", async move {
+                // It only fails by a panic, which must not pass unseen.
+                if let Err(error) = tokio::task::spawn_blocking(write).await
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            });
+            (Some(feed), http::History::Kept(handle))
+        }
+        Err(error) => {
+            HistoryFailed { error: &error }.emit(telemetry);
+            (None, http::History::Broken(format!("the history cannot be opened: {error}")))
         }
     }
 }

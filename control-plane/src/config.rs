@@ -21,6 +21,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long what has ended stays on the map.
     pub window: Duration,
+    /// How far back the map can be seen; `None` when no history is kept.
+    pub history: Option<Duration>,
+    /// Bytes that the history may take on disk.
+    pub history_bytes: u64,
     /// Probes on the map at once.
     pub max_probes: usize,
     /// WebSocket clients at once.
@@ -39,6 +43,8 @@ pub struct Config {
     pub replica_address: SocketAddr,
     /// Which services run.
     pub services: Vec<Service>,
+    /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
+    pub zksync_topology_url: Option<String>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
@@ -52,6 +58,8 @@ pub enum Service {
     Topology,
     /// The Mesos master.
     Master,
+    /// Keeps ZooKeeper ensembles in step.
+    ZkSync,
 }
 
 /// How log lines look.
@@ -101,6 +109,8 @@ const HTTP_ADDRESS: &str = "http-address";
 const GRPC_ADDRESS: &str = "grpc-address";
 const DATA_DIR: &str = "data-dir";
 const WINDOW: &str = "window";
+const HISTORY: &str = "history";
+const HISTORY_SIZE: &str = "history-size";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
 const MESOS_ADDRESS: &str = "mesos-address";
@@ -110,15 +120,18 @@ const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
 const ADVERTISE: &str = "advertise";
 const REPLICA_ADDRESS: &str = "replica-address";
 const SERVICES: &str = "services";
+const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 18] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
     (WINDOW, "15s"),
+    (HISTORY, "6h"),
+    (HISTORY_SIZE, "2GiB"),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
     (MESOS_ADDRESS, "127.0.0.1:5050"),
@@ -127,7 +140,8 @@ const BUILT_IN: [(&str, &str); 15] = [
     (ZK_SESSION_TIMEOUT, "10s"),
     (ADVERTISE, ""),
     (REPLICA_ADDRESS, "127.0.0.1:4044"),
-    (SERVICES, "topology,master"),
+    (SERVICES, "topology,master,zksync"),
+    (ZKSYNC_TOPOLOGY_URL, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -151,6 +165,12 @@ pub struct Flags {
     /// How long what has ended stays on the map [default: 15s]
     #[arg(long, value_name = "TIME")]
     window: Option<String>,
+    /// How far back the map can be seen, or off [default: 6h]
+    #[arg(long, value_name = "TIME")]
+    history: Option<String>,
+    /// What the history may take on disk; the oldest goes first [default: 2GiB]
+    #[arg(long, value_name = "SIZE")]
+    history_size: Option<String>,
     /// Probes on the map at once [default: 1000]
     #[arg(long, value_name = "NUMBER")]
     max_probes: Option<String>,
@@ -175,9 +195,12 @@ pub struct Flags {
     /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
     #[arg(long, value_name = "ADDRESS:PORT")]
     replica_address: Option<String>,
-    /// Services to run, separated by commas: topology, master [default: all]
+    /// Services to run, separated by commas: topology, master, zksync [default: all]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
+    /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
+    #[arg(long, value_name = "URL")]
+    zksync_topology_url: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -187,6 +210,16 @@ pub struct Flags {
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to do instead of running
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// What the program can do besides running: speak to one that runs.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Keep two ZooKeeper ensembles in step, and move clients from one to the other
+    Zk(zksync_service::cli::ZkFlags),
 }
 
 impl Flags {
@@ -196,6 +229,8 @@ impl Flags {
             (GRPC_ADDRESS, &self.grpc_address),
             (DATA_DIR, &self.data_dir),
             (WINDOW, &self.window),
+            (HISTORY, &self.history),
+            (HISTORY_SIZE, &self.history_size),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
             (MESOS_ADDRESS, &self.mesos_address),
@@ -205,6 +240,7 @@ impl Flags {
             (ADVERTISE, &self.advertise),
             (REPLICA_ADDRESS, &self.replica_address),
             (SERVICES, &self.services),
+            (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ]
@@ -292,6 +328,8 @@ impl Layers {
         let grpc_address = self.parse(GRPC_ADDRESS, parse_address);
         let data_dir = self.parse(DATA_DIR, |text| if text.is_empty() { Err("empty".to_owned()) } else { Ok(PathBuf::from(text)) });
         let window = self.parse(WINDOW, parse_window);
+        let history = self.parse(HISTORY, parse_history);
+        let history_bytes = self.parse(HISTORY_SIZE, parse_history_size);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
@@ -303,6 +341,7 @@ impl Layers {
         let advertise = self.parse(ADVERTISE, parse_host);
         let replica_address = self.parse(REPLICA_ADDRESS, parse_address);
         let services = self.parse(SERVICES, parse_services);
+        let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -325,6 +364,8 @@ impl Layers {
                 grpc_address: grpc_address?,
                 data_dir: data_dir?,
                 window: window?,
+                history: history?,
+                history_bytes: history_bytes?,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
                 mesos_address: mesos_address?,
@@ -334,6 +375,7 @@ impl Layers {
                 advertise: advertise?,
                 replica_address: replica_address?,
                 services: services?,
+                zksync_topology_url: zksync_topology_url?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -401,6 +443,35 @@ fn parse_host(text: &str) -> Result<Option<String>, String> {
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
+fn parse_history(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let span = humantime::parse_duration(text).map_err(|_| "neither off nor a time, such as 6h".to_owned())?;
+    if (Duration::from_secs(60)..=Duration::from_secs(30 * 86_400)).contains(&span) {
+        Ok(Some(span))
+    } else {
+        Err("neither off nor between 1m and 30days".to_owned())
+    }
+}
+
+fn parse_history_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim() {
+        "" | "B" => Some(1),
+        "MB" => Some(1_000_000),
+        "MiB" => Some(1 << 20),
+        "GB" => Some(1_000_000_000),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: u64| text[..digits].parse::<u64>().ok()?.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes >= 1 << 20 => Ok(bytes),
+        _ => Err("not a size of at least 1MiB, such as 500MB or 2GiB".to_owned()),
+    }
+}
+
 fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if (least..=most).contains(&count) => Ok(count),
@@ -412,7 +483,8 @@ fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let one = |name: &str| match name.trim() {
         "topology" => Ok(Service::Topology),
         "master" => Ok(Service::Master),
-        other => Err(format!("there is no service {other:?}; there are topology and master")),
+        "zksync" => Ok(Service::ZkSync),
+        other => Err(format!("there is no service {other:?}; there are topology, master and zksync")),
     };
     text.split(',').map(one).collect()
 }
@@ -421,6 +493,14 @@ fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
     Ok(words)
+}
+
+fn parse_url(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
+        _ => Err("not an address such as http://map:4040".to_owned()),
+    }
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

@@ -18,3 +18,4 @@ pub mod replicas;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+mod zksync;

@@ -124,6 +124,34 @@ fn a_task_that_needs_more_memory_than_it_has_is_ended_for_that() {
 }
 
 #[test]
+fn disk_is_measured_and_limited_where_that_is_wanted() {
+    let world = World::new(|config| {
+        config.enforce_container_disk_quota = true;
+        config.container_disk_watch_interval = Duration::from_millis(200);
+    });
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    let mut greedy = task("greedy", "head -c 8000000 /dev/zero > file; sleep 1000");
+    greedy.resources.push(agent::words::scalar_resource("disk", 4.0));
+    world.master.run_task(&framework, &greedy);
+    let last = world.master.states("greedy").pop().unwrap();
+    assert_eq!((last.state(), last.reason()), (TaskState::TaskFailed, task_status::Reason::ContainerLimitationDisk));
+    assert!(last.message.unwrap().ends_with("exceeds quota (4MB)"));
+}
+
+#[test]
+fn a_task_without_end_is_ended_at_its_time() {
+    let world = World::new(|_| {});
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    let mut endless = task("endless", "sleep 1000");
+    endless.max_completion_time = Some(DurationInfo { nanoseconds: 500_000_000 });
+    world.master.run_task(&framework, &endless);
+    let last = world.master.states("endless").pop().unwrap();
+    assert_eq!((last.state(), last.reason()), (TaskState::TaskFailed, task_status::Reason::MaxCompletionTimeReached));
+}
+
+#[test]
 fn tasks_go_on_without_the_agent_and_it_finds_them_again() {
     let mut world = World::new(|_| {});
     let framework = framework(true);

@@ -194,6 +194,81 @@ fn containers_go_on_without_the_agent_and_no_line_is_copied_twice() {
     docker(&["rm", "-f", &name]);
 }
 
+/// A daemon that can be away: what it is asked goes through here.
+struct Daemon {
+    socket: PathBuf,
+    open: std::sync::Arc<std::sync::Mutex<Vec<std::os::unix::net::UnixStream>>>,
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Daemon {
+    fn start(socket: &std::path::Path) -> Daemon {
+        use std::net::Shutdown;
+        use std::os::unix::net::{UnixListener, UnixStream};
+        use std::sync::atomic::Ordering;
+
+        drop(std::fs::remove_file(socket));
+        let listener = UnixListener::bind(socket).unwrap();
+        let daemon = Daemon { socket: socket.to_owned(), open: std::sync::Arc::default(), stop: std::sync::Arc::default() };
+        let (open, stop) = (daemon.open.clone(), daemon.stop.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let client = client.unwrap();
+                let server = UnixStream::connect("/var/run/docker.sock").unwrap();
+                open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                let pairs = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
+                for (mut from, mut to) in pairs {
+                    std::thread::spawn(move || {
+                        drop(std::io::copy(&mut from, &mut to));
+                        drop(to.shutdown(Shutdown::Write));
+                    });
+                }
+            }
+        });
+        daemon
+    }
+
+    fn stop(self) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(std::os::unix::net::UnixStream::connect(&self.socket));
+        drop(std::fs::remove_file(&self.socket));
+        for stream in self.open.lock().unwrap().drain(..) {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_container_while_the_daemon_is_away() {
+    if !has_docker() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let daemon = Daemon::start(&socket);
+    let world = World::new(|config| config.docker_socket = Some(socket.clone()));
+    make_image(world.directory.path());
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    world.master.run_task(&framework, &docker_task("p", "while [ ! -e $MESOS_SANDBOX/stop ]; do sleep 0.1; done; echo over; exit 6"));
+    world.master.state("p", TaskState::TaskRunning);
+    let sandbox = world.sandbox(&framework, "p");
+    daemon.stop();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(world.json("/state")["frameworks"][0]["executors"][0]["tasks"][0]["state"], "TASK_RUNNING");
+    // It ends while nobody sees it.
+    std::fs::write(sandbox.join("stop"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let _daemon = Daemon::start(&socket);
+    let last = world.master.states("p").pop().unwrap();
+    assert_eq!((last.state(), last.message.as_deref()), (TaskState::TaskFailed, Some("Container exited with status 6")));
+    wait("its last words", || std::fs::read_to_string(sandbox.join("stdout")).unwrap().ends_with("over\n"));
+    docker(&["rm", "-f", &format!("mesos-{}", world.container(&framework, "p"))]);
+}
+
 #[test]
 fn images_that_are_not_here_and_memory_that_is_not_there() {
     if !has_docker() {

@@ -5,36 +5,36 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
-use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, EndpointSettings, HostConfig, ImageInspect, NetworkingConfig, PortBinding,
-};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use mesos_proto::v1::{ContainerInfo, container_info::docker_info, task_status, volume};
-use tokio::io::AsyncWriteExt as _;
+use mesos_proto::v1::task_status;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
-use super::{Command, Ended, Run, limits, parameters, persistent, volumes};
-use crate::environment::{self, DOCKER_PREFIX, Place};
+use super::{Command, Ended, Run, limits};
+use crate::environment::{self, DOCKER_PREFIX};
 use crate::sandbox;
 use crate::table::{Exit, Limitation, Started};
-use crate::words::{ContainerKey, ranges, scalar_resource};
+use crate::words::{ContainerKey, scalar_resource};
+use images::{credentials, fetched_credentials, registry_of, with_tag};
+use logs::copy_logs;
+use request::request;
+
+mod images;
+mod logs;
+mod request;
 
 /// Longest answer that is waited for, but for those of a stop and a pull.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 
 /// How long to wait before a daemon that is away is asked again.
 const AWAY: Duration = Duration::from_secs(1);
-
-/// Least memory that Docker gets, as in Mesos.
-const MEMORY_MIN: i64 = 32 << 20;
 
 /// A Docker daemon.
 #[derive(Clone, Debug)]
@@ -250,159 +250,6 @@ async fn make(it: Making, docker: Docker, name: String) -> Result<(), String> {
     connection.start_container(&name, None).await.map_err(|error| failed("start", &error))
 }
 
-/// What the daemon is asked to make.
-fn request(it: &Making, info: &ContainerInfo) -> Result<ContainerCreateBody, String> {
-    let (config, launch) = (&it.shared.config, &it.launch);
-    let image = info.docker.clone().unwrap_or_default();
-    let command = launch.command.clone().unwrap_or_default();
-    let limits = limits(&launch.resources, &launch.limits);
-    let directory = it.sandbox.display().to_string();
-    let place = Place {
-        agent_id: &it.agent_id,
-        endpoint: &it.shared.endpoint,
-        directory: &directory,
-        sandbox: &config.sandbox_directory,
-        container_ip: None,
-    };
-    // The image's own PATH stays, unless the framework says otherwise.
-    let given: Vec<String> = environment::given(&command).into_iter().map(|(name, _)| name).collect();
-    let variables = environment::variables(config, launch, &place);
-    let variables = variables.into_iter().filter(|(name, _)| name != "PATH" || given.iter().any(|it| it == "PATH"));
-    let mut host = HostConfig { cpu_shares: Some(shares(limits.cpus)), privileged: image.privileged, ..HostConfig::default() };
-    limit(&mut host, &limits, config.cgroups_enable_cfs);
-    let mut binds = vec![format!("{directory}:{}", config.sandbox_directory)];
-    for (path, inside, read_only) in volumes(Some(info), &it.sandbox, None)? {
-        let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
-        binds.push(format!("{}:{inside}:{}", path.display(), if read_only { "ro" } else { "rw" }));
-    }
-    for (role, id, inside, read_only) in persistent(&launch.resources) {
-        let volume = it.shared.layout.volume(&role, &id);
-        std::fs::create_dir_all(&volume).map_err(|error| format!("Failed to make a volume: {error}"))?;
-        let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
-        binds.push(format!("{}:{inside}:{}", volume.display(), if read_only { "ro" } else { "rw" }));
-    }
-    for volume in &info.volumes {
-        let Some(docker) = volume.source.as_ref().and_then(|it| it.docker_volume.as_ref()) else { continue };
-        let mode = if volume.mode() == volume::Mode::Ro { "ro" } else { "rw" };
-        binds.push(format!("{}:{}:{mode}", docker.name, volume.container_path));
-        if let Some(driver) = &docker.driver {
-            if host.volume_driver.as_ref().is_some_and(|it| it != driver) {
-                return Err("Failed to create docker run options: only one volume driver can be used per container".to_owned());
-            }
-            host.volume_driver = Some(driver.clone());
-        }
-    }
-    host.binds = Some(binds);
-    let mut body = ContainerCreateBody {
-        image: Some(with_tag(&image.image)),
-        env: Some(variables.map(|(name, value)| format!("{name}={value}")).collect()),
-        hostname: info.hostname.clone(),
-        labels: Some(HashMap::from([
-            (LABEL.to_owned(), launch.container.as_str().to_owned()),
-            (OWNER_LABEL.to_owned(), config.work_dir.display().to_string()),
-        ])),
-        ..ContainerCreateBody::default()
-    };
-    run_words(&command, &mut body);
-    network(it, info, &image, &mut body, &mut host)?;
-    for parameter in &image.parameters {
-        parameters::apply(&parameter.key, &parameter.value, &mut body, &mut host)?;
-    }
-    body.host_config = Some(host);
-    Ok(body)
-}
-
-/// What the container runs: the command replaces the image's entrypoint only where it is one for a shell.
-fn run_words(command: &mesos_proto::v1::CommandInfo, body: &mut ContainerCreateBody) {
-    if command.shell() && command.value.is_some() {
-        body.entrypoint = Some(vec!["/bin/sh".to_owned()]);
-        body.cmd = Some(vec!["-c".to_owned(), command.value.clone().unwrap_or_default()]);
-        return;
-    }
-    let words: Vec<String> = command.value.iter().chain(&command.arguments).cloned().collect();
-    if !words.is_empty() {
-        body.cmd = Some(words);
-    }
-}
-
-fn network(
-    it: &Making,
-    info: &ContainerInfo,
-    image: &mesos_proto::v1::container_info::DockerInfo,
-    body: &mut ContainerCreateBody,
-    host: &mut HostConfig,
-) -> Result<(), String> {
-    use docker_info::Network;
-
-    let refused = |problem: &str| Err(format!("Failed to create docker run options: {problem}"));
-    let network = image.network();
-    let name = match network {
-        Network::Host if info.hostname.is_some() => return refused("a host name cannot be set in HOST mode"),
-        Network::Host => "host".to_owned(),
-        Network::Bridge => "bridge".to_owned(),
-        Network::None => "none".to_owned(),
-        Network::User => match info.network_infos.as_slice() {
-            [only] => match &only.name {
-                Some(name) => name.clone(),
-                None => return refused("no network name found in USER mode"),
-            },
-            _ => return refused("USER mode needs exactly one network"),
-        },
-    };
-    if network == Network::User {
-        let endpoints = HashMap::from([(name.clone(), EndpointSettings::default())]);
-        body.networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
-    }
-    host.network_mode = Some(name);
-    if image.port_mappings.is_empty() {
-        return Ok(());
-    }
-    if !matches!(network, Network::Bridge | Network::User) {
-        return refused("port mappings are only supported for BRIDGE and USER networks");
-    }
-    let own = ranges(&it.launch.resources, "ports");
-    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
-    for mapping in &image.port_mappings {
-        let port = u64::from(mapping.host_port);
-        if !own.iter().any(|(first, last)| (*first..=*last).contains(&port)) {
-            return refused(&format!("Port [{port}] not included in resources"));
-        }
-        let protocol = mapping.protocol.clone().unwrap_or_else(|| "tcp".to_owned()).to_lowercase();
-        let inside = parameters::port(&format!("{}/{protocol}", mapping.container_port));
-        let binding = PortBinding { host_ip: None, host_port: Some(port.to_string()) };
-        bindings.entry(inside).or_default().get_or_insert_with(Vec::new).push(binding);
-    }
-    body.exposed_ports = Some(bindings.keys().cloned().collect());
-    host.port_bindings = Some(bindings);
-    Ok(())
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "saturates")]
-fn shares(cpus: f64) -> i64 {
-    ((1024.0 * cpus) as i64).max(2)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "saturates")]
-fn limit(host: &mut HostConfig, limits: &crate::cgroups::Limits, enable_cfs: bool) {
-    let bytes = |megabytes: f64| ((megabytes * 1024.0 * 1024.0) as i64).max(MEMORY_MIN);
-    let ceiling = match limits.cpus_limit {
-        Some(limit) => Some(limit).filter(|it| it.is_finite()),
-        None => enable_cfs.then_some(limits.cpus),
-    };
-    if let Some(cpus) = ceiling {
-        host.cpu_period = Some(100_000);
-        host.cpu_quota = Some(((100_000.0 * cpus) as i64).max(1_000));
-    }
-    match limits.mem_limit {
-        Some(limit) if limit.is_finite() => {
-            host.memory = Some(bytes(limit));
-            host.memory_reservation = Some(bytes(limits.mem));
-        }
-        Some(_) => host.memory_reservation = Some(bytes(limits.mem)),
-        None => host.memory = Some(bytes(limits.mem)),
-    }
-}
-
 /// Watches a container through whatever the daemon goes through.
 async fn follow(run: &mut Run, docker: &Docker, name: &str, known: Option<ContainerInspectResponse>) -> Ended {
     let first = match known {
@@ -512,155 +359,10 @@ fn addresses(it: &ContainerInspectResponse) -> Vec<String> {
     found
 }
 
-/// Copies the container's output to its sandbox. What was copied before a restart of the agent is told by times.
-async fn copy_logs(docker: &Docker, name: &str, sandbox: &Path, keeper: &Path, over: &tokio_util::sync::CancellationToken) {
-    let position_file = keeper.join("log-position");
-    drop(tokio::fs::create_dir_all(keeper).await);
-    let mut position = tokio::fs::read_to_string(&position_file).await.unwrap_or_default();
-    let open = |file: &'static str| {
-        let path = sandbox.join(file);
-        async move { tokio::fs::OpenOptions::new().append(true).create(true).open(path).await }
-    };
-    let (Ok(mut stdout), Ok(mut stderr)) = (open("stdout").await, open("stderr").await) else { return };
-    loop {
-        let last = over.is_cancelled();
-        let since = seconds(&position);
-        let options = LogsOptionsBuilder::new().follow(!last).stdout(true).stderr(true).timestamps(true).since(since).build();
-        let Ok(connection) = docker.connect().await else { return };
-        let mut lines = connection.logs(name, Some(options));
-        loop {
-            let line = tokio::select! {
-                line = lines.next() => line,
-                // The daemon ends the stream by itself when the container is over; should it not: one more look without following.
-                () = async { over.cancelled().await; sleep(Duration::from_secs(1)).await }, if !last => None,
-            };
-            let Some(Ok(line)) = line else { break };
-            let (file, bytes) = match line {
-                LogOutput::StdErr { message } => (&mut stderr, message),
-                LogOutput::StdOut { message } | LogOutput::Console { message } | LogOutput::StdIn { message } => (&mut stdout, message),
-            };
-            let Some(space) = bytes.iter().position(|it| *it == b' ') else { continue };
-            let time = String::from_utf8_lossy(&bytes[..space]).into_owned();
-            if time <= position {
-                continue;
-            }
-            drop(file.write_all(&bytes[space + 1..]).await);
-            drop(file.flush().await);
-            position = time;
-            drop(tokio::fs::write(&position_file, &position).await);
-        }
-        if last {
-            return;
-        }
-        if !over.is_cancelled() {
-            tokio::select! { () = over.cancelled() => {}, () = sleep(AWAY) => {} }
-        }
-    }
-}
-
-/// Seconds since 1970 of a time such as `2024-05-01T10:00:00.123456789Z`; 0 when it is none.
-fn seconds(time: &str) -> i32 {
-    let number = |from: usize, to: usize| time.get(from..to).and_then(|it| it.parse::<i64>().ok());
-    let parts = (|| Some((number(0, 4)?, number(5, 7)?, number(8, 10)?, number(11, 13)?, number(14, 16)?, number(17, 19)?)))();
-    let Some((year, month, day, hour, minute, second)) = parts else { return 0 };
-    // Days since 1970 in the Gregorian calendar, with years that begin in March.
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    i32::try_from(days * 86_400 + hour * 3_600 + minute * 60 + second).unwrap_or(0)
-}
-
-/// A name without tag or digest means the newest.
-fn with_tag(name: &str) -> String {
-    let last = name.rsplit('/').next().unwrap_or(name);
-    if name.contains('@') || last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
-}
-
-/// Which registry an image comes from, as `config.json` names it.
-fn registry_of(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => HUB,
-    }
-}
-
-const HUB: &str = "docker.io";
-
-/// Credentials of a `config.json` or `.dockercfg`, by registry.
-fn credentials(text: &str) -> HashMap<String, DockerCredentials> {
-    use base64::Engine as _;
-
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return HashMap::new() };
-    let auths = value.get("auths").unwrap_or(&value);
-    let entries = auths.as_object().into_iter().flatten();
-    entries
-        .filter_map(|(registry, entry)| {
-            let field = |name: &str| entry.get(name).and_then(|it| it.as_str()).map(str::to_owned);
-            let pair = field("auth").and_then(|it| base64::engine::general_purpose::STANDARD.decode(it).ok());
-            let pair = pair.and_then(|it| String::from_utf8(it).ok());
-            let (username, password) = match pair.as_deref().and_then(|it| it.split_once(':')) {
-                Some((user, password)) => (Some(user.to_owned()), Some(password.trim_end_matches('\0').to_owned())),
-                None => (field("username"), field("password")),
-            };
-            let identitytoken = field("identitytoken");
-            if username.is_none() && identitytoken.is_none() {
-                return None;
-            }
-            let host = registry.split_once("://").map_or(registry.as_str(), |(_, it)| it).split('/').next().unwrap_or_default();
-            let key = if matches!(host, "index.docker.io" | "registry-1.docker.io") { HUB } else { host };
-            let serveraddress = Some(registry.clone());
-            Some((key.to_owned(), DockerCredentials { username, password, identitytoken, serveraddress, ..DockerCredentials::default() }))
-        })
-        .collect()
-}
-
-/// Credentials that the task's own files brought.
-fn fetched_credentials(sandbox: &Path) -> Option<HashMap<String, DockerCredentials>> {
-    [".docker/config.json", ".dockercfg", "docker.cfg"]
-        .iter()
-        .find_map(|it| std::fs::read_to_string(sandbox.join(it)).ok())
-        .map(|it| credentials(&it))
-}
-
 /// What went wrong, in the daemon's words.
 fn words(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.clone(),
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_without_a_tag_are_the_newest() {
-        let tagged = [
-            ("busybox", "busybox:latest"),
-            ("busybox:1", "busybox:1"),
-            ("host:5000/a/b", "host:5000/a/b:latest"),
-            ("a@sha256:0", "a@sha256:0"),
-        ];
-        for (name, expected) in tagged {
-            assert_eq!(with_tag(name), expected);
-        }
-        assert_eq!((registry_of("host:5000/a/b:1"), registry_of("library/a:1"), registry_of("a:1")), ("host:5000", HUB, HUB));
-    }
-
-    #[test]
-    fn credentials_are_found_by_registry() {
-        let config = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpwOnE="},"host:5000":{"username":"a","password":"b"},"c":{}}}"#;
-        let found = credentials(config);
-        assert_eq!((found[HUB].username.as_deref(), found[HUB].password.as_deref()), (Some("u"), Some("p:q")));
-        assert_eq!(found["host:5000"].password.as_deref(), Some("b"));
-        assert_eq!(found.len(), 2);
-        assert!(credentials("not json").is_empty());
-    }
-
-    #[test]
-    fn times_of_log_lines_are_read() {
-        assert_eq!(seconds("2024-02-29T12:34:56.789Z"), 1_709_210_096);
-        assert_eq!(seconds("1970-01-01T00:00:01Z"), 1);
-        assert_eq!(seconds("nonsense"), 0);
     }
 }

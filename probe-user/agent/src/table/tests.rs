@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
 use mesos_proto::v1::{
-    CommandInfo, DurationInfo, ExecutorId, FrameworkId, HealthCheck, TaskId, executor, executor_info, framework_info, health_check,
+    CommandInfo, DurationInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, HealthCheck, KillPolicy, TaskId, TaskInfo, TaskState,
+    TaskStatus, executor, executor_info, framework_info, health_check, task_status,
 };
 use proptest::prelude::*;
 
