@@ -133,7 +133,10 @@ impl App {
             _ => None,
         };
         let mesos = match config.services.contains(&Service::Master) {
-            true => Some(mesos::start(config, mesos_address, &hostname, seed, master_id, replicas.as_ref(), &supervisor, &clock)?),
+            true => {
+                let who = mesos::Who { hostname: &hostname, id: master_id, seed };
+                Some(mesos::start(config, mesos_address, who, replicas.as_ref(), &supervisor, &clock)?)
+            }
             false => None,
         };
         if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
