@@ -33,6 +33,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 4_096;
 /// Connections besides WebSockets.
 const HTTP_CONNECTIONS: usize = 4_096;
+/// Connections to the Mesos master's API: every framework keeps one open.
+const MESOS_CONNECTIONS: usize = 20_000;
 /// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
 const OLD_PROBE_NODES: usize = 2_000_000;
 
@@ -131,11 +133,14 @@ impl App {
             _ => None,
         };
         let mesos = match config.services.contains(&Service::Master) {
-            true => Some(mesos::start(config, mesos_address, &hostname, seed, master_id, replicas.as_ref(), &supervisor, &clock)?),
+            true => {
+                let who = mesos::Who { hostname: &hostname, id: master_id, seed };
+                Some(mesos::start(config, mesos_address, who, replicas.as_ref(), &supervisor, &clock)?)
+            }
             false => None,
         };
         if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
-            mesos.serve(listener, HTTP_CONNECTIONS, &supervisor, &telemetry);
+            mesos.serve(listener, MESOS_CONNECTIONS, &supervisor, &telemetry);
         }
 
         let id = format!("{:x}", seed >> 1);

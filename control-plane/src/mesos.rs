@@ -32,6 +32,17 @@ pub(crate) struct Mesos {
     _leadership: watch::Sender<Leadership>,
 }
 
+/// What tells this master from others.
+#[derive(Debug)]
+pub(crate) struct Who<'a> {
+    /// Name of the machine.
+    pub(crate) hostname: &'a str,
+    /// The master's UUID.
+    pub(crate) id: String,
+    /// Random.
+    pub(crate) seed: u64,
+}
+
 /// Starts the master. Alone, it leads at once.
 ///
 /// # Errors
@@ -39,9 +50,7 @@ pub(crate) struct Mesos {
 pub(crate) fn start(
     config: &Config,
     bound: Option<SocketAddr>,
-    hostname: &str,
-    seed: u64,
-    id: String,
+    who: Who<'_>,
     replicas: Option<&Replicas>,
     supervisor: &Supervisor,
     clock: &Clock,
@@ -53,7 +62,8 @@ pub(crate) fn start(
             flags.set(name, host.clone());
         }
     }
-    let info = identity(&flags, bound, hostname, id)?;
+    let seed = who.seed;
+    let info = identity(&flags, bound, who.hostname, who.id)?;
     if let Some(address) = bound {
         flags.set("ip", address.ip().to_string());
         flags.set("port", address.port().to_string());

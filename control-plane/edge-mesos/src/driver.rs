@@ -6,6 +6,7 @@
 mod handle;
 mod outbox;
 mod queues;
+mod timer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -23,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use handle::{Gauges, Message, View, Watch};
 pub use handle::{MasterHandle, Stopped};
-pub(crate) use outbox::{FrameworkOutbox, FrameworkStream, LinkOutbox, LinkStream, StreamItem};
+pub use outbox::FrameworkStream;
+pub(crate) use outbox::{FrameworkOutbox, LinkOutbox, LinkStream, StreamItem};
 pub(crate) use queues::{Published, Subscribers};
 
 use crate::clock::Clock;
@@ -90,8 +92,9 @@ async fn run(
         return;
     }
     status.send_replace(Status::Recovering);
-    let store = parts.store.clone();
+    let (store, begun) = (parts.store.clone(), Instant::now());
     let loaded = tokio::task::spawn_blocking(move || store.load()).await;
+    gauges.fetches.record(begun.elapsed());
     let registry = match loaded {
         Ok(Ok(records)) => Registry::load(records).map_err(|error| error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
@@ -229,8 +232,13 @@ impl Driver {
     fn on_message(&mut self, message: Message) {
         match message {
             Message::Subscribe { stream, principal, subscribe, outbox } => {
+                let gone = outbox.is_gone();
                 self.streams.insert(stream.clone(), outbox);
-                self.step(Input::Subscribe { stream, principal, subscribe });
+                self.step(Input::Subscribe { stream: stream.clone(), principal, subscribe });
+                // Its end may have been told before its beginning.
+                if gone {
+                    self.on_closed(Closed::Stream(stream));
+                }
             }
             Message::Call { stream, principal, call, reply } => {
                 let slot = self.slot(reply);
@@ -241,8 +249,12 @@ impl Driver {
                 self.step(Input::Operator { reply: slot, principal, call });
             }
             Message::Register { link, register, outbox } => {
+                let gone = outbox.is_gone();
                 self.links.insert(link, outbox);
                 self.step(Input::Register { link, register });
+                if gone {
+                    self.on_closed(Closed::Link(link));
+                }
             }
             Message::Agent { link, message } => {
                 if self.links.contains_key(&link) {
@@ -288,6 +300,7 @@ impl Driver {
     /// One step, and those that its effects lead to: a queue that is full breaks a connection, which is an input again.
     fn step(&mut self, input: Input) {
         let begun = Instant::now();
+        let is_tick = matches!(input, Input::Tick);
         let mut next = vec![input];
         while let Some(input) = next.pop() {
             self.version += 1;
@@ -297,6 +310,9 @@ impl Driver {
                 self.perform(effect, &mut next);
             }
             self.effects = effects;
+        }
+        if is_tick {
+            self.gauges.ticks.record(begun.elapsed());
         }
         let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.gauges.busy_nanos.fetch_add(spent, Ordering::Relaxed);
@@ -341,7 +357,7 @@ impl Driver {
                             Ok(Err(error)) => Err(error.to_string()),
                             Err(_) => Err(format!("a write took longer than {patience:?}")),
                         };
-                        gauges.store_nanos.store(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                        gauges.writes.record(begun.elapsed());
                         (write, outcome)
                     }
                     .boxed(),

@@ -26,7 +26,7 @@ mod view;
 pub use acl::Acls;
 pub use agents::AgentService;
 pub use clock::Clock;
-pub use driver::{MasterHandle, Stopped};
+pub use driver::{FrameworkStream, MasterHandle, Stopped};
 pub use files::Files;
 pub use flags::{FlagError, Flags};
 pub use http::{Context, Credentials, Limits, router};

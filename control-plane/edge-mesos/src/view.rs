@@ -57,3 +57,6 @@ pub(crate) struct Scene {
     /// Who looks.
     pub(crate) viewer: sight::Viewer,
 }
+
+#[cfg(test)]
+mod tests;

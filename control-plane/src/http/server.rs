@@ -109,6 +109,8 @@ impl Connection {
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(READ_TIMEOUT)
+                // As Go and libprocess write them; old clients compare them letter by letter (`Mesos-Stream-Id`).
+                .title_case_headers(true)
                 .max_buf_size(1 << 20)
                 .serve_connection(TokioIo::new(ClientStream::new(stream)), service)
                 .with_upgrades()

@@ -11,6 +11,7 @@ mod controls;
 mod documents;
 mod history;
 mod http;
+mod mesos;
 mod old_probes;
 mod probe;
 mod probes;

@@ -27,6 +27,7 @@ pub(crate) const BEGIN: u64 = 1_767_225_600_000_000_000;
 pub(crate) struct World {
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
+    pub(crate) mesos: Option<SocketAddr>,
     pub(crate) store: Arc<dyn Store>,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<anyhow::Result<()>>,
@@ -88,12 +89,12 @@ impl World {
     async fn try_start_at(config: Config, store: Arc<dyn Store>, clock: Clock) -> anyhow::Result<Self> {
         let deps = Deps { store: store.clone(), clock, seed: 0x1234, hostname: "test-host".to_owned(), telemetry: Telemetry::new() };
         let app = App::build(&config, deps).await?;
-        let (http, grpc) = (app.http_address(), app.grpc_address());
+        let (http, grpc, mesos) = (app.http_address(), app.grpc_address(), app.mesos_address());
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(app.run_until(async {
             let _ = stopped.await;
         }));
-        Ok(World { http, grpc, store, stop: Some(stop), ended })
+        Ok(World { http, grpc, mesos, store, stop: Some(stop), ended })
     }
 
     /// One that knows the two hosts.

@@ -12,6 +12,7 @@ use v1::scheduler;
 use super::Closed;
 use super::outbox::{FrameworkOutbox, FrameworkStream, LinkOutbox, LinkStream};
 use super::queues::Events;
+use super::timer::Timer;
 use crate::leadership::{Leader, Status};
 
 /// A way to the master; cheap to clone. Every call waits while the inbox is full: that is the back-pressure on everybody.
@@ -70,8 +71,11 @@ pub(crate) struct Gauges {
     pub(crate) links_overflowed: AtomicU64,
     pub(crate) steps: AtomicU64,
     pub(crate) busy_nanos: AtomicU64,
-    /// How long the last write of the registry took; 0: there was none.
-    pub(crate) store_nanos: AtomicU64,
+    /// How long reading the registry took, and writing it.
+    pub(crate) fetches: Timer,
+    pub(crate) writes: Timer,
+    /// How long the core worked on each tick; allocation is nearly all of that.
+    pub(crate) ticks: Timer,
     /// Answers that were rendered for somebody else.
     pub(crate) cache_hits: AtomicU64,
 }
@@ -125,8 +129,11 @@ impl MasterHandle {
         self.inbox.max_capacity() - self.inbox.capacity()
     }
 
-    /// A framework opens a stream. Its events come out of what is given back; dropping that closes the stream.
-    pub(crate) async fn subscribe(
+    /// A framework opens a stream, over HTTP or in this process. Its events come out of what is given back; dropping that closes the stream.
+    ///
+    /// # Errors
+    /// When the loop is gone, as with every call here.
+    pub async fn subscribe(
         &self,
         stream: StreamId,
         principal: Option<Arc<str>>,
@@ -137,12 +144,11 @@ impl MasterHandle {
         Ok(events)
     }
 
-    pub(crate) async fn call(
-        &self,
-        stream: Option<StreamId>,
-        principal: Option<Arc<str>>,
-        call: Box<scheduler::Call>,
-    ) -> Result<Reply, Stopped> {
+    /// Any other call of a framework. `stream` is that of its subscription.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub async fn call(&self, stream: Option<StreamId>, principal: Option<Arc<str>>, call: Box<scheduler::Call>) -> Result<Reply, Stopped> {
         self.ask(|reply| Message::Call { stream, principal, call, reply }).await
     }
 

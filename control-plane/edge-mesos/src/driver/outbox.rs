@@ -22,9 +22,9 @@ const LINK_BYTES: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct FrameworkOutbox(Outbox<Event>);
 
-/// The connection's end.
+/// The other end of a framework's stream. Dropping it tells the master that the framework is disconnected.
 #[derive(Debug)]
-pub(crate) struct FrameworkStream {
+pub struct FrameworkStream {
     inlet: Inlet<Event>,
     _end: OnEnd,
 }
@@ -121,9 +121,22 @@ impl FrameworkOutbox {
     pub(super) fn send(&self, event: Box<Event>) -> bool {
         self.0.send(event.encoded_len(), event)
     }
+
+    /// Whether the other end is no more. It is given up before its end is told.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.sender.is_closed()
+    }
 }
 
 impl FrameworkStream {
+    /// The next event; `None` when the master has closed the stream. There are no heartbeats in it.
+    pub async fn next(&mut self) -> Option<Box<Event>> {
+        match std::future::poll_fn(|cx| self.poll_event(cx)).await {
+            StreamItem::Item(event) => Some(event),
+            StreamItem::End => None,
+        }
+    }
+
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<StreamItem<Event>> {
         self.inlet.poll(cx)
     }
@@ -132,6 +145,11 @@ impl FrameworkStream {
 impl LinkOutbox {
     pub(super) fn send(&self, message: ToAgent) -> bool {
         self.0.send(size_of_message(&message), Box::new(message))
+    }
+
+    /// As of a framework's.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.sender.is_closed()
     }
 }
 

@@ -153,9 +153,12 @@ pub(crate) fn all(view: Option<&View>, around: &Surroundings<'_>) -> Named {
     put("registrar/registry_size_bytes", big(around.registry_bytes));
     put("registrar/log/recovered", if view.is_some() { 1.0 } else { 0.0 });
     put("registrar/log/ensemble_size", 1.0);
-    let stored = around.gauges.store_nanos.load(Ordering::Relaxed);
-    if stored > 0 {
-        put("registrar/state_store_ms", big(stored) / 1e6);
+    for (name, timer) in [
+        ("registrar/state_fetch_ms", &around.gauges.fetches),
+        ("registrar/state_store_ms", &around.gauges.writes),
+        ("allocator/mesos/allocation_run_ms", &around.gauges.ticks),
+    ] {
+        timer.statistics().into_iter().for_each(|(end, value)| put(&format!("{name}{end}"), value));
     }
     put("system/cpus_total", around.system.cpus);
     put("system/load_1min", around.system.load[0]);

@@ -160,3 +160,50 @@ async fn streams_end_when_the_master_stops() {
     operator.until_over().await;
     assert_eq!(server.get("/state").await.status, 503);
 }
+
+#[tokio::test]
+async fn a_scheduler_in_the_same_process_needs_no_socket() {
+    use master::{Reply, StreamId};
+    use mesos_proto::v1::scheduler::{Call, call, event};
+
+    let server = server().await;
+    let _agent = server.agent(registration("one")).await;
+    let handle = server.context.master();
+    let info = mesos_proto::v1::FrameworkInfo { user: "root".to_owned(), name: "inside".to_owned(), ..Default::default() };
+    let subscribe = call::Subscribe { framework_info: info, ..Default::default() };
+    let stream = StreamId::from("inside");
+    let mut events = handle.subscribe(stream.clone(), None, Box::new(subscribe)).await.unwrap();
+    let subscribed = events.next().await.unwrap();
+    let framework_id = subscribed.subscribed.clone().map(|it| it.framework_id);
+    assert_eq!(events.next().await.unwrap().r#type(), event::Type::Offers);
+    let teardown = Call { r#type: Some(call::Type::Teardown.into()), framework_id, ..Call::default() };
+    assert_eq!(handle.call(Some(stream), None, Box::new(teardown)).await, Ok(Reply::Accepted));
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_before_it_began_leaves_no_ghost() {
+    use master::StreamId;
+    use mesos_proto::v1::scheduler::call::Subscribe;
+
+    let server = server().await;
+    let handle = server.context.master();
+    for at in 0..300 {
+        let info = mesos_proto::v1::FrameworkInfo {
+            user: "root".to_owned(),
+            name: "ghost".to_owned(),
+            failover_timeout: Some(60.0),
+            ..Default::default()
+        };
+        let subscribe = Box::new(Subscribe { framework_info: info, ..Default::default() });
+        drop(handle.subscribe(StreamId::from(format!("s{at}").as_str()), None, subscribe).await.unwrap());
+    }
+    loop {
+        let state = server.get("/state").await.json();
+        let frameworks = state["frameworks"].as_array().unwrap();
+        if frameworks.len() == 300 && frameworks.iter().all(|it| it["connected"] == false) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,109 @@
+//! Documents of a large cluster.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::Timestamp;
+use master::{Config, Effect, Input, LinkId, Master, Register, Registry};
+use mesos_proto::v1;
+
+use super::classic::{Document, render};
+use super::operator::{Question, answer};
+use super::*;
+use crate::flags::Flags;
+
+/// A master with so many agents of 20 tasks each.
+fn scene(agents: usize) -> Scene {
+    let info = v1::MasterInfo { id: "m".to_owned(), ..v1::MasterInfo::default() };
+    let mut master = Master::new(Config::new(info.clone(), 1), Registry::default(), Timestamp::EPOCH);
+    let scalar = |name: &str, value: f64| v1::Resource {
+        name: name.to_owned(),
+        r#type: v1::value::Type::Scalar.into(),
+        scalar: Some(v1::value::Scalar { value }),
+        ..v1::Resource::default()
+    };
+    let framework = v1::FrameworkInfo {
+        user: "root".to_owned(),
+        name: "f".to_owned(),
+        id: Some(v1::FrameworkId { value: "f".to_owned() }),
+        ..v1::FrameworkInfo::default()
+    };
+    let mut inputs = std::collections::VecDeque::new();
+    for at in 0..agents {
+        let id = v1::AgentId { value: format!("old-S{at}") };
+        let task = |number: usize| v1::Task {
+            name: "web".to_owned(),
+            task_id: v1::TaskId { value: format!("web.{at}.{number}") },
+            framework_id: v1::FrameworkId { value: "f".to_owned() },
+            agent_id: id.clone(),
+            state: v1::TaskState::TaskRunning.into(),
+            resources: [scalar("cpus", 0.1), scalar("mem", 32.0)]
+                .map(|it| v1::Resource { allocation_info: Some(v1::resource::AllocationInfo { role: Some("*".to_owned()) }), ..it })
+                .to_vec(),
+            ..v1::Task::default()
+        };
+        let register = Register {
+            info: v1::AgentInfo { hostname: format!("node{at}"), id: Some(id.clone()), ..v1::AgentInfo::default() },
+            pid: "slave(1)@10.0.0.1:5051".to_owned(),
+            version: "1.11.0".to_owned(),
+            total_resources: vec![scalar("cpus", 16.0), scalar("mem", 65_536.0), scalar("disk", 1e6)],
+            frameworks: vec![framework.clone()],
+            tasks: (0..20).map(task).collect(),
+            ..Register::default()
+        };
+        inputs.push_back(Input::Register { link: LinkId(at as u64), register: Box::new(register) });
+    }
+    let mut effects = Vec::new();
+    while let Some(input) = inputs.pop_front() {
+        master.step(Timestamp::from_unix_millis(1), input, &mut effects);
+        for effect in effects.drain(..) {
+            if let Effect::Persist { write, .. } = effect {
+                inputs.push_front(Input::Stored { write });
+            }
+        }
+    }
+    let about = About {
+        info: Arc::new(info),
+        leader: None,
+        started_at: Timestamp::EPOCH,
+        elected_at: None,
+        flags: Flags::default().shown(),
+        build: Build::THIS,
+    };
+    Scene { view: Arc::new(View { snapshot: master.snapshot(), version: 1 }), about, viewer: sight::Viewer::default() }
+}
+
+#[test]
+fn documents_of_many_agents_are_whole() {
+    let scene = scene(300);
+    let state: serde_json::Value = serde_json::from_slice(&render(&scene, &Document::State { flags: true })).unwrap();
+    assert_eq!(state["slaves"].as_array().unwrap().len(), 300);
+    assert_eq!(state["frameworks"][0]["tasks"].as_array().unwrap().len(), 6_000);
+    let summary: serde_json::Value = serde_json::from_slice(&render(&scene, &Document::Summary)).unwrap();
+    assert_eq!(summary["slaves"][7]["TASK_RUNNING"], 20);
+    let response = answer(&scene, Question::State);
+    let text = mesos_proto::json::to_vec(&response);
+    let again: v1::master::Response = mesos_proto::json::from_slice(&text).unwrap();
+    assert_eq!(again.get_state.unwrap().get_tasks.unwrap().tasks.len(), 6_000);
+}
+
+/// Measures; run by hand with `--run-ignored all --no-capture`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn documents_of_twenty_thousand_agents() {
+    let begun = Instant::now();
+    let scene = scene(20_000);
+    println!("registered in {:?}", begun.elapsed());
+    for document in [Document::State { flags: true }, Document::Summary, Document::Agents { id: None }, Document::Roles] {
+        let begun = Instant::now();
+        let bytes = render(&scene, &document).len();
+        println!("{document:?}: {bytes} bytes in {:?}", begun.elapsed());
+    }
+    for question in [Question::State, Question::Agents, Question::Tasks] {
+        let begun = Instant::now();
+        let response = answer(&scene, question);
+        let made = begun.elapsed();
+        let bytes = mesos_proto::json::to_vec(&response).len();
+        println!("{question:?}: {bytes} bytes in {:?}, {made:?} of it to make the message", begun.elapsed());
+    }
+}
