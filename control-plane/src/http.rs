@@ -8,11 +8,13 @@ mod query;
 mod reply;
 pub mod scope;
 mod server;
+mod upgrade;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
+use relay::Switchboard;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,6 +26,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
 pub use server::serve;
+pub(crate) use server::serve_connection;
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct Context {
     pub zksync: Option<zksync_service::Service>,
     /// What Weave Scope's probes report.
     pub old_probes: OldProbesHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
@@ -44,6 +49,8 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// The time.
     pub clock: Clock,
+    /// The Mesos master's numbers, where it runs.
+    pub mesos: Option<edge_mesos::Context>,
     /// How much clients may take.
     pub limits: Limits,
 }

@@ -1,10 +1,14 @@
 //! The words of Mesos' v1 HTTP APIs.
 //!
-//! Owns the `.proto` files of `mesos.v1` and what follows from them alone: the generated types, their descriptors,
-//! them ([`json`]). No decision about any of them is made here.
+//! Owns the `.proto` files of `mesos.v1` and what follows from them alone: the generated types, their descriptors, Mesos' own JSON spelling of
+//! them ([`json`]) and the framing of streamed records ([`recordio`]). No decision about any of them is made here.
 //!
 //! A required field of `proto2` is a plain field of the generated struct. The generated decoder does not notice when one is missing; what comes
-//! from outside goes through checks that do.
+//! from outside goes through [`json::decode_protobuf`] or [`json::from_slice`], which do.
+
+pub mod json;
+pub mod recordio;
+mod schema;
 
 /// The nouns, `mesos.v1`, and below it the APIs.
 #[allow(

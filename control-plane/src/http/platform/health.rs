@@ -112,6 +112,11 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
     if let Some(zksync) = &context.zksync {
         page.push_str(&zksync.metrics().render());
     }
+    if let Some(mesos) = &context.mesos
+        && let Ok(numbers) = timeout(DRIVER_PATIENCE, mesos.metrics()).await
+    {
+        page.push_str(&edge_mesos::prometheus_page(&numbers));
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
