@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
     Details, FlowPage, FlowQuery, HostExport, HostStatus, KubernetesObject, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId,
-    ProbeHello, ProbeId, ProbeStatus, Report, StreamEnd, StreamId, ViewKey, ViewSnapshot, ViewStats,
+    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, ViewKey, ViewSnapshot, ViewStats,
 };
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
@@ -15,6 +15,8 @@ use topology::{
 pub struct TopologyHandle {
     inbox: mpsc::Sender<Message>,
     gauges: Arc<Gauges>,
+    /// One search at a time: reports have their turn between any two.
+    searching: Arc<Semaphore>,
 }
 
 /// The driver is gone: the process is about to end.
@@ -71,6 +73,7 @@ pub(crate) enum Message {
     Namespaces { reply: oneshot::Sender<Vec<Arc<str>>> },
     ExportHost { name: Arc<str>, reply: oneshot::Sender<Option<Box<HostExport>>> },
     ExportObjects { reply: oneshot::Sender<Vec<KubernetesObject>> },
+    Search { query: Box<SearchQuery>, reply: oneshot::Sender<SearchPage> },
 }
 
 /// A picture that is kept up to date for as long as this lives.
@@ -97,7 +100,7 @@ pub struct Gauges {
 
 impl TopologyHandle {
     pub(crate) fn new(inbox: mpsc::Sender<Message>, gauges: Arc<Gauges>) -> Self {
-        TopologyHandle { inbox, gauges }
+        TopologyHandle { inbox, gauges, searching: Arc::new(Semaphore::new(1)) }
     }
 
     /// Numbers that the driver keeps up to date.
@@ -239,6 +242,15 @@ impl TopologyHandle {
     /// When the driver is gone.
     pub async fn export_objects(&self) -> Result<Vec<KubernetesObject>, Stopped> {
         self.ask(|reply| Message::ExportObjects { reply }).await
+    }
+
+    /// A page of the nodes of all views that answer a query, best first.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn search(&self, query: SearchQuery) -> Result<SearchPage, Stopped> {
+        let _turn = self.searching.acquire().await.map_err(|_| Stopped)?;
+        self.ask(|reply| Message::Search { query: Box::new(query), reply }).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {

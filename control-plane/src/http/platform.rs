@@ -6,6 +6,7 @@ mod hosts;
 mod listeners;
 pub(super) mod openapi;
 mod probes;
+mod search;
 pub(super) mod ui;
 
 use std::str::FromStr;
@@ -27,6 +28,7 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(hosts::hosts))
         .routes(routes!(listeners::listeners))
         .routes(routes!(probes::probes))
+        .routes(routes!(search::search))
         .with_state(context.clone())
 }
 

@@ -1,6 +1,7 @@
 //! Weave Scope's API: what its UI and other clients of the retired project call, answered as it answered.
 
 mod delta;
+mod filter;
 mod merging;
 mod pieces;
 mod reports;
@@ -19,7 +20,7 @@ use axum::response::Response;
 use futures::{StreamExt as _, stream};
 use http::{StatusCode, Uri};
 use tokio::sync::Semaphore;
-use topology::{View, ViewSnapshot};
+use topology::{Query as Words, View, ViewSnapshot};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -121,19 +122,37 @@ async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Re
     get,
     path = "/api/topology/{view}",
     tag = "Weave Scope",
-    params(("view" = String, Path, description = "Id of a view, e.g. `containers`"), schema::Options),
+    params(
+        ("view" = String, Path, description = "Id of a view, e.g. `containers`"),
+        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`"),
+        schema::Options
+    ),
     responses(
         (status = 200, description = "The nodes by id", body = schema::Nodes),
+        (status = 400, description = "`q` is no query", body = String, content_type = "application/json"),
         (status = 404, description = "No such view", body = String, content_type = "text/plain")
     )
 )]
 async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
     let Some(view) = last_segments(uri.path()).and_then(|[view]| View::from_id(&view)) else { return not_found() };
-    let wanted = Wanted::new(view, &Query::parse(uri.query()));
-    match scope.scenes.snapshot(&wanted).await {
-        Ok(snapshot) => json_bytes(StatusCode::OK, view_body(snapshot)),
-        Err(error) => stopped(error),
-    }
+    let query = Query::parse(uri.query());
+    let words = match filter::of(&query) {
+        Ok(words) => words,
+        Err(text) => return bad_request(&text),
+    };
+    let snapshot = match scope.scenes.snapshot(&Wanted::new(view, &query)).await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return stopped(error),
+    };
+    json_bytes(StatusCode::OK, view_body(filtered(words.as_ref(), snapshot).await))
+}
+
+/// The nodes that answer the query, if there is one.
+async fn filtered(words: Option<&Words>, snapshot: Arc<ViewSnapshot>) -> Arc<ViewSnapshot> {
+    let Some(words) = words.cloned() else { return snapshot };
+    let filtering = tokio::task::spawn_blocking(move || filter::whole(&words, &snapshot));
+    // It only ends early when the process does.
+    filtering.await.unwrap_or_default()
 }
 
 /// A view that fits in one piece has a length; a larger one is made while the client reads it.
@@ -189,12 +208,13 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     tag = "Weave Scope",
     params(
         ("view" = String, Path, description = "Id of a view, e.g. `containers`. The upgrade succeeds for an unknown one, too; it is closed then"),
+        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`, as they come to and cease to"),
         ("t" = Option<String>, Query, description = "Time between two messages in Go's words, e.g. `5s`; 1 s when absent; only changes when 0"),
         schema::Options
     ),
     responses(
         (status = 101, description = "The WebSocket is open; its messages are `Update`s", body = schema::Update),
-        (status = 400, description = "`t` is no span of time, or the request asks for no upgrade", body = String, content_type = "application/json"),
+        (status = 400, description = "`t` is no span of time, `q` is no query, or the request asks for no upgrade", body = String, content_type = "application/json"),
         (status = 503, description = "There are too many WebSocket clients", body = String, content_type = "application/json")
     )
 )]

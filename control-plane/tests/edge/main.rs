@@ -14,6 +14,7 @@ mod probe;
 mod probes;
 mod process;
 mod scope;
+mod searching;
 mod telling;
 mod websocket;
 mod world;

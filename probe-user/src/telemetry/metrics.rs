@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::ebpf::Meter;
 
@@ -26,6 +26,10 @@ pub struct Metrics {
     pub lost: IntGaugeVec,
     /// Share of the connection ends that the kernel saw and that reached a flow.
     pub completeness: Gauge,
+    /// From an event in the kernel to the report that tells it, while the control plane listens.
+    pub event_delivery_seconds: Histogram,
+    /// How long the look at what was there before the capture took: sockets with their holders, and processes.
+    pub snapshot_seconds: Gauge,
     /// Reports handed to the stream.
     pub reports_sent: IntCounter,
     /// Reports that the control plane did not apply.
@@ -108,6 +112,9 @@ pub struct Metrics {
     pub kubernetes: Kubernetes,
 }
 
+/// Close around what is promised, a twentieth of a second.
+const EVENT_DELIVERY_BUCKETS: [f64; 12] = [0.005, 0.01, 0.02, 0.03, 0.04, 0.045, 0.05, 0.06, 0.075, 0.1, 0.25, 1.0];
+
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
@@ -122,6 +129,17 @@ impl Metrics {
             completeness: register(
                 &registry,
                 Gauge::new("probe_completeness_ratio", "Share of connection ends seen by the kernel that reached a flow."),
+            ),
+            event_delivery_seconds: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("probe_event_delivery_seconds", "From an event in the kernel to the report that tells it.")
+                        .buckets(EVENT_DELIVERY_BUCKETS.to_vec()),
+                ),
+            ),
+            snapshot_seconds: register(
+                &registry,
+                Gauge::new("probe_snapshot_seconds", "Time of the look at the sockets and processes that were there first."),
             ),
             reports_sent: register(&registry, IntCounter::new("probe_reports_sent_total", "Reports handed to the stream.")),
             reports_rejected: register(

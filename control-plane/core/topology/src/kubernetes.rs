@@ -657,11 +657,17 @@ impl Topology {
     }
 
     /// A pod shows a metric of its container, and a service or controller that of its pod.
-    pub(crate) fn touch_pod_of(&mut self, container: ContainerIndex) {
+    pub(crate) fn touch_pod_of(&mut self, container: ContainerIndex, only_numbers: bool) {
         let Some(pod) = self.tables.containers[container].pod else { return };
-        self.touch_object(pod);
         let parents = self.tables.kubernetes.rows.get(pod).map(|row| row.parents.clone()).unwrap_or_default();
-        parents.into_iter().for_each(|parent| self.touch_object(parent));
+        for object in std::iter::once(pod).chain(parents) {
+            let kind = self.tables.kubernetes.record(object).map(|record| record.kind);
+            match kind.and_then(view_of) {
+                Some(view) if only_numbers => self.touch_numbers(view, Entity::Object(object)),
+                Some(view) => self.touch(view, Entity::Object(object)),
+                None => {}
+            }
+        }
     }
 
     /// Whatever is below an object leads elsewhere in some view, and links to it by another name.

@@ -44,6 +44,6 @@ pub use report::{
     Pressure, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind, ResolvedAddress, ResolvedName,
     Translation, TranslationSource, UnixFlow,
 };
-pub use search::{Found, Query, QueryError};
+pub use search::{Found, Match, Query, QueryError, SearchCursor, SearchHit, SearchPage, SearchQuery};
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};
 pub use view::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewSnapshot, ViewStats};

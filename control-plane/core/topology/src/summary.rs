@@ -17,7 +17,7 @@ use crate::view::Filter;
 
 mod metrics;
 
-pub(crate) use metrics::{container_metrics, host_metrics, process_metrics};
+pub(crate) use metrics::{container_metrics, host_metrics, process_metrics, value_of};
 
 /// Id of the node for connections from the Internet.
 pub(crate) const INTERNET_IN: &str = "in-theinternet";
@@ -290,8 +290,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
 }
 
 fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Container, filter: Filter, now: Timestamp) -> Vec<MetadataRow> {
-    let runs = matches!(container.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
-    let uptime = container.started_at.filter(|_| runs).map(|started| now.since(started).as_secs().to_string());
+    let uptime = container.started_at.filter(|_| runs(container.state)).map(|started| now.since(started).as_secs().to_string());
     let created = if container.created_at == Timestamp::EPOCH { String::new() } else { rfc3339(container.created_at) };
     let addresses = container.addresses.iter().filter(|address| address.is_ipv4() || !address.is_loopback()).map(IpAddr::to_string);
     let mut id = row("docker_container_id", "ID", "", 11.0, container.id.clone());
@@ -322,6 +321,10 @@ fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Contai
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn runs(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
 }
 
 /// Ports of sockets that listen, e.g. `53/udp, 80/tcp`; a few of them where there are many.

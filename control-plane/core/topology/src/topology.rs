@@ -13,6 +13,8 @@ use crate::node::{Details, NodeId};
 use crate::picture::{Picture, Scene};
 use crate::projection::{self, PROJECTED, Projection};
 use crate::report::{Capture, Losses, Network, ProbeHello, ProbeId, Report};
+use crate::search::index::Index as SearchIndex;
+use crate::search::{SearchPage, SearchQuery};
 use crate::tables::Tables;
 use crate::view::{View, ViewKey, ViewSnapshot, ViewStats};
 
@@ -252,6 +254,8 @@ pub struct Topology {
     pub(crate) probes: BTreeMap<ProbeId, ProbeRow>,
     pub(crate) projections: [Projection; PROJECTED.len()],
     pictures: BTreeMap<ViewKey, Picture>,
+    /// There is none before the first search.
+    pub(crate) search_index: Option<SearchIndex>,
     pub(crate) leaving: BTreeSet<(Timestamp, Leaving)>,
     /// Connections over Unix sockets whose edges have to be worked out again.
     pub(crate) unsettled_unix: BTreeSet<(HostIndex, u64)>,
@@ -274,6 +278,7 @@ impl Topology {
             probes: BTreeMap::new(),
             projections: Default::default(),
             pictures: BTreeMap::new(),
+            search_index: None,
             leaving: BTreeSet::new(),
             unsettled_unix: BTreeSet::new(),
             crowded_out: BTreeSet::new(),
@@ -295,7 +300,19 @@ impl Topology {
         }
         self.expire(now, out);
         self.settle();
+        self.mend_index_if_far_behind(now);
         self.publish(now, out);
+    }
+
+    /// Makes the index of searches, in time that is proportional to the map; from then on it follows what changes.
+    pub fn index_for_searches(&mut self, now: Timestamp) {
+        self.make_index(now);
+    }
+
+    /// A page of the nodes that answer a query, with everything that was reported before. Makes the index if there is none yet.
+    pub fn search(&mut self, now: Timestamp, search: &SearchQuery) -> SearchPage {
+        self.settle();
+        self.search_now(now, search)
     }
 
     /// When a step has work again without any other input; `None` means that there is nothing to wait for.
@@ -342,6 +359,7 @@ impl Topology {
     /// What does not hold.
     pub fn check(&self) -> Result<(), String> {
         self.flows.check()?;
+        self.check_index()?;
         self.projections.iter().try_for_each(Projection::check)?;
         self.check_settled()?;
         for (key, picture) in &self.pictures {
@@ -552,6 +570,12 @@ impl Topology {
     pub(crate) fn touch(&mut self, view: View, entity: crate::index::Entity) {
         if let Some(place) = projection::place(view) {
             self.projections[place].touch(entity);
+        }
+    }
+
+    pub(crate) fn touch_numbers(&mut self, view: View, entity: crate::index::Entity) {
+        if let Some(place) = projection::place(view) {
+            self.projections[place].touch_numbers(entity);
         }
     }
 

@@ -1,6 +1,7 @@
 //! A view over a WebSocket: the whole of it first, then what changed.
 //!
-//! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way. A client that takes nothing is dropped
+//! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way; with a query, also a list of the nodes
+//! that answer it. A client that takes nothing is dropped
 //! when a piece has waited for [`WRITE_DEADLINE`].
 
 use std::sync::Arc;
@@ -20,13 +21,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
-use topology::{View, ViewSnapshot};
+use topology::{Query as Words, View, ViewSnapshot};
 
-use super::delta::DeltaCache;
+use super::delta::Delta;
 use super::pieces::Pieces;
 use super::scenes::Feed;
 use super::views::Wanted;
-use super::{Scope, bad_request};
+use super::{Scope, bad_request, filter, filtered};
 use crate::http::query::{Query, last_segments, parse_go_duration};
 use crate::http::reply::{not_found, problem};
 use crate::telemetry::Telemetry;
@@ -57,6 +58,10 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
             None => return bad_request(text),
         },
     };
+    let words = match filter::of(&query) {
+        Ok(words) => words,
+        Err(text) => return bad_request(&text),
+    };
     let Some([view, _ws]) = last_segments(request.uri().path()) else { return not_found() };
     let wanted = View::from_id(&view).map(|view| Wanted::new(view, &query));
     let accept = match accept_key(request.method(), request.headers()) {
@@ -82,7 +87,7 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
                 .max_message_size(Some(INCOMING_MAX))
                 .max_frame_size(Some(INCOMING_MAX));
             let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            Client::new(socket, &this).run(wanted, interval).await;
+            Client::new(socket, &this, words).run(wanted, interval).await;
         }
         drop(permit);
     });
@@ -119,6 +124,8 @@ fn switching_protocols(accept: HeaderValue) -> Response {
 struct Client<S> {
     socket: WebSocketStream<S>,
     scope: Scope,
+    /// What its nodes have to answer, if it says so.
+    words: Option<Words>,
     /// A client whose loop is torn down in any other way than by its own end has gone away.
     open: OpenSocket,
 }
@@ -138,6 +145,8 @@ impl Drop for OpenSocket {
 /// What a client has been sent, and when it is due for more.
 struct Progress {
     known: Arc<ViewSnapshot>,
+    /// Of that, what it shows: the same, when nothing is filtered.
+    shown: Arc<ViewSnapshot>,
     sent_at: Instant,
     next_tick: Option<Instant>,
     /// Something came or went: do not wait for the tick.
@@ -151,10 +160,10 @@ impl Progress {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    fn new(socket: WebSocketStream<S>, scope: &Scope) -> Self {
+    fn new(socket: WebSocketStream<S>, scope: &Scope, words: Option<Words>) -> Self {
         let telemetry = scope.context.telemetry.clone();
         WebsocketOpened.emit(&telemetry);
-        Client { socket, scope: scope.clone(), open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
+        Client { socket, scope: scope.clone(), words, open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
     }
 
     async fn run(mut self, wanted: Option<Wanted>, interval: Duration) {
@@ -193,11 +202,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let stopping = self.scope.context.supervisor.stopping().clone();
         let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
         let Ok(known) = feed.current().await else { return WebsocketEnd::Stopping };
-        if let Err(end) = self.send(Pieces::of_reset(known.clone())).await {
+        let shown = filtered(self.words.as_ref(), known.clone()).await;
+        if let Err(end) = self.send(Pieces::of_reset(shown.clone())).await {
             return end;
         }
         let now = Instant::now();
-        let mut progress = Progress { known, sent_at: now, next_tick: interval.map(|interval| now + interval), early: None };
+        let mut progress = Progress { known, shown, sent_at: now, next_tick: interval.map(|interval| now + interval), early: None };
         let mut pong_due = now + READ_DEADLINE;
         let mut next_ping = now + PING_INTERVAL;
         loop {
@@ -234,8 +244,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Sends what changed since the last message.
     async fn update(&mut self, feed: &mut Feed, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
         let newest = feed.current().await.map_err(|_| WebsocketEnd::Stopping)?;
-        let delta = delta(&self.scope.deltas, &progress.known, &newest);
-        self.send(delta).await?;
+        let change = self.scope.deltas.between(&progress.known, &newest);
+        let (change, shown) = match &self.words {
+            None => (change, newest.clone()),
+            Some(words) => {
+                let shown = filter::after(words, &progress.shown, &change, &newest);
+                (Arc::new(Delta::between(&progress.shown, &shown)), shown)
+            }
+        };
+        self.send(Pieces::of_delta(change)).await?;
+        progress.shown = shown;
         let now = Instant::now();
         progress.known = newest;
         progress.sent_at = now;
@@ -266,8 +284,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Err(_) => Err(WebsocketEnd::NotReading),
         }
     }
-}
-
-fn delta(cache: &DeltaCache, from: &Arc<ViewSnapshot>, to: &Arc<ViewSnapshot>) -> Pieces {
-    Pieces::of_delta(cache.between(from, to))
 }

@@ -111,7 +111,7 @@ impl Topology {
         };
         if push_sample(&mut row.samples, sample, |it| it.at) {
             row.latest = Some(metrics);
-            self.touch(View::Hosts, Entity::Host(host));
+            self.touch_numbers(View::Hosts, Entity::Host(host));
         }
     }
 

@@ -84,7 +84,7 @@ fn an_expression_that_does_not_compile_is_looked_for_literally() {
 #[test]
 fn what_is_no_query_in_scope_is_none_here() {
     for query in ["pid:", ": 5", "  ", "cpu > much", "> 5"] {
-        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Empty, "{query}");
+        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Empty { at: 1 }, "{query}");
     }
 }
 
@@ -114,15 +114,18 @@ fn small_words_are_no_operators() {
 
 #[test]
 fn broken_combinations_are_refused() {
-    for query in ["AND", "nginx AND", "(nginx OR apache", "nginx OR apache)", "NOT"] {
-        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Incomplete, "{query}");
+    for (query, at) in [("AND", 1), ("nginx AND", 10), ("(nginx OR apache", 17), ("nginx OR apache)", 16), ("NOT", 4), ("東京 AND OR x", 8)]
+    {
+        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Incomplete { at }, "{query}");
     }
+    assert_eq!(Query::parse("x AND pid:").unwrap_err(), QueryError::Empty { at: 7 });
+    assert_eq!(Query::parse("a \"b c").unwrap_err(), QueryError::Unclosed { at: 3 });
     let deep = format!("{}x{} AND y", "(".repeat(40), ")".repeat(40));
     assert!(Query::parse(&deep).is_ok(), "balanced within a word: a regular expression");
     let nested = format!("{}x", "NOT ".repeat(40));
-    assert_eq!(Query::parse(&nested).unwrap_err(), QueryError::TooComplex);
+    assert!(matches!(Query::parse(&nested).unwrap_err(), QueryError::TooComplex { .. }));
     let many = vec!["x"; 65].join(" OR ");
-    assert_eq!(Query::parse(&many).unwrap_err(), QueryError::TooComplex);
+    assert!(matches!(Query::parse(&many).unwrap_err(), QueryError::TooComplex { .. }));
     assert_eq!(Query::parse(&"x".repeat(4_097)).unwrap_err(), QueryError::TooLong);
 }
 
@@ -157,4 +160,34 @@ fn an_evil_expression_takes_time_in_proportion_only() {
     evil.label = "a".repeat(100_000).into();
     assert!(Query::parse("(a+)+$").unwrap().find(&evil).is_some());
     assert!(Query::parse("label:(a|aa)+b").unwrap().find(&evil).is_none());
+}
+
+#[test]
+fn what_stands_in_quotes_is_meant_literally() {
+    for query in [r#""-c /etc""#, r#"command:"nginx -c""#, r#""nginx" "4711""#, r#""AND" OR nginx"#, r#"label:"nginx" AND NOT "a:b""#] {
+        assert!(finds(query), "{query}");
+    }
+    for query in [r#""ngi.x""#, r#""-c  /etc""#, r#"label:"-c""#, r#""nginx" "99""#] {
+        assert!(!finds(query), "{query}");
+    }
+}
+
+#[test]
+fn matches_say_where_in_characters() {
+    let shown = |query: &str| {
+        let matches = Query::parse(query).unwrap().matches(&node());
+        matches.into_iter().map(|it| (it.field, it.skipped, it.ranges)).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("nginx"), [("label".to_owned(), 0, vec![(0, 5)]), ("Command".to_owned(), 0, vec![(0, 5)])]);
+    assert_eq!(shown("cafe"), [("Command".to_owned(), 0, vec![(14, 18)])]);
+    assert_eq!(shown("京"), [("Command".to_owned(), 0, vec![(25, 26)])]);
+    assert_eq!(shown("memory > 1 AND NOT apache"), [("Memory".to_owned(), 0, vec![])]);
+    assert_eq!(shown("label:n"), [("label".to_owned(), 0, vec![(0, 1), (3, 4)])]);
+    let mut long = node();
+    long.label = format!("{}needle{}", "é".repeat(3_000), "x".repeat(3_000)).into();
+    // Only the beginning of a very long text is looked into.
+    assert!(Query::parse("needle").unwrap().find(&long).is_none());
+    long.label = format!("{}needle{}", "é".repeat(1_000), "x".repeat(3_000)).into();
+    let matches = Query::parse("needle").unwrap().matches(&long);
+    assert_eq!((matches[0].skipped, &matches[0].ranges[..], matches[0].text.chars().count()), (936, &[(64, 70)][..], 512));
 }

@@ -8,6 +8,7 @@ mod life;
 mod names;
 mod panels;
 mod random;
+mod searching;
 mod translated;
 mod views;
 mod world;

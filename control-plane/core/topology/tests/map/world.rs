@@ -144,7 +144,7 @@ impl World {
         let key = ViewKey { view, filter };
         let effects = self.step(Input::Watch(key));
         let published = effects.into_iter().find_map(|effect| match effect {
-            Effect::Published { key: found, snapshot } if found.view == view => Some(snapshot),
+            Effect::Published { key: found, snapshot } if found.view == view && found.filter == filter.of_view(view) => Some(snapshot),
             _ => None,
         });
         published.unwrap()
