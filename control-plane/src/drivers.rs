@@ -4,5 +4,5 @@ mod handle;
 pub mod old_probes;
 pub mod topology;
 
-pub use handle::{Admission, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};
+pub use handle::{Admission, Departure, DepartureReason, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};
 pub use old_probes::{OldProbeGauges, OldProbesHandle, Scenery};

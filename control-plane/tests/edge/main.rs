@@ -8,6 +8,7 @@
 )]
 
 mod documents;
+mod generated;
 mod http;
 mod old_probes;
 mod probe;

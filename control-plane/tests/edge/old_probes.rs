@@ -213,6 +213,13 @@ async fn what_an_old_probe_reported_leaves_after_the_window() {
     eventually(async || nodes(&world, "/api/topology/hosts").await.nodes.is_empty(), "the host leaves".to_owned()).await;
     assert_eq!(world.get("/api/probes").await.text(), "[]");
     assert_eq!(world.get("/api/probes?sparse").await.text(), "false");
+    let departed = &world.get("/api/v1/probes").await.json::<Value>()["departed"][0];
+    assert_eq!(
+        (&departed["id"], &departed["hostname"], &departed["reason"]),
+        (&json!("probe-web"), &json!("web-1.example.com"), &json!("silent"))
+    );
+    assert_eq!(world.metric("orchestrator_scope_reports").await, 1.0);
+    assert_eq!(world.metric("orchestrator_scope_nodes").await, 0.0);
 }
 
 #[tokio::test]
@@ -316,6 +323,7 @@ async fn what_is_no_report_is_refused_in_scopes_words() {
             assert!(!reason.is_empty());
         }
     }
+    assert!(world.metric("orchestrator_scope_reports_refused").await > 5.0);
     let unsupported = post_bytes(&world, "Content-Type: text/plain\r\n", b"x").await;
     assert_eq!(unsupported.text(), "\"Unsupported Content-Type: text/plain\"");
     // A body that is too large is refused before it has come whole.

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::http::Context;
 use crate::http::reply::json_value;
 use crate::readiness::Check;
-use crate::telemetry::events::{DriverObserved, ProbesObserved};
+use crate::telemetry::events::{DriverObserved, OldProbesObserved, ProbesObserved};
 
 /// A driver that does not answer within this time does not live.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -102,6 +102,13 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
         records_refused: gauges.records_refused.load(Ordering::Relaxed),
         busy: Duration::from_nanos(gauges.busy_nanos.load(Ordering::Relaxed)),
         inbox_length: context.topology.inbox_length(),
+    }
+    .emit(&context.telemetry);
+    let old_probes = context.old_probes.gauges();
+    OldProbesObserved {
+        reports: old_probes.reports.load(Ordering::Relaxed),
+        reports_refused: old_probes.reports_refused.load(Ordering::Relaxed),
+        nodes: old_probes.nodes.load(Ordering::Relaxed),
     }
     .emit(&context.telemetry);
     // A driver that does not answer is told of by `/health`; the rest of the page is worth having all the same.
