@@ -18,8 +18,10 @@ use super::handle::{Departure, DepartureReason, Stopped, TopologyHandle};
 
 /// Reports that may wait. Beyond that, whoever posts one waits.
 const INBOX_CAPACITY: usize = 64;
-/// Shortest time between two drawings. A report that wants to be shown at once does not wait for it.
+/// Shortest time between two drawings. A report that wants to be shown at once does not wait for it, but for [`URGENT_INTERVAL`].
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest time between two drawings, whatever reports want.
+const URGENT_INTERVAL: Duration = Duration::from_millis(50);
 /// A drawing that took long is not made again before this many times of that have passed: it may take a part of one CPU, not all of it.
 const REST_FACTOR: u32 = 4;
 /// Connections that the map is asked for at once.
@@ -133,6 +135,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
     async fn run(mut self) {
         let mut drawn = 0;
         let mut next_drawing = tokio::time::Instant::now();
+        let mut next_urgent = next_drawing;
         loop {
             let is_due = self.window.generation() != drawn;
             let until_expiry = self.window.next_deadline().map(|at| at.since((self.now)()));
@@ -156,7 +159,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
                         let _ = reply.send(added);
                         if urgent && added == Added::Yes {
                             self.urgent += 1;
-                            next_drawing = next_drawing.min(tokio::time::Instant::now());
+                            next_drawing = next_drawing.min(next_urgent);
                         }
                     }
                 },
@@ -166,6 +169,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
                     if self.draw().await.is_err() {
                         return;
                     }
+                    next_urgent = tokio::time::Instant::now() + URGENT_INTERVAL.max(begun.elapsed());
                     next_drawing = tokio::time::Instant::now() + REDRAW_INTERVAL.max(begun.elapsed() * REST_FACTOR);
                 }
                 () = expiry => {
