@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use figment::value::Value;
+use ha::{Ensemble, EnsembleError};
 
 /// What the process was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +25,22 @@ pub struct Config {
     pub max_probes: usize,
     /// WebSocket clients at once.
     pub max_websocket_clients: usize,
+    /// Listener of the Mesos master's API; none: frameworks and operators cannot call.
+    pub mesos_address: Option<SocketAddr>,
+    /// Flags of a Mesos master, each `--name=value`.
+    pub mesos_flags: Vec<String>,
+    /// The ensemble that several control planes share; alone without.
+    pub zk: Option<Ensemble>,
+    /// How long a session with it outlives its connection.
+    pub zk_session_timeout: Duration,
+    /// Name or address by which others reach this control plane.
+    pub advertise: Option<String>,
+    /// Listener for connections that other control planes carry here; only with an ensemble.
+    pub replica_address: SocketAddr,
     /// Which services run.
     pub services: Vec<Service>,
+    /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
+    pub zksync_topology_url: Option<String>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
@@ -37,6 +52,10 @@ pub struct Config {
 pub enum Service {
     /// The live map.
     Topology,
+    /// The Mesos master.
+    Master,
+    /// Keeps ZooKeeper ensembles in step.
+    ZkSync,
 }
 
 /// How log lines look.
@@ -88,19 +107,33 @@ const DATA_DIR: &str = "data-dir";
 const WINDOW: &str = "window";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
+const MESOS_ADDRESS: &str = "mesos-address";
+const MESOS_FLAGS: &str = "mesos-flags";
+const ZK: &str = "zk";
+const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
+const ADVERTISE: &str = "advertise";
+const REPLICA_ADDRESS: &str = "replica-address";
 const SERVICES: &str = "services";
+const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 16] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
     (WINDOW, "15s"),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
-    (SERVICES, "topology"),
+    (MESOS_ADDRESS, "127.0.0.1:5050"),
+    (MESOS_FLAGS, ""),
+    (ZK, ""),
+    (ZK_SESSION_TIMEOUT, "10s"),
+    (ADVERTISE, ""),
+    (REPLICA_ADDRESS, "127.0.0.1:4044"),
+    (SERVICES, "topology,master,zksync"),
+    (ZKSYNC_TOPOLOGY_URL, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -130,9 +163,30 @@ pub struct Flags {
     /// WebSocket clients at once [default: 10000]
     #[arg(long, value_name = "NUMBER")]
     max_websocket_clients: Option<String>,
-    /// Services to run, separated by commas; today: topology [default: topology]
+    /// Listener of the Mesos master's API, or off [default: 127.0.0.1:5050]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    mesos_address: Option<String>,
+    /// Flags of a Mesos master, separated by spaces, e.g. "--cluster=main --allocation_interval=2secs"
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    mesos_flags: Option<String>,
+    /// ZooKeeper ensemble of several control planes, zk://[user:password@]host:port,host:port/path; without, this one is alone and leads
+    #[arg(long, value_name = "ENSEMBLE")]
+    zk: Option<String>,
+    /// How long a session with the ensemble outlives its connection [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    zk_session_timeout: Option<String>,
+    /// Name or address by which others reach this control plane [default: its address towards the world]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    replica_address: Option<String>,
+    /// Services to run, separated by commas: topology, master, zksync [default: all]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
+    /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
+    #[arg(long, value_name = "URL")]
+    zksync_topology_url: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -142,6 +196,16 @@ pub struct Flags {
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to do instead of running
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// What the program can do besides running: speak to one that runs.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Keep two ZooKeeper ensembles in step, and move clients from one to the other
+    Zk(zksync_service::cli::ZkFlags),
 }
 
 impl Flags {
@@ -153,7 +217,14 @@ impl Flags {
             (WINDOW, &self.window),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
+            (MESOS_ADDRESS, &self.mesos_address),
+            (MESOS_FLAGS, &self.mesos_flags),
+            (ZK, &self.zk),
+            (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
+            (ADVERTISE, &self.advertise),
+            (REPLICA_ADDRESS, &self.replica_address),
             (SERVICES, &self.services),
+            (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ]
@@ -243,7 +314,16 @@ impl Layers {
         let window = self.parse(WINDOW, parse_window);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
+        let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
+        let mesos_flags = self.parse(MESOS_FLAGS, parse_mesos_flags);
+        let zk = self.parse(ZK, |text| {
+            if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: EnsembleError| error.to_string()) }
+        });
+        let zk_session_timeout = self.parse(ZK_SESSION_TIMEOUT, parse_session_timeout);
+        let advertise = self.parse(ADVERTISE, parse_host);
+        let replica_address = self.parse(REPLICA_ADDRESS, parse_address);
         let services = self.parse(SERVICES, parse_services);
+        let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -268,7 +348,14 @@ impl Layers {
                 window: window?,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
+                mesos_address: mesos_address?,
+                mesos_flags: mesos_flags?,
+                zk: zk?,
+                zk_session_timeout: zk_session_timeout?,
+                advertise: advertise?,
+                replica_address: replica_address?,
                 services: services?,
+                zksync_topology_url: zksync_topology_url?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -319,6 +406,23 @@ fn parse_window(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What servers grant with their usual settings: 2 to 30 ticks of 2 s.
+fn parse_session_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|_| "not a time, such as 10s".to_owned())?;
+    if (Duration::from_secs(2)..=Duration::from_secs(60)).contains(&timeout) {
+        Ok(timeout)
+    } else {
+        Err("not between 2s and 60s".to_owned())
+    }
+}
+
+fn parse_host(text: &str) -> Result<Option<String>, String> {
+    if text.chars().any(|it| it.is_whitespace() || it == '/') {
+        return Err("neither a name nor an address".to_owned());
+    }
+    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+}
+
 fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if (least..=most).contains(&count) => Ok(count),
@@ -329,9 +433,25 @@ fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
 fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let one = |name: &str| match name.trim() {
         "topology" => Ok(Service::Topology),
-        other => Err(format!("there is no service {other:?}; there is topology")),
+        "master" => Ok(Service::Master),
+        "zksync" => Ok(Service::ZkSync),
+        other => Err(format!("there is no service {other:?}; there are topology, master and zksync")),
     };
     text.split(',').map(one).collect()
+}
+
+fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
+    Ok(words)
+}
+
+fn parse_url(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
+        _ => Err("not an address such as http://map:4040".to_owned()),
+    }
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

@@ -3,6 +3,7 @@
 mod codec;
 pub mod convert;
 mod incoming;
+mod orders;
 mod outline;
 mod probes;
 mod session;
@@ -10,11 +11,14 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_mesos::AgentService;
+use relay::Switchboard;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
 use crate::clock::Clock;
 use crate::drivers::TopologyHandle;
+use crate::replicas::Front;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
@@ -28,6 +32,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// Random per start; told to probes.
     pub control_plane_id: Arc<str>,
     /// For the loops of streams, and to know when to end them.
@@ -66,17 +72,27 @@ impl Limits {
     }
 }
 
-/// Serves probes on `listener` until the process stops.
-pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, limits: Limits, supervisor: Supervisor, telemetry: Telemetry) {
+/// Serves probes, and agents where there is a Mesos master, on `listener` until the process stops.
+pub async fn serve(
+    listener: Arc<TcpListener>,
+    service: ProbeService,
+    agents: Option<AgentService>,
+    limits: Limits,
+    (front, carried): (Front, Carried),
+    supervisor: Supervisor,
+    telemetry: Telemetry,
+) {
     let stopping = supervisor.stopping().clone();
     // Each probe has one connection; as many again may be on their way in or out.
     let patience = incoming::Patience { connections: limits.streams.saturating_mul(2), first_word: limits.hello_patience };
-    let connections = incoming::incoming(listener, patience, stopping.clone(), telemetry);
+    let doors = incoming::Doors { front, carried, supervisor };
+    let connections = incoming::incoming(listener, patience, doors, stopping.clone(), telemetry);
     let outcome = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(8)
         .add_service(service)
+        .add_optional_service(agents.map(AgentService::into_server))
         .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
         .await;
     if let Err(error) = outcome {
@@ -84,4 +100,5 @@ pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, limits: Li
     }
 }
 
+pub use incoming::Carried;
 pub use probes::ProbeService;

@@ -8,11 +8,13 @@ mod query;
 mod reply;
 pub mod scope;
 mod server;
+mod upgrade;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
+use relay::Switchboard;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,14 +26,19 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
 pub use server::serve;
+pub(crate) use server::serve_connection;
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// The links between ZooKeeper ensembles, where this service runs.
+    pub zksync: Option<zksync_service::Service>,
     /// What Weave Scope's probes report.
     pub old_probes: OldProbesHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
@@ -42,6 +49,8 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// The time.
     pub clock: Clock,
+    /// The Mesos master's numbers, where it runs.
+    pub mesos: Option<edge_mesos::Context>,
     /// How much clients may take.
     pub limits: Limits,
 }
@@ -85,4 +94,5 @@ fn documented_routes(context: &Context) -> OpenApiRouter {
     OpenApiRouter::with_openapi(platform::openapi::Document::openapi())
         .merge(scope::routes(context, websockets))
         .merge(platform::routes(context))
+        .merge(context.zksync.clone().map(zksync_service::api::routes).unwrap_or_default())
 }

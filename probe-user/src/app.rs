@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use probe_controls::{DockerConfig, Executor, HostShell};
 use proto::probe::v1::host::Cloud;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -63,7 +64,9 @@ pub fn run_process(config: Config, source: reload::Source) -> anyhow::Result<Exi
         tracing::warn!(%error, "the host's cgroup namespace cannot be entered (CAP_SYS_ADMIN): what containers use is not told");
     }
     // One thread for all loops; what blocks has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    // An agent also downloads, unpacks and stores.
+    let blocking = if config.roles.run { 64 } else { 4 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(blocking).build()?;
     let status = runtime.block_on(async {
         // Who started it by hand and closes the terminal wants it to end.
         let hangup = if std::io::stdin().is_terminal() { None } else { Some(signal(SignalKind::hangup())?) };
@@ -134,7 +137,7 @@ impl App {
             None => None,
         };
         if !config.roles.observe && audience == Audience::ControlPlane {
-            return Self::start_collector_alone(&config, listener, telemetry).map(|app| (app, None));
+            return Self::start_unobserving(&config, listener, telemetry).await.map(|app| (app, None));
         }
         let identity = match audience {
             Audience::ControlPlane => identity::establish(&config, &mut Random::from_system())?,
@@ -170,6 +173,9 @@ impl App {
             true => collect(&supervisor, &config, &identity.host_name, &telemetry),
             false => ended(),
         };
+        if config.roles.run && audience == Audience::ControlPlane {
+            run_tasks(&supervisor, &config, &identity.host_name).await?;
+        }
         let (refuse, refused) = watch::channel(None);
         let ladder = Ladder {
             mode: config.capture,
@@ -227,7 +233,7 @@ impl App {
             let place = Place { procfs, mounts, host_name, rented };
             move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
         });
-        let runtimes = telemetry.clone();
+        let (runtimes, numbers) = (telemetry.clone(), telemetry.metrics().desk());
         supervisor.restarting("docker", Backoff::EDGE, {
             let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
             move || {
@@ -274,20 +280,24 @@ impl App {
             return Ok((app, Some(eyes)));
         }
         supervisor.restarting("uplink", Backoff::EDGE, move || {
-            let (started, identity, inputs, endpoint) = (started.clone(), identity.clone(), inputs.clone(), current.clone());
+            let (started, identity, inputs, now, numbers) =
+                (started.clone(), identity.clone(), inputs.clone(), current.clone(), numbers.clone());
             let run = move |_, stop: CancellationToken| {
-                let (started, identity, inputs, endpoint) =
-                    (started.clone(), identity.clone(), inputs.clone(), endpoint.borrow().control_plane.clone());
+                let (started, identity, inputs) = (started.clone(), identity.clone(), inputs.clone());
+                let config = now.borrow().clone();
+                let controls = uplink::Controls { executor: executor(&config), numbers: numbers.clone() };
+                let endpoint = config.control_plane.clone();
                 async move {
                     // A stream to another control plane, which the driver still believes in, is no more.
                     drop(inputs.send(Input::Stream(StreamEvent::Ended)).await);
                     // The first words to the control plane are how the probe sees, if that is found out soon.
                     drop(tokio::time::timeout(CAPTURE_AWAITED, started.cancelled()).await);
-                    uplink::run(endpoint, identity, inputs, stop).await;
+                    uplink::run(endpoint, identity, controls, inputs, stop).await;
                 }
             };
-            // The driver ends a stream when the probe stops; when the address changes it is simply cut.
-            let part = |config: &Config| config.control_plane.uri().clone();
+            // The driver ends a stream when the probe stops; when the address changes, or what may be done here, it is simply cut.
+            let part =
+                |config: &Config| (config.control_plane.uri().clone(), config.docker_socket.clone(), config.controls, config.host_shell);
             reload::following(current.clone(), part, stopping.clone(), Duration::ZERO, run)
         });
         Ok((app, Some(eyes)))
@@ -312,18 +322,22 @@ impl App {
         });
     }
 
-    /// A process that is nothing but the collector of a cluster: it looks at nothing of this node, and needs no privilege on it.
-    fn start_collector_alone(config: &Config, listener: Option<TcpListener>, telemetry: Telemetry) -> anyhow::Result<App> {
+    /// A process that does not watch its node: the collector of a cluster, which needs no privilege, or a Mesos agent.
+    async fn start_unobserving(config: &Config, listener: Option<TcpListener>, telemetry: Telemetry) -> anyhow::Result<App> {
         let host_name = identity::host_name(config)?;
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         let cluster = config.kubernetes.cluster_name.as_str();
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster, host_name, ?admin, control_plane = %config.control_plane.uri(), "collector starts");
+        let (kubernetes, run) = (config.roles.kubernetes, config.roles.run);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), kubernetes, run, cluster, host_name, ?admin, control_plane = %config.control_plane.uri(), "starts");
         let supervisor = Supervisor::new(telemetry.clone());
         let stopping = supervisor.stopping().clone();
         if let Some(listener) = listener {
             supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping));
         }
-        let collected = collect(&supervisor, config, &host_name, &telemetry);
+        let collected = if kubernetes { collect(&supervisor, config, &host_name, &telemetry) } else { ended() };
+        if run {
+            run_tasks(&supervisor, config, &host_name).await?;
+        }
         let (_, refused) = watch::channel(None);
         Ok(App { supervisor, reloader: None, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
     }
@@ -356,6 +370,16 @@ impl App {
     }
 }
 
+/// Who does on this node what the control plane asks for; `None` where nothing may be done.
+fn executor(config: &Config) -> Option<Arc<dyn Executor>> {
+    let may = config.controls && (config.docker_socket.is_some() || config.host_shell);
+    may.then(|| {
+        let host_shell = config.host_shell.then(|| HostShell::new(config.proc_root.clone()));
+        let docker = DockerConfig { socket: config.docker_socket.clone(), proc_root: config.proc_root.clone(), host_shell };
+        Arc::new(probe_controls::Docker::new(docker)) as Arc<dyn Executor>
+    })
+}
+
 /// Sockets at which CRI runtimes are looked for.
 fn cri_sockets(wished: CriSockets, docker_followed: bool) -> Vec<PathBuf> {
     match wished {
@@ -373,10 +397,28 @@ fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry:
         host_name: host_name.to_owned(),
         // The id that was given is the node's, where this process is the node's probe as well.
         probe_id: config.probe_id.clone().filter(|_| !config.roles.observe),
+        controls: config.controls,
         telemetry: telemetry.clone(),
     };
     let stopping = supervisor.stopping().clone();
     supervisor.restarting("kubernetes", Backoff::EDGE, move || role.clone().run(stopping.clone()))
+}
+
+/// Starts the Mesos agent. What it runs outlives this process.
+async fn run_tasks(supervisor: &Supervisor, config: &Config, host_name: &str) -> anyhow::Result<()> {
+    let mut agent = config.agent.clone();
+    if agent.hostname.is_empty() {
+        host_name.clone_into(&mut agent.hostname);
+    }
+    let listener = TcpListener::bind(agent.listen).await.with_context(|| format!("cannot listen on {}", agent.listen))?;
+    tracing::info!(address = ?listener.local_addr().ok(), work_dir = %agent.work_dir.display(), "agent starts");
+    let stopping = supervisor.stopping().clone();
+    supervisor.essential("agent", async move {
+        if let Err(error) = ::agent::agent::run(agent, listener, stopping).await {
+            tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "the agent cannot go on");
+        }
+    });
+    Ok(())
 }
 
 /// The end of what never began.

@@ -17,6 +17,7 @@ use crate::kubernetes;
 use crate::mask::Masks;
 use crate::procfs::Arguments;
 
+mod agent;
 mod cluster;
 
 /// What the probe was told to be.
@@ -66,8 +67,14 @@ pub struct Config {
     pub command_line_arguments: Arguments,
     /// Whether kernel programs write log lines.
     pub kernel_log: bool,
+    /// Whether the control plane may have something done here: stop a container, open a terminal in one, …
+    pub controls: bool,
+    /// Whether that may be a shell on the host itself.
+    pub host_shell: bool,
     /// The cluster that the collector collects.
     pub kubernetes: kubernetes::Config,
+    /// The Mesos agent.
+    pub agent: ::agent::config::Config,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -81,6 +88,8 @@ pub struct Roles {
     pub observe: bool,
     /// Is the collector of a Kubernetes cluster.
     pub kubernetes: bool,
+    /// Is a Mesos agent: runs tasks on this node.
+    pub run: bool,
 }
 
 /// Which rungs of the ladder may be used.
@@ -173,6 +182,8 @@ const FIRMWARE_ROOT: &str = "firmware-root";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
+const CONTROLS: &str = "controls";
+const HOST_SHELL: &str = "host-shell";
 const KUBERNETES: &str = "kubernetes";
 const KUBERNETES_CONFIG: &str = "kubernetes-config";
 const KUBERNETES_CONTEXT: &str = "kubernetes-context";
@@ -183,7 +194,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 31] = [
+const BUILT_IN: [(&str, &str); 33] = [
     (ROLES, "observe"),
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
@@ -207,6 +218,8 @@ const BUILT_IN: [(&str, &str); 31] = [
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
+    (CONTROLS, "true"),
+    (HOST_SHELL, "false"),
     (KUBERNETES, "kubernetes"),
     (KUBERNETES_CONFIG, ""),
     (KUBERNETES_CONTEXT, ""),
@@ -216,6 +229,11 @@ const BUILT_IN: [(&str, &str); 31] = [
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
+
+/// Those of the roles that watch, and those of the agent.
+fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUILT_IN.into_iter().chain(agent::BUILT_IN)
+}
 
 /// The probe of Orchestrator: sees the connections, processes and containers of this node and streams them to the control plane.
 ///
@@ -239,7 +257,8 @@ pub struct Flags {
     /// How long --once watches before it prints
     #[arg(long = "for", value_name = "TIME", default_value = "2s", requires = "once", value_parser = parse_once)]
     pub once_for: Duration,
-    /// What this process is: observe (watches this node), kubernetes (the one collector of a cluster), or both, with a comma [default: observe]
+    /// What this process is: observe (watches this node), run (is a Mesos agent), kubernetes (the one collector of a cluster), or several, with commas
+    /// [default: observe]
     #[arg(long, value_name = "ROLES", global = true)]
     roles: Option<String>,
     /// gRPC address of the control plane [default: http://127.0.0.1:4041]
@@ -316,6 +335,12 @@ pub struct Flags {
     /// Write a log line for each event that the kernel programs see; slow
     #[arg(long, global = true)]
     kernel_log: bool,
+    /// Refuse every control: nothing on this node can be stopped, looked into or changed from the map
+    #[arg(long, global = true, conflicts_with = "host_shell")]
+    no_controls: bool,
+    /// Let users of the map open a shell on this host, as root; needs nsenter and setsid of util-linux
+    #[arg(long, global = true)]
+    host_shell: bool,
     /// Name of the Kubernetes cluster that the collector collects, as the map shows it [default: kubernetes]
     #[arg(long, value_name = "NAME", global = true)]
     kubernetes: Option<String>,
@@ -341,6 +366,8 @@ pub struct Flags {
     /// Which log lines are written, e.g. info or warn,orchestrator_probe=debug [default: info]
     #[arg(long, value_name = "FILTER", global = true)]
     log_filter: Option<String>,
+    #[command(flatten)]
+    agent: agent::AgentFlags,
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -408,6 +435,12 @@ impl Flags {
         if self.kernel_log {
             given.push((KERNEL_LOG, "true".to_owned()));
         }
+        if self.no_controls {
+            given.push((CONTROLS, "false".to_owned()));
+        }
+        if self.host_shell {
+            given.push((HOST_SHELL, "true".to_owned()));
+        }
         if self.no_conntrack {
             given.push((CONNTRACK, "false".to_owned()));
         }
@@ -423,6 +456,7 @@ impl Flags {
         if self.container_env {
             given.push((CONTAINER_ENV, "true".to_owned()));
         }
+        given.extend(self.agent.given());
         given
     }
 }
@@ -434,7 +468,7 @@ impl Config {
     /// All mistakes that there are.
     pub fn resolve(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Vec<Mistake>> {
         let mut layers = Layers::default();
-        for (key, value) in BUILT_IN {
+        for (key, value) in built_in() {
             layers.set(key, value, Origin::BuiltIn);
         }
         let environment: BTreeMap<String, String> =
@@ -442,7 +476,7 @@ impl Config {
         if let Some(path) = flags.config.clone().or_else(|| environment.get(&variable("config")).map(PathBuf::from)) {
             layers.read_file(&path);
         }
-        for (key, _) in BUILT_IN {
+        for (key, _) in built_in() {
             if let Some(value) = environment.get(&variable(key)) {
                 layers.set(key, value, Origin::Environment);
             }
@@ -489,11 +523,11 @@ impl Layers {
         };
         for (key, value) in entries {
             let text = if key == MASK { lines(&value) } else { scalar(&value) };
-            match (BUILT_IN.iter().find(|(known, _)| *known == key), text) {
+            match (built_in().find(|(known, _)| *known == key), text) {
                 (Some((known, _)), Some(text)) => self.set(known, &text, Origin::File(path.to_owned())),
                 (Some(_), None) => self.mistakes.push(mistake(&key, None, "neither a text, a number nor true or false")),
                 (None, text) => {
-                    let known = BUILT_IN.map(|(key, _)| key).join(", ");
+                    let known = built_in().map(|(key, _)| key).collect::<Vec<_>>().join(", ");
                     self.mistakes.push(mistake(&key, text, &format!("no such key; there are {known}")));
                 }
             }
@@ -522,9 +556,16 @@ impl Layers {
         let firmware_root = self.parse(FIRMWARE_ROOT, parse_path);
         let container_env = self.parse(CONTAINER_ENV, parse_truth);
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
+        let controls: Option<bool> = self.parse(CONTROLS, parse_truth);
+        let host_shell: Option<bool> = self.parse(HOST_SHELL, parse_truth);
         let dns = self.parse(DNS, parse_dns);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let kubernetes = self.cluster(roles);
+        let shared = (|| {
+            let control_plane = control_plane.as_ref().map(|it: &Endpoint| it.uri().to_string())?;
+            Some(agent::Shared { control_plane, host_name: host_name.clone()?, docker_socket: docker_socket.clone()? })
+        })();
+        let agent = self.agent(shared);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -557,7 +598,10 @@ impl Layers {
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
+                controls: controls?,
+                host_shell: controls? && host_shell?,
                 kubernetes: kubernetes?,
+                agent: agent?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -795,7 +839,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, controls, host-shell, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

@@ -109,12 +109,12 @@ pub(crate) enum Message {
     Probes { reply: oneshot::Sender<Vec<ProbeStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
     Listeners { query: ListenerQuery, reply: oneshot::Sender<ListenerPage> },
+    Search { query: Box<SearchQuery>, reply: oneshot::Sender<SearchPage> },
     LinkEnds { links: Vec<Link>, reply: oneshot::Sender<Vec<LinkEnds>> },
     Neighbours { networks: Vec<Network> },
     Namespaces { reply: oneshot::Sender<Vec<Arc<str>>> },
     ExportHost { name: Arc<str>, reply: oneshot::Sender<Option<Box<HostExport>>> },
     ExportObjects { reply: oneshot::Sender<Vec<KubernetesObject>> },
-    Search { query: Box<SearchQuery>, reply: oneshot::Sender<SearchPage> },
 }
 
 /// A picture that is kept up to date for as long as this lives.
@@ -262,6 +262,15 @@ impl TopologyHandle {
         self.ask(|reply| Message::Listeners { query, reply }).await
     }
 
+    /// A page of the nodes of all views that answer a query, best first.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn search(&self, query: SearchQuery) -> Result<SearchPage, Stopped> {
+        let _turn = self.searching.acquire().await.map_err(|_| Stopped)?;
+        self.ask(|reply| Message::Search { query: Box::new(query), reply }).await
+    }
+
     /// Who of ours is at the ends of connections that others saw, in the order asked.
     ///
     /// # Errors
@@ -300,15 +309,6 @@ impl TopologyHandle {
     /// When the driver is gone.
     pub async fn export_objects(&self) -> Result<Vec<KubernetesObject>, Stopped> {
         self.ask(|reply| Message::ExportObjects { reply }).await
-    }
-
-    /// A page of the nodes of all views that answer a query, best first.
-    ///
-    /// # Errors
-    /// When the driver is gone.
-    pub async fn search(&self, query: SearchQuery) -> Result<SearchPage, Stopped> {
-        let _turn = self.searching.acquire().await.map_err(|_| Stopped)?;
-        self.ask(|reply| Message::Search { query: Box::new(query), reply }).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {

@@ -120,6 +120,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             Message::Probes { reply } => answer(reply, self.core.probes()),
             Message::Hosts { reply } => answer(reply, self.core.hosts()),
             Message::Listeners { query, reply } => answer(reply, self.core.listeners(&query)),
+            Message::Search { query, reply } => answer(reply, self.core.search((self.now)(), &query)),
             Message::LinkEnds { links, reply } => answer(reply, self.core.link_ends(&links)),
             Message::Neighbours { networks } => {
                 self.step(Input::Neighbours(networks));
@@ -127,7 +128,6 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             Message::Namespaces { reply } => answer(reply, self.core.namespaces()),
             Message::ExportHost { name, reply } => answer(reply, self.core.export_host(&name).map(Box::new)),
             Message::ExportObjects { reply } => answer(reply, self.core.export_objects()),
-            Message::Search { query, reply } => answer(reply, self.core.search((self.now)(), &query)),
         }
     }
 

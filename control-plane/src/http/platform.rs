@@ -1,5 +1,6 @@
 //! What Scope did not have: health, metrics, flows with their counters, probes with what they lost, and the documents that describe it all.
 
+mod audit;
 mod flows;
 mod health;
 mod hosts;
@@ -29,6 +30,7 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(listeners::listeners))
         .routes(routes!(probes::probes))
         .routes(routes!(search::search))
+        .routes(routes!(audit::audit))
         .with_state(context.clone())
 }
 

@@ -1,9 +1,12 @@
 //! Weave Scope's API: what its UI and other clients of the retired project call, answered as it answered.
 
+mod controls;
 mod delta;
 mod filter;
 mod merging;
 mod pieces;
+mod pipes;
+mod probe_socket;
 mod reports;
 mod scenes;
 pub mod schema;
@@ -62,6 +65,11 @@ pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRo
         .routes(routes!(reports::post_report))
         .routes(routes!(reports::summary))
         .routes(routes!(updates))
+        .routes(routes!(controls::control))
+        .routes(routes!(probe_socket::control_socket))
+        .routes(routes!(pipes::client, pipes::delete, pipes::post))
+        .routes(routes!(pipes::probe))
+        .routes(routes!(pipes::check))
         .with_state(scope)
 }
 

@@ -70,6 +70,12 @@ pub struct Metrics {
     meter: Mutex<Option<Arc<Meter>>>,
     /// Containers in the table.
     pub containers: IntGauge,
+    /// Controls that were called, by outcome.
+    pub controls: IntCounterVec,
+    /// Open pipes: terminals and logs.
+    pub pipes: IntGauge,
+    /// Bytes through pipes, by direction.
+    pub pipe_bytes: IntCounterVec,
     /// Addresses of which a translation is known.
     pub translations: IntGauge,
     /// Events of connection tracking that were read.
@@ -197,6 +203,9 @@ impl Metrics {
                 IntCounter::new("probe_oom_kills_total", "Processes that the kernel ended because memory ran out."),
             ),
             containers: register(&registry, IntGauge::new("probe_containers", "Containers in the table.")),
+            controls: register(&registry, IntCounterVec::new(opts("probe_controls_total", "Controls that were called."), &["outcome"])),
+            pipes: register(&registry, IntGauge::new("probe_pipes", "Open pipes: terminals and logs.")),
+            pipe_bytes: register(&registry, IntCounterVec::new(opts("probe_pipe_bytes_total", "Bytes through pipes."), &["direction"])),
             translations: register(&registry, IntGauge::new("probe_translations", "Addresses of which an address translation is known.")),
             conntrack_events: register(
                 &registry,
@@ -256,6 +265,16 @@ impl Metrics {
             sent: self.reports_sent.clone(),
             rejected: self.reports_rejected.clone(),
             held_bytes: self.outbox_bytes.clone(),
+        }
+    }
+
+    /// Where controls and pipes count.
+    pub fn desk(&self) -> probe_controls::Numbers {
+        probe_controls::Numbers {
+            calls: self.controls.clone(),
+            pipes: self.pipes.clone(),
+            bytes_sent: self.pipe_bytes.with_label_values(&["sent"]),
+            bytes_received: self.pipe_bytes.with_label_values(&["received"]),
         }
     }
 

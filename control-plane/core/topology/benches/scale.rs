@@ -145,6 +145,7 @@ impl Cluster {
             oldest_held_sequence: 0,
             capture: Capture::default(),
             cluster_name: None,
+            controls: [].into(),
         };
         self.step(Input::Hello { probe: name(host).into(), hello });
         let snapshot = Report {

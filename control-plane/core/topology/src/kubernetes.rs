@@ -114,6 +114,17 @@ impl ObjectTables {
         self.rows.get(object).and_then(|row| row.record.as_ref())
     }
 
+    /// Who told of an object, and what.
+    pub(crate) fn told(&self, object: ObjectIndex) -> Option<(&ProbeId, &KubernetesObject)> {
+        let row = self.rows.get(object)?;
+        Some((row.owner.as_ref()?, row.record.as_ref()?))
+    }
+
+    /// The node of a cluster that has this name: node names are host names.
+    pub(crate) fn node_named(&self, name: &Arc<str>) -> Option<ObjectIndex> {
+        self.by_name.get(&(Kind::Node, "".into(), name.clone())).copied()
+    }
+
     /// Whether it is a volume, a claim of one, or a class of them.
     pub(crate) fn is_storage(&self, object: ObjectIndex) -> bool {
         let kind = self.record(object).map(|record| record.kind);

@@ -255,7 +255,7 @@ pub struct GridRow {
 pub struct Details {
     /// As in the view, with samples in the metrics.
     pub summary: NodeSummary,
-    /// What can be done to it.
+    /// What can be done with it, sorted by rank.
     pub controls: Vec<Control>,
     /// What it consists of.
     pub children: Vec<ChildGroup>,
@@ -267,22 +267,22 @@ pub struct Details {
     pub shows_remote: bool,
 }
 
-/// Something that a probe can do to a node.
-#[derive(Clone, Debug, PartialEq)]
+/// Something that can be done with a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
     /// The probe that does it.
     pub probe_id: Arc<str>,
-    /// The node that it is done to.
-    pub node_id: Arc<str>,
+    /// What to tell the probe.
+    pub node_id: NodeId,
     /// E.g. `docker_stop_container`.
-    pub id: Arc<str>,
-    /// Text of its button.
-    pub human: Arc<str>,
+    pub id: Cow<'static, str>,
+    /// For people.
+    pub human: Cow<'static, str>,
     /// Font Awesome classes.
-    pub icon: Arc<str>,
-    /// What to ask before; empty for nothing.
-    pub confirmation: Arc<str>,
-    /// Order of the buttons.
+    pub icon: Cow<'static, str>,
+    /// What to ask before it is done; empty when nothing.
+    pub confirmation: Cow<'static, str>,
+    /// Controls are sorted by it.
     pub rank: i64,
 }
 

@@ -208,6 +208,8 @@ pub(crate) struct ProbeRow {
     /// Grows with every snapshot; rows that an ended snapshot did not name have an older one.
     pub(crate) epoch: u64,
     pub(crate) capture: Capture,
+    /// Ids of the controls that it carries out.
+    pub(crate) controls: Arc<[Arc<str>]>,
     pub(crate) losses: Losses,
     pub(crate) last_seen: Timestamp,
     pub(crate) records_refused: u64,
@@ -404,6 +406,7 @@ impl Topology {
             in_snapshot: false,
             epoch: 0,
             capture: Capture::default(),
+            controls: Arc::default(),
             losses: Losses::default(),
             last_seen: now,
             records_refused: 0,
@@ -418,6 +421,7 @@ impl Topology {
         row.in_snapshot = false;
         row.version = hello.version.clone();
         row.capture = hello.capture;
+        row.controls = hello.controls;
         row.last_seen = now;
         let replaced = row.stream.replace(stream);
         if let Some(at) = row.leaves_at.take() {

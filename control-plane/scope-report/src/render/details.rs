@@ -89,11 +89,11 @@ impl Drawing {
         let described = active.split(';').filter_map(|id| table.controls.get(id));
         let control = |it: &crate::model::Control| Control {
             probe_id: if it.probe_id.is_empty() { probe.clone() } else { it.probe_id.clone() },
-            node_id: node.id.clone(),
-            id: it.id.clone(),
-            human: it.human.clone(),
-            icon: it.icon.clone(),
-            confirmation: it.confirmation.clone(),
+            node_id: NodeId(node.id.clone()),
+            id: it.id.to_string().into(),
+            human: it.human.to_string().into(),
+            icon: it.icon.to_string().into(),
+            confirmation: it.confirmation.to_string().into(),
             rank: it.rank,
         };
         described.map(control).collect()

@@ -321,6 +321,44 @@ pub struct Column {
     pub data_type: String,
 }
 
+/// `POST /api/control/{probe}/{node}/{control}`. Fields are absent when there is nothing to say.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlReply {
+    /// Whatever the control says.
+    #[schema(value_type = Option<Object>)]
+    pub value: Option<serde_json::Value>,
+    /// Pipe that was opened: see `/api/pipe/{id}`.
+    pub pipe: Option<String>,
+    /// Whether a terminal is at its other end, which needs no conversion of line ends.
+    pub raw_tty: Option<bool>,
+    /// Control that changes the terminal's size.
+    pub resize_tty_control: Option<String>,
+    /// Node that is gone now.
+    #[serde(rename = "removedNode")]
+    pub removed_node: Option<String>,
+}
+
+/// Something that can be done with a node: `POST /api/control/{probeId}/{nodeId}/{id}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Control {
+    /// The probe that does it.
+    pub probe_id: String,
+    /// What to tell the probe.
+    pub node_id: String,
+    /// E.g. `docker_stop_container`.
+    pub id: String,
+    /// For people.
+    pub human: String,
+    /// Font Awesome classes.
+    pub icon: String,
+    /// What to ask before it is done; absent when nothing.
+    pub confirmation: Option<String>,
+    /// Controls are sorted by it.
+    pub rank: i64,
+}
+
 /// `GET /api/topology/{view}/{id}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -335,33 +373,13 @@ pub struct Node {
     /// As in the view.
     #[serde(flatten)]
     pub summary: NodeSummary,
-    /// What can be done to it.
+    /// What can be done with it.
     pub controls: Vec<Control>,
     /// What it consists of.
     #[serde(default)]
     pub children: Vec<ChildGroup>,
     /// Inbound, then outbound.
     pub connections: Vec<ConnectionTable>,
-}
-
-/// Something that a probe can do to a node.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Control {
-    /// The probe that does it.
-    pub probe_id: String,
-    /// The node that it is done to.
-    pub node_id: String,
-    /// E.g. `docker_stop_container`.
-    pub id: String,
-    /// Text of its button.
-    pub human: String,
-    /// Font Awesome classes.
-    pub icon: String,
-    /// What to ask before.
-    pub confirmation: Option<String>,
-    /// Order of the buttons.
-    pub rank: i64,
 }
 
 /// Children of one kind.

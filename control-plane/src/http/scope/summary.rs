@@ -160,7 +160,7 @@ fn write_table(json: &mut JsonWriter, table: &Table) {
 fn write_control(json: &mut JsonWriter, control: &Control) {
     json.object(|json| {
         json.key("probeId").string(&control.probe_id);
-        json.key("nodeId").string(&control.node_id);
+        json.key("nodeId").string(control.node_id.as_str());
         json.key("id").string(&control.id);
         json.key("human").string(&control.human);
         json.key("icon").string(&control.icon);

@@ -10,14 +10,13 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::TryAcquireError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
@@ -30,6 +29,7 @@ use super::views::Wanted;
 use super::{Scope, bad_request, filter, filtered};
 use crate::http::query::{Query, last_segments, parse_go_duration};
 use crate::http::reply::{not_found, problem};
+use crate::http::upgrade::{accept_key, switching_protocols};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{WebsocketClosed, WebsocketEnd, WebsocketOpened, WebsocketRefused, WebsocketUpdated};
 
@@ -92,32 +92,6 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
         drop(permit);
     });
     switching_protocols(accept)
-}
-
-/// The answer to the client's key, if its request is a proper one.
-fn accept_key(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
-    let has_token = |name: header::HeaderName, token: &str| {
-        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
-    };
-    if method != Method::GET || !has_token(header::CONNECTION, "upgrade") || !has_token(header::UPGRADE, "websocket") {
-        return Err("this is for WebSockets: send an upgrade request");
-    }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
-        return Err("the version of the WebSocket protocol has to be 13");
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or("the header Sec-WebSocket-Key is missing")?;
-    HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| "the header Sec-WebSocket-Key is not well-formed")
-}
-
-fn switching_protocols(accept: HeaderValue) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    response
 }
 
 /// One connected client.

@@ -120,11 +120,11 @@ impl Comparison {
 
     /// Compares the metric of that name, and else a row of metadata that holds a number.
     fn find(&self, node: &NodeSummary) -> Option<Found> {
-        let metric = node.metrics.iter().find(|metric| reduce(&metric.label) == self.field).map(|metric| (&*metric.label, metric.value));
+        let metric = node.metrics.iter().find(|metric| reduce(&metric.label) == self.field).map(|metric| (&metric.label, metric.value));
         let rows = || node.metadata.iter().filter(|row| reduce(&row.label) == self.field);
-        let row = || rows().find_map(|row| Some((&*row.label, row.value.parse().ok()?)));
+        let row = || rows().find_map(|row| Some((&row.label, row.value.parse().ok()?)));
         let (label, value) = metric.or_else(row)?;
-        self.holds(value).then(|| Found { score: COMPARED, fields: vec![label.to_owned()] })
+        self.holds(value).then(|| Found { score: COMPARED, fields: vec![label.to_string()] })
     }
 }
 

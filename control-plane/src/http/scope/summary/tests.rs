@@ -121,8 +121,16 @@ fn details_show_samples_children_and_remote_addresses() {
         count: 2,
     };
     let details = Details {
-        controls: Vec::new(),
         summary,
+        controls: vec![Control {
+            probe_id: "p".into(),
+            node_id: "a;<host>".into(),
+            id: "host_exec".into(),
+            human: "Exec shell".into(),
+            icon: "fa fa-terminal".into(),
+            confirmation: "Really?".into(),
+            rank: 0,
+        }],
         children: vec![ChildGroup { label: "Processes", topology_id: "processes", columns: &[PORT], nodes: vec![bare()] }],
         incoming: Vec::new(),
         outgoing: vec![connection],
