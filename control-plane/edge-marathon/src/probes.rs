@@ -11,10 +11,10 @@ use scheduler::words::{Outcome, ProbeKind, ProbeRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -67,7 +67,11 @@ async fn probe(request: &ProbeRequest, tls: &TlsConnector) -> Outcome {
 }
 
 async fn ask(request: &ProbeRequest, tls: &TlsConnector) -> Result<Outcome, String> {
-    let address = if request.host.contains(':') { format!("[{}]:{}", request.host, request.port) } else { format!("{}:{}", request.host, request.port) };
+    let address = if request.host.contains(':') {
+        format!("[{}]:{}", request.host, request.port)
+    } else {
+        format!("{}:{}", request.host, request.port)
+    };
     let stream = TcpStream::connect(&address).await.map_err(|error| format!("{address}: {error}"))?;
     match &request.kind {
         ProbeKind::Tcp => Ok(Outcome::Connected),
@@ -94,8 +98,10 @@ async fn get<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, addr
     let answer = async {
         let response = sender.send_request(request).await.map_err(said)?;
         let status = response.status();
-        let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or("text/plain").to_owned();
-        let body = Limited::new(response.into_body(), BODY_MAX).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let content_type =
+            response.headers().get(http::header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or("text/plain").to_owned();
+        let body =
+            Limited::new(response.into_body(), BODY_MAX).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Ok(Outcome::Answered {
             status: status.as_u16(),
             reason: status.canonical_reason().unwrap_or_default().to_owned(),
@@ -145,11 +151,21 @@ impl ServerCertVerifier for AnyCertificate {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    fn verify_tls13_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         Ok(HandshakeSignatureValid::assertion())
     }
 

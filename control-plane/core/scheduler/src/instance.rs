@@ -29,6 +29,8 @@ pub struct Instance {
     pub tasks: Vec<Task>,
     /// What is reserved for it.
     pub reservation: Option<Held>,
+    /// Whether it is being ended although it should run: it will be replaced, and is not to be counted on.
+    pub doomed: bool,
     /// In which role it was launched.
     pub role: String,
     /// Since when its agent cannot be reached.
@@ -318,6 +320,7 @@ impl Instance {
             agent: None,
             tasks: Vec::new(),
             reservation: None,
+            doomed: false,
             role,
             unreachable_since: None,
             health: Vec::new(),
@@ -370,7 +373,7 @@ impl Instance {
         let running = self.goal == Goal::Running;
         let runs = self.condition == Condition::Running;
         let reachable = !matches!(self.condition, Condition::Unreachable | Condition::UnreachableInactive);
-        let healthy = running && runs && self.all_alive();
+        let healthy = running && runs && !self.doomed && self.all_alive();
         let ready = healthy && (0..self.spec.readiness_checks().len()).all(|at| self.ready.get(at).is_some_and(|it| it.ready));
         let known = self.healthy();
         let launched = self.agent.is_some() && self.condition.has_task();

@@ -190,7 +190,7 @@ impl Scheduler {
         let mut ignored = Vec::new();
         for instance in loaded.instances {
             let instance = this.put(now, instance, &mut ignored);
-            this.pick_up(now, &instance);
+            this.pick_up(now, &instance, &mut ignored);
         }
         this.resume_deployments(loaded.deployments);
         let held: Vec<_> = this.locks.keys().flat_map(|id| this.instances_of(id)).collect();
@@ -206,14 +206,14 @@ impl Scheduler {
     }
 
     /// What was being waited for in the run before is waited for again.
-    fn pick_up(&mut self, now: Timestamp, instance: &Instance) {
+    fn pick_up(&mut self, now: Timestamp, instance: &Instance, out: &mut Vec<Effect>) {
         self.timers.add(now, Timer::Launch(instance.id.clone(), instance.incarnation));
         self.timers.add(now, Timer::Unreachable(instance.id.clone()));
         if instance.condition == Condition::Running {
             self.schedule_probes(now, instance);
         }
         if instance.goal != Goal::Running {
-            self.kill(&instance.id);
+            self.kill(now, &instance.id, out);
         }
     }
 

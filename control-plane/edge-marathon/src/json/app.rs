@@ -8,9 +8,7 @@ use scheduler::model::{Artifact, Labels, Network, NetworkMode, ResourceNeeds, Un
 use scheduler::moment::parse_iso;
 use serde_json::{Map, Value};
 
-use super::checks::{
-    read_check, read_health_checks, read_readiness, write_check, write_health_check, write_readiness,
-};
+use super::checks::{read_check, read_health_checks, read_readiness, write_check, write_health_check, write_readiness};
 use super::container::{Written, read_container, write_container};
 use super::pieces::{
     read_artifacts, read_backoff, read_constraints, read_env, read_kill_selection, read_limits, read_needs, read_networks, read_protocol,
@@ -179,9 +177,8 @@ fn read_ports(form: &Reader<'_>, app: &mut App, written: Option<Written>, defaul
             ..PortMapping::default()
         });
     }
-    let mut mappings = mappings.unwrap_or_else(|| {
-        vec![PortMapping { protocol: "tcp".to_owned(), name: Some("default".to_owned()), ..PortMapping::default() }]
-    });
+    let mut mappings = mappings
+        .unwrap_or_else(|| vec![PortMapping { protocol: "tcp".to_owned(), name: Some("default".to_owned()), ..PortMapping::default() }]);
     if bridge {
         for mapping in &mut mappings {
             mapping.host_port = mapping.host_port.or(Some(0));
@@ -375,7 +372,8 @@ pub(crate) fn merged(current: &App, update: &Map<String, Value>) -> Map<String, 
         }
     }
     // The same network named again keeps its ports.
-    let network = |networks: Option<&Value>| networks.and_then(Value::as_array).and_then(|it| it.first()).and_then(|it| it.get("mode")).cloned();
+    let network =
+        |networks: Option<&Value>| networks.and_then(Value::as_array).and_then(|it| it.first()).and_then(|it| it.get("mode")).cloned();
     let to_host = network(update.get("networks")).is_some_and(|mode| mode == "host");
     if has("networks") && to_host && current.is_host_network() && !has("portDefinitions") && !has("ports") {
         let again: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -393,7 +391,9 @@ pub(crate) fn merged(current: &App, update: &Map<String, Value>) -> Map<String, 
         fields.remove("networks");
         fields.remove("portDefinitions");
     }
-    let strategy_is_default = !has("upgradeStrategy") && current.labels.get(SINGLE_INSTANCE_LABEL) != update.get("labels").and_then(|it| it.get(SINGLE_INSTANCE_LABEL)).and_then(Value::as_str).map(str::to_owned).as_ref();
+    let strategy_is_default = !has("upgradeStrategy")
+        && current.labels.get(SINGLE_INSTANCE_LABEL)
+            != update.get("labels").and_then(|it| it.get(SINGLE_INSTANCE_LABEL)).and_then(Value::as_str).map(str::to_owned).as_ref();
     if has("labels") && strategy_is_default {
         fields.remove("upgradeStrategy");
     }

@@ -25,9 +25,9 @@ pub(crate) fn read_container(form: &Reader<'_>) -> Option<Written> {
     let form = form.object("container")?;
     let docker_form = form.object("docker");
     let docker = docker_form.as_ref().map(read_docker);
-    let docker_network = docker_form.as_ref().and_then(|it| {
-        it.word("network", &[("HOST", "HOST"), ("BRIDGE", "BRIDGE"), ("USER", "USER"), ("NONE", "NONE")])
-    });
+    let docker_network = docker_form
+        .as_ref()
+        .and_then(|it| it.word("network", &[("HOST", "HOST"), ("BRIDGE", "BRIDGE"), ("USER", "USER"), ("NONE", "NONE")]));
     let mappings = read_mappings(&form);
     let old_mappings = docker_form.as_ref().and_then(read_mappings);
     if mappings.is_some() && old_mappings.is_some() {
@@ -128,7 +128,8 @@ pub(crate) fn read_linux_info(form: &Reader<'_>) -> Option<LinuxInfo> {
     let form = form.object("linuxInfo")?;
     let seccomp = form.object("seccomp").map(|it| (it.string("profileName"), it.bool("unconfined").unwrap_or(false)));
     let ipc = form.object("ipcInfo").map(|it| {
-        let mode = it.word("mode", &[("PRIVATE", IpcMode::Private), ("SHARE_PARENT", IpcMode::ShareParent)]).unwrap_or(IpcMode::ShareParent);
+        let mode =
+            it.word("mode", &[("PRIVATE", IpcMode::Private), ("SHARE_PARENT", IpcMode::ShareParent)]).unwrap_or(IpcMode::ShareParent);
         (mode, it.u32("shmSize"))
     });
     Some(LinuxInfo { seccomp, ipc })

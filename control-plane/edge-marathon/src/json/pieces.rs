@@ -76,7 +76,7 @@ pub(crate) fn read_constraints(form: &Reader<'_>, key: &str) -> Vec<Constraint> 
         match words.as_slice() {
             [Some(field), Some(operator)] => constraints.extend(constraint(form, &path, field, operator, None)),
             [Some(field), Some(operator), Some(value)] => constraints.extend(constraint(form, &path, field, operator, Some(value))),
-            [Some(_), Some(_)] | [Some(_), Some(_), None] => form.reading().form(format!("{path}(2)"), "error.expected.jsstring"),
+            [Some(_), Some(_), None] => form.reading().form(format!("{path}(2)"), "error.expected.jsstring"),
             words if words.iter().any(Option::is_none) => form.reading().form(path, "error.expected.jsstring"),
             _ => form.reading().meaning(path, "Each constraint must have either 2 or 3 fields"),
         }
@@ -86,8 +86,7 @@ pub(crate) fn read_constraints(form: &Reader<'_>, key: &str) -> Vec<Constraint> 
 
 pub(crate) fn constraint(form: &Reader<'_>, path: &str, field: &str, operator: &str, value: Option<&str>) -> Option<Constraint> {
     let Some(operator) = Operator::parse(operator) else {
-        form.reading()
-            .meaning(path, "operator must be one of the following UNIQUE, CLUSTER, GROUP_BY, LIKE, MAX_PER, UNLIKE or IS");
+        form.reading().meaning(path, "operator must be one of the following UNIQUE, CLUSTER, GROUP_BY, LIKE, MAX_PER, UNLIKE or IS");
         return None;
     };
     if field.is_empty() {
@@ -127,7 +126,7 @@ pub(crate) fn write_artifacts(json: &mut Json, key: &str, artifacts: &[Artifact]
 
 pub(crate) fn read_upgrade(form: &Reader<'_>, key: &str) -> Option<UpgradeStrategy> {
     let form = form.object(key)?;
-    let mut share = |key: &str| {
+    let share = |key: &str| {
         if !form.has(key) {
             form.wrong(key, "error.path.missing");
         }

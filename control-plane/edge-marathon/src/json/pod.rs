@@ -50,7 +50,9 @@ pub(crate) fn read_pod(form: &Reader<'_>, defaults: &Defaults) -> Pod {
         environment: read_env(form, "environment"),
         containers: form.objects("containers", |it| read_container(&it)).unwrap_or_default(),
         secrets: read_secrets(form),
-        networks: read_networks(form, defaults.network_name.as_deref()).filter(|it| !it.is_empty()).unwrap_or_else(|| vec![Network::host()]),
+        networks: read_networks(form, defaults.network_name.as_deref())
+            .filter(|it| !it.is_empty())
+            .unwrap_or_else(|| vec![Network::host()]),
         instances: instances.unwrap_or(1),
         backoff: scheduling
             .as_ref()

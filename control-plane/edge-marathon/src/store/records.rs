@@ -97,7 +97,11 @@ pub(crate) fn decode(entries: impl Iterator<Item = (String, String)>) -> Result<
             "group" => {
                 let value = value()?;
                 let dependencies = strings(&value["dependencies"]).iter().map(|it| PathId::absolute(it)).collect();
-                let group = Group { dependencies, enforce_role: value["enforceRole"].as_bool(), version: moment(&value["version"]).unwrap_or_default() };
+                let group = Group {
+                    dependencies,
+                    enforce_role: value["enforceRole"].as_bool(),
+                    version: moment(&value["version"]).unwrap_or_default(),
+                };
                 loaded.groups.insert(PathId::absolute(name), group);
             }
             "instance" => instances.push((key.clone(), value()?)),
@@ -256,10 +260,15 @@ fn read_instance(value: &Value, versions: &BTreeMap<(PathId, Timestamp), Spec>) 
         agent,
         tasks: value["tasks"].as_array()?.iter().filter_map(task).collect(),
         reservation: held(&value["reservation"]),
+        doomed: false,
         role: text(&value["role"]).unwrap_or_default(),
         unreachable_since: moment(&value["unreachableSince"]),
         health: Vec::new(),
-        ready: value["ready"].as_array()?.iter().map(|it| Readiness { ready: it.as_bool().unwrap_or(false), last_response: None }).collect(),
+        ready: value["ready"]
+            .as_array()?
+            .iter()
+            .map(|it| Readiness { ready: it.as_bool().unwrap_or(false), last_response: None })
+            .collect(),
         spec,
     };
     // What was healthy is taken to be until a probe says otherwise: readers would drop every backend else.
@@ -303,7 +312,9 @@ fn write_plan(plan: &Plan) -> Value {
 fn read_plan(value: &Value, versions: &BTreeMap<(PathId, Timestamp), Spec>) -> Option<Plan> {
     let action = |it: &Value| {
         Some(Action {
-            kind: [ActionKind::Start, ActionKind::Scale, ActionKind::Restart, ActionKind::Stop].into_iter().find(|kind| Some(word(*kind)) == it[0].as_str())?,
+            kind: [ActionKind::Start, ActionKind::Scale, ActionKind::Restart, ActionKind::Stop]
+                .into_iter()
+                .find(|kind| Some(word(*kind)) == it[0].as_str())?,
             spec: PathId::absolute(it[1].as_str()?),
             is_pod: it[2].as_bool()?,
             sentenced: strings(&it[3]).iter().filter_map(|id| InstanceId::parse(id)).collect(),
@@ -320,7 +331,8 @@ fn read_plan(value: &Value, versions: &BTreeMap<(PathId, Timestamp), Spec>) -> O
         let dependencies = strings(&it["dependencies"]).iter().map(|it| PathId::absolute(it)).collect();
         Some(Group { dependencies, enforce_role: it["enforceRole"].as_bool(), version: moment(&it["version"])? })
     };
-    let steps: Option<Vec<Vec<Action>>> = value["steps"].as_array()?.iter().map(|step| step.as_array()?.iter().map(action).collect()).collect();
+    let steps: Option<Vec<Vec<Action>>> =
+        value["steps"].as_array()?.iter().map(|step| step.as_array()?.iter().map(action).collect()).collect();
     Some(Plan {
         id: text(&value["id"])?,
         version: moment(&value["version"])?,

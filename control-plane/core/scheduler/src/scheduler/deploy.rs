@@ -86,6 +86,7 @@ impl Scheduler {
                 self.dirty.insert(spec.clone());
             }
             let mut deployment = Deployment::new(plan.clone());
+            deployment.step = plan.steps.iter().position(|step| !only_starts(step)).unwrap_or(0);
             deployment.pending = deployment.actions().iter().map(|action| action.spec.clone()).collect();
             self.deployments.insert(plan.id.clone(), deployment);
         }
@@ -103,6 +104,9 @@ impl Scheduler {
         out.push(Effect::Persist(Record::Deployment(plan.clone())));
         self.deployments.insert(plan.id.clone(), Deployment::new(plan.clone()));
         self.begin_step(now, &plan.id, out);
+        if only_starts(&plan.steps[0]) {
+            self.next_step(now, &plan.id, out);
+        }
     }
 
     fn begin_step(&mut self, now: Timestamp, id: &str, out: &mut Vec<Effect>) {
@@ -184,7 +188,7 @@ impl Scheduler {
             self.begin_step(now, id, out);
             // A step of mere starts is over at once; its apps' turn is in a later one, so that looking at them would not tell.
             let Some(deployment) = self.deployments.get_mut(id) else { return };
-            if deployment.actions().iter().any(|action| action.kind != ActionKind::Start) {
+            if !only_starts(deployment.actions()) {
                 return;
             }
         }
@@ -287,6 +291,11 @@ impl Scheduler {
         }
         true
     }
+}
+
+/// Such a step is over as soon as it begins.
+fn only_starts(actions: &[Action]) -> bool {
+    actions.iter().all(|action| action.kind == ActionKind::Start)
 }
 
 /// The least number of instances that serve, and the greatest that exist, while those of `spec` are replaced.

@@ -165,7 +165,7 @@ impl Scheduler {
             let task_id = instance.tasks.first().map_or_else(String::new, |task| task.id.as_str().to_owned());
             let message = format!("Task was killed since health check failed. Reason: {cause}");
             self.record_failure(now, &instance, &task_id, TaskState::Killed, &message, out);
-            self.kill(&instance.id);
+            self.kill(now, &instance.id, out);
             out.push(Effect::Publish(BusEvent::UnhealthyInstanceKill { task_id, reason: cause, instance }));
         }
     }

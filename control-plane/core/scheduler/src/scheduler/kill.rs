@@ -20,9 +20,13 @@ pub(super) struct Killing {
 
 impl Scheduler {
     /// Ends the tasks of an instance, whatever its goal. What has no task has nothing to end.
-    pub(super) fn kill(&mut self, id: &InstanceId) {
-        if self.instance(id).is_some_and(|instance| instance.condition.has_task()) {
+    pub(super) fn kill(&mut self, now: Timestamp, id: &InstanceId, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instance(id).cloned() else { return };
+        if instance.condition.has_task() {
             self.killing.entry(id.clone()).or_default();
+            if !instance.doomed {
+                self.put(now, Instance { doomed: true, ..(*instance).clone() }, out);
+            }
         }
     }
 
@@ -91,7 +95,7 @@ impl Scheduler {
         if instance.goal != Goal::Decommissioned {
             self.put(now, Instance { goal: Goal::Decommissioned, ..(*instance).clone() }, out);
         }
-        self.kill(id);
+        self.kill(now, id, out);
     }
 
     /// Ends an instance as its kind is ended: for good, or with its reservation kept.
@@ -105,7 +109,7 @@ impl Scheduler {
             self.put(now, Instance { goal: Goal::Stopped, ..(*instance).clone() }, out);
         }
         if !is_out_of_reach(instance.condition) {
-            self.kill(id);
+            self.kill(now, id, out);
         }
     }
 
@@ -118,7 +122,7 @@ impl Scheduler {
             } else if is_out_of_reach(instance.condition) && instance.reservation.is_none() {
                 self.decommission(now, &id, out);
             } else {
-                self.kill(&id);
+                self.kill(now, &id, out);
             }
             killed.push(instance);
         }

@@ -88,7 +88,7 @@ impl Scheduler {
         let weight = |it: &Instance| match it.condition {
             // Costs nothing at all.
             Condition::Scheduled => 0,
-            _ if self.is_being_killed(&it.id) => 0,
+            _ if it.doomed => 0,
             Condition::Unreachable => 1,
             Condition::Provisioned | Condition::Staging => 2,
             Condition::Starting => 3,

@@ -182,6 +182,7 @@ impl Scheduler {
         instance.since = now;
         instance.active_since = None;
         instance.unreachable_since = None;
+        instance.doomed = false;
         instance.role.clone_from(&offer.role);
         instance.reservation = found.held;
         instance.agent = Some(AgentInfo {

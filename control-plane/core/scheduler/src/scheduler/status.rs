@@ -273,8 +273,7 @@ impl Scheduler {
             self.config.task_launch_timeout
         };
         if now.since(instance.since) >= allowed {
-            let _ = out;
-            self.kill(id);
+            self.kill(now, id, out);
         } else {
             self.timers.add(instance.since + allowed, Timer::Launch(id.clone(), incarnation));
         }

@@ -191,7 +191,7 @@ impl Scheduler {
 /// What of an instance is worth a write: all but the details of its checks.
 fn must_survive(instance: &Instance) -> Instance {
     let alive = instance.healthy();
-    let mut kept = Instance { health: Vec::new(), ..instance.clone() };
+    let mut kept = Instance { health: Vec::new(), doomed: false, ..instance.clone() };
     for task in &mut kept.tasks {
         task.check = None;
         task.healthy = alive;
