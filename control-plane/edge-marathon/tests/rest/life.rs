@@ -73,11 +73,13 @@ async fn a_crash_loop_is_backed_off_and_seen_in_the_queue() {
     assert_eq!(queue["queue"][0].get("role"), None);
     world.delete("/v2/queue/crash/delay").await.is(204);
     world.delete("/v2/queue/nope/delay").await.is(404);
-    // It waits for an answer that never comes: the deployment can be stopped.
+    // What fits nowhere is waited for, and can be stopped.
+    world.post("/v2/apps", json!({"id": "/huge", "cmd": "sleep 1", "cpus": 100, "mem": 32})).await.is(201);
+    world.until("/v2/deployments", |it| it.as_array().is_some_and(|it| it.len() == 1)).await;
     let deployments = world.get("/v2/deployments").await.is(200);
     let id = deployments[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(deployments[0]["currentActions"][0]["action"], "ScaleApplication");
-    world.put("/v2/apps/crash", json!({"instances": 2})).await.is(409);
+    world.put("/v2/apps/huge", json!({"instances": 2})).await.is(409);
     world.delete(&format!("/v2/deployments/{id}?force=true")).await.is(202);
     world.delete(&format!("/v2/deployments/{id}")).await.is(404);
 }

@@ -132,6 +132,13 @@ impl Scheduler {
     }
 
     fn commit(&mut self, root: Root, plan: &Plan, out: &mut Vec<Effect>) {
+        // All that differ, not the plan's alone: what is in a group changes the group's version.
+        for id in self.root.differences(&root).groups {
+            out.push(Effect::Persist(match root.group(&id) {
+                Some(group) => Record::Group(id, group),
+                None => Record::GroupRemoved(id),
+            }));
+        }
         self.root = root;
         for (id, change) in &plan.changes {
             match &change.to {
@@ -156,12 +163,6 @@ impl Scheduler {
                     out.push(Effect::Persist(Record::SpecRemoved(id.clone())));
                 }
             }
-        }
-        for (id, change) in &plan.groups {
-            out.push(Effect::Persist(match &change.to {
-                Some(group) => Record::Group(id.clone(), group.clone()),
-                None => Record::GroupRemoved(id.clone()),
-            }));
         }
         out.push(Effect::Persist(Record::RootVersion(self.root.version())));
         self.roots.insert(self.root.version(), self.root.clone());
