@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Service};
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
 use crate::known_probes;
+use crate::marathon;
+use crate::mesos::{self, Mesos};
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
@@ -26,6 +29,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 4_096;
 /// Connections besides WebSockets.
 const HTTP_CONNECTIONS: usize = 4_096;
+/// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
+const OLD_PROBE_NODES: usize = 2_000_000;
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct App {
     topology: TopologyHandle,
     http_address: SocketAddr,
     grpc_address: SocketAddr,
+    mesos_address: Option<SocketAddr>,
+    marathon_address: Option<SocketAddr>,
     stop_deadline: Duration,
 }
 
@@ -63,6 +70,10 @@ impl App {
         // Both before any loop, so that a mistake costs nothing.
         let http_listener = bind(config.http_address, "HTTP")?;
         let grpc_listener = bind(config.grpc_address, "gRPC")?;
+        let mesos_address = config.mesos_address.filter(|_| config.services.contains(&Service::Master));
+        let mesos_listener = mesos_address.map(|address| bind(address, "Mesos")).transpose()?;
+        let marathon_address = config.marathon_address.filter(|_| config.services.contains(&Service::Scheduler));
+        let marathon_listener = marathon_address.map(|address| bind(address, "Marathon")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -75,27 +86,66 @@ impl App {
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
         supervisor.essential("topology_driver", driver);
 
+        let now = clock.clone();
+        let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
+        let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
+        supervisor.essential("old_probes_driver", driver);
+        let audit = Audit::in_directory(&config.data_dir);
+        let now = clock.clone();
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
+        supervisor.restarting("switchboard", Backoff::EDGE, move || {
+            let (board, stopping) = (board.clone(), stopping.clone());
+            async move { board.run(stopping).await }
+        });
+        let mesos_address = mesos_listener.as_ref().map(|(_, address)| *address);
+        let mesos = match config.services.contains(&Service::Master) {
+            true => Some(mesos::start(config, mesos_address, &hostname, seed, &supervisor, &clock)?),
+            false => None,
+        };
+        if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
+            mesos.serve(listener, HTTP_CONNECTIONS, &supervisor, &telemetry);
+        }
+        let marathon_address = marathon_listener.as_ref().map(|(_, address)| *address);
+        let marathon = match config.services.contains(&Service::Scheduler) {
+            true => Some(marathon::start(config, (marathon_address, mesos_address), &hostname, seed, &supervisor, &clock)?),
+            false => None,
+        };
+        if let (Some(marathon), Some((listener, _))) = (&marathon, marathon_listener) {
+            marathon.serve(listener, HTTP_CONNECTIONS, &supervisor, &telemetry);
+        }
+
         let id = format!("{:x}", seed >> 1);
         start_edges(
             &supervisor,
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                old_probes,
+                switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
                 readiness: readiness.clone(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
-                limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS },
+                mesos: mesos.as_ref().map(|it| it.context.clone()),
+                marathon: marathon.as_ref().map(|it| it.context.clone()),
+                limits: http::Limits {
+                    websocket_clients: config.max_websocket_clients,
+                    connections: HTTP_CONNECTIONS,
+                    window: config.window,
+                },
             },
             grpc::Context {
                 topology: topology.clone(),
+                switchboard,
                 control_plane_id: id.into(),
                 supervisor: supervisor.clone(),
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
                 limits: grpc::Limits::for_probes(config.max_probes),
             },
+            mesos,
         );
         readiness.listening();
 
@@ -108,7 +158,7 @@ impl App {
 
         let (http_address, grpc_address) = (http_listener.1, grpc_listener.1);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), installation = store.installation(), %http_address, %grpc_address, "control plane started");
-        Ok(App { supervisor, store, topology, http_address, grpc_address, stop_deadline: STOP_DEADLINE })
+        Ok(App { supervisor, store, topology, http_address, grpc_address, mesos_address, marathon_address, stop_deadline: STOP_DEADLINE })
     }
 
     /// Where HTTP is served.
@@ -119,6 +169,16 @@ impl App {
     /// Where probes are served.
     pub fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
+    }
+
+    /// Where the Mesos master's API is served, if it is.
+    pub fn mesos_address(&self) -> Option<SocketAddr> {
+        self.mesos_address
+    }
+
+    /// Where Marathon's API is served, if it is.
+    pub fn marathon_address(&self) -> Option<SocketAddr> {
+        self.marathon_address
     }
 
     /// The map.
@@ -159,6 +219,7 @@ fn start_edges(
     (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
     http_context: &http::Context,
     grpc_context: grpc::Context,
+    mesos: Option<Mesos>,
 ) {
     let telemetry = http_context.telemetry.clone();
     let router = http::router(http_context.clone());
@@ -167,11 +228,13 @@ fn start_edges(
     supervisor.restarting("http_listener", Backoff::EDGE, move || {
         http::serve(http_listener.clone(), router.clone(), limit, parent.clone(), counters.clone())
     });
-    let limits = grpc_context.limits;
+    let agents = mesos.map(|it| it.agents);
+    let limits =
+        grpc::Limits { streams: grpc_context.limits.streams + agents.as_ref().map_or(0, |_| mesos::MOST_AGENTS), ..grpc_context.limits };
     let service = ProbeService::new(grpc_context);
     let parent = supervisor.clone();
     supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
-        grpc::serve(grpc_listener.clone(), service.clone(), limits, parent.clone(), telemetry.clone())
+        grpc::serve(grpc_listener.clone(), service.clone(), agents.clone(), limits, parent.clone(), telemetry.clone())
     });
 }
 

@@ -24,6 +24,16 @@ pub struct Config {
     pub max_probes: usize,
     /// WebSocket clients at once.
     pub max_websocket_clients: usize,
+    /// Listener of the Mesos master's API; none: frameworks and operators cannot call.
+    pub mesos_address: Option<SocketAddr>,
+    /// Flags of a Mesos master, each `--name=value`.
+    pub mesos_flags: Vec<String>,
+    /// Listener of Marathon's API; none: nobody can call.
+    pub marathon_address: Option<SocketAddr>,
+    /// Flags of a Marathon, each `--name=value`.
+    pub marathon_flags: Vec<String>,
+    /// Masters that the scheduler tries in turn; none: the one of this process.
+    pub scheduler_masters: Vec<String>,
     /// Which services run.
     pub services: Vec<Service>,
     /// How log lines look.
@@ -37,6 +47,10 @@ pub struct Config {
 pub enum Service {
     /// The live map.
     Topology,
+    /// The Mesos master.
+    Master,
+    /// The scheduler, with Marathon's API.
+    Scheduler,
 }
 
 /// How log lines look.
@@ -88,18 +102,28 @@ const DATA_DIR: &str = "data-dir";
 const WINDOW: &str = "window";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
+const MESOS_ADDRESS: &str = "mesos-address";
+const MESOS_FLAGS: &str = "mesos-flags";
+const MARATHON_ADDRESS: &str = "marathon-address";
+const MARATHON_FLAGS: &str = "marathon-flags";
+const SCHEDULER_MASTER: &str = "scheduler-master";
 const SERVICES: &str = "services";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 14] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
     (WINDOW, "15s"),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
+    (MESOS_ADDRESS, "127.0.0.1:5050"),
+    (MESOS_FLAGS, ""),
+    (MARATHON_ADDRESS, "127.0.0.1:8080"),
+    (MARATHON_FLAGS, ""),
+    (SCHEDULER_MASTER, ""),
     (SERVICES, "topology"),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
@@ -130,7 +154,22 @@ pub struct Flags {
     /// WebSocket clients at once [default: 10000]
     #[arg(long, value_name = "NUMBER")]
     max_websocket_clients: Option<String>,
-    /// Services to run, separated by commas; today: topology [default: topology]
+    /// Listener of the Mesos master's API, or off [default: 127.0.0.1:5050]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    mesos_address: Option<String>,
+    /// Flags of a Mesos master, separated by spaces, e.g. "--cluster=main --allocation_interval=2secs"
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    mesos_flags: Option<String>,
+    /// Listener of Marathon's API, or off [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    marathon_address: Option<String>,
+    /// Flags of a Marathon, separated by spaces, e.g. "--framework_name=web --mesos_role=web"
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    marathon_flags: Option<String>,
+    /// Mesos masters that the scheduler tries in turn, e.g. http://m1:5050,http://m2:5050 [default: the master of this process]
+    #[arg(long, value_name = "LIST")]
+    scheduler_master: Option<String>,
+    /// Services to run, separated by commas: topology, master, scheduler [default: topology]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
     /// How log lines look: text or json [default: text]
@@ -153,6 +192,11 @@ impl Flags {
             (WINDOW, &self.window),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
+            (MESOS_ADDRESS, &self.mesos_address),
+            (MESOS_FLAGS, &self.mesos_flags),
+            (MARATHON_ADDRESS, &self.marathon_address),
+            (MARATHON_FLAGS, &self.marathon_flags),
+            (SCHEDULER_MASTER, &self.scheduler_master),
             (SERVICES, &self.services),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
@@ -243,6 +287,11 @@ impl Layers {
         let window = self.parse(WINDOW, parse_window);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
+        let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
+        let mesos_flags = self.parse(MESOS_FLAGS, parse_mesos_flags);
+        let marathon_address = self.parse(MARATHON_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
+        let marathon_flags = self.parse(MARATHON_FLAGS, parse_marathon_flags);
+        let scheduler_masters = self.parse(SCHEDULER_MASTER, parse_masters);
         let services = self.parse(SERVICES, parse_services);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
@@ -268,6 +317,11 @@ impl Layers {
                 window: window?,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
+                mesos_address: mesos_address?,
+                mesos_flags: mesos_flags?,
+                marathon_address: marathon_address?,
+                marathon_flags: marathon_flags?,
+                scheduler_masters: scheduler_masters?,
                 services: services?,
                 log_format: log_format?,
                 log_filter: log_filter?,
@@ -329,9 +383,31 @@ fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
 fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let one = |name: &str| match name.trim() {
         "topology" => Ok(Service::Topology),
-        other => Err(format!("there is no service {other:?}; there is topology")),
+        "master" => Ok(Service::Master),
+        "scheduler" => Ok(Service::Scheduler),
+        other => Err(format!("there is no service {other:?}; there are topology, master and scheduler")),
     };
     text.split(',').map(one).collect()
+}
+
+fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
+    Ok(words)
+}
+
+fn parse_marathon_flags(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    edge_marathon::settings::Settings::default().with_flags(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
+    Ok(words)
+}
+
+fn parse_masters(text: &str) -> Result<Vec<String>, String> {
+    let masters: Vec<String> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
+    match masters.iter().find(|it| it.contains("://") && !it.starts_with("http://")) {
+        Some(other) => Err(format!("{other:?} is not of the form http://host:port")),
+        None => Ok(masters),
+    }
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

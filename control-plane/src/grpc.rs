@@ -3,6 +3,7 @@
 mod codec;
 pub mod convert;
 mod incoming;
+mod orders;
 mod outline;
 mod probes;
 mod session;
@@ -10,6 +11,8 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_mesos::AgentService;
+use relay::Switchboard;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
@@ -28,6 +31,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// Random per start; told to probes.
     pub control_plane_id: Arc<str>,
     /// For the loops of streams, and to know when to end them.
@@ -66,8 +71,15 @@ impl Limits {
     }
 }
 
-/// Serves probes on `listener` until the process stops.
-pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, limits: Limits, supervisor: Supervisor, telemetry: Telemetry) {
+/// Serves probes, and agents where there is a Mesos master, on `listener` until the process stops.
+pub async fn serve(
+    listener: Arc<TcpListener>,
+    service: ProbeService,
+    agents: Option<AgentService>,
+    limits: Limits,
+    supervisor: Supervisor,
+    telemetry: Telemetry,
+) {
     let stopping = supervisor.stopping().clone();
     // Each probe has one connection; as many again may be on their way in or out.
     let patience = incoming::Patience { connections: limits.streams.saturating_mul(2), first_word: limits.hello_patience };
@@ -77,6 +89,7 @@ pub async fn serve(listener: Arc<TcpListener>, service: ProbeService, limits: Li
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(8)
         .add_service(service)
+        .add_optional_service(agents.map(AgentService::into_server))
         .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
         .await;
     if let Err(error) = outcome {

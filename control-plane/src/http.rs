@@ -8,17 +8,19 @@ mod query;
 mod reply;
 pub mod scope;
 mod server;
+mod upgrade;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
+use relay::Switchboard;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::clock::Clock;
-use crate::drivers::TopologyHandle;
+use crate::drivers::{OldProbesHandle, TopologyHandle};
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
@@ -30,6 +32,10 @@ pub use server::serve;
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// What Weave Scope's probes report.
+    pub old_probes: OldProbesHandle,
+    /// Controls and pipes.
+    pub switchboard: Switchboard,
     /// What `GET /api` says.
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
@@ -40,6 +46,10 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// The time.
     pub clock: Clock,
+    /// The Mesos master's numbers, where it runs.
+    pub mesos: Option<edge_mesos::Context>,
+    /// The scheduler, where one runs.
+    pub marathon: Option<edge_marathon::Context>,
     /// How much clients may take.
     pub limits: Limits,
 }
@@ -62,6 +72,8 @@ pub struct Limits {
     pub websocket_clients: usize,
     /// Connections at once besides WebSockets. Beyond it, new ones wait to be accepted.
     pub connections: usize,
+    /// How long what has ended stays visible.
+    pub window: std::time::Duration,
 }
 
 /// The whole HTTP side.

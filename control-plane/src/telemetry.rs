@@ -5,7 +5,7 @@ mod metrics;
 mod quiet;
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus::{Encoder as _, TextEncoder};
 use tracing_subscriber::EnvFilter;
@@ -41,16 +41,42 @@ impl Telemetry {
     }
 }
 
+/// What is logged, as configured, and how to change it.
+type SetFilter = Box<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
+static FILTER: OnceLock<(String, SetFilter)> = OnceLock::new();
+
 /// Begins to log to standard error. `filter` is in the words of `tracing`'s `EnvFilter`, e.g. `info,orchestrator_control=debug`.
 ///
 /// # Errors
 /// When the filter cannot be understood or logging has begun already.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let started = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
+    let (filtered, handle) = tracing_subscriber::reload::Layer::new(EnvFilter::try_new(filter)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    started.map_err(|error| anyhow::anyhow!(error))
+    tracing_subscriber::registry().with(filtered).with(lines).try_init()?;
+    let set: SetFilter = Box::new(move |filter| Ok(handle.reload(EnvFilter::try_new(filter)?)?));
+    let _ = FILTER.set((filter.to_owned(), set));
+    Ok(())
+}
+
+/// Logs as configured (0), or our own parts in more detail (1: debug, more: trace).
+pub fn set_verbosity(level: u32) {
+    let Some((configured, set)) = FILTER.get() else { return };
+    let ours = ["orchestrator_control", "edge_mesos"];
+    let filter = match level {
+        0 => configured.clone(),
+        level => {
+            let detail = if level == 1 { "debug" } else { "trace" };
+            ours.iter().fold(configured.clone(), |filter, it| format!("{filter},{it}={detail}"))
+        }
+    };
+    if let Err(error) = set(&filter) {
+        tracing::warn!(%error, level, "what is logged cannot be changed");
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use probe_controls::{DockerConfig, Executor, HostShell};
 use proto::probe::v1::host::Cloud;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -227,7 +228,7 @@ impl App {
             let place = Place { procfs, mounts, host_name, rented };
             move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
         });
-        let runtimes = telemetry.clone();
+        let (runtimes, numbers) = (telemetry.clone(), telemetry.metrics().desk());
         supervisor.restarting("docker", Backoff::EDGE, {
             let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
             move || {
@@ -274,20 +275,24 @@ impl App {
             return Ok((app, Some(eyes)));
         }
         supervisor.restarting("uplink", Backoff::EDGE, move || {
-            let (started, identity, inputs, endpoint) = (started.clone(), identity.clone(), inputs.clone(), current.clone());
+            let (started, identity, inputs, now, numbers) =
+                (started.clone(), identity.clone(), inputs.clone(), current.clone(), numbers.clone());
             let run = move |_, stop: CancellationToken| {
-                let (started, identity, inputs, endpoint) =
-                    (started.clone(), identity.clone(), inputs.clone(), endpoint.borrow().control_plane.clone());
+                let (started, identity, inputs) = (started.clone(), identity.clone(), inputs.clone());
+                let config = now.borrow().clone();
+                let controls = uplink::Controls { executor: executor(&config), numbers: numbers.clone() };
+                let endpoint = config.control_plane.clone();
                 async move {
                     // A stream to another control plane, which the driver still believes in, is no more.
                     drop(inputs.send(Input::Stream(StreamEvent::Ended)).await);
                     // The first words to the control plane are how the probe sees, if that is found out soon.
                     drop(tokio::time::timeout(CAPTURE_AWAITED, started.cancelled()).await);
-                    uplink::run(endpoint, identity, inputs, stop).await;
+                    uplink::run(endpoint, identity, controls, inputs, stop).await;
                 }
             };
-            // The driver ends a stream when the probe stops; when the address changes it is simply cut.
-            let part = |config: &Config| config.control_plane.uri().clone();
+            // The driver ends a stream when the probe stops; when the address changes, or what may be done here, it is simply cut.
+            let part =
+                |config: &Config| (config.control_plane.uri().clone(), config.docker_socket.clone(), config.controls, config.host_shell);
             reload::following(current.clone(), part, stopping.clone(), Duration::ZERO, run)
         });
         Ok((app, Some(eyes)))
@@ -356,6 +361,16 @@ impl App {
     }
 }
 
+/// Who does on this node what the control plane asks for; `None` where nothing may be done.
+fn executor(config: &Config) -> Option<Arc<dyn Executor>> {
+    let may = config.controls && (config.docker_socket.is_some() || config.host_shell);
+    may.then(|| {
+        let host_shell = config.host_shell.then(|| HostShell::new(config.proc_root.clone()));
+        let docker = DockerConfig { socket: config.docker_socket.clone(), proc_root: config.proc_root.clone(), host_shell };
+        Arc::new(probe_controls::Docker::new(docker)) as Arc<dyn Executor>
+    })
+}
+
 /// Sockets at which CRI runtimes are looked for.
 fn cri_sockets(wished: CriSockets, docker_followed: bool) -> Vec<PathBuf> {
     match wished {
@@ -373,6 +388,7 @@ fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry:
         host_name: host_name.to_owned(),
         // The id that was given is the node's, where this process is the node's probe as well.
         probe_id: config.probe_id.clone().filter(|_| !config.roles.observe),
+        controls: config.controls,
         telemetry: telemetry.clone(),
     };
     let stopping = supervisor.stopping().clone();

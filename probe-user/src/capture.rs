@@ -281,6 +281,7 @@ impl Ladder {
         });
         let looked = begun.elapsed();
         let seeded = seeder.seed(sockets.listeners());
+        self.telemetry.metrics().snapshot_seconds.set(begun.elapsed().as_secs_f64());
         tracing::debug!(?looked, written = seeded.written, failed = seeded.failed, "owners of listeners");
         FirstLook { open: connections::ids(&sockets.tables), looker }
     }
@@ -294,7 +295,9 @@ impl Ladder {
             self.tell(Input::Observed(cgroups)).await?;
         }
         let looker = looker.clone();
+        let begun = Instant::now();
         if let Some(found) = self.blocking(move |_| looker.processes()).await? {
+            self.telemetry.metrics().snapshot_seconds.add(begun.elapsed().as_secs_f64());
             match found {
                 Ok(processes) => self.tell(Input::Found(processes)).await?,
                 Err(error) => tracing::warn!(%error, "kernel does not list the processes that are there"),

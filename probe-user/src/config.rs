@@ -66,6 +66,10 @@ pub struct Config {
     pub command_line_arguments: Arguments,
     /// Whether kernel programs write log lines.
     pub kernel_log: bool,
+    /// Whether the control plane may have something done here: stop a container, open a terminal in one, …
+    pub controls: bool,
+    /// Whether that may be a shell on the host itself.
+    pub host_shell: bool,
     /// The cluster that the collector collects.
     pub kubernetes: kubernetes::Config,
     /// How log lines look.
@@ -173,6 +177,8 @@ const FIRMWARE_ROOT: &str = "firmware-root";
 const CONTAINER_ENV: &str = "container-env";
 const COMMAND_LINE_ARGUMENTS: &str = "command-line-arguments";
 const KERNEL_LOG: &str = "kernel-log";
+const CONTROLS: &str = "controls";
+const HOST_SHELL: &str = "host-shell";
 const KUBERNETES: &str = "kubernetes";
 const KUBERNETES_CONFIG: &str = "kubernetes-config";
 const KUBERNETES_CONTEXT: &str = "kubernetes-context";
@@ -183,7 +189,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 31] = [
+const BUILT_IN: [(&str, &str); 33] = [
     (ROLES, "observe"),
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
     (HOST_NAME, ""),
@@ -207,6 +213,8 @@ const BUILT_IN: [(&str, &str); 31] = [
     (CONTAINER_ENV, "false"),
     (COMMAND_LINE_ARGUMENTS, "show"),
     (KERNEL_LOG, "false"),
+    (CONTROLS, "true"),
+    (HOST_SHELL, "false"),
     (KUBERNETES, "kubernetes"),
     (KUBERNETES_CONFIG, ""),
     (KUBERNETES_CONTEXT, ""),
@@ -316,6 +324,12 @@ pub struct Flags {
     /// Write a log line for each event that the kernel programs see; slow
     #[arg(long, global = true)]
     kernel_log: bool,
+    /// Refuse every control: nothing on this node can be stopped, looked into or changed from the map
+    #[arg(long, global = true, conflicts_with = "host_shell")]
+    no_controls: bool,
+    /// Let users of the map open a shell on this host, as root; needs nsenter and setsid of util-linux
+    #[arg(long, global = true)]
+    host_shell: bool,
     /// Name of the Kubernetes cluster that the collector collects, as the map shows it [default: kubernetes]
     #[arg(long, value_name = "NAME", global = true)]
     kubernetes: Option<String>,
@@ -407,6 +421,12 @@ impl Flags {
         }
         if self.kernel_log {
             given.push((KERNEL_LOG, "true".to_owned()));
+        }
+        if self.no_controls {
+            given.push((CONTROLS, "false".to_owned()));
+        }
+        if self.host_shell {
+            given.push((HOST_SHELL, "true".to_owned()));
         }
         if self.no_conntrack {
             given.push((CONNTRACK, "false".to_owned()));
@@ -522,6 +542,8 @@ impl Layers {
         let firmware_root = self.parse(FIRMWARE_ROOT, parse_path);
         let container_env = self.parse(CONTAINER_ENV, parse_truth);
         let kernel_log = self.parse(KERNEL_LOG, parse_truth);
+        let controls: Option<bool> = self.parse(CONTROLS, parse_truth);
+        let host_shell: Option<bool> = self.parse(HOST_SHELL, parse_truth);
         let dns = self.parse(DNS, parse_dns);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let kubernetes = self.cluster(roles);
@@ -557,6 +579,8 @@ impl Layers {
                 container_env: container_env?,
                 command_line_arguments: command_line_arguments?,
                 kernel_log: kernel_log?,
+                controls: controls?,
+                host_shell: controls? && host_shell?,
                 kubernetes: kubernetes?,
                 log_format: log_format?,
                 log_filter: log_filter?,
@@ -795,7 +819,7 @@ mod tests {
         .unwrap_err();
         let told = mistakes.join("\n").replace(path, "FILE");
         expect_test::expect![[r#"
-            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
+            metrics-intervall in FILE is "3": no such key; there are roles, control-plane, host-name, probe-id, state-dir, admin-address, metrics-interval, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, controls, host-shell, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter
             --control-plane is "example.com": not an address such as http://control.example.com:4041
             proc-root in FILE is "proc": not an absolute path
             --capture is "magic": there are auto, ebpf, netlink and proc

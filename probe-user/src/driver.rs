@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::containers::{ContainerFacts, Source};
-use crate::observation::{FlowEnd, Observation, ProcessStarted};
+use crate::observation::{BootNanos, FlowEnd, Observation, ProcessStarted};
 use crate::processes::Details;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::{Round, SampledContainer};
@@ -124,6 +124,8 @@ pub struct Driver {
     wanted: Vec<Wanted>,
     /// Containers that a runtime should be asked for.
     looks: broadcast::Sender<Arc<str>>,
+    /// When the events happened that no report has told yet.
+    untold: Untold,
     /// The latest samples, for whoever looks; `None` where nobody does.
     samples: Option<Samples>,
 }
@@ -141,6 +143,7 @@ impl Driver {
             details: Budget { left: DETAILS_BURST, filled_at: Instant::now() },
             wanted: Vec::new(),
             looks: broadcast::Sender::new(LOOKS_MAX),
+            untold: Untold::default(),
             samples: None,
         }
     }
@@ -186,7 +189,10 @@ impl Driver {
                     None => break,
                 },
                 permit = self.line.room(&self.publisher) => match permit {
-                    Some(permit) => self.line.send(&mut self.publisher, permit),
+                    Some(permit) => {
+                        self.line.send(&mut self.publisher, permit);
+                        self.untold.told(&self.publisher, &self.telemetry.metrics().event_delivery_seconds);
+                    }
                     None => self.line.ended(&mut self.publisher),
                 },
                 () = tokio::time::sleep(pause) => {}
@@ -207,6 +213,7 @@ impl Driver {
     fn observe(&mut self, batch: Vec<Observation>) {
         for observation in batch {
             numbers::count(self.telemetry.metrics(), &observation);
+            self.untold.happened(&self.publisher, &observation);
             self.publisher.builder.observe(observation, &mut self.wanted);
             self.look_up();
         }
@@ -315,6 +322,41 @@ fn stream_event(input: Input) -> Option<StreamEvent> {
     match input {
         Input::Stream(event) => Some(event),
         _ => None,
+    }
+}
+
+/// When events happened that wait to be told.
+#[derive(Debug, Default)]
+struct Untold {
+    happened: Vec<BootNanos>,
+}
+
+impl Untold {
+    /// Events that are timed in one report; the others of a burst waited no longer than these.
+    const MOST: usize = 256;
+
+    fn happened(&mut self, publisher: &Publisher, observation: &Observation) {
+        let (Observation::ProcessStarted(ProcessStarted { at, .. })
+        | Observation::ProcessExecuted { at, .. }
+        | Observation::ProcessExited { at, .. }
+        | Observation::FlowSeen { at, found_open: false, .. }) = observation
+        else {
+            return;
+        };
+        if self.happened.len() < Self::MOST && publisher.tells_at_once() {
+            self.happened.push(*at);
+        }
+    }
+
+    /// A report was handed to the stream.
+    fn told(&mut self, publisher: &Publisher, delivery: &prometheus::Histogram) {
+        if publisher.has_next() || publisher.builder.has_events() {
+            return;
+        }
+        let now = Now::read().boot;
+        for at in self.happened.drain(..) {
+            delivery.observe(Duration::from_nanos(now.0.saturating_sub(at.0)).as_secs_f64());
+        }
     }
 }
 

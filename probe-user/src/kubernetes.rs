@@ -6,8 +6,10 @@
 //! window, and the next one takes them over.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use probe_controls::Executor;
 use probe_kubernetes::lease::Lease;
 use probe_kubernetes::{Access, Cluster, Collector, CollectorConfig, KindState, Remark};
 use tokio::sync::{mpsc, watch};
@@ -21,8 +23,10 @@ use crate::stream::{Line, StreamEvent};
 use crate::telemetry::Telemetry;
 use crate::uplink::{self, Identity};
 
+mod controls;
 mod source;
 
+use controls::{ClusterControls, Question};
 pub use source::{ClusterSource, Cursor};
 
 /// Events of the stream that wait at most.
@@ -67,6 +71,8 @@ pub struct Role {
     pub host_name: String,
     /// Its identity; `None` makes one of the cluster's.
     pub probe_id: Option<String>,
+    /// Whether objects may be changed from the map.
+    pub controls: bool,
     /// Where to count.
     pub telemetry: Telemetry,
 }
@@ -144,10 +150,13 @@ impl Role {
             session_id,
             cluster_name: self.config.cluster_name.clone(),
         };
+        let (questions, asked) = mpsc::channel(controls::QUESTIONS_MAX);
+        let executor = self.controls.then(|| Arc::new(ClusterControls::new(questions.clone())) as Arc<dyn Executor>);
+        let controls = uplink::Controls { executor, numbers: self.telemetry.metrics().desk() };
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
-        let uplink = uplink::run::<StreamEvent>(self.control_plane.clone(), identity, inputs, stopping.clone());
+        let uplink = uplink::run::<StreamEvent>(self.control_plane.clone(), identity, controls, inputs, stopping.clone());
         tokio::select! {
-            () = self.drive(collector, source, inbox, held, stopping) => {}
+            () = self.drive(collector, source, (inbox, asked), held, stopping) => {}
             // It ends when the process stops and no stream is open. The driver knows when to end.
             () = async { uplink.await; std::future::pending().await } => {}
         }
@@ -159,7 +168,7 @@ impl Role {
         &self,
         mut collector: Collector,
         source: ClusterSource,
-        mut inbox: mpsc::Receiver<StreamEvent>,
+        (mut inbox, mut asked): (mpsc::Receiver<StreamEvent>, mpsc::Receiver<Question>),
         held: watch::Receiver<bool>,
         stopping: &CancellationToken,
     ) {
@@ -185,6 +194,10 @@ impl Role {
                 Some(event) = inbox.recv() => {
                     let capture = publisher.builder.capture().clone();
                     line.on_event(&mut publisher, event, &capture);
+                }
+                Some(Question { uid, reply }) = asked.recv() => {
+                    // Whoever asked may have gone meanwhile.
+                    drop(reply.send((collector.hands(), publisher.builder.cluster().index.place(&uid))));
                 }
                 permit = line.room(&publisher) => match permit {
                     Some(permit) => line.send(&mut publisher, permit),

@@ -18,7 +18,7 @@ pub use source::Source;
 const EVENT_GATHERED: Duration = Duration::from_millis(20);
 
 /// Life-cycle events are told at most this often.
-const EVENT_INTERVAL: Duration = Duration::from_millis(50);
+const EVENT_INTERVAL: Duration = Duration::from_millis(40);
 
 /// Counters are told at most this often.
 const COUNTER_INTERVAL: Duration = Duration::from_millis(1_000);
@@ -211,6 +211,11 @@ impl<S: Source> Publisher<S> {
     /// Whether everything was told and acknowledged.
     pub fn is_settled(&self) -> bool {
         self.phase == Phase::Synced && !self.builder.has_changes() && !self.outbox.has_next() && self.outbox.is_caught_up()
+    }
+
+    /// Whether what happens now is told as soon as it may be: somebody listens who keeps up.
+    pub fn tells_at_once(&self) -> bool {
+        self.connected && self.phase == Phase::Synced && self.min_interval.is_zero()
     }
 
     fn has_room(&self) -> bool {

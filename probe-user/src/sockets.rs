@@ -16,9 +16,10 @@ use nix::sched::CloneFlags;
 use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol};
 use crate::procfs::Procfs;
 
+pub(crate) mod cookie;
 mod diag;
 
-pub(crate) use diag::namespace_cookie;
+pub(crate) use cookie::namespace_cookie;
 pub use diag::{SocketRecord, States};
 
 /// Most sockets that are taken from one dump. A table larger than this is not walked by polling.
@@ -157,6 +158,8 @@ pub(crate) fn own_namespace() -> Option<u64> {
 
 fn table(namespace: &Namespace, read: io::Result<SocketTable>) -> SocketTable {
     match read {
+        // Where nobody tells the cookie, the inode tells namespaces apart.
+        Ok(table) if table.cookie == 0 => SocketTable { inode: namespace.inode, cookie: namespace.inode, ..table },
         Ok(table) => SocketTable { inode: namespace.inode, ..table },
         Err(err) => {
             tracing::debug!(namespace = namespace.inode, error = %err, "socket table cannot be read");
@@ -182,7 +185,7 @@ fn dump_here(protocols: &[Protocol], states: States) -> io::Result<SocketTable> 
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let mut table = SocketTable { cookie: diag::namespace_cookie(&socket).unwrap_or(0), ..SocketTable::default() };
+    let mut table = SocketTable { cookie: namespace_cookie(&socket).unwrap_or(0), ..SocketTable::default() };
     let mut buffer = Vec::with_capacity(32 * 1024);
     for &protocol in protocols {
         for family in [libc::AF_INET, libc::AF_INET6] {

@@ -1,13 +1,16 @@
 //! The stream to the control plane: opened, welcomed, fed by the driver, opened again when it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use probe_controls::{Desk, Executor};
 use proto::probe::v1::probe_service_client::ProbeServiceClient;
 use proto::probe::v1::{ControlMessage, Hello, ProbeMessage, control_message, probe_message};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 use crate::random::Random;
@@ -35,6 +38,32 @@ pub struct Identity {
     pub cluster_name: String,
 }
 
+/// What the control plane may have done here.
+#[derive(Clone)]
+pub struct Controls {
+    /// Who does it; `None` where nothing may be done.
+    pub executor: Option<Arc<dyn Executor>>,
+    /// Where it is counted.
+    pub numbers: probe_controls::Numbers,
+}
+
+impl std::fmt::Debug for Controls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controls").field("ids", &self.ids()).finish_non_exhaustive()
+    }
+}
+
+impl Controls {
+    /// Nothing may be done.
+    pub fn refused(numbers: probe_controls::Numbers) -> Self {
+        Controls { executor: None, numbers }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.executor.as_ref().map(|executor| executor.controls()).unwrap_or_default()
+    }
+}
+
 /// Why a stream ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
@@ -59,13 +88,19 @@ enum StreamError {
 /// Keeps a stream open until `stopping` is cancelled. When a stream is open then, it is left to the driver to end it, until `ended`.
 ///
 /// `inputs` is the inbox of whoever drives the publisher.
-pub async fn run<I: From<StreamEvent>>(endpoint: Endpoint, identity: Identity, inputs: mpsc::Sender<I>, stopping: CancellationToken) {
+pub async fn run<I: From<StreamEvent>>(
+    endpoint: Endpoint,
+    identity: Identity,
+    controls: Controls,
+    inputs: mpsc::Sender<I>,
+    stopping: CancellationToken,
+) {
     let mut random = Random::from_system();
     let mut pause = RETRY.0;
     let mut quiet = false;
     loop {
         let begun = tokio::time::Instant::now();
-        let result = stream(&endpoint, &identity, &inputs, &stopping).await;
+        let result = stream(&endpoint, &identity, &controls, &inputs, &stopping).await;
         if inputs.send(StreamEvent::Ended.into()).await.is_err() || stopping.is_cancelled() {
             return;
         }
@@ -93,6 +128,7 @@ pub async fn run<I: From<StreamEvent>>(endpoint: Endpoint, identity: Identity, i
 async fn stream<I: From<StreamEvent>>(
     endpoint: &Endpoint,
     identity: &Identity,
+    controls: &Controls,
     inputs: &mpsc::Sender<I>,
     stopping: &CancellationToken,
 ) -> StreamError {
@@ -101,7 +137,7 @@ async fn stream<I: From<StreamEvent>>(
         let channel = endpoint.connect().await?;
         let opening = opening(inputs).await.ok_or(StreamError::Stopping)?;
         // The channel is new and has room.
-        drop(sender.send(hello(identity, opening)).await);
+        drop(sender.send(hello(identity, controls, opening)).await);
         let mut client = ProbeServiceClient::new(channel);
         let mut control = client.stream(ReceiverStream::new(receiver)).await.map_err(StreamError::Refused)?.into_inner();
         match control.message().await.map_err(StreamError::Refused)?.and_then(|it| it.body) {
@@ -118,17 +154,40 @@ async fn stream<I: From<StreamEvent>>(
         Ok(it) => it,
         Err(error) => return error,
     };
+    let mut desk = Desk::new(controls.executor.clone(), sender.clone(), controls.numbers.clone());
     let end = CancellationToken::new();
     let welcomed = StreamEvent::Welcomed { welcome, sender, end: end.clone() };
-    if inputs.send(welcomed.into()).await.is_err() {
-        return StreamError::Stopping;
-    }
+    let error = if inputs.send(welcomed.into()).await.is_ok() {
+        converse(&mut control, &mut desk, inputs, &end).await
+    } else {
+        StreamError::Stopping
+    };
+    desk.close().await;
+    error
+}
+
+/// What comes, until the end: calls and pipes go to the desk, the rest to the driver.
+async fn converse<I: From<StreamEvent>>(
+    control: &mut Streaming<ControlMessage>,
+    desk: &mut Desk,
+    inputs: &mpsc::Sender<I>,
+    end: &CancellationToken,
+) -> StreamError {
     loop {
         let message = tokio::select! {
             message = control.message() => message,
+            () = desk.tend() => continue,
             () = end.cancelled() => return StreamError::GivenUp,
         };
         let event = match message {
+            Ok(Some(ControlMessage { body: Some(control_message::Body::ControlCall(call)) })) => {
+                desk.on_call(call);
+                continue;
+            }
+            Ok(Some(ControlMessage { body: Some(control_message::Body::Pipe(pipe)) })) => {
+                desk.on_pipe(pipe);
+                continue;
+            }
             Ok(Some(message)) => event(message),
             Ok(None) => return StreamError::Ended,
             Err(status) => return StreamError::Broken(status),
@@ -147,7 +206,7 @@ async fn opening<I: From<StreamEvent>>(inputs: &mpsc::Sender<I>) -> Option<Openi
     answer.await.ok()
 }
 
-fn hello(identity: &Identity, opening: Opening) -> ProbeMessage {
+fn hello(identity: &Identity, controls: &Controls, opening: Opening) -> ProbeMessage {
     let hello = Hello {
         probe_id: identity.probe_id.clone(),
         host_name: identity.host_name.clone(),
@@ -156,6 +215,7 @@ fn hello(identity: &Identity, opening: Opening) -> ProbeMessage {
         oldest_held_sequence: opening.oldest_held,
         capture: Some(opening.capture),
         cluster_name: identity.cluster_name.clone(),
+        controls: controls.ids(),
     };
     ProbeMessage { body: Some(probe_message::Body::Hello(hello)) }
 }
@@ -165,7 +225,7 @@ fn event(message: ControlMessage) -> Option<StreamEvent> {
         control_message::Body::Acknowledge(it) => Some(StreamEvent::Acknowledged(it.sequence)),
         control_message::Body::Rejected(it) => Some(StreamEvent::Rejected(it)),
         control_message::Body::Throttle(it) => Some(StreamEvent::Throttled(Duration::from_millis(it.min_interval_ms.into()))),
-        control_message::Body::Welcome(_) => None,
+        control_message::Body::Welcome(_) | control_message::Body::ControlCall(_) | control_message::Body::Pipe(_) => None,
     }
 }
 

@@ -27,7 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Group {
     id: String,
     mounts: Mounts,
-    v1: bool,
     directories: Vec<PathBuf>,
 }
 
@@ -42,37 +41,41 @@ impl Group {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("{:060x}{:04x}", std::process::id(), number);
         let parent = format!("probe-test-{}-{number}", std::process::id());
-        let v1 = ["cpu", "cpuacct", "memory", "blkio", "pids"].iter().all(|it| mounts.controllers.contains_key(*it));
-        let mut directories = Vec::new();
-        if v1 {
-            directories.extend(mounts.controllers.values().map(|point| point.join(&parent).join(&id)));
-            directories.extend(mounts.unified.iter().map(|point| point.join(&parent).join(&id)));
-        } else {
-            let Some(point) = mounts.unified.clone() else {
-                missing("a cgroup hierarchy with controllers");
-                return None;
-            };
+        let mut directories: Vec<PathBuf> = mounts.controllers.values().map(|point| point.join(&parent).join(&id)).collect();
+        // Some kernels have one controller in v1 and another in v2 alone.
+        let in_v2 = [("cpu", "+cpu"), ("memory", "+memory"), ("blkio", "+io"), ("pids", "+pids")];
+        let in_v2: Vec<&str> = in_v2.iter().filter(|(v1, _)| !mounts.controllers.contains_key(*v1)).map(|(_, v2)| *v2).collect();
+        if let Some(point) = &mounts.unified {
             // Controllers have to be handed down level by level.
             std::fs::create_dir_all(point.join(&parent)).unwrap();
             for level in [point.clone(), point.join(&parent)] {
-                for controller in ["+cpu", "+memory", "+io", "+pids"] {
+                for controller in &in_v2 {
                     std::fs::write(level.join("cgroup.subtree_control"), controller)
                         .unwrap_or_else(|error| panic!("{controller} in {}: {error}", level.display()));
                 }
             }
             directories.push(point.join(&parent).join(&id));
+        } else if !in_v2.is_empty() {
+            missing("a cgroup hierarchy with controllers");
+            return None;
         }
         directories.sort();
         directories.dedup();
         for directory in &directories {
             std::fs::create_dir_all(directory).unwrap();
         }
-        Some(Group { id, mounts, v1, directories })
+        Some(Group { id, mounts, directories })
     }
 
-    /// Writes the v1 or the v2 file.
+    /// Whether a controller of v1 is there.
+    fn has_v1(&self, controller: &str) -> bool {
+        self.mounts.controllers.contains_key(controller)
+    }
+
+    /// Writes files of one controller, those of v1 or of v2.
     fn set(&self, v1: &[(&str, &str)], v2: &[(&str, &str)]) {
-        for (file, text) in if self.v1 { v1 } else { v2 } {
+        let in_v1 = v1.first().and_then(|(file, _)| file.split('.').next()).is_some_and(|controller| self.has_v1(controller));
+        for (file, text) in if in_v1 { v1 } else { v2 } {
             let directory = self.directories.iter().find(|it| it.join(file).exists()).unwrap_or_else(|| panic!("no {file}"));
             std::fs::write(directory.join(file), text).unwrap_or_else(|error| panic!("{file}: {error}"));
         }
@@ -161,8 +164,8 @@ fn a_quota_is_the_limit_and_who_wants_more_is_throttled() {
 fn a_memory_limit_is_told_and_a_process_that_it_ends_is_counted() {
     let Some(group) = Group::make() else { return };
     group.set(&[("memory.limit_in_bytes", "20971520")], &[("memory.max", "20971520")]);
-    if !group.v1 && group.directories[0].join("memory.swap.max").exists() {
-        std::fs::write(group.directories[0].join("memory.swap.max"), "0").unwrap();
+    if let Some(swap) = group.directories.iter().map(|it| it.join("memory.swap.max")).find(|it| it.exists()) {
+        std::fs::write(swap, "0").unwrap();
     }
     let calm = group.run("exec sleep 1000");
     let before = group.until(calm.pid(), "memory", |it| it.memory_limit_bytes == 20 << 20);
@@ -180,10 +183,10 @@ fn bytes_to_and_from_a_disk_are_counted() {
     let Some(group) = Group::make() else { return };
     let Some((_directory, file)) = direct_file() else { return missing("a file or device with direct input and output") };
     let path = file.to_str().unwrap().to_owned();
-    if group.v1 {
-        // Since Linux 6.10 v1 counts the bytes of a device from the first limit on that any cgroup has for it: a limit that limits nothing.
-        let device = whole_device(&file);
-        group.set(&[("blkio.throttle.write_bps_device", &format!("{device} 1099511627776"))], &[]);
+    if group.has_v1("blkio") {
+        // Where v1 counts the bytes of a device in a direction only from the first limit on that there is for it: limits that limit nothing.
+        let limit = format!("{} 1099511627776", whole_device(&file));
+        group.set(&[("blkio.throttle.write_bps_device", &limit), ("blkio.throttle.read_bps_device", &limit)], &[]);
     }
     let idle = group.run("exec sleep 1000");
     let before = group.until(idle.pid(), "a sample", |_| true);
@@ -268,7 +271,9 @@ fn the_cost_of_500_containers_is_printed() {
     let parents: Vec<PathBuf> = group.directories.iter().filter_map(|it| it.parent()).map(Path::to_owned).collect();
     let name = parents[0].file_name().unwrap().to_str().unwrap().to_owned();
     let id = |number: u32| format!("{:060x}{number:04x}", 0xc057);
-    let controllers = if group.v1 { "4:cpu:P\n3:cpuacct:P\n2:memory:P\n1:blkio:P\n5:pids:P\n0::P\n" } else { "0::P\n" };
+    let v1 = ["cpu", "cpuacct", "memory", "blkio", "pids"].into_iter().filter(|it| group.has_v1(it));
+    let controllers: String = v1.zip(1..).map(|(controller, number)| format!("{number}:{controller}:P\n")).collect();
+    let controllers = controllers + "0::P\n";
     for number in 0..CONTAINERS {
         parents.iter().for_each(|parent| std::fs::create_dir(parent.join(id(number))).unwrap());
         let directory = fake.path().join((number + 1).to_string());

@@ -359,7 +359,8 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
             session_id: "session".to_owned(),
             cluster_name: String::new(),
         };
-        spawn(uplink::run(endpoint, identity, inputs.clone(), finish.clone()));
+        let controls = uplink::Controls::refused(Telemetry::new().metrics().desk());
+        spawn(uplink::run(endpoint, identity, controls, inputs.clone(), finish.clone()));
         let ladder = Ladder {
             mode: CaptureMode::Ebpf,
             pin_dir,

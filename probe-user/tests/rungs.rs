@@ -72,6 +72,7 @@ async fn check(mode: &str, rung: u32, counts_bytes: bool) {
     let mut probe = Probe::start(&control_plane, &["--capture", mode]);
     let own = std::process::id();
     control_plane.wait_for("this process", move |known| known.process(own).is_some_and(|it| it.exited_at_unix_nanos == 0)).await;
+    control_plane.wait_for("how it captures", |known| known.capture.rung != 0).await;
     {
         let known = control_plane.known();
         assert_eq!(known.capture.rung, rung);

@@ -51,7 +51,8 @@ impl Probe {
             session_id: "session".to_owned(),
             cluster_name: String::new(),
         };
-        spawn(uplink::run(endpoint, identity, inputs.clone(), finish.clone()));
+        let controls = uplink::Controls::refused(Telemetry::new().metrics().desk());
+        spawn(uplink::run(endpoint, identity, controls, inputs.clone(), finish.clone()));
         Probe { observations, _inputs: inputs, telemetry, finish, finished, _proc: proc }
     }
 

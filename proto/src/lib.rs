@@ -12,6 +12,15 @@ pub mod probe {
     }
 }
 
+/// Messages and service of the link between Mesos agents and the master, `orchestrator.agent.v1`.
+pub mod agent {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, reason = "generated; the .proto file has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("orchestrator.agent.v1");
+    }
+}
+
 /// What the probe asks container runtimes, `runtime.v1`: a part of Kubernetes' Container Runtime Interface.
 pub mod cri {
     /// Version 1.

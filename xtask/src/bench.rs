@@ -82,6 +82,8 @@ pub(super) struct Number {
 pub(super) enum Target {
     /// Below this.
     Under(f64),
+    /// This or more.
+    AtLeast(f64),
     /// Exactly this.
     Exactly(f64),
     /// There is no target: it is stated.
@@ -102,6 +104,7 @@ impl Number {
     fn is_met(&self) -> Option<bool> {
         match self.target {
             Target::Under(most) => Some(self.value < most),
+            Target::AtLeast(least) => Some(self.value >= least),
             #[expect(clippy::float_cmp, reason = "counts are whole numbers far below 2^53")]
             Target::Exactly(count) => Some(self.value == count),
             Target::Stated => None,
@@ -114,6 +117,7 @@ fn print(numbers: &[Number]) {
     for number in numbers {
         let target = match number.target {
             Target::Under(most) => format!("under {}", short(most)),
+            Target::AtLeast(least) => format!("at least {}", short(least)),
             Target::Exactly(count) => format!("exactly {}", short(count)),
             Target::Stated => String::new(),
         };

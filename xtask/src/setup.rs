@@ -38,6 +38,8 @@ pub(crate) const BROWSER: Tool = Tool { program: "chromium", packages: &["chromi
 pub(crate) const BUSYBOX: Tool = Tool { program: "busybox", packages: &["busybox-static"], purpose: "the image of test containers" };
 /// Makes network namespaces.
 pub(crate) const IP: Tool = Tool { program: "ip", packages: &["iproute2"], purpose: "tests with network namespaces" };
+/// Servers for tests; they are started from the library, which puts no program on the path.
+const ZOOKEEPER: [&str; 2] = ["zookeeper", "default-jre-headless"];
 
 /// What building the binaries needs, kernel programs and UI included.
 pub(crate) fn for_building(checkout: &Checkout) -> Result<()> {
@@ -58,7 +60,8 @@ pub(crate) fn for_kernel_programs(checkout: &Checkout) -> Result<()> {
 
 /// What the tests need beyond building.
 pub(crate) fn for_testing(checkout: &Checkout) -> Result<()> {
-    tools(checkout, &[BUSYBOX, IP, BROWSER, DOCKER])
+    tools(checkout, &[BUSYBOX, IP, BROWSER, DOCKER])?;
+    packages(checkout, &ZOOKEEPER, "tests with ZooKeeper")
 }
 
 /// What formatting and lint checks need.

@@ -1,6 +1,6 @@
 //! A Marathon with a master of its own making, to try clients against: `cargo run --example marathon -- 8080`.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, reason = "an example")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, clippy::cast_possible_truncation, reason = "an example")]
 
 #[path = "../tests/rest/master.rs"]
 #[expect(dead_code, reason = "shared with the tests")]

@@ -111,13 +111,11 @@ async fn get<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, addr
     };
     let mut connection = std::pin::pin!(connection);
     let mut answer = std::pin::pin!(answer);
-    loop {
-        tokio::select! {
-            answer = &mut answer => return answer,
-            ended = &mut connection => {
-                ended.map_err(said)?;
-                return answer.await;
-            }
+    tokio::select! {
+        answer = &mut answer => answer,
+        ended = &mut connection => {
+            ended.map_err(said)?;
+            answer.await
         }
     }
 }

@@ -241,7 +241,8 @@ fn task_stats(json: &mut Json, view: &View, app: &App, now: Timestamp) {
                     });
                     if let Some(median) = lives.get(lives.len() / 2) {
                         let number = f64::from(u32::try_from(lives.len()).unwrap_or(u32::MAX));
-                        let median = if lives.len() % 2 == 0 { f64::midpoint(*median, lives[lives.len() / 2 - 1]) } else { *median };
+                        let median =
+                            if lives.len().is_multiple_of(2) { f64::midpoint(*median, lives[lives.len() / 2 - 1]) } else { *median };
                         json.object_field("lifeTime", |json| {
                             json.number_field("averageSeconds", lives.iter().sum::<f64>() / number);
                             json.number_field("medianSeconds", median);

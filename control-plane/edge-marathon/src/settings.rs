@@ -1,8 +1,12 @@
 //! What this Marathon was told to be, as far as it is not the core's business. The words are those of Marathon's flags.
 
+mod flags;
+
 use std::time::Duration;
 
 use scheduler::words::Config;
+
+pub use flags::BadFlag;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]

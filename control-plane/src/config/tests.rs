@@ -26,6 +26,15 @@ fn built_in_values_are_those_of_a_single_machine() {
             window: 15s,
             max_probes: 1000,
             max_websocket_clients: 10000,
+            mesos_address: Some(
+                127.0.0.1:5050,
+            ),
+            mesos_flags: [],
+            marathon_address: Some(
+                127.0.0.1:8080,
+            ),
+            marathon_flags: [],
+            scheduler_masters: [],
             services: [
                 Topology,
             ],
@@ -60,7 +69,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
             ORCHESTRATOR_HTTP_ADDRESS is "here": not an address and a port, such as 127.0.0.1:4040 or [::1]:4040
             --window is "never": not a time, such as 15s or 2m
             ORCHESTRATOR_MAX_PROBES is "0": not a number between 1 and 100000
-            --services is "topology,mars": there is no service "mars"; there is topology
+            --services is "topology,mars": there is no service "mars"; there are topology, master and scheduler
             ORCHESTRATOR_LOG_FORMAT is "xml": neither text nor json
         "#]],
     );
@@ -73,7 +82,7 @@ fn a_key_that_does_not_exist_is_a_mistake() {
     let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
     let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
     expect![[r#"
-        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, max-probes, max-websocket-clients, services, log-format, log-filter
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, scheduler-master, services, log-format, log-filter
         window in FILE: neither a text nor a number nor a list of texts
     "#]]
     .assert_eq(&told);

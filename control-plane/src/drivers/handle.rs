@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
-    Details, FlowPage, FlowQuery, HostStatus, ListenerPage, ListenerQuery, NodeId, ProbeHello, ProbeId, ProbeStatus, Report, StreamEnd,
-    StreamId, ViewKey, ViewSnapshot, ViewStats,
+    Details, FlowPage, FlowQuery, HostExport, HostStatus, KubernetesObject, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId,
+    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, ViewKey, ViewSnapshot, ViewStats,
 };
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
@@ -15,6 +15,8 @@ use topology::{
 pub struct TopologyHandle {
     inbox: mpsc::Sender<Message>,
     gauges: Arc<Gauges>,
+    /// One search at a time: reports have their turn between any two.
+    searching: Arc<Semaphore>,
 }
 
 /// The driver is gone: the process is about to end.
@@ -66,6 +68,12 @@ pub(crate) enum Message {
     Probes { reply: oneshot::Sender<Vec<ProbeStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
     Listeners { query: ListenerQuery, reply: oneshot::Sender<ListenerPage> },
+    Search { query: Box<SearchQuery>, reply: oneshot::Sender<SearchPage> },
+    LinkEnds { links: Vec<Link>, reply: oneshot::Sender<Vec<LinkEnds>> },
+    Neighbours { networks: Vec<Network> },
+    Namespaces { reply: oneshot::Sender<Vec<Arc<str>>> },
+    ExportHost { name: Arc<str>, reply: oneshot::Sender<Option<Box<HostExport>>> },
+    ExportObjects { reply: oneshot::Sender<Vec<KubernetesObject>> },
 }
 
 /// A picture that is kept up to date for as long as this lives.
@@ -92,7 +100,7 @@ pub struct Gauges {
 
 impl TopologyHandle {
     pub(crate) fn new(inbox: mpsc::Sender<Message>, gauges: Arc<Gauges>) -> Self {
-        TopologyHandle { inbox, gauges }
+        TopologyHandle { inbox, gauges, searching: Arc::new(Semaphore::new(1)) }
     }
 
     /// Numbers that the driver keeps up to date.
@@ -194,6 +202,55 @@ impl TopologyHandle {
     /// When the driver is gone.
     pub async fn listeners(&self, query: ListenerQuery) -> Result<ListenerPage, Stopped> {
         self.ask(|reply| Message::Listeners { query, reply }).await
+    }
+
+    /// A page of the nodes of all views that answer a query, best first.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn search(&self, query: SearchQuery) -> Result<SearchPage, Stopped> {
+        let _turn = self.searching.acquire().await.map_err(|_| Stopped)?;
+        self.ask(|reply| Message::Search { query: Box::new(query), reply }).await
+    }
+
+    /// Who of ours is at the ends of connections that others saw, in the order asked.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn link_ends(&self, links: Vec<Link>) -> Result<Vec<LinkEnds>, Stopped> {
+        self.ask(|reply| Message::LinkEnds { links, reply }).await
+    }
+
+    /// Networks and addresses of machines that others report on: they are not the Internet. Replaces what was said before.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn neighbours(&self, networks: Vec<Network>) -> Result<(), Stopped> {
+        self.inbox.send(Message::Neighbours { networks }).await.map_err(|_| Stopped)
+    }
+
+    /// Kubernetes namespaces, sorted.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn namespaces(&self) -> Result<Vec<Arc<str>>, Stopped> {
+        self.ask(|reply| Message::Namespaces { reply }).await
+    }
+
+    /// A host as its probe reported it.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn export_host(&self, name: Arc<str>) -> Result<Option<Box<HostExport>>, Stopped> {
+        self.ask(|reply| Message::ExportHost { name, reply }).await
+    }
+
+    /// All Kubernetes objects as they were reported.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn export_objects(&self) -> Result<Vec<KubernetesObject>, Stopped> {
+        self.ask(|reply| Message::ExportObjects { reply }).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {

@@ -29,7 +29,10 @@ where
     let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
     let gauges = Arc::new(Gauges::default());
     let handle = TopologyHandle::new(sender, gauges.clone());
-    let driver = Driver { core: Topology::new(config), now, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new() };
+    let mut core = Topology::new(config);
+    // Now, while there is nothing in it.
+    core.index_for_searches(now());
+    let driver = Driver { core, now, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new() };
     (handle, driver.run())
 }
 
@@ -117,6 +120,14 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             Message::Probes { reply } => answer(reply, self.core.probes()),
             Message::Hosts { reply } => answer(reply, self.core.hosts()),
             Message::Listeners { query, reply } => answer(reply, self.core.listeners(&query)),
+            Message::Search { query, reply } => answer(reply, self.core.search((self.now)(), &query)),
+            Message::LinkEnds { links, reply } => answer(reply, self.core.link_ends(&links)),
+            Message::Neighbours { networks } => {
+                self.step(Input::Neighbours(networks));
+            }
+            Message::Namespaces { reply } => answer(reply, self.core.namespaces()),
+            Message::ExportHost { name, reply } => answer(reply, self.core.export_host(&name).map(Box::new)),
+            Message::ExportObjects { reply } => answer(reply, self.core.export_objects()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The wire's words into the map's. Everything is checked here: what comes out is well-formed, though it may still be a lie.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
@@ -22,6 +23,8 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 const ID_MAX: usize = 256;
 /// Longest name: of a host, a process, a network.
 const NAME_MAX: usize = 1_024;
+/// Most controls that a probe names.
+const CONTROLS_MAX: usize = 64;
 /// Longest text of any other kind.
 const TEXT_MAX: usize = 8_192;
 
@@ -97,8 +100,20 @@ pub fn hello(hello: wire::Hello) -> Checked<(ProbeId, ProbeHello)> {
             oldest_held_sequence: hello.oldest_held_sequence,
             capture,
             cluster_name: optional_id("cluster_name", &hello.cluster_name)?,
+            controls: controls(&hello.controls)?,
         },
     ))
+}
+
+/// Which controls a probe carries out, in order.
+fn controls(ids: &[String]) -> Checked<Arc<[Arc<str>]>> {
+    if ids.len() > CONTROLS_MAX {
+        return Err(Fault::malformed(format!("controls has {} ids; {CONTROLS_MAX} are allowed", ids.len())));
+    }
+    let mut ids = ids.iter().map(|it| id("controls", it)).collect::<Checked<Vec<Arc<str>>>>()?;
+    ids.sort();
+    ids.dedup();
+    Ok(ids.into())
 }
 
 /// A report on the stream of `host_name`, received at `now`.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use prost::Message as _;
 use proto::probe::v1::{Acknowledge, ControlMessage, Hello, ProbeMessage, Rejected, Throttle, Welcome, control_message, probe_message};
+use relay::Link;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use topology::{ProbeHello, ProbeId, StreamEnd, StreamId};
 
 use super::Context;
 use super::convert::{self, Fault, Repairs};
+use super::orders;
 use super::outline::{RECORDS_MAX, outline};
 use super::probes::Streams;
 use crate::drivers::{Admission, ReportOutcome, Stopped};
@@ -112,10 +114,14 @@ impl Session {
         let Admitted { probe, hello, stream, resume_after_sequence } = admitted;
         StreamOpened.emit(&self.context.telemetry);
         let replaced = self.streams.enter(&probe, stream);
+        let (link, orders) = self.context.switchboard.link(&probe, orders::abilities(&hello.controls));
+        let ended = CancellationToken::new();
         let mut conversation = Conversation {
             context: &self.context,
             outbox: &self.outbox,
             probe: &probe,
+            link: &link,
+            orders: Some(orders::forward(orders, self.outbox.0.clone(), ended.clone())),
             hello: &hello,
             stream,
             pending: None,
@@ -126,6 +132,9 @@ impl Session {
         let outcome = AssertUnwindSafe(conversation.run(incoming, replaced, resume_after_sequence)).catch_unwind().await;
         let reason = outcome.as_ref().map_or(StreamEndReason::Broken, |end| end.reason);
         self.streams.leave(&probe, stream);
+        // Whoever waits for the probe learns at once that it is gone.
+        drop(link);
+        ended.cancel();
         let end = if reason == StreamEndReason::Goodbye { StreamEnd::Goodbye } else { StreamEnd::Lost };
         let _ = self.context.topology.stream_ended(probe.clone(), stream, end).await;
         StreamEnded { probe: &probe, reason }.emit(&self.context.telemetry);
@@ -191,10 +200,13 @@ impl From<Stopped> for End {
 }
 
 /// Reports in, acknowledgements out.
-struct Conversation<'a> {
+struct Conversation<'a, F> {
     context: &'a Context,
     outbox: &'a Outbox,
     probe: &'a ProbeId,
+    link: &'a Link,
+    /// Hands the switchboard's orders on, once the probe was welcomed.
+    orders: Option<F>,
     hello: &'a ProbeHello,
     stream: StreamId,
     /// The last report that was applied and is not acknowledged yet.
@@ -205,7 +217,7 @@ struct Conversation<'a> {
     throttled: bool,
 }
 
-impl Conversation<'_> {
+impl<F: Future<Output = ()> + Send + 'static> Conversation<'_, F> {
     async fn run(&mut self, incoming: Streaming<Bytes>, replaced: CancellationToken, resume_after_sequence: u64) -> End {
         match self.exchange(incoming, replaced, resume_after_sequence).await {
             Ok(end) | Err(end) => end,
@@ -223,6 +235,9 @@ impl Conversation<'_> {
                 max_report_bytes: limits.report_bytes,
             }))
             .await?;
+        if let Some(orders) = self.orders.take() {
+            self.context.supervisor.one_off("probe_orders", orders);
+        }
         loop {
             tokio::select! {
                 biased;
@@ -243,7 +258,7 @@ impl Conversation<'_> {
     }
 
     /// Waits until the pending acknowledgement may be sent; forever when there is none.
-    fn acknowledgement_due(&self) -> impl Future<Output = ()> + use<> {
+    fn acknowledgement_due(&self) -> impl Future<Output = ()> + use<F> {
         let due = self.pending.map(|_| self.acknowledged_at.map(|at| at + ACKNOWLEDGE_INTERVAL));
         async move {
             match due {
@@ -293,6 +308,16 @@ impl Conversation<'_> {
             Some(probe_message::Body::Hello(_)) => {
                 let status = Status::invalid_argument("a hello comes first and only once");
                 Ok(Some(End { reason: StreamEndReason::Broken, status: Some(status) }))
+            }
+            Some(probe_message::Body::ControlAnswer(answer)) => {
+                if let Some(pump) = orders::answered(self.link, answer) {
+                    self.context.supervisor.one_off("pipe", pump.run());
+                }
+                Ok(None)
+            }
+            Some(probe_message::Body::Pipe(pipe)) => {
+                orders::said(self.link, pipe);
+                Ok(None)
             }
             // From a probe that is newer than we are.
             None => Ok(None),

@@ -63,6 +63,23 @@ impl JsonWriter {
         write!(self.out, "{value}").expect("a Vec takes everything");
     }
 
+    /// Any value; numbers as they are.
+    pub(crate) fn value(&mut self, value: &serde_json::Value) {
+        use serde_json::Value;
+        match value {
+            Value::Null => self.null(),
+            Value::Bool(value) => self.bool(*value),
+            Value::Number(number) => self.literal(&number.to_string()),
+            Value::String(text) => self.string(text),
+            Value::Array(items) => self.array(items, |json, item| json.value(item)),
+            Value::Object(fields) => self.object(|json| fields.iter().for_each(|(key, value)| json.key(key).value(value))),
+        }
+    }
+
+    pub(crate) fn signed(&mut self, value: i64) {
+        self.literal(&value.to_string());
+    }
+
     /// Always with a point or an exponent. What JSON cannot say (not a number, infinite) becomes zero.
     pub(crate) fn float(&mut self, value: f64) {
         use std::io::Write as _;

@@ -1,11 +1,13 @@
 //! What Scope did not have: health, metrics, flows with their counters, probes with what they lost, and the documents that describe it all.
 
+mod audit;
 mod flows;
 mod health;
 mod hosts;
 mod listeners;
 pub(super) mod openapi;
 mod probes;
+mod search;
 pub(super) mod ui;
 
 use std::str::FromStr;
@@ -27,6 +29,8 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(hosts::hosts))
         .routes(routes!(listeners::listeners))
         .routes(routes!(probes::probes))
+        .routes(routes!(search::search))
+        .routes(routes!(audit::audit))
         .with_state(context.clone())
 }
 

@@ -1,7 +1,14 @@
 //! Weave Scope's API: what its UI and other clients of the retired project call, answered as it answered.
 
+mod controls;
 mod delta;
+mod filter;
+mod merging;
 mod pieces;
+mod pipes;
+mod probe_socket;
+mod reports;
+mod scenes;
 pub mod schema;
 mod summary;
 mod views;
@@ -16,16 +23,19 @@ use axum::response::Response;
 use futures::{StreamExt as _, stream};
 use http::{StatusCode, Uri};
 use tokio::sync::Semaphore;
-use topology::{NodeId, View, ViewSnapshot};
+use topology::{Query as Words, View, ViewSnapshot};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
 use self::pieces::Pieces;
+use self::reports::Intake;
+use self::scenes::Scenes;
+use self::views::Wanted;
+use super::Context;
 use super::json::JsonWriter;
 use super::query::{Query, last_segments};
 use super::reply::{compression, json_bytes, not_found, problem, stopped};
-use super::{Context, platform::moment};
 
 /// Size of the pieces in which a view is written.
 const PIECE: usize = 64 << 10;
@@ -34,21 +44,32 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone, Debug)]
 struct Scope {
     context: Context,
+    scenes: Scenes,
+    intake: Arc<Intake>,
     deltas: Arc<DeltaCache>,
     websockets: Arc<Semaphore>,
 }
 
 /// Scope's routes.
 pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRouter {
-    let scope = Scope { context: context.clone(), deltas: Arc::default(), websockets };
+    let scenes = Scenes::new(context.topology.clone(), context.old_probes.clone());
+    let scope = Scope { context: context.clone(), scenes, intake: Arc::default(), deltas: Arc::default(), websockets };
     OpenApiRouter::new()
         .routes(routes!(api))
         .routes(routes!(list_views))
         .routes(routes!(view))
         .routes(routes!(node))
-        .routes(routes!(probes))
+        .routes(routes!(reports::get_report))
+        .routes(routes!(reports::probes))
         .layer(compression())
+        .routes(routes!(reports::post_report))
+        .routes(routes!(reports::summary))
         .routes(routes!(updates))
+        .routes(routes!(controls::control))
+        .routes(routes!(probe_socket::control_socket))
+        .routes(routes!(pipes::client, pipes::delete, pipes::post))
+        .routes(routes!(pipes::probe))
+        .routes(routes!(pipes::check))
         .with_state(scope)
 }
 
@@ -61,10 +82,28 @@ async fn api(State(scope): State<Scope>) -> Response {
         json.key("id").string(&instance.id);
         json.key("version").string(&instance.version);
         json.key("hostname").string(&instance.hostname);
-        json.key("plugins").array([(); 0], |_, ()| {});
+        json.key("plugins").array(scope.context.old_probes.scenery().report.plugins.values(), write_plugin);
         json.key("capabilities").object(|json| json.key("historic_reports").bool(false));
     });
     json_bytes(StatusCode::OK, json.into_bytes())
+}
+
+/// A plugin of an old probe.
+fn write_plugin(json: &mut JsonWriter, plugin: &scope_report::PluginSpec) {
+    json.object(|json| {
+        json.key("id").string(&plugin.id);
+        json.key("label").string(&plugin.label);
+        if !plugin.description.is_empty() {
+            json.key("description").string(&plugin.description);
+        }
+        json.key("interfaces").array(&plugin.interfaces, |json, interface| json.string(interface));
+        if !plugin.api_version.is_empty() {
+            json.key("api_version").string(&plugin.api_version);
+        }
+        if !plugin.status.is_empty() {
+            json.key("status").string(&plugin.status);
+        }
+    });
 }
 
 /// All views with their options and numbers.
@@ -79,10 +118,10 @@ async fn api(State(scope): State<Scope>) -> Response {
     responses((status = 200, description = "The views, sorted by name", body = Vec<schema::ViewDescription>))
 )]
 async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
-    let keys = views::keys_of_list(&Query::parse(query.as_deref()));
-    match scope.context.topology.stats(keys).await {
-        Ok(stats) => json_bytes(StatusCode::OK, views::encode_list(&stats)),
-        Err(error) => stopped(error),
+    let wanted = scenes::all_views(&Query::parse(query.as_deref()));
+    match (scope.scenes.stats(wanted).await, scope.scenes.namespaces().await) {
+        (Ok(stats), Ok(namespaces)) => json_bytes(StatusCode::OK, views::encode_list(&stats, &namespaces)),
+        (Err(error), _) | (_, Err(error)) => stopped(error),
     }
 }
 
@@ -91,19 +130,37 @@ async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Re
     get,
     path = "/api/topology/{view}",
     tag = "Weave Scope",
-    params(("view" = String, Path, description = "Id of a view, e.g. `containers`"), schema::Options),
+    params(
+        ("view" = String, Path, description = "Id of a view, e.g. `containers`"),
+        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`"),
+        schema::Options
+    ),
     responses(
         (status = 200, description = "The nodes by id", body = schema::Nodes),
+        (status = 400, description = "`q` is no query", body = String, content_type = "application/json"),
         (status = 404, description = "No such view", body = String, content_type = "text/plain")
     )
 )]
 async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
     let Some(view) = last_segments(uri.path()).and_then(|[view]| View::from_id(&view)) else { return not_found() };
-    let key = views::key(view, &Query::parse(uri.query()));
-    match scope.context.topology.snapshot(key).await {
-        Ok(snapshot) => json_bytes(StatusCode::OK, view_body(snapshot)),
-        Err(error) => stopped(error),
-    }
+    let query = Query::parse(uri.query());
+    let words = match filter::of(&query) {
+        Ok(words) => words,
+        Err(text) => return bad_request(&text),
+    };
+    let snapshot = match scope.scenes.snapshot(&Wanted::new(view, &query)).await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return stopped(error),
+    };
+    json_bytes(StatusCode::OK, view_body(filtered(words.as_ref(), snapshot).await))
+}
+
+/// The nodes that answer the query, if there is one.
+async fn filtered(words: Option<&Words>, snapshot: Arc<ViewSnapshot>) -> Arc<ViewSnapshot> {
+    let Some(words) = words.cloned() else { return snapshot };
+    let filtering = tokio::task::spawn_blocking(move || filter::whole(&words, &snapshot));
+    // It only ends early when the process does.
+    filtering.await.unwrap_or_default()
 }
 
 /// A view that fits in one piece has a length; a larger one is made while the client reads it.
@@ -141,8 +198,8 @@ fn view_body(snapshot: Arc<ViewSnapshot>) -> Body {
 async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     let Some([view, id]) = last_segments(uri.path()) else { return not_found() };
     let Some(view) = View::from_id(&view) else { return not_found() };
-    let key = views::key(view, &Query::parse(uri.query()));
-    match scope.context.topology.details(key, NodeId::from(id)).await {
+    let wanted = Wanted::new(view, &Query::parse(uri.query()));
+    match scope.scenes.details(&wanted, id).await {
         Ok(Some(details)) => json_bytes(StatusCode::OK, summary::encode_details(view, &details)),
         Ok(None) => not_found(),
         Err(error) => stopped(error),
@@ -159,46 +216,18 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     tag = "Weave Scope",
     params(
         ("view" = String, Path, description = "Id of a view, e.g. `containers`. The upgrade succeeds for an unknown one, too; it is closed then"),
+        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`, as they come to and cease to"),
         ("t" = Option<String>, Query, description = "Time between two messages in Go's words, e.g. `5s`; 1 s when absent; only changes when 0"),
         schema::Options
     ),
     responses(
         (status = 101, description = "The WebSocket is open; its messages are `Update`s", body = schema::Update),
-        (status = 400, description = "`t` is no span of time, or the request asks for no upgrade", body = String, content_type = "application/json"),
+        (status = 400, description = "`t` is no span of time, `q` is no query, or the request asks for no upgrade", body = String, content_type = "application/json"),
         (status = 503, description = "There are too many WebSocket clients", body = String, content_type = "application/json")
     )
 )]
 async fn updates(State(scope): State<Scope>, request: Request) -> Response {
     websocket::upgrade(&scope, request)
-}
-
-/// The probes of which something is on the map.
-#[utoipa::path(
-    get,
-    path = "/api/probes",
-    tag = "Weave Scope",
-    params(("sparse" = Option<String>, Query, description = "With any value, the reply is just whether there is any probe")),
-    responses((status = 200, description = "The probes", body = schema::ProbesReply))
-)]
-async fn probes(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
-    let probes = match scope.context.topology.probes().await {
-        Ok(probes) => probes,
-        Err(error) => return stopped(error),
-    };
-    let mut json = JsonWriter::new();
-    if Query::parse(query.as_deref()).first("sparse").is_some() {
-        json.bool(!probes.is_empty());
-    } else {
-        json.array(&probes, |json, probe| {
-            json.object(|json| {
-                json.key("id").string(&probe.id);
-                json.key("hostname").string(&probe.host_name);
-                json.key("version").string(&probe.version);
-                json.key("lastSeen").string(&moment(probe.last_seen));
-            });
-        });
-    }
-    json_bytes(StatusCode::OK, json.into_bytes())
 }
 
 /// A request that asks for no upgrade, or not for one that we know.

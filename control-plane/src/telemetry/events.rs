@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::Telemetry;
 
+mod controls;
 mod probes;
 
+pub use controls::{AuditFailed, ControlSettled, PipeClosed, PipeRefused};
 pub use probes::ProbesObserved;
 
 /// A report is on the map.

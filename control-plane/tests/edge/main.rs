@@ -7,12 +7,15 @@
     reason = "all of this is a test, helpers too: a surprise ends it"
 )]
 
+mod controls;
 mod documents;
 mod http;
+mod old_probes;
 mod probe;
 mod probes;
 mod process;
 mod scope;
+mod searching;
 mod telling;
 mod websocket;
 mod world;

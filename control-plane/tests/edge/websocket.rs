@@ -19,10 +19,10 @@ use crate::probe::Probe;
 use crate::process::Program;
 use crate::world::{World, config, eventually, metric, process, processes_delta, web_report};
 
-struct Client(WebSocketStream<TcpStream>);
+pub(crate) struct Client(WebSocketStream<TcpStream>);
 
 impl Client {
-    async fn connect(server: SocketAddr, target: &str) -> Self {
+    pub(crate) async fn connect(server: SocketAddr, target: &str) -> Self {
         let stream = TcpStream::connect(server).await.unwrap();
         let (socket, _) = tokio_tungstenite::client_async(format!("ws://test{target}"), stream).await.unwrap();
         Client(socket)
@@ -42,7 +42,7 @@ impl Client {
         }
     }
 
-    async fn update(&mut self) -> Update {
+    pub(crate) async fn update(&mut self) -> Update {
         serde_json::from_str(&self.text().await).unwrap()
     }
 }

@@ -67,17 +67,22 @@ fn visit<const EXCHANGE: bool>(ctx: *mut c_void) {
     }
     let Some(progress) = progress(socket, owner) else { return };
     count(counter::SWEPT);
+    let moved = progress.sent > owner.counted_sent || progress.received > owner.counted_received;
+    let found_open = owner.flags & flag::FOUND_OPEN != 0;
+    if !moved && !found_open {
+        return;
+    }
+    // Before anything is settled: a socket that is closed meanwhile loses its port, and what was settled would go to a flow of no port.
+    let (key, client_port) = key_of(socket, owner);
+    if key.server_port == 0 || client_port == 0 {
+        return;
+    }
     let mut change = EdgeValue {
         bytes_sent: settle_open::<EXCHANGE>(&mut owner.counted_sent, progress.sent),
         bytes_received: settle_open::<EXCHANGE>(&mut owner.counted_received, progress.received),
         ..EdgeValue::default()
     };
     let moved = change.bytes_sent | change.bytes_received != 0;
-    let found_open = owner.flags & flag::FOUND_OPEN != 0;
-    if !moved && !found_open {
-        return;
-    }
-    let (key, client_port) = key_of(socket, owner);
     if found_open {
         tell(ctx, &FoundOpen { key, socket });
     }

@@ -23,6 +23,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::backoff::{self, Backoff};
 use crate::collector::StartError;
+use crate::controls::FOLLOWED_FOR;
 use crate::wire::shortened;
 
 /// A watch that lasts shorter than this was not worth opening.
@@ -87,6 +88,12 @@ impl Default for Patience {
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     message: String,
+}
+
+impl Refusal {
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 /// The server did not answer, or did not go on.
@@ -158,7 +165,11 @@ where
         let Guard { patience, message_bytes, .. } = self.guard;
         let watch = is_watch(&request).then(|| self.guard.paces.of(request.uri().path()));
         let wait = watch.as_ref().map_or(Duration::ZERO, |watch| watch.before_opening(Instant::now(), backoff::jitter()));
-        let between_frames = if watch.is_some() { patience.watch + patience.answer } else { patience.answer };
+        let between_frames = match &watch {
+            Some(_) => patience.watch + patience.answer,
+            None if has(&request, "follow=true") => FOLLOWED_FOR,
+            None => patience.answer,
+        };
         // Nothing is sent before this is polled.
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -180,7 +191,11 @@ where
 }
 
 fn is_watch(request: &Request<Body>) -> bool {
-    request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "watch=true")
+    has(request, "watch=true")
+}
+
+fn has(request: &Request<Body>, parameter: &str) -> bool {
+    request.uri().query().unwrap_or_default().split('&').any(|pair| pair == parameter)
 }
 
 /// Lists are one line, and so is every event of a watch: the limit is on what comes without a line feed.

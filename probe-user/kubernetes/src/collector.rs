@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::backoff::{self, Backoff};
 use crate::client::{self, Access, Patience};
 use crate::cluster::Cluster;
+use crate::controls::Hands;
 use crate::index::Limits;
 use crate::lease::Lease;
 use crate::watch::{Cause, Failure, Scope, Step, Steps, follow_all};
@@ -96,6 +97,11 @@ impl Collector {
     pub fn lease(&self, namespace: Option<&str>, name: &str, holder: &str) -> Lease {
         let namespace = namespace.unwrap_or(self.client.default_namespace()).to_owned();
         Lease::new(self.client.clone(), &namespace, name, holder)
+    }
+
+    /// Changes objects of the cluster. To be had anew for every change: keys may have been renewed.
+    pub fn hands(&self) -> Hands {
+        Hands::new(self.client.clone())
     }
 
     /// Waits for what happens next. It may be dropped while it waits.

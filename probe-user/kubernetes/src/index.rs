@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::controls::Place;
 use crate::index::namespace::{Namespace, SelectorId};
 use crate::kind::Kind;
 use crate::objects::{Details, Facts, Uid};
@@ -88,6 +89,14 @@ impl Index {
             gone: BTreeSet::new(),
             telling: 1,
         }
+    }
+
+    /// Where the object with an id is.
+    pub fn place(&self, uid: &str) -> Option<Place> {
+        let uid = Uid::from(uid);
+        let entry = self.kinds.values().find_map(|table| table.entries.get(&uid))?;
+        let Facts { kind, namespace, name, .. } = &entry.facts;
+        Some(Place { kind: *kind, namespace: namespace.clone(), name: name.clone(), uid })
     }
 
     /// An object is new, or has changed, or was listed again.

@@ -8,6 +8,8 @@
 //! Nothing queues up behind a slow receiver: what has changed is a set of ids, and an object is rendered when it is sent. Memory is bounded by
 //! the number of objects, and that by [`index::Limits`].
 //!
+//! [`controls`] changes objects, when somebody asks for it.
+//!
 //! It asks for `list` and `watch`, of: namespaces, nodes, persistentvolumes, persistentvolumeclaims, services and pods (core), deployments,
 //! replicasets, daemonsets and statefulsets (`apps`), jobs and cronjobs (`batch`), storageclasses (`storage.k8s.io`), endpointslices
 //! (`discovery.k8s.io`); and for `get`, `create` and `update` of leases (`coordination.k8s.io`). A kind that it may not read is missing from the
@@ -17,6 +19,7 @@ pub mod backoff;
 pub mod client;
 pub mod cluster;
 mod collector;
+pub mod controls;
 pub mod index;
 mod kind;
 pub mod lease;

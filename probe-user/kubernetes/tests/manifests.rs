@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The documents of all manifests, with the file that each is in.
 fn documents() -> Vec<(PathBuf, Value)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/k8s/dev");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/k8s/base");
     let mut all = Vec::new();
     for entry in std::fs::read_dir(&directory).expect("the manifests") {
         let path = entry.expect("an entry").path();
@@ -110,4 +110,21 @@ fn every_manifest_is_part_of_the_whole() {
     let (_, whole) = all.iter().find(|(_, object)| object["kind"] == "Kustomization").expect("a kustomization");
     let files = all.iter().filter_map(|(path, _)| path.file_name()?.to_str().map(str::to_owned));
     assert_eq!(texts(&whole["resources"]), files.filter(|file| file != "kustomization.yaml").collect());
+}
+
+#[test]
+fn what_may_be_changed_from_the_map_is_granted_apart_and_is_what_the_controls_ask_for() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/k8s/collector-controls.yaml");
+    let text = std::fs::read_to_string(path).expect("the manifest");
+    let all: Vec<_> =
+        serde_saphyr::from_multiple::<Value>(&text).expect("documents").into_iter().map(|document| (PathBuf::new(), document)).collect();
+    let granted = permissions(object(&all, "ClusterRole", "orchestrator-collector-controls"));
+    let plain = |verb: &str, group: &str, resource: &str| (verb.to_owned(), group.to_owned(), resource.to_owned(), String::new());
+    let described = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Namespace | Kind::EndpointSlice));
+    let mut expected: BTreeSet<_> = described.map(|kind| plain("get", kind.group(), kind.plural())).collect();
+    expected.extend([plain("get", "", "pods/log"), plain("list", "", "events"), plain("delete", "", "pods"), plain("patch", "", "nodes")]);
+    for resource in ["deployments/scale", "statefulsets/scale"] {
+        expected.extend(["get", "update"].map(|verb| plain(verb, "apps", resource)));
+    }
+    assert_eq!(granted, expected);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use aya::Ebpf;
@@ -12,6 +13,7 @@ use super::{decode, sys};
 use crate::clock::Now;
 use crate::observation::{BootNanos, ProcessStarted};
 use crate::snapshot::Sockets;
+use crate::sockets::cookie;
 use crate::sockets::{SocketOwner, SocketRecord, SocketTable, States, ephemeral_ports};
 
 /// Name of the program over all tasks.
@@ -23,6 +25,8 @@ pub(super) const FILES: &str = "files";
 const SOCKETS_MAX: usize = 262_144;
 /// Most processes: as many as the process table has room for, and more than it needs to know that.
 const TASKS_MAX: usize = 65_536;
+/// Holders of sockets through which a namespace is looked for: the first may be gone.
+const HOLDERS_TRIED: usize = 4;
 
 /// Looks through iterators, where the kernel took them. Cheap to clone; may be used from any thread.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +82,22 @@ fn read_sockets(file: impl Read) -> io::Result<Sockets> {
         sockets.holders.found(found.inode, found.fd.cast_signed(), owner);
     })?;
     sockets.tables = tables.into_values().collect();
+    name_namespaces(&mut sockets);
     Ok(sockets)
+}
+
+/// Finds out the cookies of namespaces that have none: before Linux 5.12 they get one when a program first asks.
+fn name_namespaces(sockets: &mut Sockets) {
+    for table in sockets.tables.iter_mut().filter(|table| table.cookie == 0) {
+        let holders = table.sockets.iter().filter_map(|socket| sockets.holders.get(socket.inode)).take(HOLDERS_TRIED);
+        let opened = holders.filter_map(|(pid, _)| std::fs::File::open(format!("/proc/{pid}/ns/net")).ok());
+        let own = opened.filter(|file| file.metadata().is_ok_and(|metadata| metadata.ino() == table.inode));
+        match own.map(|file| cookie::noted_in(&file)).next() {
+            Some(Ok(cookie)) => table.cookie = cookie,
+            Some(Err(error)) => tracing::debug!(namespace = table.inode, %error, "network namespace has no cookie"),
+            None => {}
+        }
+    }
 }
 
 fn record(found: &FoundSocket) -> SocketRecord {

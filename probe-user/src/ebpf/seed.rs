@@ -1,5 +1,6 @@
 //! Sockets that are older than the programs: their owner is written by user space, through a copy of their descriptor.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,6 +11,7 @@ use probe_common::{Owner, flag};
 
 use super::place::own_pid;
 use super::sys;
+use crate::sockets::cookie;
 
 /// A socket that was there before the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +68,21 @@ impl Seeder {
     /// `owners` is the descriptor of the map of owners.
     pub(super) fn new(owners: OwnedFd, cgroup_root: Option<PathBuf>, proc_root: &Path) -> Self {
         let pids_are_ours = own_pid(proc_root) == std::process::id();
-        Seeder { owners: Arc::new(owners), cgroup_root, pids_are_ours }
+        let owners = Arc::new(owners);
+        // The map stays as long as somebody may ask; that costs an entry per socket of ours and no program.
+        let noted = Arc::clone(&owners);
+        cookie::ask_programs(move |socket| {
+            sys::lookup::<i32, Owner>(noted.as_fd(), &socket.as_raw_fd()).ok().flatten().map(|owner| owner.netns)
+        });
+        Seeder { owners, cgroup_root, pids_are_ours }
     }
 
     /// Writes the owners of sockets. A socket that several processes hold belongs to the first that is named.
     pub fn seed(&self, seeds: impl IntoIterator<Item = Seed>) -> Seeded {
         let mut seeded = Seeded::default();
+        let mut namespaces = BTreeMap::new();
         for seed in seeds {
-            match self.write(seed) {
+            match self.write(seed, &mut namespaces) {
                 Ok(true) => seeded.written += 1,
                 Ok(false) => seeded.known += 1,
                 Err(error) => {
@@ -86,7 +95,7 @@ impl Seeder {
     }
 
     /// Whether the socket was written; otherwise the programs know it.
-    fn write(&self, seed: Seed) -> io::Result<bool> {
+    fn write(&self, seed: Seed, namespaces: &mut BTreeMap<u64, u64>) -> io::Result<bool> {
         // In another pid namespace this pid is some other process.
         if !self.pids_are_ours {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
@@ -118,7 +127,7 @@ impl Seeder {
             };
         let mut owner = Owner {
             cgroup_id: self.cgroup_of(seed.pid),
-            netns: socket_option::<u64>(&socket, libc::SOL_SOCKET, SO_NETNS_COOKIE).unwrap_or(0),
+            netns: namespace_of(&socket, namespaces).unwrap_or(0),
             start_ns: start_of(seed.pid)?,
             tgid: seed.pid,
             flags,
@@ -141,8 +150,23 @@ impl Seeder {
     }
 }
 
-const SO_NETNS_COOKIE: libc::c_int = 71;
 const TICK_NANOS: u64 = 10_000_000;
+
+/// Cookie of the namespace of a socket. `known` is what was found out a moment ago, by inode.
+fn namespace_of(socket: &OwnedFd, known: &mut BTreeMap<u64, u64>) -> io::Result<u64> {
+    match cookie::asked_of_kernel(socket) {
+        Err(nix::errno::Errno::ENOPROTOOPT) => {}
+        told => return Ok(told?),
+    }
+    let namespace = sys::namespace_of_socket(socket.as_fd())?;
+    let inode = namespace.metadata()?.ino();
+    if let Some(cookie) = known.get(&inode) {
+        return Ok(*cookie);
+    }
+    let cookie = cookie::noted_in(&namespace)?;
+    known.insert(inode, cookie);
+    Ok(cookie)
+}
 
 fn copy_descriptor(seed: Seed) -> io::Result<OwnedFd> {
     let own = |result: libc::c_long| {

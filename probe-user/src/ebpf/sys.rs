@@ -145,6 +145,18 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, cursor: Cursor, 
     }
 }
 
+/// The network namespace of a socket (`SIOCGSKNS` of `linux/sockios.h`, since Linux 4.10).
+pub(super) fn namespace_of_socket(socket: BorrowedFd<'_>) -> io::Result<std::fs::File> {
+    const SIOCGSKNS: libc::Ioctl = 0x894c;
+    // SAFETY: takes numbers alone.
+    let namespace = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if namespace < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(std::fs::File::from(unsafe { OwnedFd::from_raw_fd(namespace) }))
+}
+
 /// Reads one entry.
 pub(super) fn lookup<K: Pod, V: Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     element(BPF_MAP_LOOKUP_ELEM, map, key)

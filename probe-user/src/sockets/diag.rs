@@ -5,8 +5,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use netlink_sys::Socket;
-
 use crate::observation::Protocol;
 
 const NLMSG_ERROR: u16 = 2;
@@ -199,15 +197,6 @@ fn address(family: i32, bytes: &[u8]) -> Option<IpAddr> {
         libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)).to_canonical()),
         _ => None,
     }
-}
-
-/// Cookie of the network namespace that `socket` is in (`SO_NETNS_COOKIE`, since Linux 5.14).
-pub(crate) fn namespace_cookie(socket: &Socket) -> nix::Result<u64> {
-    #[derive(Clone, Copy, Debug)]
-    struct NetworkNamespaceCookie;
-    nix::getsockopt_impl!(NetworkNamespaceCookie, libc::SOL_SOCKET, SO_NETNS_COOKIE, u64, nix::sys::socket::sockopt::GetStruct<u64>);
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    nix::sys::socket::getsockopt(socket, NetworkNamespaceCookie)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::ebpf::Meter;
 
@@ -26,6 +26,10 @@ pub struct Metrics {
     pub lost: IntGaugeVec,
     /// Share of the connection ends that the kernel saw and that reached a flow.
     pub completeness: Gauge,
+    /// From an event in the kernel to the report that tells it, while the control plane listens.
+    pub event_delivery_seconds: Histogram,
+    /// How long the look at what was there before the capture took: sockets with their holders, and processes.
+    pub snapshot_seconds: Gauge,
     /// Reports handed to the stream.
     pub reports_sent: IntCounter,
     /// Reports that the control plane did not apply.
@@ -66,6 +70,12 @@ pub struct Metrics {
     meter: Mutex<Option<Arc<Meter>>>,
     /// Containers in the table.
     pub containers: IntGauge,
+    /// Controls that were called, by outcome.
+    pub controls: IntCounterVec,
+    /// Open pipes: terminals and logs.
+    pub pipes: IntGauge,
+    /// Bytes through pipes, by direction.
+    pub pipe_bytes: IntCounterVec,
     /// Addresses of which a translation is known.
     pub translations: IntGauge,
     /// Events of connection tracking that were read.
@@ -108,6 +118,9 @@ pub struct Metrics {
     pub kubernetes: Kubernetes,
 }
 
+/// Close around what is promised, a twentieth of a second.
+const EVENT_DELIVERY_BUCKETS: [f64; 12] = [0.005, 0.01, 0.02, 0.03, 0.04, 0.045, 0.05, 0.06, 0.075, 0.1, 0.25, 1.0];
+
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
@@ -122,6 +135,17 @@ impl Metrics {
             completeness: register(
                 &registry,
                 Gauge::new("probe_completeness_ratio", "Share of connection ends seen by the kernel that reached a flow."),
+            ),
+            event_delivery_seconds: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("probe_event_delivery_seconds", "From an event in the kernel to the report that tells it.")
+                        .buckets(EVENT_DELIVERY_BUCKETS.to_vec()),
+                ),
+            ),
+            snapshot_seconds: register(
+                &registry,
+                Gauge::new("probe_snapshot_seconds", "Time of the look at the sockets and processes that were there first."),
             ),
             reports_sent: register(&registry, IntCounter::new("probe_reports_sent_total", "Reports handed to the stream.")),
             reports_rejected: register(
@@ -179,6 +203,9 @@ impl Metrics {
                 IntCounter::new("probe_oom_kills_total", "Processes that the kernel ended because memory ran out."),
             ),
             containers: register(&registry, IntGauge::new("probe_containers", "Containers in the table.")),
+            controls: register(&registry, IntCounterVec::new(opts("probe_controls_total", "Controls that were called."), &["outcome"])),
+            pipes: register(&registry, IntGauge::new("probe_pipes", "Open pipes: terminals and logs.")),
+            pipe_bytes: register(&registry, IntCounterVec::new(opts("probe_pipe_bytes_total", "Bytes through pipes."), &["direction"])),
             translations: register(&registry, IntGauge::new("probe_translations", "Addresses of which an address translation is known.")),
             conntrack_events: register(
                 &registry,
@@ -238,6 +265,16 @@ impl Metrics {
             sent: self.reports_sent.clone(),
             rejected: self.reports_rejected.clone(),
             held_bytes: self.outbox_bytes.clone(),
+        }
+    }
+
+    /// Where controls and pipes count.
+    pub fn desk(&self) -> probe_controls::Numbers {
+        probe_controls::Numbers {
+            calls: self.controls.clone(),
+            pipes: self.pipes.clone(),
+            bytes_sent: self.pipe_bytes.with_label_values(&["sent"]),
+            bytes_received: self.pipe_bytes.with_label_values(&["received"]),
         }
     }
 

@@ -38,7 +38,10 @@ fn a_refused_connection_is_a_failure_of_its_client_and_no_connection() {
 fn in_a_hole(work: impl FnOnce() + Send + 'static) {
     std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
-        let run = |arguments: &[&str]| assert!(Command::new("ip").args(arguments).status().expect("ip").success(), "{arguments:?}");
+        let run = |arguments: &[&str]| {
+            let output = Command::new("ip").args(arguments).output().expect("ip");
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+        };
         run(&["link", "add", "hole0", "type", "veth", "peer", "name", "hole1"]);
         run(&["address", "add", "198.51.100.1/24", "dev", "hole0"]);
         run(&["link", "set", "hole0", "up"]);

@@ -224,7 +224,7 @@ fn a_process_that_sends_one_datagram_and_exits_at_once_is_known() {
     let end = watch.flows(port(&server), Direction::Client)[0].0;
     assert_eq!((end.pid, end.client_address, end.server_address), (pid, V4, V4));
     assert!(end.start_time.is_some() && end.cgroup_id != 0);
-    // The end of its talk comes by itself.
+    watch.until("the server's end of it", |watch| !watch.flows(port(&server), Direction::Server).is_empty());
     assert_eq!(watch.flows(port(&server), Direction::Server)[0].0.pid, std::process::id());
 }
 

@@ -33,6 +33,8 @@ const RESTART: (u64, Duration) = (1_000, Duration::from_secs(5));
 /// Pairs of runs with and without the probe, and the length of each.
 const PAIRS: u64 = 7;
 const PAIR_SECONDS: u64 = 8;
+/// Seconds in which an event in the kernel shall be told.
+const EVENT_DELIVERY: f64 = 0.05;
 /// How long counts may take to arrive at the API.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -80,6 +82,8 @@ fn steady(scale_down: u64) -> Result<Vec<Number>> {
         numbers.push(Number::new("probe: connections a second that the load reached", rate, "", Target::Stated));
         numbers.push(Number::new(format!("probe: user space at {rate:.0} connections/s, of one core"), busy, "%", Target::Under(2.0)));
         numbers.push(Number::new(format!("probe: resident at {rate:.0} connections/s"), resident(probe)?, "MB", Target::Under(60.0)));
+        let told = share_told_within(&stack, EVENT_DELIVERY)?;
+        numbers.push(Number::new("probe: events told within 50 ms of the kernel seeing them", told * 100.0, "%", Target::AtLeast(99.0)));
     }
     {
         let _client = load(time.as_secs() + 4)?;
@@ -254,6 +258,13 @@ fn ends_seen(stack: &Stack) -> Result<u64> {
 fn metric(stack: &Stack, name: &str) -> Result<Option<f64>> {
     let reply = crate::http::get(stack.admin(), "/metrics")?;
     Ok(reply.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok()))
+}
+
+/// Share of the events that were told within some seconds; the bound must be one of the histogram's.
+fn share_told_within(stack: &Stack, seconds: f64) -> Result<f64> {
+    let within = metric(stack, &format!("probe_event_delivery_seconds_bucket{{le=\"{seconds}\"}}"))?;
+    let all = metric(stack, "probe_event_delivery_seconds_count")?.filter(|all| *all > 0.0);
+    Ok(within.context("the probe does not time what it tells")? / all.context("the probe has told nothing")?)
 }
 
 /// Memory of the kernel maps that a process holds, by the kernel's own account, in MB (10^6 bytes).

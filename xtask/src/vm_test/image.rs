@@ -132,7 +132,7 @@ fn install_modules(kernel: &Fetched, root: &Path) -> Result<()> {
 fn script_of(checkout: &Checkout, hierarchy: Hierarchy, programs: &Programs, filters: &[String]) -> String {
     let mut script = String::from(
         "#!/bin/busybox sh\n\
-         export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root CI=true ORCHESTRATOR_TEST_SLOWNESS=6\n\
+         export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/root CI=true ORCHESTRATOR_TEST_SLOWNESS=6\n\
          /bin/busybox --install -s /bin\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\

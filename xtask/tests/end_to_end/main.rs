@@ -8,6 +8,7 @@
 mod browser;
 mod connections;
 mod containers;
+mod controls;
 mod kubernetes;
 mod page;
 mod restarts;

@@ -160,10 +160,8 @@ impl Remaining {
             None => pool.only_free(&accepted(spec, policy.accepted_roles)),
         }
         let mut found = Match::default();
-        if let Some(held) = held {
-            if !take_held_volumes(&mut pool, spec, held, &mut found) {
-                reasons.push(Reason::NoCorrespondingReservationFound);
-            }
+        if held.is_some_and(|held| !take_held_volumes(&mut pool, spec, held, &mut found)) {
+            reasons.push(Reason::NoCorrespondingReservationFound);
         }
         let needs = match spec {
             Spec::App(app) => app_needs(app),

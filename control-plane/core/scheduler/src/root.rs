@@ -13,6 +13,8 @@ pub struct Root {
     groups: OrdMap<PathId, Group>,
     /// Service ports, each with the number of times it is used.
     ports: OrdMap<u16, u32>,
+    /// Instances wanted of everything.
+    instances: u64,
     version: Timestamp,
 }
 
@@ -79,6 +81,11 @@ impl Root {
         self.groups.len() + usize::from(!self.groups.contains_key(&PathId::root()))
     }
 
+    /// How many instances there should be of everything.
+    pub fn instance_count(&self) -> u64 {
+        self.instances
+    }
+
     /// Whether nothing is in `group`.
     pub fn is_empty(&self, group: &PathId) -> bool {
         self.specs_below(group).next().is_none() && self.groups_below(group).next().is_none()
@@ -107,12 +114,14 @@ impl Root {
                 *self.ports.entry(port).or_insert(0) += 1;
             }
         }
+        self.instances += u64::from(spec.instances());
         self.specs.insert(id, spec);
     }
 
     /// Takes an app or pod out; the groups stay.
     pub fn remove_spec(&mut self, id: &PathId) -> Option<Spec> {
         let spec = self.specs.remove(id)?;
+        self.instances = self.instances.saturating_sub(u64::from(spec.instances()));
         if let Spec::App(app) = &spec {
             for port in app.service_ports() {
                 let left = self.ports.get(&port).map_or(0, |count| count - 1);
@@ -152,11 +161,8 @@ impl Root {
     /// Marks `id` and every group above as changed at `version`.
     pub(crate) fn touch(&mut self, id: &PathId, version: Timestamp) {
         for group in std::iter::once(id.clone()).chain(id.ancestors()) {
-            if let Some(mut found) = self.groups.get(&group).cloned() {
-                if found.version != version {
-                    found.version = version;
-                    self.groups.insert(group, found);
-                }
+            if let Some(found) = self.groups.get(&group).filter(|found| found.version != version).cloned() {
+                self.groups.insert(group, Group { version, ..found });
             }
         }
         self.version = version;

@@ -38,7 +38,7 @@ static ALLOCATOR: Counting = Counting;
 const HOSTS: u32 = 1_000;
 const CONTAINERS: u32 = 10;
 const PROCESSES: u32 = 100;
-const FLOWS: u32 = 100;
+const FLOWS: u32 = 200;
 const METRICS_INTERVAL: u32 = 15;
 const SECONDS: u32 = 60;
 
@@ -82,6 +82,9 @@ fn main() {
     for key in &watched {
         println!("view:    {:<22} p95 {:>7.3} ms (target < 50 ms)", key.view.id(), cluster.view_p95_ms(*key));
     }
+    cluster.search();
+    let with_index = cluster.run(&watched);
+    println!("steady:  {with_index:.1} % of one core, five views watched and searched (target < 30 %)");
     println!("panel:   host                   p95 {:>7.3} ms (target < 50 ms)", cluster.panel_p95_ms());
 }
 
@@ -142,6 +145,7 @@ impl Cluster {
             oldest_held_sequence: 0,
             capture: Capture::default(),
             cluster_name: None,
+            controls: [].into(),
         };
         self.step(Input::Hello { probe: name(host).into(), hello });
         let snapshot = Report {
@@ -158,7 +162,7 @@ impl Cluster {
             }),
             containers: (0..CONTAINERS).map(|number| container(host, number)).collect(),
             processes: (0..PROCESSES).map(|slot| process(host, slot, 0)).collect(),
-            flows: (0..FLOWS).map(|slot| flow(host, slot, 0)).collect(),
+            flows: (0..FLOWS).map(|number| flow(host, number % PROCESSES, 0, number / PROCESSES)).collect(),
             ..Report::default()
         };
         self.report(host, snapshot);
@@ -225,10 +229,11 @@ impl Cluster {
         let slot = *generation % PROCESSES;
         let old = process(host, slot, *generation).key;
         report.processes_gone.push(old);
-        report.flows_gone.push(flow(host, slot, *generation).id);
+        let lanes = FLOWS / PROCESSES;
+        report.flows_gone.extend((0..lanes).map(|lane| flow(host, slot, *generation, lane).id));
         *generation += 1;
         report.processes.push(process(host, slot, *generation));
-        report.flows.push(flow(host, slot, *generation));
+        report.flows.extend((0..lanes).map(|lane| flow(host, slot, *generation, lane)));
     }
 
     fn view_p95_ms(&mut self, key: ViewKey) -> f64 {
@@ -244,6 +249,43 @@ impl Cluster {
         p95(spans)
     }
 
+    /// Searches of every kind, each after a change of a hundred hosts.
+    fn search(&mut self) {
+        let before = ALLOCATED.load(Ordering::Relaxed);
+        let find = |cluster: &mut Cluster, words: &str| {
+            let query = SearchQuery { query: Query::parse(words).expect("a query of this file"), view: None, after: None, limit: 50 };
+            cluster.map.search(cluster.now, &query)
+        };
+        let begun = Instant::now();
+        find(self, "nothing");
+        let bytes = ALLOCATED.load(Ordering::Relaxed) - before;
+        let nodes = u64::from(HOSTS) * u64::from(1 + CONTAINERS + PROCESSES);
+        println!(
+            "search:  index made in {:.2} s, {} MB, {} bytes a node",
+            begun.elapsed().as_secs_f64(),
+            bytes >> 20,
+            bytes as u64 / nodes
+        );
+        let mut all = Vec::new();
+        for words in SEARCHES {
+            let mut spans = Vec::new();
+            let mut total = 0;
+            for round in 0..20 {
+                for host in round * 5..round * 5 + 5 {
+                    let mut report = Report::default();
+                    self.churn(host, &mut report);
+                    self.report(host, report);
+                }
+                let begun = Instant::now();
+                total = find(self, words).total;
+                spans.push(begun.elapsed());
+            }
+            all.extend(spans.iter().copied());
+            println!("search:  {words:<44} p95 {:>7.3} ms, {total} found", p95(spans));
+        }
+        println!("search:  all of these                                 p95 {:>7.3} ms (target < 50 ms)", p95(all));
+    }
+
     fn panel_p95_ms(&self) -> f64 {
         let spans = (0..100).map(|host| {
             let key = ViewKey { view: View::Hosts, filter: Filter::DEFAULT };
@@ -255,6 +297,23 @@ impl Cluster {
         p95(spans.collect())
     }
 }
+
+const SEARCHES: [&str; 14] = [
+    "worker-7",
+    "WORKER",
+    "host-0123",
+    "host-0123.example.com (1042)",
+    "config-1[0-9].yaml",
+    "service-(3|4)$",
+    "nosuchthing",
+    "pid: 1042",
+    "cpu > 5 AND memory > 1k",
+    "hosts: host-01 AND NOT command: verbose",
+    "image: service-12 OR label: worker-39",
+    "label: ^service-7$",
+    "[0-9]{4}",
+    "w.*r",
+];
 
 fn p95(mut spans: Vec<Duration>) -> f64 {
     spans.sort();
@@ -295,12 +354,12 @@ fn process(host: u32, slot: u32, generation: u32) -> Process {
     }
 }
 
-/// Even slots are clients of the next host's odd slots.
-fn flow(host: u32, slot: u32, generation: u32) -> Flow {
+/// Even slots are clients of the next host's odd slots, on one port for each lane.
+fn flow(host: u32, slot: u32, generation: u32, lane: u32) -> Flow {
     let owner = process(host, slot, generation).key;
     let is_client = slot.is_multiple_of(2);
     let (client, server) = if is_client { (host, (host + 1) % HOSTS) } else { ((host + HOSTS - 1) % HOSTS, host) };
-    let port = u16::try_from(8_000 + slot / 2).expect("a hundred slots");
+    let port = u16::try_from(8_000 + slot / 2 + lane * 1_000).expect("a hundred slots and few lanes");
     let key = FlowKey {
         process: Some(owner),
         cgroup_id: 1,
@@ -315,6 +374,6 @@ fn flow(host: u32, slot: u32, generation: u32) -> Flow {
         origin: Origin::Event,
         sample_client_port: 0,
     };
-    let id = u64::from(slot) + u64::from(owner.pid) * 1_000;
+    let id = u64::from(slot) + u64::from(owner.pid) * 1_000 + u64::from(lane) * 1_000_000_000;
     Flow { id, key: Some(key), counters: FlowCounters { opened: 3, ..FlowCounters::default() }, ..Flow::default() }
 }

@@ -14,6 +14,7 @@ use crate::topology::Topology;
 use crate::view::{Filter, View, ViewKey};
 
 mod connections;
+mod controls;
 mod facts;
 
 const CONTAINER_COLUMNS: &[Column] = &[number_column("docker_cpu_total_usage", "CPU"), number_column("docker_memory_usage", "Memory")];
@@ -47,7 +48,9 @@ pub(crate) fn details(map: &Topology, now: Timestamp, key: ViewKey, node: &NodeI
     facts::add(map, entity, &mut summary);
     let (incoming, outgoing) = connections::connections(map, scene, key, entity);
     let shows_remote = matches!(entity, Entity::InternetIn | Entity::InternetOut);
-    Some(Details { summary, children: children(map, entity, key.filter, now), incoming, outgoing, shows_remote })
+    let controls = controls::controls(map, entity);
+    let children = children(map, entity, key.filter, now);
+    Some(Details { summary, controls, children, incoming, outgoing, shows_remote })
 }
 
 fn adjacency(scene: Scene<'_>, key: ViewKey, entity: Entity) -> Vec<NodeId> {

@@ -104,6 +104,11 @@ impl Flows {
         self.next_ordinal
     }
 
+    /// The channel of a key, if anybody is on it.
+    pub(crate) fn channel(&self, key: &ChannelKey) -> Option<&ChannelRow> {
+        self.by_key.get(key).and_then(|&channel| self.channels.get(channel))
+    }
+
     /// Puts a flow on channels.
     pub(crate) fn attach(&mut self, flow: FlowIndex, keys: impl IntoIterator<Item = ChannelKey>) {
         let direction = self.rows[flow].key.direction;

@@ -86,8 +86,43 @@ impl ObjectTables {
         self.rows.get(service)?.behind.filter(|&pod| self.is_shown_pod(pod))
     }
 
+    /// Everything that a collector described.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &KubernetesObject> {
+        self.rows.iter().filter_map(|(_, row)| row.record.as_ref())
+    }
+
+    /// Names of all objects of a kind, sorted within each namespace.
+    pub(crate) fn names_of(&self, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
+        let empty: Arc<str> = "".into();
+        self.by_name.range((kind, empty.clone(), empty)..).take_while(move |(key, _)| key.0 == kind).map(|((_, _, name), _)| name)
+    }
+
+    /// Namespaces that have pods: from one to the next, however many pods are in each.
+    pub(crate) fn namespaces_of_pods(&self) -> Vec<Arc<str>> {
+        let mut found: Vec<Arc<str>> = Vec::new();
+        let mut from: Arc<str> = "".into();
+        while let Some(((Kind::Pod, namespace, _), _)) = self.by_name.range((Kind::Pod, from.clone(), "".into())..).next() {
+            if !namespace.is_empty() {
+                found.push(namespace.clone());
+            }
+            from = format!("{namespace}\0").into();
+        }
+        found
+    }
+
     fn record(&self, object: ObjectIndex) -> Option<&KubernetesObject> {
         self.rows.get(object).and_then(|row| row.record.as_ref())
+    }
+
+    /// Who told of an object, and what.
+    pub(crate) fn told(&self, object: ObjectIndex) -> Option<(&ProbeId, &KubernetesObject)> {
+        let row = self.rows.get(object)?;
+        Some((row.owner.as_ref()?, row.record.as_ref()?))
+    }
+
+    /// The node of a cluster that has this name: node names are host names.
+    pub(crate) fn node_named(&self, name: &Arc<str>) -> Option<ObjectIndex> {
+        self.by_name.get(&(Kind::Node, "".into(), name.clone())).copied()
     }
 
     /// Whether it is a volume, a claim of one, or a class of them.
@@ -633,11 +668,17 @@ impl Topology {
     }
 
     /// A pod shows a metric of its container, and a service or controller that of its pod.
-    pub(crate) fn touch_pod_of(&mut self, container: ContainerIndex) {
+    pub(crate) fn touch_pod_of(&mut self, container: ContainerIndex, only_numbers: bool) {
         let Some(pod) = self.tables.containers[container].pod else { return };
-        self.touch_object(pod);
         let parents = self.tables.kubernetes.rows.get(pod).map(|row| row.parents.clone()).unwrap_or_default();
-        parents.into_iter().for_each(|parent| self.touch_object(parent));
+        for object in std::iter::once(pod).chain(parents) {
+            let kind = self.tables.kubernetes.record(object).map(|record| record.kind);
+            match kind.and_then(view_of) {
+                Some(view) if only_numbers => self.touch_numbers(view, Entity::Object(object)),
+                Some(view) => self.touch(view, Entity::Object(object)),
+                None => {}
+            }
+        }
     }
 
     /// Whatever is below an object leads elsewhere in some view, and links to it by another name.

@@ -7,7 +7,9 @@
 //! Cost follows change: a report touches what it names, and a picture that somebody watches is mended, not drawn again.
 
 mod apply;
+mod bridge;
 mod details;
+mod export;
 mod flows;
 mod index;
 mod kubernetes;
@@ -29,7 +31,12 @@ mod topology;
 mod unix;
 mod view;
 
-pub use node::{ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeId, NodeSummary, Parent, PublishedNode, Shape, Table};
+pub use bridge::{End, Link, LinkEnds};
+pub use export::HostExport;
+pub use node::{
+    ChildGroup, Column, Connection, Control, Details, Grid, GridColumn, GridRow, MetadataRow, MetricRow, NodeId, NodeSummary, Parent,
+    PublishedNode, Shape, Table, Word,
+};
 pub use query::{FlowEntry, FlowPage, FlowQuery, HostStatus, ListenerEntry, ListenerPage, ListenerQuery, ProbeCounts, ProbeStatus};
 pub use report::{
     Application, BlockDevice, Capture, Cloud, Container, ContainerMetrics, ContainerState, Direction, Disk, Endpoint, Flow, FlowCounters,
@@ -37,6 +44,6 @@ pub use report::{
     Pressure, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind, ResolvedAddress, ResolvedName,
     Translation, TranslationSource, UnixFlow,
 };
-pub use search::{Found, Query, QueryError};
+pub use search::{Found, Match, Query, QueryError, SearchCursor, SearchHit, SearchPage, SearchQuery};
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};
 pub use view::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewSnapshot, ViewStats};

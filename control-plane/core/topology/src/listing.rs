@@ -166,6 +166,7 @@ impl Topology {
             client_address: row.key.client_address,
             server_address: row.key.server_address,
             server_port: row.key.server_port,
+            client_port: row.key.sample_client_port,
             original_server: row.key.original_server,
             origin: row.key.origin,
             counters: row.counters,

@@ -61,6 +61,11 @@ impl Names {
         self.rows.get(&address).into_iter().flat_map(|row| row.names.iter().map(|name| &name.name))
     }
 
+    /// All addresses that have names.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (IpAddr, impl Iterator<Item = &Arc<str>>)> {
+        self.rows.iter().map(|(address, row)| (*address, row.names.iter().map(|name| &name.name)))
+    }
+
     pub(crate) fn is_named(&self, address: IpAddr) -> bool {
         self.rows.contains_key(&address)
     }

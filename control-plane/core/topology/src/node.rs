@@ -1,12 +1,16 @@
 //! What a client sees of a node: summaries in views, details on request. Field names and meaning are those of Weave Scope's JSON; the HTTP
 //! room only writes them down.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use base::Timestamp;
 
 use crate::report::Application;
+
+/// A word of the wire format: one of ours, or one that an old probe's report brought along.
+pub type Word = Cow<'static, str>;
 
 /// Id of a node in a view, e.g. `web-1;<host>`, `web-1;4711`, `<64 hex>;<container>`, `in-theinternet`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +66,8 @@ pub struct NodeSummary {
     pub rank: Arc<str>,
     /// How it is drawn.
     pub shape: Shape,
+    /// `camera` for snapshots of volumes, else empty.
+    pub tag: &'static str,
     /// Drawn as a stack: it stands for several things.
     pub stack: bool,
     /// Stands for something outside of what is watched.
@@ -108,6 +114,26 @@ pub enum Shape {
 }
 
 impl Shape {
+    /// The shape that a report of an old probe names.
+    pub fn from_word(word: &str) -> Option<Shape> {
+        [
+            Shape::Square,
+            Shape::Hexagon,
+            Shape::Circle,
+            Shape::Cloud,
+            Shape::Heptagon,
+            Shape::Pentagon,
+            Shape::Octagon,
+            Shape::Triangle,
+            Shape::DottedTriangle,
+            Shape::Cylinder,
+            Shape::DottedCylinder,
+            Shape::Sheet,
+        ]
+        .into_iter()
+        .find(|shape| shape.as_str() == word)
+    }
+
     /// Scope's word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -131,15 +157,15 @@ impl Shape {
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetadataRow {
     /// Key, e.g. `pid`.
-    pub id: &'static str,
+    pub id: Word,
     /// For people, e.g. `PID`.
-    pub label: &'static str,
+    pub label: Word,
     /// Value as text.
     pub value: Arc<str>,
     /// Rows are sorted by it.
     pub priority: f64,
     /// `number`, `ip`, `datetime`, `duration` or empty.
-    pub data_type: &'static str,
+    pub data_type: Word,
     /// Characters to show; 0 for all.
     pub truncate: u32,
 }
@@ -159,13 +185,13 @@ pub struct Parent {
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricRow {
     /// E.g. `host_cpu_usage_percent`.
-    pub id: &'static str,
+    pub id: Word,
     /// E.g. `CPU`.
-    pub label: &'static str,
+    pub label: Word,
     /// `percent`, `filesize`, `integer` or empty.
-    pub format: &'static str,
+    pub format: Word,
     /// Metrics of one group are shown together; may be empty.
-    pub group: &'static str,
+    pub group: Word,
     /// Cut, not rounded, to two decimals.
     pub value: f64,
     /// Rows are sorted by it.
@@ -178,15 +204,50 @@ pub struct MetricRow {
     pub max: f64,
 }
 
-/// A property list.
+/// A table: a property list, unless it has a grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// E.g. `docker_label_`.
-    pub id: &'static str,
+    pub id: Word,
     /// E.g. `Docker labels`.
-    pub label: &'static str,
+    pub label: Word,
     /// Label and value, sorted by label.
     pub rows: Vec<(Arc<str>, Arc<str>)>,
+    /// What an old probe's table has beyond that.
+    pub grid: Option<Box<Grid>>,
+}
+
+/// What only tables of old probes have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grid {
+    /// `multicolumn-table`, or what else the report calls it.
+    pub kind: Arc<str>,
+    /// `None` is written as `null`.
+    pub columns: Option<Vec<GridColumn>>,
+    /// For tables with columns, by id.
+    pub rows: Vec<GridRow>,
+    /// Rows that its probe left out.
+    pub truncation_count: u64,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GridColumn {
+    /// Of its cells.
+    pub id: Arc<str>,
+    /// Heading.
+    pub label: Arc<str>,
+    /// `number` and so on; may be empty.
+    pub data_type: Arc<str>,
+}
+
+/// A row of a table with columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GridRow {
+    /// Id.
+    pub id: Arc<str>,
+    /// Values by column.
+    pub cells: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A node with everything that its panel shows.
@@ -194,6 +255,8 @@ pub struct Table {
 pub struct Details {
     /// As in the view, with samples in the metrics.
     pub summary: NodeSummary,
+    /// What can be done with it, sorted by rank.
+    pub controls: Vec<Control>,
     /// What it consists of.
     pub children: Vec<ChildGroup>,
     /// Connections that others opened to it.
@@ -202,6 +265,25 @@ pub struct Details {
     pub outgoing: Vec<Connection>,
     /// Whether the connection tables have a column for the remote address: true for the Internet nodes.
     pub shows_remote: bool,
+}
+
+/// Something that can be done with a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The probe that does it.
+    pub probe_id: Arc<str>,
+    /// What to tell the probe.
+    pub node_id: NodeId,
+    /// E.g. `docker_stop_container`.
+    pub id: Cow<'static, str>,
+    /// For people.
+    pub human: Cow<'static, str>,
+    /// Font Awesome classes.
+    pub icon: Cow<'static, str>,
+    /// What to ask before it is done; empty when nothing.
+    pub confirmation: Cow<'static, str>,
+    /// Controls are sorted by it.
+    pub rank: i64,
 }
 
 /// Children of one kind.

@@ -37,6 +37,9 @@ pub(crate) struct Projection {
     /// What changed since the pictures were last mended; kept only while there are pictures.
     dirty: BTreeSet<Entity>,
     watched: bool,
+    /// Nodes whose texts may have changed since the index of searches was last mended; kept only while there is one.
+    reworded: BTreeSet<Entity>,
+    indexed: bool,
 }
 
 /// A node's edges, each with the number of links that say so.
@@ -73,6 +76,12 @@ impl Projection {
         self.nodes.get(&entity).is_some_and(|ends| ends.neighbours().any(|other| other != entity))
     }
 
+    /// Whether a picture without filters shows it.
+    pub(crate) fn is_shown(&self, entity: Entity) -> bool {
+        let is_other = |other: Entity| other != entity && self.exists(other);
+        self.exists(entity) && (!entity.is_pseudo() || self.nodes.get(&entity).is_some_and(|ends| ends.neighbours().any(is_other)))
+    }
+
     pub(crate) fn entities(&self) -> impl Iterator<Item = Entity> + '_ {
         self.nodes.keys().copied()
     }
@@ -84,9 +93,29 @@ impl Projection {
 
     /// Something that a summary shows has changed.
     pub(crate) fn touch(&mut self, entity: Entity) {
+        self.reword(entity);
+        self.touch_numbers(entity);
+    }
+
+    /// Only edges or metrics of a summary have changed: nothing that a search looks into.
+    pub(crate) fn touch_numbers(&mut self, entity: Entity) {
         if self.watched {
             self.dirty.insert(entity);
         }
+    }
+
+    fn reword(&mut self, entity: Entity) {
+        if self.indexed {
+            self.reworded.insert(entity);
+        }
+    }
+
+    /// An edge has come or gone. What is not watched itself exists by its edges.
+    fn touch_edge(&mut self, entity: Entity) {
+        if entity.is_pseudo() {
+            self.reword(entity);
+        }
+        self.touch_numbers(entity);
     }
 
     pub(crate) fn set_present(&mut self, entity: Entity, present: bool) {
@@ -98,6 +127,10 @@ impl Projection {
             return;
         }
         ends.present = present;
+        if self.indexed {
+            self.reworded.extend(ends.neighbours().filter(|other| other.is_pseudo()));
+            self.reworded.insert(entity);
+        }
         if self.watched {
             // The number may stand for something else by the time the pictures are mended: whoever has an edge to it looks again.
             self.dirty.extend(ends.neighbours());
@@ -114,8 +147,8 @@ impl Projection {
         let is_new = *count == 1;
         *self.nodes.entry(to).or_default().incoming.entry(from).or_insert(0) += 1;
         if is_new {
-            self.touch(from);
-            self.touch(to);
+            self.touch_edge(from);
+            self.touch_edge(to);
         }
     }
 
@@ -134,8 +167,8 @@ impl Projection {
             }
         }
         if is_last {
-            self.touch(from);
-            self.touch(to);
+            self.touch_edge(from);
+            self.touch_edge(to);
         }
     }
 
@@ -145,6 +178,20 @@ impl Projection {
         if !watched {
             self.dirty.clear();
         }
+    }
+
+    /// Begins the bookkeeping for the index of searches.
+    pub(crate) fn set_indexed(&mut self) {
+        self.indexed = true;
+    }
+
+    /// Nodes that the index of searches has to look at again.
+    pub(crate) fn reworded_count(&self) -> usize {
+        self.reworded.len()
+    }
+
+    pub(crate) fn take_reworded(&mut self) -> BTreeSet<Entity> {
+        std::mem::take(&mut self.reworded)
     }
 
     pub(crate) fn is_dirty(&self) -> bool {

@@ -63,6 +63,8 @@ pub struct FlowEntry {
     pub server_address: IpAddr,
     /// Port of the service.
     pub server_port: u16,
+    /// A port of the client's end that was seen; 0 when unknown.
+    pub client_port: u16,
     /// Where the client meant to go, when it was translated.
     pub original_server: Option<(IpAddr, u16)>,
     /// How it came to be known.

@@ -38,6 +38,8 @@ pub struct ProbeHello {
     pub capture: Capture,
     /// Set by the collector of a Kubernetes cluster, and only by it: the cluster's name. It reports Kubernetes objects alone.
     pub cluster_name: Option<Arc<str>>,
+    /// Ids of the controls that it carries out.
+    pub controls: Arc<[Arc<str>]>,
 }
 
 /// A numbered change of what is known of one host. All records are absolute, so that applying one twice changes nothing.

@@ -2,46 +2,79 @@
 //!
 //! A query without operators means exactly what it meant in Scope: `field: expression` looks into fields whose reduced name matches,
 //! `metric > number` compares, everything else is a regular expression over all texts of a node, taken literally when it does not compile.
-//! With the words `AND`, `OR` and `NOT` in capitals, and parentheses between them, such terms are combined. Regular expressions are those of
-//! the `regex` crate, which takes time in proportion to the text: look-around and back-references do not exist in it.
+//! With the words `AND`, `OR` and `NOT` in capitals, parentheses between them, and quotes around what is meant literally, such terms are
+//! combined. Regular expressions are those of the `regex` crate, which takes time in proportion to the text: look-around and
+//! back-references do not exist in it.
+//!
+//! A query is asked in two ways: of one node ([`Query::find`]), as filters of views do, or of all nodes of all views at once, through an
+//! index that is kept up to date ([`index`]).
 
 use crate::node::NodeSummary;
 
+pub(crate) mod fields;
+mod fold;
+mod highlight;
+pub(crate) mod index;
+mod keep;
 mod parse;
+mod pattern;
+pub(crate) mod run;
 mod term;
+
+pub use highlight::Match;
+pub use run::{SearchCursor, SearchHit, SearchPage, SearchQuery};
 
 use term::Term;
 
 /// Longest query that is read, in bytes.
 pub(crate) const QUERY_BYTES_MAX: usize = 4_096;
 
-/// What to look for.
+/// What to look for. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Query {
-    expression: Expression,
+    expression: std::sync::Arc<Expression>,
 }
 
-/// Why a text is no query.
+/// Why a text is no query. Places are characters, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryError {
     /// Nothing to look for, e.g. `pid:` or blanks.
-    Empty,
+    Empty {
+        /// Where.
+        at: usize,
+    },
     /// Longer than 4,096 bytes.
     TooLong,
     /// Operators without operands, or parentheses that do not match.
-    Incomplete,
+    Incomplete {
+        /// Where an operand or a parenthesis should be, or should not.
+        at: usize,
+    },
+    /// A quote without a partner.
+    Unclosed {
+        /// Where it is.
+        at: usize,
+    },
     /// More terms or deeper parentheses than are read.
-    TooComplex,
+    TooComplex {
+        /// Where it becomes too much.
+        at: usize,
+    },
 }
 
 impl std::fmt::Display for QueryError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            QueryError::Empty => "there is nothing to look for in the query",
-            QueryError::TooLong => "the query is longer than 4096 bytes",
-            QueryError::Incomplete => "an operator of the query has no operand, or a parenthesis has no partner",
-            QueryError::TooComplex => "the query has more than 64 terms, or parentheses nested deeper than 16",
-        })
+        match self {
+            QueryError::Empty { at } => write!(f, "there is nothing to look for in the query at character {at}"),
+            QueryError::TooLong => f.write_str("the query is longer than 4096 bytes"),
+            QueryError::Incomplete { at } => {
+                write!(f, "an operator of the query has no operand, or a parenthesis has no partner, at character {at}")
+            }
+            QueryError::Unclosed { at } => write!(f, "the quote at character {at} of the query has no partner"),
+            QueryError::TooComplex { at } => {
+                write!(f, "the query has more than 64 terms, or is nested deeper than 16, at character {at}")
+            }
+        }
     }
 }
 
@@ -73,7 +106,7 @@ impl Query {
         if text.len() > QUERY_BYTES_MAX {
             return Err(QueryError::TooLong);
         }
-        parse::parse(text).map(|expression| Query { expression })
+        parse::parse(text).map(|expression| Query { expression: expression.into() })
     }
 
     /// Looks at a node.

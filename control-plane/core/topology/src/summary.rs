@@ -17,7 +17,7 @@ use crate::view::Filter;
 
 mod metrics;
 
-pub(crate) use metrics::{container_metrics, host_metrics, process_metrics};
+pub(crate) use metrics::{container_metrics, host_metrics, process_metrics, value_of};
 
 /// Id of the node for connections from the Internet.
 pub(crate) const INTERNET_IN: &str = "in-theinternet";
@@ -84,6 +84,7 @@ pub(crate) fn blank(id: NodeId, shape: Shape) -> NodeSummary {
         label_minor: "".into(),
         rank: "".into(),
         shape,
+        tag: "",
         stack: false,
         pseudo: false,
         metadata: Vec::new(),
@@ -134,7 +135,14 @@ pub(crate) fn row(
     value: impl Into<Arc<str>>,
 ) -> Option<MetadataRow> {
     let value = value.into();
-    (!value.is_empty()).then_some(MetadataRow { id, label, value, priority, data_type, truncate: 0 })
+    (!value.is_empty()).then_some(MetadataRow {
+        id: id.into(),
+        label: label.into(),
+        value,
+        priority,
+        data_type: data_type.into(),
+        truncate: 0,
+    })
 }
 
 /// Text before and after the first dot.
@@ -282,8 +290,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
 }
 
 fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Container, filter: Filter, now: Timestamp) -> Vec<MetadataRow> {
-    let runs = matches!(container.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
-    let uptime = container.started_at.filter(|_| runs).map(|started| now.since(started).as_secs().to_string());
+    let uptime = container.started_at.filter(|_| runs(container.state)).map(|started| now.since(started).as_secs().to_string());
     let created = if container.created_at == Timestamp::EPOCH { String::new() } else { rfc3339(container.created_at) };
     let addresses = container.addresses.iter().filter(|address| address.is_ipv4() || !address.is_loopback()).map(IpAddr::to_string);
     let mut id = row("docker_container_id", "ID", "", 11.0, container.id.clone());
@@ -314,6 +321,10 @@ fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Contai
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn runs(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
 }
 
 /// Ports of sockets that listen, e.g. `53/udp, 80/tcp`; a few of them where there are many.
@@ -360,7 +371,7 @@ fn port_text(port: &crate::report::PortMapping) -> String {
 }
 
 pub(crate) fn property_list(id: &'static str, label: &'static str, entries: &std::collections::BTreeMap<Arc<str>, Arc<str>>) -> Table {
-    Table { id, label, rows: entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect() }
+    table(id, label, entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 fn image_table(container: &Container, image: Option<&ImageRow>) -> Table {
@@ -375,7 +386,12 @@ fn image_table(container: &Container, image: Option<&ImageRow>) -> Table {
         rows.push(("Virtual size".into(), bytes_text(image.record.virtual_size_bytes).into()));
     }
     rows.retain(|(_, value)| !value.is_empty());
-    Table { id: "image_table", label: "Image", rows }
+    table("image_table", "Image", rows)
+}
+
+/// A property list.
+pub(crate) fn table(id: &'static str, label: &'static str, rows: Vec<(Arc<str>, Arc<str>)>) -> Table {
+    Table { id: id.into(), label: label.into(), rows, grid: None }
 }
 
 /// As Docker's command line writes sizes: decimal units, four significant digits.

@@ -12,7 +12,9 @@ use crate::networks::{AddressBook, NetworkSet};
 use crate::node::{Details, NodeId};
 use crate::picture::{Picture, Scene};
 use crate::projection::{self, PROJECTED, Projection};
-use crate::report::{Capture, Losses, ProbeHello, ProbeId, Report};
+use crate::report::{Capture, Losses, Network, ProbeHello, ProbeId, Report};
+use crate::search::index::Index as SearchIndex;
+use crate::search::{SearchPage, SearchQuery};
 use crate::tables::Tables;
 use crate::view::{View, ViewKey, ViewSnapshot, ViewStats};
 
@@ -98,6 +100,8 @@ pub enum Input {
     Watch(ViewKey),
     /// Nobody wants to see it any more. It is kept up to date for [`Config::picture_linger`].
     Unwatch(ViewKey),
+    /// Networks and addresses of machines that others than our probes report on: they are not the Internet. Replaces what was said before.
+    Neighbours(Vec<Network>),
     /// Time went by; see [`Topology::next_deadline`].
     Tick,
 }
@@ -204,6 +208,8 @@ pub(crate) struct ProbeRow {
     /// Grows with every snapshot; rows that an ended snapshot did not name have an older one.
     pub(crate) epoch: u64,
     pub(crate) capture: Capture,
+    /// Ids of the controls that it carries out.
+    pub(crate) controls: Arc<[Arc<str>]>,
     pub(crate) losses: Losses,
     pub(crate) last_seen: Timestamp,
     pub(crate) records_refused: u64,
@@ -245,9 +251,13 @@ pub struct Topology {
     pub(crate) flows: Flows,
     pub(crate) addresses: AddressBook,
     pub(crate) networks: NetworkSet,
+    /// What [`Input::Neighbours`] said.
+    pub(crate) neighbour_networks: BTreeSet<Network>,
     pub(crate) probes: BTreeMap<ProbeId, ProbeRow>,
     pub(crate) projections: [Projection; PROJECTED.len()],
     pictures: BTreeMap<ViewKey, Picture>,
+    /// There is none before the first search.
+    pub(crate) search_index: Option<SearchIndex>,
     pub(crate) leaving: BTreeSet<(Timestamp, Leaving)>,
     /// Connections over Unix sockets whose edges have to be worked out again.
     pub(crate) unsettled_unix: BTreeSet<(HostIndex, u64)>,
@@ -266,9 +276,11 @@ impl Topology {
             flows: Flows::default(),
             addresses: AddressBook::default(),
             networks: NetworkSet::default(),
+            neighbour_networks: BTreeSet::new(),
             probes: BTreeMap::new(),
             projections: Default::default(),
             pictures: BTreeMap::new(),
+            search_index: None,
             leaving: BTreeSet::new(),
             unsettled_unix: BTreeSet::new(),
             crowded_out: BTreeSet::new(),
@@ -285,11 +297,24 @@ impl Topology {
             Input::StreamEnded { probe, stream, end } => self.stream_ended(now, probe, stream, end, out),
             Input::Watch(key) => self.watch(now, key, out),
             Input::Unwatch(key) => self.unwatch(now, key),
+            Input::Neighbours(networks) => self.neighbours(networks),
             Input::Tick => {}
         }
         self.expire(now, out);
         self.settle();
+        self.mend_index_if_far_behind(now);
         self.publish(now, out);
+    }
+
+    /// Makes the index of searches, in time that is proportional to the map; from then on it follows what changes.
+    pub fn index_for_searches(&mut self, now: Timestamp) {
+        self.make_index(now);
+    }
+
+    /// A page of the nodes that answer a query, with everything that was reported before. Makes the index if there is none yet.
+    pub fn search(&mut self, now: Timestamp, search: &SearchQuery) -> SearchPage {
+        self.settle();
+        self.search_now(now, search)
     }
 
     /// When a step has work again without any other input; `None` means that there is nothing to wait for.
@@ -336,6 +361,7 @@ impl Topology {
     /// What does not hold.
     pub fn check(&self) -> Result<(), String> {
         self.flows.check()?;
+        self.check_index()?;
         self.projections.iter().try_for_each(Projection::check)?;
         self.check_settled()?;
         for (key, picture) in &self.pictures {
@@ -380,6 +406,7 @@ impl Topology {
             in_snapshot: false,
             epoch: 0,
             capture: Capture::default(),
+            controls: Arc::default(),
             losses: Losses::default(),
             last_seen: now,
             records_refused: 0,
@@ -394,6 +421,7 @@ impl Topology {
         row.in_snapshot = false;
         row.version = hello.version.clone();
         row.capture = hello.capture;
+        row.controls = hello.controls;
         row.last_seen = now;
         let replaced = row.stream.replace(stream);
         if let Some(at) = row.leaves_at.take() {
@@ -546,6 +574,12 @@ impl Topology {
     pub(crate) fn touch(&mut self, view: View, entity: crate::index::Entity) {
         if let Some(place) = projection::place(view) {
             self.projections[place].touch(entity);
+        }
+    }
+
+    pub(crate) fn touch_numbers(&mut self, view: View, entity: crate::index::Entity) {
+        if let Some(place) = projection::place(view) {
+            self.projections[place].touch_numbers(entity);
         }
     }
 

@@ -122,6 +122,10 @@ impl From<Refusal> for ApiError {
                 ),
             ),
             Refusal::TooManyApps(most) => unprocessable(format!("The maximum number of apps ({most}) is reached.")),
+            Refusal::TooManyInstances(most) => ApiError::invalid(&[Violation::new(
+                "/instances",
+                format!("More than {most} instances would be wanted of everything together"),
+            )]),
             Refusal::Invalid(violations) => ApiError::invalid(&violations),
             Refusal::AppExists(id) => error(StatusCode::CONFLICT, format!("An app with id [{id}] already exists.")),
             Refusal::PodExists(id) => error(StatusCode::CONFLICT, format!("A pod with id [{id}] already exists.")),

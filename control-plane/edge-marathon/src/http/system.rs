@@ -257,8 +257,10 @@ fn config(context: &Context) -> Answer {
     ok(|json| marathon_config(json, context))
 }
 
+type Named<T> = Vec<(String, T)>;
+
 /// Names and values of everything that is counted, and everything that is measured.
-fn numbers(context: &Context) -> (Vec<(String, u64)>, Vec<(String, f64)>) {
+fn numbers(context: &Context) -> (Named<u64>, Named<f64>) {
     let view = context.handle().view();
     let (totals, counts) = (view.totals, &context.inner.counts);
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -381,10 +381,12 @@ pub(crate) fn merged(current: &App, update: &Map<String, Value>) -> Map<String, 
             fields.insert("portDefinitions".to_owned(), ports.clone());
         }
     }
-    if has("networks") && to_host && !current.is_host_network() {
-        if let Some(Value::Object(container)) = fields.get_mut("container") {
-            container.remove("portMappings");
-        }
+    if has("networks")
+        && to_host
+        && !current.is_host_network()
+        && let Some(Value::Object(container)) = fields.get_mut("container")
+    {
+        container.remove("portMappings");
     }
     let container = update.get("container").filter(|it| !it.is_null());
     if container.and_then(|it| it.pointer("/docker/network")).is_some_and(|it| !it.is_null()) && !has("networks") {

@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         let whole = value.as_u64().or_else(|| {
             let float = value.as_f64()?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, not negative and small as checked")]
-            (float >= 0.0 && float < 1e15 && float.fract() == 0.0).then_some(float as u64)
+            ((0.0..1e15).contains(&float) && float.fract() == 0.0).then_some(float as u64)
         });
         match whole {
             Some(whole) if whole < least => self.wrong(key, "error.min"),

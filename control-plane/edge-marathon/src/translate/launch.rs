@@ -290,9 +290,7 @@ fn volume(volume: &Volume, secrets: &Labels) -> Option<v1::Volume> {
             let mut options: Vec<v1::Parameter> = external
                 .options
                 .iter()
-                .filter_map(|(key, value)| {
-                    Some(v1::Parameter { key: key.strip_prefix("dvdi/").unwrap_or(key).to_owned(), value: value.clone() })
-                })
+                .map(|(key, value)| v1::Parameter { key: key.strip_prefix("dvdi/").unwrap_or(key).to_owned(), value: value.clone() })
                 .filter(|it| it.key != "driver")
                 .collect();
             if let Some(size) = external.size {

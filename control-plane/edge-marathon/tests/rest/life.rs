@@ -228,3 +228,36 @@ async fn groups_deploy_in_order_and_roll_back() {
     world.get("/v2/groups/shop").await.is(404);
     world.get("/v2/groups").await.is(200);
 }
+
+#[tokio::test]
+async fn health_is_asked_for_and_taken_from_agents() {
+    let world = World::new().await;
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let app = |id: &str, check: serde_json::Value| json!({"id": id, "cmd": "sleep 1", "cpus": 0.1, "mem": 16, "healthChecks": [check]});
+    world
+        .post(
+            "/v2/apps",
+            app(
+                "/asked",
+                json!({"protocol": "TCP", "port": port, "intervalSeconds": 1, "gracePeriodSeconds": 0, "maxConsecutiveFailures": 0}),
+            ),
+        )
+        .await
+        .is(201);
+    world.post("/v2/apps", app("/told", json!({"protocol": "MESOS_TCP", "portIndex": 0}))).await.is(201);
+    let asked = world.until("/v2/apps/asked", |it| it["app"]["tasksHealthy"] == 1).await;
+    assert_eq!(asked["app"]["tasks"][0]["healthCheckResults"][0]["alive"], true);
+    let told = world.until("/v2/apps/told", |it| it["app"]["tasksRunning"] == 1).await;
+    assert_eq!((told["app"]["tasksHealthy"].as_u64(), told["app"]["tasksUnhealthy"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(told["app"]["deployments"].as_array().unwrap().len(), 1);
+    world.master.report_health(true);
+    world.until("/v2/apps/told", |it| it["app"]["tasksHealthy"] == 1).await;
+    world.settled().await;
+    let info = world.master.task_infos().into_iter().find(|it| it.name == "told").unwrap();
+    assert!(info.health_check.unwrap().tcp.unwrap().port >= 31_000);
+    answering.abort();
+    let asked = world.until("/v2/apps/asked", |it| it["app"]["tasksUnhealthy"] == 1).await;
+    assert!(asked["app"]["tasks"][0]["healthCheckResults"][0]["lastFailureCause"].as_str().unwrap().contains("refused"), "{asked}");
+}

@@ -20,9 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 #[derive(Clone)]
-pub struct Master {
+pub(crate) struct Master {
     state: Arc<Mutex<Inner>>,
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 struct Agent {
@@ -50,17 +50,17 @@ struct Inner {
     roles: Vec<String>,
     framework: Option<String>,
     next: u64,
-    pub calls: Vec<String>,
+    pub(crate) calls: Vec<String>,
     suppressed: bool,
 }
 
 impl Master {
-    pub async fn start(agents: usize, cpus: f64) -> Master {
+    pub(crate) async fn start(agents: usize, cpus: f64) -> Master {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Master::on(listener, agents, cpus)
     }
 
-    pub fn on(listener: TcpListener, agents: usize, cpus: f64) -> Master {
+    pub(crate) fn on(listener: TcpListener, agents: usize, cpus: f64) -> Master {
         let address = listener.local_addr().unwrap();
         let agents = (0..agents)
             .map(|at| Agent {
@@ -86,25 +86,25 @@ impl Master {
         master
     }
 
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.state.lock().unwrap().calls.clone()
     }
 
-    pub fn task_infos(&self) -> Vec<v1::TaskInfo> {
+    pub(crate) fn task_infos(&self) -> Vec<v1::TaskInfo> {
         self.state.lock().unwrap().tasks.values().map(|it| it.info.clone()).collect()
     }
 
-    pub fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.state.lock().unwrap().tasks.values().filter(|it| it.state == v1::TaskState::TaskRunning).count()
     }
 
     /// Cuts the stream, as a master that dies does.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.state.lock().unwrap().stream = None;
     }
 
     /// An agent is not heard of any more.
-    pub fn lose_agent(&self, at: usize) {
+    pub(crate) fn lose_agent(&self, at: usize) {
         let lost: Vec<String> = {
             let mut inner = self.state.lock().unwrap();
             inner.agents[at].up = false;
@@ -180,12 +180,12 @@ impl Master {
         }
     }
 
-    pub fn update(&self, task: &str, state: v1::TaskState, message: &str) {
+    pub(crate) fn update(&self, task: &str, state: v1::TaskState, message: &str) {
         self.state.lock().unwrap().update(task, state, message, None);
     }
 
     /// What the agent's health check says of every running task.
-    pub fn report_health(&self, healthy: bool) {
+    pub(crate) fn report_health(&self, healthy: bool) {
         let mut inner = self.state.lock().unwrap();
         let running: Vec<String> =
             inner.tasks.iter().filter(|(_, it)| it.state == v1::TaskState::TaskRunning).map(|(id, _)| id.clone()).collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base::Timestamp;
 use bytes::Bytes;
-use edge_marathon::driver::{self, Handle};
+use edge_marathon::driver;
 use edge_marathon::settings::Settings;
 use edge_marathon::store::{MemoryStore, Store};
 use edge_marathon::{Context, client, probes, router};
@@ -18,33 +18,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::master::Master;
 
-pub struct World {
-    pub address: SocketAddr,
-    pub master: Master,
-    pub store: Arc<dyn Store>,
-    pub handle: Handle,
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) master: Master,
+    pub(crate) store: Arc<dyn Store>,
     stopping: CancellationToken,
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub headers: http::HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     #[track_caller]
-    pub fn is(self, status: u16) -> Value {
+    pub(crate) fn is(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         if self.text.is_empty() { Value::Null } else { self.json() }
     }
 }
 
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_unix_millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64)
 }
 
@@ -55,21 +54,21 @@ impl Drop for World {
 }
 
 impl World {
-    pub async fn new() -> World {
+    pub(crate) async fn new() -> World {
         World::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Settings)) -> World {
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> World {
         let master = Master::start(4, 8.0).await;
         World::on(master, Arc::new(MemoryStore::default()), change).await
     }
 
-    pub async fn on(master: Master, store: Arc<dyn Store>, change: impl FnOnce(&mut Settings)) -> World {
+    pub(crate) async fn on(master: Master, store: Arc<dyn Store>, change: impl FnOnce(&mut Settings)) -> World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         World::listening(listener, master, store, change)
     }
 
-    pub fn listening(listener: TcpListener, master: Master, store: Arc<dyn Store>, change: impl FnOnce(&mut Settings)) -> World {
+    pub(crate) fn listening(listener: TcpListener, master: Master, store: Arc<dyn Store>, change: impl FnOnce(&mut Settings)) -> World {
         let address = listener.local_addr().unwrap();
         let mut settings = Settings {
             masters: vec![format!("http://{}", master.address)],
@@ -92,17 +91,17 @@ impl World {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await }).await
         });
-        World { address, master, store, handle, stopping }
+        World { address, master, store, stopping }
     }
 
     /// Ends this Marathon; its master and its store live on.
-    pub async fn stop(self) -> (Master, Arc<dyn Store>) {
+    pub(crate) async fn stop(self) -> (Master, Arc<dyn Store>) {
         self.stopping.cancel();
         tokio::time::sleep(Duration::from_millis(50)).await;
         (self.master.clone(), self.store.clone())
     }
 
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -116,25 +115,25 @@ impl World {
         Answer { status: parts.status.as_u16(), headers: parts.headers, text }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], "").await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send("POST", path, &[("content-type", "application/json")], body.to_string()).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
         self.send("PUT", path, &[("content-type", "application/json")], body.to_string()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, &[], "").await
     }
 
     /// Asks until the answer is as wanted.
     #[track_caller]
-    pub fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool + 'static) -> impl Future<Output = Value> {
+    pub(crate) fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool + 'static) -> impl Future<Output = Value> {
         let at = std::panic::Location::caller();
         async move {
             let begun = Instant::now();
@@ -152,7 +151,7 @@ impl World {
 
     /// Waits until no deployment runs.
     #[track_caller]
-    pub fn settled(&self) -> impl Future<Output = Value> {
+    pub(crate) fn settled(&self) -> impl Future<Output = Value> {
         self.until("/v2/deployments", |all| all.as_array().is_some_and(Vec::is_empty))
     }
 }

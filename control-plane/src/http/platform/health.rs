@@ -108,7 +108,16 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
     if let Ok(Ok(probes)) = timeout(DRIVER_PATIENCE, context.topology.probes()).await {
         ProbesObserved { probes: &probes }.emit(&context.telemetry);
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], context.telemetry.render()).into_response()
+    let mut page = context.telemetry.render();
+    if let Some(mesos) = &context.mesos
+        && let Ok(numbers) = timeout(DRIVER_PATIENCE, mesos.metrics()).await
+    {
+        page.push_str(&edge_mesos::prometheus_page(&numbers));
+    }
+    if let Some(marathon) = &context.marathon {
+        page.push_str(&marathon.prometheus());
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
 async fn driver_answers(context: &Context) -> bool {

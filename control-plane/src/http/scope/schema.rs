@@ -23,6 +23,10 @@ pub(crate) struct Options {
     unconnected: Option<String>,
     /// The pods view: `show` or `hide` volumes, claims and storage classes; default `hide`.
     storage: Option<String>,
+    /// The pods view: `show` or `hide` snapshots of volumes; default `hide`.
+    snapshot: Option<String>,
+    /// Container and orchestrator views: names of namespaces or stacks, separated by commas; default all.
+    namespace: Option<String>,
     /// `true` keeps only the first word of command lines.
     hide_command_line_arguments: Option<String>,
     /// `true` leaves out tables of environment variables.
@@ -41,10 +45,28 @@ pub struct Api {
     pub version: String,
     /// Name of the machine.
     pub hostname: String,
-    /// None yet.
-    pub plugins: Vec<String>,
+    /// Plugins of Weave Scope's probes, by id.
+    pub plugins: Vec<Plugin>,
     /// What it can do.
     pub capabilities: BTreeMap<String, bool>,
+}
+
+/// A plugin of one of Weave Scope's probes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plugin {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub label: String,
+    /// For people.
+    pub description: Option<String>,
+    /// `reporter`, `controller`.
+    pub interfaces: Vec<String>,
+    /// `1`.
+    pub api_version: Option<String>,
+    /// `ok` or `error: …`.
+    pub status: Option<String>,
 }
 
 /// A view in the list of views.
@@ -84,7 +106,7 @@ pub struct Stats {
     pub filtered_nodes: u64,
 }
 
-/// A group of options, of which one is chosen.
+/// A group of options.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct OptionGroup {
@@ -94,6 +116,10 @@ pub struct OptionGroup {
     pub default_value: String,
     /// Values.
     pub options: Vec<OptionValue>,
+    /// `union` where any number may be chosen, separated by commas; else one is.
+    pub select_type: Option<String>,
+    /// What to call it when none is chosen, where that is allowed.
+    pub none_label: Option<String>,
 }
 
 /// A value of an option.
@@ -146,6 +172,8 @@ pub struct NodeSummary {
     pub rank: String,
     /// How it is drawn.
     pub shape: Option<String>,
+    /// `camera` for snapshots.
+    pub tag: Option<String>,
     /// Drawn as a stack.
     #[serde(default)]
     pub stack: bool,
@@ -238,7 +266,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// A property list.
+/// A table.
 #[derive(Clone, Debug, Deserialize, PartialEq, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Table {
@@ -246,13 +274,27 @@ pub struct Table {
     pub id: String,
     /// For people.
     pub label: String,
-    /// `property-list`.
+    /// `property-list` or `multicolumn-table`.
     pub r#type: String,
     /// Null for property lists.
     #[schema(required)]
-    pub columns: Option<Vec<Column>>,
+    pub columns: Option<Vec<TableColumn>>,
     /// Rows.
     pub rows: Vec<TableRow>,
+    /// Rows that an old probe left out.
+    pub truncation_count: Option<u64>,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, Deserialize, PartialEq, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TableColumn {
+    /// Id of a cell.
+    pub id: String,
+    /// Heading.
+    pub label: String,
+    /// `number` and so on.
+    pub data_type: String,
 }
 
 /// A row of a table.
@@ -279,6 +321,44 @@ pub struct Column {
     pub data_type: String,
 }
 
+/// `POST /api/control/{probe}/{node}/{control}`. Fields are absent when there is nothing to say.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlReply {
+    /// Whatever the control says.
+    #[schema(value_type = Option<Object>)]
+    pub value: Option<serde_json::Value>,
+    /// Pipe that was opened: see `/api/pipe/{id}`.
+    pub pipe: Option<String>,
+    /// Whether a terminal is at its other end, which needs no conversion of line ends.
+    pub raw_tty: Option<bool>,
+    /// Control that changes the terminal's size.
+    pub resize_tty_control: Option<String>,
+    /// Node that is gone now.
+    #[serde(rename = "removedNode")]
+    pub removed_node: Option<String>,
+}
+
+/// Something that can be done with a node: `POST /api/control/{probeId}/{nodeId}/{id}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Control {
+    /// The probe that does it.
+    pub probe_id: String,
+    /// What to tell the probe.
+    pub node_id: String,
+    /// E.g. `docker_stop_container`.
+    pub id: String,
+    /// For people.
+    pub human: String,
+    /// Font Awesome classes.
+    pub icon: String,
+    /// What to ask before it is done; absent when nothing.
+    pub confirmation: Option<String>,
+    /// Controls are sorted by it.
+    pub rank: i64,
+}
+
 /// `GET /api/topology/{view}/{id}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -293,8 +373,8 @@ pub struct Node {
     /// As in the view.
     #[serde(flatten)]
     pub summary: NodeSummary,
-    /// None yet.
-    pub controls: Vec<String>,
+    /// What can be done with it.
+    pub controls: Vec<Control>,
     /// What it consists of.
     #[serde(default)]
     pub children: Vec<ChildGroup>,

@@ -1,6 +1,8 @@
 //! Nodes in Scope's JSON: summaries in views, and the details of one.
 
-use topology::{Application, ChildGroup, Column, Connection, Details, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View};
+use topology::{
+    Application, ChildGroup, Column, Connection, Control, Details, Grid, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View,
+};
 
 use crate::http::json::JsonWriter;
 use crate::http::platform::moment;
@@ -20,7 +22,7 @@ pub(crate) fn encode_details(view: View, details: &Details) -> Vec<u8> {
     json.object(|json| {
         json.key("node").object(|json| {
             write_summary_fields(json, &details.summary);
-            json.key("controls").array([(); 0], |_, ()| {});
+            json.key("controls").array(&details.controls, write_control);
             if !details.children.is_empty() {
                 json.key("children").array(&details.children, write_children);
             }
@@ -40,6 +42,9 @@ fn write_summary_fields(json: &mut JsonWriter, summary: &NodeSummary) {
     json.key("labelMinor").string(&summary.label_minor);
     json.key("rank").string(&summary.rank);
     json.key("shape").string(summary.shape.as_str());
+    if !summary.tag.is_empty() {
+        json.key("tag").string(summary.tag);
+    }
     if summary.stack {
         json.key("stack").bool(true);
     }
@@ -71,14 +76,14 @@ fn write_summary_fields(json: &mut JsonWriter, summary: &NodeSummary) {
 
 fn write_metadata(json: &mut JsonWriter, row: &MetadataRow) {
     json.object(|json| {
-        json.key("id").string(row.id);
-        json.key("label").string(row.label);
+        json.key("id").string(&row.id);
+        json.key("label").string(&row.label);
         json.key("value").string(&row.value);
         if row.priority != 0.0 {
             json.key("priority").float(row.priority);
         }
         if !row.data_type.is_empty() {
-            json.key("dataType").string(row.data_type);
+            json.key("dataType").string(&row.data_type);
         }
         if row.truncate != 0 {
             json.key("truncate").integer(u64::from(row.truncate));
@@ -88,13 +93,13 @@ fn write_metadata(json: &mut JsonWriter, row: &MetadataRow) {
 
 fn write_metric(json: &mut JsonWriter, row: &MetricRow) {
     json.object(|json| {
-        json.key("id").string(row.id);
-        json.key("label").string(row.label);
+        json.key("id").string(&row.id);
+        json.key("label").string(&row.label);
         if !row.format.is_empty() {
-            json.key("format").string(row.format);
+            json.key("format").string(&row.format);
         }
         if !row.group.is_empty() {
-            json.key("group").string(row.group);
+            json.key("group").string(&row.group);
         }
         json.key("value").float(row.value);
         if row.priority != 0.0 {
@@ -118,20 +123,51 @@ fn write_metric(json: &mut JsonWriter, row: &MetricRow) {
 }
 
 fn write_table(json: &mut JsonWriter, table: &Table) {
+    let plain = Grid::default();
+    let grid = table.grid.as_deref().unwrap_or(&plain);
     json.object(|json| {
-        json.key("id").string(table.id);
-        json.key("label").string(table.label);
-        json.key("type").string("property-list");
-        json.key("columns").null();
-        json.key("rows").array(&table.rows, |json, (label, value)| {
-            json.object(|json| {
-                json.key("id").string(&format!("label_{label}"));
-                json.key("entries").object(|json| {
-                    json.key("label").string(label);
-                    json.key("value").string(value);
+        json.key("id").string(&table.id);
+        json.key("label").string(&table.label);
+        json.key("type").string(if grid.kind.is_empty() { "property-list" } else { &grid.kind });
+        json.key("columns");
+        match &grid.columns {
+            None => json.null(),
+            Some(columns) => json.array(columns, |json, column| {
+                json.object(|json| {
+                    json.key("id").string(&column.id);
+                    json.key("label").string(&column.label);
+                    json.key("dataType").string(&column.data_type);
                 });
+            }),
+        }
+        let labelled = table
+            .rows
+            .iter()
+            .map(|(label, value)| (format!("label_{label}"), vec![("label".into(), label.clone()), ("value".into(), value.clone())]));
+        let cells = grid.rows.iter().map(|row| (row.id.to_string(), row.cells.clone()));
+        json.key("rows").array(labelled.chain(cells), |json, (id, cells)| {
+            json.object(|json| {
+                json.key("id").string(&id);
+                json.key("entries").object(|json| cells.iter().for_each(|(column, value)| json.key(column).string(value)));
             });
         });
+        if grid.truncation_count > 0 {
+            json.key("truncationCount").integer(grid.truncation_count);
+        }
+    });
+}
+
+fn write_control(json: &mut JsonWriter, control: &Control) {
+    json.object(|json| {
+        json.key("probeId").string(&control.probe_id);
+        json.key("nodeId").string(control.node_id.as_str());
+        json.key("id").string(&control.id);
+        json.key("human").string(&control.human);
+        json.key("icon").string(&control.icon);
+        if !control.confirmation.is_empty() {
+            json.key("confirmation").string(&control.confirmation);
+        }
+        json.key("rank").signed(control.rank);
     });
 }
 
@@ -221,7 +257,7 @@ fn write_connection(json: &mut JsonWriter, connection: &Connection) {
         let count = ("count", connection.count.to_string());
         let remote = connection.remote.as_ref().map(|remote| ("remote", remote.to_string()));
         let extra = EXTRA.into_iter().filter_map(|column| Some((column.id, extra_value(connection, column.id)?)));
-        json.key("metadata").array(port.into_iter().chain([count]).chain(remote).chain(extra), |json, (id, value)| {
+        json.key("metadata").array(remote.into_iter().chain(port).chain([count]).chain(extra), |json, (id, value)| {
             json.object(|json| {
                 json.key("id").string(id);
                 json.key("label").string("");

@@ -1,5 +1,9 @@
 //! Which views there are, what options they offer, and what the options of a request mean.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use scope_report::{Choice, Options};
 use topology::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewStats};
 
 use crate::http::json::JsonWriter;
@@ -99,24 +103,98 @@ const TOP: [Entry; 6] = [
     },
 ];
 
-/// Pictures whose numbers the list shows, in the order of [`View::ALL`].
-pub(crate) fn keys_of_list(query: &Query) -> Vec<ViewKey> {
-    let filter = filter(query);
-    View::ALL.into_iter().map(|view| ViewKey { view, filter: filter.of_view(view) }).collect()
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wanted {
+    /// The picture of the map.
+    pub(crate) key: ViewKey,
+    /// Whether there is any parameter at all: without, nothing is filtered.
+    has_parameters: bool,
+    hide_snapshots: bool,
+    /// Every group of options, those that the view does not have included: old probes' nodes know which they have.
+    filter: Filter,
+    /// Names in `namespace`, whether they exist or not.
+    namespaces: BTreeSet<Arc<str>>,
 }
 
-/// The list of views; `stats` are those of [`keys_of_list`].
-pub(crate) fn encode_list(stats: &[ViewStats]) -> Vec<u8> {
+impl Wanted {
+    /// What `query` asks of `view`.
+    pub(crate) fn new(view: View, query: &Query) -> Self {
+        let filter = filter(query);
+        let namespaces = query.first("namespace").filter(|_| has_namespaces(view)).unwrap_or_default();
+        Wanted {
+            key: ViewKey { view, filter: filter.of_view(view) },
+            has_parameters: !query.is_empty(),
+            hide_snapshots: query.first("snapshot").map_or(!query.is_empty(), |value| value == "hide"),
+            filter,
+            namespaces: namespaces.split(',').filter(|name| !name.is_empty()).map(Arc::from).collect(),
+        }
+    }
+
+    /// Whether it names namespaces, of which some may exist.
+    pub(crate) fn names_namespaces(&self) -> bool {
+        !self.namespaces.is_empty()
+    }
+
+    /// The namespaces that are asked for, if any of them exists: a value that a group does not know is no filter.
+    pub(crate) fn namespaces(&self, existing: &Namespaces) -> Option<BTreeSet<Arc<str>>> {
+        let found: BTreeSet<Arc<str>> = self.namespaces.iter().filter(|&name| existing.contains(name)).cloned().collect();
+        Some(found).filter(|found| !found.is_empty())
+    }
+
+    /// The same for what old probes reported.
+    pub(crate) fn options(&self, namespaces: Option<BTreeSet<Arc<str>>>) -> Options {
+        let choice = Choice { filter: self.filter, hide_snapshots: self.hide_snapshots, namespaces };
+        Options {
+            choice: self.has_parameters.then_some(choice),
+            hide_command_arguments: self.filter.hide_command_arguments,
+            hide_environment: self.filter.hide_environment,
+        }
+    }
+}
+
+/// Views that look at `namespace`. Scope listed it for two more, and ignored it there.
+fn has_namespaces(view: View) -> bool {
+    matches!(view, View::Containers | View::Pods | View::KubeControllers | View::Services | View::SwarmServices)
+}
+
+/// What `namespace` may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Namespaces {
+    /// Of Kubernetes.
+    pub(crate) kubernetes: BTreeSet<Arc<str>>,
+    /// Stacks of Docker Swarm.
+    pub(crate) stacks: BTreeSet<Arc<str>>,
+}
+
+impl Namespaces {
+    fn contains(&self, name: &Arc<str>) -> bool {
+        self.kubernetes.contains(name) || self.stacks.contains(name)
+    }
+}
+
+/// The list of views; `stats` are in the order of [`View::ALL`].
+pub(crate) fn encode_list(stats: &[ViewStats], namespaces: &Namespaces) -> Vec<u8> {
     let stats_of = |view: View| {
         let at = View::ALL.iter().position(|known| *known == view);
         at.and_then(|at| stats.get(at)).copied().unwrap_or_default()
     };
     let mut json = JsonWriter::new();
-    json.array(&TOP, |json, entry| write_entry(json, entry, &stats_of));
+    json.array(&TOP, |json, entry| write_entry(json, entry, &groups_of(entry.view, namespaces), &stats_of));
     json.into_bytes()
 }
 
-fn write_entry(json: &mut JsonWriter, entry: &Entry, stats_of: &dyn Fn(View) -> ViewStats) {
+/// A group of namespaces: its label for none of them, and their names.
+type NamespaceGroup<'a> = (&'static str, &'a BTreeSet<Arc<str>>);
+
+/// The groups of namespaces that a view at the top, and those below it, have besides their own options.
+fn groups_of(view: View, namespaces: &Namespaces) -> Vec<NamespaceGroup<'_>> {
+    let kubernetes = matches!(view, View::Containers | View::Pods).then_some(("All Namespaces", &namespaces.kubernetes));
+    let stacks = matches!(view, View::Containers | View::SwarmServices).then_some(("All Stacks", &namespaces.stacks));
+    kubernetes.into_iter().chain(stacks).filter(|(_, names)| !names.is_empty()).collect()
+}
+
+fn write_entry(json: &mut JsonWriter, entry: &Entry, groups: &[NamespaceGroup<'_>], stats_of: &dyn Fn(View) -> ViewStats) {
     json.object(|json| {
         json.key("name").string(entry.name);
         json.key("rank").integer(entry.rank);
@@ -125,11 +203,15 @@ fn write_entry(json: &mut JsonWriter, entry: &Entry, stats_of: &dyn Fn(View) -> 
         if entry.options.is_empty() {
             json.null();
         } else {
-            json.array(entry.options, write_group);
+            let own = entry.options.iter().map(Either::Options);
+            json.array(own.chain(groups.iter().map(Either::Namespaces)), |json, group| match group {
+                Either::Options(group) => write_group(json, group),
+                Either::Namespaces(group) => write_namespaces(json, group),
+            });
         }
         json.key("url").string(&format!("/api/topology/{}", entry.view.id()));
         if !entry.children.is_empty() {
-            json.key("sub_topologies").array(entry.children, |json, child| write_entry(json, child, stats_of));
+            json.key("sub_topologies").array(entry.children, |json, child| write_entry(json, child, groups, stats_of));
         }
         let stats = stats_of(entry.view);
         json.key("stats").object(|json| {
@@ -138,6 +220,27 @@ fn write_entry(json: &mut JsonWriter, entry: &Entry, stats_of: &dyn Fn(View) -> 
             json.key("edge_count").integer(stats.edge_count);
             json.key("filtered_nodes").integer(stats.filtered_nodes);
         });
+    });
+}
+
+enum Either<'a> {
+    Options(&'a Group),
+    Namespaces(&'a NamespaceGroup<'a>),
+}
+
+/// Of these, any number may be chosen.
+fn write_namespaces(json: &mut JsonWriter, (none_label, names): &NamespaceGroup<'_>) {
+    json.object(|json| {
+        json.key("id").string("namespace");
+        json.key("defaultValue").string("");
+        json.key("options").array(names.iter(), |json, name| {
+            json.object(|json| {
+                json.key("value").string(name);
+                json.key("label").string(name);
+            });
+        });
+        json.key("selectType").string("union");
+        json.key("noneLabel").string(none_label);
     });
 }
 
@@ -152,11 +255,6 @@ fn write_group(json: &mut JsonWriter, group: &Group) {
             });
         });
     });
-}
-
-/// The picture that a request asks for.
-pub(crate) fn key(view: View, query: &Query) -> ViewKey {
-    ViewKey { view, filter: filter(query).of_view(view) }
 }
 
 /// Without any parameter nothing is filtered. With any, every group that is not named has its default, and a value that a group does not

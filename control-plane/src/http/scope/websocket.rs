@@ -1,6 +1,7 @@
 //! A view over a WebSocket: the whole of it first, then what changed.
 //!
-//! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way. A client that takes nothing is dropped
+//! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way; with a query, also a list of the nodes
+//! that answer it. A client that takes nothing is dropped
 //! when a piece has waited for [`WRITE_DEADLINE`].
 
 use std::sync::Arc;
@@ -9,25 +10,26 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::TryAcquireError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
-use topology::{View, ViewKey, ViewSnapshot};
+use topology::{Query as Words, View, ViewSnapshot};
 
-use super::delta::DeltaCache;
+use super::delta::Delta;
 use super::pieces::Pieces;
-use super::{Scope, bad_request, views};
-use crate::drivers::Subscription;
+use super::scenes::Feed;
+use super::views::Wanted;
+use super::{Scope, bad_request, filter, filtered};
 use crate::http::query::{Query, last_segments, parse_go_duration};
 use crate::http::reply::{not_found, problem};
+use crate::http::upgrade::{accept_key, switching_protocols};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{WebsocketClosed, WebsocketEnd, WebsocketOpened, WebsocketRefused, WebsocketUpdated};
 
@@ -56,8 +58,12 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
             None => return bad_request(text),
         },
     };
+    let words = match filter::of(&query) {
+        Ok(words) => words,
+        Err(text) => return bad_request(&text),
+    };
     let Some([view, _ws]) = last_segments(request.uri().path()) else { return not_found() };
-    let key = View::from_id(&view).map(|view| views::key(view, &query));
+    let wanted = View::from_id(&view).map(|view| Wanted::new(view, &query));
     let accept = match accept_key(request.method(), request.headers()) {
         Ok(accept) => accept,
         Err(problem) => return bad_request(problem),
@@ -81,43 +87,19 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
                 .max_message_size(Some(INCOMING_MAX))
                 .max_frame_size(Some(INCOMING_MAX));
             let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            Client::new(socket, &this).run(key, interval).await;
+            Client::new(socket, &this, words).run(wanted, interval).await;
         }
         drop(permit);
     });
     switching_protocols(accept)
 }
 
-/// The answer to the client's key, if its request is a proper one.
-fn accept_key(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
-    let has_token = |name: header::HeaderName, token: &str| {
-        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
-    };
-    if method != Method::GET || !has_token(header::CONNECTION, "upgrade") || !has_token(header::UPGRADE, "websocket") {
-        return Err("this is for WebSockets: send an upgrade request");
-    }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
-        return Err("the version of the WebSocket protocol has to be 13");
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or("the header Sec-WebSocket-Key is missing")?;
-    HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| "the header Sec-WebSocket-Key is not well-formed")
-}
-
-fn switching_protocols(accept: HeaderValue) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    response
-}
-
 /// One connected client.
 struct Client<S> {
     socket: WebSocketStream<S>,
     scope: Scope,
+    /// What its nodes have to answer, if it says so.
+    words: Option<Words>,
     /// A client whose loop is torn down in any other way than by its own end has gone away.
     open: OpenSocket,
 }
@@ -137,6 +119,8 @@ impl Drop for OpenSocket {
 /// What a client has been sent, and when it is due for more.
 struct Progress {
     known: Arc<ViewSnapshot>,
+    /// Of that, what it shows: the same, when nothing is filtered.
+    shown: Arc<ViewSnapshot>,
     sent_at: Instant,
     next_tick: Option<Instant>,
     /// Something came or went: do not wait for the tick.
@@ -150,17 +134,17 @@ impl Progress {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    fn new(socket: WebSocketStream<S>, scope: &Scope) -> Self {
+    fn new(socket: WebSocketStream<S>, scope: &Scope, words: Option<Words>) -> Self {
         let telemetry = scope.context.telemetry.clone();
         WebsocketOpened.emit(&telemetry);
-        Client { socket, scope: scope.clone(), open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
+        Client { socket, scope: scope.clone(), words, open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
     }
 
-    async fn run(mut self, key: Option<ViewKey>, interval: Duration) {
-        let end = match key {
+    async fn run(mut self, wanted: Option<Wanted>, interval: Duration) {
+        let end = match wanted {
             None => WebsocketEnd::UnknownView,
-            Some(key) => match self.scope.context.topology.subscribe(key).await {
-                Ok(subscription) => self.follow(subscription, interval).await,
+            Some(wanted) => match self.scope.scenes.follow(wanted).await {
+                Ok(feed) => self.follow(feed, interval).await,
                 Err(_) => WebsocketEnd::Stopping,
             },
         };
@@ -188,15 +172,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let _ = timeout(Duration::from_secs(1), farewell).await;
     }
 
-    async fn follow(&mut self, mut subscription: Subscription, interval: Duration) -> WebsocketEnd {
+    async fn follow(&mut self, mut feed: Feed, interval: Duration) -> WebsocketEnd {
         let stopping = self.scope.context.supervisor.stopping().clone();
         let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
-        let known = subscription.snapshots.borrow_and_update().clone();
-        if let Err(end) = self.send(Pieces::of_reset(known.clone())).await {
+        let Ok(known) = feed.current().await else { return WebsocketEnd::Stopping };
+        let shown = filtered(self.words.as_ref(), known.clone()).await;
+        if let Err(end) = self.send(Pieces::of_reset(shown.clone())).await {
             return end;
         }
         let now = Instant::now();
-        let mut progress = Progress { known, sent_at: now, next_tick: interval.map(|interval| now + interval), early: None };
+        let mut progress = Progress { known, shown, sent_at: now, next_tick: interval.map(|interval| now + interval), early: None };
         let mut pong_due = now + READ_DEADLINE;
         let mut next_ping = now + PING_INTERVAL;
         loop {
@@ -218,32 +203,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 () = sleep_until(due.unwrap_or(pong_due)), if due.is_some() => {
-                    if let Err(end) = self.update(&mut subscription, &mut progress, interval).await {
+                    if let Err(end) = self.update(&mut feed, &mut progress, interval).await {
                         return end;
                     }
                 }
-                changed = subscription.snapshots.changed(), if progress.early.is_none() => {
-                    if changed.is_err() {
-                        return WebsocketEnd::Stopping;
-                    }
-                    if subscription.snapshots.borrow_and_update().structure_version != progress.known.structure_version {
-                        progress.early = Some(progress.sent_at + SHORTEST_INTERVAL);
-                    }
-                }
+                urgent = feed.urgent(), if progress.early.is_none() => match urgent {
+                    Ok(()) => progress.early = Some(progress.sent_at + SHORTEST_INTERVAL),
+                    Err(_) => return WebsocketEnd::Stopping,
+                },
             }
         }
     }
 
     /// Sends what changed since the last message.
-    async fn update(
-        &mut self,
-        subscription: &mut Subscription,
-        progress: &mut Progress,
-        interval: Option<Duration>,
-    ) -> Result<(), WebsocketEnd> {
-        let newest = subscription.snapshots.borrow_and_update().clone();
-        let delta = delta(&self.scope.deltas, &progress.known, &newest);
-        self.send(delta).await?;
+    async fn update(&mut self, feed: &mut Feed, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
+        let newest = feed.current().await.map_err(|_| WebsocketEnd::Stopping)?;
+        let change = self.scope.deltas.between(&progress.known, &newest);
+        let (change, shown) = match &self.words {
+            None => (change, newest.clone()),
+            Some(words) => {
+                let shown = filter::after(words, &progress.shown, &change, &newest);
+                (Arc::new(Delta::between(&progress.shown, &shown)), shown)
+            }
+        };
+        self.send(Pieces::of_delta(change)).await?;
+        progress.shown = shown;
         let now = Instant::now();
         progress.known = newest;
         progress.sent_at = now;
@@ -274,8 +258,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Err(_) => Err(WebsocketEnd::NotReading),
         }
     }
-}
-
-fn delta(cache: &DeltaCache, from: &Arc<ViewSnapshot>, to: &Arc<ViewSnapshot>) -> Pieces {
-    Pieces::of_delta(cache.between(from, to))
 }

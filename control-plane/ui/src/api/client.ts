@@ -1,4 +1,4 @@
-import type { FlowPage, NodeDetails, Probe, ServerInfo, ViewDescription } from "./types";
+import type { Control, ControlReply, FlowPage, NodeDetails, Probe, ServerInfo, ViewDescription } from "./types";
 
 /** Chosen values by option group, e.g. `{ system: "all" }`. */
 export type Options = Readonly<Record<string, string>>;
@@ -26,6 +26,13 @@ export function liveUrl(directory: string, view: string, options: Options, inter
   const url = new URL(`api/topology/${encodeURIComponent(view)}/ws`, directory);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   url.search = optionQuery(options, { t: interval });
+  return url.href;
+}
+
+/** The address of a pipe's WebSocket. */
+export function pipeUrl(directory: string, pipe: string): string {
+  const url = new URL(`api/pipe/${encodeURIComponent(pipe)}`, directory);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
 }
 
@@ -68,6 +75,40 @@ export async function fetchDetails(view: string, id: string, options: Options, s
 
 export function fetchFlows(query: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<FlowPage> {
   return get(`api/v1/flows?${new URLSearchParams(query).toString()}`, signal);
+}
+
+/** A container may take its time to stop; the server gives up after 80 s. */
+const CONTROL_TIMEOUT_MS = 90_000;
+
+/** Has a control carried out. A failure's message is what the runtime said. */
+export async function runControl(control: Pick<Control, "probeId" | "nodeId" | "id">, args?: Readonly<Record<string, string>>): Promise<ControlReply> {
+  const path = `api/control/${[control.probeId, control.nodeId, control.id].map(encodeNodeId).join("/")}`;
+  const response = await fetch(new URL(path, pageDirectory(window.location.href)), {
+    method: "POST",
+    body: args ? JSON.stringify(args) : undefined,
+    signal: AbortSignal.timeout(CONTROL_TIMEOUT_MS),
+  });
+  const text = await response.text();
+  if (response.ok) return JSON.parse(text) as ControlReply;
+  let message = text;
+  try {
+    const said: unknown = JSON.parse(text);
+    if (typeof said === "string") message = said;
+  } catch {
+    // A proxy in between has its own way to say it.
+  }
+  throw new RequestError(response.status, message.slice(0, 300));
+}
+
+/** Whether a pipe has ended, so that there is nothing to come back to. */
+export async function isPipeClosed(pipe: string): Promise<boolean> {
+  const response = await fetch(new URL(`api/pipe/${encodeURIComponent(pipe)}/check`, pageDirectory(window.location.href)), { signal: AbortSignal.timeout(TIMEOUT_MS) });
+  return response.status === 404;
+}
+
+/** Closes a pipe; also while the page is being left. */
+export function closePipe(pipe: string): void {
+  navigator.sendBeacon(new URL(`api/pipe/${encodeURIComponent(pipe)}`, pageDirectory(window.location.href)));
 }
 
 export async function fetchProbes(signal?: AbortSignal): Promise<Probe[]> {

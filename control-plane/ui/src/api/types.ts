@@ -130,8 +130,28 @@ export interface ConnectionTable {
   connections: ConnectionRow[];
 }
 
+/** Something that can be done with a node. */
+export interface Control {
+  probeId: string;
+  nodeId: string;
+  id: string;
+  human: string;
+  icon: string;
+  confirmation?: string;
+  rank: number;
+}
+
+/** What a control answered. */
+export interface ControlReply {
+  pipe?: string;
+  raw_tty?: boolean;
+  resize_tty_control?: string;
+  removedNode?: string;
+}
+
 /** A node with everything that its panel shows. */
 export interface NodeDetails extends NodeSummary {
+  controls?: Control[];
   children?: ChildGroup[];
   connections?: ConnectionTable[];
 }

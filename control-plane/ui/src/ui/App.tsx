@@ -9,6 +9,7 @@ import { Probes } from "./Probes";
 import { TableView } from "./TableView";
 import { TopBar } from "./TopBar";
 import { ViewBar } from "./ViewBar";
+import { Windows } from "./Windows";
 
 export function App() {
   useEffect(() => {
@@ -31,6 +32,7 @@ export function App() {
         <EmptyState />
         {store.isProbesOpen.value ? <Probes /> : store.topPanel.value !== null ? <Details panel={store.topPanel.value} /> : null}
       </main>
+      <Windows />
       {store.isHelpOpen.value && <Help />}
     </div>
   );
@@ -45,6 +47,8 @@ function onShortcut(event: KeyboardEvent): void {
   const target = event.target as HTMLElement | null;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (target !== null && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
+  // What is typed into a terminal is the terminal's.
+  if (target?.closest("[data-terminal]")) return;
   switch (event.key) {
     case "?":
       store.isHelpOpen.value = !store.isHelpOpen.value;

@@ -5,6 +5,7 @@ import { groupedInteger, metadataValue, metricValue, middleEllipsis, shortPath, 
 import type { PanelRef } from "../model/location";
 import * as store from "../state/store";
 import { shortfall } from "./Banner";
+import { Controls } from "./Controls";
 import { Icon, NodeGlyph } from "./icons";
 import { MetricCard } from "./Sparkline";
 import { Traffic } from "./Traffic";
@@ -111,6 +112,7 @@ function Body({ node, panel, isElsewhere }: { node: NodeDetails; panel: PanelRef
         </button>
       )}
       <HostBanner node={node} panel={panel} />
+      <Controls controls={node.controls ?? []} label={node.label || node.id} />
       {(node.parents ?? []).length > 0 && (
         <div class="parents">
           {(node.parents ?? []).map((parent) => (

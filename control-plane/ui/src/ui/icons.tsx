@@ -25,6 +25,15 @@ const UI_PATHS = {
   arrowIn: "M19 5L7 17M7 9v8h8",
   arrowOut: "M5 19L17 7M9 7h8v8",
   filter: "M4 5h16l-6 7.5V19l-4-2v-4.5z",
+  stop: "M6 6h12v12H6z",
+  restart: "M20 12a8 8 0 1 1-2.3-5.6L20 9M20 4v5h-5",
+  terminal: "M3 5h18v14H3zM7 9.5l3 2.5-3 2.5M12.5 15H17",
+  screen: "M3 4h18v12H3zM9 20h6M12 16v4",
+  trash: "M5 7h14M9.5 7V4.5h5V7M7 7l1 13h8l1-13M10.500 11v5.500M13.500 11v5.500",
+  bolt: "M13 2.500L5 14h6l-1 7.500L18 10h-6z",
+  text: "M6 3h8l4 4v14H6zM14 3v4h4M9 12h6M9 16h6",
+  toggle: "M8 7h8a5 5 0 0 1 0 10H8A5 5 0 0 1 8 7zM16 9.500a2.500 2.500 0 1 0 0 5a2.500 2.500 0 1 0 0-5",
+  down: "M12 4v11M7 10.500l5 5 5-5M5 20h14",
   link: "M10 14a4 4 0 0 0 6 .4l3-3a4 4 0 0 0-5.7-5.7l-1 1M14 10a4 4 0 0 0-6-.4l-3 3a4 4 0 0 0 5.7 5.7l1-1",
 } as const;
 

@@ -77,6 +77,8 @@ struct Cluster {
     tokens: Option<BTreeSet<String>>,
     /// By namespace and name.
     leases: BTreeMap<String, Value>,
+    /// Writes of sizes that fail because somebody else was faster.
+    conflicts: usize,
     /// Writes of leases are refused.
     leases_refused: Option<u16>,
     /// How far the watches are.
@@ -177,6 +179,16 @@ impl Server {
     /// Adds or changes an object.
     pub(crate) fn put(&self, kind: Kind, object: Value) {
         self.cluster.put(kind, object);
+    }
+
+    /// The next writes of a size come too late.
+    pub(crate) fn conflict(&self, times: usize) {
+        self.cluster.lock().conflicts = times;
+    }
+
+    /// An object as it is now.
+    pub(crate) fn object(&self, kind: Kind, namespace: &str, called: &str) -> Option<Value> {
+        self.cluster.lock().objects.get(&kind)?.get(&format!("{namespace}/{called}")).cloned()
     }
 
     /// Deletes an object.
@@ -365,6 +377,9 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
             return refused(401, "Unauthorized");
         }
     }
+    if let Some(response) = beside(&shared, &method, &uri, &body) {
+        return response;
+    }
     let Some(place) = Place::of(uri.path()) else {
         return refused(404, "the server could not find the requested resource");
     };
@@ -398,6 +413,52 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
     }
 }
 
+/// What is served beside objects: logs, sizes of controllers, events.
+fn beside(shared: &Arc<Shared>, method: &Method, uri: &Uri, body: &Bytes) -> Option<Response> {
+    let query = uri.query().unwrap_or_default();
+    if uri.path().ends_with("/events") {
+        let events =
+            json!([{"type": "Normal", "reason": "Scheduled", "message": format!("for {query}"), "lastTimestamp": "2026-03-01T12:00:00Z"}]);
+        return Some(json_answer(&json!({"kind": "EventList", "items": events})));
+    }
+    let (object, part) = uri.path().rsplit_once('/').filter(|(_, part)| matches!(*part, "log" | "scale"))?;
+    let place = Place::of(object)?;
+    let kind = place.kind?;
+    let mut cluster = shared.lock();
+    let Some(known) = cluster.objects.entry(kind).or_default().get(&place.key()).cloned() else {
+        return Some(refused(404, &format!("{} {:?} not found", kind.plural(), place.name.unwrap_or_default())));
+    };
+    if part == "log" {
+        let container = query.split('&').find_map(|pair| pair.strip_prefix("container=")).unwrap_or_default().to_owned();
+        if container.starts_with("waiting") {
+            return Some(refused(400, &format!("container {container:?} in pod is waiting to start: ContainerCreating")));
+        }
+        let first = format!("first of {container} ({query})\nhalf a li");
+        let rest = futures::stream::once(async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Ok::<_, Infallible>("ne\nlast without end".to_owned())
+        });
+        let lines = futures::stream::iter([Ok(first)]).chain(rest);
+        return Some(Body::from_stream(lines).into_response());
+    }
+    let mut scale = json!({"kind": "Scale", "metadata": known["metadata"], "spec": {"replicas": known["spec"]["replicas"]}});
+    if method == Method::PUT {
+        scale = serde_json::from_slice(body).unwrap_or_default();
+        // Somebody else was faster, the first times.
+        let conflicts = cluster.conflicts.saturating_sub(1);
+        if std::mem::replace(&mut cluster.conflicts, conflicts) > 0
+            || scale["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]
+        {
+            return Some(refused(409, "the object has been modified"));
+        }
+        drop(cluster);
+        let mut changed = known;
+        changed["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+        shared.put(kind, changed);
+    }
+    Some(json_answer(&scale))
+}
+
 async fn slowly(whole: Response, piece: usize) -> Response {
     let bytes = axum::body::to_bytes(whole.into_body(), usize::MAX).await.expect("a body");
     let pieces = bytes.chunks(piece).map(Bytes::copy_from_slice).collect::<Vec<_>>();
@@ -425,7 +486,18 @@ fn one(shared: &Arc<Shared>, place: &Place, method: &Method, body: &Bytes) -> Re
     };
     let mut object = match (method, known) {
         (&Method::GET, Some(known)) => return json_answer(&known),
-        (&Method::GET | &Method::PUT | &Method::DELETE, None) => return refused(404, "not found"),
+        (&Method::GET | &Method::PUT | &Method::DELETE | &Method::PATCH, None) => return refused(404, "not found"),
+        (&Method::PATCH, Some(mut known)) => {
+            // As far as a merge patch of one field goes.
+            let Some(spec) = given["spec"].as_object() else { return refused(400, "only patches of a spec") };
+            for (key, value) in spec {
+                known["spec"][key] = value.clone();
+            }
+            known
+        }
+        (&Method::DELETE, Some(known)) if given["preconditions"]["uid"].as_str().is_some_and(|uid| known["metadata"]["uid"] != uid) => {
+            return refused(409, "the UID in the precondition does not match");
+        }
         (&Method::POST, Some(_)) => return refused(409, "already exists"),
         (&Method::POST, None) => given,
         (&Method::PUT, Some(known)) => {

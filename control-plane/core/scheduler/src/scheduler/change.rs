@@ -101,6 +101,10 @@ impl Scheduler {
         if self.config.max_apps.is_some_and(|most| draft.root.spec_count() > most && draft.root.spec_count() > self.root.spec_count()) {
             return Err(Refusal::TooManyApps(self.config.max_apps.unwrap_or(0)));
         }
+        let wanted = draft.root.instance_count();
+        if wanted > self.config.max_instances && wanted > self.root.instance_count() {
+            return Err(Refusal::TooManyInstances(self.config.max_instances));
+        }
         for id in draft.touched.iter().chain(&draft.groups) {
             draft.root.touch(&id.parent(), version);
         }

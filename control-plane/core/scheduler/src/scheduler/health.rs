@@ -141,7 +141,7 @@ impl Scheduler {
         }
         let mut instance = known.clone();
         instance.health.resize_with(app.health_checks.len(), Default::default);
-        record(&mut instance.health[at], now, result.as_ref().map(|()| ()).map_err(String::as_str));
+        record(&mut instance.health[at], now, result.as_ref().copied().map_err(String::as_str));
         let alive = instance.health[at].alive();
         let instance = self.put(now, instance, out);
         if result.is_err() {

@@ -117,9 +117,7 @@ impl Scheduler {
         let mut killed: Vec<Arc<Instance>> = Vec::new();
         for id in instances {
             let Some(instance) = self.instance(&id).cloned() else { continue };
-            if wipe {
-                self.decommission(now, &id, out);
-            } else if is_out_of_reach(instance.condition) && instance.reservation.is_none() {
+            if wipe || is_out_of_reach(instance.condition) && instance.reservation.is_none() {
                 self.decommission(now, &id, out);
             } else {
                 self.kill(now, &id, out);

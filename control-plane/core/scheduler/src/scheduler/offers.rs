@@ -213,7 +213,7 @@ impl Scheduler {
                 environment: BTreeMap::new(),
             });
         }
-        let top = instance.spec_id().top().map(|top| PathId::absolute(top));
+        let top = instance.spec_id().top().map(PathId::absolute);
         let enforces_role = top.and_then(|top| self.root.group(&top)).and_then(|group| group.enforce_role).unwrap_or(false);
         let context = Context { host: &offer.hostname, prefix: &self.config.env_vars_prefix, enforces_role };
         match &instance.spec {

@@ -98,7 +98,7 @@ impl Scheduler {
                 ));
             }
             let known = self.root.spec(id).is_some();
-            if known && !state.scheduled.is_empty() != self.queue.contains_key(id) {
+            if known && state.scheduled.is_empty() == self.queue.contains_key(id) {
                 return Err(format!("{id} waits and is not queued, or the other way round"));
             }
         }

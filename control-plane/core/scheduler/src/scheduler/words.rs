@@ -30,6 +30,8 @@ pub struct Config {
     pub max_running_deployments: usize,
     /// Apps and pods; none: as many as fit.
     pub max_apps: Option<usize>,
+    /// Instances wanted of everything together.
+    pub max_instances: u64,
     /// Instances launched on one offer.
     pub max_instances_per_offer: usize,
     /// Launches between two refreshes, those that came up not counted.
@@ -85,6 +87,7 @@ impl Default for Config {
             local_ports: (10_000, 20_000),
             max_running_deployments: 100,
             max_apps: None,
+            max_instances: 500_000,
             max_instances_per_offer: 5,
             launch_tokens: 100,
             launch_token_refresh_interval: Duration::from_secs(30),
@@ -244,6 +247,8 @@ pub enum Refusal {
     TooManyDeployments(usize),
     /// So many apps and pods may be.
     TooManyApps(usize),
+    /// So many instances may be wanted.
+    TooManyInstances(u64),
     /// It is not valid.
     Invalid(Vec<Violation>),
     /// An app is there already.

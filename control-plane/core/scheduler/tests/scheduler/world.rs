@@ -17,7 +17,7 @@ use scheduler::{Effect, Group, IdGen, Input, Scheduler, View};
 
 /// What was made safe.
 #[derive(Default)]
-pub struct Stored {
+pub(crate) struct Stored {
     framework_id: Option<String>,
     specs: BTreeMap<(PathId, Timestamp), Spec>,
     current: BTreeMap<PathId, Timestamp>,
@@ -64,8 +64,8 @@ impl Stored {
     }
 }
 
-pub struct Agent {
-    pub up: bool,
+pub(crate) struct Agent {
+    pub(crate) up: bool,
     cpus: i64,
     ports: BTreeSet<u64>,
 }
@@ -77,22 +77,22 @@ struct Task {
     state: TaskState,
 }
 
-pub struct World {
-    pub now: Timestamp,
-    pub core: Scheduler,
-    pub stored: Stored,
-    pub agents: Vec<Agent>,
-    pub rng: IdGen,
+pub(crate) struct World {
+    pub(crate) now: Timestamp,
+    pub(crate) core: Scheduler,
+    pub(crate) stored: Stored,
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) rng: IdGen,
     /// What happens to a task of this app after it runs: this state after so many milliseconds.
-    pub fate: BTreeMap<PathId, (TaskState, u64)>,
+    pub(crate) fate: BTreeMap<PathId, (TaskState, u64)>,
     /// Apps whose probes fail.
-    pub sick: BTreeSet<PathId>,
+    pub(crate) sick: BTreeSet<PathId>,
     /// Percent of the acceptances that the master refuses.
-    pub refused: u64,
-    pub connected: bool,
-    pub answers: BTreeMap<u64, Answer>,
-    pub log: Vec<String>,
-    pub logging: bool,
+    pub(crate) refused: u64,
+    pub(crate) connected: bool,
+    pub(crate) answers: BTreeMap<u64, Answer>,
+    pub(crate) log: Vec<String>,
+    pub(crate) logging: bool,
     config: Config,
     tasks: BTreeMap<String, Task>,
     events: BTreeMap<(Timestamp, u64), Event>,
@@ -104,12 +104,12 @@ pub struct World {
     tickets: u64,
 }
 
-pub fn ms(span: u64) -> Duration {
+pub(crate) fn ms(span: u64) -> Duration {
     Duration::from_millis(span)
 }
 
 impl World {
-    pub fn new(seed: u64, agents: usize) -> World {
+    pub(crate) fn new(seed: u64, agents: usize) -> World {
         let config = Config { seed, min_revive_offers_interval: ms(100), ..Config::default() };
         let now = Timestamp::from_unix_millis(1_000_000);
         let mut world = World {
@@ -139,7 +139,7 @@ impl World {
         world
     }
 
-    pub fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         self.connected = true;
         self.suppressed = false;
         self.outstanding.clear();
@@ -147,7 +147,7 @@ impl World {
         self.tell(1, Event::Subscribed { framework_id: "f".into(), master: "m:5050".into(), region: None });
     }
 
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.connected = false;
         // What was on its way is lost; agents say it again when asked.
         self.events.clear();
@@ -155,7 +155,7 @@ impl World {
     }
 
     /// The process dies and starts again from what it had stored.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.events.clear();
         self.probes.clear();
         let config = Config { seed: self.rng.number(), ..self.config.clone() };
@@ -169,7 +169,7 @@ impl World {
         self.events.insert((self.now + ms(after_ms), self.counter), event);
     }
 
-    pub fn step(&mut self, input: Input) {
+    pub(crate) fn step(&mut self, input: Input) {
         let before = self.core.view();
         let mut effects = Vec::new();
         self.core.step(self.now, input, &mut effects);
@@ -315,7 +315,7 @@ impl World {
         }
     }
 
-    pub fn lose_agent(&mut self, at: usize) {
+    pub(crate) fn lose_agent(&mut self, at: usize) {
         self.agents[at].up = false;
         let lost: Vec<String> = self.tasks.iter().filter(|(_, task)| task.agent == at).map(|(id, _)| id.clone()).collect();
         for id in lost {
@@ -323,7 +323,7 @@ impl World {
         }
     }
 
-    pub fn find_agent(&mut self, at: usize) {
+    pub(crate) fn find_agent(&mut self, at: usize) {
         self.agents[at].up = true;
         let back: Vec<(String, TaskState)> =
             self.tasks.iter().filter(|(_, task)| task.agent == at).map(|(id, task)| (id.clone(), task.state)).collect();
@@ -376,7 +376,7 @@ impl World {
     }
 
     /// Lets time pass, and everything happen that happens in it.
-    pub fn run(&mut self, span_ms: u64) {
+    pub(crate) fn run(&mut self, span_ms: u64) {
         let until = self.now + ms(span_ms);
         let mut next_offer = self.now;
         loop {
@@ -398,9 +398,6 @@ impl World {
             }
             while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= at) {
                 let event = entry.remove();
-                if let Event::Update(status) = &event {
-                    self.seal_fate(status);
-                }
                 self.step(Input::Mesos(event));
             }
             while let Some(entry) = self.probes.first_entry().filter(|entry| entry.key().0 <= at) {
@@ -408,16 +405,12 @@ impl World {
                 self.step(Input::Probed { subject, outcome });
             }
             self.step(Input::Tick);
-            self.fates(at);
+            self.fates();
         }
     }
 
-    fn seal_fate(&mut self, status: &TaskStatus) {
-        let _ = status;
-    }
-
     /// Tasks of doomed apps end.
-    fn fates(&mut self, _: Timestamp) {
+    fn fates(&mut self) {
         let doomed: Vec<(String, TaskState, u64)> = self
             .tasks
             .iter()
@@ -429,13 +422,13 @@ impl World {
             })
             .collect();
         for (id, state, after) in doomed {
-            if self.rng.number() % 4 == 0 {
+            if self.rng.number().is_multiple_of(4) {
                 self.end(&id, state, after);
             }
         }
     }
 
-    pub fn ask(&mut self, make: impl FnOnce(Ticket) -> Input) -> Answer {
+    pub(crate) fn ask(&mut self, make: impl FnOnce(Ticket) -> Input) -> Answer {
         self.tickets += 1;
         let ticket = self.tickets;
         let input = make(Ticket(ticket));
@@ -443,20 +436,20 @@ impl World {
         self.answers.remove(&ticket).expect("every question is answered")
     }
 
-    pub fn change(&mut self, edits: Vec<Edit>, force: bool) -> Answer {
+    pub(crate) fn change(&mut self, edits: Vec<Edit>, force: bool) -> Answer {
         self.ask(|ticket| Input::Change { ticket, change: Change { edits, force, ..Change::default() } })
     }
 
-    pub fn put(&mut self, app: App) -> Answer {
+    pub(crate) fn put(&mut self, app: App) -> Answer {
         self.change(vec![Edit::Put { spec: Spec::App(Arc::new(app)), expect: Expect::Anything }], false)
     }
 
-    pub fn task_count(&self) -> usize {
+    pub(crate) fn task_count(&self) -> usize {
         self.tasks.len()
     }
 
     /// Tasks that run and that the core does not know.
-    pub fn strangers(&self) -> Vec<String> {
+    pub(crate) fn strangers(&self) -> Vec<String> {
         let view = self.core.view();
         let known: BTreeSet<String> = view
             .specs
@@ -470,7 +463,7 @@ impl World {
 }
 
 /// An app of `instances` that does nothing but be there.
-pub fn app(id: &str, instances: u32) -> App {
+pub(crate) fn app(id: &str, instances: u32) -> App {
     let mut app = App::new(PathId::absolute(id));
     app.cmd = Some("sleep 1000".into());
     app.instances = instances;

@@ -112,6 +112,9 @@ impl Topology {
         self.regroup_container(container, None);
         self.find_pod(container);
         self.set_present(View::Containers, Entity::Container(container), false);
+        // They say in what they run, and link there.
+        let processes: Vec<ProcessIndex> = self.tables.containers[container].processes.iter().copied().collect();
+        processes.into_iter().for_each(|process| self.touch(View::Processes, Entity::Process(process)));
         self.unsettle_container(container);
         self.unsettle_listeners_of(host, &old.id);
         self.forget_container_if_unused(container);
@@ -210,7 +213,7 @@ impl Topology {
         let row = &self.tables.containers[container];
         let (image, hostname) = (row.image, row.hostname);
         self.touch(View::Containers, Entity::Container(container));
-        self.touch_pod_of(container);
+        self.touch_pod_of(container, false);
         image.into_iter().for_each(|it| self.touch(View::ContainersByImage, Entity::Image(it)));
         hostname.into_iter().for_each(|it| self.touch(View::ContainersByHostname, Entity::Hostname(it)));
     }
@@ -224,9 +227,14 @@ impl Topology {
         let pressure = sample.pressure.map(super::packed);
         let packed = ContainerSample { at, cpu_percent, memory_bytes, memory_limit_bytes, throttled_percent, pressure };
         if row.host == host && row.record.is_some() && push_sample(&mut row.samples, packed, |it| it.at) {
-            row.latest = Some(Box::new(sample));
-            self.touch(View::Containers, Entity::Container(container));
-            self.touch_pod_of(container);
+            // How many processes the kernel has ended for want of memory is a text.
+            let old_kills = row.latest.replace(Box::new(sample)).map_or(0, |old| old.oom_kills);
+            if row.latest.as_ref().is_some_and(|latest| latest.oom_kills != old_kills) {
+                self.touch(View::Containers, Entity::Container(container));
+            } else {
+                self.touch_numbers(View::Containers, Entity::Container(container));
+            }
+            self.touch_pod_of(container, true);
         }
     }
 }

@@ -111,7 +111,7 @@ impl Topology {
         };
         if push_sample(&mut row.samples, sample, |it| it.at) {
             row.latest = Some(metrics);
-            self.touch(View::Hosts, Entity::Host(host));
+            self.touch_numbers(View::Hosts, Entity::Host(host));
         }
     }
 
@@ -125,7 +125,7 @@ impl Topology {
         }
     }
 
-    pub(super) fn network_changed(&mut self, network: Network) {
+    pub(crate) fn network_changed(&mut self, network: Network) {
         let (first, last) = bounds(network);
         self.flows.unsettle_addresses(first, last);
     }

@@ -129,10 +129,14 @@ impl Topology {
             cpu_percent: sample.cpu_percent as f32,
             open_files: sample.open_files,
         };
-        row.record.thread_count = sample.thread_count;
+        let old_thread_count = std::mem::replace(&mut row.record.thread_count, sample.thread_count);
         row.io = (sample.io_read_bytes, sample.io_written_bytes);
         if push_sample(&mut row.samples, packed, |it| it.at) {
-            self.touch(View::Processes, Entity::Process(process));
+            if old_thread_count == sample.thread_count {
+                self.touch_numbers(View::Processes, Entity::Process(process));
+            } else {
+                self.touch(View::Processes, Entity::Process(process));
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::index::Entity;
 use crate::node::{MetadataRow, NodeSummary, Table};
 use crate::report::{Cloud, HostMetrics};
-use crate::summary::{bytes_text, row};
+use crate::summary::{bytes_text, row, table};
 use crate::tables::{ContainerRow, HostRow, ProcessRow};
 use crate::topology::{ProbeRow, Topology};
 
@@ -25,7 +25,7 @@ pub(super) fn add(map: &Topology, entity: Entity, summary: &mut NodeSummary) {
             summary.tables.extend(map.probes.get(&row.probe).map(probe_table));
             summary.tables.extend(listener_table(map, row));
             summary.tables.retain(|table| !table.rows.is_empty());
-            summary.tables.sort_by_key(|table| table.id);
+            summary.tables.sort_by(|one, other| one.id.cmp(&other.id));
         }
         _ => {}
     }
@@ -93,13 +93,9 @@ fn machine_tables(latest: &HostMetrics) -> [Table; 3] {
         (it.name.clone(), value.into())
     };
     [
-        Table { id: "host_block_devices", label: "Block devices", rows: latest.block_devices.iter().map(device).collect() },
-        Table { id: "host_disks", label: "Disks", rows: latest.disks.iter().map(disk).collect() },
-        Table {
-            id: "host_network_interfaces",
-            label: "Network interfaces",
-            rows: latest.network_interfaces.iter().map(interface).collect(),
-        },
+        table("host_block_devices", "Block devices", latest.block_devices.iter().map(device).collect()),
+        table("host_disks", "Disks", latest.disks.iter().map(disk).collect()),
+        table("host_network_interfaces", "Network interfaces", latest.network_interfaces.iter().map(interface).collect()),
     ]
 }
 
@@ -130,7 +126,7 @@ fn probe_table(probe: &ProbeRow) -> Table {
     let other = losses.other.iter().map(|(cause, count)| (cause.to_string(), *count));
     let all = known.into_iter().map(|(cause, count)| (cause.to_owned(), count)).chain(rings).chain(other);
     all.filter(|(_, count)| *count > 0).for_each(|(cause, count)| say(&format!("Lost: {cause}"), count.to_string()));
-    Table { id: "host_probe", label: "Probe", rows }
+    table("host_probe", "Probe", rows)
 }
 
 fn listener_table(map: &Topology, host: &HostRow) -> Option<Table> {
@@ -143,5 +139,5 @@ fn listener_table(map: &Topology, host: &HostRow) -> Option<Table> {
         let place = std::net::SocketAddr::new(it.address, it.port);
         (format!("{place}/{}", it.protocol.as_str()).into(), holder(it.process).unwrap_or_else(|| "unknown".to_owned()).into())
     });
-    Some(Table { id: "host_listeners", label: "Listening ports", rows: rows.collect() })
+    Some(table("host_listeners", "Listening ports", rows.collect()))
 }

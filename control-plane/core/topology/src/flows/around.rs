@@ -121,6 +121,17 @@ impl Surroundings<'_> {
         Some(None)
     }
 
+    /// Who alone holds an address, as seen from outside.
+    pub(crate) fn sole_holder(&self, address: IpAddr) -> Option<Terminal> {
+        let holders = self.addresses.holders(address).filter(|_| !is_never_routed(address))?;
+        match (holders.containers.len(), holders.objects.len(), holders.hosts.len()) {
+            (1, ..) => holders.containers.first().map(|&container| Terminal::Container(container)),
+            (0, 1, _) => holders.objects.first().map(|&object| Terminal::Object(object)),
+            (0, 0, 1) => holders.hosts.first().map(|&host| Terminal::Host(host)),
+            _ => None,
+        }
+    }
+
     /// The container that publishes a port on an address of a host.
     fn publisher(&self, address: IpAddr, port: u16, host: HostIndex) -> Option<ContainerIndex> {
         let on = |host: HostIndex| {

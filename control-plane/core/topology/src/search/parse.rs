@@ -8,16 +8,17 @@ const DEPTH_MAX: usize = 16;
 
 /// Reads a query: a single term of Scope's language, or terms combined by operators in capitals.
 pub(super) fn parse(text: &str) -> Result<Expression, QueryError> {
-    let tokens = tokens(text);
-    if !tokens.iter().any(|token| matches!(token, Token::And | Token::Or | Token::Not)) {
-        return Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty);
+    let tokens = tokens(text)?;
+    let is_combined = tokens.iter().any(|(_, token)| matches!(token, Token::And | Token::Or | Token::Not | Token::Quoted(_)));
+    if !is_combined {
+        return Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty { at: 1 });
     }
-    let mut parser = Parser { tokens: &tokens, terms: 0 };
+    let mut parser = Parser { text, tokens: &tokens, terms: 0 };
     let expression = parser.any(0)?;
-    if parser.tokens.is_empty() { Ok(expression) } else { Err(QueryError::Incomplete) }
+    if parser.tokens.is_empty() { Ok(expression) } else { Err(QueryError::Incomplete { at: parser.place() }) }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     And,
     Or,
@@ -26,48 +27,76 @@ enum Token<'a> {
     Close,
     /// Words up to the next operator, with the blanks between them: a term may hold blanks.
     Term(&'a str),
+    /// A word with quotes in it: a term of its own.
+    Quoted(&'a str),
 }
 
-fn tokens(text: &str) -> Vec<Token<'_>> {
+/// Tokens, each with the byte where it begins.
+fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, QueryError> {
     let mut tokens = Vec::new();
     let mut term: Option<(usize, usize)> = None;
-    for (start, word) in words(text) {
+    let flush = |term: &mut Option<(usize, usize)>, tokens: &mut Vec<_>| {
+        tokens.extend(term.take().map(|(from, to)| (from, Token::Term(&text[from..to]))));
+    };
+    for (start, word) in words(text)? {
         let (opening, core, closing) = parentheses(word);
-        let core_start = start + opening;
+        let (core_start, core_end) = (start + opening, start + opening + core.len());
         let operator = match core {
             "AND" => Some(Token::And),
             "OR" => Some(Token::Or),
             "NOT" => Some(Token::Not),
+            _ if core.contains('"') => Some(Token::Quoted(core)),
             _ => None,
         };
         if opening > 0 || operator.is_some() {
-            tokens.extend(term.take().map(|(from, to)| Token::Term(&text[from..to])));
+            flush(&mut term, &mut tokens);
         }
-        tokens.extend(std::iter::repeat_n(Token::Open, opening));
+        tokens.extend((0..opening).map(|at| (start + at, Token::Open)));
         match operator {
-            Some(operator) => tokens.push(operator),
-            None if !core.is_empty() => {
-                let end = core_start + core.len();
-                term = Some(term.map_or((core_start, end), |(from, _)| (from, end)));
-            }
+            Some(operator) => tokens.push((core_start, operator)),
+            None if !core.is_empty() => term = Some(term.map_or((core_start, core_end), |(from, _)| (from, core_end))),
             None => {}
         }
         if closing > 0 {
-            tokens.extend(term.take().map(|(from, to)| Token::Term(&text[from..to])));
-            tokens.extend(std::iter::repeat_n(Token::Close, closing));
+            flush(&mut term, &mut tokens);
+            tokens.extend((0..closing).map(|at| (core_end + at, Token::Close)));
         }
     }
-    tokens.extend(term.map(|(from, to)| Token::Term(&text[from..to])));
-    tokens
+    flush(&mut term, &mut tokens);
+    Ok(tokens)
 }
 
-fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.split_whitespace().map(move |word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
+/// Words between blanks; blanks in quotes do not count.
+fn words(text: &str) -> Result<Vec<(usize, &str)>, QueryError> {
+    let mut words = Vec::new();
+    let (mut begun, mut quote) = (None, None);
+    for (at, letter) in text.char_indices() {
+        if letter == '"' {
+            quote = if quote.is_some() { None } else { Some(at) };
+        }
+        match begun {
+            Some(from) if letter.is_whitespace() && quote.is_none() => {
+                words.push((from, &text[from..at]));
+                begun = None;
+            }
+            None if !letter.is_whitespace() => begun = Some(at),
+            _ => {}
+        }
+    }
+    if let Some(at) = quote {
+        return Err(QueryError::Unclosed { at: character(text, at) });
+    }
+    words.extend(begun.map(|from| (from, &text[from..])));
+    Ok(words)
 }
 
 /// Splits off parentheses that have no partner within the word: `foo(bar|baz)` is a regular expression and stays whole.
 fn parentheses(word: &str) -> (usize, &str, usize) {
-    let balance = word.chars().fold(0_i32, |balance, it| balance + i32::from(it == '(') - i32::from(it == ')'));
+    let mut in_quotes = false;
+    let balance = word.chars().fold(0_i32, |balance, it| {
+        in_quotes ^= it == '"';
+        balance + if in_quotes { 0 } else { i32::from(it == '(') - i32::from(it == ')') }
+    });
     let leading = word.chars().take_while(|&it| it == '(').count();
     let trailing = word.chars().rev().take_while(|&it| it == ')').count();
     let opening = leading.min(usize::try_from(balance).unwrap_or(0));
@@ -75,14 +104,29 @@ fn parentheses(word: &str) -> (usize, &str, usize) {
     (opening, &word[opening..word.len() - closing], closing)
 }
 
+/// The number of the character at a byte, from 1.
+fn character(text: &str, byte: usize) -> usize {
+    text.char_indices().take_while(|(at, _)| *at < byte).count() + 1
+}
+
 struct Parser<'a, 'b> {
-    tokens: &'b [Token<'a>],
+    text: &'a str,
+    tokens: &'b [(usize, Token<'a>)],
     terms: usize,
 }
 
 impl<'a> Parser<'a, '_> {
-    fn take(&mut self, wanted: &Token<'_>) -> bool {
-        let found = self.tokens.first() == Some(wanted);
+    fn peek(&self) -> Option<Token<'a>> {
+        self.tokens.first().map(|(_, token)| *token)
+    }
+
+    /// Where the next token begins, or the text ends.
+    fn place(&self) -> usize {
+        character(self.text, self.tokens.first().map_or(self.text.len(), |(at, _)| *at))
+    }
+
+    fn take(&mut self, wanted: Token<'_>) -> bool {
+        let found = self.peek() == Some(wanted);
         if found {
             self.tokens = &self.tokens[1..];
         }
@@ -91,7 +135,7 @@ impl<'a> Parser<'a, '_> {
 
     fn any(&mut self, depth: usize) -> Result<Expression, QueryError> {
         let mut parts = vec![self.all(depth)?];
-        while self.take(&Token::Or) {
+        while self.take(Token::Or) {
             parts.push(self.all(depth)?);
         }
         Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Expression::Any(parts) })
@@ -100,7 +144,8 @@ impl<'a> Parser<'a, '_> {
     /// `a NOT b` means `a AND NOT b`.
     fn all(&mut self, depth: usize) -> Result<Expression, QueryError> {
         let mut parts = vec![self.one(depth)?];
-        while self.take(&Token::And) || matches!(self.tokens.first(), Some(Token::Not | Token::Open | Token::Term(_))) {
+        let begins = |token| matches!(token, Token::Not | Token::Open | Token::Term(_) | Token::Quoted(_));
+        while self.take(Token::And) || self.peek().is_some_and(begins) {
             parts.push(self.one(depth)?);
         }
         Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Expression::All(parts) })
@@ -108,21 +153,22 @@ impl<'a> Parser<'a, '_> {
 
     fn one(&mut self, depth: usize) -> Result<Expression, QueryError> {
         if depth > DEPTH_MAX {
-            return Err(QueryError::TooComplex);
+            return Err(QueryError::TooComplex { at: self.place() });
         }
-        if self.take(&Token::Not) {
+        if self.take(Token::Not) {
             return Ok(Expression::Not(Box::new(self.one(depth + 1)?)));
         }
-        if self.take(&Token::Open) {
+        if self.take(Token::Open) {
             let inner = self.any(depth + 1)?;
-            return if self.take(&Token::Close) { Ok(inner) } else { Err(QueryError::Incomplete) };
+            return if self.take(Token::Close) { Ok(inner) } else { Err(QueryError::Incomplete { at: self.place() }) };
         }
-        let Some((Token::Term(text), rest)) = self.tokens.split_first() else { return Err(QueryError::Incomplete) };
-        self.tokens = rest;
+        let at = self.place();
+        let Some(Token::Term(text) | Token::Quoted(text)) = self.peek() else { return Err(QueryError::Incomplete { at }) };
+        self.tokens = &self.tokens[1..];
         self.terms += 1;
         if self.terms > TERMS_MAX {
-            return Err(QueryError::TooComplex);
+            return Err(QueryError::TooComplex { at });
         }
-        Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty)
+        Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty { at })
     }
 }

@@ -2,13 +2,21 @@ use super::*;
 use crate::node::{MetadataRow, MetricRow, Parent, Shape, Table};
 
 fn node() -> NodeSummary {
-    let row = |id, label, value: &str| MetadataRow { id, label, value: value.into(), priority: 1.0, data_type: "", truncate: 0 };
+    let row = |id: &'static str, label: &'static str, value: &str| MetadataRow {
+        id: id.into(),
+        label: label.into(),
+        value: value.into(),
+        priority: 1.0,
+        data_type: "".into(),
+        truncate: 0,
+    };
     NodeSummary {
         id: "web-1;4711".into(),
         label: "nginx".into(),
         label_minor: "web-1 (4711)".into(),
         rank: "nginx".into(),
         shape: Shape::Square,
+        tag: "",
         stack: false,
         pseudo: false,
         metadata: vec![
@@ -18,17 +26,22 @@ fn node() -> NodeSummary {
         ],
         parents: vec![Parent { id: "web-1;<host>".into(), label: "web-1".into(), topology_id: "hosts" }],
         metrics: vec![MetricRow {
-            id: "process_memory_usage_bytes",
-            label: "Memory",
-            format: "filesize",
-            group: "",
+            id: "process_memory_usage_bytes".into(),
+            label: "Memory".into(),
+            format: "filesize".into(),
+            group: "".into(),
             value: 10.0 * 1024.0 * 1024.0,
             priority: 1.0,
             samples: Vec::new(),
             min: 0.0,
             max: 0.0,
         }],
-        tables: vec![Table { id: "docker_label_", label: "Docker labels", rows: vec![("com.domain.Label".into(), "blue".into())] }],
+        tables: vec![Table {
+            id: "docker_label_".into(),
+            label: "Docker labels".into(),
+            rows: vec![("com.domain.Label".into(), "blue".into())],
+            grid: None,
+        }],
         adjacency: Vec::new(),
     }
 }
@@ -71,7 +84,7 @@ fn an_expression_that_does_not_compile_is_looked_for_literally() {
 #[test]
 fn what_is_no_query_in_scope_is_none_here() {
     for query in ["pid:", ": 5", "  ", "cpu > much", "> 5"] {
-        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Empty, "{query}");
+        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Empty { at: 1 }, "{query}");
     }
 }
 
@@ -101,15 +114,18 @@ fn small_words_are_no_operators() {
 
 #[test]
 fn broken_combinations_are_refused() {
-    for query in ["AND", "nginx AND", "(nginx OR apache", "nginx OR apache)", "NOT"] {
-        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Incomplete, "{query}");
+    for (query, at) in [("AND", 1), ("nginx AND", 10), ("(nginx OR apache", 17), ("nginx OR apache)", 16), ("NOT", 4), ("東京 AND OR x", 8)]
+    {
+        assert_eq!(Query::parse(query).unwrap_err(), QueryError::Incomplete { at }, "{query}");
     }
+    assert_eq!(Query::parse("x AND pid:").unwrap_err(), QueryError::Empty { at: 7 });
+    assert_eq!(Query::parse("a \"b c").unwrap_err(), QueryError::Unclosed { at: 3 });
     let deep = format!("{}x{} AND y", "(".repeat(40), ")".repeat(40));
     assert!(Query::parse(&deep).is_ok(), "balanced within a word: a regular expression");
     let nested = format!("{}x", "NOT ".repeat(40));
-    assert_eq!(Query::parse(&nested).unwrap_err(), QueryError::TooComplex);
+    assert!(matches!(Query::parse(&nested).unwrap_err(), QueryError::TooComplex { .. }));
     let many = vec!["x"; 65].join(" OR ");
-    assert_eq!(Query::parse(&many).unwrap_err(), QueryError::TooComplex);
+    assert!(matches!(Query::parse(&many).unwrap_err(), QueryError::TooComplex { .. }));
     assert_eq!(Query::parse(&"x".repeat(4_097)).unwrap_err(), QueryError::TooLong);
 }
 
@@ -144,4 +160,34 @@ fn an_evil_expression_takes_time_in_proportion_only() {
     evil.label = "a".repeat(100_000).into();
     assert!(Query::parse("(a+)+$").unwrap().find(&evil).is_some());
     assert!(Query::parse("label:(a|aa)+b").unwrap().find(&evil).is_none());
+}
+
+#[test]
+fn what_stands_in_quotes_is_meant_literally() {
+    for query in [r#""-c /etc""#, r#"command:"nginx -c""#, r#""nginx" "4711""#, r#""AND" OR nginx"#, r#"label:"nginx" AND NOT "a:b""#] {
+        assert!(finds(query), "{query}");
+    }
+    for query in [r#""ngi.x""#, r#""-c  /etc""#, r#"label:"-c""#, r#""nginx" "99""#] {
+        assert!(!finds(query), "{query}");
+    }
+}
+
+#[test]
+fn matches_say_where_in_characters() {
+    let shown = |query: &str| {
+        let matches = Query::parse(query).unwrap().matches(&node());
+        matches.into_iter().map(|it| (it.field, it.skipped, it.ranges)).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("nginx"), [("label".to_owned(), 0, vec![(0, 5)]), ("Command".to_owned(), 0, vec![(0, 5)])]);
+    assert_eq!(shown("cafe"), [("Command".to_owned(), 0, vec![(14, 18)])]);
+    assert_eq!(shown("京"), [("Command".to_owned(), 0, vec![(25, 26)])]);
+    assert_eq!(shown("memory > 1 AND NOT apache"), [("Memory".to_owned(), 0, vec![])]);
+    assert_eq!(shown("label:n"), [("label".to_owned(), 0, vec![(0, 1), (3, 4)])]);
+    let mut long = node();
+    long.label = format!("{}needle{}", "é".repeat(3_000), "x".repeat(3_000)).into();
+    // Only the beginning of a very long text is looked into.
+    assert!(Query::parse("needle").unwrap().find(&long).is_none());
+    long.label = format!("{}needle{}", "é".repeat(1_000), "x".repeat(3_000)).into();
+    let matches = Query::parse("needle").unwrap().matches(&long);
+    assert_eq!((matches[0].skipped, &matches[0].ranges[..], matches[0].text.chars().count()), (936, &[(64, 70)][..], 512));
 }

@@ -2,7 +2,7 @@
 
 use base::Timestamp;
 
-use crate::index::ContainerIndex;
+use crate::index::{ContainerIndex, Entity};
 use crate::node::MetricRow;
 use crate::tables::{ContainerSample, HostRow, HostSample, ProcessRow, ProcessSample, Tables};
 
@@ -94,6 +94,49 @@ pub(crate) fn container_metrics(tables: &Tables, index: ContainerIndex, in_panel
     rows.into_iter().flatten().collect()
 }
 
+/// The newest value of the metric of that reduced name, as a summary shows it, or how long something has run: without drawing the node.
+pub(crate) fn value_of(tables: &Tables, entity: Entity, field: &str, now: Timestamp) -> Option<f64> {
+    let span = |since: Timestamp| now.since(since).as_secs() as f64;
+    let value = match entity {
+        Entity::Host(host) => {
+            let row = tables.hosts.get(host)?;
+            match field {
+                "uptime" => (row.record.booted_at != Timestamp::EPOCH).then(|| span(row.record.booted_at)),
+                "cpu" => row.samples.back().map(|it| it.cpu_percent),
+                "memory" => row.samples.back().map(|it| it.memory_used_bytes as f64),
+                "load1m" => row.samples.back().map(|it| it.load[0]),
+                _ => None,
+            }
+        }
+        Entity::Process(process) => {
+            let sample = tables.processes.get(process)?.samples.back()?;
+            match field {
+                "cpu" => Some(f64::from(sample.cpu_percent)),
+                "memory" => Some(sample.memory_bytes as f64),
+                "openfiles" => Some(f64::from(sample.open_files)),
+                _ => None,
+            }
+        }
+        Entity::Container(container) => {
+            let row = tables.containers.get(container)?;
+            let record = row.record.as_ref()?;
+            match field {
+                "uptime" => record.started_at.filter(|_| super::runs(record.state)).map(span),
+                "cpu" => row.samples.back().map(|it| it.cpu_percent),
+                "memory" => row.samples.back().map(|it| it.memory_bytes as f64),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    value.map(cut)
+}
+
+/// Scope cuts, so that 99.999 is never shown as 100.
+fn cut(value: f64) -> f64 {
+    (value * 100.0).trunc() / 100.0
+}
+
 #[expect(clippy::too_many_arguments, reason = "a row of a table that is written down once per metric")]
 fn metric(
     id: &'static str,
@@ -110,10 +153,9 @@ fn metric(
     let min = values().fold(f64::INFINITY, f64::min);
     let largest = values().fold(f64::NEG_INFINITY, f64::max);
     let max = max.map_or(largest, |max| max.max(largest));
-    // Scope cuts, so that 99.999 is never shown as 100.
-    let value = (last * 100.0).trunc() / 100.0;
+    let value = cut(last);
     let samples = if with_samples { samples } else { Vec::new() };
-    Some(MetricRow { id, label, format, group, value, priority, samples, min, max })
+    Some(MetricRow { id: id.into(), label: label.into(), format: format.into(), group: group.into(), value, priority, samples, min, max })
 }
 
 #[cfg(test)]

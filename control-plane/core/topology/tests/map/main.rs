@@ -1,6 +1,7 @@
 //! The map as its driver uses it: reports in, pictures out.
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in the functions that its tests share")]
 
+mod controls;
 mod converging;
 mod joining;
 mod kubernetes;
@@ -8,6 +9,7 @@ mod life;
 mod names;
 mod panels;
 mod random;
+mod searching;
 mod translated;
 mod views;
 mod world;

@@ -147,7 +147,7 @@ fn panels_carry_samples_and_views_do_not() {
     }
     let details = world.details(View::Hosts, "a;<host>").unwrap();
     let cpu = &details.summary.metrics[0];
-    assert_eq!((cpu.id, cpu.samples.len(), cpu.max), ("host_cpu_usage_percent", 12, 100.0));
+    assert_eq!((&*cpu.id, cpu.samples.len(), cpu.max), ("host_cpu_usage_percent", 12, 100.0));
     let shown = world.snapshot(View::Hosts, Filter::NONE);
     assert!(shown.nodes.get("a;<host>").unwrap().summary().metrics.iter().all(|metric| metric.samples.is_empty()));
 }

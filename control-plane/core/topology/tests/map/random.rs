@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use topology::*;
 
+use crate::searching;
 use crate::world::*;
 
 const HOSTS: [&str; 3] = ["a", "b", "c"];
@@ -20,6 +21,7 @@ enum Event {
     Watch { view: usize, default_filter: bool },
     Unwatch { view: usize, default_filter: bool },
     Pass { millis: u64 },
+    Search { words: usize },
 }
 
 fn a_process() -> impl Strategy<Value = Process> {
@@ -190,6 +192,7 @@ fn an_event() -> impl Strategy<Value = Event> {
         2 => (0_usize..9, any::<bool>()).prop_map(|(view, default_filter)| Event::Watch { view, default_filter }),
         1 => (0_usize..9, any::<bool>()).prop_map(|(view, default_filter)| Event::Unwatch { view, default_filter }),
         4 => (1_u64..20_000).prop_map(|millis| Event::Pass { millis }),
+        1 => (0_usize..WORDS.len()).prop_map(|words| Event::Search { words }),
     ]
 }
 
@@ -203,6 +206,17 @@ const VIEWS: [View; 9] = [
     View::Pods,
     View::KubeControllers,
     View::Services,
+];
+
+const WORDS: [&str; 8] = [
+    "n1",
+    "a;",
+    "NOT x AND hosts:[ab]",
+    "pid > 2 OR image:i1",
+    "^x$",
+    "cpu >= 100",
+    "amazonaws|googleapis AND NOT threads = 1",
+    "[^x]+y? OR restart# = 0",
 ];
 
 fn key_of(view: usize, default_filter: bool) -> ViewKey {
@@ -246,6 +260,10 @@ fn happen(world: &mut World, event: Event) {
         }
         Event::Unwatch { view, default_filter } => {
             world.step(Input::Unwatch(key_of(view, default_filter)));
+        }
+        Event::Search { words } => {
+            let found = searching::found(world, WORDS[words]);
+            assert_eq!(found, searching::looked_through(world, WORDS[words]), "{}", WORDS[words]);
         }
         Event::Pass { millis } => {
             world.pass(Duration::from_millis(millis));

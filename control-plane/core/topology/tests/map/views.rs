@@ -100,7 +100,7 @@ fn a_process_names_its_container_image_and_host_as_parents() {
         parents,
         [("c1;<container>", "containers"), ("library/nginx;<container_image>", "containers-by-image"), ("a;<host>", "hosts")]
     );
-    let rows: Vec<(&str, &str)> = nginx.metadata.iter().map(|row| (row.id, &*row.value)).collect();
+    let rows: Vec<(&str, &str)> = nginx.metadata.iter().map(|row| (&*row.id, &*row.value)).collect();
     assert_eq!(rows, [("pid", "10"), ("cmdline", "nginx --flag"), ("ppid", "1")]);
 }
 

@@ -84,6 +84,7 @@ impl World {
             oldest_held_sequence: 0,
             capture: Capture::default(),
             cluster_name: Some(cluster.into()),
+            controls: controls(),
         };
         let effects = self.step(Input::Hello { probe: probe.into(), hello });
         let stream = effects.iter().find_map(|effect| match effect {
@@ -102,6 +103,7 @@ impl World {
             oldest_held_sequence,
             capture: Capture::default(),
             cluster_name: None,
+            controls: controls(),
         };
         let effects = self.step(Input::Hello { probe: probe.into(), hello });
         let answer = effects.into_iter().find(|effect| matches!(effect, Effect::Admitted { .. } | Effect::Refused { .. })).unwrap();
@@ -144,7 +146,7 @@ impl World {
         let key = ViewKey { view, filter };
         let effects = self.step(Input::Watch(key));
         let published = effects.into_iter().find_map(|effect| match effect {
-            Effect::Published { key: found, snapshot } if found.view == view => Some(snapshot),
+            Effect::Published { key: found, snapshot } if found.view == view && found.filter == filter.of_view(view) => Some(snapshot),
             _ => None,
         });
         published.unwrap()
@@ -301,4 +303,28 @@ pub(crate) fn listener(id: u64, pid: u32, at: &str, port: u16) -> Listener {
         port,
         network_namespace: 0,
     }
+}
+
+/// What probes carry out.
+fn controls() -> Arc<[Arc<str>]> {
+    let ids = [
+        "docker_attach_container",
+        "docker_exec_container",
+        "docker_start_container",
+        "docker_restart_container",
+        "docker_pause_container",
+        "docker_unpause_container",
+        "docker_stop_container",
+        "docker_remove_container",
+        "docker_logs_container",
+        "docker_kill_container",
+        "kubernetes_get_logs",
+        "kubernetes_describe",
+        "kubernetes_delete_pod",
+        "kubernetes_scale_down",
+        "kubernetes_scale_up",
+        "kubernetes_cordon_node",
+        "kubernetes_uncordon_node",
+    ];
+    ids.map(Arc::from).into()
 }

@@ -14,6 +14,7 @@ fn node(id: &str, label: &str) -> PublishedNode {
         label_minor: "".into(),
         rank: "".into(),
         shape: Shape::Square,
+        tag: "",
         stack: false,
         pseudo: false,
         metadata: Vec::new(),

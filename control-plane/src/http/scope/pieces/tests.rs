@@ -12,6 +12,7 @@ fn node(id: &str) -> PublishedNode {
         label_minor: "".into(),
         rank: "".into(),
         shape: Shape::Square,
+        tag: "",
         stack: false,
         pseudo: false,
         metadata: Vec::new(),

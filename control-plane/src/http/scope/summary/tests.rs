@@ -13,6 +13,7 @@ fn bare() -> NodeSummary {
         label_minor: "".into(),
         rank: "".into(),
         shape: Shape::Circle,
+        tag: "",
         stack: false,
         pseudo: false,
         metadata: Vec::new(),
@@ -25,10 +26,10 @@ fn bare() -> NodeSummary {
 
 fn metric(samples: Vec<(Timestamp, f64)>) -> MetricRow {
     MetricRow {
-        id: "load1",
-        label: "Load (1m)",
-        format: "",
-        group: "load",
+        id: "load1".into(),
+        label: "Load (1m)".into(),
+        format: "".into(),
+        group: "load".into(),
         value: 2.0,
         priority: 11.0,
         samples,
@@ -42,14 +43,21 @@ fn full() -> NodeSummary {
         stack: true,
         pseudo: true,
         metadata: vec![
-            MetadataRow { id: "pid", label: "PID", value: "<1>".into(), priority: 1.0, data_type: "number", truncate: 0 },
-            MetadataRow { id: "x", label: "X", value: "y".into(), priority: 0.0, data_type: "", truncate: 12 },
+            MetadataRow {
+                id: "pid".into(),
+                label: "PID".into(),
+                value: "<1>".into(),
+                priority: 1.0,
+                data_type: "number".into(),
+                truncate: 0,
+            },
+            MetadataRow { id: "x".into(), label: "X".into(), value: "y".into(), priority: 0.0, data_type: "".into(), truncate: 12 },
         ],
         parents: vec![Parent { id: "h".into(), label: "h".into(), topology_id: "hosts" }],
         metrics: vec![metric(Vec::new())],
         tables: vec![
-            Table { id: "t", label: "T", rows: vec![(Arc::from("k"), Arc::from("v"))] },
-            Table { id: "u", label: "U", rows: Vec::new() },
+            Table { id: "t".into(), label: "T".into(), rows: vec![(Arc::from("k"), Arc::from("v"))], grid: None },
+            Table { id: "u".into(), label: "U".into(), rows: Vec::new(), grid: None },
         ],
         adjacency: vec![NodeId::from("b"), NodeId::from("in-theinternet")],
         ..bare()
@@ -81,7 +89,14 @@ fn samples_are_null_in_summaries_and_columns_in_property_lists() {
 
 #[test]
 fn details_always_have_controls_and_two_connection_tables() {
-    let details = Details { summary: bare(), children: Vec::new(), incoming: Vec::new(), outgoing: Vec::new(), shows_remote: false };
+    let details = Details {
+        summary: bare(),
+        controls: Vec::new(),
+        children: Vec::new(),
+        incoming: Vec::new(),
+        outgoing: Vec::new(),
+        shows_remote: false,
+    };
     check(
         &encode_details(View::Hosts, &details),
         &expect![[
@@ -107,6 +122,15 @@ fn details_show_samples_children_and_remote_addresses() {
     };
     let details = Details {
         summary,
+        controls: vec![Control {
+            probe_id: "p".into(),
+            node_id: "a;<host>".into(),
+            id: "host_exec".into(),
+            human: "Exec shell".into(),
+            icon: "fa fa-terminal".into(),
+            confirmation: "Really?".into(),
+            rank: 0,
+        }],
         children: vec![ChildGroup { label: "Processes", topology_id: "processes", columns: &[PORT], nodes: vec![bare()] }],
         incoming: Vec::new(),
         outgoing: vec![connection],
@@ -115,7 +139,7 @@ fn details_show_samples_children_and_remote_addresses() {
     check(
         &encode_details(View::Processes, &details),
         &expect![[
-            r#"{"node":{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle","metrics":[{"id":"load1","label":"Load (1m)","group":"load","value":2.0,"priority":11.0,"samples":[{"date":"1970-01-01T00:00:01.5Z","value":1.257}],"min":0.0,"max":14502912.0,"url":""}],"controls":[],"children":[{"id":"","label":"Processes","nodes":[{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle"}],"topologyId":"processes","columns":[{"id":"port","label":"Port","defaultSort":false,"dataType":"number"}]}],"connections":[{"id":"incoming-connections","topologyId":"processes","label":"Inbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[]},{"id":"outgoing-connections","topologyId":"processes","label":"Outbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[{"id":"c","nodeId":"b","label":"b","labelMinor":"minor","metadata":[{"id":"port","label":"","value":"443"},{"id":"count","label":"","value":"2"},{"id":"remote","label":"","value":"8.8.8.8"}]}]}]}}"#
+            r#"{"node":{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle","metrics":[{"id":"load1","label":"Load (1m)","group":"load","value":2.0,"priority":11.0,"samples":[{"date":"1970-01-01T00:00:01.5Z","value":1.257}],"min":0.0,"max":14502912.0,"url":""}],"controls":[],"children":[{"id":"","label":"Processes","nodes":[{"id":"a;\u003chost\u003e","label":"a","labelMinor":"","rank":"","shape":"circle"}],"topologyId":"processes","columns":[{"id":"port","label":"Port","defaultSort":false,"dataType":"number"}]}],"connections":[{"id":"incoming-connections","topologyId":"processes","label":"Inbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[]},{"id":"outgoing-connections","topologyId":"processes","label":"Outbound","columns":[{"id":"remote","label":"Remote","defaultSort":false,"dataType":""},{"id":"port","label":"Port","defaultSort":false,"dataType":"number"},{"id":"count","label":"Count","defaultSort":true,"dataType":"number"}],"connections":[{"id":"c","nodeId":"b","label":"b","labelMinor":"minor","metadata":[{"id":"remote","label":"","value":"8.8.8.8"},{"id":"port","label":"","value":"443"},{"id":"count","label":"","value":"2"}]}]}]}}"#
         ]],
     );
 }

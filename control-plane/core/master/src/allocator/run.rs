@@ -1,0 +1,342 @@
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use base::Timestamp;
+use mesos::{AgentId, FrameworkId, Quantities, Resource, Resources, Role, Scalar, Value};
+
+use super::agent::AgentEntry;
+use super::sorter::slot;
+use super::{Allocator, FrameworkEntry, Options, unreserved};
+
+/// What one framework gets of one agent for one role. It is allocated already.
+#[derive(Debug)]
+pub(crate) struct HandOut {
+    pub(crate) framework: FrameworkId,
+    pub(crate) role: Role,
+    pub(crate) agent: AgentId,
+    /// Allocated to the role.
+    pub(crate) resources: Resources,
+}
+
+/// What was given of one agent, before the sorters know.
+type Given = Vec<(u32, Resources)>;
+
+/// What is left for those without a claim, while any role is promised something.
+struct Headroom {
+    available: Quantities,
+    required: Quantities,
+}
+
+impl Allocator {
+    /// Offers every agent.
+    pub(crate) fn run_all(&mut self, now: Timestamp) -> Vec<HandOut> {
+        self.all_candidates = true;
+        self.run(now)
+    }
+
+    /// Offers the agents that something happened to.
+    pub(crate) fn run(&mut self, now: Timestamp) -> Vec<HandOut> {
+        if self.paused {
+            return Vec::new();
+        }
+        self.expire_filters(now);
+        let all = std::mem::take(&mut self.all_candidates);
+        let some = std::mem::take(&mut self.candidates);
+        let epoch = self.epoch;
+        let looked_at = |agent: &AgentEntry| agent.active && agent.settled != epoch;
+        let mut candidates: Vec<u32> = if all {
+            self.agents.iter().filter(|(_, agent)| looked_at(agent)).map(|(at, _)| slot(at)).collect()
+        } else {
+            some.into_iter().filter(|at| self.agents.get(*at as usize).is_some_and(&looked_at)).collect()
+        };
+        self.runs += 1;
+        self.role_sorter.sort(&self.totals);
+        for (_, role) in &mut self.roles {
+            role.sorter.sort(&self.totals);
+        }
+        if !self.roles.iter().any(|(_, role)| role.sorter.any_active()) {
+            return Vec::new();
+        }
+        let mut given: BTreeMap<(u32, u32), Resources> = BTreeMap::new();
+        let mut headroom = self.headroom();
+        if let Some(headroom) = &mut headroom {
+            self.shuffle(&mut candidates);
+            for agent in &candidates {
+                self.guarantee(*agent, headroom, &mut given);
+            }
+        }
+        self.shuffle(&mut candidates);
+        for agent in &candidates {
+            self.offer_agent(*agent, &mut headroom, &mut given);
+        }
+        let hand_outs = given.into_iter().map(|((agent, client), resources)| {
+            let client = &self.clients[client as usize];
+            HandOut {
+                framework: self.frameworks[client.framework as usize].id.clone(),
+                role: self.roles[client.role as usize].role.clone(),
+                agent: self.agents[agent as usize].id.clone(),
+                resources,
+            }
+        });
+        let mut hand_outs: Vec<HandOut> = hand_outs.collect();
+        hand_outs.sort_by(|a, b| a.framework.cmp(&b.framework));
+        hand_outs
+    }
+
+    fn headroom(&mut self) -> Option<Headroom> {
+        if !self.quotas.values().any(|quota| !quota.guarantees.is_empty()) {
+            return None;
+        }
+        let mut required = Quantities::new();
+        for quota in self.quotas.values() {
+            required.add_all(&quota.missing());
+        }
+        Some(Headroom { available: self.free_unreserved(), required })
+    }
+
+    /// Second stage: everything that is left of an agent, to whoever is next and wants it.
+    fn offer_agent(&mut self, at: u32, headroom: &mut Option<Headroom>, given: &mut BTreeMap<(u32, u32), Resources>) {
+        let free = self.agents[at as usize].free().clone();
+        if free.is_empty() {
+            return;
+        }
+        let limited = headroom.is_some() || self.quotas.values().any(|quota| quota.limits.is_some());
+        let plain = !free.iter().any(|it| it.is_reserved() || it.is_shared() || it.is_revocable());
+        let mut left = free;
+        // Shared volumes that somebody gets in this run are not offered to others in it.
+        for resources in given.range((at, 0)..=(at, u32::MAX)).map(|(_, resources)| resources) {
+            left = left.filter(|it| !it.is_shared() || !resources.iter().any(|other| other.is_shared() && other.disk() == it.disk()));
+        }
+        let mut mine: Given = Vec::new();
+        let mut room_taken = Quantities::new();
+        let epoch = self.epoch;
+        let Allocator { agents, roles, clients, frameworks, role_sorter, quotas, options, .. } = &mut *self;
+        let agent = &mut agents[at as usize];
+        role_sorter.visit(&mut |role_slot| {
+            let role = &roles[role_slot as usize];
+            if !role.sorter.any_active() {
+                return ControlFlow::Continue(());
+            }
+            let usable_of = |left: &Resources| {
+                let usable = if plain {
+                    left.clone()
+                } else {
+                    left.filter(|it| it.reserved_role().is_none_or(|reserved| role.role.may_use(reserved)))
+                };
+                let enough = is_allocatable(&usable, &options.min_allocatable);
+                (usable, enough)
+            };
+            let (mut usable, mut enough) = usable_of(&left);
+            for client in role.sorter.iter() {
+                if usable.is_empty() {
+                    return if plain { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+                }
+                let entry = &clients[client as usize];
+                let framework = &frameworks[entry.framework as usize];
+                let can = framework.wants.capabilities;
+                if !may_have(agent, framework, &role.role, options) {
+                    continue;
+                }
+                let whole = plain && mine.is_empty();
+                // Most often everything usable is offered as it is, and the answers that depend on that alone are known.
+                let offer = if plain && !limited {
+                    let enough = entry.min_allocatable.as_deref().map_or(enough, |least| is_allocatable(&usable, least));
+                    if !enough || agent.is_filtered(client, &usable, whole) {
+                        continue;
+                    }
+                    usable.clone()
+                } else {
+                    let quota = quotas.get(&role.top);
+                    let cut = shrink(&strip(&usable, can), |name| {
+                        let limit = quota.and_then(|quota| quota.room(name));
+                        let limit = limit.map(|room| room.minus_or_zero(room_taken_of(&mine, clients, roles, &role.top, name)));
+                        let surplus = headroom
+                            .as_ref()
+                            .map(|it| it.available.get(name).minus_or_zero(it.required.get(name)).minus_or_zero(room_taken.get(name)));
+                        match (limit, surplus) {
+                            (Some(a), Some(b)) => Some(a.min(b)),
+                            (a, b) => a.or(b),
+                        }
+                    });
+                    let least = entry.min_allocatable.as_deref().unwrap_or(&options.min_allocatable);
+                    if cut.is_empty() || !is_allocatable(&cut, least) || agent.is_filtered(client, &cut, false) {
+                        continue;
+                    }
+                    cut
+                };
+                left.subtract_all(&offer);
+                left = left.filter(|it| !it.is_shared() || !offer.contains_one(it));
+                room_taken.add_all(&unreserved(&offer));
+                mine.push((client, offer.allocated_to(&role.role)));
+                (usable, enough) = usable_of(&left);
+            }
+            ControlFlow::Continue(())
+        });
+        if mine.is_empty() {
+            // With quotas, what happens elsewhere can make room here.
+            agent.settled = if limited { 0 } else { epoch };
+            return;
+        }
+        self.take(at, mine, headroom, given);
+    }
+
+    /// First stage: what roles are promised and do not have.
+    fn guarantee(&mut self, at: u32, headroom: &mut Headroom, given: &mut BTreeMap<(u32, u32), Resources>) {
+        let mut order = Vec::new();
+        self.role_sorter.visit(&mut |role| {
+            order.push(role);
+            ControlFlow::Continue(())
+        });
+        for role_slot in order {
+            let top = self.roles[role_slot as usize].top.clone();
+            let unsatisfied = |allocator: &Allocator| allocator.quotas.get(&top).map(|it| it.missing()).unwrap_or_default();
+            if unsatisfied(self).is_empty() {
+                continue;
+            }
+            let order: Vec<u32> = self.roles[role_slot as usize].sorter.iter().collect();
+            for client in order {
+                let missing = unsatisfied(self);
+                if missing.is_empty() {
+                    break;
+                }
+                let free = self.agents[at as usize].free().clone();
+                let promised =
+                    shrink(&free.filter(|it| !it.is_reserved() && !it.is_revocable() && is_scalar(it)), |name| Some(missing.get(name)));
+                // Its own reservations there wait for the second stage.
+                if promised.is_empty() {
+                    break;
+                }
+                let role = self.roles[role_slot as usize].role.clone();
+                let entry = &self.clients[client as usize];
+                let framework = &self.frameworks[entry.framework as usize];
+                let can = framework.wants.capabilities;
+                if !may_have(&self.agents[at as usize], framework, &role, &self.options) {
+                    continue;
+                }
+                let mut offer = promised.clone();
+                let rest = free.filter(|it| !(is_scalar(it) && !it.is_reserved() && !it.is_revocable()));
+                offer.add_all(&rest.filter(|it| it.reserved_role().is_none_or(|reserved| role.may_use(reserved))));
+                let more = free.filter(|it| !it.is_reserved() && !it.is_revocable() && is_scalar(it)).minus(&promised);
+                let quota = self.quotas.get(&top);
+                offer.add_all(&shrink(&more, |name| {
+                    let surplus = headroom.available.get(name).minus_or_zero(headroom.required.get(name));
+                    let room = quota.and_then(|quota| quota.room(name)).map(|room| room.minus_or_zero(promised.scalar(name)));
+                    Some(room.map_or(surplus, |room| room.min(surplus)))
+                }));
+                let offer = strip(&offer, can);
+                let least = entry.min_allocatable.as_deref().unwrap_or(&self.options.min_allocatable).to_vec();
+                if !is_allocatable(&offer, &least) || self.agents[at as usize].is_filtered(client, &offer, false) {
+                    continue;
+                }
+                let offer = offer.allocated_to(&role);
+                let mut one = Some(std::mem::replace(headroom, Headroom { available: Quantities::new(), required: Quantities::new() }));
+                self.take(at, vec![(client, offer)], &mut one, given);
+                if let Some(changed) = one {
+                    *headroom = changed;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, at: u32, mine: Given, headroom: &mut Option<Headroom>, given: &mut BTreeMap<(u32, u32), Resources>) {
+        for (client, offer) in mine {
+            if let Some(headroom) = headroom {
+                let top = self.roles[self.clients[client as usize].role as usize].top.clone();
+                let missing = |allocator: &Allocator| allocator.quotas.get(&top).map(|it| it.missing()).unwrap_or_default();
+                let before = missing(self);
+                self.allocate_client(client, at, &offer);
+                headroom.required.subtract_all(&before);
+                headroom.required.add_all(&missing(self));
+                headroom.available.subtract_all(&unreserved(&offer));
+            } else {
+                self.allocate_client(client, at, &offer);
+            }
+            given.entry((at, client)).or_default().add_all(&offer);
+        }
+    }
+
+    /// Another order every time, the same for the same seed.
+    fn shuffle(&mut self, agents: &mut [u32]) {
+        for last in (1..agents.len()).rev() {
+            let bound = u64::try_from(last + 1).unwrap_or(u64::MAX);
+            let at = usize::try_from(next_random(&mut self.random) % bound).unwrap_or(0);
+            agents.swap(last, at);
+        }
+    }
+}
+
+/// Whether a framework may be offered anything of an agent at all.
+fn may_have(agent: &AgentEntry, framework: &FrameworkEntry, role: &Role, options: &Options) -> bool {
+    let wants = &framework.wants;
+    (!agent.has_gpus || !options.filter_gpu_resources || wants.capabilities.gpu_resources())
+        && (!agent.remote || wants.capabilities.region_aware())
+        && (wants.constraints.is_empty() || wants.constraints.accept(role, &agent.info))
+}
+
+/// What of a role's room the offers of this agent that the sorters do not know yet take.
+fn room_taken_of(
+    mine: &Given,
+    clients: &slab::Slab<super::ClientEntry>,
+    roles: &slab::Slab<super::RoleEntry>,
+    top: &str,
+    name: &str,
+) -> Scalar {
+    let same = mine.iter().filter(|(client, _)| &*roles[clients[*client as usize].role as usize].top == top);
+    same.map(|(_, offer)| unreserved(offer).get(name)).sum()
+}
+
+/// SplitMix64.
+pub(crate) fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn is_scalar(resource: &Resource) -> bool {
+    matches!(resource.value(), Value::Scalar(_))
+}
+
+/// Without what the framework does not understand.
+fn strip(resources: &Resources, can: crate::FrameworkCapabilities) -> Resources {
+    resources.filter(|it| {
+        (can.shared_resources() || !it.is_shared())
+            && (can.revocable_resources() || !it.is_revocable())
+            && (can.reservation_refinement() || !it.has_refined_reservation())
+    })
+}
+
+/// Cuts unreserved, non-revocable scalars down to `limit` of each name; what cannot be cut is left out. None: not cut.
+fn shrink(resources: &Resources, limit: impl Fn(&str) -> Option<Scalar>) -> Resources {
+    let mut taken = Quantities::new();
+    let mut kept = Resources::new();
+    for it in resources {
+        let Value::Scalar(amount) = *it.value() else {
+            kept.add(it.clone());
+            continue;
+        };
+        let limit = if it.is_reserved() || it.is_revocable() { None } else { limit(it.name()) };
+        let Some(limit) = limit else {
+            kept.add(it.clone());
+            continue;
+        };
+        let room = limit.minus_or_zero(taken.get(it.name()));
+        if room >= amount {
+            taken.add(it.name(), amount);
+            kept.add(it.clone());
+        } else if room.is_positive() && !it.is_indivisible() {
+            taken.add(it.name(), room);
+            kept.add(it.with_value(Value::Scalar(room)));
+        }
+    }
+    kept
+}
+
+/// Whether an offer is worth making: it has at least one of the alternatives.
+fn is_allocatable(resources: &Resources, alternatives: &[Quantities]) -> bool {
+    if alternatives.is_empty() {
+        return !resources.is_empty();
+    }
+    alternatives.iter().any(|least| least.iter().all(|(name, amount)| resources.scalar(name) >= amount))
+}

@@ -1,0 +1,439 @@
+//! What operators do: quotas, weights, reservations, volumes, maintenance, draining.
+
+use master::{FromAgent, Refusal, Reply, ToAgent};
+use mesos::{AgentId, FrameworkId, Resource, Resources};
+use mesos_proto::v1;
+use v1::TaskState::{TaskKilled, TaskRunning};
+use v1::master::Call;
+use v1::master::call::{self, Type};
+use v1::offer::{Operation, operation};
+
+use crate::lifecycle::running;
+use crate::world::{World, config, framework, introduce, launch, task};
+
+fn operator(kind: Type) -> Call {
+    Call { r#type: Some(kind as i32), ..Default::default() }
+}
+
+fn quota(role: &str, guarantee: f64, limit: f64, force: bool) -> Call {
+    let amount = |value: f64| [("cpus".to_owned(), v1::value::Scalar { value })].into();
+    let config = v1::quota::QuotaConfig { role: role.into(), guarantees: amount(guarantee), limits: amount(limit) };
+    Call { update_quota: Some(call::UpdateQuota { force: Some(force), quota_configs: vec![config] }), ..operator(Type::UpdateQuota) }
+}
+
+fn cpus(offers: &[v1::Offer]) -> f64 {
+    offers.iter().map(|it| Resources::from_proto(&it.resources).scalar("cpus").to_f64()).sum()
+}
+
+fn refused(reply: Option<Reply>, kind: Refusal, text: &str) {
+    match reply {
+        Some(Reply::Refused { kind: found, message }) => {
+            assert_eq!(found, kind, "{message}");
+            assert!(message.starts_with(text), "{message}");
+        }
+        other => panic!("refused: {other:?}"),
+    }
+}
+
+#[test]
+fn a_limit_caps_what_a_role_is_offered() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:4;mem:1024");
+    world.new_agent(2, "cpus:4;mem:1024");
+    assert_eq!(world.operator(quota("dev", 0.0, 5.0, false)), Some(Reply::Ok));
+    world.subscribe("s", framework(&["dev"]));
+    world.pass_secs(3);
+    assert_eq!(cpus(&world.take_offers("s")), 5.0);
+    assert_eq!(world.state().consumed["dev"].get("cpus").to_f64(), 5.0);
+    assert!(world.stored.contains_key("quotas/dev"));
+}
+
+#[test]
+fn a_guarantee_is_kept_free_for_its_role() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:4;mem:1024");
+    world.new_agent(2, "cpus:4;mem:1024");
+    assert_eq!(world.operator(quota("prod", 3.0, 8.0, false)), Some(Reply::Ok));
+    world.subscribe("d", framework(&["dev"]));
+    world.pass_secs(3);
+    assert_eq!(cpus(&world.take_offers("d")), 5.0, "what is promised to others stays");
+    world.subscribe("p", framework(&["prod"]));
+    world.pass_secs(3);
+    assert_eq!(cpus(&world.take_offers("p")), 3.0);
+}
+
+#[test]
+fn quotas_that_make_no_sense_are_refused() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:4;mem:1024");
+    refused(world.operator(quota("dev", 5.0, 8.0, false)), Refusal::BadRequest, "Invalid QuotaConfig: total quota guarantees 'cpus:5'");
+    assert_eq!(world.operator(quota("dev", 5.0, 8.0, true)), Some(Reply::Ok));
+    refused(world.operator(quota("a/b", 1.0, 2.0, false)), Refusal::BadRequest, "Updating quota on nested role 'a/b'");
+    refused(world.operator(quota("x", 3.0, 2.0, true)), Refusal::BadRequest, "Invalid QuotaConfig: 'QuotaConfig.guarantees' cpus:3");
+    refused(world.operator(quota("x", -1.0, 2.0, true)), Refusal::BadRequest, "Invalid QuotaConfig: Invalid guarantee configuration");
+    refused(world.operator(quota("x", f64::NAN, 2.0, true)), Refusal::BadRequest, "Invalid QuotaConfig: Invalid guarantee");
+    let remove = Call { remove_quota: Some(call::RemoveQuota { role: "none".into() }), ..operator(Type::RemoveQuota) };
+    refused(world.operator(remove), Refusal::BadRequest, "Failed to remove quota");
+    let remove = Call { remove_quota: Some(call::RemoveQuota { role: "dev".into() }), ..operator(Type::RemoveQuota) };
+    assert_eq!(world.operator(remove), Some(Reply::Ok));
+    assert!(world.stored.keys().all(|key| !key.starts_with("quotas/")));
+}
+
+#[test]
+fn with_quotas_a_new_master_waits_for_most_agents() {
+    let mut world = World::new();
+    let ids: Vec<AgentId> = (1..=5).map(|link| world.new_agent(link, "cpus:4;mem:1024")).collect();
+    world.operator(quota("prod", 3.0, 8.0, false));
+    world.fail_over(config(1));
+    world.subscribe("d", framework(&["dev"]));
+    let back = |world: &mut World, link: u64, id: &AgentId| {
+        let mut register = introduce(link, "cpus:4;mem:1024");
+        register.info.id = Some(id.to_proto());
+        world.register(link + 10, register);
+    };
+    // The addresses are those of before.
+    for (link, id) in (1..=3).zip(&ids) {
+        back(&mut world, link, id);
+    }
+    world.live_secs(20, &[11, 12, 13]);
+    assert!(world.take_offers("d").is_empty());
+    back(&mut world, 4, &ids[3]);
+    world.pass_secs(2);
+    assert_eq!(cpus(&world.take_offers("d")), 13.0);
+}
+
+#[test]
+fn weights_change_who_is_next() {
+    let mut world = World::new();
+    for link in 1..=9 {
+        world.new_agent(link, "cpus:4;mem:1024");
+    }
+    let weight = |role: &str, weight: f64| Call {
+        update_weights: Some(call::UpdateWeights { weight_infos: vec![v1::WeightInfo { weight, role: Some(role.into()) }] }),
+        ..operator(Type::UpdateWeights)
+    };
+    assert_eq!(world.operator(weight("a", 2.0)), Some(Reply::Ok));
+    refused(
+        world.operator(weight("a", 0.0)),
+        Refusal::BadRequest,
+        "Failed to validate update weights request JSON for role 'a': Invalid weight '0'",
+    );
+    refused(world.operator(weight("-a", 1.0)), Refusal::BadRequest, "Failed to validate update weights request JSON: Invalid role '-a'");
+    world.subscribe("a", framework(&["a"]));
+    world.subscribe("b", framework(&["b"]));
+    world.pass_secs(1);
+    assert_eq!((world.take_offers("a").len(), world.take_offers("b").len()), (6, 3));
+    assert_eq!(world.operator(weight("b", 2.0)), Some(Reply::Ok));
+    assert_eq!(world.take_events("a").iter().filter(|it| it.rescind.is_some()).count(), 6);
+}
+
+/// A dynamic reservation of what `text` says.
+fn reserved(text: &str, role: &str) -> Vec<v1::Resource> {
+    let mut resources = mesos::parse_resources(text, "*").expect("good");
+    for resource in &mut resources {
+        resource.reservations.push(v1::resource::ReservationInfo {
+            r#type: Some(v1::resource::reservation_info::Type::Dynamic as i32),
+            role: Some(role.into()),
+            ..Default::default()
+        });
+    }
+    resources
+}
+
+fn volume(text: &str, role: &str, id: &str) -> v1::Resource {
+    let mut volume = reserved(text, role).pop().expect("one");
+    volume.disk = Some(v1::resource::DiskInfo {
+        persistence: Some(v1::resource::disk_info::Persistence { id: id.into(), principal: None }),
+        volume: Some(v1::Volume { mode: v1::volume::Mode::Rw as i32, container_path: "data".into(), ..Default::default() }),
+        source: None,
+    });
+    volume
+}
+
+fn reserve(agent: &AgentId, resources: Vec<v1::Resource>) -> Call {
+    Call {
+        reserve_resources: Some(call::ReserveResources { agent_id: agent.to_proto(), source: Vec::new(), resources }),
+        ..operator(Type::ReserveResources)
+    }
+}
+
+#[test]
+fn an_operator_reserves_and_takes_back() {
+    let mut world = World::new();
+    let agent = world.new_agent(1, "cpus:4;mem:1024");
+    world.subscribe("d", framework(&["dev"]));
+    world.pass_secs(1);
+    assert_eq!(world.take_offers("d").len(), 1);
+    world.take_sent(1);
+    assert_eq!(world.operator(reserve(&agent, reserved("cpus:3", "prod"))), Some(Reply::Accepted));
+    assert!(world.take_events("d").iter().any(|it| it.rescind.is_some()), "the offer was in the way");
+    let sent = world.take_sent(1);
+    let [ToAgent::ApplyOperation { operation_uuid, framework_id: None, .. }] = &sent[..] else { panic!("{sent:?}") };
+    world.pass_secs(2);
+    assert_eq!(cpus(&world.take_offers("d")), 1.0);
+    world.subscribe("p", framework(&["prod"]));
+    world.pass_secs(2);
+    assert_eq!(cpus(&world.take_offers("p")), 3.0);
+    let status = v1::OperationStatus { state: v1::OperationState::OperationFinished as i32, ..Default::default() };
+    let done = FromAgent::OperationStatusUpdate {
+        framework_id: None,
+        operation_uuid: operation_uuid.clone(),
+        status: Box::new(status),
+        latest_state: v1::OperationState::OperationFinished,
+        total_resources: Vec::new(),
+    };
+    assert_eq!(world.state().operations.len(), 1);
+    world.agent(1, done);
+    assert!(world.state().operations.is_empty());
+    refused(world.operator(reserve(&agent, reserved("cpus:3", "prod"))), Refusal::Conflict, "cpus:1; mem:1024");
+    refused(world.operator(reserve(&"x".into(), reserved("cpus:3", "prod"))), Refusal::BadRequest, "No agent found with specified ID");
+    let unreserve = Call {
+        unreserve_resources: Some(call::UnreserveResources { agent_id: agent.to_proto(), resources: reserved("cpus:3", "prod") }),
+        ..operator(Type::UnreserveResources)
+    };
+    assert_eq!(world.operator(unreserve), Some(Reply::Accepted));
+    assert!(world.state().agents[&agent].total.iter().all(|it| !it.is_reserved()));
+}
+
+#[test]
+fn a_framework_reserves_creates_and_launches_in_one_call() {
+    let mut world = World::new();
+    let agent = world.new_agent(1, "cpus:4;mem:1024;disk:1000");
+    let id = world.subscribe("s", framework(&["dev"])).expect("subscribed");
+    world.pass_secs(1);
+    let offers = world.take_offers("s");
+    world.take_sent(1);
+    let volume = volume("disk:100", "dev", "v1");
+    let operations = vec![
+        Operation {
+            r#type: Some(operation::Type::Reserve as i32),
+            id: Some(v1::OperationId { value: "op".into() }),
+            reserve: Some(operation::Reserve { source: Vec::new(), resources: reserved("disk:100", "dev") }),
+            ..Default::default()
+        },
+        Operation {
+            r#type: Some(operation::Type::Create as i32),
+            create: Some(operation::Create { volumes: vec![volume.clone()] }),
+            ..Default::default()
+        },
+        launch(vec![{
+            let mut info = task("t", &agent.to_proto(), "cpus:1;mem:32");
+            info.resources.push(volume.clone());
+            info
+        }]),
+    ];
+    world.accept("s", &id, &[&offers[0]], operations);
+    let sent = world.take_sent(1);
+    assert!(
+        matches!(&sent[..], [ToAgent::ApplyOperation { .. }, ToAgent::ApplyOperation { .. }, ToAgent::RunTask { .. }]),
+        "{:?}",
+        world.take_events("s")
+    );
+    let state = world.state();
+    assert_eq!(state.agents[&agent].total.persistent_volumes().len(), 1);
+    assert!(state.frameworks[&id].operations.contains_key("op"));
+
+    // In use: not destroyed.
+    let destroy = Call {
+        destroy_volumes: Some(call::DestroyVolumes { agent_id: agent.to_proto(), volumes: vec![volume.clone()] }),
+        ..operator(Type::DestroyVolumes)
+    };
+    refused(world.operator(destroy.clone()), Refusal::BadRequest, "Invalid DESTROY operation on agent m0-S0");
+    world.update(1, &id, "t", TaskKilled, Some(1));
+    assert_eq!(world.operator(destroy), Some(Reply::Accepted));
+    assert!(world.state().agents[&agent].total.persistent_volumes().is_empty());
+    let left = Resource::from_proto(&reserved("disk:100", "dev")[0]);
+    assert!(world.state().agents[&agent].total.contains_one(&left), "the reservation stays");
+
+    // Feedback for the operation with an id, and its acknowledgement.
+    let ToAgent::ApplyOperation { operation_uuid, .. } = &sent[0] else { panic!("first") };
+    let status = v1::OperationStatus {
+        state: v1::OperationState::OperationFinished as i32,
+        uuid: Some(v1::Uuid { value: vec![5; 16] }),
+        ..Default::default()
+    };
+    world.take_events("s");
+    world.agent(
+        1,
+        FromAgent::OperationStatusUpdate {
+            framework_id: Some(id.clone()),
+            operation_uuid: operation_uuid.clone(),
+            status: Box::new(status),
+            latest_state: v1::OperationState::OperationFinished,
+            total_resources: Vec::new(),
+        },
+    );
+    let told = world.take_events("s").into_iter().find_map(|it| it.update_operation_status).expect("told").status;
+    assert_eq!(told.operation_id.map(|it| it.value), Some("op".into()));
+    let acknowledge = v1::scheduler::call::AcknowledgeOperationStatus {
+        agent_id: Some(agent.to_proto()),
+        uuid: vec![5; 16],
+        operation_id: v1::OperationId { value: "op".into() },
+        ..Default::default()
+    };
+    let call = v1::scheduler::Call {
+        r#type: Some(v1::scheduler::call::Type::AcknowledgeOperationStatus as i32),
+        acknowledge_operation_status: Some(acknowledge),
+        ..Default::default()
+    };
+    world.take_sent(1);
+    world.call("s", &id, call);
+    assert!(matches!(&world.take_sent(1)[..], [ToAgent::AcknowledgeOperationStatus { .. }]));
+    assert!(world.state().frameworks[&id].operations.is_empty());
+}
+
+#[test]
+fn an_operation_that_does_not_fit_is_an_error_when_it_has_an_id() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:4;mem:1024");
+    let id = world.subscribe("s", framework(&["dev"])).expect("subscribed");
+    world.pass_secs(1);
+    let offers = world.take_offers("s");
+    let reserve = |resources| Operation {
+        r#type: Some(operation::Type::Reserve as i32),
+        id: Some(v1::OperationId { value: "op".into() }),
+        reserve: Some(operation::Reserve { source: Vec::new(), resources }),
+        ..Default::default()
+    };
+    world.accept("s", &id, &[&offers[0]], vec![reserve(reserved("cpus:5", "dev"))]);
+    let status = world.take_events("s").into_iter().find_map(|it| it.update_operation_status).expect("told").status;
+    assert_eq!(status.state(), v1::OperationState::OperationError);
+    assert!(status.message().contains("does not contain cpus(allocated: dev):5"), "{}", status.message());
+    world.live_secs(6, &[1]);
+    let offers = world.take_offers("s");
+    world.accept("s", &id, &[&offers[0]], vec![reserve(reserved("cpus:1", "other"))]);
+    let status = world.take_events("s").into_iter().find_map(|it| it.update_operation_status).expect("told").status;
+    assert!(status.message().starts_with("A reserve operation was attempted for a resource with role 'other'"), "{}", status.message());
+}
+
+fn window(machines: &[&str]) -> v1::maintenance::Window {
+    v1::maintenance::Window {
+        machine_ids: machines.iter().map(|it| v1::MachineId { hostname: Some((*it).into()), ip: None }).collect(),
+        unavailability: v1::Unavailability { start: v1::TimeInfo { nanoseconds: 1 }, duration: None },
+    }
+}
+
+fn schedule(windows: Vec<v1::maintenance::Window>) -> Call {
+    let schedule = v1::maintenance::Schedule { windows };
+    Call { update_maintenance_schedule: Some(call::UpdateMaintenanceSchedule { schedule }), ..operator(Type::UpdateMaintenanceSchedule) }
+}
+
+#[test]
+fn maintenance_from_plan_to_machine_up() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    assert_eq!(world.operator(schedule(vec![window(&["HOST1"])])), Some(Reply::Ok));
+    world.live_secs(10, &[1]);
+    let events = world.take_events("s");
+    let inverse = events.iter().find_map(|it| it.inverse_offers.clone()).expect("asked to leave").inverse_offers;
+    assert_eq!(inverse[0].agent_id, Some(agent.to_proto()));
+    let offer = events.iter().find_map(|it| it.offers.clone()).expect("offered all the same").offers;
+    assert!(offer[0].unavailability.is_some());
+    let decline = v1::scheduler::call::DeclineInverseOffers { inverse_offer_ids: vec![inverse[0].id.clone()], filters: None };
+    let call = v1::scheduler::Call {
+        r#type: Some(v1::scheduler::call::Type::DeclineInverseOffers as i32),
+        decline_inverse_offers: Some(decline),
+        ..Default::default()
+    };
+    world.call("s", &id, call);
+    let status = world.state().inverse_statuses[&(agent.clone(), id.clone())].clone();
+    assert_eq!(status.status(), v1::allocator::inverse_offer_status::Status::Decline);
+
+    let machines = vec![v1::MachineId { hostname: Some("host1".into()), ip: None }];
+    let start = |machines: &[v1::MachineId]| Call {
+        start_maintenance: Some(call::StartMaintenance { machines: machines.to_vec() }),
+        ..operator(Type::StartMaintenance)
+    };
+    let stop = Call { stop_maintenance: Some(call::StopMaintenance { machines: machines.clone() }), ..operator(Type::StopMaintenance) };
+    refused(world.operator(start(&[])), Refusal::BadRequest, "List of machines is empty");
+    let foreign = v1::MachineId { hostname: Some("x".into()), ip: None };
+    refused(world.operator(start(&[foreign])), Refusal::BadRequest, "Machine '{\"hostname\":\"x\"}' is not part of a maintenance schedule");
+    refused(world.operator(stop.clone()), Refusal::BadRequest, "Machine '{\"hostname\":\"host1\"}' is not in DOWN mode");
+    assert_eq!(world.operator(start(&machines)), Some(Reply::Ok));
+    assert!(world.state().agents.is_empty());
+    assert!(world.take_sent(1).iter().any(|it| matches!(it, ToAgent::Shutdown { .. })));
+    world.register(2, introduce(1, "cpus:4"));
+    assert!(matches!(&world.take_sent(2)[..], [ToAgent::Refused { .. }]));
+    refused(world.operator(schedule(Vec::new())), Refusal::BadRequest, "Machine '{\"hostname\":\"host1\"}' is deactivated");
+    assert_eq!(world.operator(stop), Some(Reply::Ok));
+    world.register(3, introduce(1, "cpus:4"));
+    assert!(world.registered(3).is_some());
+    assert!(world.state().registry.schedule.windows.is_empty());
+}
+
+#[test]
+fn schedules_that_make_no_sense_are_refused() {
+    let mut world = World::new();
+    refused(world.operator(schedule(vec![window(&[])])), Refusal::BadRequest, "List of machines in the maintenance window is empty");
+    refused(
+        world.operator(schedule(vec![window(&["a"]), window(&["A"])])),
+        Refusal::BadRequest,
+        "Machine '{\"hostname\":\"A\"}' appears more",
+    );
+    refused(world.operator(schedule(vec![window(&[""])])), Refusal::BadRequest, "Both 'hostname' and 'ip' for a machine are empty");
+    let mut bad = window(&["a"]);
+    bad.machine_ids[0].ip = Some("1.2.3".into());
+    refused(world.operator(schedule(vec![bad])), Refusal::BadRequest, "Failed to parse the IP");
+    let mut negative = window(&["a"]);
+    negative.unavailability.duration = Some(v1::DurationInfo { nanoseconds: -1 });
+    refused(world.operator(schedule(vec![negative])), Refusal::BadRequest, "Unavailability 'duration' is negative");
+}
+
+fn drain(agent: &AgentId, mark_gone: bool) -> Call {
+    let drain = call::DrainAgent { agent_id: agent.to_proto(), max_grace_period: None, mark_gone: Some(mark_gone) };
+    Call { drain_agent: Some(drain), ..operator(Type::DrainAgent) }
+}
+
+fn end_task(world: &mut World, agent: &AgentId, id: &FrameworkId) {
+    world.update(1, id, "t", TaskKilled, Some(7));
+    world.acknowledge("s", id, agent, "t", 7);
+}
+
+#[test]
+fn an_agent_drains_and_is_offered_again() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    world.live_secs(10, &[1]);
+    assert_eq!(world.take_offers("s").len(), 1);
+    assert_eq!(world.operator(drain(&agent, false)), Some(Reply::Ok));
+    assert!(world.take_sent(1).iter().any(|it| matches!(it, ToAgent::Drain { .. })));
+    assert!(world.take_events("s").iter().any(|it| it.rescind.is_some()));
+    let reactivate =
+        Call { reactivate_agent: Some(call::ReactivateAgent { agent_id: agent.to_proto() }), ..operator(Type::ReactivateAgent) };
+    refused(world.operator(reactivate.clone()), Refusal::BadRequest, "Agent is still in the DRAINING state");
+    end_task(&mut world, &agent, &id);
+    let drained = world.state().agents[&agent].drain.expect("drained");
+    assert_eq!(drained.state, v1::DrainState::Drained as i32);
+    world.live_secs(10, &[1]);
+    assert!(world.take_offers("s").is_empty());
+    assert_eq!(world.operator(reactivate.clone()), Some(Reply::Ok));
+    world.live_secs(10, &[1]);
+    assert_eq!(world.take_offers("s").len(), 1);
+    refused(world.operator(reactivate), Refusal::BadRequest, "Agent is not deactivated");
+    refused(world.operator(drain(&"x".into(), false)), Refusal::BadRequest, "Unknown agent");
+}
+
+#[test]
+fn draining_outlives_the_master_and_may_end_the_agent() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    let info = (*world.state().frameworks[&id].info).clone();
+    world.operator(drain(&agent, true));
+    let register = crate::lifecycle::come_back(&world, &agent, info.clone(), TaskRunning);
+    world.fail_over(config(1));
+    world.subscribe("s", info);
+    world.take_sent(1);
+    world.register(1, register);
+    assert!(world.take_sent(1).iter().any(|it| matches!(it, ToAgent::Drain { config } if config.mark_gone == Some(true))));
+    end_task(&mut world, &agent, &id);
+    let state = world.state();
+    assert!(state.agents.is_empty() && state.registry.gone.contains_key(&agent));
+}
+
+#[test]
+fn a_deactivated_agent_keeps_its_tasks() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    let deactivate =
+        Call { deactivate_agent: Some(call::DeactivateAgent { agent_id: agent.to_proto() }), ..operator(Type::DeactivateAgent) };
+    assert_eq!(world.operator(deactivate), Some(Reply::Ok));
+    world.live_secs(20, &[1]);
+    assert!(world.take_offers("s").is_empty());
+    assert!(world.state().frameworks[&id].tasks.contains_key("t"));
+}

@@ -1,0 +1,116 @@
+//! What can be done with a node.
+
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+use topology::{Container, ContainerState, KubernetesKind as Kind, View};
+
+use crate::world::*;
+
+#[track_caller]
+fn check(world: &World, view: View, ids: &[&str], expected: Expect) {
+    let mut text = String::new();
+    for id in ids {
+        writeln!(text, "{id}").unwrap();
+        for control in world.details(view, id).unwrap().controls {
+            let ask = if control.confirmation.is_empty() { "" } else { " (asks)" };
+            assert_eq!(control.node_id.as_str(), *id);
+            writeln!(text, "  {} {} {}{ask} by {}", control.rank, control.id, control.human, control.probe_id).unwrap();
+        }
+    }
+    expected.assert_eq(&text);
+}
+
+fn in_state(id: &str, state: ContainerState, runtime: &str) -> Container {
+    Container { state, runtime: runtime.into(), ..container(id, id, "image:1") }
+}
+
+#[test]
+fn a_containers_state_decides() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    let containers_of_a = vec![
+        in_state("running", ContainerState::Running, "docker"),
+        in_state("paused", ContainerState::Paused, "docker"),
+        in_state("exited", ContainerState::Exited, "docker"),
+        in_state("other", ContainerState::Running, "containerd"),
+    ];
+    world.report("a", containers(containers_of_a));
+    check(
+        &world,
+        View::Containers,
+        &["running;<container>", "paused;<container>", "exited;<container>", "other;<container>"],
+        expect![[r#"
+            running;<container>
+              1 docker_attach_container Attach by a
+              2 docker_exec_container Exec shell by a
+              4 docker_restart_container Restart by a
+              5 docker_pause_container Pause by a
+              7 docker_stop_container Stop by a
+              9 docker_logs_container Logs by a
+              10 docker_kill_container Kill (asks) by a
+            paused;<container>
+              6 docker_unpause_container Unpause by a
+            exited;<container>
+              3 docker_start_container Start by a
+              8 docker_remove_container Remove (asks) by a
+              9 docker_logs_container Logs by a
+            other;<container>
+        "#]],
+    );
+}
+
+#[test]
+fn objects_and_nodes_of_a_cluster_are_its_collectors() {
+    let mut world = World::new();
+    world.connect("node-1", &["10.0.0.1/24"]);
+    world.connect("node-2", &["10.0.0.2/24"]);
+    let mut cordoned = object(Kind::Node, "node-2", &[]);
+    (cordoned.namespace, cordoned.state) = (arc(""), arc("Ready,SchedulingDisabled"));
+    let mut open = object(Kind::Node, "node-1", &[]);
+    (open.namespace, open.state) = (arc(""), arc("Ready"));
+    let objects = vec![open, cordoned, object(Kind::Pod, "p", &[]), object(Kind::Deployment, "d", &[]), object(Kind::Service, "s", &[])];
+    world.connect_cluster("collector", "production", objects);
+    check(
+        &world,
+        View::Hosts,
+        &["node-1;<host>", "node-2;<host>"],
+        expect![[r#"
+        node-1;<host>
+          1 kubernetes_cordon_node Cordon by collector
+        node-2;<host>
+          0 kubernetes_uncordon_node Uncordon by collector
+    "#]],
+    );
+    check(
+        &world,
+        View::Pods,
+        &["p;<pod>"],
+        expect![[r#"
+        p;<pod>
+          0 kubernetes_get_logs Get logs by collector
+          2 kubernetes_describe Describe by collector
+          3 kubernetes_delete_pod Delete (asks) by collector
+    "#]],
+    );
+    check(
+        &world,
+        View::KubeControllers,
+        &["d;<deployment>"],
+        expect![[r#"
+        d;<deployment>
+          0 kubernetes_scale_down Scale down by collector
+          1 kubernetes_scale_up Scale up by collector
+          2 kubernetes_describe Describe by collector
+    "#]],
+    );
+    check(
+        &world,
+        View::Services,
+        &["s;<service>"],
+        expect![[r#"
+        s;<service>
+          2 kubernetes_describe Describe by collector
+    "#]],
+    );
+}

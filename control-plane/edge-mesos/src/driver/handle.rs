@@ -1,0 +1,179 @@
+//! How the edges talk to the loop. It owns the core; nobody else touches it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base::Timestamp;
+use master::{FromAgent, LinkId, Register, Reply, Snapshot, StreamId};
+use mesos_proto::v1;
+use tokio::sync::{mpsc, oneshot, watch};
+use v1::scheduler;
+
+use super::Closed;
+use super::outbox::{FrameworkOutbox, FrameworkStream, LinkOutbox, LinkStream};
+use super::queues::Events;
+use crate::leadership::{Leader, Status};
+
+/// A way to the master; cheap to clone. Every call waits while the inbox is full: that is the back-pressure on everybody.
+#[derive(Clone, Debug)]
+pub struct MasterHandle {
+    inbox: mpsc::Sender<Message>,
+    closings: mpsc::UnboundedSender<Closed>,
+    status: watch::Receiver<Status>,
+    gauges: Arc<Gauges>,
+    info: Arc<v1::MasterInfo>,
+    links: Arc<AtomicU64>,
+}
+
+/// The loop is gone: the process is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the master has stopped")]
+pub struct Stopped;
+
+/// The state of the master between two steps.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) snapshot: Snapshot,
+    /// Equal for equal states.
+    pub(crate) version: u64,
+}
+
+/// What an operator's event stream begins with, and what follows it without a gap.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) view: Arc<View>,
+    pub(crate) events: Events,
+}
+
+/// What the inbox takes.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Subscribe { stream: StreamId, principal: Option<Arc<str>>, subscribe: Box<scheduler::call::Subscribe>, outbox: FrameworkOutbox },
+    Call { stream: Option<StreamId>, principal: Option<Arc<str>>, call: Box<scheduler::Call>, reply: oneshot::Sender<Reply> },
+    Operator { principal: Option<Arc<str>>, call: Box<v1::master::Call>, reply: oneshot::Sender<Reply> },
+    Register { link: LinkId, register: Box<Register>, outbox: LinkOutbox },
+    Agent { link: LinkId, message: FromAgent },
+    Read { reply: oneshot::Sender<Arc<View>> },
+    Watch { reply: oneshot::Sender<Watch> },
+}
+
+/// What the loop lets others read at any time, without asking it.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    /// When this master began to lead, in nanoseconds since 1970; 0: it does not.
+    pub(crate) elected_at: AtomicU64,
+    pub(crate) streams: AtomicU64,
+    pub(crate) links: AtomicU64,
+    pub(crate) subscribers: AtomicU64,
+    /// Streams closed because their queue was full.
+    pub(crate) streams_overflowed: AtomicU64,
+    pub(crate) links_overflowed: AtomicU64,
+    pub(crate) steps: AtomicU64,
+    pub(crate) busy_nanos: AtomicU64,
+    /// How long the last write of the registry took; 0: there was none.
+    pub(crate) store_nanos: AtomicU64,
+    /// Answers that were rendered for somebody else.
+    pub(crate) cache_hits: AtomicU64,
+}
+
+impl MasterHandle {
+    pub(super) fn new(
+        inbox: mpsc::Sender<Message>,
+        closings: mpsc::UnboundedSender<Closed>,
+        status: watch::Receiver<Status>,
+        gauges: Arc<Gauges>,
+        info: v1::MasterInfo,
+    ) -> Self {
+        MasterHandle { inbox, closings, status, gauges, info: Arc::new(info), links: Arc::default() }
+    }
+
+    /// Who this master is.
+    pub fn info(&self) -> &v1::MasterInfo {
+        &self.info
+    }
+
+    /// Whether this master leads and serves.
+    pub fn is_serving(&self) -> bool {
+        *self.status.borrow() == Status::Serving
+    }
+
+    /// The master that leads, if one is known.
+    pub fn leader(&self) -> Option<Leader> {
+        match &*self.status.borrow() {
+            Status::Led(leader) => Some(leader.clone()),
+            Status::Recovering | Status::Serving => Some(Leader::from(&*self.info)),
+            Status::Nobody => None,
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// When this master began to lead.
+    pub(crate) fn elected_at(&self) -> Option<Timestamp> {
+        let nanos = self.gauges.elected_at.load(Ordering::Relaxed);
+        (nanos != 0).then(|| Timestamp::from_unix_nanos(nanos))
+    }
+
+    /// Messages that wait for the loop.
+    pub(crate) fn inbox_length(&self) -> usize {
+        self.inbox.max_capacity() - self.inbox.capacity()
+    }
+
+    /// A framework opens a stream. Its events come out of what is given back; dropping that closes the stream.
+    pub(crate) async fn subscribe(
+        &self,
+        stream: StreamId,
+        principal: Option<Arc<str>>,
+        subscribe: Box<scheduler::call::Subscribe>,
+    ) -> Result<FrameworkStream, Stopped> {
+        let (outbox, events) = super::outbox::framework(stream.clone(), self.closings.clone());
+        self.inbox.send(Message::Subscribe { stream, principal, subscribe, outbox }).await.map_err(|_| Stopped)?;
+        Ok(events)
+    }
+
+    pub(crate) async fn call(
+        &self,
+        stream: Option<StreamId>,
+        principal: Option<Arc<str>>,
+        call: Box<scheduler::Call>,
+    ) -> Result<Reply, Stopped> {
+        self.ask(|reply| Message::Call { stream, principal, call, reply }).await
+    }
+
+    pub(crate) async fn operator(&self, principal: Option<Arc<str>>, call: Box<v1::master::Call>) -> Result<Reply, Stopped> {
+        self.ask(|reply| Message::Operator { principal, call, reply }).await
+    }
+
+    /// An agent opens a connection. Messages for it come out of what is given back; dropping that closes the connection.
+    pub(crate) async fn register(&self, register: Box<Register>) -> Result<(LinkId, LinkStream), Stopped> {
+        let link = LinkId(self.links.fetch_add(1, Ordering::Relaxed) + 1);
+        let (outbox, messages) = super::outbox::link(link, self.closings.clone());
+        self.inbox.send(Message::Register { link, register, outbox }).await.map_err(|_| Stopped)?;
+        Ok((link, messages))
+    }
+
+    pub(crate) async fn hear_agent(&self, link: LinkId, message: FromAgent) -> Result<(), Stopped> {
+        self.inbox.send(Message::Agent { link, message }).await.map_err(|_| Stopped)
+    }
+
+    /// The state as it is after everything that was sent before.
+    pub(crate) async fn read(&self) -> Result<Arc<View>, Stopped> {
+        self.ask(|reply| Message::Read { reply }).await
+    }
+
+    pub(crate) async fn watch(&self) -> Result<Watch, Stopped> {
+        self.ask(|reply| Message::Watch { reply }).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(message(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}

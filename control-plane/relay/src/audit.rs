@@ -1,0 +1,372 @@
+//! The record of who did what: one JSON object a line, in a file of limited size that is kept for a few rounds. The latest are in memory, for
+//! whoever asks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
+use crate::board::{Caller, Target};
+
+/// A file that is longer than this is put aside.
+const FILE_BYTES: u64 = 8 << 20;
+/// Files that were put aside and are kept.
+const FILES_ASIDE: usize = 4;
+/// Records in memory.
+const RECENT_MAX: usize = 4_096;
+/// Longest text of a record.
+const TEXT_MAX: usize = 1_024;
+/// Most arguments that are written down.
+const ARGUMENTS_MAX: usize = 32;
+/// What stands in the place of a secret.
+const MASK: &str = "***";
+/// Parts of an argument's name that make its value a secret.
+const SECRETS: [&str; 8] = ["pass", "secret", "token", "credential", "key", "auth", "private", "env"];
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Grows by one with every record.
+    pub id: u64,
+    /// When it was called, RFC 3339.
+    pub at: String,
+    /// Where the request came from: address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// The name that the caller gave, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Which probe was told.
+    pub probe: String,
+    /// Which node it was about.
+    pub node: String,
+    /// Which control.
+    pub control: String,
+    /// Its arguments; what may be a secret is `***`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, String>,
+    /// `done`, `failed`, `unknown`, `not_connected`, `probe_lost`, `timed_out` or `too_many`.
+    pub outcome: String,
+    /// What the caller was told, when it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Pipe that was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipe: Option<String>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The latest records, or those before one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The latest first.
+    pub records: Vec<Arc<Record>>,
+    /// Ask for those before this id next; `None` when there are no more in memory.
+    pub next: Option<u64>,
+}
+
+/// A record that could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The file cannot be written.
+    #[error("the record of controls at {path} cannot be written")]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What was to be written cannot be encoded.
+    #[error("a record cannot be encoded")]
+    Encode(#[from] serde_json::Error),
+    /// The writer has panicked.
+    #[error("the writer of records ended")]
+    Ended,
+}
+
+/// What is known of a call before it is made.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    at: Timestamp,
+    remote: Option<String>,
+    user: Option<String>,
+    target: Target,
+}
+
+impl Draft {
+    pub(crate) fn new(at: Timestamp, caller: &Caller, target: &Target) -> Self {
+        let Target { probe, node, control, arguments } = target;
+        Draft {
+            at,
+            remote: caller.remote.map(|remote| remote.to_string()),
+            user: caller.user.as_deref().map(cut),
+            target: Target { probe: cut(probe), node: cut(node), control: cut(control), arguments: masked(arguments) },
+        }
+    }
+}
+
+/// The record. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Audit(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    recent: VecDeque<Arc<Record>>,
+    last_id: u64,
+    path: Option<PathBuf>,
+    file: Option<(File, u64)>,
+}
+
+impl Audit {
+    /// A record in memory alone.
+    pub fn in_memory() -> Self {
+        Audit(Arc::new(Mutex::new(State { recent: VecDeque::new(), last_id: 0, path: None, file: None })))
+    }
+
+    /// A record in `directory`, which goes on where an earlier run ended. What cannot be read of that is left out; whether it can be written shows
+    /// with the first record.
+    pub fn in_directory(directory: &Path) -> Self {
+        let path = directory.join("audit.log");
+        let mut recent = VecDeque::new();
+        for file in [aside(&path, 1), path.clone()] {
+            read(&file, &mut recent);
+        }
+        let last_id = recent.iter().map(|record| record.id).max().unwrap_or(0);
+        Audit(Arc::new(Mutex::new(State { recent, last_id, path: Some(path), file: None })))
+    }
+
+    /// Records before `before`, or the latest; at most `limit`.
+    pub fn page(&self, before: Option<u64>, limit: usize) -> Page {
+        let state = self.lock();
+        let mut older = state.recent.iter().rev().skip_while(|record| before.is_some_and(|before| record.id >= before));
+        let records: Vec<Arc<Record>> = older.by_ref().take(limit).cloned().collect();
+        let next = older.next().and(records.last()).map(|record| record.id);
+        Page { records, next }
+    }
+
+    /// Writes a record down. Returns when the system has it.
+    pub(crate) async fn write(
+        &self,
+        draft: Draft,
+        outcome: Outcome,
+        error: Option<String>,
+        pipe: Option<&str>,
+        took: Duration,
+    ) -> Result<(), AuditError> {
+        let Draft { at, remote, user, target: Target { probe, node, control, arguments } } = draft;
+        let record = Record {
+            id: 0,
+            at: jiff::Timestamp::from_nanosecond(i128::from(at.unix_nanos())).unwrap_or(jiff::Timestamp::MAX).to_string(),
+            remote,
+            user,
+            probe,
+            node,
+            control,
+            arguments,
+            outcome: outcome.label().to_owned(),
+            error: error.as_deref().map(cut),
+            pipe: pipe.map(cut),
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.lock().append(record)).await.map_err(|_| AuditError::Ended)?
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn append(&mut self, mut record: Record) -> Result<(), AuditError> {
+        self.last_id += 1;
+        record.id = self.last_id;
+        let line = serde_json::to_vec(&record);
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::new(record));
+        let mut line = line?;
+        line.push(b'\n');
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        self.write(&path, &line).map_err(|source| {
+            // The next one tries to open it again.
+            self.file = None;
+            AuditError::Write { path, source }
+        })
+    }
+
+    fn write(&mut self, path: &Path, line: &[u8]) -> io::Result<()> {
+        if self.file.as_ref().is_some_and(|(_, length)| length + line.len() as u64 > FILE_BYTES) {
+            self.file = None;
+            put_aside(path)?;
+        }
+        let (file, length) = match &mut self.file {
+            Some(open) => open,
+            closed => closed.insert(open(path)?),
+        };
+        file.write_all(line)?;
+        *length += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// Opens the file for appending. An end without a line feed is of a run that was killed while it wrote.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    let mut length = file.seek(SeekFrom::End(0))?;
+    if length > 0 {
+        file.seek(SeekFrom::Start(length - 1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+            length += 1;
+        }
+    }
+    Ok((file, length))
+}
+
+fn aside(path: &Path, number: usize) -> PathBuf {
+    path.with_extension(format!("{number}.log"))
+}
+
+fn put_aside(path: &Path) -> io::Result<()> {
+    for number in (1..FILES_ASIDE).rev() {
+        match fs::rename(aside(path, number), aside(path, number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(path, aside(path, 1))
+}
+
+fn read(path: &Path, into: &mut VecDeque<Arc<Record>>) {
+    let Ok(file) = File::open(path) else { return };
+    // Only what this program has written is long enough to matter.
+    let lines = BufReader::new(file.take(2 * FILE_BYTES)).split(b'\n');
+    for record in lines.map_while(Result::ok).filter_map(|line| serde_json::from_slice::<Record>(&line).ok()) {
+        if into.len() >= RECENT_MAX {
+            into.pop_front();
+        }
+        into.push_back(Arc::new(record));
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(TEXT_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+fn masked(arguments: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_secret = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        SECRETS.iter().any(|part| name.contains(part))
+    };
+    let value = |name: &str, value: &str| if is_secret(name) { MASK.to_owned() } else { cut(value) };
+    arguments.iter().take(ARGUMENTS_MAX).map(|(name, text)| (cut(name), value(name, text))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(control: &str) -> Draft {
+        let caller = Caller { remote: "192.0.2.1:4711".parse().ok(), user: Some("eve".to_owned()) };
+        let arguments = [("command".to_owned(), "ls".to_owned()), ("registryPassword".to_owned(), "hunter2".to_owned())];
+        let target =
+            Target { probe: "p".to_owned(), node: "n;<container>".to_owned(), control: control.to_owned(), arguments: arguments.into() };
+        Draft::new(Timestamp::from_unix_millis(1_500), &caller, &target)
+    }
+
+    async fn write(audit: &Audit, control: &str) -> Result<(), AuditError> {
+        audit.write(draft(control), Outcome::Failed, Some("no".to_owned()), None, Duration::from_millis(12)).await
+    }
+
+    fn controls(page: &Page) -> Vec<&str> {
+        page.records.iter().map(|record| record.control.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_record_is_a_line_without_secrets() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::in_directory(directory.path());
+        write(&audit, "stop").await.unwrap();
+        let text = fs::read_to_string(directory.path().join("audit.log")).unwrap();
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"id":1,"at":"1970-01-01T00:00:01.5Z","remote":"192.0.2.1:4711","user":"eve","probe":"p","node":"n;<container>","#,
+                r#""control":"stop","arguments":{"command":"ls","registryPassword":"***"},"outcome":"failed","error":"no","durationMs":12}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_later_run_goes_on_where_the_earlier_was_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let audit = Audit::in_directory(directory.path());
+        write(&audit, "a").await.unwrap();
+        write(&audit, "b").await.unwrap();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+        let audit = Audit::in_directory(directory.path());
+        write(&audit, "c").await.unwrap();
+        assert_eq!(controls(&Audit::in_directory(directory.path()).page(None, 10)), ["c", "a"]);
+    }
+
+    #[tokio::test]
+    async fn pages_go_from_the_latest_backwards() {
+        let audit = Audit::in_memory();
+        for control in ["a", "b", "c"] {
+            write(&audit, control).await.unwrap();
+        }
+        let first = audit.page(None, 2);
+        assert_eq!((controls(&first), first.next), (vec!["c", "b"], Some(2)));
+        let second = audit.page(first.next, 2);
+        assert_eq!((controls(&second), second.next), (vec!["a"], None));
+        assert_eq!(audit.page(Some(1), 2).records.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_files_are_of_limited_size_and_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::in_directory(directory.path());
+        let long = "x".repeat(TEXT_MAX);
+        let target = |number: usize| Target {
+            arguments: (0..ARGUMENTS_MAX).map(|argument| (format!("{argument}"), long.clone())).collect(),
+            control: number.to_string(),
+            ..Target::default()
+        };
+        // About 33 KiB each.
+        for number in 0..1_600 {
+            let draft = Draft::new(Timestamp::EPOCH, &Caller::default(), &target(number));
+            audit.write(draft, Outcome::Done, None, None, Duration::ZERO).await.unwrap();
+        }
+        let files: Vec<u64> = fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
+        assert_eq!(files.len(), 1 + FILES_ASIDE);
+        assert!(files.iter().all(|length| *length <= FILE_BYTES), "{files:?}");
+        assert_eq!(audit.page(None, 1).records[0].id, 1_600);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_written_is_said_and_kept_in_memory() {
+        let audit = Audit::in_directory(Path::new("/does/not/exist"));
+        assert!(matches!(write(&audit, "a").await, Err(AuditError::Write { .. })));
+        assert_eq!(controls(&audit.page(None, 10)), ["a"]);
+    }
+}

@@ -1,0 +1,526 @@
+//! Bytes become a report. Probes send MessagePack of an old dialect, in which everything that has a length is a raw string; people and
+//! plugins send JSON. Both are read by the same visitors, which skip what they do not know.
+//!
+//! A hostile body costs what the limits say: what it unpacks to, how deep it nests and how many texts it has are limited, and a length that
+//! promises more than there is reserves nothing.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use flate2::read::MultiGzDecoder;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+
+use crate::model::{
+    ColumnTemplate, Control, Dns, Kind, Latest, MetadataTemplate, Metric, MetricTemplate, Node, PluginSpec, Report, Sample, Sampling,
+    TableTemplate, Topology,
+};
+use crate::text::Text;
+use crate::time::Time;
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// As probes write it.
+    Msgpack,
+    /// As plugins and people write it.
+    Json,
+}
+
+/// How a body is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// It is not.
+    None,
+    /// gzip, one stream after the other.
+    Gzip,
+}
+
+/// What a body may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that it may unpack to.
+    pub bytes: usize,
+    /// Texts in it: ids, keys and values. Each costs some dozens of bytes in memory, however short it is.
+    pub texts: u64,
+}
+
+/// Why a body is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// It unpacks to more than is read.
+    #[error("the report is larger than {0} bytes")]
+    TooLarge(usize),
+    /// It has more parts than are kept.
+    #[error("the report has more than {0} texts in it")]
+    TooMany(u64),
+    /// It is not what its headers say.
+    #[error("the report cannot be unpacked")]
+    Gzip(#[source] std::io::Error),
+    /// It is no report.
+    #[error("the report cannot be read: {0}")]
+    Malformed(String),
+}
+
+impl DecodeError {
+    /// Whether it is the size that is wrong.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, DecodeError::TooLarge(_) | DecodeError::TooMany(_))
+    }
+}
+
+/// Maps and lists within each other; a report that makes sense needs a dozen.
+const DEPTH_MAX: usize = 64;
+
+thread_local! {
+    /// Texts that may still be read. Visitors are made by their types alone, so that there is no other way to them.
+    static TEXTS_LEFT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// When the body is none, or costs more than the limits say.
+pub fn decode(body: &[u8], format: Format, compression: Compression, limits: Limits) -> Result<Report, DecodeError> {
+    let unpacked;
+    let plain = match compression {
+        Compression::None => body,
+        Compression::Gzip => {
+            let mut bytes = Vec::new();
+            let limit = limits.bytes as u64;
+            MultiGzDecoder::new(body).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(DecodeError::Gzip)?;
+            unpacked = bytes;
+            &unpacked
+        }
+    };
+    if plain.len() > limits.bytes {
+        return Err(DecodeError::TooLarge(limits.bytes));
+    }
+    TEXTS_LEFT.set(limits.texts);
+    let outcome = match format {
+        Format::Msgpack => {
+            let mut reader = rmp_serde::Deserializer::from_read_ref(plain);
+            reader.set_max_depth(DEPTH_MAX);
+            Report::deserialize(&mut reader).map_err(|error| error.to_string())
+        }
+        Format::Json => serde_json::from_slice(plain).map_err(|error| error.to_string()),
+    };
+    outcome.map_err(|reason| if TEXTS_LEFT.get() == 0 { DecodeError::TooMany(limits.texts) } else { DecodeError::Malformed(reason) })
+}
+
+/// A text, and bytes that are none with what stands for them: command lines may be anything.
+struct Word(Text);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Word;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Word, E> {
+                Ok(Word(text.into()))
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Word, E> {
+                Ok(Word(String::from_utf8_lossy(bytes).into()))
+            }
+
+            fn visit_unit<E: serde::de::Error>(self) -> Result<Word, E> {
+                Ok(Word("".into()))
+            }
+
+            fn visit_none<E: serde::de::Error>(self) -> Result<Word, E> {
+                Ok(Word("".into()))
+            }
+        }
+
+        let left = TEXTS_LEFT.get();
+        let left = left.checked_sub(1).ok_or_else(|| D::Error::custom("too many texts"))?;
+        TEXTS_LEFT.set(left);
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A value, or null for what it is by default: Go writes what is empty in either way.
+struct Lenient<T>(T);
+
+impl<'de, T: Read + Default> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Maybe<T>(PhantomData<T>);
+
+        impl<'de, T: Read + Default> Visitor<'de> for Maybe<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value or null")
+            }
+
+            fn visit_unit<E: serde::de::Error>(self) -> Result<T, E> {
+                Ok(T::default())
+            }
+
+            fn visit_none<E: serde::de::Error>(self) -> Result<T, E> {
+                Ok(T::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+                T::read(deserializer)
+            }
+        }
+
+        deserializer.deserialize_option(Maybe(PhantomData)).map(Lenient)
+    }
+}
+
+/// Something that a report has in it.
+trait Read: Sized {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
+
+macro_rules! read_as_serde {
+    ($($type:ty),*) => {
+        $(impl Read for $type {
+            fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <$type>::deserialize(deserializer)
+            }
+        })*
+    };
+}
+
+read_as_serde!(Time, bool, u64, i64, f64);
+
+impl Read for u32 {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = i64::deserialize(deserializer)?;
+        Ok(u32::try_from(value.max(0)).unwrap_or(u32::MAX))
+    }
+}
+
+impl Read for Text {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Word::deserialize(deserializer).map(|word| word.0)
+    }
+}
+
+impl Read for Option<Text> {
+    /// An empty text is as good as none.
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Text::read(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
+    }
+}
+
+impl Read for Arc<Node> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Node::read(deserializer).map(Arc::new)
+    }
+}
+
+impl<T: Read + Default> Read for Vec<T> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items: Vec<Lenient<T>> = Vec::deserialize(deserializer)?;
+        Ok(items.into_iter().map(|item| item.0).collect())
+    }
+}
+
+impl<T: Read + Default> Read for Option<Vec<T>> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::read(deserializer).map(Some)
+    }
+}
+
+impl Read for BTreeSet<Text> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items: Vec<Word> = Vec::deserialize(deserializer)?;
+        Ok(items.into_iter().map(|item| item.0).collect())
+    }
+}
+
+impl<V: Read + Default> Read for BTreeMap<Text, V> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+
+        impl<'de, V: Read + Default> Visitor<'de> for Entries<V> {
+            type Value = BTreeMap<Text, V>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some(key) = map.next_key::<Word>()? {
+                    let value = map.next_value::<Lenient<V>>()?;
+                    entries.insert(key.0, value.0);
+                }
+                Ok(entries)
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// The key of a field, without a place on the heap. One that is longer than any that is known is none.
+struct Key {
+    bytes: [u8; Key::LENGTH_MAX],
+    length: usize,
+}
+
+impl Key {
+    const LENGTH_MAX: usize = 24;
+
+    fn new(text: &[u8]) -> Self {
+        let mut key = Key { bytes: [0; Key::LENGTH_MAX], length: 0 };
+        if let Some(place) = key.bytes.get_mut(..text.len()) {
+            place.copy_from_slice(text);
+            key.length = text.len();
+        }
+        key
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl<'de> Visitor<'de> for Name {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Key, E> {
+                Ok(Key::new(text.as_bytes()))
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Key, E> {
+                Ok(Key::new(bytes))
+            }
+        }
+
+        deserializer.deserialize_any(Name)
+    }
+}
+
+/// Fields by their keys; the rest is skipped.
+macro_rules! read_fields {
+    ($type:ty { $($key:literal => $field:ident),* $(,)? }) => {
+        impl Read for $type {
+            fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Fields;
+
+                impl<'de> Visitor<'de> for Fields {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a map")
+                    }
+
+                    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                        let mut out = <$type>::default();
+                        while let Some(key) = map.next_key::<Key>()? {
+                            match key.as_str() {
+                                $($key => out.$field = map.next_value::<Lenient<_>>()?.0,)*
+                                _ => {
+                                    map.next_value::<IgnoredAny>()?;
+                                }
+                            }
+                        }
+                        Ok(out)
+                    }
+                }
+
+                deserializer.deserialize_map(Fields)
+            }
+        }
+    };
+}
+
+read_fields!(Topology {
+    "shape" => shape,
+    "tag" => tag,
+    "label" => label,
+    "label_plural" => label_plural,
+    "nodes" => nodes,
+    "controls" => controls,
+    "metadata_templates" => metadata_templates,
+    "metric_templates" => metric_templates,
+    "table_templates" => table_templates,
+});
+read_fields!(Latest { "timestamp" => at, "value" => value });
+read_fields!(Metric { "samples" => samples, "min" => min, "max" => max });
+read_fields!(Sample { "date" => at, "value" => value });
+read_fields!(Control {
+    "id" => id,
+    "human" => human,
+    "icon" => icon,
+    "confirmation" => confirmation,
+    "rank" => rank,
+    "probeId" => probe_id,
+});
+read_fields!(MetadataTemplate {
+    "id" => id,
+    "label" => label,
+    "truncate" => truncate,
+    "dataType" => data_type,
+    "priority" => priority,
+    "from" => from,
+});
+read_fields!(MetricTemplate { "id" => id, "label" => label, "format" => format, "group" => group, "priority" => priority });
+read_fields!(TableTemplate {
+    "id" => id,
+    "label" => label,
+    "prefix" => prefix,
+    "type" => kind,
+    "columns" => columns,
+    "fixedRows" => fixed_rows,
+});
+read_fields!(ColumnTemplate { "id" => id, "label" => label, "dataType" => data_type });
+read_fields!(Dns { "forward" => forward, "reverse" => reverse });
+read_fields!(Sampling { "Count" => count, "Total" => total });
+read_fields!(PluginSpec {
+    "id" => id,
+    "label" => label,
+    "description" => description,
+    "interfaces" => interfaces,
+    "api_version" => api_version,
+    "status" => status,
+});
+
+/// A node as it is written, with what old probes had in it.
+#[derive(Default)]
+struct WireNode {
+    id: Option<Text>,
+    topology: Option<Text>,
+    latest: BTreeMap<Text, Latest>,
+    sets: BTreeMap<Text, BTreeSet<Text>>,
+    adjacency: BTreeSet<Text>,
+    metrics: BTreeMap<Text, Metric>,
+    parents: BTreeMap<Text, BTreeSet<Text>>,
+    children: Vec<Node>,
+    latest_controls: BTreeMap<Text, WireControl>,
+    counters: BTreeMap<Text, i64>,
+}
+
+/// Whether a control is there, as old probes told it.
+#[derive(Default)]
+struct WireControl {
+    at: Time,
+    state: WireControlState,
+}
+
+#[derive(Default)]
+struct WireControlState {
+    dead: bool,
+}
+
+read_fields!(WireNode {
+    "id" => id,
+    "topology" => topology,
+    "latest" => latest,
+    "sets" => sets,
+    "adjacency" => adjacency,
+    "metrics" => metrics,
+    "parents" => parents,
+    "children" => children,
+    "latestControls" => latest_controls,
+    "counters" => counters,
+});
+read_fields!(WireControl { "timestamp" => at, "value" => state });
+read_fields!(WireControlState { "dead" => dead });
+
+impl Read for Node {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WireNode::read(deserializer)?;
+        let mut children = BTreeMap::new();
+        for child in wire.children {
+            // What has no id cannot be told from others.
+            if let Some(id) = child.id.clone() {
+                children.insert(id, Arc::new(child));
+            }
+        }
+        let mut node = Node {
+            id: wire.id,
+            topology: wire.topology,
+            latest: wire.latest,
+            sets: wire.sets,
+            adjacency: wire.adjacency,
+            metrics: wire.metrics,
+            parents: wire.parents,
+            children,
+        };
+        if !wire.latest_controls.is_empty() {
+            let live = || wire.latest_controls.iter().filter(|(_, control)| !control.state.dead);
+            let at = live().map(|(_, control)| control.at).max().unwrap_or_default();
+            let names: Vec<&str> = live().map(|(name, _)| &**name).collect();
+            node.set("active_controls", at, names.join(";"));
+        }
+        for (key, count) in wire.counters {
+            node.set(format!("count_{key}"), Time::ZERO, count.to_string());
+        }
+        Ok(node)
+    }
+}
+
+impl<'de> Deserialize<'de> for Report {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts;
+
+        impl<'de> Visitor<'de> for Parts {
+            type Value = Report;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a report")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Report, M::Error> {
+                let mut report = Report::default();
+                let mut misnamed = BTreeMap::new();
+                while let Some(key) = map.next_key::<Key>()? {
+                    if let Some(kind) = Kind::from_key(key.as_str()) {
+                        *report.table_mut(kind) = map.next_value::<Lenient<Topology>>()?.0;
+                        continue;
+                    }
+                    match key.as_str() {
+                        "TS" => report.at = map.next_value::<Lenient<Time>>()?.0,
+                        "Window" => report.window = map.next_value::<Lenient<i64>>()?.0,
+                        "Shortcut" => report.shortcut = map.next_value::<Lenient<bool>>()?.0,
+                        "Sampling" => report.sampling = map.next_value::<Lenient<Sampling>>()?.0,
+                        "Plugins" => {
+                            let plugins = map.next_value::<Lenient<Vec<PluginSpec>>>()?.0;
+                            report.plugins = plugins.into_iter().map(|plugin| (plugin.id.clone(), plugin)).collect();
+                        }
+                        "ID" => report.id = map.next_value::<Lenient<Option<Text>>>()?.0,
+                        "DNS" => report.dns = map.next_value::<Lenient<BTreeMap<Text, Dns>>>()?.0,
+                        // Release 1.11.6 wrote the names under this key by mistake.
+                        "nodes" => misnamed = map.next_value::<Lenient<BTreeMap<Text, Dns>>>()?.0,
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                if !misnamed.is_empty() {
+                    report.dns = misnamed;
+                }
+                Ok(report)
+            }
+        }
+
+        deserializer.deserialize_map(Parts)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

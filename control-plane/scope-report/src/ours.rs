@@ -1,0 +1,393 @@
+//! What our own probes see, in the words of Scope's reports: for programs that read the raw report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use topology::{Direction, FlowEntry, HostExport, KubernetesKind, KubernetesObject, MetricRow, Protocol};
+
+use crate::model::{Dns, Kind, MetadataTemplate, Metric, MetricTemplate, Node, Report, Sample, TableTemplate};
+use crate::text::Text;
+use crate::time::Time;
+
+/// Something of ours.
+#[derive(Debug)]
+pub enum Ours<'a> {
+    /// A host and its connections.
+    Host(&'a HostExport, &'a [FlowEntry]),
+    /// Objects of a cluster.
+    Objects(&'a [KubernetesObject]),
+}
+
+/// The report that one of Scope's probes would have made of it at `at`.
+pub fn translate(ours: &Ours<'_>, at: Time) -> Report {
+    let mut report = Report { at, window: 3_000_000_000, ..Report::default() };
+    let mut out = Out { report: &mut report, at };
+    match ours {
+        Ours::Host(host, flows) => {
+            out.host(host);
+            out.flows(host, flows);
+        }
+        Ours::Objects(objects) => {
+            let kinds: BTreeMap<&str, (Kind, &str)> = objects.iter().filter_map(|it| Some((&*it.uid, kind_of(it.kind)?))).collect();
+            objects.iter().for_each(|object| out.object(object, &kinds));
+        }
+    }
+    report
+}
+
+struct Out<'a> {
+    report: &'a mut Report,
+    at: Time,
+}
+
+fn rfc3339(at: base::Timestamp) -> String {
+    if at == base::Timestamp::EPOCH { String::new() } else { Time::from(at).to_rfc3339() }
+}
+
+impl Out<'_> {
+    /// Writes facts that are known into a node.
+    fn facts(&self, node: &mut Node, facts: &[(&str, String)]) {
+        for (key, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+            node.set(*key, self.at, value.as_str());
+        }
+    }
+
+    /// Puts a node into its table, and its metrics with their templates.
+    fn put(&mut self, kind: Kind, mut node: Node, metrics: &[MetricRow]) {
+        let Some(id) = node.id.clone() else { return };
+        for row in metrics {
+            let samples = row.samples.iter().map(|&(at, value)| Sample { at: at.into(), value }).collect();
+            node.metrics.insert((*row.id).into(), Metric { samples, min: row.min, max: row.max });
+            self.report.table_mut(kind).metric_templates.entry((*row.id).into()).or_insert_with(|| MetricTemplate {
+                id: (*row.id).into(),
+                label: (*row.label).into(),
+                format: (*row.format).into(),
+                group: (*row.group).into(),
+                priority: row.priority,
+            });
+        }
+        self.report.table_mut(kind).nodes.insert(id, Arc::new(node));
+    }
+
+    /// How the facts of a table are shown.
+    fn templates(&mut self, kind: Kind, rows: &[(&str, &str, &str, &str)]) {
+        let table = self.report.table_mut(kind);
+        for (&(id, label, data_type, from), priority) in rows.iter().zip(1_u32..) {
+            let template = MetadataTemplate {
+                id: id.into(),
+                label: label.into(),
+                truncate: if id == "docker_container_id" { 12 } else { 0 },
+                data_type: data_type.into(),
+                priority: f64::from(priority),
+                from: from.into(),
+            };
+            table.metadata_templates.insert(id.into(), template);
+        }
+    }
+
+    fn property_list(&mut self, kind: Kind, id: &str, label: &str) {
+        let template = TableTemplate {
+            id: id.into(),
+            label: label.into(),
+            prefix: id.into(),
+            kind: "property-list".into(),
+            ..TableTemplate::default()
+        };
+        self.report.table_mut(kind).table_templates.insert(id.into(), template);
+    }
+
+    fn host(&mut self, host: &HostExport) {
+        let host_id: Text = format!("{};<host>", host.name).into();
+        let seen = self.at;
+        let uptime = base::Timestamp::from(seen).since(host.record.booted_at).as_secs();
+        let mut node = Node::new(host_id.clone(), Kind::Host);
+        self.facts(
+            &mut node,
+            &[
+                ("ts", seen.to_rfc3339()),
+                ("host_node_id", host_id.to_string()),
+                ("host_name", host.name.to_string()),
+                ("os", host.record.os.to_string()),
+                ("kernel_version", host.record.kernel_version.to_string()),
+                ("uptime", uptime.to_string()),
+                ("host_scope_version", host.probe_version.to_string()),
+                ("control_probe_id", host.probe.to_string()),
+            ],
+        );
+        if let Some(version) = node.latest.get_mut("host_scope_version") {
+            version.at = host.last_seen.into();
+        }
+        let networks = host.record.local_networks.iter().map(|it| format!("{}/{}", it.address, it.prefix_length).into());
+        node.sets.insert("local_networks".into(), networks.collect());
+        node.parents.insert("host".into(), [host_id.clone()].into());
+        self.put(Kind::Host, node, &host.metrics);
+        self.templates(
+            Kind::Host,
+            &[
+                ("kernel_version", "Kernel version", "", "latest"),
+                ("uptime", "Uptime", "duration", "latest"),
+                ("host_name", "Hostname", "", "latest"),
+                ("os", "OS", "", "latest"),
+                ("local_networks", "Local networks", "", "sets"),
+                ("host_scope_version", "Scope version", "", "latest"),
+            ],
+        );
+        self.images(host, &host_id);
+        self.containers(host, &host_id);
+        self.processes(host, &host_id);
+        for (address, names) in &host.names {
+            let dns = Dns { forward: names.iter().cloned().collect(), reverse: BTreeSet::new() };
+            self.report.dns.insert(address.to_string().into(), dns);
+        }
+    }
+
+    fn images(&mut self, host: &HostExport, host_id: &Text) {
+        for image in &host.images {
+            let mut node = Node::new(format!("{};<container_image>", image.id), Kind::ContainerImage);
+            let tag = image.name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or("", |(_, tag)| tag);
+            self.facts(
+                &mut node,
+                &[
+                    ("docker_image_id", image.id.to_string()),
+                    ("docker_image_name", image.name.to_string()),
+                    ("docker_image_tag", tag.to_owned()),
+                    ("docker_image_size", image.size_bytes.to_string()),
+                    ("docker_image_virtual_size", image.virtual_size_bytes.to_string()),
+                    ("host_node_id", host_id.to_string()),
+                ],
+            );
+            for (key, value) in &image.labels {
+                node.set(format!("docker_image_label_{key}"), self.at, value.clone());
+            }
+            node.parents.insert("host".into(), [host_id.clone()].into());
+            self.put(Kind::ContainerImage, node, &[]);
+        }
+        if !host.images.is_empty() {
+            self.templates(Kind::ContainerImage, &[("container", "# Containers", "number", "counters")]);
+            self.property_list(Kind::ContainerImage, "docker_image_label_", "Docker labels");
+        }
+    }
+
+    fn containers(&mut self, host: &HostExport, host_id: &Text) {
+        for (container, metrics) in &host.containers {
+            let mut node = Node::new(format!("{};<container>", container.id), Kind::Container);
+            let uptime = container.started_at.map(|at| base::Timestamp::from(self.at).since(at).as_secs().to_string());
+            let in_host_network = &*container.network_mode == "host";
+            self.facts(
+                &mut node,
+                &[
+                    ("docker_container_id", container.id.to_string()),
+                    ("docker_container_name", container.name.to_string()),
+                    ("docker_container_state", container.state.as_str().to_owned()),
+                    ("docker_container_state_human", container.state_human.to_string()),
+                    ("docker_container_uptime", uptime.unwrap_or_default()),
+                    ("docker_container_restart_count", container.restart_count.to_string()),
+                    ("docker_container_command", container.command.to_string()),
+                    ("docker_container_created", rfc3339(container.created_at)),
+                    ("docker_container_hostname", container.hostname.to_string()),
+                    ("docker_container_network_mode", container.network_mode.to_string()),
+                    ("docker_is_in_host_network", if in_host_network { "true".to_owned() } else { String::new() }),
+                    ("docker_image_id", container.image_id.to_string()),
+                    ("host_node_id", host_id.to_string()),
+                    ("control_probe_id", host.probe.to_string()),
+                ],
+            );
+            for (prefix, texts) in [("docker_label_", &container.labels), ("docker_env_", &container.environment)] {
+                for (key, value) in texts {
+                    node.set(format!("{prefix}{key}"), self.at, value.clone());
+                }
+            }
+            let addresses = || container.addresses.iter().filter(|address| address.is_ipv4());
+            let port = |it: &topology::PortMapping| -> Text {
+                match it.host {
+                    Some((address, port)) => format!("{address}:{port}->{}/{}", it.container_port, it.protocol).into(),
+                    None => format!("{}/{}", it.container_port, it.protocol).into(),
+                }
+            };
+            let sets: [(&str, BTreeSet<Text>); 4] = [
+                ("docker_container_networks", container.networks.iter().cloned().collect()),
+                ("docker_container_ips", addresses().map(|it| it.to_string().into()).collect()),
+                ("docker_container_ips_with_scopes", addresses().map(|it| format!(";{it}").into()).collect()),
+                ("docker_container_ports", container.ports.iter().map(port).collect()),
+            ];
+            for (key, set) in sets.into_iter().filter(|(_, set)| !set.is_empty()) {
+                node.sets.insert(key.into(), set);
+            }
+            node.parents.insert("host".into(), [host_id.clone()].into());
+            node.parents.insert("container_image".into(), [format!("{};<container_image>", container.image_id).into()].into());
+            if let Some(uid) = container.labels.get("io.kubernetes.pod.uid") {
+                node.parents.insert("pod".into(), [format!("{uid};<pod>").into()].into());
+            }
+            self.put(Kind::Container, node, metrics);
+        }
+        if !host.containers.is_empty() {
+            self.templates(
+                Kind::Container,
+                &[
+                    ("docker_image_tag", "Image tag", "", "latest"),
+                    ("docker_image_name", "Image name", "", "latest"),
+                    ("docker_container_command", "Command", "", "latest"),
+                    ("docker_container_state_human", "State", "", "latest"),
+                    ("docker_container_uptime", "Uptime", "duration", "latest"),
+                    ("docker_container_restart_count", "Restart #", "", "latest"),
+                    ("docker_container_networks", "Networks", "", "sets"),
+                    ("docker_container_ips", "IPs", "", "sets"),
+                    ("docker_container_ports", "Ports", "", "sets"),
+                    ("docker_container_created", "Created", "datetime", "latest"),
+                    ("docker_container_id", "ID", "", "latest"),
+                ],
+            );
+            self.property_list(Kind::Container, "docker_label_", "Docker labels");
+            self.property_list(Kind::Container, "docker_env_", "Environment variables");
+        }
+    }
+
+    fn processes(&mut self, host: &HostExport, host_id: &Text) {
+        let container_of = |id: &str| host.containers.iter().map(|(it, _)| it).find(|it| *it.id == *id);
+        for (process, metrics) in host.processes.iter().filter(|(process, _)| process.exited_at.is_none()) {
+            let mut node = Node::new(format!("{};{}", host.name, process.key.pid), Kind::Process);
+            let container = process.container_id.as_deref().and_then(container_of);
+            self.facts(
+                &mut node,
+                &[
+                    ("pid", process.key.pid.to_string()),
+                    ("ppid", process.parent_pid.to_string()),
+                    ("name", process.name.to_string()),
+                    ("cmdline", process.command_line.to_string()),
+                    ("threads", process.thread_count.to_string()),
+                    ("host_node_id", host_id.to_string()),
+                    ("docker_container_id", process.container_id.as_deref().unwrap_or_default().to_owned()),
+                    ("docker_container_name", container.map(|it| it.name.to_string()).unwrap_or_default()),
+                ],
+            );
+            node.parents.insert("host".into(), [host_id.clone()].into());
+            if let Some(container) = container {
+                node.parents.insert("container".into(), [format!("{};<container>", container.id).into()].into());
+                node.parents.insert("container_image".into(), [format!("{};<container_image>", container.image_id).into()].into());
+            }
+            self.put(Kind::Process, node, metrics);
+        }
+        self.templates(
+            Kind::Process,
+            &[
+                ("pid", "PID", "number", "latest"),
+                ("cmdline", "Command", "", "latest"),
+                ("ppid", "Parent PID", "number", "latest"),
+                ("threads", "# Threads", "number", "latest"),
+            ],
+        );
+    }
+
+    /// Each flow is a connection between two endpoints, of which the one that was seen has a process.
+    fn flows(&mut self, host: &HostExport, flows: &[FlowEntry]) {
+        let host_id: Text = format!("{};<host>", host.name).into();
+        for flow in flows.iter().filter(|flow| flow.protocol == Protocol::Tcp) {
+            let id = |address: IpAddr, port: u16| -> Text {
+                // Every host has its own loopback.
+                let scope = if address.is_loopback() { &*host.name } else { "" };
+                format!("{scope};{address};{port}").into()
+            };
+            let taken = flow.translations.first().map(|it| it.server);
+            let (server_address, server_port) = taken.unwrap_or((flow.server_address, flow.server_port));
+            let client = id(flow.client_address, flow.client_port);
+            let server = id(server_address, server_port);
+            let (own, count) = match flow.direction {
+                Direction::Client => (&client, flow.counters.active().max(1)),
+                Direction::Server => (&server, flow.counters.active().max(1)),
+            };
+            for end in [&client, &server] {
+                let mut node = Node::new(end.clone(), Kind::Endpoint);
+                if end == own {
+                    node.set("host_node_id", self.at, host_id.clone());
+                    if let Some(process) = flow.process {
+                        node.set("pid", self.at, process.pid.to_string());
+                    }
+                }
+                if *end == client {
+                    node.adjacency.insert(server.clone());
+                    if count > 1 {
+                        node.set("conn_count", self.at, count.to_string());
+                    }
+                }
+                let nodes = &mut self.report.table_mut(Kind::Endpoint).nodes;
+                match nodes.get_mut(end) {
+                    Some(known) => Arc::make_mut(known).merge(&node, Kind::Endpoint),
+                    None => {
+                        nodes.insert(end.clone(), Arc::new(node));
+                    }
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, object: &KubernetesObject, kinds: &BTreeMap<&str, (Kind, &str)>) {
+        let Some((kind, tag)) = kind_of(object.kind) else { return };
+        let mut node = Node::new(format!("{};<{tag}>", object.uid), kind);
+        let first = |addresses: &[IpAddr]| addresses.first().map(IpAddr::to_string).unwrap_or_default();
+        let joined = |texts: &[Arc<str>], with: &str| texts.iter().map(|text| &**text).collect::<Vec<_>>().join(with);
+        let named = match kind {
+            Kind::Pod => ("kubernetes_volume_claim", joined(&object.volume_names, ";")),
+            Kind::PersistentVolume => ("kubernetes_volume_claim", joined(&object.volume_names, "")),
+            _ => ("kubernetes_volume_name", joined(&object.volume_names, "")),
+        };
+        let number = |of: &[Kind], value: u64| if of.contains(&kind) { value.to_string() } else { String::new() };
+        let controllers = [Kind::Deployment, Kind::DaemonSet, Kind::StatefulSet];
+        let facts = [
+            ("kubernetes_name", object.name.to_string()),
+            ("kubernetes_namespace", object.namespace.to_string()),
+            ("kubernetes_created", rfc3339(object.created_at)),
+            ("kubernetes_state", object.state.to_string()),
+            ("kubernetes_ip", first(&object.addresses)),
+            ("kubernetes_public_ip", first(&object.public_addresses)),
+            ("kubernetes_is_in_host_network", if object.host_network { "true".to_owned() } else { String::new() }),
+            ("kubernetes_restart_count", number(&[Kind::Pod], u64::from(object.restart_count))),
+            ("kubernetes_type", object.service_type.to_string()),
+            ("kubernetes_ports", joined(&object.ports, ",")),
+            ("kubernetes_observed_generation", number(&controllers, object.observed_generation)),
+            ("kubernetes_desired_replicas", number(&controllers, u64::from(object.desired_replicas))),
+            ("kubernetes_strategy", object.strategy.to_string()),
+            ("kubernetes_schedule", object.schedule.to_string()),
+            ("kubernetes_last_scheduled", object.last_scheduled_at.map(rfc3339).unwrap_or_default()),
+            ("kubernetes_active_jobs", number(&[Kind::CronJob], u64::from(object.active_jobs))),
+            ("kubernetes_status", object.status.to_string()),
+            ("kubernetes_storage_class_name", object.storage_class.to_string()),
+            ("kubernetes_volume_capacity", object.capacity.to_string()),
+            ("kubernetes_access_modes", joined(&object.access_modes, ",")),
+            named,
+        ];
+        self.facts(&mut node, &facts);
+        let driver = if kind == Kind::StorageClass { "kubernetes_provisioner" } else { "kubernetes_storage_driver" };
+        self.facts(&mut node, &[(driver, object.storage_driver.to_string())]);
+        for (key, value) in &object.labels {
+            node.set(format!("kubernetes_labels_{key}"), self.at, value.clone());
+        }
+        for (uid, (kind, tag)) in object.parents.iter().filter_map(|uid| Some((uid, kinds.get(&**uid)?))) {
+            node.parents.entry(kind.name().into()).or_default().insert(format!("{uid};<{tag}>").into());
+        }
+        if kind == Kind::Pod && !object.node_name.is_empty() {
+            node.parents.insert("host".into(), [format!("{};<host>", object.node_name).into()].into());
+        }
+        self.put(kind, node, &[]);
+        self.property_list(kind, "kubernetes_labels_", "Kubernetes labels");
+    }
+}
+
+/// The table of a kind of objects, and the tag of their ids; those of three controllers have no underscore.
+fn kind_of(kind: KubernetesKind) -> Option<(Kind, &'static str)> {
+    match kind {
+        KubernetesKind::Node => None,
+        KubernetesKind::Namespace => Some((Kind::Namespace, "namespace")),
+        KubernetesKind::Pod => Some((Kind::Pod, "pod")),
+        KubernetesKind::Service => Some((Kind::Service, "service")),
+        KubernetesKind::Deployment => Some((Kind::Deployment, "deployment")),
+        KubernetesKind::ReplicaSet => Some((Kind::ReplicaSet, "replica_set")),
+        KubernetesKind::DaemonSet => Some((Kind::DaemonSet, "daemonset")),
+        KubernetesKind::StatefulSet => Some((Kind::StatefulSet, "statefulset")),
+        KubernetesKind::Job => Some((Kind::Job, "job")),
+        KubernetesKind::CronJob => Some((Kind::CronJob, "cronjob")),
+        KubernetesKind::PersistentVolume => Some((Kind::PersistentVolume, "persistent_volume")),
+        KubernetesKind::PersistentVolumeClaim => Some((Kind::PersistentVolumeClaim, "persistent_volume_claim")),
+        KubernetesKind::StorageClass => Some((Kind::StorageClass, "storage_class")),
+    }
+}

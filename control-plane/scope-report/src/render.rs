@@ -1,0 +1,196 @@
+//! Scope's views, drawn from a merged report.
+//!
+//! A view is a graph that follows from another one: endpoints lead to processes, processes to containers, containers to pods, and so on; see
+//! the modules. Each graph is drawn once for a report, when somebody first asks for a view that needs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use topology::{End, Link, NodeId, NodeSummary, View, ViewStats};
+
+use crate::model::{Kind, Report};
+use crate::text::{Text, endpoint_parts};
+
+mod choice;
+mod containers;
+mod details;
+mod endpoints;
+mod graph;
+mod kubernetes;
+mod networks;
+mod summary;
+mod views;
+
+pub use choice::{Choice, Options};
+
+use graph::Graph;
+use networks::Networks;
+
+/// Ends of connections that our own probes know of: the endpoint's id, and the nodes that stand for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Joints {
+    /// Nodes by the endpoint's id.
+    pub nodes: BTreeMap<Text, Vec<(View, NodeId)>>,
+    /// Endpoints whose addresses lie in networks of our own hosts.
+    pub local: BTreeSet<Text>,
+}
+
+impl Joints {
+    /// The connections of a report of which one end is not on a host of the report, with the ids of both endpoints: ask the map for them.
+    pub fn questions(report: &Report) -> Vec<(Link, Text, Text)> {
+        let endpoints = &report.table(Kind::Endpoint).nodes;
+        let is_known = |id: &Text| endpoints.get(id).is_some_and(|node| node.value("host_node_id").is_some());
+        let place = |id: &str| -> Option<(IpAddr, u16)> {
+            let (scope, address, port) = endpoint_parts(id)?;
+            // With a scope, an address means nothing elsewhere.
+            if scope.is_empty() { Some((address.parse().ok()?, port.parse().ok()?)) } else { None }
+        };
+        let mut questions = Vec::new();
+        for (client_id, node) in endpoints {
+            let Some((client, _)) = place(client_id) else { continue };
+            for server_id in node.adjacency.iter().filter(|id| !is_known(id) || !is_known(client_id)) {
+                let Some((server, port)) = place(server_id) else { continue };
+                questions.push((Link { client, server, port }, client_id.clone(), server_id.clone()));
+            }
+        }
+        questions
+    }
+
+    /// What the map answered.
+    pub fn answers(report: &Report, questions: &[(Link, Text, Text)], answers: Vec<topology::LinkEnds>) -> Self {
+        let endpoints = &report.table(Kind::Endpoint).nodes;
+        let is_known = |id: &Text| endpoints.get(id).is_some_and(|node| node.value("host_node_id").is_some());
+        let mut joints = Joints::default();
+        let mut note = |id: &Text, end: End| {
+            if end.is_local {
+                joints.local.insert(id.clone());
+            }
+            if !end.nodes.is_empty() && !is_known(id) {
+                let nodes = joints.nodes.entry(id.clone()).or_default();
+                nodes.extend(end.nodes);
+                nodes.sort();
+                nodes.dedup();
+            }
+        };
+        for ((_, client, server), ends) in questions.iter().zip(answers) {
+            note(client, ends.client);
+            note(server, ends.server);
+        }
+        joints
+    }
+}
+
+/// A node that a view has because of old probes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// As it is shown. Of a node that is ours only the adjacency counts.
+    pub summary: NodeSummary,
+    /// Whether the map knows it better: it is one of [`Joints`].
+    pub is_ours: bool,
+}
+
+/// What old probes add to a picture.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overlay {
+    /// By id.
+    pub items: BTreeMap<NodeId, Item>,
+    /// Numbers of this part, without nodes of ours.
+    pub stats: ViewStats,
+}
+
+/// A merged report, and the graphs that were drawn from it so far.
+#[derive(Debug)]
+pub struct Drawing {
+    report: Report,
+    joints: Joints,
+    networks: Networks,
+    processes: OnceLock<Arc<Graph>>,
+    containers: OnceLock<Arc<Graph>>,
+    named_containers: OnceLock<Arc<Graph>>,
+    images: OnceLock<Arc<Graph>>,
+    pods: OnceLock<Arc<Graph>>,
+    tasks: OnceLock<Arc<Graph>>,
+    views: [OnceLock<Arc<Graph>>; View::ALL.len()],
+}
+
+impl Drawing {
+    /// Prepares a merged report.
+    pub fn new(mut report: Report, joints: Joints) -> Self {
+        report.drop_partial();
+        let networks = Networks::of(&report);
+        Drawing {
+            report,
+            joints,
+            networks,
+            processes: OnceLock::new(),
+            containers: OnceLock::new(),
+            named_containers: OnceLock::new(),
+            images: OnceLock::new(),
+            pods: OnceLock::new(),
+            tasks: OnceLock::new(),
+            views: Default::default(),
+        }
+    }
+
+    /// What it is drawn from.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Names of Kubernetes namespaces, sorted, and of Swarm stacks.
+    pub fn namespaces(&self) -> (BTreeSet<Text>, BTreeSet<Text>) {
+        let values = |kind: Kind, key: &'static str| {
+            let nodes = self.report.table(kind).nodes.values();
+            nodes.filter_map(|node| node.value(key)).cloned().collect()
+        };
+        (values(Kind::Namespace, "kubernetes_name"), values(Kind::SwarmService, "stack_namespace"))
+    }
+
+    /// The networks and addresses of hosts that report, which are not the Internet.
+    pub fn neighbours(&self) -> Vec<topology::Network> {
+        let mut networks = self.networks.list();
+        for (id, node) in &self.report.table(Kind::Endpoint).nodes {
+            if node.value("host_node_id").is_none() {
+                continue;
+            }
+            let address = endpoint_parts(id).filter(|(scope, ..)| scope.is_empty()).and_then(|(_, address, _)| address.parse().ok());
+            if let Some(address @ IpAddr::V4(_)) = address
+                && !self.networks.contains(address)
+            {
+                networks.push(topology::Network { address, prefix_length: 32 });
+            }
+        }
+        networks.sort();
+        networks.dedup();
+        networks
+    }
+
+    /// The nodes of a picture.
+    pub fn overlay(&self, view: View, options: &Options) -> Overlay {
+        let graph = self.chosen(view, options);
+        let mut overlay = Overlay::default();
+        for node in graph.nodes.values() {
+            if !node.is_ours {
+                overlay.stats.node_count += 1;
+                overlay.stats.nonpseudo_node_count += u64::from(!node.is_pseudo());
+                overlay.stats.edge_count += node.adjacency.len() as u64;
+            }
+            let summary = if node.is_ours { Some(summary::bare(node)) } else { self.summarize(node, options, false) };
+            if let Some(summary) = summary {
+                overlay.items.insert(summary.id.clone(), Item { summary, is_ours: node.is_ours });
+            }
+        }
+        overlay.stats.filtered_nodes = graph.filtered;
+        overlay
+    }
+
+    /// The whole graph of a view.
+    fn graph(&self, view: View) -> Arc<Graph> {
+        let place = View::ALL.iter().position(|known| *known == view).unwrap_or(0);
+        self.views[place].get_or_init(|| Arc::new(self.draw(view))).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

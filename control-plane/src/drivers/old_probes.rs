@@ -1,0 +1,228 @@
+//! The loop around the window of old probes' reports: reports in, drawings out.
+//!
+//! A drawing is everything that views need of what Scope's probes reported: their reports of the last seconds as one, and who of ours is at
+//! the other ends of their connections. It is made anew when a report came or left, at most a few times a second, on a thread where it delays
+//! nobody, and is shared by all who look. Without such reports there is none, and nothing here costs anything.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use base::Timestamp;
+use scope_report::{Added, Drawing, Joints, Report, Window, WindowLimits};
+use tokio::sync::{mpsc, oneshot, watch};
+use topology::{Link, Network};
+
+use super::handle::{Stopped, TopologyHandle};
+
+/// Reports that may wait. Beyond that, whoever posts one waits.
+const INBOX_CAPACITY: usize = 64;
+/// Shortest time between two drawings. A report that wants to be shown at once does not wait for it.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
+/// A drawing that took long is not made again before this many times of that have passed: it may take a part of one CPU, not all of it.
+const REST_FACTOR: u32 = 4;
+/// Connections that the map is asked for at once.
+const LINKS_AT_ONCE: usize = 4_096;
+/// Connections that the map is asked for at all; the ends of others are taken as unknown.
+const LINKS_MAX: usize = 200_000;
+
+/// What old probes reported in the window.
+#[derive(Debug, Default)]
+pub struct Scenery {
+    /// Grows with every change.
+    pub generation: u64,
+    /// Grows when a report wanted to be shown at once.
+    pub urgent: u64,
+    /// What is drawn from it; `None` while there is no report.
+    pub drawing: Option<Drawing>,
+    /// Everything as it was reported.
+    pub report: Report,
+    /// For each part of the window: when it began, and what is in it.
+    pub summaries: Vec<(Timestamp, String)>,
+}
+
+/// Numbers that anybody may read at any time.
+#[derive(Debug, Default)]
+pub struct OldProbeGauges {
+    /// Reports taken in since the start.
+    pub reports: AtomicU64,
+    /// Reports that found no room since the start.
+    pub reports_refused: AtomicU64,
+    /// Nodes in the window.
+    pub nodes: AtomicU64,
+}
+
+/// A way to the loop; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OldProbesHandle {
+    inbox: mpsc::Sender<Message>,
+    scenery: watch::Receiver<Arc<Scenery>>,
+    gauges: Arc<OldProbeGauges>,
+}
+
+#[derive(Debug)]
+struct Message {
+    report: Box<Report>,
+    reply: oneshot::Sender<Added>,
+}
+
+impl OldProbesHandle {
+    /// Takes a report in. Returns when it is in the window, or found no room there.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub async fn add(&self, report: Box<Report>) -> Result<Added, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message { report, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// What is in the window now.
+    pub fn scenery(&self) -> Arc<Scenery> {
+        self.scenery.borrow().clone()
+    }
+
+    /// The same, and whenever it changes.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Scenery>> {
+        self.scenery.clone()
+    }
+
+    /// Numbers that the loop keeps up to date.
+    pub fn gauges(&self) -> &OldProbeGauges {
+        &self.gauges
+    }
+}
+
+/// Makes the window, and gives back the way to it and the loop that keeps it; the loop ends when the map has stopped or every handle is
+/// dropped.
+pub fn start<C>(
+    window: Duration,
+    limits: WindowLimits,
+    topology: TopologyHandle,
+    now: C,
+) -> (OldProbesHandle, impl Future<Output = ()> + Send + 'static)
+where
+    C: Fn() -> Timestamp + Send + 'static,
+{
+    let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
+    let (publish, scenery) = watch::channel(Arc::default());
+    let gauges = Arc::new(OldProbeGauges::default());
+    let handle = OldProbesHandle { inbox: sender, scenery, gauges: gauges.clone() };
+    let driver = Driver { window: Window::new(window, limits), topology, now, inbox, publish, gauges, urgent: 0, neighbours: Vec::new() };
+    (handle, driver.run())
+}
+
+struct Driver<C> {
+    window: Window,
+    topology: TopologyHandle,
+    now: C,
+    inbox: mpsc::Receiver<Message>,
+    publish: watch::Sender<Arc<Scenery>>,
+    gauges: Arc<OldProbeGauges>,
+    urgent: u64,
+    neighbours: Vec<Network>,
+}
+
+impl<C: Fn() -> Timestamp> Driver<C> {
+    async fn run(mut self) {
+        let mut drawn = 0;
+        let mut next_drawing = tokio::time::Instant::now();
+        loop {
+            let is_due = self.window.generation() != drawn;
+            let until_expiry = self.window.next_deadline().map(|at| at.since((self.now)()));
+            let expiry = async {
+                match until_expiry {
+                    Some(span) => tokio::time::sleep(span).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    None => return,
+                    Some(Message { report, reply }) => {
+                        let urgent = report.shortcut;
+                        let added = self.window.add((self.now)(), *report);
+                        match added {
+                            Added::Yes => self.gauges.reports.fetch_add(1, Ordering::Relaxed),
+                            Added::Full => self.gauges.reports_refused.fetch_add(1, Ordering::Relaxed),
+                        };
+                        // Whoever posted it may have gone away meanwhile.
+                        let _ = reply.send(added);
+                        if urgent && added == Added::Yes {
+                            self.urgent += 1;
+                            next_drawing = next_drawing.min(tokio::time::Instant::now());
+                        }
+                    }
+                },
+                () = tokio::time::sleep_until(next_drawing), if is_due => {
+                    let begun = Instant::now();
+                    drawn = self.window.generation();
+                    if self.draw().await.is_err() {
+                        return;
+                    }
+                    next_drawing = tokio::time::Instant::now() + REDRAW_INTERVAL.max(begun.elapsed() * REST_FACTOR);
+                }
+                () = expiry => {
+                    self.window.expire((self.now)());
+                }
+            }
+        }
+    }
+
+    async fn draw(&mut self) -> Result<(), Stopped> {
+        let generation = self.window.generation();
+        let summaries = self.window.summaries();
+        if self.window.is_empty() {
+            self.gauges.nodes.store(0, Ordering::Relaxed);
+            self.tell_neighbours(Vec::new()).await?;
+            self.publish.send_replace(Arc::new(Scenery { generation, urgent: self.urgent, ..Scenery::default() }));
+            return Ok(());
+        }
+        let parts = self.window.clone_parts();
+        let (report, questions) = off_thread(move || {
+            let report = parts.merged();
+            let mut questions = Joints::questions(&report);
+            questions.truncate(LINKS_MAX);
+            (report, questions)
+        })
+        .await?;
+        self.gauges.nodes.store(report.node_count() as u64, Ordering::Relaxed);
+        let mut answers = Vec::with_capacity(questions.len());
+        for some in questions.chunks(LINKS_AT_ONCE) {
+            let links: Vec<Link> = some.iter().map(|(link, ..)| *link).collect();
+            answers.extend(self.topology.link_ends(links).await?);
+        }
+        let (report, drawing, neighbours) = off_thread(move || {
+            let joints = Joints::answers(&report, &questions, answers);
+            let drawing = Drawing::new(report.clone(), joints);
+            let neighbours = drawing.neighbours();
+            (report, drawing, neighbours)
+        })
+        .await?;
+        self.tell_neighbours(neighbours).await?;
+        let scenery = Scenery { generation, urgent: self.urgent, drawing: Some(drawing), report, summaries };
+        self.publish.send_replace(Arc::new(scenery));
+        Ok(())
+    }
+
+    async fn tell_neighbours(&mut self, networks: Vec<Network>) -> Result<(), Stopped> {
+        if self.neighbours != networks {
+            self.neighbours.clone_from(&networks);
+            self.topology.neighbours(networks).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Work that would hold up others where they run.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => Ok(outcome),
+        Err(panic) => match panic.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime shuts down.
+            Err(_) => Err(Stopped),
+        },
+    }
+}

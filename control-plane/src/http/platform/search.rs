@@ -1,0 +1,164 @@
+//! One search over all nodes of all views.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use topology::{Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, View};
+use utoipa::{IntoParams, ToSchema};
+
+use super::number;
+use crate::http::Context;
+use crate::http::query::Query;
+use crate::http::reply::{json_value, problem, stopped};
+
+/// Hits of a page when the client does not say.
+const DEFAULT_LIMIT: usize = 50;
+/// Hits of a page at most.
+const LIMIT_MAX: usize = 1_000;
+
+/// What to look for.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes parameters; they are read one by one, so that a mistake can be named")]
+pub(crate) struct SearchParameters {
+    /// The query, in the language of Scope's search box: a regular expression over all texts (`web|db`), `field: expression`
+    /// (`image: nginx`), or a comparison of a metric or a number (`memory > 10mb`, `pid = 1`; also `>=`, `<=`, `!=`). Terms are combined by
+    /// `AND`, `OR`, `NOT` in capitals and parentheses; what stands in quotes is meant literally.
+    q: String,
+    /// Only in this view, e.g. `containers`.
+    view: Option<String>,
+    /// Hits of a page, 1 to 1,000; default 50. Beyond the first page pass `next` as `after`.
+    #[param(minimum = 1, maximum = 1_000)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+/// A page of hits.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SearchReply {
+    /// How many nodes answer the query, on all pages.
+    total: u64,
+    /// How many of them there are in each view that has any.
+    totals: BTreeMap<&'static str, u64>,
+    /// Best first.
+    hits: Vec<Hit>,
+    /// `after` of the next page; null on the last.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A node that answers the query.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Hit {
+    /// Id of the view.
+    view: &'static str,
+    /// Id of the node in it.
+    id: String,
+    /// First line of its label.
+    label: String,
+    /// Second line.
+    label_minor: String,
+    /// How it is drawn.
+    shape: &'static str,
+    /// It stands for several things.
+    stack: bool,
+    /// It stands for something outside of what is watched.
+    pseudo: bool,
+    /// Larger fits better.
+    score: u32,
+    /// Where it was found; empty when only `NOT` says so.
+    matches: Vec<Match>,
+}
+
+/// A field in which the query was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Match {
+    /// Its name: `label`, `id`, `labelMinor`, the label of a row, or the view of a parent.
+    field: String,
+    /// Its text; of a long one, 512 characters around the first place.
+    text: String,
+    /// Characters left out before `text`.
+    skipped: u32,
+    /// First character of each place in `text`, and the first one after it. Characters are Unicode code points. Empty for a comparison.
+    ranges: Vec<(u32, u32)>,
+}
+
+/// Searches all nodes of all views.
+///
+/// Case, accents and compatibility forms make no difference. Every node that there is can be found, whatever the options of views hide.
+#[utoipa::path(
+    get,
+    path = "/api/search",
+    tag = "Platform",
+    params(SearchParameters),
+    responses(
+        (status = 200, description = "A page of what was found", body = SearchReply),
+        (status = 400, description = "A parameter cannot be understood; for the query it says at which character", body = String, content_type = "application/json")
+    )
+)]
+pub(crate) async fn search(State(context): State<Context>, RawQuery(query): RawQuery) -> Response {
+    let query = match parse(&Query::parse(query.as_deref())) {
+        Ok(query) => query,
+        Err(text) => return problem(StatusCode::BAD_REQUEST, &text),
+    };
+    match context.topology.search(query).await {
+        Ok(page) => json_value(StatusCode::OK, &SearchReply::from(page)),
+        Err(error) => stopped(error),
+    }
+}
+
+fn parse(query: &Query) -> Result<SearchQuery, String> {
+    let words = query.first("q").ok_or("q is missing: what to look for")?;
+    let words = Words::parse(words).map_err(|error| error.to_string())?;
+    let view = match query.first("view") {
+        None | Some("") => None,
+        Some(id) => Some(View::from_id(id).ok_or_else(|| format!("view is {id:?}, which is no view"))?),
+    };
+    let limit = number(query, "limit")?.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(format!("limit is {limit}, which is not between 1 and {LIMIT_MAX}"));
+    }
+    let after = match query.first("after") {
+        None | Some("") => None,
+        Some(text) => Some(parse_cursor(text).ok_or_else(|| format!("after is {text:?}, which no page before this one gave"))?),
+    };
+    Ok(SearchQuery { query: words, view, after, limit })
+}
+
+fn parse_cursor(text: &str) -> Option<SearchCursor> {
+    let mut parts = text.splitn(3, '.');
+    Some(SearchCursor { score: parts.next()?.parse().ok()?, rank: parts.next()?.parse().ok()?, ordinal: parts.next()?.parse().ok()? })
+}
+
+impl From<SearchPage> for SearchReply {
+    fn from(page: SearchPage) -> Self {
+        SearchReply {
+            total: page.total,
+            totals: page.totals.into_iter().map(|(view, total)| (view.id(), total)).collect(),
+            hits: page.hits.into_iter().map(Hit::from).collect(),
+            next: page.next.map(|SearchCursor { score, rank, ordinal }| format!("{score}.{rank}.{ordinal}")),
+        }
+    }
+}
+
+impl From<SearchHit> for Hit {
+    fn from(hit: SearchHit) -> Self {
+        let matches = hit.matches.into_iter();
+        Hit {
+            view: hit.view.id(),
+            id: hit.id.to_string(),
+            label: hit.label.to_string(),
+            label_minor: hit.label_minor.to_string(),
+            shape: hit.shape.as_str(),
+            stack: hit.stack,
+            pseudo: hit.pseudo,
+            score: hit.score,
+            matches: matches.map(|topology::Match { field, text, skipped, ranges }| Match { field, text, skipped, ranges }).collect(),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The Mesos master in this process: its flags, identity and registry, its loop, its listener and the agents' service.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use edge_mesos::{Acls, AgentService, Credentials, DiskRegistry, Files, Flags, Leadership, MemoryRegistry, RegistryStore, driver};
+use mesos_proto::v1;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http;
+use crate::supervise::{Backoff, Supervisor};
+use crate::telemetry::{self, Telemetry};
+
+/// Streams of agents at once.
+pub(crate) const MOST_AGENTS: usize = 50_000;
+/// The version of Mesos that is spoken. Digits and dots alone: clients read every part as a number.
+const SPOKEN: &str = "1.11.0";
+
+/// A master that runs.
+#[derive(Debug)]
+pub(crate) struct Mesos {
+    /// What the HTTP side needs.
+    pub(crate) context: edge_mesos::Context,
+    /// What the gRPC listener serves.
+    pub(crate) agents: AgentService,
+    /// Kept, because a leader without anybody who says so has lost the lead. An election takes this over where there are several masters.
+    _leadership: watch::Sender<Leadership>,
+}
+
+/// Starts the master. Alone, it leads at once.
+///
+/// # Errors
+/// When a flag cannot be understood or the registry cannot be opened.
+pub(crate) fn start(
+    config: &Config,
+    bound: Option<SocketAddr>,
+    hostname: &str,
+    seed: u64,
+    supervisor: &Supervisor,
+    clock: &Clock,
+) -> anyhow::Result<Mesos> {
+    let mut flags = Flags::default().with(config.mesos_flags.iter().map(String::as_str))?;
+    let info = identity(&flags, bound, hostname)?;
+    if let Some(address) = bound {
+        flags.set("ip", address.ip().to_string());
+        flags.set("port", address.port().to_string());
+    }
+    flags.set("hostname", info.hostname());
+    flags.set("work_dir", config.data_dir.display().to_string());
+    let credentials = Credentials::from_flags(&flags)?;
+    let mut core = master::Config::new(info, seed);
+    flags.apply(&mut core)?;
+    let acls = Acls::from_flags(&flags)?;
+    if let Some(acls) = acls.clone() {
+        core.authorizer = acls;
+    }
+    let ping_interval = core.agent_ping_timeout;
+
+    let store: Arc<dyn RegistryStore> = match flags.get("registry") {
+        Some("in_memory") => Arc::new(MemoryRegistry::default()),
+        _ => Arc::new(DiskRegistry::open(&config.data_dir).context("opening the Mesos registry")?),
+    };
+    let (leadership, leads) = watch::channel(Leadership::Leading);
+    let process_clock = clock.clone();
+    let clock = edge_mesos::Clock::from_fn(move || process_clock.now());
+    let (handle, run) = driver::start(driver::Parts {
+        config: core,
+        store: store.clone(),
+        store_timeout: flags.duration("registry_store_timeout")?,
+        leadership: leads,
+        clock: clock.clone(),
+        max_subscribers: flags.number("max_operator_event_stream_subscribers")?,
+        stopping: supervisor.stopping().clone(),
+    });
+    supervisor.essential("mesos_driver", run);
+
+    let mut files = Files::default();
+    if let Some(log) = flags.get("external_log_file") {
+        files.attach("/master/log", log);
+    }
+    let agents = AgentService::new(handle.clone(), ping_interval, MOST_AGENTS, supervisor.stopping().clone());
+    let context = edge_mesos::Context::new(handle, store, clock, &flags, edge_mesos::Limits::default()).with(
+        files,
+        credentials,
+        acls,
+        telemetry::set_verbosity,
+    );
+    Ok(Mesos { context, agents, _leadership: leadership })
+}
+
+impl Mesos {
+    /// Serves the APIs on `listener`.
+    pub(crate) fn serve(&self, listener: Arc<TcpListener>, connections: usize, supervisor: &Supervisor, telemetry: &Telemetry) {
+        let (router, parent, counters) = (edge_mesos::router(self.context.clone()), supervisor.clone(), telemetry.clone());
+        supervisor.restarting("mesos_listener", Backoff::EDGE, move || {
+            http::serve(listener.clone(), router.clone(), connections, parent.clone(), counters.clone())
+        });
+    }
+}
+
+/// Who this master is, new in every run: ids that it gives begin with its own.
+fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str) -> anyhow::Result<v1::MasterInfo> {
+    use v1::master_info::Capability;
+    use v1::master_info::capability::Type;
+
+    let ip = match flags.get("advertise_ip") {
+        Some(text) => text.parse().context("--advertise_ip is no address")?,
+        None => match bound.map(|it| it.ip()).filter(|it| !it.is_unspecified()) {
+            Some(ip) => ip,
+            None => outward_address(),
+        },
+    };
+    let port = match flags.get("advertise_port") {
+        Some(text) => text.parse().context("--advertise_port is no port")?,
+        None => bound.map_or(5050, |it| it.port()),
+    };
+    let hostname = match flags.get("hostname") {
+        Some(given) => given.to_owned(),
+        None if ip.is_loopback() => "localhost".to_owned(),
+        None => hostname.to_owned(),
+    };
+    let domain = match flags.get("domain") {
+        Some(text) => Some(mesos_proto::json::from_slice(text.as_bytes()).context("--domain is no DomainInfo")?),
+        None => None,
+    };
+    let number = match ip {
+        // As a little-endian machine reads an address in network order.
+        IpAddr::V4(ip) => u32::from_le_bytes(ip.octets()),
+        IpAddr::V6(_) => 0,
+    };
+    Ok(v1::MasterInfo {
+        id: edge_mesos::new_uuid(),
+        ip: number,
+        port: u32::from(port),
+        pid: Some(format!("master@{ip}:{port}")),
+        hostname: Some(hostname.clone()),
+        version: Some(SPOKEN.to_owned()),
+        address: Some(v1::Address { hostname: Some(hostname), ip: Some(ip.to_string()), port: i32::from(port) }),
+        domain,
+        capabilities: [Type::AgentUpdate, Type::AgentDraining, Type::QuotaV2].map(|it| Capability { r#type: Some(it.into()) }).to_vec(),
+    })
+}
+
+/// The address that this machine has towards the world. Nothing is sent.
+fn outward_address() -> IpAddr {
+    let towards = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    towards().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.ip())
+}

@@ -1,0 +1,9 @@
+//! Real ZooKeeper servers from Debian's packages (`zookeeper`, `default-jre-headless`), and a network between that can fail.
+//!
+//! Everything is on loopback with its own configuration, data directory and ports; what is started here is ended here, by pid.
+
+mod proxy;
+mod server;
+
+pub use proxy::Proxy;
+pub use server::{Ensemble, Server, ServerOptions, available, four_letters, on_test_machine};

@@ -1,0 +1,144 @@
+//! Against real servers: what the wrapper promises beyond the library.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use zk::testing::{Ensemble, Proxy, ServerOptions, on_test_machine};
+use zk::{Acl, Candidate, Client, CreateKind, Error, MultiError, Op, OpDone, Options, Read, Session, TreeEvent, WatchMode};
+
+async fn create(client: &Client, path: &str, data: &[u8]) {
+    client.create(path, data, &Acl::open(), CreateKind::Persistent).await.expect("creating a znode");
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within 30 s: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_reads_and_errors_are_as_they_are_called() {
+    if !on_test_machine() {
+        return;
+    }
+    let ensemble = Ensemble::start(1, &ServerOptions::default());
+    let client = Client::connect(&Options::new(ensemble.connect_string()).with_digest("me:secret")).await.unwrap();
+    create(&client, "/a", b"1").await;
+    let private = Acl::creator();
+    let done = client
+        .multi(&[
+            Op::Check { path: "/a".into(), version: 0 },
+            Op::Create { path: "/a/b".into(), data: b"2".to_vec(), acl: private, kind: CreateKind::Persistent },
+            Op::Set { path: "/a".into(), data: b"3".to_vec(), version: Some(0) },
+        ])
+        .await
+        .unwrap();
+    let OpDone::Set(set) = &done[2] else { panic!("{done:?}") };
+    // Servers do not tell the stat of what a transaction creates, but its number is that of everything else in it.
+    assert_eq!(client.get("/a/b").await.unwrap().1.czxid, set.mzxid, "one transaction has one number");
+    let stale = client
+        .multi(&[Op::Delete { path: "/a/b".into(), version: None }, Op::Set { path: "/a".into(), data: vec![], version: Some(0) }])
+        .await;
+    assert_eq!(stale.unwrap_err(), MultiError::Operation { index: 1, error: Error::BadVersion });
+
+    let read = |path: &str| Read { path: path.to_owned(), children: true, acl: true };
+    let nodes = client.read(&[read("/a"), read("/none"), read("/a/b")]).await.unwrap();
+    assert_eq!(nodes[0].as_ref().unwrap().children.as_deref(), Some(["b".to_owned()].as_slice()));
+    assert_eq!(nodes[1].as_ref().unwrap_err(), &Error::NoNode);
+    let acl = nodes[2].as_ref().unwrap().acl.clone().unwrap();
+    assert_eq!((acl[0].scheme.as_str(), acl[0].permissions), ("digest", 31));
+    assert!(acl[0].id.starts_with("me:"), "{acl:?}");
+    let stranger = Client::connect(&Options::new(ensemble.connect_string())).await.unwrap();
+    assert_eq!(stranger.read(&[read("/a/b")]).await.unwrap()[0].as_ref().unwrap_err(), &Error::NoAuth);
+    assert_eq!(client.delete("/a", None).await.unwrap_err(), Error::NotEmpty);
+    let numbered = client.create("/a/n-", b"", &Acl::open(), CreateKind::PersistentSequential).await.unwrap();
+    assert_eq!(numbered, "/a/n-0000000001");
+}
+
+/// The library alone goes silent here: its watch is not registered again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_tells_of_changes_after_every_cut_of_the_connection() {
+    if !on_test_machine() {
+        return;
+    }
+    let ensemble = Ensemble::start(1, &ServerOptions::default());
+    let proxy = Proxy::to(ensemble.servers[0].address()).await;
+    let direct = Client::connect(&Options::new(ensemble.connect_string())).await.unwrap();
+    create(&direct, "/t", b"").await;
+    for mode in [WatchMode::Auto, WatchMode::OneByOne] {
+        let root = format!("/t/{}", if mode == WatchMode::Auto { "recursive" } else { "single" });
+        create(&direct, &root, b"").await;
+        let watching = Client::connect(&Options::new(proxy.address().to_string())).await.unwrap();
+        let events: Arc<Mutex<Vec<TreeEvent>>> = Arc::default();
+        let told = events.clone();
+        let watch = watching.watch_tree(&root, mode, move |event| told.lock().unwrap().push(event)).await.unwrap();
+        assert_eq!(watch.recursive, mode == WatchMode::Auto);
+        for round in 0..3 {
+            let path = format!("{root}/{round}");
+            create(&direct, &path, b"").await;
+            create(&direct, &format!("{path}/deep"), b"").await;
+            for wanted in [path.clone(), format!("{path}/deep")] {
+                until(&wanted, || events.lock().unwrap().contains(&TreeEvent::Changed(wanted.clone()))).await;
+            }
+            events.lock().unwrap().clear();
+            direct.set(&format!("{path}/deep"), b"x", None).await.unwrap();
+            until("the change of data", || events.lock().unwrap().contains(&TreeEvent::Changed(format!("{path}/deep")))).await;
+            direct.delete(&format!("{path}/deep"), None).await.unwrap();
+            until("the end", || events.lock().unwrap().iter().filter(|it| **it == TreeEvent::Changed(format!("{path}/deep"))).count() >= 2)
+                .await;
+            proxy.cut();
+            until("the gap", || events.lock().unwrap().contains(&TreeEvent::Gap)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_session_is_followed_by_a_fresh_one() {
+    if !on_test_machine() {
+        return;
+    }
+    let ensemble = Ensemble::start(1, &ServerOptions::default());
+    let proxy = Proxy::to(ensemble.servers[0].address()).await;
+    let options = Options::new(proxy.address().to_string()).with_session_timeout(Duration::from_secs(2));
+    let session = Session::open(options);
+    let first = session.client().await;
+    first.create("/mine", b"", &Acl::open(), CreateKind::Ephemeral).await.unwrap();
+    proxy.down();
+    until("the end of the session", || matches!(*session.state().borrow(), zk::SessionState::Connecting(_))).await;
+    proxy.fair(Duration::ZERO);
+    let second = session.client().await;
+    assert_ne!(first.session_id(), second.session_id());
+    assert!(matches!(first.get("/").await, Err(Error::Ended(_))));
+    assert_eq!(second.stat("/mine").await.unwrap(), None, "what the old session owned is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lead_passes_on_when_the_leader_of_the_quorum_dies_and_when_a_candidate_goes() {
+    if !on_test_machine() {
+        return;
+    }
+    let mut ensemble = Ensemble::start(3, &ServerOptions::default());
+    let options = Options::new(ensemble.connect_string()).with_session_timeout(Duration::from_secs(6));
+    let clients = [Client::connect(&options).await.unwrap(), Client::connect(&options).await.unwrap()];
+    let first = Candidate::stand(&clients[0], "/app/election", "one").await.unwrap();
+    let second = Candidate::stand(&clients[1], "/app/election", "two").await.unwrap();
+    let lead = first.elected().await.unwrap();
+    assert_eq!(Candidate::leader(&clients[1], "/app/election").await.unwrap().as_deref(), Some("one"));
+
+    let leader = ensemble.leader();
+    ensemble.servers[leader].kill();
+    ensemble.servers[leader].start();
+    ensemble.servers[leader].wait();
+    // A connection may have gone, the sessions have not.
+    let mut resigned = clients[0].delete(&lead.path, None).await;
+    while matches!(resigned, Err(Error::Unknown(_))) {
+        resigned = clients[0].delete(&lead.path, None).await;
+    }
+    let lead = tokio::time::timeout(Duration::from_secs(20), second.elected()).await.unwrap().unwrap();
+    assert_eq!(Candidate::leader(&clients[1], "/app/election").await.unwrap().as_deref(), Some("two"));
+    lead.resign().await.unwrap();
+}
