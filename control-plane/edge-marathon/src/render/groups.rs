@@ -48,10 +48,9 @@ pub(crate) fn group(json: &mut Json, view: &View, root: &Root, id: &PathId, embe
             json.array_field("pods", [(); 0], |json, ()| json.null());
         }
         json.time_field("version", if id.is_root() { root.version() } else { group.version });
-        if let Some(enforce) = group.enforce_role {
-            json.bool_field("enforceRole", enforce);
-        } else if id.parent().is_root() && !id.is_root() {
-            json.bool_field("enforceRole", false);
+        // Only where it is so: one client knows no such field.
+        if group.enforce_role == Some(true) {
+            json.bool_field("enforceRole", true);
         }
     });
 }
