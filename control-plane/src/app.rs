@@ -18,6 +18,7 @@ use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
 use crate::known_probes;
+use crate::marathon;
 use crate::mesos::{self, Mesos};
 use crate::readiness::Readiness;
 use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
@@ -69,6 +70,7 @@ pub struct App {
     grpc_address: SocketAddr,
     mesos_address: Option<SocketAddr>,
     replicas: Option<Replicas>,
+    marathon_address: Option<SocketAddr>,
     stop_deadline: Duration,
 }
 
@@ -85,6 +87,8 @@ impl App {
         let mesos_address = config.mesos_address.filter(|_| config.services.contains(&Service::Master));
         let mesos_listener = mesos_address.map(|address| bind(address, "Mesos")).transpose()?;
         let replica_listener = config.zk.as_ref().map(|_| bind(config.replica_address, "replicas'")).transpose()?;
+        let marathon_address = config.marathon_address.filter(|_| config.services.contains(&Service::Scheduler));
+        let marathon_listener = marathon_address.map(|address| bind(address, "Marathon")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -142,6 +146,14 @@ impl App {
         if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
             mesos.serve(listener, MESOS_CONNECTIONS, &supervisor, &telemetry);
         }
+        let marathon_address = marathon_listener.as_ref().map(|(_, address)| *address);
+        let marathon = match config.services.contains(&Service::Scheduler) {
+            true => Some(marathon::start(config, (marathon_address, mesos_address), &hostname, seed, &supervisor, &clock)?),
+            false => None,
+        };
+        if let (Some(marathon), Some((listener, _))) = (&marathon, marathon_listener) {
+            marathon.serve(listener, HTTP_CONNECTIONS, &supervisor, &telemetry);
+        }
 
         let id = format!("{:x}", seed >> 1);
         start_edges(
@@ -159,6 +171,7 @@ impl App {
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
                 mesos: mesos.as_ref().map(|it| it.context.clone()),
+                marathon: marathon.as_ref().map(|it| it.context.clone()),
                 limits: http::Limits {
                     websocket_clients: config.max_websocket_clients,
                     connections: HTTP_CONNECTIONS,
@@ -188,7 +201,17 @@ impl App {
 
         let (http_address, grpc_address) = (http_listener.1, grpc_listener.1);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), installation = store.installation(), %http_address, %grpc_address, "control plane started");
-        Ok(App { supervisor, store, topology, http_address, grpc_address, mesos_address, replicas, stop_deadline: STOP_DEADLINE })
+        Ok(App {
+            supervisor,
+            store,
+            topology,
+            http_address,
+            grpc_address,
+            mesos_address,
+            marathon_address,
+            replicas,
+            stop_deadline: STOP_DEADLINE,
+        })
     }
 
     /// Where HTTP is served.
@@ -204,6 +227,11 @@ impl App {
     /// Where the Mesos master's API is served, if it is.
     pub fn mesos_address(&self) -> Option<SocketAddr> {
         self.mesos_address
+    }
+
+    /// Where Marathon's API is served, if it is.
+    pub fn marathon_address(&self) -> Option<SocketAddr> {
+        self.marathon_address
     }
 
     /// The map.

@@ -130,6 +130,9 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
     if let Some(zksync) = &context.zksync {
         page.push_str(&zksync.metrics().render());
     }
+    if let Some(marathon) = &context.marathon {
+        page.push_str(&marathon.prometheus());
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
