@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::time::timeout;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config::{Config, Service};
+use crate::drivers::history::HistoryFeed;
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
@@ -19,9 +21,12 @@ use crate::known_probes;
 use crate::marathon;
 use crate::mesos::{self, Mesos};
 use crate::readiness::Readiness;
+use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
+use crate::telemetry::events::HistoryFailed;
+use crate::zksync;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,6 +36,9 @@ const BACKLOG: u32 = 4_096;
 const HTTP_CONNECTIONS: usize = 4_096;
 /// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
 const OLD_PROBE_NODES: usize = 2_000_000;
+
+/// Length of a segment of the history: what has to be read at most to show a moment.
+const HISTORY_SEGMENT: Duration = Duration::from_secs(120);
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
@@ -47,6 +55,9 @@ pub struct Deps {
     pub telemetry: Telemetry,
 }
 
+/// Connections of other control planes' probes and agents that wait to be served.
+const CARRIED_CAPACITY: usize = 256;
+
 /// A running control plane.
 #[derive(Debug)]
 pub struct App {
@@ -57,6 +68,7 @@ pub struct App {
     grpc_address: SocketAddr,
     mesos_address: Option<SocketAddr>,
     marathon_address: Option<SocketAddr>,
+    replicas: Option<Replicas>,
     stop_deadline: Duration,
 }
 
@@ -74,6 +86,7 @@ impl App {
         let mesos_listener = mesos_address.map(|address| bind(address, "Mesos")).transpose()?;
         let marathon_address = config.marathon_address.filter(|_| config.services.contains(&Service::Scheduler));
         let marathon_listener = marathon_address.map(|address| bind(address, "Marathon")).transpose()?;
+        let replica_listener = config.zk.as_ref().map(|_| bind(config.replica_address, "replicas'")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -83,24 +96,46 @@ impl App {
 
         let supervisor = Supervisor::new(telemetry.clone());
         let now = clock.clone();
-        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now());
+        let (feed, history) = start_history(config, &supervisor, &clock, &telemetry);
+        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now(), feed);
         supervisor.essential("topology_driver", driver);
 
+        let zksync = match config.services.contains(&Service::ZkSync) {
+            true => Some(zksync::start(config, &supervisor, topology.clone(), seed, &hostname)?),
+            false => None,
+        };
         let now = clock.clone();
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);
-        let audit = Audit::in_directory(&config.data_dir);
-        let now = clock.clone();
-        let switchboard = Switchboard::new(relay::Limits::DEFAULT, move || now.now(), telemetry.clone(), audit);
+        // Deadlines of calls and pipes do not jump with the wall's clock.
+        let (wall, begun, begun_at) = (clock.clone(), Instant::now(), clock.now());
+        let clocks = (move || begun_at + begun.elapsed(), move || wall.now());
+        let switchboard = Switchboard::new(relay::Limits::DEFAULT, clocks, telemetry.clone(), Audit::in_directory(&config.data_dir));
         let (board, stopping) = (switchboard.clone(), supervisor.stopping().clone());
         supervisor.restarting("switchboard", Backoff::EDGE, move || {
             let (board, stopping) = (board.clone(), stopping.clone());
             async move { board.run(stopping).await }
         });
         let mesos_address = mesos_listener.as_ref().map(|(_, address)| *address);
+        let master_id = edge_mesos::new_uuid();
+        let replicas = match (&config.zk, &replica_listener) {
+            (Some(ensemble), Some((_, replica))) => {
+                let ports = Ports {
+                    http: http_listener.1.port(),
+                    grpc: grpc_listener.1.port(),
+                    mesos: mesos_address.map(|it| it.port()),
+                    marathon: None,
+                    replica: replica.port(),
+                };
+                let host = config.advertise.clone().unwrap_or_else(|| mesos::outward_address().to_string());
+                let us = Us { id: master_id.clone(), host, ports };
+                Some(Replicas::start(ensemble, config.zk_session_timeout, &us, &supervisor)?)
+            }
+            _ => None,
+        };
         let mesos = match config.services.contains(&Service::Master) {
-            true => Some(mesos::start(config, mesos_address, &hostname, seed, &supervisor, &clock)?),
+            true => Some(mesos::start(config, mesos_address, &hostname, seed, master_id, replicas.as_ref(), &supervisor, &clock)?),
             false => None,
         };
         if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
@@ -121,6 +156,8 @@ impl App {
             (http_listener.0, grpc_listener.0),
             &http::Context {
                 topology: topology.clone(),
+                zksync,
+                history,
                 old_probes,
                 switchboard: switchboard.clone(),
                 instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
@@ -146,6 +183,7 @@ impl App {
                 limits: grpc::Limits::for_probes(config.max_probes),
             },
             mesos,
+            (replicas.as_ref(), replica_listener.map(|(listener, _)| listener)),
         );
         readiness.listening();
 
@@ -158,7 +196,17 @@ impl App {
 
         let (http_address, grpc_address) = (http_listener.1, grpc_listener.1);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), installation = store.installation(), %http_address, %grpc_address, "control plane started");
-        Ok(App { supervisor, store, topology, http_address, grpc_address, mesos_address, marathon_address, stop_deadline: STOP_DEADLINE })
+        Ok(App {
+            supervisor,
+            store,
+            topology,
+            http_address,
+            grpc_address,
+            mesos_address,
+            marathon_address,
+            replicas,
+            stop_deadline: STOP_DEADLINE,
+        })
     }
 
     /// Where HTTP is served.
@@ -195,8 +243,12 @@ impl App {
             () = signal => None,
             name = self.supervisor.failed() => Some(name),
         };
-        let App { supervisor, store, topology, stop_deadline, .. } = self;
+        let App { supervisor, store, topology, replicas, stop_deadline, .. } = self;
         tracing::info!("stopping");
+        if let Some(replicas) = replicas {
+            // Another one leads before our last client has left.
+            replicas.withdraw();
+        }
         supervisor.stop();
         // The driver ends when nobody can ask it anything any more.
         drop(topology);
@@ -214,27 +266,65 @@ impl App {
     }
 }
 
+/// The history, if one is kept. A directory that cannot be used keeps nothing else from working.
+fn start_history(config: &Config, supervisor: &Supervisor, clock: &Clock, telemetry: &Telemetry) -> (Option<HistoryFeed>, http::History) {
+    let Some(keep_for) = config.history else { return (None, http::History::Off) };
+    let settings = history::Settings {
+        directory: config.data_dir.join("history"),
+        keep_for,
+        keep_bytes: config.history_bytes,
+        segment: HISTORY_SEGMENT,
+    };
+    match drivers::history::open(settings, topology_config(config), clock.clone(), telemetry.clone()) {
+        Ok((feed, handle, write)) => {
+            supervisor.one_off("history_writer", async move {
+                // It only fails by a panic, which must not pass unseen.
+                if let Err(error) = tokio::task::spawn_blocking(write).await
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            });
+            (Some(feed), http::History::Kept(handle))
+        }
+        Err(error) => {
+            HistoryFailed { error: &error }.emit(telemetry);
+            (None, http::History::Broken(format!("the history cannot be opened: {error}")))
+        }
+    }
+}
+
 fn start_edges(
     supervisor: &Supervisor,
     (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
     http_context: &http::Context,
     grpc_context: grpc::Context,
     mesos: Option<Mesos>,
+    (replicas, replica_listener): (Option<&Replicas>, Option<Arc<TcpListener>>),
 ) {
     let telemetry = http_context.telemetry.clone();
     let router = http::router(http_context.clone());
+    let (carry, carried) = mpsc::channel(CARRIED_CAPACITY);
+    if let Some(listener) = replica_listener {
+        let front = Front::of(replicas, Purpose::Http);
+        let inside = Inside { front, http: router.clone(), grpc: carry, marathon: None, telemetry: telemetry.clone() };
+        replicas::listen_inside(supervisor, listener, inside);
+    }
     let limit = http_context.limits.connections;
     let (parent, counters) = (supervisor.clone(), telemetry.clone());
+    let front = Front::of(replicas, Purpose::Http);
     supervisor.restarting("http_listener", Backoff::EDGE, move || {
-        http::serve(http_listener.clone(), router.clone(), limit, parent.clone(), counters.clone())
+        http::serve(http_listener.clone(), router.clone(), limit, front.clone(), parent.clone(), counters.clone())
     });
     let agents = mesos.map(|it| it.agents);
     let limits =
         grpc::Limits { streams: grpc_context.limits.streams + agents.as_ref().map_or(0, |_| mesos::MOST_AGENTS), ..grpc_context.limits };
     let service = ProbeService::new(grpc_context);
     let parent = supervisor.clone();
+    let (front, carried) = (Front::of(replicas, Purpose::Grpc), Arc::new(Mutex::new(carried)));
     supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
-        grpc::serve(grpc_listener.clone(), service.clone(), agents.clone(), limits, parent.clone(), telemetry.clone())
+        let doors = (front.clone(), carried.clone());
+        grpc::serve(grpc_listener.clone(), service.clone(), agents.clone(), limits, doors, parent.clone(), telemetry.clone())
     });
 }
 

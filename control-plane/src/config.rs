@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use figment::value::Value;
+use ha::{Ensemble, EnsembleError};
 
 /// What the process was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long what has ended stays on the map.
     pub window: Duration,
+    /// How far back the map can be seen; `None` when no history is kept.
+    pub history: Option<Duration>,
+    /// Bytes that the history may take on disk.
+    pub history_bytes: u64,
     /// Probes on the map at once.
     pub max_probes: usize,
     /// WebSocket clients at once.
@@ -34,8 +39,18 @@ pub struct Config {
     pub marathon_flags: Vec<String>,
     /// Masters that the scheduler tries in turn; none: the one of this process.
     pub scheduler_masters: Vec<String>,
+    /// The ensemble that several control planes share; alone without.
+    pub zk: Option<Ensemble>,
+    /// How long a session with it outlives its connection.
+    pub zk_session_timeout: Duration,
+    /// Name or address by which others reach this control plane.
+    pub advertise: Option<String>,
+    /// Listener for connections that other control planes carry here; only with an ensemble.
+    pub replica_address: SocketAddr,
     /// Which services run.
     pub services: Vec<Service>,
+    /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
+    pub zksync_topology_url: Option<String>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
@@ -51,6 +66,8 @@ pub enum Service {
     Master,
     /// The scheduler, with Marathon's API.
     Scheduler,
+    /// Keeps ZooKeeper ensembles in step.
+    ZkSync,
 }
 
 /// How log lines look.
@@ -100,6 +117,8 @@ const HTTP_ADDRESS: &str = "http-address";
 const GRPC_ADDRESS: &str = "grpc-address";
 const DATA_DIR: &str = "data-dir";
 const WINDOW: &str = "window";
+const HISTORY: &str = "history";
+const HISTORY_SIZE: &str = "history-size";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
 const MESOS_ADDRESS: &str = "mesos-address";
@@ -107,16 +126,23 @@ const MESOS_FLAGS: &str = "mesos-flags";
 const MARATHON_ADDRESS: &str = "marathon-address";
 const MARATHON_FLAGS: &str = "marathon-flags";
 const SCHEDULER_MASTER: &str = "scheduler-master";
+const ZK: &str = "zk";
+const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
+const ADVERTISE: &str = "advertise";
+const REPLICA_ADDRESS: &str = "replica-address";
 const SERVICES: &str = "services";
+const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 21] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
     (WINDOW, "15s"),
+    (HISTORY, "6h"),
+    (HISTORY_SIZE, "2GiB"),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
     (MESOS_ADDRESS, "127.0.0.1:5050"),
@@ -124,7 +150,12 @@ const BUILT_IN: [(&str, &str); 14] = [
     (MARATHON_ADDRESS, "127.0.0.1:8080"),
     (MARATHON_FLAGS, ""),
     (SCHEDULER_MASTER, ""),
-    (SERVICES, "topology"),
+    (ZK, ""),
+    (ZK_SESSION_TIMEOUT, "10s"),
+    (ADVERTISE, ""),
+    (REPLICA_ADDRESS, "127.0.0.1:4044"),
+    (SERVICES, "topology,master,zksync"),
+    (ZKSYNC_TOPOLOGY_URL, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -148,6 +179,12 @@ pub struct Flags {
     /// How long what has ended stays on the map [default: 15s]
     #[arg(long, value_name = "TIME")]
     window: Option<String>,
+    /// How far back the map can be seen, or off [default: 6h]
+    #[arg(long, value_name = "TIME")]
+    history: Option<String>,
+    /// What the history may take on disk; the oldest goes first [default: 2GiB]
+    #[arg(long, value_name = "SIZE")]
+    history_size: Option<String>,
     /// Probes on the map at once [default: 1000]
     #[arg(long, value_name = "NUMBER")]
     max_probes: Option<String>,
@@ -169,9 +206,24 @@ pub struct Flags {
     /// Mesos masters that the scheduler tries in turn, e.g. http://m1:5050,http://m2:5050 [default: the master of this process]
     #[arg(long, value_name = "LIST")]
     scheduler_master: Option<String>,
-    /// Services to run, separated by commas: topology, master, scheduler [default: topology]
+    /// ZooKeeper ensemble of several control planes, zk://[user:password@]host:port,host:port/path; without, this one is alone and leads
+    #[arg(long, value_name = "ENSEMBLE")]
+    zk: Option<String>,
+    /// How long a session with the ensemble outlives its connection [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    zk_session_timeout: Option<String>,
+    /// Name or address by which others reach this control plane [default: its address towards the world]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    replica_address: Option<String>,
+    /// Services to run, separated by commas: topology, master, zksync, scheduler [default: topology,master,zksync]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
+    /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
+    #[arg(long, value_name = "URL")]
+    zksync_topology_url: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -181,6 +233,16 @@ pub struct Flags {
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to do instead of running
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// What the program can do besides running: speak to one that runs.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Keep two ZooKeeper ensembles in step, and move clients from one to the other
+    Zk(zksync_service::cli::ZkFlags),
 }
 
 impl Flags {
@@ -190,6 +252,8 @@ impl Flags {
             (GRPC_ADDRESS, &self.grpc_address),
             (DATA_DIR, &self.data_dir),
             (WINDOW, &self.window),
+            (HISTORY, &self.history),
+            (HISTORY_SIZE, &self.history_size),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
             (MESOS_ADDRESS, &self.mesos_address),
@@ -197,7 +261,12 @@ impl Flags {
             (MARATHON_ADDRESS, &self.marathon_address),
             (MARATHON_FLAGS, &self.marathon_flags),
             (SCHEDULER_MASTER, &self.scheduler_master),
+            (ZK, &self.zk),
+            (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
+            (ADVERTISE, &self.advertise),
+            (REPLICA_ADDRESS, &self.replica_address),
             (SERVICES, &self.services),
+            (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ]
@@ -285,6 +354,8 @@ impl Layers {
         let grpc_address = self.parse(GRPC_ADDRESS, parse_address);
         let data_dir = self.parse(DATA_DIR, |text| if text.is_empty() { Err("empty".to_owned()) } else { Ok(PathBuf::from(text)) });
         let window = self.parse(WINDOW, parse_window);
+        let history = self.parse(HISTORY, parse_history);
+        let history_bytes = self.parse(HISTORY_SIZE, parse_history_size);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
@@ -292,7 +363,14 @@ impl Layers {
         let marathon_address = self.parse(MARATHON_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
         let marathon_flags = self.parse(MARATHON_FLAGS, parse_marathon_flags);
         let scheduler_masters = self.parse(SCHEDULER_MASTER, parse_masters);
+        let zk = self.parse(ZK, |text| {
+            if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: EnsembleError| error.to_string()) }
+        });
+        let zk_session_timeout = self.parse(ZK_SESSION_TIMEOUT, parse_session_timeout);
+        let advertise = self.parse(ADVERTISE, parse_host);
+        let replica_address = self.parse(REPLICA_ADDRESS, parse_address);
         let services = self.parse(SERVICES, parse_services);
+        let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -315,6 +393,8 @@ impl Layers {
                 grpc_address: grpc_address?,
                 data_dir: data_dir?,
                 window: window?,
+                history: history?,
+                history_bytes: history_bytes?,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
                 mesos_address: mesos_address?,
@@ -322,7 +402,12 @@ impl Layers {
                 marathon_address: marathon_address?,
                 marathon_flags: marathon_flags?,
                 scheduler_masters: scheduler_masters?,
+                zk: zk?,
+                zk_session_timeout: zk_session_timeout?,
+                advertise: advertise?,
+                replica_address: replica_address?,
                 services: services?,
+                zksync_topology_url: zksync_topology_url?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -373,6 +458,52 @@ fn parse_window(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What servers grant with their usual settings: 2 to 30 ticks of 2 s.
+fn parse_session_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|_| "not a time, such as 10s".to_owned())?;
+    if (Duration::from_secs(2)..=Duration::from_secs(60)).contains(&timeout) {
+        Ok(timeout)
+    } else {
+        Err("not between 2s and 60s".to_owned())
+    }
+}
+
+fn parse_host(text: &str) -> Result<Option<String>, String> {
+    if text.chars().any(|it| it.is_whitespace() || it == '/') {
+        return Err("neither a name nor an address".to_owned());
+    }
+    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+}
+
+fn parse_history(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let span = humantime::parse_duration(text).map_err(|_| "neither off nor a time, such as 6h".to_owned())?;
+    if (Duration::from_secs(60)..=Duration::from_secs(30 * 86_400)).contains(&span) {
+        Ok(Some(span))
+    } else {
+        Err("neither off nor between 1m and 30days".to_owned())
+    }
+}
+
+fn parse_history_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim() {
+        "" | "B" => Some(1),
+        "MB" => Some(1_000_000),
+        "MiB" => Some(1 << 20),
+        "GB" => Some(1_000_000_000),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: u64| text[..digits].parse::<u64>().ok()?.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes >= 1 << 20 => Ok(bytes),
+        _ => Err("not a size of at least 1MiB, such as 500MB or 2GiB".to_owned()),
+    }
+}
+
 fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if (least..=most).contains(&count) => Ok(count),
@@ -385,7 +516,8 @@ fn parse_services(text: &str) -> Result<Vec<Service>, String> {
         "topology" => Ok(Service::Topology),
         "master" => Ok(Service::Master),
         "scheduler" => Ok(Service::Scheduler),
-        other => Err(format!("there is no service {other:?}; there are topology, master and scheduler")),
+        "zksync" => Ok(Service::ZkSync),
+        other => Err(format!("there is no service {other:?}; there are topology, master, zksync and scheduler")),
     };
     text.split(',').map(one).collect()
 }
@@ -407,6 +539,14 @@ fn parse_masters(text: &str) -> Result<Vec<String>, String> {
     match masters.iter().find(|it| it.contains("://") && !it.starts_with("http://")) {
         Some(other) => Err(format!("{other:?} is not of the form http://host:port")),
         None => Ok(masters),
+    }
+}
+
+fn parse_url(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
+        _ => Err("not an address such as http://map:4040".to_owned()),
     }
 }
 

@@ -18,6 +18,7 @@ use tonic::transport::Server;
 
 use crate::clock::Clock;
 use crate::drivers::TopologyHandle;
+use crate::replicas::Front;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
@@ -77,13 +78,15 @@ pub async fn serve(
     service: ProbeService,
     agents: Option<AgentService>,
     limits: Limits,
+    (front, carried): (Front, Carried),
     supervisor: Supervisor,
     telemetry: Telemetry,
 ) {
     let stopping = supervisor.stopping().clone();
     // Each probe has one connection; as many again may be on their way in or out.
     let patience = incoming::Patience { connections: limits.streams.saturating_mul(2), first_word: limits.hello_patience };
-    let connections = incoming::incoming(listener, patience, stopping.clone(), telemetry);
+    let doors = incoming::Doors { front, carried, supervisor };
+    let connections = incoming::incoming(listener, patience, doors, stopping.clone(), telemetry);
     let outcome = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
@@ -97,4 +100,5 @@ pub async fn serve(
     }
 }
 
+pub use incoming::Carried;
 pub use probes::ProbeService;

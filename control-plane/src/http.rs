@@ -20,18 +20,23 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::clock::Clock;
-use crate::drivers::{OldProbesHandle, TopologyHandle};
+use crate::drivers::{HistoryHandle, OldProbesHandle, TopologyHandle};
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
 pub use server::serve;
+pub(crate) use server::serve_connection;
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The map.
     pub topology: TopologyHandle,
+    /// The links between ZooKeeper ensembles, where this service runs.
+    pub zksync: Option<zksync_service::Service>,
+    /// What it was.
+    pub history: History,
     /// What Weave Scope's probes report.
     pub old_probes: OldProbesHandle,
     /// Controls and pipes.
@@ -52,6 +57,36 @@ pub struct Context {
     pub marathon: Option<edge_marathon::Context>,
     /// How much clients may take.
     pub limits: Limits,
+}
+
+/// The history, if there is one.
+#[derive(Clone, Debug)]
+pub enum History {
+    /// None is kept.
+    Off,
+    /// One should be kept, and cannot be: why.
+    Broken(String),
+    /// The way to it.
+    Kept(HistoryHandle),
+}
+
+impl History {
+    /// The way to it, if there is one.
+    pub fn kept(&self) -> Option<&HistoryHandle> {
+        match self {
+            History::Kept(handle) => Some(handle),
+            History::Off | History::Broken(_) => None,
+        }
+    }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            History::Off => None,
+            History::Broken(problem) => Some(problem.clone()),
+            History::Kept(handle) => handle.status().problem,
+        }
+    }
 }
 
 /// Who we are, as told to clients.
@@ -93,4 +128,5 @@ fn documented_routes(context: &Context) -> OpenApiRouter {
     OpenApiRouter::with_openapi(platform::openapi::Document::openapi())
         .merge(scope::routes(context, websockets))
         .merge(platform::routes(context))
+        .merge(context.zksync.clone().map(zksync_service::api::routes).unwrap_or_default())
 }

@@ -15,6 +15,8 @@ pub mod machine;
 mod marathon;
 mod mesos;
 pub mod readiness;
+pub mod replicas;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+mod zksync;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use orchestrator_control::app::{App, Deps};
 use orchestrator_control::clock::Clock;
-use orchestrator_control::config::{Config, Flags};
+use orchestrator_control::config::{Config, Flags, Subcommand};
 use orchestrator_control::machine;
 use orchestrator_control::store::DiskStore;
 use orchestrator_control::telemetry::{self, Telemetry};
@@ -27,6 +27,16 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    if let Some(Subcommand::Zk(flags)) = &flags.command {
+        return match zksync_service::cli::run(flags, &mut std::io::stdout()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "orchestrator-control zk: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let config =
         match Config::resolve(&flags, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))) {
             Ok(config) => config,

@@ -34,6 +34,11 @@ pub(crate) fn start(
     supervisor: &Supervisor,
     clock: &Clock,
 ) -> anyhow::Result<Marathon> {
+    // Each would be a framework of its own, with apps of its own.
+    anyhow::ensure!(
+        config.zk.is_none(),
+        "the scheduler does not share its state through ZooKeeper yet: run it in one control plane without --zk"
+    );
     let mut settings = Settings { hostname: hostname.to_owned(), ..Settings::default() };
     if let Some(address) = bound {
         settings.http_port = address.port();

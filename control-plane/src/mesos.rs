@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http;
+use crate::replicas::{Front, Purpose, Replicas, TermRegistry};
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::{self, Telemetry};
 
@@ -27,7 +28,7 @@ pub(crate) struct Mesos {
     pub(crate) context: edge_mesos::Context,
     /// What the gRPC listener serves.
     pub(crate) agents: AgentService,
-    /// Kept, because a leader without anybody who says so has lost the lead. An election takes this over where there are several masters.
+    /// Kept, because a leader without anybody who says so has lost the lead. Where there are several masters an election says so.
     _leadership: watch::Sender<Leadership>,
 }
 
@@ -40,11 +41,19 @@ pub(crate) fn start(
     bound: Option<SocketAddr>,
     hostname: &str,
     seed: u64,
+    id: String,
+    replicas: Option<&Replicas>,
     supervisor: &Supervisor,
     clock: &Clock,
 ) -> anyhow::Result<Mesos> {
     let mut flags = Flags::default().with(config.mesos_flags.iter().map(String::as_str))?;
-    let info = identity(&flags, bound, hostname)?;
+    if let Some(host) = &config.advertise {
+        let name = if host.parse::<IpAddr>().is_ok() { "advertise_ip" } else { "hostname" };
+        if flags.get(name).is_none() {
+            flags.set(name, host.clone());
+        }
+    }
+    let info = identity(&flags, bound, hostname, id)?;
     if let Some(address) = bound {
         flags.set("ip", address.ip().to_string());
         flags.set("port", address.port().to_string());
@@ -60,11 +69,15 @@ pub(crate) fn start(
     }
     let ping_interval = core.agent_ping_timeout;
 
-    let store: Arc<dyn RegistryStore> = match flags.get("registry") {
-        Some("in_memory") => Arc::new(MemoryRegistry::default()),
-        _ => Arc::new(DiskRegistry::open(&config.data_dir).context("opening the Mesos registry")?),
+    let store: Arc<dyn RegistryStore> = match (replicas, flags.get("registry")) {
+        (Some(replicas), _) => {
+            Arc::new(TermRegistry::new(replicas.standing(), config.zk.as_ref().map(ToString::to_string).unwrap_or_default()))
+        }
+        (None, Some("in_memory")) => Arc::new(MemoryRegistry::default()),
+        (None, _) => Arc::new(DiskRegistry::open(&config.data_dir).context("opening the Mesos registry")?),
     };
-    let (leadership, leads) = watch::channel(Leadership::Leading);
+    let (alone, leads_alone) = watch::channel(Leadership::Leading);
+    let leads = replicas.map_or(leads_alone, Replicas::leadership);
     let process_clock = clock.clone();
     let clock = edge_mesos::Clock::from_fn(move || process_clock.now());
     let (handle, run) = driver::start(driver::Parts {
@@ -89,7 +102,7 @@ pub(crate) fn start(
         acls,
         telemetry::set_verbosity,
     );
-    Ok(Mesos { context, agents, _leadership: leadership })
+    Ok(Mesos { context, agents, _leadership: alone })
 }
 
 impl Mesos {
@@ -97,13 +110,14 @@ impl Mesos {
     pub(crate) fn serve(&self, listener: Arc<TcpListener>, connections: usize, supervisor: &Supervisor, telemetry: &Telemetry) {
         let (router, parent, counters) = (edge_mesos::router(self.context.clone()), supervisor.clone(), telemetry.clone());
         supervisor.restarting("mesos_listener", Backoff::EDGE, move || {
-            http::serve(listener.clone(), router.clone(), connections, parent.clone(), counters.clone())
+            // Clients of Mesos are sent to the leader, not carried.
+            http::serve(listener.clone(), router.clone(), connections, Front::alone(Purpose::Http), parent.clone(), counters.clone())
         });
     }
 }
 
 /// Who this master is, new in every run: ids that it gives begin with its own.
-fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str) -> anyhow::Result<v1::MasterInfo> {
+fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str, id: String) -> anyhow::Result<v1::MasterInfo> {
     use v1::master_info::Capability;
     use v1::master_info::capability::Type;
 
@@ -133,7 +147,7 @@ fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str) -> anyhow:
         IpAddr::V6(_) => 0,
     };
     Ok(v1::MasterInfo {
-        id: edge_mesos::new_uuid(),
+        id,
         ip: number,
         port: u32::from(port),
         pid: Some(format!("master@{ip}:{port}")),
@@ -146,7 +160,7 @@ fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str) -> anyhow:
 }
 
 /// The address that this machine has towards the world. Nothing is sent.
-fn outward_address() -> IpAddr {
+pub(crate) fn outward_address() -> IpAddr {
     let towards = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;

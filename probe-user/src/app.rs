@@ -64,7 +64,9 @@ pub fn run_process(config: Config, source: reload::Source) -> anyhow::Result<Exi
         tracing::warn!(%error, "the host's cgroup namespace cannot be entered (CAP_SYS_ADMIN): what containers use is not told");
     }
     // One thread for all loops; what blocks has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    // An agent also downloads, unpacks and stores.
+    let blocking = if config.roles.run { 64 } else { 4 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(blocking).build()?;
     let status = runtime.block_on(async {
         // Who started it by hand and closes the terminal wants it to end.
         let hangup = if std::io::stdin().is_terminal() { None } else { Some(signal(SignalKind::hangup())?) };
@@ -135,7 +137,7 @@ impl App {
             None => None,
         };
         if !config.roles.observe && audience == Audience::ControlPlane {
-            return Self::start_collector_alone(&config, listener, telemetry).map(|app| (app, None));
+            return Self::start_unobserving(&config, listener, telemetry).await.map(|app| (app, None));
         }
         let identity = match audience {
             Audience::ControlPlane => identity::establish(&config, &mut Random::from_system())?,
@@ -171,6 +173,9 @@ impl App {
             true => collect(&supervisor, &config, &identity.host_name, &telemetry),
             false => ended(),
         };
+        if config.roles.run && audience == Audience::ControlPlane {
+            run_tasks(&supervisor, &config, &identity.host_name).await?;
+        }
         let (refuse, refused) = watch::channel(None);
         let ladder = Ladder {
             mode: config.capture,
@@ -317,18 +322,22 @@ impl App {
         });
     }
 
-    /// A process that is nothing but the collector of a cluster: it looks at nothing of this node, and needs no privilege on it.
-    fn start_collector_alone(config: &Config, listener: Option<TcpListener>, telemetry: Telemetry) -> anyhow::Result<App> {
+    /// A process that does not watch its node: the collector of a cluster, which needs no privilege, or a Mesos agent.
+    async fn start_unobserving(config: &Config, listener: Option<TcpListener>, telemetry: Telemetry) -> anyhow::Result<App> {
         let host_name = identity::host_name(config)?;
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         let cluster = config.kubernetes.cluster_name.as_str();
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster, host_name, ?admin, control_plane = %config.control_plane.uri(), "collector starts");
+        let (kubernetes, run) = (config.roles.kubernetes, config.roles.run);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), kubernetes, run, cluster, host_name, ?admin, control_plane = %config.control_plane.uri(), "starts");
         let supervisor = Supervisor::new(telemetry.clone());
         let stopping = supervisor.stopping().clone();
         if let Some(listener) = listener {
             supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping));
         }
-        let collected = collect(&supervisor, config, &host_name, &telemetry);
+        let collected = if kubernetes { collect(&supervisor, config, &host_name, &telemetry) } else { ended() };
+        if run {
+            run_tasks(&supervisor, config, &host_name).await?;
+        }
         let (_, refused) = watch::channel(None);
         Ok(App { supervisor, reloader: None, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
     }
@@ -393,6 +402,23 @@ fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry:
     };
     let stopping = supervisor.stopping().clone();
     supervisor.restarting("kubernetes", Backoff::EDGE, move || role.clone().run(stopping.clone()))
+}
+
+/// Starts the Mesos agent. What it runs outlives this process.
+async fn run_tasks(supervisor: &Supervisor, config: &Config, host_name: &str) -> anyhow::Result<()> {
+    let mut agent = config.agent.clone();
+    if agent.hostname.is_empty() {
+        host_name.clone_into(&mut agent.hostname);
+    }
+    let listener = TcpListener::bind(agent.listen).await.with_context(|| format!("cannot listen on {}", agent.listen))?;
+    tracing::info!(address = ?listener.local_addr().ok(), work_dir = %agent.work_dir.display(), "agent starts");
+    let stopping = supervisor.stopping().clone();
+    supervisor.essential("agent", async move {
+        if let Err(error) = ::agent::agent::run(agent, listener, stopping).await {
+            tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "the agent cannot go on");
+        }
+    });
+    Ok(())
 }
 
 /// The end of what never began.

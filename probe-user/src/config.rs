@@ -17,6 +17,7 @@ use crate::kubernetes;
 use crate::mask::Masks;
 use crate::procfs::Arguments;
 
+mod agent;
 mod cluster;
 
 /// What the probe was told to be.
@@ -72,6 +73,8 @@ pub struct Config {
     pub host_shell: bool,
     /// The cluster that the collector collects.
     pub kubernetes: kubernetes::Config,
+    /// The Mesos agent.
+    pub agent: ::agent::config::Config,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -85,6 +88,8 @@ pub struct Roles {
     pub observe: bool,
     /// Is the collector of a Kubernetes cluster.
     pub kubernetes: bool,
+    /// Is a Mesos agent: runs tasks on this node.
+    pub run: bool,
 }
 
 /// Which rungs of the ladder may be used.
@@ -225,6 +230,11 @@ const BUILT_IN: [(&str, &str); 33] = [
     (LOG_FILTER, "info"),
 ];
 
+/// Those of the roles that watch, and those of the agent.
+fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUILT_IN.into_iter().chain(agent::BUILT_IN)
+}
+
 /// The probe of Orchestrator: sees the connections, processes and containers of this node and streams them to the control plane.
 ///
 /// Every flag can also be given as an environment variable (ORCHESTRATOR_PROBE_CONTROL_PLANE, ...) or as a key of the --config file
@@ -247,7 +257,8 @@ pub struct Flags {
     /// How long --once watches before it prints
     #[arg(long = "for", value_name = "TIME", default_value = "2s", requires = "once", value_parser = parse_once)]
     pub once_for: Duration,
-    /// What this process is: observe (watches this node), kubernetes (the one collector of a cluster), or both, with a comma [default: observe]
+    /// What this process is: observe (watches this node), run (is a Mesos agent), kubernetes (the one collector of a cluster), or several, with commas
+    /// [default: observe]
     #[arg(long, value_name = "ROLES", global = true)]
     roles: Option<String>,
     /// gRPC address of the control plane [default: http://127.0.0.1:4041]
@@ -355,6 +366,8 @@ pub struct Flags {
     /// Which log lines are written, e.g. info or warn,orchestrator_probe=debug [default: info]
     #[arg(long, value_name = "FILTER", global = true)]
     log_filter: Option<String>,
+    #[command(flatten)]
+    agent: agent::AgentFlags,
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -443,6 +456,7 @@ impl Flags {
         if self.container_env {
             given.push((CONTAINER_ENV, "true".to_owned()));
         }
+        given.extend(self.agent.given());
         given
     }
 }
@@ -454,7 +468,7 @@ impl Config {
     /// All mistakes that there are.
     pub fn resolve(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Vec<Mistake>> {
         let mut layers = Layers::default();
-        for (key, value) in BUILT_IN {
+        for (key, value) in built_in() {
             layers.set(key, value, Origin::BuiltIn);
         }
         let environment: BTreeMap<String, String> =
@@ -462,7 +476,7 @@ impl Config {
         if let Some(path) = flags.config.clone().or_else(|| environment.get(&variable("config")).map(PathBuf::from)) {
             layers.read_file(&path);
         }
-        for (key, _) in BUILT_IN {
+        for (key, _) in built_in() {
             if let Some(value) = environment.get(&variable(key)) {
                 layers.set(key, value, Origin::Environment);
             }
@@ -509,11 +523,11 @@ impl Layers {
         };
         for (key, value) in entries {
             let text = if key == MASK { lines(&value) } else { scalar(&value) };
-            match (BUILT_IN.iter().find(|(known, _)| *known == key), text) {
+            match (built_in().find(|(known, _)| *known == key), text) {
                 (Some((known, _)), Some(text)) => self.set(known, &text, Origin::File(path.to_owned())),
                 (Some(_), None) => self.mistakes.push(mistake(&key, None, "neither a text, a number nor true or false")),
                 (None, text) => {
-                    let known = BUILT_IN.map(|(key, _)| key).join(", ");
+                    let known = built_in().map(|(key, _)| key).collect::<Vec<_>>().join(", ");
                     self.mistakes.push(mistake(&key, text, &format!("no such key; there are {known}")));
                 }
             }
@@ -547,6 +561,11 @@ impl Layers {
         let dns = self.parse(DNS, parse_dns);
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let kubernetes = self.cluster(roles);
+        let shared = (|| {
+            let control_plane = control_plane.as_ref().map(|it: &Endpoint| it.uri().to_string())?;
+            Some(agent::Shared { control_plane, host_name: host_name.clone()?, docker_socket: docker_socket.clone()? })
+        })();
+        let agent = self.agent(shared);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -582,6 +601,7 @@ impl Layers {
                 controls: controls?,
                 host_shell: controls? && host_shell?,
                 kubernetes: kubernetes?,
+                agent: agent?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })

@@ -19,6 +19,10 @@ static ALLOCATOR_SETTINGS: &[u8; 86] = b"background_thread:true,narenas:1,tcache
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    // What the Mesos agent starts beside each container; before anything else, because there are many.
+    if let Some(directory) = agent::keeper::asked(std::env::args_os().skip(1)) {
+        return agent::keeper::main(&directory);
+    }
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => {

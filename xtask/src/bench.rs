@@ -33,13 +33,15 @@ pub(crate) enum Name {
     Probe,
     /// The topology core alone, with 100,000 processes.
     Topology,
+    /// Two ZooKeeper servers kept in step: lag, first copy of 100,000 znodes, verification, cutover.
+    Zksync,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
     let names = if flags.names.is_empty() { Name::value_variants() } else { &flags.names };
     let mut steps = Steps::new(build::STEPS + names.len());
-    if names.iter().any(|name| *name != Name::Topology) {
+    if names.iter().any(|name| !matches!(name, Name::Topology | Name::Zksync)) {
         setup::ask_for_password_once()?;
         build::all(checkout, Profile::Release, &mut steps)?;
     }
@@ -53,6 +55,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Latency => latency::run(checkout, flags.scale_down),
             Name::Probe => probe::run(checkout, flags.scale_down),
             Name::Topology => topology(checkout),
+            Name::Zksync => zksync(checkout, flags.scale_down),
         });
         match outcome {
             Ok(numbers) => results.extend(numbers),
@@ -150,6 +153,14 @@ fn topology(checkout: &Checkout) -> Result<Vec<Number>> {
         "measuring the topology core",
         command.current_dir(checkout.root()).args(["bench", "--package", "topology", "--bench", "scale"]),
     )?;
+    Ok(Vec::new())
+}
+
+/// Prints its own numbers, each with the load beside it.
+fn zksync(checkout: &Checkout, scale_down: u64) -> Result<Vec<Number>> {
+    let mut command = machine::cargo();
+    command.current_dir(checkout.root()).args(["run", "--release", "--package", "zksync-service", "--example", "zksync_bench", "--"]);
+    stream("measuring ZooKeeper sync", command.arg(scale_down.to_string()))?;
     Ok(Vec::new())
 }
 

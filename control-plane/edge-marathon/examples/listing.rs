@@ -1,6 +1,12 @@
 //! How long `GET /v2/apps` takes with 10,000 apps and 100,000 instances: `cargo run --release -p edge-marathon --example listing`.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, clippy::cast_possible_truncation, reason = "a measurement")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a measurement"
+)]
 
 #[path = "../tests/rest/master.rs"]
 #[expect(dead_code, reason = "shared with the tests")]
@@ -36,7 +42,9 @@ async fn main() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     println!("{} tasks run after {:?}", world.master.running(), begun.elapsed());
-    for path in ["/v2/apps", "/v2/apps?embed=apps.tasks", "/v2/groups?embed=group.apps&embed=group.groups&embed=group.apps.counts", "/v2/tasks"] {
+    for path in
+        ["/v2/apps", "/v2/apps?embed=apps.tasks", "/v2/groups?embed=group.apps&embed=group.groups&embed=group.apps.counts", "/v2/tasks"]
+    {
         let mut times: Vec<Duration> = Vec::new();
         let mut bytes = 0;
         for _ in 0..20 {

@@ -31,6 +31,8 @@ pub struct Addresses {
     pub grpc: String,
     /// Marathon's API.
     pub marathon: String,
+    /// Connections that other control planes carry here.
+    pub replica: String,
 }
 
 impl Member {
@@ -78,7 +80,12 @@ mod tests {
             id: "one".to_owned(),
             host_name: "m1.example".to_owned(),
             master: "10.0.0.1:5050".parse().unwrap(),
-            addresses: Addresses { http: "10.0.0.1:4040".to_owned(), grpc: "10.0.0.1:4041".to_owned(), marathon: String::new() },
+            addresses: Addresses {
+                http: "10.0.0.1:4040".to_owned(),
+                grpc: "10.0.0.1:4041".to_owned(),
+                marathon: String::new(),
+                replica: "10.0.0.1:4044".to_owned(),
+            },
         }
     }
 

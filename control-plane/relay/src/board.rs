@@ -1,6 +1,7 @@
 //! The switchboard: who can be reached, who waits, which pipes are open.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -131,6 +132,7 @@ struct Inner {
     state: Mutex<State>,
     limits: Limits,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    wall: Box<dyn Fn() -> Timestamp + Send + Sync>,
     observer: Box<dyn Observer>,
     audit: Audit,
     /// A deadline has come up that may be the next.
@@ -161,8 +163,12 @@ impl fmt::Debug for Switchboard {
 }
 
 impl Switchboard {
-    /// A switchboard without links. `now` is the time; `audit` takes the record of calls.
-    pub fn new(limits: Limits, now: impl Fn() -> Timestamp + Send + Sync + 'static, observer: impl Observer, audit: Audit) -> Self {
+    /// A switchboard without links. `clocks` are one that only goes forward, for deadlines, and the wall's, for the record that `audit` takes.
+    pub fn new<N, W>(limits: Limits, (now, wall): (N, W), observer: impl Observer, audit: Audit) -> Self
+    where
+        N: Fn() -> Timestamp + Send + Sync + 'static,
+        W: Fn() -> Timestamp + Send + Sync + 'static,
+    {
         let state = State {
             calls: Calls::new(limits.calls),
             pipes: Pipes::new(limits.pipes),
@@ -176,6 +182,7 @@ impl Switchboard {
             state: Mutex::new(state),
             limits,
             now: Box::new(now),
+            wall: Box::new(wall),
             observer: Box::new(observer),
             audit,
             scheduled: Notify::new(),
@@ -208,7 +215,7 @@ impl Switchboard {
     /// Why it was not carried out.
     pub async fn call(&self, caller: &Caller, target: Target) -> Result<Answer, CallError> {
         let begun = Instant::now();
-        let draft = Draft::new((self.0.now)(), caller, &target);
+        let draft = Draft::new((self.0.wall)(), caller, &target);
         let result = self.carry_out(target).await;
         let took = begun.elapsed();
         let outcome = result.as_ref().map_or_else(CallError::outcome, |_| Outcome::Done);
@@ -247,12 +254,12 @@ impl Switchboard {
                 // If the link has ended, the call fails by that.
                 drop(orders.send(order).await);
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await
         };
         let reply = tokio::select! {
             biased;
             reply = answer => reply,
-            () = sent => unreachable!("it never ends"),
+            never = sent => match never {},
         };
         match reply {
             Ok(Ok(Ok(answer))) => Ok(answer),

@@ -24,6 +24,10 @@ fn built_in_values_are_those_of_a_single_machine() {
             grpc_address: 127.0.0.1:4041,
             data_dir: "/var/lib/orchestrator",
             window: 15s,
+            history: Some(
+                21600s,
+            ),
+            history_bytes: 2147483648,
             max_probes: 1000,
             max_websocket_clients: 10000,
             mesos_address: Some(
@@ -35,9 +39,16 @@ fn built_in_values_are_those_of_a_single_machine() {
             ),
             marathon_flags: [],
             scheduler_masters: [],
+            zk: None,
+            zk_session_timeout: 10s,
+            advertise: None,
+            replica_address: 127.0.0.1:4044,
             services: [
                 Topology,
+                Master,
+                ZkSync,
             ],
+            zksync_topology_url: None,
             log_format: Text,
             log_filter: "info",
         }
@@ -69,7 +80,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
             ORCHESTRATOR_HTTP_ADDRESS is "here": not an address and a port, such as 127.0.0.1:4040 or [::1]:4040
             --window is "never": not a time, such as 15s or 2m
             ORCHESTRATOR_MAX_PROBES is "0": not a number between 1 and 100000
-            --services is "topology,mars": there is no service "mars"; there are topology, master and scheduler
+            --services is "topology,mars": there is no service "mars"; there are topology, master, zksync and scheduler
             ORCHESTRATOR_LOG_FORMAT is "xml": neither text nor json
         "#]],
     );
@@ -82,7 +93,7 @@ fn a_key_that_does_not_exist_is_a_mistake() {
     let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
     let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
     expect![[r#"
-        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, scheduler-master, services, log-format, log-filter
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, scheduler-master, zk, zk-session-timeout, advertise, replica-address, services, zksync-topology-url, log-format, log-filter
         window in FILE: neither a text nor a number nor a list of texts
     "#]]
     .assert_eq(&told);
@@ -108,4 +119,13 @@ fn both_listeners_on_one_address_is_a_mistake() {
             grpc-address is "127.0.0.1:4040": the same as http-address
         "#]],
     );
+}
+
+#[test]
+fn the_history_is_off_or_has_a_length_and_a_size() {
+    let config = resolve(&["--history", "off", "--history-size", "500MB"], &[]).unwrap();
+    assert_eq!((config.history, config.history_bytes), (None, 500_000_000));
+    for (flag, value) in [("--history", "10s"), ("--history", "a while"), ("--history-size", "1kB")] {
+        assert!(resolve(&[flag, value], &[]).is_err(), "{flag} {value}");
+    }
 }

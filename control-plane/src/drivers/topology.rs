@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use base::Timestamp;
+use history::Event;
 use tokio::sync::{mpsc, oneshot, watch};
 use topology::{Effect, Input, ProbeId, Topology, ViewKey, ViewSnapshot, ViewStats};
 
 use super::handle::{Admission, Gauges, Message, ReportOutcome, TopologyHandle};
+use super::history::HistoryFeed;
 
 /// Messages that may wait. Beyond that, whoever sends waits.
 const INBOX_CAPACITY: usize = 1_024;
@@ -21,8 +23,12 @@ const UNWATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the map, and gives back the way to it and the loop that keeps it; the loop ends when every handle is dropped.
 ///
-/// `now` is the process's clock.
-pub fn start<C>(config: topology::Config, now: C) -> (TopologyHandle, impl Future<Output = ()> + Send + 'static)
+/// `now` is the process's clock; what happens is told to `history`, if there is one.
+pub(crate) fn start<C>(
+    config: topology::Config,
+    now: C,
+    history: Option<HistoryFeed>,
+) -> (TopologyHandle, impl Future<Output = ()> + Send + 'static)
 where
     C: Fn() -> Timestamp + Send + 'static,
 {
@@ -32,13 +38,14 @@ where
     let mut core = Topology::new(config);
     // Now, while there is nothing in it.
     core.index_for_searches(now());
-    let driver = Driver { core, now, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new() };
+    let driver = Driver { core, now, history, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new() };
     (handle, driver.run())
 }
 
 struct Driver<C> {
     core: Topology,
     now: C,
+    history: Option<HistoryFeed>,
     inbox: mpsc::Receiver<Message>,
     gauges: Arc<Gauges>,
     pictures: BTreeMap<ViewKey, Channel>,
@@ -96,15 +103,29 @@ impl<C: Fn() -> Timestamp> Driver<C> {
         match message {
             Message::Hello { probe, hello, reply } => {
                 let host_name = hello.host_name.clone();
+                let told = self.history.is_some().then(|| Box::new(hello.clone()));
                 let effects = self.step(Input::Hello { probe: probe.clone(), hello });
-                let _ = reply.send(admission(&probe, &host_name, effects));
+                let admission = admission(&probe, &host_name, effects);
+                if let (Some(hello), Admission::Welcome { .. }) = (told, &admission) {
+                    self.tell(&probe, Event::Hello { probe: probe.clone(), hello });
+                }
+                let _ = reply.send(admission);
             }
             Message::Report { probe, stream, report, reply } => {
-                let effects = self.step(Input::Report { probe, stream, report });
-                let _ = reply.send(self.outcome(effects));
+                let told = self.history.is_some().then(|| report.clone());
+                let effects = self.step(Input::Report { probe: probe.clone(), stream, report });
+                let outcome = self.outcome(effects);
+                if let (Some(report), ReportOutcome::Applied) = (told, &outcome) {
+                    self.tell(&probe, Event::Report { probe: probe.clone(), report });
+                }
+                let _ = reply.send(outcome);
             }
             Message::StreamEnded { probe, stream, end } => {
-                self.step(Input::StreamEnded { probe, stream, end });
+                let is_current = self.core.is_current(&probe, stream);
+                self.step(Input::StreamEnded { probe: probe.clone(), stream, end });
+                if is_current {
+                    self.tell(&probe, Event::StreamEnded { probe: probe.clone(), end });
+                }
             }
             Message::Subscribe { key, reply } => {
                 let _ = reply.send(self.subscribe(key));
@@ -144,6 +165,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
                 }
                 Effect::ProbeLeft { probe, host_name, end } => {
                     tracing::info!(%probe, %host_name, ?end, "probe left the map");
+                    self.tell(&probe, Event::ProbeLeft { probe: probe.clone() });
                 }
                 answer => answers.push(answer),
             }
@@ -154,6 +176,15 @@ impl<C: Fn() -> Timestamp> Driver<C> {
 
     fn tick(&mut self) {
         self.step(Input::Tick);
+        if let Some(history) = &mut self.history {
+            history.catch_up((self.now)(), &self.core);
+        }
+    }
+
+    fn tell(&mut self, probe: &ProbeId, event: Event) {
+        if let Some(history) = &mut self.history {
+            history.tell((self.now)(), probe, event);
+        }
     }
 
     fn publish(&mut self, key: ViewKey, snapshot: ViewSnapshot) {

@@ -11,11 +11,13 @@ use std::time::Duration;
 use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::replicas::{Front, Route};
+use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{ConnectionFailed, ConnectionFailure};
 
@@ -26,19 +28,53 @@ pub(super) struct Patience {
     pub(super) first_word: Duration,
 }
 
+/// Connections that other control planes carry here; shared by one loop and the next that takes its place.
+pub type Carried = Arc<Mutex<mpsc::Receiver<TcpStream>>>;
+
+/// Ways in and out besides the listener.
+#[derive(Debug)]
+pub(super) struct Doors {
+    /// Where connections belong.
+    pub(super) front: Front,
+    /// Connections that other control planes carry here.
+    pub(super) carried: Carried,
+    /// For those that are carried on.
+    pub(super) supervisor: Supervisor,
+}
+
 /// Connections of `listener`. With as many open as there may be, the next ones wait in the listener's backlog.
 pub(super) fn incoming(
     listener: Arc<TcpListener>,
     patience: Patience,
+    doors: Doors,
     stopping: CancellationToken,
     telemetry: Telemetry,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let room = Arc::new(Semaphore::new(patience.connections));
-    stream::unfold((listener, room, stopping, telemetry), move |(listener, room, stopping, telemetry)| async move {
+    stream::unfold((listener, room, doors, stopping, telemetry), move |(listener, room, doors, stopping, telemetry)| async move {
         loop {
             let permit = room.clone().acquire_owned().await.ok()?;
-            match listener.accept().await {
-                Ok((stream, _)) => {
+            let (accepted, is_carried) = tokio::select! {
+                accepted = listener.accept() => (accepted.map(|(stream, _)| stream), false),
+                Some(stream) = async { doors.carried.lock().await.recv().await } => (Ok(stream), true),
+            };
+            match accepted {
+                Ok(stream) => {
+                    match doors.front.route() {
+                        Route::There(leader) if !is_carried => {
+                            let (front, telemetry) = (doors.front.clone(), telemetry.clone());
+                            doors.supervisor.one_off("carried_stream", async move {
+                                if let Err(error) = front.carry(stream, &leader).await {
+                                    ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&telemetry);
+                                }
+                                drop(permit);
+                            });
+                            continue;
+                        }
+                        // Whoever it is comes back when somebody leads.
+                        Route::There(_) | Route::Nowhere => continue,
+                        Route::Here => {}
+                    }
                     // Only the delay of small messages is lost when this is refused.
                     let _ = stream.set_nodelay(true);
                     let silence = Silence {
@@ -46,7 +82,7 @@ pub(super) fn incoming(
                         stopping: Box::pin(stopping.clone().cancelled_owned()),
                     };
                     let connection = Connection { stream, silence: Some(silence), _permit: permit };
-                    return Some((Ok(connection), (listener, room, stopping, telemetry)));
+                    return Some((Ok(connection), (listener, room, doors, stopping, telemetry)));
                 }
                 Err(error) => {
                     ConnectionFailed { reason: ConnectionFailure::Accept, error: &error }.emit(&telemetry);
@@ -135,6 +171,11 @@ mod tests {
 
     use super::*;
 
+    fn alone() -> Doors {
+        let supervisor = Supervisor::new(Telemetry::new());
+        Doors { front: Front::alone(crate::replicas::Purpose::Grpc), carried: Arc::new(Mutex::new(mpsc::channel(1).1)), supervisor }
+    }
+
     async fn listener() -> (Arc<TcpListener>, std::net::SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -145,7 +186,7 @@ mod tests {
     async fn a_silent_peer_is_given_up_and_one_that_spoke_may_be_silent() {
         let (listener, address) = listener().await;
         let patience = Patience { connections: 4, first_word: Duration::from_millis(100) };
-        let mut connections = pin!(incoming(listener, patience, CancellationToken::new(), Telemetry::new()));
+        let mut connections = pin!(incoming(listener, patience, alone(), CancellationToken::new(), Telemetry::new()));
         let (_silent, mut speaker) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         let mut silent = connections.next().await.unwrap().unwrap();
         let mut spoken = connections.next().await.unwrap().unwrap();
@@ -161,7 +202,7 @@ mod tests {
         let (listener, address) = listener().await;
         let patience = Patience { connections: 4, first_word: Duration::from_secs(600) };
         let stopping = CancellationToken::new();
-        let mut connections = pin!(incoming(listener, patience, stopping.clone(), Telemetry::new()));
+        let mut connections = pin!(incoming(listener, patience, alone(), stopping.clone(), Telemetry::new()));
         let _silent = TcpStream::connect(address).await.unwrap();
         let mut silent = connections.next().await.unwrap().unwrap();
         stopping.cancel();
@@ -172,7 +213,7 @@ mod tests {
     async fn beyond_the_limit_connections_wait_until_one_ends() {
         let (listener, address) = listener().await;
         let patience = Patience { connections: 1, first_word: Duration::from_secs(600) };
-        let mut connections = pin!(incoming(listener, patience, CancellationToken::new(), Telemetry::new()));
+        let mut connections = pin!(incoming(listener, patience, alone(), CancellationToken::new(), Telemetry::new()));
         let _peers = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         let first = connections.next().await.unwrap().unwrap();
         let mut second = pin!(connections.next());

@@ -1,6 +1,7 @@
 //! What Scope did not have: health, metrics, flows with their counters, probes with what they lost, and the documents that describe it all.
 
 mod audit;
+mod changes;
 mod flows;
 mod health;
 mod hosts;
@@ -25,6 +26,8 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .routes(routes!(changes::changes))
+        .routes(routes!(changes::history))
         .routes(routes!(flows::flows))
         .routes(routes!(hosts::hosts))
         .routes(routes!(listeners::listeners))

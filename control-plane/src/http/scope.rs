@@ -4,6 +4,7 @@ mod controls;
 mod delta;
 mod filter;
 mod merging;
+mod past;
 mod pieces;
 mod pipes;
 mod probe_socket;
@@ -28,6 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
+pub(crate) use self::past::{Failure, Past, parse as parse_moment, snapshot as snapshot_of};
 use self::pieces::Pieces;
 use self::reports::Intake;
 use self::scenes::Scenes;
@@ -35,7 +37,7 @@ use self::views::Wanted;
 use super::Context;
 use super::json::JsonWriter;
 use super::query::{Query, last_segments};
-use super::reply::{compression, json_bytes, not_found, problem, stopped};
+use super::reply::{compression, json_bytes, not_found, problem};
 
 /// Size of the pieces in which a view is written.
 const PIECE: usize = 64 << 10;
@@ -83,7 +85,7 @@ async fn api(State(scope): State<Scope>) -> Response {
         json.key("version").string(&instance.version);
         json.key("hostname").string(&instance.hostname);
         json.key("plugins").array(scope.context.old_probes.scenery().report.plugins.values(), write_plugin);
-        json.key("capabilities").object(|json| json.key("historic_reports").bool(false));
+        json.key("capabilities").object(|json| json.key("historic_reports").bool(scope.context.history.kept().is_some()));
     });
     json_bytes(StatusCode::OK, json.into_bytes())
 }
@@ -118,10 +120,18 @@ fn write_plugin(json: &mut JsonWriter, plugin: &scope_report::PluginSpec) {
     responses((status = 200, description = "The views, sorted by name", body = Vec<schema::ViewDescription>))
 )]
 async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Response {
-    let wanted = scenes::all_views(&Query::parse(query.as_deref()));
-    match (scope.scenes.stats(wanted).await, scope.scenes.namespaces().await) {
-        (Ok(stats), Ok(namespaces)) => json_bytes(StatusCode::OK, views::encode_list(&stats, &namespaces)),
-        (Err(error), _) | (_, Err(error)) => stopped(error),
+    let query = Query::parse(query.as_deref());
+    let wanted = scenes::all_views(&query);
+    let listed = match Past::of(&scope.context, &query) {
+        Some(past) => past.list(wanted).await,
+        None => match (scope.scenes.stats(wanted).await, scope.scenes.namespaces().await) {
+            (Ok(stats), Ok(namespaces)) => Ok((stats, namespaces)),
+            (Err(error), _) | (_, Err(error)) => Err(Failure::Stopped(error)),
+        },
+    };
+    match listed {
+        Ok((stats, namespaces)) => json_bytes(StatusCode::OK, views::encode_list(&stats, &namespaces)),
+        Err(failure) => failure.reply(),
     }
 }
 
@@ -138,6 +148,7 @@ async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Re
     responses(
         (status = 200, description = "The nodes by id", body = schema::Nodes),
         (status = 400, description = "`q` is no query", body = String, content_type = "application/json"),
+        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json"),
         (status = 404, description = "No such view", body = String, content_type = "text/plain")
     )
 )]
@@ -148,9 +159,14 @@ async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
         Ok(words) => words,
         Err(text) => return bad_request(&text),
     };
-    let snapshot = match scope.scenes.snapshot(&Wanted::new(view, &query)).await {
+    let wanted = Wanted::new(view, &query);
+    let snapshot = match Past::of(&scope.context, &query) {
+        Some(past) => past.picture(&wanted).await,
+        None => scope.scenes.snapshot(&wanted).await.map_err(Failure::Stopped),
+    };
+    let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
-        Err(error) => return stopped(error),
+        Err(failure) => return failure.reply(),
     };
     json_bytes(StatusCode::OK, view_body(filtered(words.as_ref(), snapshot).await))
 }
@@ -198,11 +214,16 @@ fn view_body(snapshot: Arc<ViewSnapshot>) -> Body {
 async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     let Some([view, id]) = last_segments(uri.path()) else { return not_found() };
     let Some(view) = View::from_id(&view) else { return not_found() };
-    let wanted = Wanted::new(view, &Query::parse(uri.query()));
-    match scope.scenes.details(&wanted, id).await {
+    let query = Query::parse(uri.query());
+    let wanted = Wanted::new(view, &query);
+    let details = match Past::of(&scope.context, &query) {
+        Some(past) => past.details(&wanted, id).await,
+        None => scope.scenes.details(&wanted, id).await.map_err(Failure::Stopped),
+    };
+    match details {
         Ok(Some(details)) => json_bytes(StatusCode::OK, summary::encode_details(view, &details)),
         Ok(None) => not_found(),
-        Err(error) => stopped(error),
+        Err(failure) => failure.reply(),
     }
 }
 
@@ -228,6 +249,11 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
 )]
 async fn updates(State(scope): State<Scope>, request: Request) -> Response {
     websocket::upgrade(&scope, request)
+}
+
+/// The picture of the map that the options of a request ask for.
+pub(crate) fn key_of(view: View, query: &Query) -> topology::ViewKey {
+    Wanted::new(view, query).key
 }
 
 /// A request that asks for no upgrade, or not for one that we know.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::connection::ClientStream;
+use crate::replicas::{Front, Route};
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{ConnectionClosed, ConnectionFailed, ConnectionFailure, ConnectionOpened};
@@ -27,7 +28,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(90);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` on `listener` until the process stops. Connections beyond `limit` wait to be accepted.
-pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, supervisor: Supervisor, telemetry: Telemetry) {
+pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, front: Front, supervisor: Supervisor, telemetry: Telemetry) {
     let room = Arc::new(Semaphore::new(limit));
     let stopping = supervisor.stopping().clone();
     loop {
@@ -39,8 +40,12 @@ pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, sup
         match accepted {
             Ok((stream, permit)) => {
                 let connection = Connection { router: router.clone(), stopping: stopping.clone(), telemetry: telemetry.clone() };
+                let front = front.clone();
                 supervisor.one_off("http_connection", async move {
-                    connection.run(stream).await;
+                    match front.route_http(&stream).await {
+                        Route::There(leader) => carry(&front, stream, &leader, &connection.telemetry).await,
+                        Route::Here | Route::Nowhere => connection.run(stream).await,
+                    }
                     drop(permit);
                 });
             }
@@ -50,6 +55,17 @@ pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, sup
             }
         }
     }
+}
+
+async fn carry(front: &Front, stream: TcpStream, leader: &ha::Member, telemetry: &Telemetry) {
+    if let Err(error) = front.carry(stream, leader).await {
+        ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(telemetry);
+    }
+}
+
+/// Serves a connection that came another way.
+pub(crate) async fn serve_connection(stream: TcpStream, router: Router, supervisor: &Supervisor, telemetry: Telemetry) {
+    Connection { router, stopping: supervisor.stopping().clone(), telemetry }.run(stream).await;
 }
 
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::Telemetry;
 
 mod controls;
+mod history;
 mod probes;
 
 pub use controls::{AuditFailed, ControlSettled, PipeClosed, PipeRefused};
+pub use history::{HistoryCompactionFailed, HistoryFailed, HistoryObserved, HistoryOpened, HistoryWritten, TimestampIgnored};
 pub use probes::ProbesObserved;
 
 /// A report is on the map.
@@ -357,6 +359,8 @@ pub enum WebsocketEnd {
     Broken,
     /// The view does not exist.
     UnknownView,
+    /// The moment that it shows cannot be read from the history.
+    NoHistory,
     /// The control plane stops.
     Stopping,
 }
@@ -377,6 +381,7 @@ impl WebsocketClosed {
             WebsocketEnd::NoPong => "no_pong",
             WebsocketEnd::Broken => "broken",
             WebsocketEnd::UnknownView => "unknown_view",
+            WebsocketEnd::NoHistory => "no_history",
             WebsocketEnd::Stopping => "stopping",
         };
         let metrics = telemetry.metrics();

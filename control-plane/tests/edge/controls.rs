@@ -187,7 +187,9 @@ async fn bad_calls_are_answered_in_the_manner_of_the_api() {
     let _quiet = probe(&world, "old", &[]).await;
     let target = format!("/api/control/nobody/{NODE}/docker_stop_container");
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(70_000));
-    let cases: [(&str, &str, u16, &str); 9] = [
+    let endless = format!("/api/control/p/{}/x", "n".repeat(3_000));
+    let cases: [(&str, &str, u16, &str); 10] = [
+        (&endless, "", 400, "an id has more than 2048 bytes"),
         (&target, "", 400, r#""probe nobody is not connected right now""#),
         // A probe of a version before controls.
         ("/api/control/old/n/docker_stop_container", "", 400, r#""Control \"docker_stop_container\" not recognised""#),
@@ -279,6 +281,7 @@ async fn closing_a_pipe_is_told_to_both_ends() {
     assert_eq!(world.get("/api/pipe/pipe-7").await.status, 404, "closed goes before everything else");
     assert_eq!(world.get("/api/pipe/never-heard-of").await.status, 400, "no upgrade was asked for");
     assert_eq!(world.get("/api/pipe/%zz/check").await.status, 404);
+    assert_eq!(Socket::connect(world.http, &format!("/api/pipe/{}", "x".repeat(257))).await.err(), Some(404));
     assert_eq!(world.metric("orchestrator_pipes").await, 0.0);
 }
 
@@ -422,7 +425,9 @@ async fn scopes_own_probes_take_calls_over_a_websocket_and_bring_their_pipes() {
     ] {
         let asked = call(world.http, target, "");
         let answered = async {
-            (rpc.text().await, rpc.text().await);
+            for _ in 0..2 {
+                rpc.text().await;
+            }
             rpc.send(Message::text(head)).await;
             rpc.send(Message::text(value)).await;
         };
@@ -431,7 +436,9 @@ async fn scopes_own_probes_take_calls_over_a_websocket_and_bring_their_pipes() {
     }
     let asked = call(world.http, target, "");
     let nonsense = async {
-        (rpc.text().await, rpc.text().await);
+        for _ in 0..2 {
+            rpc.text().await;
+        }
         rpc.send(Message::text("}{")).await;
     };
     let (reply, ()) = tokio::join!(asked, nonsense);
@@ -458,4 +465,60 @@ async fn the_panel_offers_what_the_probe_carries_out() {
     let too_many: Vec<String> = (0..65).map(|number| format!("c{number}")).collect();
     let refused = Probe::connect_with(world.grpc, Hello { controls: too_many, ..hello("greedy", "greedy") }).await;
     assert_eq!(refused.err().map(|status| status.code()), Some(tonic::Code::InvalidArgument));
+}
+
+/// What one pipe carries, from the probe's stream to a client's WebSocket. A busy machine is no failure; the number is printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_pipe_carries_much() {
+    const TOTAL: usize = 64 << 20;
+    let world = World::start().await;
+    let mut probe = probe(&world, "p", &["docker_exec_container"]).await;
+    let mut allowed = usize::try_from(open(&world, &mut probe, 7).await).unwrap();
+    let client = Socket::connect(world.http, "/api/pipe/pipe-7").await.unwrap();
+    let begun = Instant::now();
+    let sending = async {
+        let part = Bytes::from(vec![b'x'; 32 << 10]);
+        let mut sent = 0;
+        while sent < TOTAL {
+            if sent + part.len() <= allowed {
+                say(&probe, 7, Word::Data(part.clone())).await;
+                sent += part.len();
+            } else if let (7, Word::Credit(limit)) = next_word(&mut probe).await {
+                allowed = usize::try_from(limit).unwrap();
+            }
+        }
+    };
+    let receiving = tokio::spawn(async move {
+        // The frames are looked at as they come, without a library in between that would be what is measured.
+        let mut stream = client.0.into_inner();
+        let (mut payload, mut buffer, mut head) = (0, vec![0; 256 << 10], Vec::new());
+        let mut left = 0;
+        while payload < TOTAL {
+            let count = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
+            assert!(count > 0, "it ended after {payload}");
+            let mut bytes = &buffer[..count];
+            while !bytes.is_empty() {
+                if left > 0 {
+                    let part = left.min(bytes.len());
+                    assert!(bytes[..part].iter().all(|byte| *byte == b'x'));
+                    (left, payload, bytes) = (left - part, payload + part, &bytes[part..]);
+                    continue;
+                }
+                head.push(bytes[0]);
+                bytes = &bytes[1..];
+                match head[..] {
+                    [0x82, length] if length < 126 => (left, head) = (length.into(), Vec::new()),
+                    [0x82, 126, high, low] => (left, head) = (usize::from(high) << 8 | usize::from(low), Vec::new()),
+                    [0x82] | [0x82, 126] | [0x82, 126, _] => {}
+                    _ => panic!("{head:?}"),
+                }
+                assert!(left <= 1_024);
+            }
+        }
+    });
+    sending.await;
+    timeout(Duration::from_secs(120), receiving).await.unwrap().unwrap();
+    let megabytes = TOTAL as f64 / 1e6 / begun.elapsed().as_secs_f64();
+    println!("{megabytes:.0} MB/s through one pipe");
+    assert!(megabytes > 2.0, "{megabytes} MB/s");
 }

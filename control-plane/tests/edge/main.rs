@@ -9,6 +9,7 @@
 
 mod controls;
 mod documents;
+mod history;
 mod http;
 mod old_probes;
 mod probe;

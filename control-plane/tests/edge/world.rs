@@ -39,6 +39,8 @@ pub(crate) fn config() -> Config {
         grpc_address: any,
         data_dir: PathBuf::from("/nowhere"),
         window: Duration::from_secs(15),
+        history: None,
+        history_bytes: 1 << 30,
         max_probes: 10,
         max_websocket_clients: 12_000,
         mesos_address: None,
@@ -46,7 +48,12 @@ pub(crate) fn config() -> Config {
         marathon_address: None,
         marathon_flags: Vec::new(),
         scheduler_masters: Vec::new(),
+        zk: None,
+        zk_session_timeout: Duration::from_secs(10),
+        advertise: None,
+        replica_address: any,
         services: vec![Service::Topology],
+        zksync_topology_url: None,
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
     }
@@ -54,8 +61,13 @@ pub(crate) fn config() -> Config {
 
 /// A clock that began at [`BEGIN`] and runs.
 pub(crate) fn clock() -> Clock {
+    clock_after(Duration::ZERO)
+}
+
+/// A clock that began some time after [`BEGIN`] and runs.
+fn clock_after(span: Duration) -> Clock {
     let begun = Instant::now();
-    Clock::from_fn(move || Timestamp::from_unix_nanos(BEGIN) + begun.elapsed())
+    Clock::from_fn(move || Timestamp::from_unix_nanos(BEGIN) + span + begun.elapsed())
 }
 
 impl World {
@@ -67,9 +79,17 @@ impl World {
         Self::try_start(config, store).await.unwrap()
     }
 
+    /// One whose clock begins some time after that of the others.
+    pub(crate) async fn start_later(config: Config, store: Arc<dyn Store>, span: Duration) -> Self {
+        Self::try_start_at(config, store, clock_after(span)).await.unwrap()
+    }
+
     pub(crate) async fn try_start(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
-        let deps =
-            Deps { store: store.clone(), clock: clock(), seed: 0x1234, hostname: "test-host".to_owned(), telemetry: Telemetry::new() };
+        Self::try_start_at(config, store, clock()).await
+    }
+
+    async fn try_start_at(config: Config, store: Arc<dyn Store>, clock: Clock) -> anyhow::Result<Self> {
+        let deps = Deps { store: store.clone(), clock, seed: 0x1234, hostname: "test-host".to_owned(), telemetry: Telemetry::new() };
         let app = App::build(&config, deps).await?;
         let (http, grpc) = (app.http_address(), app.grpc_address());
         let (stop, stopped) = oneshot::channel();

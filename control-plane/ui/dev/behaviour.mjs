@@ -31,7 +31,7 @@ async function open(hash = "", from = browser) {
   page.setDefaultTimeout(15_000);
   page.on("console", (message) => {
     // Requests that fail while the server is down are part of the exercise.
-    if (message.type() === "error" && !/ERR_|WebSocket|404/.test(message.text())) problems.push(message.text());
+    if (message.type() === "error" && !/ERR_|WebSocket|404|400/.test(message.text())) problems.push(message.text());
   });
   page.on("pageerror", (error) => problems.push(String(error)));
   await page.goto(BASE + hash);
@@ -209,6 +209,53 @@ await check("theme, help and probes open and are remembered", async (visit) => {
   await page.click(at("probes-button"));
   await page.waitForSelector(`${at("probe-card")}[data-degraded="true"]`);
   assert(await page.$(at("banner")), "nothing says that a host shows less than everything");
+});
+
+await check("controls open a terminal and logs, ask before they destroy, and say what went wrong", async (visit) => {
+  const page = await visit();
+  await drawn(page);
+  const id = await someNode(page);
+  await page.waitForTimeout(700);
+  const point = await place(page, id);
+  await page.mouse.move(point.x, point.y);
+  await page.mouse.click(point.x, point.y);
+  await page.waitForSelector(at("controls"));
+  await page.click(at("control-docker_exec_container"));
+  const text = () => document.querySelector('[data-testid="terminal"]')?.terminalText?.() ?? "";
+  await page.waitForFunction(`(${text})().includes("/ #")`);
+  await page.keyboard.type("echo g?\n");
+  await page.waitForFunction(`(${text})().includes("echo g?")`);
+  assert(!(await page.$(at("help"))), "what is typed into a terminal is taken for a shortcut");
+  const calls = async () => (await fetch(`${BASE}mock-calls`)).json();
+  await page.waitForTimeout(600);
+  const before = (await calls()).filter((call) => call.control === "docker_resize_exec_tty");
+  assert(before.length > 0 && before[0].body.pipeID.startsWith("pipe-") && Number(before[0].body.width) > 40, `the size was not told: ${JSON.stringify(before)}`);
+  await page.setViewportSize({ width: 900, height: 800 });
+  await page.waitForTimeout(900);
+  const after = (await calls()).filter((call) => call.control === "docker_resize_exec_tty");
+  assert(Number(after.at(-1).body.width) < Number(before.at(-1).body.width), "the new size was not told");
+  await page.keyboard.press("Control+d");
+  await page.waitForSelector(`${at("terminal")}[data-state="ended"]`);
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.click(at("control-docker_logs_container"));
+  await page.waitForFunction(() => document.querySelector('[data-testid="text-count"]')?.dataset.count === "60");
+  await page.fill(at("text-search"), "ITEM/5");
+  await page.waitForFunction(() => document.querySelector('[data-testid="text-count"]').dataset.count === "11");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click(at("text-download"))]);
+  assert(download.suggestedFilename().startsWith("Logs-"), download.suggestedFilename());
+  await page.click(at("control-docker_pause_container"));
+  await page.waitForSelector(at("control-failure"));
+  assert((await page.textContent(at("control-failure"))).includes("Container is already paused"), "the runtime's words are not shown");
+  await page.click(at("control-docker_kill_container"));
+  await page.waitForSelector(at("confirm"));
+  await page.click(at("confirm-no"));
+  assert(!(await calls()).some((call) => call.control === "docker_kill_container"), "it was done without a yes");
+  await page.click(at("control-docker_kill_container"));
+  await page.click(at("confirm-yes"));
+  await page.waitForTimeout(300);
+  assert((await calls()).some((call) => call.control === "docker_kill_container"), "it was not done");
+  while (await page.$(at("window-close"))) await page.click(at("window-close"));
+  assert(!(await page.$(at("windows"))), "the windows stay");
 });
 
 const plain = await launch(["--disable-gpu", "--disable-3d-apis", "--disable-software-rasterizer"]);

@@ -469,7 +469,7 @@ function details(view, id, params) {
     node: {
       ...node,
       metrics,
-      controls: [],
+      controls: controlsOf(id),
       children,
       connections: [
         { id: "incoming-connections", topologyId: view, label: "Inbound", columns, connections: inbound },
@@ -552,6 +552,46 @@ function probeList() {
   });
 }
 
+// ---- controls and pipes ----
+
+const KNOWN = [
+  ["docker_exec_container", "Exec shell", "fa fa-terminal", 2],
+  ["docker_pause_container", "Pause", "fa fa-pause", 5],
+  ["docker_logs_container", "Logs", "fa fa-file-text", 9],
+  ["docker_kill_container", "Kill", "fa fa-bolt", 10, "Kill this container? Its processes end at once."],
+];
+const controlsOf = (id) =>
+  id.endsWith("<container>") ? KNOWN.map(([control, human, icon, rank, confirmation]) => ({ probeId: "p1", nodeId: id, id: control, human, icon, rank, ...(confirmation ? { confirmation } : {}) })) : [];
+/** Closed pipes, and every call, for whoever checks. */
+const closed = new Set();
+const calls = [];
+
+async function callControl(request, [, , , nodeId, control]) {
+  let body = "";
+  for await (const chunk of request) body += chunk;
+  calls.push({ nodeId, control, body: body === "" ? null : JSON.parse(body) });
+  if (control === "docker_exec_container") return [200, { pipe: `pipe-${calls.length}1`, raw_tty: true, resize_tty_control: "docker_resize_exec_tty" }];
+  if (control === "docker_logs_container") return [200, { pipe: `pipe-${calls.length}2` }];
+  if (control === "docker_pause_container") return [400, "Container is already paused"];
+  return [200, {}];
+}
+
+/** `…1` is a terminal that gives back what is typed, `…2` are logs. */
+function openPipe(client, pipe) {
+  const say = (text) => client.send(Buffer.from(text));
+  if (pipe.endsWith("2")) for (let line = 0; line < 60; line += 1) say(`GET /item/${line} 200\n`);
+  else {
+    say("/ # ");
+    client.on("message", (data) => {
+      const text = String(data);
+      if (text.includes("\u0004")) {
+        closed.add(pipe);
+        client.close();
+      } else say(text.replace("\r", "\r\n/ # "));
+    });
+  }
+}
+
 // ---- serving ----
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
@@ -586,6 +626,16 @@ const server = createServer(async (request, response) => {
   if (path === "/api/topology") return json(viewList(url.searchParams));
   if (path === "/api/v1/flows") return json(flows(url.searchParams));
   if (path === "/api/v1/probes") return json({ probes: probeList() });
+  if (path === "/mock-calls") return json(calls);
+  if (segments[0] === "api" && segments[1] === "control" && request.method === "POST") {
+    const [status, value] = await callControl(request, segments);
+    return json(value, status);
+  }
+  if (segments[0] === "api" && segments[1] === "pipe") {
+    if (request.method === "POST") closed.add(segments[2]);
+    response.writeHead(request.method === "POST" ? 200 : closed.has(segments[2]) ? 404 : 204);
+    return response.end();
+  }
   if (segments[0] === "api" && segments[1] === "topology" && segments[3]) {
     const found = details(segments[2], segments[3], url.searchParams);
     if (found) return json(found);
@@ -608,6 +658,8 @@ const sockets = new WebSocketServer({ noServer: true });
 server.on("upgrade", (request, socket, head) => {
   const url = new URL(request.url, "http://localhost");
   const match = /^\/api\/topology\/([^/]+)\/ws$/.exec(`/${url.pathname.slice(PREFIX.length)}`);
+  const pipe = /^\/api\/pipe\/([^/]+)$/.exec(`/${url.pathname.slice(PREFIX.length)}`);
+  if (!isDown && pipe) return sockets.handleUpgrade(request, socket, head, (client) => openPipe(client, pipe[1]));
   if (isDown || !match) return socket.destroy();
   sockets.handleUpgrade(request, socket, head, (client) => {
     let before = null;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { NodeSummary } from "../src/api/types";
-import { filterByPins, findMatches, labelMatch, matches, parseAmount, parseQuery, searchableNames } from "../src/model/search";
+import { filterByPins, findMatches, isCombined, labelMatch, markedParts, matches, parseAmount, parseQuery, searchableNames, serverQuery } from "../src/model/search";
 
 const WEB: NodeSummary = {
   id: "ab12;<container>",
@@ -136,5 +136,27 @@ test("searchable names are listed once, sorted", () => {
   expect(searchableNames(WORLD)).toEqual({
     fields: ["comdomainteam", "command", "hosts", "imagename", "label", "labelminor"],
     metrics: ["cpu", "load1m", "memory"],
+  });
+});
+
+describe("what only the server understands", () => {
+  test("is told by words in capitals and quotes", () => {
+    for (const text of ["a AND b", "NOT x", "(a OR b)", '"exactly this"']) expect(isCombined(text), text).toBe(true);
+    for (const text of ["nginx", "and or not", "BRAND", "pid: 42", "cpu > 2%"]) expect(isCombined(text), text).toBe(false);
+  });
+
+  test("becomes one query, and the other pins stay with the page", () => {
+    expect(serverQuery(["nginx", "pid: 1"])).toBeNull();
+    expect(serverQuery(["nginx", "a OR b"])).toBe("a OR b");
+    expect(serverQuery(["a OR b", "NOT c"])).toBe("( a OR b ) AND ( NOT c )");
+  });
+
+  test("marks places that count characters and not code units", () => {
+    expect(markedParts("𝒳東京 web", [[1, 3]])).toEqual([
+      { text: "𝒳", isMarked: false },
+      { text: "東京", isMarked: true },
+      { text: " web", isMarked: false },
+    ]);
+    expect(markedParts("abc", [])).toEqual([{ text: "abc", isMarked: false }]);
   });
 });

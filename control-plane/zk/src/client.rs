@@ -229,6 +229,22 @@ impl Client {
         self.inner.state() == library::SessionState::SyncConnected
     }
 
+    /// Ends when the connection breaks, or has broken since this was called.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut state = self.inner.state_watcher();
+        let now = state.state();
+        async move {
+            if now == library::SessionState::SyncConnected {
+                state.changed().await;
+            }
+        }
+    }
+
+    /// Whether the session is over.
+    pub fn is_over(&self) -> bool {
+        self.inner.state().is_terminated()
+    }
+
     /// Data and stat.
     ///
     /// # Errors

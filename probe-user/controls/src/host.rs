@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::Winsize;
@@ -26,6 +27,9 @@ const NAMESPACES: [(&str, &str); 5] = [("mount", "mnt"), ("ipc", "ipc"), ("net",
 /// Runs root's shell as a login shell, after a word of where that is if it is not where one would think.
 const SHELL: &str = "[ -z \"$NOTICE\" ] || printf '%s\\r\\n' \"$NOTICE\"; unset NOTICE; \
                      shell=$(getent passwd root 2>/dev/null | cut -d: -f7 2>/dev/null); [ -x \"$shell\" ] || shell=/bin/sh; exec \"$shell\" -l";
+
+/// How long the last words of a shell that has ended may take.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Opens shells on the host.
 #[derive(Clone, Debug)]
@@ -70,7 +74,12 @@ impl HostShell {
         )]
         let stream = Terminal(AsyncFd::new(terminal)?);
         Ok(opened(number, true, RESIZE, async move {
-            let ended = converse(pipe, stream, true).await;
+            let mut conversation = std::pin::pin!(converse(pipe, stream, true));
+            let ended = tokio::select! {
+                ended = &mut conversation => ended,
+                // What it left running may have the terminal open for ever; the shell's own last words have come by then.
+                _ = child.wait() => tokio::time::timeout(LAST_WORDS, conversation).await.unwrap_or(Ok(())),
+            };
             // With the terminal its processes get a hang-up; the shell itself may not listen to it.
             drop(entry);
             let _ = child.start_kill();

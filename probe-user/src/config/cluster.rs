@@ -61,12 +61,13 @@ enum Kubeconfig {
 }
 
 pub(super) fn parse_roles(text: &str) -> Result<Roles, String> {
-    let mut roles = Roles { observe: false, kubernetes: false };
+    let mut roles = Roles { observe: false, kubernetes: false, run: false };
     for role in text.split(',').map(str::trim) {
         match role {
             "observe" => roles.observe = true,
             "kubernetes" => roles.kubernetes = true,
-            _ => return Err("there are observe and kubernetes; both, with a comma between".to_owned()),
+            "run" => roles.run = true,
+            _ => return Err("there are observe, run and kubernetes; several, with commas between".to_owned()),
         }
     }
     Ok(roles)
@@ -134,9 +135,9 @@ mod tests {
     #[test]
     fn a_probe_is_no_collector_unless_it_is_told_to_be_one() {
         let config = resolve(&[], &[]).unwrap();
-        assert_eq!(config.roles, Roles { observe: true, kubernetes: false });
+        assert_eq!(config.roles, Roles { observe: true, kubernetes: false, run: false });
         let config = resolve(&["--roles", "observe, kubernetes", "--kubernetes", "production"], &[]).unwrap();
-        assert_eq!(config.roles, Roles { observe: true, kubernetes: true });
+        assert_eq!(config.roles, Roles { observe: true, kubernetes: true, run: false });
         let lease = Some(LeasePlace { namespace: None, name: "orchestrator-collector".to_owned() });
         let expected =
             crate::kubernetes::Config { cluster_name: "production".to_owned(), access: Access::Inferred, namespaces: Vec::new(), lease };

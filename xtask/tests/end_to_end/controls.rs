@@ -59,7 +59,7 @@ struct Target {
 
 impl Target {
     fn find(stack: &mut Stack, shell: &Shell) -> Result<Self> {
-        let find = |stack: &Stack| nodes(stack, "containers").unwrap_or_default().into_keys().find(|node| node.contains(&shell.id));
+        let find = |stack: &Stack| nodes(stack, "containers").unwrap_or_default().keys().find(|node| node.contains(&shell.id)).cloned();
         stack.until(PATIENCE, "the container is on the map", |stack| find(stack).is_some())?;
         let node = find(stack).context("the container has left the map")?;
         let details = http::get_json(stack.http(), &format!("/api/topology/containers/{node}"))?;
@@ -90,10 +90,10 @@ impl Target {
 }
 
 /// A client's end of a pipe.
-struct Pipe(WebSocket<TcpStream>);
+pub(crate) struct Pipe(WebSocket<TcpStream>);
 
 impl Pipe {
-    fn connect(server: SocketAddr, answer: &Value) -> Result<Self> {
+    pub(crate) fn connect(server: SocketAddr, answer: &Value) -> Result<Self> {
         let id = answer["pipe"].as_str().context("no pipe was opened")?;
         let stream = TcpStream::connect(server)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -120,7 +120,8 @@ impl Pipe {
         Ok(all)
     }
 
-    fn rest(&mut self) -> Result<String> {
+    /// Everything until the end.
+    pub(crate) fn rest(&mut self) -> Result<String> {
         let mut all = String::new();
         loop {
             match self.0.read() {

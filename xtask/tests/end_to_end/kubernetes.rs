@@ -9,6 +9,7 @@ use xtask::stack::Stack;
 use xtask::traffic::Process;
 use xtask::{Checkout, Profile, http};
 
+use crate::controls::Pipe;
 use crate::world::{Container, PATIENCE, connect, has_edge, nodes, serve, stack};
 
 /// How long a lease that nobody renews is still its holder's, and what taking over takes.
@@ -173,4 +174,48 @@ fn whoever_is_killed_the_cluster_comes_back() -> Result<()> {
     api.app("web")?;
     api.pod("only", "web", &running())?;
     stack.until(TAKEN_OVER, "the map is the new cluster's", |stack| pods(stack) == 1 && has(stack, "pods", "pod-only;<pod>"))
+}
+
+#[test]
+fn what_is_called_on_the_map_is_done_in_the_cluster() -> Result<()> {
+    let mut stack = Stack::control_alone(Profile::Debug)?;
+    let api = Api::start()?;
+    api.app("web")?;
+    api.pod("web-1-a", "web", &running())?;
+    stack.start_collector(api.address)?;
+    stack.until(PATIENCE, "the pod is on the map", |stack| has(stack, "pods", "pod-web-1-a;<pod>"))?;
+    let panel = http::get_json(stack.http(), "/api/topology/pods/pod-web-1-a;<pod>")?;
+    let controls = panel["node"]["controls"].as_array().cloned().unwrap_or_default();
+    let offered: Vec<_> = controls.iter().filter_map(|control| control["id"].as_str()).collect();
+    ensure!(offered == ["kubernetes_get_logs", "kubernetes_describe", "kubernetes_delete_pod"], "{offered:?}");
+    ensure!(controls[2]["confirmation"].as_str().is_some_and(|text| !text.is_empty()), "deleting asks nothing");
+    let probe = controls[0]["probeId"].as_str().context("no probe")?.to_owned();
+    let call = |node: &str, control: &str| http::send(stack.http(), "POST", &format!("/api/control/{probe}/{node}/{control}"), None);
+    let replicas = || -> Result<Value> {
+        let deployment = http::get_json(api.address, "/apis/apps/v1/namespaces/shop/deployments/web")?;
+        Ok(deployment["spec"]["replicas"].clone())
+    };
+
+    ensure!(call("deployment-web;<deployment>", "kubernetes_scale_up")?.json()? == json!({}), "it cannot be scaled");
+    assert_eq!(replicas()?, 2);
+    ensure!(call("deployment-web;<deployment>", "kubernetes_scale_down")?.json()? == json!({}), "it cannot be scaled");
+    assert_eq!(replicas()?, 1);
+
+    let described = call("pod-web-1-a;<pod>", "kubernetes_describe")?.json()?;
+    let text = Pipe::connect(stack.http(), &described)?.rest()?;
+    ensure!(text.contains("name: web-1-a") && text.contains("Normal Scheduled"), "{text}");
+    // It was made without containers, and is told so.
+    let reply = call("pod-web-1-a;<pod>", "kubernetes_get_logs")?;
+    ensure!(reply.status == 400 && reply.json()? == json!("pod web-1-a has no containers"), "{}", reply.text());
+    for (node, control) in
+        [("pod-web-1-a;<pod>", "kubernetes_scale_up"), ("pod-gone;<pod>", "kubernetes_delete_pod"), ("x", "kubernetes_describe")]
+    {
+        ensure!(call(node, control)?.status == 400, "{control} of {node}");
+    }
+
+    let reply = call("pod-web-1-a;<pod>", "kubernetes_delete_pod")?;
+    ensure!(reply.json()? == json!({"removedNode": "pod-web-1-a;<pod>"}), "{}", reply.text());
+    let gone = http::get(api.address, "/api/v1/namespaces/shop/pods/web-1-a")?;
+    ensure!(gone.status == 404, "it is still there");
+    stack.until(PATIENCE, "the pod has left the map", |stack| !has(stack, "pods", "pod-web-1-a;<pod>"))
 }

@@ -1,15 +1,37 @@
-//! How long the master's core takes at the size of a large cluster. Prints; judges nothing.
+//! How much of a core the master takes at the size of a large cluster. Prints; judges nothing.
 //!
 //! `cargo bench -p master --bench scale [agents] [frameworks]`; 10,000 and 1,000 when not given.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program for people, with a clock")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::Timestamp;
 use master::{Config, Effect, FromAgent, Input, LinkId, Master, Register, Registry, ReplySlot};
 use mesos::FrameworkId;
 use mesos_proto::v1;
 use v1::scheduler::{Call, call};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Time of a core: on a busy machine more passes on the wall.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or(0))
+}
+
+/// Runs on.
+struct Watch(Duration);
+
+impl Watch {
+    fn start() -> Watch {
+        Watch(cpu_time())
+    }
+
+    fn elapsed(&self) -> Duration {
+        cpu_time().saturating_sub(self.0)
+    }
+}
 
 struct Bench {
     master: Master,
@@ -45,7 +67,7 @@ impl Bench {
 
     fn tick(&mut self, time: Duration) -> Duration {
         self.now = self.now + time;
-        let began = Instant::now();
+        let began = Watch::start();
         self.step(Input::Tick);
         began.elapsed()
     }
@@ -64,6 +86,101 @@ fn main() {
     for (name, roles) in [("one role", 1), ("50 roles", 50)] {
         scene(name, agents, frameworks, roles);
     }
+    refusals(agents, 20);
+    take_over(agents, 5, 10);
+}
+
+/// Everybody refuses everything for an hour, each in its turn: what is left is agents full of filters.
+fn refusals(agents: usize, frameworks: usize) {
+    let info = v1::MasterInfo { id: "4c1a8b1e-0d9b-4b6e-9f0e-6b1f3c1f8f11".into(), ..Default::default() };
+    let mut config = Config::new(info, 1);
+    config.agent_ping_timeout = Duration::from_secs(1_000_000);
+    let mut bench = Bench::new(config);
+    for at in 0..agents {
+        bench.step(Input::Register { link: LinkId(at as u64), register: Box::new(agent(at)) });
+    }
+    let mut ids = Vec::new();
+    for at in 0..frameworks {
+        let id = format!("f-{at:05}");
+        let subscribe = call::Subscribe { framework_info: framework(&id, "role0"), ..Default::default() };
+        bench.step(Input::Subscribe { stream: id.as_str().into(), principal: None, subscribe: Box::new(subscribe) });
+        ids.push(FrameworkId::from(id));
+    }
+    bench.tick(Duration::from_secs(1));
+    let mut rounds = 0;
+    let mut slowest = Duration::ZERO;
+    while !bench.offers.is_empty() {
+        let offers = std::mem::take(&mut bench.offers);
+        decline(&mut bench, offers, 3600.0);
+        slowest = slowest.max(bench.tick(Duration::from_secs(1)));
+        rounds += 1;
+    }
+    println!("{frameworks} frameworks refused everything in {rounds} rounds, the slowest run {slowest:?}");
+    let rest: Duration = (0..100).map(|_| bench.tick(Duration::from_secs(1))).sum();
+    println!("100 runs over agents that nobody wants: {rest:?}");
+    bench.call(&ids[0], Call { r#type: Some(call::Type::Revive as i32), ..Default::default() });
+    let took = bench.tick(Duration::from_secs(1));
+    println!("a run after one REVIVE: {took:?} for {} offers", bench.offers.len());
+}
+
+/// A new master: all agents come back with their tasks.
+fn take_over(agents: usize, frameworks: usize, tasks: usize) {
+    let info = v1::MasterInfo { id: "4c1a8b1e-0d9b-4b6e-9f0e-6b1f3c1f8f11".into(), ..Default::default() };
+    let mut stored = std::collections::BTreeMap::new();
+    let mut first = Bench::new(Config::new(info.clone(), 1));
+    for at in 0..agents {
+        let mut out = Vec::new();
+        first.master.step(first.now, Input::Register { link: LinkId(at as u64), register: Box::new(agent(at)) }, &mut out);
+        for effect in out {
+            if let Effect::Persist { write, records } = effect {
+                stored.extend(records.into_iter().filter_map(|it| Some((it.key, it.value?))));
+                first.step(Input::Stored { write });
+            }
+        }
+    }
+    let ids: Vec<_> = first.master.snapshot().agents.values().map(|it| it.info.clone()).collect();
+    let mut registers = Vec::new();
+    for (at, known) in ids.iter().enumerate() {
+        let mut register = agent(0);
+        register.info = (**known).clone();
+        register.pid = format!("slave(1)@10.{}.{}.{}:5051", at / 65536, at / 256 % 256, at % 256);
+        let infos = (0..frameworks).map(|it| framework(&format!("f-{it}"), "role0"));
+        register.frameworks = infos.collect();
+        for task in 0..tasks {
+            register.tasks.push(v1::Task {
+                name: "t".into(),
+                task_id: v1::TaskId { value: format!("t-{at}-{task}") },
+                framework_id: v1::FrameworkId { value: format!("f-{}", task % frameworks) },
+                state: v1::TaskState::TaskRunning as i32,
+                resources: allocated("cpus:1;mem:256", "role0"),
+                labels: Some(v1::Labels {
+                    labels: (0..10).map(|it| v1::Label { key: format!("label{it}"), value: Some("value".into()) }).collect(),
+                }),
+                ..Default::default()
+            });
+        }
+        registers.push(register);
+    }
+    let began = Watch::start();
+    let registry = Registry::load(stored).unwrap_or_default();
+    let loaded = began.elapsed();
+    let mut second = Bench::new(Config::new(info.clone(), 2));
+    second.master = Master::new(Config::new(info, 2), registry, second.now);
+    let began = Watch::start();
+    for (at, register) in registers.into_iter().enumerate() {
+        second.step(Input::Register { link: LinkId(at as u64), register: Box::new(register) });
+    }
+    let took = began.elapsed();
+    let back = second.master.snapshot().agents.len();
+    println!("a new master: registry loaded in {loaded:?}; {back} agents with {} tasks came back in {took:?}", agents * tasks);
+}
+
+fn allocated(text: &str, role: &str) -> Vec<v1::Resource> {
+    let mut resources = mesos::parse_resources(text, "*").unwrap_or_default();
+    for resource in &mut resources {
+        resource.allocation_info = Some(v1::resource::AllocationInfo { role: Some(role.into()) });
+    }
+    resources
 }
 
 fn scene(name: &str, agents: usize, frameworks: usize, roles: usize) {
@@ -71,7 +188,7 @@ fn scene(name: &str, agents: usize, frameworks: usize, roles: usize) {
     let mut config = Config::new(info, 1);
     config.agent_ping_timeout = Duration::from_secs(1_000_000);
     let mut bench = Bench::new(config);
-    let began = Instant::now();
+    let began = Watch::start();
     for at in 0..agents {
         bench.step(Input::Register { link: LinkId(at as u64), register: Box::new(agent(at)) });
     }
@@ -86,26 +203,12 @@ fn scene(name: &str, agents: usize, frameworks: usize, roles: usize) {
     println!("{name}: everything offered, events made: {:?} for {} offers", bench.tick(Duration::from_secs(1)), { bench.offers.len() });
     for round in 1..=3 {
         let offers = std::mem::take(&mut bench.offers);
-        let began = Instant::now();
+        let began = Watch::start();
         decline(&mut bench, offers, 0.0);
         println!("{name}: declined without a filter in {:?}", began.elapsed());
         let took = bench.tick(Duration::from_secs(1));
         println!("{name}: run {round} over everything: {took:?} for {} offers", bench.offers.len());
     }
-    // Everybody refuses everything, each in its turn: what is left is agents full of filters.
-    let mut rounds = 0;
-    let mut slowest = Duration::ZERO;
-    while !bench.offers.is_empty() && rounds < 30 {
-        let offers = std::mem::take(&mut bench.offers);
-        decline(&mut bench, offers, 3600.0);
-        slowest = slowest.max(bench.tick(Duration::from_secs(1)));
-        rounds += 1;
-    }
-    println!("{name}: {rounds} rounds with refusals of an hour, the slowest run {slowest:?}");
-    for id in ids.iter().take(1) {
-        bench.call(id, Call { r#type: Some(call::Type::Revive as i32), ..Default::default() });
-    }
-    println!("{name}: a run after one REVIVE: {:?} for {} offers", bench.tick(Duration::from_secs(1)), bench.offers.len());
     launch(name, &mut bench);
 }
 
@@ -124,7 +227,7 @@ fn decline(bench: &mut Bench, offers: Vec<(FrameworkId, v1::Offer)>, seconds: f6
 fn launch(name: &str, bench: &mut Bench) {
     let offers = std::mem::take(&mut bench.offers);
     let mut tasks = Vec::new();
-    let began = Instant::now();
+    let began = Watch::start();
     for (framework, offer) in offers {
         let infos = (0..4).map(|at| v1::TaskInfo {
             name: "t".into(),

@@ -98,6 +98,8 @@ pub(crate) struct Allocator {
     weights: imbl::OrdMap<String, f64>,
     /// Counts what could make a framework want an agent that it did not want before.
     epoch: u64,
+    /// The only hosts that are offered.
+    whitelist: Option<BTreeSet<String>>,
     /// Agents that an event-driven run looks at.
     candidates: BTreeSet<u32>,
     all_candidates: bool,
@@ -126,6 +128,7 @@ impl Allocator {
             quotas: BTreeMap::new(),
             weights: imbl::OrdMap::new(),
             epoch: 1,
+            whitelist: None,
             candidates: BTreeSet::new(),
             all_candidates: false,
             filter_ends: BTreeSet::new(),
@@ -157,6 +160,9 @@ impl Allocator {
         for role in wants.roles.iter() {
             let client = self.client(at, role);
             self.clients[client as usize].min_allocatable = wants.min_allocatable.get(role).cloned();
+            for (_, agent) in &mut self.agents {
+                agent.recheck_filters_of(client);
+            }
         }
         self.settle_clients(at);
         self.wake_all();
@@ -313,6 +319,11 @@ impl Allocator {
     /// A framework has `resources` (each with the role that it is allocated to) of an agent, offered or used.
     pub(crate) fn allocate(&mut self, framework: &FrameworkId, agent: &AgentId, resources: &Resources) {
         let (Some(&framework), Some(&agent)) = (self.framework_slots.get(framework), self.agent_slots.get(agent)) else { return };
+        if let Some(role) = resources.single_allocation() {
+            let client = self.client(framework, role);
+            self.allocate_client(client, agent, resources);
+            return;
+        }
         for (role, part) in by_role(resources) {
             let client = self.client(framework, &role);
             self.allocate_client(client, agent, &part);
@@ -327,8 +338,14 @@ impl Allocator {
         let role = &mut self.roles[role as usize];
         role.sorter.allocated(client, &more, &self.totals);
         self.role_sorter.allocated(role.node, &more, &self.totals);
-        let top = role.top.clone();
-        self.quota_entry(&top).allocated.add_all(&unreserved(resources));
+        let more = unreserved(resources);
+        match self.quotas.get_mut(&role.top) {
+            Some(quota) => quota.allocated.add_all(&more),
+            None if more.is_empty() => {}
+            None => {
+                self.quotas.insert(role.top.clone(), QuotaEntry { allocated: more, ..QuotaEntry::default() });
+            }
+        }
     }
 
     /// A framework no longer has `resources` of an agent. With `refuse` it wants no subset of them for that long.
@@ -340,7 +357,11 @@ impl Allocator {
         refuse: Option<(Timestamp, Duration)>,
     ) {
         let (Some(&framework), Some(&agent)) = (self.framework_slots.get(framework), self.agent_slots.get(agent)) else { return };
-        for (role, part) in by_role(resources) {
+        let parts = match resources.single_allocation() {
+            Some(role) => vec![(role.clone(), std::borrow::Cow::Borrowed(resources))],
+            None => by_role(resources).into_iter().map(|(role, part)| (role, std::borrow::Cow::Owned(part))).collect(),
+        };
+        for (role, part) in parts {
             let Some(&role_slot) = self.role_slots.get(&role) else { continue };
             let Some(&client) = self.frameworks[framework as usize].clients.get(&role_slot) else { continue };
             self.recover_client(client, agent, &part);
@@ -371,7 +392,9 @@ impl Allocator {
         role.sorter.unallocated(client, &less, &self.totals);
         self.role_sorter.unallocated(role.node, &less, &self.totals);
         let top = role.top.clone();
-        self.quota_entry(&top).allocated.subtract_all(&unreserved(resources));
+        if let Some(quota) = self.quotas.get_mut(&top) {
+            quota.allocated.subtract_all(&unreserved(resources));
+        }
         self.forget_empty_quota(&top);
         if last && !self.frameworks[framework as usize].wants.roles.contains(&self.role_of(client)) {
             self.settle_clients(framework);
@@ -387,6 +410,11 @@ impl Allocator {
     fn wake_all(&mut self) {
         self.epoch += 1;
         self.all_candidates = true;
+    }
+
+    pub(crate) fn set_whitelist(&mut self, hostnames: Option<BTreeSet<String>>) {
+        self.whitelist = hostnames;
+        self.wake_all();
     }
 
     /// Whether an event-driven run is due.
@@ -455,9 +483,6 @@ impl Allocator {
 
 /// The parts of `resources` by the role that they are allocated to.
 fn by_role(resources: &Resources) -> Vec<(Role, Resources)> {
-    if let Some(role) = resources.single_allocation() {
-        return vec![(role.clone(), resources.clone())];
-    }
     let mut parts: BTreeMap<Role, Resources> = BTreeMap::new();
     for resource in resources {
         if let Some(role) = resource.allocated_role() {
@@ -469,11 +494,5 @@ fn by_role(resources: &Resources) -> Vec<(Role, Resources)> {
 
 /// The scalars that quota counts when they are allocated; what is reserved counts whether or not it is.
 fn unreserved(resources: &Resources) -> Quantities {
-    let mut sum = Quantities::new();
-    for resource in resources {
-        if !resource.is_reserved() && !resource.is_revocable() {
-            sum.add(resource.name(), resource.amount());
-        }
-    }
-    sum
+    resources.quantities_of(|it| !it.is_reserved() && !it.is_revocable())
 }

@@ -268,7 +268,6 @@ impl Master {
             self.remove_framework(now, &id, out);
         } else {
             self.timers.set(Timer::Failover(id.clone()), now + time);
-            self.publish_framework(&id, v1::master::event::Type::FrameworkUpdated, out);
         }
     }
 
@@ -300,9 +299,6 @@ impl Master {
         for uuid in framework.operations.values() {
             self.disown_operation(uuid);
         }
-        // Operations without an id go on as nobody's.
-        let agents: Vec<AgentId> = framework.used.keys().cloned().collect();
-        debug_assert!(agents.len() <= self.state.agents.len() + 1);
         self.allocator.remove_framework(id);
         self.inverse_filters.remove(id);
         let Some(mut ended) = self.state.frameworks.remove(id) else { return };

@@ -1,5 +1,6 @@
 //! What can happen to the master.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -101,6 +102,11 @@ pub enum Input {
         /// The call.
         call: Box<v1::master::Call>,
     },
+    /// Only agents on these hosts are offered from now on; none: all are.
+    Whitelist {
+        /// Their names.
+        hostnames: Option<BTreeSet<String>>,
+    },
     /// A write that [`crate::Effect::Persist`] asked for is durable. Writes are confirmed in the order in which they were asked for.
     Stored {
         /// Which.
@@ -118,6 +124,8 @@ pub enum Input {
 /// How an agent introduces itself, and everything it holds.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
+    /// Who it authenticated as.
+    pub principal: Option<Arc<str>>,
     /// Hostname, port, attributes, domain, configured resources. `id` is set when it was registered before.
     pub info: v1::AgentInfo,
     /// `slave(1)@<ip>:<port>`.

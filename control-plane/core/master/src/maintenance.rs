@@ -52,8 +52,7 @@ impl Master {
         Ok(None)
     }
 
-    pub(crate) fn schedule_stored(&mut self, now: Timestamp, reply: ReplySlot, out: &mut Vec<Effect>) {
-        let _ = now;
+    pub(crate) fn schedule_stored(&mut self, reply: ReplySlot, out: &mut Vec<Effect>) {
         self.replan(out);
         self.reply(reply, Reply::Ok, out);
     }
@@ -99,15 +98,7 @@ impl Master {
         Ok(())
     }
 
-    pub(crate) fn start_maintenance(
-        &mut self,
-        now: Timestamp,
-        slot: ReplySlot,
-        principal: Option<&str>,
-        machines: &[v1::MachineId],
-        out: &mut Vec<Effect>,
-    ) -> Answer {
-        let _ = (now, &out);
+    pub(crate) fn start_maintenance(&mut self, slot: ReplySlot, principal: Option<&str>, machines: &[v1::MachineId]) -> Answer {
         self.checked_machines(machines)?;
         if let Some(machine) = machines.iter().find(|it| self.state.registry.down.contains_key(&machine_key(it))) {
             return Err(Reply::bad_request(format!("Machine '{}' is not in DRAINING mode and cannot be brought down", name(machine))));
@@ -222,23 +213,25 @@ impl Master {
             self.allocator.set_agent_active(id, false);
             self.rescind_agent(id, out);
             self.tell(id, ToAgent::Drain { config: drain.config }, out);
-            self.check_drained(id, out);
+            self.check_drained(id);
         }
         self.reply(reply, Reply::Ok, out);
     }
 
-    /// An agent that came back is told again that it drains.
-    pub(crate) fn resume_drain(&mut self, id: &AgentId, out: &mut Vec<Effect>) {
+    /// An agent that came back is told again that it drains, or that it does not any more.
+    pub(crate) fn resume_drain(&mut self, id: &AgentId, draining: bool, out: &mut Vec<Effect>) {
         let drain = self.state.agents.get(id).and_then(|it| it.drain);
+        if drain.is_none() && draining {
+            self.tell(id, ToAgent::Undrain, out);
+        }
         if let Some(drain) = drain {
             self.tell(id, ToAgent::Drain { config: drain.config }, out);
-            self.check_drained(id, out);
+            self.check_drained(id);
         }
     }
 
     /// A draining agent without anything left is drained.
-    pub(crate) fn check_drained(&mut self, id: &AgentId, out: &mut Vec<Effect>) {
-        let _ = out;
+    pub(crate) fn check_drained(&mut self, id: &AgentId) {
         let Some(agent) = self.state.agents.get(id) else { return };
         let Some(drain) = agent.drain.filter(|it| it.state == DrainState::Draining as i32) else { return };
         if !agent.tasks.is_empty() || !agent.operations.is_empty() || !agent.connected() || self.transitions.contains(id) {
@@ -250,8 +243,7 @@ impl Master {
         self.persist(vec![change], After::Drained { id: id.clone() });
     }
 
-    pub(crate) fn drained_stored(&mut self, now: Timestamp, id: &AgentId, out: &mut Vec<Effect>) {
-        let _ = out;
+    pub(crate) fn drained_stored(&mut self, now: Timestamp, id: &AgentId) {
         self.transitions.remove(id);
         let drain = self.state.registry.agents.get(id).and_then(|it| it.drain);
         if let Some(agent) = self.agent_mut(id) {

@@ -87,7 +87,7 @@ impl Master {
             }
         }
         let recovered = registry.agents.iter().map(|(id, admitted)| (id.clone(), Arc::new(admitted.info.clone()))).collect();
-        let removals = Limiter::new(config.agent_removal_rate_limit, now);
+        let removals = Limiter::even(config.agent_removal_rate_limit);
         Master {
             random: config.seed ^ 0x5bd1_e995,
             config,
@@ -133,9 +133,10 @@ impl Master {
             Input::Call { reply, stream, principal, call } => self.call(now, reply, stream.as_ref(), principal.as_deref(), *call, out),
             Input::StreamClosed { stream } => self.stream_closed(now, &stream, out),
             Input::Register { link, register } => self.register(now, link, register, out),
-            Input::Agent { link, message } => self.agent_message(now, link, message, out),
+            Input::Agent { link, message } => self.agent_message(link, message, out),
             Input::LinkClosed { link } => self.link_closed(now, link, out),
             Input::Operator { reply, principal, call } => self.operator(now, reply, principal.as_deref(), *call, out),
+            Input::Whitelist { hostnames } => self.allocator.set_whitelist(hostnames),
             Input::Stored { write } => self.stored(now, write, out),
             Input::StoreFailed { reason } => self.abort(format!("Registry cannot be stored: {reason}"), out),
             Input::Tick => {}
@@ -181,7 +182,7 @@ impl Master {
             Timer::Failover(id) => self.remove_framework(now, &id, out),
             Timer::OfferTimeout(id) => self.rescind(&id, out),
             Timer::Reregistration => self.reregistration_over(now, out),
-            Timer::Removal => self.remove_silent(now, out),
+            Timer::Removal => self.remove_silent(now),
             Timer::RegistryGc => {
                 self.timers.set(Timer::RegistryGc, now + self.config.registry_gc_interval);
                 self.registry_gc(now);
@@ -213,12 +214,12 @@ impl Master {
                 self.remove_agent(now, &id, &crate::agents::Removal::Lost(cause), out);
             }
             After::Drain { id, reply } => self.drain_stored(now, &id, reply, out),
-            After::Drained { id } => self.drained_stored(now, &id, out),
+            After::Drained { id } => self.drained_stored(now, &id),
             After::Deactivated { id, reply } => self.deactivated_stored(&id, reply, out),
             After::Reactivated { id, reply } => self.reactivated_stored(&id, reply, out),
             After::Quotas { roles, reply } => self.quotas_stored(&roles, reply, out),
             After::Weights { roles, reply } => self.weights_stored(&roles, reply, out),
-            After::Schedule { reply } => self.schedule_stored(now, reply, out),
+            After::Schedule { reply } => self.schedule_stored(reply, out),
             After::Down { agents, reply } => self.machines_down(now, &agents, reply, out),
             After::Nothing => {}
         }

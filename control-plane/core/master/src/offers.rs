@@ -12,7 +12,7 @@ use v1::scheduler::call;
 use crate::allocator::{HandOut, refusal_time};
 use crate::master::{Master, time_info};
 use crate::timers::Timer;
-use crate::{Effect, Framework, InverseOffer, Offer, events};
+use crate::{Effect, Framework, InverseOffer, Offer, Snapshot, events};
 
 impl Master {
     /// Offers what is free: of all agents, or of those that something happened to.
@@ -49,17 +49,18 @@ impl Master {
     fn make_offer(&mut self, now: Timestamp, hand_out: HandOut) -> Option<v1::Offer> {
         let HandOut { framework, role, agent, resources } = hand_out;
         let id = self.offer_id();
-        let Some(of) = self.state.agents.get_mut(&agent).filter(|_| self.state.frameworks.contains_key(&framework)) else {
+        let Snapshot { agents, frameworks, offers, .. } = &mut self.state;
+        let (Some(of), Some(to)) = (agents.get_mut(&agent), frameworks.get_mut(&framework)) else {
             self.allocator.recover(&framework, &agent, &resources, None);
             return None;
         };
-        let of = Arc::make_mut(of);
+        let (of, to) = (Arc::make_mut(of), Arc::make_mut(to));
         of.offered.add_all(&resources);
         of.offers.insert(id.clone());
-        holder_insert(&mut self.state.frameworks, &framework, &id);
-        let offer = Offer { id: id.clone(), framework_id: framework.clone(), agent_id: agent.clone(), role, resources, offered_at: now };
-        let proto = offer.to_proto(self.state.agents.get(&agent)?, self.state.frameworks.get(&framework)?);
-        self.state.offers.insert(id.clone(), Arc::new(offer));
+        to.offers.insert(id.clone());
+        let offer = Offer { id: id.clone(), framework_id: framework, agent_id: agent, role, resources, offered_at: now };
+        let proto = offer.to_proto(of, to);
+        offers.insert(id.clone(), Arc::new(offer));
         if let Some(timeout) = self.config.offer_timeout {
             self.timers.set(Timer::OfferTimeout(id), now + timeout);
         }
@@ -122,8 +123,7 @@ impl Master {
         }
     }
 
-    pub(crate) fn decline(&mut self, now: Timestamp, framework: &Arc<Framework>, decline: &call::Decline, out: &mut Vec<Effect>) {
-        let _ = out;
+    pub(crate) fn decline(&mut self, now: Timestamp, framework: &Arc<Framework>, decline: &call::Decline) {
         let refuse = self.refusal(now, decline.filters.as_ref());
         for id in &decline.offer_ids {
             let id = OfferId::from(id);
@@ -246,12 +246,6 @@ impl Master {
             sum.add_all(&offer.resources);
         }
         sum
-    }
-}
-
-fn holder_insert(frameworks: &mut imbl::OrdMap<FrameworkId, Arc<Framework>>, framework: &FrameworkId, offer: &OfferId) {
-    if let Some(framework) = frameworks.get_mut(framework) {
-        Arc::make_mut(framework).offers.insert(offer.clone());
     }
 }
 

@@ -25,6 +25,9 @@ impl Master {
                 return Some(format!("Operation ID '{}' is in use already", id.value));
             }
         }
+        if agent.operations.len() >= PENDING_MAX {
+            return Some(format!("{PENDING_MAX} operations are under way on the agent"));
+        }
         let allowed = Allowed { framework: Some(framework), principal: framework.info.principal.as_deref(), agent };
         operation_error(operation, &allowed)
             .or_else(|| self.volumes_refused(agent, operation))
@@ -355,6 +358,9 @@ impl Master {
         }
     }
 }
+
+/// How many operations may be under way on an agent.
+const PENDING_MAX: usize = 10_000;
 
 /// How many statuses of an operation are kept.
 const STATUSES_MAX: usize = 16;

@@ -63,9 +63,7 @@ impl Master {
             Type::UpdateMaintenanceSchedule => {
                 self.update_schedule(slot, principal, call.update_maintenance_schedule.unwrap_or_default().schedule)
             }
-            Type::StartMaintenance => {
-                self.start_maintenance(now, slot, principal, &call.start_maintenance.unwrap_or_default().machines, out)
-            }
+            Type::StartMaintenance => self.start_maintenance(slot, principal, &call.start_maintenance.unwrap_or_default().machines),
             Type::StopMaintenance => self.stop_maintenance(slot, principal, &call.stop_maintenance.unwrap_or_default().machines),
             Type::DrainAgent => self.drain_agent(slot, principal, &call.drain_agent.unwrap_or_default()),
             Type::DeactivateAgent => self.deactivate_agent(slot, principal, &call.deactivate_agent.unwrap_or_default()),

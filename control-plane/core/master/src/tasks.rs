@@ -13,6 +13,9 @@ use crate::master::{Master, time_info};
 use crate::metrics::{state_key, terminal_key};
 use crate::{Effect, Framework, Task, ToAgent, events, is_terminal};
 
+/// How many statuses of a task are kept. An honest task has a handful of states.
+const STATUSES_MAX: usize = 64;
+
 impl Master {
     /// Adds a task to its framework and agent; what it uses was offered before (`allocated`), or is new to the allocator.
     pub(crate) fn add_task(&mut self, task: Task, allocated: bool, out: &mut Vec<Effect>) {
@@ -53,6 +56,9 @@ impl Master {
         match task.statuses.back_mut() {
             Some(last) if last.state == kept.state => *last = kept,
             _ => task.statuses.push_back(kept),
+        }
+        if task.statuses.len() > STATUSES_MAX {
+            task.statuses.pop_front();
         }
         let (state, agent, resources) = (task.state, task.agent_id.clone(), task.resources.clone());
         if ended {
@@ -159,7 +165,7 @@ impl Master {
                 self.send(framework, events::update(status), out);
             }
         }
-        self.check_drained(agent, out);
+        self.check_drained(agent);
     }
 
     pub(crate) fn acknowledge(&mut self, framework: &FrameworkId, call: call::Acknowledge, out: &mut Vec<Effect>) {
@@ -182,7 +188,7 @@ impl Master {
         }
         self.state.metrics.count("master/valid_status_update_acknowledgements");
         self.tell(&agent, ToAgent::AcknowledgeStatusUpdate { framework_id: framework.clone(), task_id: id, uuid: call.uuid }, out);
-        self.check_drained(&agent, out);
+        self.check_drained(&agent);
     }
 
     pub(crate) fn kill(&mut self, now: Timestamp, framework: &Arc<Framework>, call: call::Kill, out: &mut Vec<Effect>) {

@@ -3,6 +3,7 @@
 mod calls;
 mod framework;
 mod operation;
+mod parts;
 mod task;
 
 pub use calls::{operator_call_error, scheduler_call_error};

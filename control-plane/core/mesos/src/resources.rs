@@ -158,6 +158,15 @@ impl Resources {
     /// The same, allocated to nobody.
     #[must_use]
     pub fn unallocated(&self) -> Resources {
+        // Of one allocation no two kinds become one.
+        let first = self.0.first().and_then(|it| it.allocated.as_ref());
+        if self.0.iter().all(|it| it.allocated.as_ref() == first) {
+            let mut all = self.clone();
+            for resource in &mut all.0 {
+                resource.allocated = None;
+            }
+            return all;
+        }
         self.map(|it| Resource { allocated: None, ..it.clone() })
     }
 
@@ -179,6 +188,15 @@ impl Resources {
             if let Value::Scalar(amount) = it.value {
                 sum.add(it.name(), amount);
             }
+        }
+        sum
+    }
+
+    /// The scalars for which `keep` holds.
+    pub fn quantities_of(&self, mut keep: impl FnMut(&Resource) -> bool) -> Quantities {
+        let mut sum = Quantities::new();
+        for it in self.0.iter().filter(|it| keep(it)) {
+            sum.add(it.name(), it.amount());
         }
         sum
     }

@@ -80,7 +80,10 @@ impl World {
     }
 
     fn launched(&self) -> Vec<String> {
-        let operations = self.effects.iter().filter_map(|effect| if let Effect::Call(Call::Accept { operations, .. }) = effect { Some(operations) } else { None });
+        let operations = self
+            .effects
+            .iter()
+            .filter_map(|effect| if let Effect::Call(Call::Accept { operations, .. }) = effect { Some(operations) } else { None });
         let launches = operations.flatten().filter_map(|it| if let Operation::Launch(launch) = it { Some(launch) } else { None });
         launches.map(|it| it.tasks[0].id.to_string()).collect()
     }
@@ -152,7 +155,11 @@ fn groups(config: Config) {
             world.step(Input::Mesos(Event::Update(status)));
         }
     }
-    println!("its {running} instances launched and running in {:?}; {} deployments left", begun.elapsed(), world.core.view().deployments.len());
+    println!(
+        "its {running} instances launched and running in {:?}; {} deployments left",
+        begun.elapsed(),
+        world.core.view().deployments.len()
+    );
     let begun = Instant::now();
     world.change(all("sleep 2"));
     println!("update of all 10,000 apps planned and begun in {:?}", begun.elapsed());

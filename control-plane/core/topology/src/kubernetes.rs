@@ -110,7 +110,7 @@ impl ObjectTables {
         found
     }
 
-    fn record(&self, object: ObjectIndex) -> Option<&KubernetesObject> {
+    pub(crate) fn record(&self, object: ObjectIndex) -> Option<&KubernetesObject> {
         self.rows.get(object).and_then(|row| row.record.as_ref())
     }
 
@@ -657,6 +657,8 @@ impl Topology {
             self.touch_object(old);
             self.forget_object_if_unused(old);
         }
+        // It links to its pod, and to what is above that.
+        self.touch(View::Containers, Entity::Container(container));
         self.unsettle_container(container);
     }
 

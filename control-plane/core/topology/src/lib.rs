@@ -27,6 +27,7 @@ mod settle;
 mod summary;
 mod tables;
 mod text;
+mod told;
 mod topology;
 mod unix;
 mod view;

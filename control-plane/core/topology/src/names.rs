@@ -51,6 +51,11 @@ impl Names {
         self.rows.len()
     }
 
+    /// All addresses that their probe has a name for, with their names.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (IpAddr, &[ResolvedName])> {
+        self.rows.iter().filter(|(_, row)| !row.is_gone).map(|(address, row)| (*address, row.names.as_slice()))
+    }
+
     /// The name that was resolved last.
     pub(crate) fn latest(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.of(address).next()

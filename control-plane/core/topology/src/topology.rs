@@ -345,6 +345,11 @@ impl Topology {
         self.pictures.len()
     }
 
+    /// Whether a stream is the one on which its probe reports.
+    pub fn is_current(&self, probe: &ProbeId, stream: StreamId) -> bool {
+        self.probes.get(probe).is_some_and(|row| row.stream == Some(stream))
+    }
+
     /// Probes with an open stream.
     pub fn connected_probe_count(&self) -> usize {
         self.probes.values().filter(|row| row.stream.is_some()).count()

@@ -10,10 +10,11 @@ use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use crate::drivers::HistoryStatus;
 use crate::http::Context;
 use crate::http::reply::json_value;
 use crate::readiness::Check;
-use crate::telemetry::events::{DriverObserved, ProbesObserved};
+use crate::telemetry::events::{DriverObserved, HistoryObserved, ProbesObserved};
 
 /// A driver that does not answer within this time does not live.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,7 +49,7 @@ pub(crate) struct ReadinessCheck {
     detail: String,
 }
 
-/// Whether the process lives: the loop that keeps the map answers.
+/// Whether the process lives: the loop that keeps the map answers. A history that cannot be written is a problem that it lives with.
 #[utoipa::path(
     get,
     path = "/health",
@@ -57,7 +58,8 @@ pub(crate) struct ReadinessCheck {
 )]
 pub(crate) async fn health(State(context): State<Context>) -> Response {
     if driver_answers(&context).await {
-        json_value(StatusCode::OK, &Health { status: "ok", problems: Vec::new() })
+        // The live map does not need its history.
+        json_value(StatusCode::OK, &Health { status: "ok", problems: context.history.problem().into_iter().collect() })
     } else {
         let problem = "the loop that keeps the map does not answer".to_owned();
         json_value(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "failing", problems: vec![problem] })
@@ -104,6 +106,10 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
         inbox_length: context.topology.inbox_length(),
     }
     .emit(&context.telemetry);
+    if let Some(history) = context.history.kept() {
+        let HistoryStatus { bytes, segments, queued, lost, .. } = history.status();
+        HistoryObserved { bytes, segments, queued, lost }.emit(&context.telemetry);
+    }
     // A driver that does not answer is told of by `/health`; the rest of the page is worth having all the same.
     if let Ok(Ok(probes)) = timeout(DRIVER_PATIENCE, context.topology.probes()).await {
         ProbesObserved { probes: &probes }.emit(&context.telemetry);
@@ -116,6 +122,9 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
     }
     if let Some(marathon) = &context.marathon {
         page.push_str(&marathon.prometheus());
+    }
+    if let Some(zksync) = &context.zksync {
+        page.push_str(&zksync.metrics().render());
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

@@ -17,7 +17,8 @@ use crate::http::reply::json_value;
     ),
     tags(
         (name = "Weave Scope", description = "As Weave Scope answered"),
-        (name = "Platform", description = "What Scope did not have")
+        (name = "Platform", description = "What Scope did not have"),
+        (name = "ZooKeeper sync", description = "Ensembles kept in step, and clients moved from one to another; where the service zksync runs")
     )
 )]
 pub(crate) struct Document;

@@ -17,6 +17,8 @@ use crate::http::reply::{json_bytes, not_found, problem};
 
 /// Longest body of a call.
 const BODY_MAX: usize = 64 << 10;
+/// Longest id of a probe, a node or a control.
+const ID_MAX: usize = 2_048;
 /// Most arguments of a call.
 const ARGUMENTS_MAX: usize = 64;
 
@@ -42,6 +44,9 @@ const ARGUMENTS_MAX: usize = 64;
 )]
 pub(super) async fn control(State(scope): State<Scope>, request: Request) -> Response {
     let Some([probe, node, control]) = last_segments(request.uri().path()) else { return not_found() };
+    if [&probe, &node, &control].into_iter().any(|id| id.len() > ID_MAX) {
+        return bad_request(&format!("an id has more than {ID_MAX} bytes"));
+    }
     // Browsers say this of every request that a page of another site makes. Such a page cannot read the answer, but what it asks for would be done.
     if request.headers().get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"cross-site") {
         return problem(StatusCode::FORBIDDEN, "controls are not for pages of other sites");

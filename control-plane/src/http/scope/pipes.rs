@@ -35,6 +35,8 @@ const MESSAGE_BYTES: usize = 1_024;
 const TAKEN_BYTES: usize = 64 << 10;
 /// Largest message that is taken in: what somebody pastes.
 const INCOMING_MAX: usize = 1 << 20;
+/// Longest id of a pipe.
+const ID_MAX: usize = 256;
 /// Scope's heartbeat.
 pub(super) const PING_INTERVAL: Duration = Duration::from_millis(33_300);
 /// A peer of which nothing was heard for so long, not even an answer to a heartbeat, is gone.
@@ -141,7 +143,8 @@ fn empty(status: StatusCode) -> Response {
 
 fn upgrade(scope: &Scope, id: &str, end: End, mut request: Request) -> Response {
     let context = &scope.context;
-    if *request.method() != Method::GET || !context.switchboard.may_connect(id) {
+    // Whoever connects makes the pipe, so a name is not to cost more than a name.
+    if *request.method() != Method::GET || id.len() > ID_MAX || !context.switchboard.may_connect(id) {
         return not_found();
     }
     let accept = match accept_key(request.method(), request.headers()) {

@@ -1,7 +1,7 @@
 //! The way to Scope's own probes: Go's `net/rpc` as JSON over a WebSocket that the probe opens. Each call is two messages from us and two back,
 //! each with the keys `Request`, `Response` and `Value`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -34,6 +34,8 @@ const PROBE_ID_MAX: usize = 256;
 const METHOD: &str = "control.Handle";
 /// Largest message of a probe.
 const INCOMING_MAX: usize = 1 << 20;
+/// Calls of one connection whose answers are waited for.
+const CALLS_MAX: usize = 1_024;
 /// A probe that does not take a message for so long is gone.
 const WRITE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -135,7 +137,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 #[derive(Debug, Default)]
 struct Rpc {
     next: u64,
-    calls: HashMap<u64, u64>,
+    calls: BTreeMap<u64, u64>,
     /// The first half of an answer, whose second half comes next.
     response: Option<ResponseHead>,
 }
@@ -198,6 +200,10 @@ impl Rpc {
         let seq = self.next;
         self.next += 1;
         self.calls.insert(seq, call);
+        // Of a probe that never answers, the oldest calls were given up long ago.
+        while self.calls.len() > CALLS_MAX {
+            self.calls.pop_first();
+        }
         let request = RequestHead { service_method: METHOD.to_owned(), seq };
         let head = Frame::<()> { request: Some(request), ..Frame::default() };
         let arguments = Some(arguments).filter(|arguments| !arguments.is_empty());

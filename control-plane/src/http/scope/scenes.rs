@@ -261,7 +261,7 @@ fn count(stats: &mut ViewStats, summary: &NodeSummary, comes: bool) {
 }
 
 /// Leaves nodes of some namespaces, the edges between them, and what of the outside is connected to them.
-fn keep_namespaces(picture: &mut ViewSnapshot, wanted: &BTreeSet<Arc<str>>) {
+pub(super) fn keep_namespaces(picture: &mut ViewSnapshot, wanted: &BTreeSet<Arc<str>>) {
     let keeps = |summary: &NodeSummary| summary.pseudo || wanted.contains(namespace(summary));
     let kept: BTreeSet<NodeId> = picture.nodes.iter().filter(|(_, node)| keeps(node.summary())).map(|(id, _)| id.clone()).collect();
     let edges = |node: &PublishedNode| node.summary().adjacency.iter().filter(|target| kept.contains(*target)).cloned().collect::<Vec<_>>();

@@ -26,7 +26,8 @@ use super::delta::Delta;
 use super::pieces::Pieces;
 use super::scenes::Feed;
 use super::views::Wanted;
-use super::{Scope, bad_request, filter, filtered};
+use super::{Past, Scope, bad_request, filter, filtered};
+use crate::drivers::Stopped;
 use crate::http::query::{Query, last_segments, parse_go_duration};
 use crate::http::reply::{not_found, problem};
 use crate::http::upgrade::{accept_key, switching_protocols};
@@ -64,6 +65,7 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
     };
     let Some([view, _ws]) = last_segments(request.uri().path()) else { return not_found() };
     let wanted = View::from_id(&view).map(|view| Wanted::new(view, &query));
+    let past = Past::of(&scope.context, &query);
     let accept = match accept_key(request.method(), request.headers()) {
         Ok(accept) => accept,
         Err(problem) => return bad_request(problem),
@@ -87,7 +89,7 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
                 .max_message_size(Some(INCOMING_MAX))
                 .max_frame_size(Some(INCOMING_MAX));
             let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            Client::new(socket, &this, words).run(wanted, interval).await;
+            Client::new(socket, &this, words).run(wanted, past, interval).await;
         }
         drop(permit);
     });
@@ -133,6 +135,40 @@ impl Progress {
     }
 }
 
+/// Where a client's pictures come from.
+enum Source {
+    /// The live map, as it changes.
+    Live(Feed),
+    /// The map of a moment that moves on as time does.
+    Past { past: Past, wanted: Wanted, begun: Instant },
+}
+
+impl Source {
+    /// The picture that is due; `None` when there is no way to it.
+    async fn newest(&mut self) -> Option<Arc<ViewSnapshot>> {
+        match self {
+            Source::Live(feed) => feed.current().await.ok(),
+            Source::Past { past, wanted, begun } => past.moved_to(past.at + begun.elapsed()).picture(wanted).await.ok(),
+        }
+    }
+
+    /// How a client ends to whom there is no way any more.
+    fn end(&self) -> WebsocketEnd {
+        match self {
+            Source::Live(_) => WebsocketEnd::Stopping,
+            Source::Past { .. } => WebsocketEnd::NoHistory,
+        }
+    }
+
+    /// Waits until something came or went that a client should not have to wait for. The past is looked at when its time has come.
+    async fn urgent(&mut self) -> Result<(), Stopped> {
+        match self {
+            Source::Live(feed) => feed.urgent().await,
+            Source::Past { .. } => std::future::pending().await,
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn new(socket: WebSocketStream<S>, scope: &Scope, words: Option<Words>) -> Self {
         let telemetry = scope.context.telemetry.clone();
@@ -140,11 +176,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Client { socket, scope: scope.clone(), words, open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
     }
 
-    async fn run(mut self, wanted: Option<Wanted>, interval: Duration) {
-        let end = match wanted {
-            None => WebsocketEnd::UnknownView,
-            Some(wanted) => match self.scope.scenes.follow(wanted).await {
-                Ok(feed) => self.follow(feed, interval).await,
+    async fn run(mut self, wanted: Option<Wanted>, past: Option<Past>, interval: Duration) {
+        let end = match (wanted, past) {
+            (None, _) => WebsocketEnd::UnknownView,
+            (Some(wanted), Some(past)) => self.follow(Source::Past { past, wanted, begun: Instant::now() }, interval).await,
+            (Some(wanted), None) => match self.scope.scenes.follow(wanted).await {
+                Ok(feed) => self.follow(Source::Live(feed), interval).await,
                 Err(_) => WebsocketEnd::Stopping,
             },
         };
@@ -153,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let goodbye = match end {
             WebsocketEnd::Stopping => close(CloseCode::Away, "the control plane stops"),
             WebsocketEnd::UnknownView => close(CloseCode::Normal, "there is no such view"),
+            WebsocketEnd::NoHistory => close(CloseCode::Error, "the history cannot be read"),
             WebsocketEnd::Broken => close(CloseCode::Protocol, ""),
             // A client that said goodbye is owed the echo of its close frame, which reading on sends: without it, its library reports an
             // abnormal closure.
@@ -172,10 +210,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let _ = timeout(Duration::from_secs(1), farewell).await;
     }
 
-    async fn follow(&mut self, mut feed: Feed, interval: Duration) -> WebsocketEnd {
+    async fn follow(&mut self, mut source: Source, interval: Duration) -> WebsocketEnd {
         let stopping = self.scope.context.supervisor.stopping().clone();
         let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
-        let Ok(known) = feed.current().await else { return WebsocketEnd::Stopping };
+        let Some(known) = source.newest().await else { return source.end() };
         let shown = filtered(self.words.as_ref(), known.clone()).await;
         if let Err(end) = self.send(Pieces::of_reset(shown.clone())).await {
             return end;
@@ -203,11 +241,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 () = sleep_until(due.unwrap_or(pong_due)), if due.is_some() => {
-                    if let Err(end) = self.update(&mut feed, &mut progress, interval).await {
+                    if let Err(end) = self.update(&mut source, &mut progress, interval).await {
                         return end;
                     }
                 }
-                urgent = feed.urgent(), if progress.early.is_none() => match urgent {
+                urgent = source.urgent(), if progress.early.is_none() => match urgent {
                     Ok(()) => progress.early = Some(progress.sent_at + SHORTEST_INTERVAL),
                     Err(_) => return WebsocketEnd::Stopping,
                 },
@@ -216,8 +254,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Sends what changed since the last message.
-    async fn update(&mut self, feed: &mut Feed, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
-        let newest = feed.current().await.map_err(|_| WebsocketEnd::Stopping)?;
+    async fn update(&mut self, source: &mut Source, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
+        let Some(newest) = source.newest().await else { return Err(source.end()) };
         let change = self.scope.deltas.between(&progress.known, &newest);
         let (change, shown) = match &self.words {
             None => (change, newest.clone()),

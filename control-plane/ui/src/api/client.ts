@@ -1,4 +1,4 @@
-import type { Control, ControlReply, FlowPage, NodeDetails, Probe, ServerInfo, ViewDescription } from "./types";
+import type { ChangePage, Control, ControlReply, FlowPage, HistoryInfo, NodeDetails, Probe, SearchPage, ServerInfo, ViewDescription } from "./types";
 
 /** Chosen values by option group, e.g. `{ system: "all" }`. */
 export type Options = Readonly<Record<string, string>>;
@@ -21,11 +21,14 @@ export function encodeNodeId(id: string): string {
   return encodeURIComponent(id);
 }
 
-/** The address of a view's WebSocket. */
-export function liveUrl(directory: string, view: string, options: Options, interval: string): string {
+/** What a request about a moment of the past says besides its options; nothing about now. */
+export type Moment = { readonly timestamp?: string };
+
+/** The address of a view's WebSocket. `extra` may name a moment, and a query that nodes have to answer. */
+export function liveUrl(directory: string, view: string, options: Options, interval: string, extra: Readonly<Record<string, string>> = {}): string {
   const url = new URL(`api/topology/${encodeURIComponent(view)}/ws`, directory);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  url.search = optionQuery(options, { t: interval });
+  url.search = optionQuery(options, { t: interval, ...extra });
   return url.href;
 }
 
@@ -63,13 +66,13 @@ export function fetchServer(signal?: AbortSignal): Promise<ServerInfo> {
   return get("api", signal);
 }
 
-export function fetchViews(options: Options, signal?: AbortSignal): Promise<ViewDescription[]> {
+export function fetchViews(options: Options, moment: Moment = {}, signal?: AbortSignal): Promise<ViewDescription[]> {
   // `t` is no filter; it only makes the query non-empty, because a request without any parameter is not filtered at all.
-  return get(`api/topology?${optionQuery(options, { t: "1s" })}`, signal);
+  return get(`api/topology?${optionQuery(options, { t: "1s", ...moment })}`, signal);
 }
 
-export async function fetchDetails(view: string, id: string, options: Options, signal?: AbortSignal): Promise<NodeDetails> {
-  const path = `api/topology/${encodeURIComponent(view)}/${encodeNodeId(id)}?${optionQuery(options, { t: "1s" })}`;
+export async function fetchDetails(view: string, id: string, options: Options, moment: Moment = {}, signal?: AbortSignal): Promise<NodeDetails> {
+  const path = `api/topology/${encodeURIComponent(view)}/${encodeNodeId(id)}?${optionQuery(options, { t: "1s", ...moment })}`;
   return (await get<{ node: NodeDetails }>(path, signal)).node;
 }
 
@@ -113,4 +116,20 @@ export function closePipe(pipe: string): void {
 
 export async function fetchProbes(signal?: AbortSignal): Promise<Probe[]> {
   return (await get<{ probes: Probe[] }>("api/v1/probes", signal)).probes;
+}
+
+/** What answers a query in all views, best first. */
+export function fetchSearch(query: string, limit: number, signal?: AbortSignal): Promise<SearchPage> {
+  return get(`api/search?${new URLSearchParams({ q: query, limit: String(limit) }).toString()}`, signal);
+}
+
+export function fetchHistory(signal?: AbortSignal): Promise<HistoryInfo> {
+  return get("api/v1/history", signal);
+}
+
+/** What is different in a view since a moment. */
+export function fetchChanges(view: string, options: Options, from: string, after: string | null, signal?: AbortSignal): Promise<ChangePage> {
+  const extra: Record<string, string> = { from, view };
+  if (after !== null) extra["after"] = after;
+  return get(`api/v1/changes?${optionQuery(options, extra)}`, signal);
 }

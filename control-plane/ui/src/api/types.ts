@@ -250,5 +250,67 @@ export interface ServerInfo {
   id: string;
   version: string;
   hostname: string;
+  /** E.g. `historic_reports`: whether `timestamp` shows the past. */
+  capabilities?: Record<string, boolean>;
   newVersion?: { version: string; downloadUrl: string };
+}
+
+/** A page of what a search found in all views. */
+export interface SearchPage {
+  total: number;
+  /** How many nodes answer, by view. */
+  totals: Record<string, number>;
+  hits: SearchHit[];
+  next: string | null;
+}
+
+export interface SearchHit {
+  view: string;
+  id: string;
+  label: string;
+  labelMinor: string;
+  shape: string;
+  stack: boolean;
+  pseudo: boolean;
+  score: number;
+  matches: SearchMatch[];
+}
+
+/** Where a node was found. Places count Unicode characters. */
+export interface SearchMatch {
+  field: string;
+  text: string;
+  skipped: number;
+  ranges: [number, number][];
+}
+
+/** How far back the map can be seen. */
+export interface HistoryInfo {
+  enabled: boolean;
+  from: string | null;
+  to: string | null;
+  gaps: { from: string; to: string; eventsLost: number }[];
+  problem: string | null;
+}
+
+/** What is different between two moments of a view. */
+export interface ChangePage {
+  view: string;
+  from: string;
+  to: string;
+  appeared: number;
+  vanished: number;
+  changed: number;
+  changes: NodeChange[];
+  next: string | null;
+}
+
+export interface NodeChange {
+  kind: "appeared" | "vanished" | "changed";
+  id: string;
+  label: string;
+  labelMinor: string;
+  fields: { field: string; before: string; after: string }[];
+  connected: string[];
+  disconnected: string[];
 }

@@ -14,6 +14,33 @@ type Comparison = "<=" | ">=" | "!=" | "<" | "=" | ">";
 /** In the order in which they are looked for. Scope has only the last three. */
 const COMPARISONS: readonly Comparison[] = ["<=", ">=", "!=", "<", "=", ">"];
 
+/** Whether a query has words or quotes that only the server understands. */
+export function isCombined(text: string): boolean {
+  return /(^|[\s(])(AND|OR|NOT)([\s)]|$)|"/.test(text);
+}
+
+/** The pins that only the server understands, as one query; `null` when there is none. */
+export function serverQuery(pins: readonly string[]): string | null {
+  const combined = pins.filter(isCombined);
+  if (combined.length <= 1) return combined[0] ?? null;
+  return combined.map((pin) => `( ${pin} )`).join(" AND ");
+}
+
+/** Cuts a text at places that count Unicode characters, so that what was found can be marked. */
+export function markedParts(text: string, ranges: readonly (readonly [number, number])[]): { text: string; isMarked: boolean }[] {
+  const letters = [...text];
+  const parts: { text: string; isMarked: boolean }[] = [];
+  let at = 0;
+  for (const [from, to] of ranges) {
+    if (from < at) continue;
+    if (from > at) parts.push({ text: letters.slice(at, from).join(""), isMarked: false });
+    parts.push({ text: letters.slice(from, to).join(""), isMarked: true });
+    at = to;
+  }
+  if (at < letters.length) parts.push({ text: letters.slice(at).join(""), isMarked: false });
+  return parts;
+}
+
 /** Understands one term; `null` for nothing to search for. */
 export function parseQuery(text: string): Query | null {
   const parts = text.split(":");
@@ -126,7 +153,7 @@ export function findMatches(text: string, nodes: NodeMap): Set<string> | null {
 
 /** The nodes that match every pinned term. A term that cannot be understood is ignored. */
 export function filterByPins(pins: readonly string[], nodes: NodeMap): NodeMap {
-  const queries = pins.map(parseQuery).filter((query) => query !== null);
+  const queries = pins.filter((pin) => !isCombined(pin)).map(parseQuery).filter((query) => query !== null);
   if (queries.length === 0) return nodes;
   const kept = new Map<string, NodeSummary>();
   for (const [id, node] of nodes) {

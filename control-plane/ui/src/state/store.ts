@@ -1,20 +1,21 @@
 // Everything that the page knows, as signals. Components read them; only the functions here change them.
 
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
-import { fetchProbes, fetchServer, fetchViews, liveUrl, optionQuery, pageDirectory, type Options } from "../api/client";
+import { fetchHistory, fetchProbes, fetchServer, fetchViews, liveUrl, optionQuery, pageDirectory, type Moment, type Options } from "../api/client";
 import { LiveView, type ConnectionState } from "../api/live";
-import type { OptionGroup, Probe, ServerInfo, ViewDescription } from "../api/types";
+import type { HistoryInfo, OptionGroup, Probe, ServerInfo, ViewDescription } from "../api/types";
 import { hasWebGl } from "../graph/scene";
 import type { Theme } from "../model/color";
 import { applyDelta, type NodeMap } from "../model/delta";
 import { decodeState, encodeState, type Mode, type PanelRef } from "../model/location";
 import { heatScale } from "../model/metrics";
-import { filterByPins, findMatches } from "../model/search";
+import { filterByPins, findMatches, isCombined, serverQuery } from "../model/search";
 import { flatViews, firstView, viewId, type FlatView } from "../model/views";
 
 const VIEWS_EVERY_MS = 5_000;
 const SERVER_EVERY_MS = 30_000;
 const PROBES_EVERY_MS = 5_000;
+const HISTORY_EVERY_MS = 10_000;
 const PUSH_INTERVAL = "1s";
 /** Above this the table is the better first look; the graph stays one click away. */
 const MOST_NODES_IN_GRAPH = 3_000;
@@ -27,6 +28,8 @@ const MOST_PANELS = 12;
 export const views = signal<ViewDescription[] | null>(null);
 export const server = signal<ServerInfo | null>(null);
 export const probes = signal<Probe[] | null>(null);
+/** How far back the map can be seen; `null` until it is known. */
+export const keptPast = signal<HistoryInfo | null>(null);
 /** The current view's nodes, before pins filter them. */
 export const nodes = signal<NodeMap>(new Map());
 /** Which view and options `nodes` belongs to; `null` until its first message. */
@@ -50,6 +53,10 @@ export const pins = signal<string[]>(initial.pins);
 export const metric = signal<string | null>(initial.metric);
 export const panels = signal<PanelRef[]>(initial.panels);
 export const isPaused = signal(false);
+/** The moment that is shown, and when it was chosen: it moves on from there. `null` for now. */
+export const past = signal<{ at: number; chosenAt: number } | null>(null);
+export const isTimeOpen = signal(false);
+export const isChangesOpen = signal(false);
 export const isHelpOpen = signal(false);
 export const isProbesOpen = signal(false);
 export const theme = signal<Theme>(initialTheme());
@@ -75,7 +82,8 @@ export function optionsOf(groups: readonly OptionGroup[] | null | undefined): Op
 export const options = computed<Options>(() => optionsOf(view.value?.description.options));
 
 export const shown = computed<NodeMap>(() => filterByPins(pins.value, nodes.value));
-export const matchesOfQuery = computed<Set<string> | null>(() => (query.value === "" ? null : findMatches(query.value, shown.value)));
+/** Nothing is dimmed for a query that only the server understands: its matches are in the list below the search box. */
+export const matchesOfQuery = computed<Set<string> | null>(() => (query.value === "" || isCombined(query.value) ? null : findMatches(query.value, shown.value)));
 export const heat = computed(() => (metric.value === null ? null : heatScale(shown.value, metric.value)));
 export const topPanel = computed<PanelRef | null>(() => panels.value[panels.value.length - 1] ?? null);
 /** The node of the current view that is selected. */
@@ -112,6 +120,36 @@ export function lostEvents(probe: Probe): number {
 /** Whether what this probe shows is less than everything. */
 export function isDegraded(probe: Probe): boolean {
   return !probe.connected || probe.capture.rung !== 1 || (probe.capture.overloadLevel ?? 0) > 0 || lostEvents(probe) > 0;
+}
+
+// ---- the past ----
+
+/** The moment that is shown, in milliseconds since 1970; `null` for now. While paused it stands still. */
+export function shownMoment(): number | null {
+  const chosen = past.value;
+  if (chosen === null) return null;
+  return isPaused.value ? chosen.at : chosen.at + (now.value - chosen.chosenAt);
+}
+
+/** The same for requests. */
+export function momentNow(): Moment {
+  const at = shownMoment();
+  return at === null ? {} : { timestamp: new Date(at).toISOString() };
+}
+
+/** Shows a moment of the past, or now. */
+export function showMoment(at: number | null): void {
+  past.value = at === null || at >= Date.now() - 1_000 ? null : { at, chosenAt: Date.now() };
+  untracked(refreshViews).catch(() => undefined);
+}
+
+/** Holds the moment, or goes on from it. */
+export function togglePause(): void {
+  batch(() => {
+    const at = shownMoment();
+    isPaused.value = !isPaused.value;
+    if (at !== null) past.value = { at, chosenAt: Date.now() };
+  });
 }
 
 // ---- changes ----
@@ -219,6 +257,9 @@ export function start(): void {
   every(PROBES_EVERY_MS, async () => {
     probes.value = await fetchProbes();
   });
+  every(HISTORY_EVERY_MS, async () => {
+    if (server.value?.capabilities?.["historic_reports"] === true || isTimeOpen.value) keptPast.value = await fetchHistory();
+  });
   effect(() => {
     document.documentElement.dataset["theme"] = theme.value;
   });
@@ -241,7 +282,7 @@ function every(interval: number, task: () => Promise<void>): void {
 
 async function refreshViews(): Promise<void> {
   try {
-    views.value = await fetchViews(options.value);
+    views.value = await fetchViews(options.value, momentNow());
   } catch (error) {
     if (views.value === null) connection.value = { state: "offline", retryAt: Date.now() + VIEWS_EVERY_MS };
     throw error;
@@ -252,8 +293,13 @@ async function refreshViews(): Promise<void> {
 function followView(): void {
   const target = computed(() => {
     const current = view.value;
-    if (current === null || isPaused.value) return null;
-    return liveUrl(pageDirectory(window.location.href), current.id, options.value, PUSH_INTERVAL);
+    // A moment of the past that stands still is looked at once: its first message is kept.
+    if (current === null || (isPaused.value && past.value === null)) return null;
+    const extra: Record<string, string> = {};
+    if (past.value !== null) extra["timestamp"] = new Date(past.value.at).toISOString();
+    const words = serverQuery(pins.value);
+    if (words !== null) extra["q"] = words;
+    return liveUrl(pageDirectory(window.location.href), current.id, options.value, PUSH_INTERVAL, extra);
   });
   effect(() => {
     const url = target.value;
@@ -276,6 +322,10 @@ function followView(): void {
           nodesOf.value = id;
           lastMessage.value = Date.now();
         });
+        if (past.peek() !== null && isPaused.peek()) {
+          live?.close();
+          live = null;
+        }
       },
       onState: (state, retryAt) => {
         connection.value = { state, retryAt };

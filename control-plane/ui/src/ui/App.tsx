@@ -1,12 +1,14 @@
 import { useEffect } from "preact/hooks";
 import * as store from "../state/store";
 import { Banner } from "./Banner";
+import { Changes } from "./Changes";
 import { Details } from "./Details";
 import { EmptyState } from "./EmptyState";
 import { GraphView } from "./GraphView";
 import { Help } from "./Help";
 import { Probes } from "./Probes";
 import { TableView } from "./TableView";
+import { TimeBar } from "./TimeBar";
 import { TopBar } from "./TopBar";
 import { ViewBar } from "./ViewBar";
 import { Windows } from "./Windows";
@@ -17,7 +19,7 @@ export function App() {
     return () => window.removeEventListener("keydown", onShortcut);
   }, []);
   const isGraph = store.mode.value === "graph";
-  const isSideOpen = store.isProbesOpen.value || store.topPanel.value !== null;
+  const isSideOpen = store.isProbesOpen.value || store.isChangesOpen.value || store.topPanel.value !== null;
   return (
     <div class="app">
       <a class="skip-link" href="#main" onClick={focusMain}>
@@ -25,12 +27,13 @@ export function App() {
       </a>
       <TopBar />
       <ViewBar />
+      {store.isTimeOpen.value && <TimeBar />}
       <Banner />
       <main id="main" tabIndex={-1} class={isSideOpen ? "main with-side" : "main"}>
         {store.canDrawGraph && <GraphView isVisible={isGraph} />}
         {!isGraph && <TableView />}
         <EmptyState />
-        {store.isProbesOpen.value ? <Probes /> : store.topPanel.value !== null ? <Details panel={store.topPanel.value} /> : null}
+        {store.isProbesOpen.value ? <Probes /> : store.isChangesOpen.value ? <Changes /> : store.topPanel.value !== null ? <Details panel={store.topPanel.value} /> : null}
       </main>
       <Windows />
       {store.isHelpOpen.value && <Help />}
@@ -63,7 +66,10 @@ function onShortcut(event: KeyboardEvent): void {
       store.chosenMode.value = "table";
       break;
     case "p":
-      store.isPaused.value = !store.isPaused.value;
+      store.togglePause();
+      break;
+    case "h":
+      store.isTimeOpen.value = !store.isTimeOpen.value;
       break;
     case "t":
       store.toggleTheme();
@@ -78,6 +84,7 @@ function onShortcut(event: KeyboardEvent): void {
 function escape(): void {
   if (store.isHelpOpen.value) store.isHelpOpen.value = false;
   else if (store.isProbesOpen.value) store.isProbesOpen.value = false;
+  else if (store.isChangesOpen.value) store.isChangesOpen.value = false;
   else if (store.topPanel.value !== null) store.back();
   else if (store.query.value !== "") store.query.value = "";
 }

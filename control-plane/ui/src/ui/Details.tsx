@@ -77,7 +77,7 @@ function useDetails(panel: PanelRef): Loaded {
     const poll = async (): Promise<void> => {
       if (!document.hidden && !store.isPaused.peek()) {
         try {
-          const node = await fetchDetails(panel.view, panel.id, options, abort.signal);
+          const node = await fetchDetails(panel.view, panel.id, options, store.momentNow(), abort.signal);
           setLoaded({ ref: panel, node, isGone: false, error: null });
         } catch (error) {
           if (abort.signal.aborted) return;

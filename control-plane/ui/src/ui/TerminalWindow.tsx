@@ -84,7 +84,7 @@ export function TerminalWindow({ open }: { open: PipeWindow }) {
   return (
     <>
       {state === "lost" && <p class="window-state">The connection was lost; it is made again.</p>}
-      <div ref={place} class="terminal" data-testid="terminal" data-state={state} />
+      <div ref={place} class="terminal-place" data-testid="terminal" data-state={state} />
     </>
   );
 }

@@ -1,8 +1,10 @@
 import { useEffect, useRef } from "preact/hooks";
 import { duration, shortCount } from "../model/format";
+import { isCombined } from "../model/search";
 import { visibleTabs } from "../model/views";
 import * as store from "../state/store";
 import { Icon } from "./icons";
+import { SearchResults, useEverywhere } from "./SearchResults";
 
 export function TopBar() {
   return (
@@ -20,6 +22,19 @@ export function TopBar() {
       <div class="topbar-end">
         <Connection />
         <ProbesButton />
+        {store.server.value?.capabilities?.["historic_reports"] === true && (
+          <button
+            type="button"
+            class="icon-button"
+            data-testid="time-toggle"
+            aria-pressed={store.isTimeOpen.value}
+            title="The past (H)"
+            aria-label="Look at the past"
+            onClick={() => (store.isTimeOpen.value = !store.isTimeOpen.value)}
+          >
+            <Icon name="clock" />
+          </button>
+        )}
         <button
           type="button"
           class="icon-button"
@@ -27,7 +42,7 @@ export function TopBar() {
           aria-pressed={store.isPaused.value}
           title={store.isPaused.value ? "Resume updates (P)" : "Pause updates (P)"}
           aria-label={store.isPaused.value ? "Resume updates" : "Pause updates"}
-          onClick={() => (store.isPaused.value = !store.isPaused.value)}
+          onClick={store.togglePause}
         >
           <Icon name={store.isPaused.value ? "play" : "pause"} />
         </button>
@@ -91,6 +106,10 @@ export function SearchBox() {
   }, []);
   const matches = store.matchesOfQuery.value;
   const isSearching = store.query.value !== "";
+  const isCombinedQuery = isCombined(store.query.value);
+  const everywhere = useEverywhere(store.query.value);
+  const here = everywhere?.page?.totals[store.view.value?.id ?? ""] ?? 0;
+  const count = isCombinedQuery ? (everywhere?.page ? here : null) : (matches?.size ?? null);
   return (
     <div class="search" role="search">
       <Icon name="search" />
@@ -114,7 +133,10 @@ export function SearchBox() {
         value={store.query.value}
         onInput={(event) => (store.query.value = event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key === "Enter") store.pinQuery();
+          if (event.key === "Enter") {
+            // What the server refuses would keep the view from coming.
+            if (!isCombinedQuery || everywhere?.problem === null) store.pinQuery();
+          }
           else if (event.key === "Escape") {
             event.stopPropagation();
             if (store.query.value === "") input.current?.blur();
@@ -126,13 +148,14 @@ export function SearchBox() {
         }}
       />
       <span id="search-count" class="search-count" data-testid="search-count" aria-live="polite">
-        {isSearching && matches !== null && `${matches.size} ${matches.size === 1 ? "match" : "matches"}`}
+        {isSearching && count !== null && `${count} ${count === 1 ? "match" : "matches"}`}
       </span>
       {isSearching ? (
         <kbd title="Keep this term as a filter">↵ filter</kbd>
       ) : (
         <kbd title="Press / to search">/</kbd>
       )}
+      {isSearching && everywhere !== null && <SearchResults found={everywhere} />}
     </div>
   );
 }
@@ -142,14 +165,17 @@ function Connection() {
   const last = store.lastMessage.value;
   const age = last === null ? null : Math.max(0, (store.now.value - last) / 1_000);
   const isPaused = store.isPaused.value;
-  const shownState = isPaused ? "paused" : state;
+  const isPast = store.past.value !== null;
+  const shownState = isPaused ? "paused" : isPast && state === "live" ? "past" : state;
   const isStale = !isPaused && state === "live" && age !== null && age > 4;
   const text = isPaused
     ? "Paused"
     : state === "live"
       ? isStale
         ? "Stalled"
-        : "Live"
+        : isPast
+          ? "Past"
+          : "Live"
       : state === "connecting"
         ? "Connecting"
         : state === "offline"

@@ -12,7 +12,7 @@ use crate::master::Master;
 use crate::registry::{Admitted, Change, machine_key};
 use crate::timers::Timer;
 use crate::writes::After;
-use crate::{Effect, FromAgent, LinkId, Refused, Register, ToAgent, events};
+use crate::{Action, Effect, FromAgent, LinkId, Refused, Register, ToAgent, events};
 
 impl Master {
     /// An agent introduces itself.
@@ -28,7 +28,7 @@ impl Master {
             return;
         }
         let Some(id) = register.info.id.as_ref().map(AgentId::from) else {
-            self.register_new(now, link, register, out);
+            self.register_new(link, register, out);
             return;
         };
         if self.state.registry.gone.contains_key(&id) {
@@ -85,6 +85,9 @@ impl Master {
         if register.info.hostname.is_empty() || ip_of(&register.pid).is_none() {
             return Err((Refused::Invalid, "Hostname and pid are expected to be present".into()));
         }
+        if !self.config.authorizer.allows(register.principal.as_deref(), Action::RegisterAgent) {
+            return Err((Refused::Shutdown, "Agent is not authorized to register".into()));
+        }
         if self.config.require_agent_domain && register.info.domain.is_none() {
             return Err((Refused::Shutdown, "Agent attempted to register without a domain, but the master requires one".into()));
         }
@@ -105,7 +108,7 @@ impl Master {
         Ok(())
     }
 
-    fn register_new(&mut self, now: Timestamp, link: LinkId, register: Box<Register>, out: &mut Vec<Effect>) {
+    fn register_new(&mut self, link: LinkId, register: Box<Register>, out: &mut Vec<Effect>) {
         if self.state.agents.len() + self.admitting.len() >= self.config.max_agents {
             refuse(link, Refused::Later, "Too many agents are registered", out);
             return;
@@ -130,7 +133,6 @@ impl Master {
         let admitted = Admitted { info, drain: None, deactivated: false };
         self.transitions.insert(id.clone());
         self.admitting.insert(link, false);
-        let _ = now;
         self.persist(vec![Change::Admit(id.clone(), Arc::new(admitted))], After::Admitted { link, id, register });
     }
 
@@ -187,7 +189,7 @@ impl Master {
     }
 
     /// A connected agent tells something.
-    pub(crate) fn agent_message(&mut self, now: Timestamp, link: LinkId, message: FromAgent, out: &mut Vec<Effect>) {
+    pub(crate) fn agent_message(&mut self, link: LinkId, message: FromAgent, out: &mut Vec<Effect>) {
         let Some(id) = self.links.get(&link).cloned() else {
             self.state.metrics.count("master/dropped_messages");
             return;
@@ -197,8 +199,7 @@ impl Master {
             FromAgent::StatusUpdate { framework_id, status, latest_state } => {
                 self.status_update(&id, &framework_id, *status, latest_state, out);
             }
-            FromAgent::OperationStatusUpdate { framework_id, operation_uuid, status, latest_state, total_resources } => {
-                let _ = framework_id;
+            FromAgent::OperationStatusUpdate { operation_uuid, status, latest_state, total_resources, .. } => {
                 self.operation_status_update(&id, &operation_uuid, *status, latest_state, &total_resources, out);
             }
             FromAgent::ExecutorMessage { framework_id, executor_id, data } => {
@@ -215,7 +216,7 @@ impl Master {
                 self.state.metrics.count("master/messages_exited_executor");
                 self.remove_executor(&framework_id, &id, &executor_id);
                 self.send(&framework_id, events::failure(&id, Some((&executor_id, status))), out);
-                self.check_drained(&id, out);
+                self.check_drained(&id);
             }
             FromAgent::ResourcesChanged { total_resources, resource_version, oversubscribed_resources } => {
                 self.state.metrics.count("master/messages_update_slave");
@@ -230,7 +231,6 @@ impl Master {
                 }
             }
         }
-        let _ = now;
     }
 
     fn resources_changed(

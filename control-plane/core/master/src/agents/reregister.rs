@@ -41,7 +41,7 @@ impl Master {
         }
         self.learn_operations(id, register);
         self.learn_completed(now, register);
-        self.resume_drain(id, out);
+        self.resume_drain(id, register.drain.is_some(), out);
         self.reregistration_maybe_over();
     }
 
@@ -96,8 +96,8 @@ impl Master {
             };
             self.persist(vec![Change::Admit(id.clone(), Arc::new(admitted))], After::Described { id: id.clone() });
         }
-        self.resume_drain(&id, out);
-        self.check_drained(&id, out);
+        self.resume_drain(&id, register.drain.is_some(), out);
+        self.check_drained(&id);
     }
 
     /// Frameworks that have something on an agent are frameworks, whether or not they have subscribed with this master.

@@ -1,6 +1,7 @@
 //! Agents that do not answer, and those that did not come back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::Timestamp;
 use mesos::AgentId;
@@ -10,6 +11,9 @@ use crate::registry::{Change, Unreachable};
 use crate::timers::Timer;
 use crate::writes::After;
 use crate::{Effect, ToAgent};
+
+/// How long one waits for another change of an agent to be stored.
+const BUSY_DELAY: Duration = Duration::from_secs(1);
 
 impl Master {
     /// Time to ask an agent again.
@@ -46,8 +50,8 @@ impl Master {
     }
 
     /// Makes those unreachable that were silent too long, as many as the rate allows.
-    pub(crate) fn remove_silent(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let _ = out;
+    pub(crate) fn remove_silent(&mut self, now: Timestamp) {
+        let mut busy = Vec::new();
         while let Some(id) = self.silent.front().cloned() {
             let registered = self.state.agents.contains_key(&id);
             if !registered && !self.state.recovered.contains_key(&id) {
@@ -55,16 +59,19 @@ impl Master {
                 self.silent_set.remove(&id);
                 continue;
             }
+            // Another change is under way: its turn comes after that.
+            if self.transitions.contains(&id) {
+                self.silent.pop_front();
+                busy.push(id);
+                continue;
+            }
             if let Err(at) = self.removals.take(now) {
                 self.timers.set(Timer::Removal, at);
-                return;
+                break;
             }
             self.silent.pop_front();
             self.silent_set.remove(&id);
-            // Another change is under way; it is asked again with the next ping.
-            if !self.transitions.insert(id.clone()) {
-                continue;
-            }
+            self.transitions.insert(id.clone());
             let stored = self.state.registry.agents.get(&id);
             let entry = Unreachable {
                 since: now.unix_nanos(),
@@ -72,6 +79,10 @@ impl Master {
                 deactivated: stored.is_some_and(|it| it.deactivated),
             };
             self.persist(vec![Change::Unreachable(id.clone(), Arc::new(entry))], After::Unreachable { id });
+        }
+        if !busy.is_empty() {
+            self.silent.extend(busy);
+            self.timers.set_if_absent(Timer::Removal, now + BUSY_DELAY);
         }
     }
 
@@ -119,7 +130,7 @@ impl Master {
     }
 }
 
-fn due(mut entries: Vec<(Timestamp, AgentId)>, now: Timestamp, age: std::time::Duration, count: usize) -> Vec<AgentId> {
+fn due(mut entries: Vec<(Timestamp, AgentId)>, now: Timestamp, age: Duration, count: usize) -> Vec<AgentId> {
     entries.sort();
     let above = entries.len().saturating_sub(count);
     let old = entries.iter().take_while(|(at, _)| now.since(*at) > age).count();

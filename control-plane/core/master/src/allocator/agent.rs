@@ -49,7 +49,7 @@ struct Filter {
 
 impl AgentEntry {
     /// What is neither offered nor used. Of shared volumes, all.
-    pub(super) fn free(&mut self) -> &Resources {
+    pub(super) fn free(&mut self) -> &mut Resources {
         let (total, allocated) = (&self.total, &self.allocated);
         self.free.get_or_insert_with(|| {
             if !total.iter().any(Resource::is_shared) {
@@ -73,11 +73,19 @@ impl AgentEntry {
         let first = held.is_empty();
         let before = shared_quantities(held);
         held.add_all(resources);
-        let mut more = resources.filter(|it| !it.is_shared()).quantities();
+        let mut more = resources.quantities_of(|it| !it.is_shared());
         more.add_all(&shared_quantities(held));
         more.subtract_all(&before);
-        self.allocated.add_all(&resources.unallocated());
+        let unallocated = resources.unallocated();
+        self.allocated.add_all(&unallocated);
+        let free = self.free.take();
         self.changed();
+        self.free = free.map(|mut free| {
+            for resource in unallocated.iter().filter(|it| !it.is_shared()) {
+                free.subtract(resource);
+            }
+            free
+        });
         (more, first && !resources.is_empty())
     }
 
@@ -86,7 +94,7 @@ impl AgentEntry {
         let Some(held) = self.held.get_mut(&client) else { return (Quantities::new(), false) };
         let before = shared_quantities(held);
         held.subtract_all(resources);
-        let mut less = resources.filter(|it| !it.is_shared()).quantities();
+        let mut less = resources.quantities_of(|it| !it.is_shared());
         less.add_all(&before);
         less.subtract_all(&shared_quantities(held));
         let last = held.is_empty();
@@ -144,15 +152,21 @@ impl AgentEntry {
         self.filters.iter().enumerate().filter(|(_, filters)| !filters.is_empty()).map(|(client, filters)| (slot(client), filters.len()))
     }
 
-    /// Whether the client refused what it would be offered. `whole`: that is everything free, so that the answer can be remembered.
-    pub(super) fn is_filtered(&mut self, client: u32, offered: &Resources, whole: bool) -> bool {
+    /// Whether the client refused everything that it could be offered, as was found before.
+    pub(super) fn is_known_filtered(&self, client: u32) -> bool {
+        let filters = self.filters.get(client as usize);
+        filters.is_some_and(|filters| filters.iter().any(|filter| filter.covers == self.version))
+    }
+
+    /// Whether the client refused what it would be offered. `remember`: that is all it could be offered while the agent is as it is.
+    pub(super) fn is_filtered(&mut self, client: u32, offered: &Resources, remember: bool) -> bool {
         let Some(filters) = self.filters.get_mut(client as usize) else { return false };
         for filter in filters.iter_mut() {
             if filter.covers == self.version {
                 return true;
             }
             if filter.resources.contains(offered) {
-                if whole {
+                if remember {
                     filter.covers = self.version;
                 }
                 return true;
@@ -160,11 +174,18 @@ impl AgentEntry {
         }
         false
     }
+
+    /// What the client could be offered may be more now.
+    pub(super) fn recheck_filters_of(&mut self, client: u32) {
+        for filter in self.filters.get_mut(client as usize).into_iter().flatten() {
+            filter.covers = 0;
+        }
+    }
 }
 
 /// What a client has of shared volumes counts once.
 fn shared_quantities(held: &Resources) -> Quantities {
-    if held.iter().any(Resource::is_shared) { held.filter(Resource::is_shared).quantities() } else { Quantities::new() }
+    held.quantities_of(Resource::is_shared)
 }
 
 impl Allocator {

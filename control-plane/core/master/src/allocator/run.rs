@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::ControlFlow;
 
 use base::Timestamp;
@@ -43,7 +43,9 @@ impl Allocator {
         let all = std::mem::take(&mut self.all_candidates);
         let some = std::mem::take(&mut self.candidates);
         let epoch = self.epoch;
-        let looked_at = |agent: &AgentEntry| agent.active && agent.settled != epoch;
+        let whitelist = self.whitelist.as_ref();
+        let looked_at =
+            |agent: &AgentEntry| agent.active && agent.settled != epoch && whitelist.is_none_or(|it| it.contains(&agent.info.hostname));
         let mut candidates: Vec<u32> = if all {
             self.agents.iter().filter(|(_, agent)| looked_at(agent)).map(|(at, _)| slot(at)).collect()
         } else {
@@ -69,6 +71,9 @@ impl Allocator {
         for agent in &candidates {
             self.offer_agent(*agent, &mut headroom, &mut given);
         }
+        // Together what goes to one framework: by small numbers, which sort faster than names.
+        let mut given: Vec<((u32, u32), Resources)> = given.into_iter().collect();
+        given.sort_by_key(|((agent, client), _)| (self.clients[*client as usize].framework, *agent, *client));
         let hand_outs = given.into_iter().map(|((agent, client), resources)| {
             let client = &self.clients[client as usize];
             HandOut {
@@ -78,9 +83,7 @@ impl Allocator {
                 resources,
             }
         });
-        let mut hand_outs: Vec<HandOut> = hand_outs.collect();
-        hand_outs.sort_by(|a, b| a.framework.cmp(&b.framework));
-        hand_outs
+        hand_outs.collect()
     }
 
     fn headroom(&mut self) -> Option<Headroom> {
@@ -96,13 +99,51 @@ impl Allocator {
 
     /// Second stage: everything that is left of an agent, to whoever is next and wants it.
     fn offer_agent(&mut self, at: u32, headroom: &mut Option<Headroom>, given: &mut BTreeMap<(u32, u32), Resources>) {
-        let free = self.agents[at as usize].free().clone();
+        let free = self.agents[at as usize].free();
         if free.is_empty() {
             return;
         }
         let limited = headroom.is_some() || self.quotas.values().any(|quota| quota.limits.is_some());
+        let free = self.agents[at as usize].free();
         let plain = !free.iter().any(|it| it.is_reserved() || it.is_shared() || it.is_revocable());
-        let mut left = free;
+        if plain && !limited {
+            self.offer_whole(at, given);
+        } else {
+            self.offer_parts(at, limited, headroom, given);
+        }
+    }
+
+    /// The common case: whoever wants anything gets everything, and every role may have it.
+    fn offer_whole(&mut self, at: u32, given: &mut BTreeMap<(u32, u32), Resources>) {
+        let Allocator { agents, roles, clients, frameworks, role_sorter, options, .. } = &mut *self;
+        let agent = &mut agents[at as usize];
+        let free = std::mem::take(agent.free());
+        let enough = is_allocatable(&free, &options.min_allocatable);
+        let mut taker = None;
+        role_sorter.visit(&mut |role_slot| {
+            let role = &roles[role_slot as usize];
+            for client in role.sorter.iter() {
+                let entry = &clients[client as usize];
+                let framework = &frameworks[entry.framework as usize];
+                let enough = entry.min_allocatable.as_deref().map_or(enough, |least| is_allocatable(&free, least));
+                if enough && may_have(agent, framework, &role.role, options) && !agent.is_filtered(client, &free, true) {
+                    taker = Some((client, role_slot));
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        let offer = taker.map(|(client, role)| (client, free.allocated_to(&roles[role as usize].role)));
+        *agent.free() = free;
+        match offer {
+            Some((client, offer)) => self.take(at, vec![(client, offer)], &mut None, given),
+            None => self.agents[at as usize].settled = self.epoch,
+        }
+    }
+
+    /// The general case: reservations, shared and revocable resources, quotas.
+    fn offer_parts(&mut self, at: u32, limited: bool, headroom: &mut Option<Headroom>, given: &mut BTreeMap<(u32, u32), Resources>) {
+        let mut left = self.agents[at as usize].free().clone();
         // Shared volumes that somebody gets in this run are not offered to others in it.
         for resources in given.range((at, 0)..=(at, u32::MAX)).map(|(_, resources)| resources) {
             left = left.filter(|it| !it.is_shared() || !resources.iter().any(|other| other.is_shared() && other.disk() == it.disk()));
@@ -117,19 +158,14 @@ impl Allocator {
             if !role.sorter.any_active() {
                 return ControlFlow::Continue(());
             }
-            let usable_of = |left: &Resources| {
-                let usable = if plain {
-                    left.clone()
-                } else {
-                    left.filter(|it| it.reserved_role().is_none_or(|reserved| role.role.may_use(reserved)))
-                };
-                let enough = is_allocatable(&usable, &options.min_allocatable);
-                (usable, enough)
-            };
-            let (mut usable, mut enough) = usable_of(&left);
+            let usable_of = |left: &Resources| left.filter(|it| it.reserved_role().is_none_or(|reserved| role.role.may_use(reserved)));
+            let mut usable = usable_of(&left);
             for client in role.sorter.iter() {
                 if usable.is_empty() {
-                    return if plain { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+                    return ControlFlow::Continue(());
+                }
+                if agent.is_known_filtered(client) {
+                    continue;
                 }
                 let entry = &clients[client as usize];
                 let framework = &frameworks[entry.framework as usize];
@@ -137,17 +173,10 @@ impl Allocator {
                 if !may_have(agent, framework, &role.role, options) {
                     continue;
                 }
-                let whole = plain && mine.is_empty();
-                // Most often everything usable is offered as it is, and the answers that depend on that alone are known.
-                let offer = if plain && !limited {
-                    let enough = entry.min_allocatable.as_deref().map_or(enough, |least| is_allocatable(&usable, least));
-                    if !enough || agent.is_filtered(client, &usable, whole) {
-                        continue;
-                    }
-                    usable.clone()
-                } else {
+                let mut offer = strip(&usable, can);
+                if limited {
                     let quota = quotas.get(&role.top);
-                    let cut = shrink(&strip(&usable, can), |name| {
+                    offer = shrink(&offer, |name| {
                         let limit = quota.and_then(|quota| quota.room(name));
                         let limit = limit.map(|room| room.minus_or_zero(room_taken_of(&mine, clients, roles, &role.top, name)));
                         let surplus = headroom
@@ -158,17 +187,18 @@ impl Allocator {
                             (a, b) => a.or(b),
                         }
                     });
-                    let least = entry.min_allocatable.as_deref().unwrap_or(&options.min_allocatable);
-                    if cut.is_empty() || !is_allocatable(&cut, least) || agent.is_filtered(client, &cut, false) {
-                        continue;
-                    }
-                    cut
-                };
+                }
+                let least = entry.min_allocatable.as_deref().unwrap_or(&options.min_allocatable);
+                // What a client could have of an agent without quotas is the same until the agent changes: the answer can be remembered.
+                let remember = !limited && mine.is_empty();
+                if offer.is_empty() || !is_allocatable(&offer, least) || agent.is_filtered(client, &offer, remember) {
+                    continue;
+                }
                 left.subtract_all(&offer);
                 left = left.filter(|it| !it.is_shared() || !offer.contains_one(it));
                 room_taken.add_all(&unreserved(&offer));
                 mine.push((client, offer.allocated_to(&role.role)));
-                (usable, enough) = usable_of(&left);
+                usable = usable_of(&left);
             }
             ControlFlow::Continue(())
         });
@@ -251,7 +281,12 @@ impl Allocator {
             } else {
                 self.allocate_client(client, at, &offer);
             }
-            given.entry((at, client)).or_default().add_all(&offer);
+            match given.entry((at, client)) {
+                btree_map::Entry::Vacant(entry) => {
+                    entry.insert(offer);
+                }
+                btree_map::Entry::Occupied(mut entry) => entry.get_mut().add_all(&offer),
+            }
         }
     }
 

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use mesos::{Quantities, Scalar};
 
+#[cfg(test)]
+mod tests;
+
 /// What shares are shares of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {

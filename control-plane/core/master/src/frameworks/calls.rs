@@ -73,7 +73,7 @@ impl Master {
         let Some(principal) = principal else { return Ok(()) };
         self.state.metrics.count_principal(principal, &self.config.rate_limits, "messages_received");
         let Some(rate) = self.config.rate_limits.get(principal) else { return Ok(()) };
-        let limiter = self.calls.entry(principal.to_owned()).or_insert_with(|| Limiter::new(Some(*rate), now));
+        let limiter = self.calls.entry(principal.to_owned()).or_insert_with(|| Limiter::bursting(*rate));
         if limiter.take(now).is_err() {
             return Err(Reply::refused(Refusal::TooManyRequests, format!("Principal '{principal}' exceeds its rate limit")));
         }
@@ -99,7 +99,7 @@ impl Master {
             Type::Decline => {
                 self.state.metrics.count("master/messages_decline_offers");
                 let decline = call.decline.unwrap_or_default();
-                self.decline(now, framework, &decline, out);
+                self.decline(now, framework, &decline);
             }
             Type::AcceptInverseOffers => {
                 let accept = call.accept_inverse_offers.unwrap_or_default();
@@ -184,7 +184,11 @@ impl Master {
     }
 
     fn revive(&mut self, framework: &Arc<Framework>, roles: &[String]) {
+        let all = roles.is_empty();
         let roles: Vec<Role> = roles.iter().map(|it| it.as_str().into()).filter(|it| framework.roles.contains(it)).collect();
+        if !all && roles.is_empty() {
+            return;
+        }
         let suppressed: BTreeSet<Role> = if roles.is_empty() {
             BTreeSet::new()
         } else {

@@ -5,11 +5,15 @@ use mesos_proto::v1;
 use v1::container_info::Type as ContainerType;
 use v1::executor_info::Type as ExecutorType;
 
+use super::parts::{check_error, command_error, container_error, health_check_error, limits_error, share_cgroups};
 use crate::{Agent, Framework};
 
 /// Least resources of the executor of a task group.
 const GROUP_CPUS_MIN: f64 = 0.01;
 const GROUP_MEM_MIN: f64 = 32.0;
+
+/// How many tasks a framework may have, those included whose end it has not acknowledged. (Mesos has no limit.)
+const TASKS_PER_FRAMEWORK_MAX: usize = 1_000_000;
 
 /// What a launch is checked against.
 pub(crate) struct TaskContext<'a> {
@@ -84,6 +88,9 @@ fn common_error(task: &v1::TaskInfo, context: &TaskContext<'_>) -> Option<String
     let id = &task.task_id.value;
     if let Some(error) = id_error(id) {
         return Some(error);
+    }
+    if context.framework.tasks.len() >= TASKS_PER_FRAMEWORK_MAX {
+        return Some(format!("Framework has {TASKS_PER_FRAMEWORK_MAX} tasks that are not over and acknowledged"));
     }
     let key = TaskId::from(id.as_str());
     if context.framework.tasks.contains_key(&key) {
@@ -272,142 +279,6 @@ fn same_executor(a: &v1::ExecutorInfo, b: &v1::ExecutorInfo) -> bool {
     stripped(a) == stripped(b) && Resources::from_proto(&a.resources) == Resources::from_proto(&b.resources)
 }
 
-fn command_error(command: &v1::CommandInfo) -> Option<String> {
-    for variable in command.environment.iter().flat_map(|it| &it.variables) {
-        use v1::environment::variable::Type;
-        let name = &variable.name;
-        match variable.r#type() {
-            Type::Secret if variable.secret.is_none() => {
-                return Some(format!("Environment variable '{name}' of type 'SECRET' must have a secret set"));
-            }
-            Type::Secret if variable.value.is_some() => {
-                return Some(format!("Environment variable '{name}' of type 'SECRET' must not have a value set"));
-            }
-            Type::Value | Type::Unknown if variable.value.is_none() => {
-                return Some(format!("Environment variable '{name}' of type 'VALUE' must have a value set"));
-            }
-            Type::Value | Type::Unknown if variable.secret.is_some() => {
-                return Some(format!("Environment variable '{name}' of type 'VALUE' must not have a secret set"));
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-fn container_error(container: &v1::ContainerInfo) -> Option<String> {
-    for volume in &container.volumes {
-        let source = volume.source.is_some();
-        let count = usize::from(volume.host_path.is_some()) + usize::from(volume.image.is_some()) + usize::from(source);
-        if count != 1 {
-            return Some("Only one of them should be set: 'host_path', 'image' and 'source' in a 'Volume'".into());
-        }
-    }
-    if container.r#type == ContainerType::Docker as i32 {
-        let Some(docker) = &container.docker else {
-            return Some("DockerInfo 'docker' is not set for DOCKER typed ContainerInfo".into());
-        };
-        if docker.parameters.iter().any(|it| it.key == "name") {
-            return Some("Parameter in DockerInfo must not be 'name'".into());
-        }
-    }
-    None
-}
-
-fn share_cgroups(container: Option<&v1::ContainerInfo>) -> Option<bool> {
-    container?.linux_info.as_ref()?.share_cgroups
-}
-
-fn seconds_error(what: &str, value: Option<f64>) -> Option<String> {
-    let value = value?;
-    (!value.is_finite() || value < 0.0).then(|| format!("Expecting '{what}' to be non-negative"))
-}
-
-fn health_check_error(task: &v1::TaskInfo) -> Option<String> {
-    use v1::health_check::Type;
-    let check = task.health_check.as_ref()?;
-    let error = match check.r#type() {
-        Type::Command => match &check.command {
-            None => Some("Expecting 'command' to be set for COMMAND health check".into()),
-            Some(command) if command.value.is_none() => {
-                let kind = if command.shell() { "Shell command" } else { "Executable path" };
-                Some(format!("{kind} is not specified"))
-            }
-            Some(command) => command_error(command).map(|error| format!("Health check's `CommandInfo` is invalid: {error}")),
-        },
-        Type::Http => match &check.http {
-            None => Some("Expecting 'http' to be set for HTTP health check".into()),
-            Some(http) => {
-                let scheme = http.scheme.as_deref().filter(|it| !["http", "https"].contains(it));
-                let path = http.path.as_deref().filter(|it| !it.starts_with('/'));
-                scheme
-                    .map(|it| format!("Unsupported HTTP health check scheme: '{it}'"))
-                    .or_else(|| path.map(|it| format!("The path '{it}' of HTTP health check must start with '/'")))
-            }
-        },
-        Type::Tcp => check.tcp.is_none().then(|| "Expecting 'tcp' to be set for TCP health check".into()),
-        Type::Unknown if check.r#type.is_none() => Some("HealthCheck must specify 'type'".into()),
-        Type::Unknown => Some("'UNKNOWN' is not a valid health check type".into()),
-    };
-    let error = error
-        .or_else(|| seconds_error("delay_seconds", check.delay_seconds))
-        .or_else(|| seconds_error("grace_period_seconds", check.grace_period_seconds))
-        .or_else(|| seconds_error("interval_seconds", check.interval_seconds))
-        .or_else(|| seconds_error("timeout_seconds", check.timeout_seconds));
-    error.map(|error| format!("Task uses invalid health check: {error}"))
-}
-
-fn check_error(task: &v1::TaskInfo) -> Option<String> {
-    use v1::check_info::Type;
-    let check = task.check.as_ref()?;
-    let error = match check.r#type() {
-        Type::Command => match &check.command {
-            None => Some("Expecting 'command' to be set for COMMAND check".to_owned()),
-            Some(it) if it.command.value.is_none() => Some("Command check must contain 'shell command' or 'executable path'".to_owned()),
-            Some(_) => None,
-        },
-        Type::Http => match &check.http {
-            None => Some("Expecting 'http' to be set for HTTP check".into()),
-            Some(http) => {
-                let path = http.path.as_deref().filter(|it| !it.starts_with('/'));
-                path.map(|it| format!("The path '{it}' of HTTP check must start with '/'"))
-            }
-        },
-        Type::Tcp => check.tcp.is_none().then(|| "Expecting 'tcp' to be set for TCP check".into()),
-        Type::Unknown if check.r#type.is_none() => Some("CheckInfo must specify 'type'".into()),
-        Type::Unknown => Some("'UNKNOWN' is not a valid check type".into()),
-    };
-    let error = error
-        .or_else(|| seconds_error("delay_seconds", check.delay_seconds))
-        .or_else(|| seconds_error("interval_seconds", check.interval_seconds))
-        .or_else(|| seconds_error("timeout_seconds", check.timeout_seconds));
-    error.map(|error| format!("Task uses invalid check: {error}"))
-}
-
-fn limits_error(task: &v1::TaskInfo, agent: &Agent) -> Option<String> {
-    if task.limits.is_empty() {
-        return None;
-    }
-    if !agent.capabilities.task_resource_limits() {
-        return Some("Agent is not capable of handling task resource limits".into());
-    }
-    if task.limits.keys().any(|name| name != "cpus" && name != "mem") {
-        return Some("Only cpus and mem may be included in a task's resource limits".into());
-    }
-    let resources = Resources::from_proto(&task.resources);
-    for (name, spelled, short) in [("cpus", "CPU", "cpu"), ("mem", "memory", "memory")] {
-        let Some(limit) = task.limits.get(name) else { continue };
-        let request = resources.scalar(name);
-        if !request.is_positive() {
-            return Some(format!("When a {spelled} limit is specified, a {spelled} request must also be specified"));
-        }
-        if limit.value.is_nan() || Scalar::from_f64(limit.value) < request {
-            return Some(format!("The {short} limit must be greater than or equal to the {short} request"));
-        }
-    }
-    None
-}
-
 /// Why a group cannot be launched; `None` when it can.
 pub(crate) fn group_error(executor: &v1::ExecutorInfo, group: &v1::TaskGroupInfo, context: &TaskContext<'_>) -> Option<String> {
     if group.tasks.is_empty() {
@@ -468,12 +339,10 @@ fn group_executor_error(executor: &v1::ExecutorInfo, group: &v1::TaskGroupInfo, 
     }
     let resources = Resources::from_proto(&executor.resources);
     let known = context.agent.executors.contains_key(&(context.framework.id.clone(), ExecutorId::from(&executor.executor_id)));
-    for (name, spelled, least) in [("cpus", "CPUs", GROUP_CPUS_MIN), ("mem", "memory", GROUP_MEM_MIN)] {
+    for (name, less, least) in [("cpus", "less CPUs", GROUP_CPUS_MIN), ("mem", "less memory", GROUP_MEM_MIN)] {
         let amount = resources.scalar(name);
         if amount < Scalar::from_f64(least) {
-            let less = if name == "cpus" { "less CPUs" } else { "less memory" };
             let has = if amount.is_zero() { "None".to_owned() } else { amount.to_string() };
-            let _ = spelled;
             return Some(format!("Executor '{id}' uses {less} ({has}) than the minimum required ({least})"));
         }
     }

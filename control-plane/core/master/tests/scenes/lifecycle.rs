@@ -25,7 +25,7 @@ pub(crate) fn running(info: v1::FrameworkInfo) -> (World, mesos::AgentId, Framew
 }
 
 /// What the agent on link 1 says when it comes back with task `t` running.
-pub(crate) fn come_back(world: &World, agent: &mesos::AgentId, info: v1::FrameworkInfo, state: v1::TaskState) -> master::Register {
+pub(crate) fn come_back(agent: &mesos::AgentId, info: v1::FrameworkInfo, state: v1::TaskState) -> master::Register {
     let mut register = introduce(1, "cpus:4;mem:1024");
     register.info.id = Some(agent.to_proto());
     let id = info.id.clone().expect("set by the master");
@@ -43,7 +43,6 @@ pub(crate) fn come_back(world: &World, agent: &mesos::AgentId, info: v1::Framewo
         resources: held,
         ..Default::default()
     }];
-    let _ = world;
     register
 }
 
@@ -68,7 +67,7 @@ fn a_silent_agent_is_unreachable_and_its_tasks_come_back_with_it() {
     assert!(state.registry.unreachable.contains_key(&agent));
     assert!(world.stored.contains_key("unreachable/m0-S0") && !world.stored.contains_key("agents/m0-S0"));
 
-    let register = come_back(&world, &agent, info, TaskRunning);
+    let register = come_back(&agent, info, TaskRunning);
     world.close_link(1);
     world.register(2, register);
     assert_eq!(world.registered(2), Some(agent.clone()));
@@ -89,7 +88,7 @@ fn a_framework_of_old_is_told_lost_instead() {
     assert_eq!(world.take_statuses("s")[0].state(), TaskLost);
     assert!(world.state().frameworks[&id].unreachable_tasks.contains_key("t"), "it may come back all the same");
     let info = info_of(&world, &id);
-    let register = come_back(&world, &agent, info, TaskRunning);
+    let register = come_back(&agent, info, TaskRunning);
     world.register(2, register);
     assert_eq!(world.take_statuses("s")[0].state(), TaskRunning);
 }
@@ -122,7 +121,7 @@ fn an_agent_that_comes_back_without_a_task_has_lost_it() {
 fn a_newer_link_replaces_the_older() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     let info = info_of(&world, &id);
-    let register = come_back(&world, &agent, info, TaskRunning);
+    let register = come_back(&agent, info, TaskRunning);
     world.register(2, register);
     assert!(matches!(&world.take_sent(1)[..], [ToAgent::Refused { reason: Refused::Replaced, .. }]));
     assert_eq!(world.closed_links, [1]);
@@ -136,7 +135,7 @@ fn a_newer_link_replaces_the_older() {
 fn a_new_master_learns_from_agents_and_waits_before_it_judges() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     let info = info_of(&world, &id);
-    let register = come_back(&world, &agent, info.clone(), TaskRunning);
+    let register = come_back(&agent, info.clone(), TaskRunning);
     world.fail_over(config(1));
     let state = world.state();
     assert!(state.agents.is_empty() && state.recovered.contains_key(&agent));
@@ -190,7 +189,7 @@ fn a_master_that_lost_too_many_agents_ends_itself() {
 fn a_recovered_framework_ends_when_it_never_comes_back() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     let info = info_of(&world, &id);
-    let register = come_back(&world, &agent, info, TaskRunning);
+    let register = come_back(&agent, info, TaskRunning);
     world.fail_over(config(1));
     world.register(9, register);
     assert!(world.state().frameworks[&id].recovered);
@@ -259,7 +258,7 @@ fn gone_is_for_ever() {
     assert!(matches!(&world.take_sent(1)[..], [ToAgent::Shutdown { .. }]));
     let status = world.take_statuses("s").pop().expect("told");
     assert_eq!((status.state(), status.reason()), (TaskGoneByOperator, Reason::AgentRemovedByOperator));
-    let register = come_back(&world, &agent, info, TaskRunning);
+    let register = come_back(&agent, info, TaskRunning);
     world.register(2, register);
     assert!(matches!(&world.take_sent(2)[..], [ToAgent::Refused { reason: Refused::Shutdown, .. }]));
     assert_eq!(world.operator(gone), Some(master::Reply::Ok), "again is fine");
@@ -288,7 +287,7 @@ fn kills_wait_for_an_agent_that_is_away() {
     world.close_link(1);
     let kill = call::Kill { task_id: v1::TaskId { value: "t".into() }, ..Default::default() };
     world.call("s", &id, Call { r#type: Some(call::Type::Kill as i32), kill: Some(kill), ..Default::default() });
-    let register = come_back(&world, &agent, info, TaskRunning);
+    let register = come_back(&agent, info, TaskRunning);
     world.register(2, register);
     assert!(world.take_sent(2).iter().any(|it| matches!(it, ToAgent::KillTask { task_id, .. } if task_id.as_str() == "t")));
 }
@@ -327,4 +326,26 @@ fn a_clock_that_is_set_back_stops_nothing() {
     world.input(Input::Tick);
     world.pass_secs(120);
     assert!(world.state().registry.unreachable.contains_key(&agent));
+}
+
+#[test]
+fn agents_become_unreachable_at_the_rate_that_is_set() {
+    let mut config = config(0);
+    config.agent_removal_rate_limit = Some(master::Rate { permits: 1, per: std::time::Duration::from_secs(600) });
+    let mut world = World::with(config);
+    for link in 1..=3 {
+        world.new_agent(link, "cpus:1");
+    }
+    world.pass_secs(120);
+    assert_eq!(world.state().agents.len(), 2);
+    // One that answers after all stays.
+    let link = world.state().agents.values().next().and_then(|it| it.link).expect("connected").0;
+    world.agent(link, master::FromAgent::Pong);
+    assert_eq!(world.state().metrics.get("master/slave_unreachable_canceled"), 1);
+    for _ in 0..120 {
+        world.pass_secs(10);
+        world.agent(link, master::FromAgent::Pong);
+    }
+    assert_eq!(world.state().agents.len(), 1);
+    assert_eq!(world.state().metrics.get("master/slave_unreachable_completed"), 2);
 }

@@ -1,6 +1,6 @@
 //! What operators do: quotas, weights, reservations, volumes, maintenance, draining.
 
-use master::{FromAgent, Refusal, Reply, ToAgent};
+use master::{FromAgent, Input, Refusal, Reply, ToAgent};
 use mesos::{AgentId, FrameworkId, Resource, Resources};
 use mesos_proto::v1;
 use v1::TaskState::{TaskKilled, TaskRunning};
@@ -416,7 +416,7 @@ fn draining_outlives_the_master_and_may_end_the_agent() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     let info = (*world.state().frameworks[&id].info).clone();
     world.operator(drain(&agent, true));
-    let register = crate::lifecycle::come_back(&world, &agent, info.clone(), TaskRunning);
+    let register = crate::lifecycle::come_back(&agent, info.clone(), TaskRunning);
     world.fail_over(config(1));
     world.subscribe("s", info);
     world.take_sent(1);
@@ -436,4 +436,149 @@ fn a_deactivated_agent_keeps_its_tasks() {
     world.live_secs(20, &[1]);
     assert!(world.take_offers("s").is_empty());
     assert!(world.state().frameworks[&id].tasks.contains_key("t"));
+}
+
+#[test]
+fn only_hosts_of_the_whitelist_are_offered() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:4;mem:1024");
+    world.new_agent(2, "cpus:4;mem:1024");
+    world.input(Input::Whitelist { hostnames: Some(["host2".to_owned()].into()) });
+    world.subscribe("s", framework(&["dev"]));
+    world.pass_secs(3);
+    let offers = world.take_offers("s");
+    assert_eq!(offers.iter().map(|it| it.hostname.as_str()).collect::<Vec<_>>(), ["host2"]);
+    world.input(Input::Whitelist { hostnames: None });
+    world.pass_secs(1);
+    assert_eq!(world.take_offers("s")[0].hostname, "host1");
+}
+
+#[test]
+fn what_was_refused_is_not_offered_until_more_is_there_or_it_is_revived() {
+    let (mut world, _, id) = running(framework(&["dev"]));
+    world.live_secs(10, &[1]);
+    let offers = world.take_offers("s");
+    world.decline("s", &id, &[&offers[0]], Some(3600.0));
+    world.live_secs(60, &[1]);
+    assert!(world.take_offers("s").is_empty());
+    // The task's end makes more free than was refused.
+    world.update(1, &id, "t", TaskKilled, Some(9));
+    world.live_secs(10, &[1]);
+    let offers = world.take_offers("s");
+    assert_eq!(cpus(&offers), 4.0);
+    world.decline("s", &id, &[&offers[0]], Some(3600.0));
+    world.live_secs(60, &[1]);
+    assert!(world.take_offers("s").is_empty());
+    let revive = |roles: &[&str]| v1::scheduler::Call {
+        r#type: Some(v1::scheduler::call::Type::Revive as i32),
+        revive: Some(v1::scheduler::call::Revive { roles: roles.iter().map(|it| (*it).to_owned()).collect() }),
+        ..Default::default()
+    };
+    world.call("s", &id, revive(&["foreign"]));
+    world.live_secs(10, &[1]);
+    assert!(world.take_offers("s").is_empty());
+    world.call("s", &id, revive(&["dev"]));
+    world.pass_secs(1);
+    assert_eq!(world.take_offers("s").len(), 1);
+}
+
+#[test]
+fn a_suppressed_role_gets_nothing() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:4;mem:1024");
+    let id = world.subscribe("s", framework(&["a", "b"])).expect("subscribed");
+    let suppress = |roles: &[&str]| v1::scheduler::Call {
+        r#type: Some(v1::scheduler::call::Type::Suppress as i32),
+        suppress: Some(v1::scheduler::call::Suppress { roles: roles.iter().map(|it| (*it).to_owned()).collect() }),
+        ..Default::default()
+    };
+    world.call("s", &id, suppress(&["a"]));
+    world.pass_secs(1);
+    let offers = world.take_offers("s");
+    assert_eq!(offers[0].allocation_info.as_ref().and_then(|it| it.role.as_deref()), Some("b"));
+    world.call("s", &id, suppress(&[]));
+    world.decline("s", &id, &[&offers[0]], Some(0.0));
+    world.live_secs(20, &[1]);
+    assert!(world.take_offers("s").is_empty());
+}
+
+#[test]
+fn reservations_are_for_their_role_and_those_below() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus(eng):2;cpus:1;mem:1024");
+    for (stream, role) in [("x", "ops"), ("y", "eng/web")] {
+        world.subscribe(stream, framework(&[role]));
+    }
+    world.pass_secs(2);
+    let (ops, web) = (world.take_offers("x"), world.take_offers("y"));
+    assert!(cpus(&ops) <= 1.0, "what is reserved for others is not theirs");
+    assert!(web.iter().flat_map(|it| &it.resources).any(|it| !it.reservations.is_empty()), "{web:?}");
+    assert_eq!(cpus(&ops) + cpus(&web), 3.0);
+}
+
+#[test]
+fn constraints_gpus_and_regions_narrow_offers() {
+    use v1::scheduler::attribute_constraint::{Predicate, Selector, predicate, selector};
+    use v1::scheduler::offer_constraints::{RoleConstraints, role_constraints::Group};
+    let mut world = World::new();
+    for (link, rack) in [(1, "r1"), (2, "r2"), (3, "none")] {
+        let mut register = introduce(link, if link == 3 { "cpus:4;mem:1024;gpus:1" } else { "cpus:4;mem:1024" });
+        register.info.attributes = mesos::parse_attributes(&format!("rack:{rack}")).expect("good");
+        world.register(link, register);
+    }
+    let constrained = |regex: &str| v1::scheduler::OfferConstraints {
+        role_constraints: [(
+            "dev".to_owned(),
+            RoleConstraints {
+                groups: vec![Group {
+                    attribute_constraints: vec![v1::scheduler::AttributeConstraint {
+                        selector: Selector { selector: Some(selector::Selector::AttributeName("rack".into())) },
+                        predicate: Predicate {
+                            predicate: Some(predicate::Predicate::TextMatches(predicate::TextMatches { regex: regex.into() })),
+                        },
+                    }],
+                }],
+            },
+        )]
+        .into(),
+    };
+    let subscribe = |world: &mut World, stream: &str, regex: &str| {
+        let subscribe = v1::scheduler::call::Subscribe {
+            framework_info: framework(&["dev"]),
+            suppressed_roles: Vec::new(),
+            offer_constraints: Some(constrained(regex)),
+        };
+        world.input(Input::Subscribe { stream: stream.into(), principal: None, subscribe: Box::new(subscribe) });
+        world.pass_secs(2);
+        world.take_events(stream)
+    };
+    let hosts = |events: Vec<v1::scheduler::Event>| -> Vec<String> {
+        events.into_iter().filter_map(|it| it.offers).flat_map(|it| it.offers).map(|it| it.hostname).collect()
+    };
+    assert_eq!(hosts(subscribe(&mut world, "s", "r[2-9]")), ["host2"], "whole matches, and no GPUs for those who did not ask");
+    let refused = subscribe(&mut world, "bad", "(");
+    assert!(refused[0].error.as_ref().is_some_and(|it| it.message.starts_with("Offer constraints are invalid")));
+    let refused = subscribe(&mut world, "trick", "a)|(b");
+    assert!(refused[0].error.is_some());
+    let refused = subscribe(&mut world, "huge", "(a{1000}){1000}");
+    assert!(refused[0].error.is_some());
+}
+
+#[test]
+fn an_agent_that_was_away_learns_that_it_is_reactivated() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    let info = (*world.state().frameworks[&id].info).clone();
+    world.operator(drain(&agent, false));
+    end_task(&mut world, &agent, &id);
+    world.close_link(1);
+    let reactivate =
+        Call { reactivate_agent: Some(call::ReactivateAgent { agent_id: agent.to_proto() }), ..operator(Type::ReactivateAgent) };
+    assert_eq!(world.operator(reactivate), Some(Reply::Ok));
+    let mut register = crate::lifecycle::come_back(&agent, info, TaskRunning);
+    register.tasks.clear();
+    register.drain = Some(v1::DrainConfig::default());
+    world.register(2, register);
+    assert!(world.take_sent(2).iter().any(|it| matches!(it, ToAgent::Undrain)));
+    world.live_secs(10, &[2]);
+    assert_eq!(world.take_offers("s").len(), 1);
 }

@@ -1,0 +1,782 @@
+//! The state machine of a link: [`Link::step`] takes what happened, and says what to read, write and remember.
+
+mod look;
+mod sides;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Timestamp;
+
+use crate::codec::{Record, Slot};
+use crate::config::{Clock, LinkConfig, Mode, Strategy};
+use crate::conflict::{Conflict, Resolution};
+use crate::dirty::{Dirt, DirtySet};
+use crate::node::{Acl, Base, Key, Node, PerSide, Seen, Side};
+use crate::scan::Scan;
+use crate::status::{Counters, LinkState, Status};
+
+/// The subtree on both ensembles that is ours.
+pub const RESERVED: &str = "/__zksync";
+/// Slots of a direction. A transaction is not sent before what the one this many before it did is persisted.
+pub const SLOTS: u64 = 8;
+/// How often a pair is tried before it is given up until the next comparison of everything.
+const ATTEMPTS: u8 = 8;
+/// Within which deletes are counted for the brake.
+const BRAKE_WINDOW: Duration = Duration::from_secs(60);
+/// How long an approval of deletes holds.
+const APPROVAL: Duration = Duration::from_secs(600);
+/// A difference that no event tells of by then was never announced.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
+/// Blocked paths that a status names.
+const BLOCKED_NAMED: usize = 100;
+
+/// Everything that can happen to a link.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A side is connected, its watch is set, and its epoch is ours.
+    Up {
+        /// Which.
+        side: Side,
+        /// Our session there.
+        session: i64,
+        /// Version of the epoch's znode.
+        epoch: i32,
+        /// Number of the transaction that wrote it: the newest that there is.
+        zxid: i64,
+        /// What our transactions left there.
+        slots: Vec<FoundSlot>,
+    },
+    /// A side's connection is gone. Nothing that was asked there will be answered any more.
+    Down {
+        /// Which.
+        side: Side,
+    },
+    /// A znode was created, deleted, or its data changed.
+    Changed {
+        /// Where.
+        side: Side,
+        /// Its path there.
+        path: String,
+    },
+    /// Answers to [`Effect::Read`], one for each.
+    Read {
+        /// Where.
+        side: Side,
+        /// The effect's number.
+        id: u64,
+        /// In the order of the questions.
+        answers: Vec<Reading>,
+    },
+    /// What became of [`Effect::Write`].
+    Wrote {
+        /// Where.
+        side: Side,
+        /// The effect's number.
+        sequence: u64,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// What became of [`Effect::SetAcl`].
+    AclSet {
+        /// Where.
+        side: Side,
+        /// The effect's number.
+        id: u64,
+        /// What became of it.
+        outcome: AclDone,
+    },
+    /// [`Effect::Persist`] is safe.
+    Persisted {
+        /// The effect's number.
+        number: u64,
+    },
+    /// The epoch of a side is another leader's.
+    Fenced {
+        /// Which.
+        side: Side,
+    },
+    /// A side's clock was compared with ours.
+    Clock {
+        /// Whose.
+        side: Side,
+        /// What it is off by.
+        clock: Clock,
+    },
+    /// An operator, or the migration, wants something.
+    Command(Command),
+    /// Time has passed.
+    Tick,
+}
+
+/// What an operator can ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Stop reading and writing; go on hearing.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Take changes from other sides than before.
+    SetMode(Mode),
+    /// Decide conflicts otherwise than before.
+    SetStrategy(Strategy),
+    /// Compare everything now.
+    Resync,
+    /// Carry out the deletes that were held back.
+    ApproveDeletes,
+    /// Decide an open conflict.
+    Resolve {
+        /// The conflict.
+        id: u64,
+        /// Whose state is to stand.
+        winner: Side,
+    },
+}
+
+/// What our transactions left in a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSlot {
+    /// What it says.
+    pub slot: Slot,
+    /// Number of the transaction that wrote it.
+    pub zxid: i64,
+}
+
+/// A znode to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadWant {
+    /// Its path on the side asked.
+    pub path: String,
+    /// Its access control list, too.
+    pub acl: bool,
+    /// Its children, too.
+    pub children: bool,
+}
+
+/// What reading a znode came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It is there.
+    Present(Node),
+    /// It is not.
+    Absent,
+    /// It could not be read, e.g. because we are not allowed to.
+    Denied(String),
+}
+
+/// An operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteOp {
+    /// The znode, on the side written to.
+    pub path: String,
+    /// What is to be done.
+    pub kind: WriteKind,
+}
+
+/// What an operation of a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteKind {
+    /// Creates it.
+    Create {
+        /// Its data.
+        data: Arc<[u8]>,
+        /// Its access control list.
+        acl: Vec<Acl>,
+        /// It lives as long as our session.
+        ephemeral: bool,
+    },
+    /// Changes its data, if it has this version.
+    Set {
+        /// The data.
+        data: Arc<[u8]>,
+        /// The version.
+        version: i32,
+    },
+    /// Deletes it, if it has this version.
+    Delete {
+        /// The version.
+        version: i32,
+    },
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was applied under this number; for each operation that changed data, the state that it made.
+    Applied {
+        /// Its number.
+        zxid: i64,
+        /// In the order of the operations.
+        states: Vec<Option<Seen>>,
+    },
+    /// An operation was refused, so none was applied.
+    Refused {
+        /// Which.
+        index: usize,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The epoch is not ours any more.
+    Fenced,
+    /// There was no answer.
+    Unknown,
+}
+
+/// Why an operation was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is there already.
+    NodeExists,
+    /// It, or the one above it, is not there.
+    NoNode,
+    /// Somebody else wrote.
+    BadVersion,
+    /// There is something below it.
+    NotEmpty,
+    /// Trying again changes nothing, e.g. because we are not allowed to.
+    Final(String),
+}
+
+/// What became of a change of an access control list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AclDone {
+    /// It was made, and this is the version now.
+    Set {
+        /// Version of the access control list.
+        aversion: i32,
+    },
+    /// Somebody else was there; read again.
+    Stale,
+    /// Trying again changes nothing.
+    Refused(String),
+    /// There was no answer.
+    Unknown,
+}
+
+/// Everything a link may ask of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Read these, in one request as far as that is possible, on the session whose watch tells of changes.
+    Read {
+        /// Where.
+        side: Side,
+        /// To be told with the answers.
+        id: u64,
+        /// What.
+        reads: Vec<ReadWant>,
+    },
+    /// One transaction: check the epoch, do all operations, write `slot`.
+    Write {
+        /// Where.
+        side: Side,
+        /// To be told with the outcome. `sequence % SLOTS` is the slot's place.
+        sequence: u64,
+        /// Version that the epoch's znode must have.
+        epoch: i32,
+        /// What.
+        ops: Vec<WriteOp>,
+        /// What it did.
+        slot: Slot,
+    },
+    /// Change an access control list, which no transaction can.
+    SetAcl {
+        /// Where.
+        side: Side,
+        /// To be told with the outcome.
+        id: u64,
+        /// The znode there.
+        path: String,
+        /// The list.
+        acl: Vec<Acl>,
+        /// Version of the list that it must have.
+        aversion: i32,
+    },
+    /// Remember these, all or nothing. Nothing waits for it but the slots.
+    Persist {
+        /// To be told when it is safe.
+        number: u64,
+        /// Pairs; none for one that is none any more.
+        bases: BTreeMap<Key, Option<Base>>,
+        /// Open conflicts; none for one that is closed.
+        conflicts: BTreeMap<u64, Option<Conflict>>,
+        /// The last transaction of each side that is in them.
+        applied: PerSide<u64>,
+    },
+    /// A side's connection is not to be trusted any more, or must watch otherwise: take the epoch and read the slots again.
+    Reopen {
+        /// Which.
+        side: Side,
+    },
+    /// A conflict was decided: to be recorded.
+    Resolved(Resolution),
+    /// How long changes took from the event that told of them until they were applied on this side.
+    Lags {
+        /// The side that they were applied on.
+        side: Side,
+        /// For each.
+        lags: Vec<Duration>,
+    },
+    /// The link stops for good; somebody must look.
+    Halt(HaltReason),
+}
+
+/// Why a link stopped by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HaltReason {
+    /// A side's newest transaction is older than one that was seen before: it was restored, replaced, or is another ensemble.
+    WentBack {
+        /// Which.
+        side: Side,
+        /// The newest that was seen.
+        seen: i64,
+        /// The newest that there is.
+        found: i64,
+    },
+    /// Another leader has taken the epoch.
+    Fenced {
+        /// Where it was noticed.
+        side: Side,
+    },
+}
+
+impl std::fmt::Display for HaltReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HaltReason::WentBack { side, seen, found } => write!(
+                f,
+                "ensemble {} went back in time: transaction {seen:#x} was seen there, and its newest is {found:#x}; it was restored, replaced, \
+                 or is another one. Nothing was written. Make a new link, whose first step compares everything",
+                side.as_str().to_uppercase()
+            ),
+            HaltReason::Fenced { side } => write!(f, "another leader has taken over (seen on {})", side.as_str().to_uppercase()),
+        }
+    }
+}
+
+/// A link between two ensembles.
+#[derive(Debug)]
+pub struct Link {
+    config: LinkConfig,
+    now: Timestamp,
+    pairs: BTreeMap<Key, Pair>,
+    shadows: BTreeSet<Key>,
+    sides: PerSide<SideState>,
+    dirty: DirtySet,
+    /// Pairs that are being looked at, written, or wait for that.
+    busy: BTreeSet<Key>,
+    look: Option<Look>,
+    look_size: usize,
+    scan_reads: BTreeMap<u64, (Side, u32, Vec<Key>)>,
+    blocked: BTreeMap<Key, String>,
+    drifting: BTreeSet<Key>,
+    held: BTreeSet<Key>,
+    deletes: VecDeque<Timestamp>,
+    approved_until: Timestamp,
+    /// Pairs deleted on one side although something was created below them on the other; which side lacks them.
+    orphaned: BTreeMap<Key, Side>,
+    /// Of these, those that come back on the side that lacks them.
+    revived: BTreeMap<Key, Side>,
+    /// Of these, those whose subtree goes on the side that has it.
+    purged: BTreeMap<Key, Side>,
+    conflicts: BTreeMap<u64, Conflict>,
+    conflicted: BTreeMap<Key, u64>,
+    resolving: BTreeMap<Key, Side>,
+    next_id: u64,
+    next_pass: Timestamp,
+    paused: bool,
+    halted: Option<HaltReason>,
+    settled_once: bool,
+    unsaved: Unsaved,
+    saving: Option<(u64, PerSide<u64>)>,
+    saved: PerSide<u64>,
+    saves_begun: u64,
+    saves_safe: u64,
+    excluded: BTreeMap<&'static str, u64>,
+    counters: Counters,
+    /// Differences that a comparison found and no event has told of yet.
+    suspects: BTreeMap<Key, Timestamp>,
+    /// Effects that were found while deciding.
+    outbox: Vec<Effect>,
+}
+
+#[derive(Debug, Default)]
+struct Unsaved {
+    bases: BTreeMap<Key, Option<Base>>,
+    conflicts: BTreeMap<u64, Option<Conflict>>,
+    dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    base: Base,
+    /// Generation of the scan of each side that last saw it.
+    mark: PerSide<u32>,
+}
+
+#[derive(Debug, Default)]
+struct SideState {
+    up: bool,
+    ever_up: bool,
+    session: i64,
+    epoch: i32,
+    clock: Clock,
+    /// Newest transaction seen.
+    zxid: i64,
+    /// When its connection was lost, or when we began.
+    down_since: Timestamp,
+    scan: Option<Scan>,
+    generation: u32,
+    /// It was read as a whole since we began.
+    scanned: bool,
+    excluded: BTreeMap<&'static str, u64>,
+    ready: VecDeque<Planned>,
+    ready_bytes: usize,
+    flight: Option<Flight>,
+    /// Last transaction that is in the bases.
+    applied: u64,
+    next_sequence: u64,
+    /// Operations of the next transaction at most: less after a refusal.
+    batch: usize,
+    acl_ready: VecDeque<AclPlan>,
+    acl_flight: Option<(u64, AclPlan)>,
+}
+
+/// A look at pairs that is under way.
+#[derive(Debug)]
+struct Look {
+    id: u64,
+    pairs: Vec<(Key, Dirt)>,
+    answers: PerSide<Option<Vec<Reading>>>,
+    waiting: PerSide<bool>,
+}
+
+/// A transaction that is under way.
+#[derive(Debug)]
+struct Flight {
+    sequence: u64,
+    planned: Vec<Planned>,
+    unknown: bool,
+}
+
+/// An operation that waits for its transaction.
+#[derive(Clone, Debug)]
+struct Planned {
+    op: WriteOp,
+    record: Record,
+    /// What the target was believed to be.
+    before: Option<Seen>,
+    since: Timestamp,
+    announced: bool,
+    attempts: u8,
+    resolution: Option<Box<Resolution>>,
+}
+
+#[derive(Clone, Debug)]
+struct AclPlan {
+    /// It is not sent before this many saves are safe: then it is noted on disk.
+    after: u64,
+    key: Key,
+    path: String,
+    acl: Vec<Acl>,
+    aversion: i32,
+    /// What both agree on afterwards, but for the version that the change makes.
+    base: Base,
+    attempts: u8,
+    resolution: Option<Box<Resolution>>,
+}
+
+impl Link {
+    /// A link with what was persisted: pairs, the last transaction of each side that is in them, and open conflicts.
+    pub fn new(
+        config: LinkConfig,
+        bases: impl IntoIterator<Item = (Key, Base)>,
+        applied: PerSide<u64>,
+        open: Vec<Conflict>,
+        now: Timestamp,
+    ) -> Link {
+        let side =
+            |applied: u64, batch: usize| SideState { applied, next_sequence: applied + 1, batch, down_since: now, ..SideState::default() };
+        let mut sides = PerSide { a: side(applied.a, config.limits.batch_ops), b: side(applied.b, config.limits.batch_ops) };
+        let mut pairs = BTreeMap::new();
+        let mut shadows = BTreeSet::new();
+        for (key, base) in bases {
+            for side in Side::BOTH {
+                let newest = base.seen[side].mzxid.max(base.seen[side].czxid);
+                sides[side].zxid = sides[side].zxid.max(newest);
+            }
+            if base.shadow_of.is_some() {
+                shadows.insert(key.clone());
+            }
+            pairs.insert(key, Pair { base, mark: PerSide::default() });
+        }
+        let next_id = open.iter().map(|conflict| conflict.id).max().unwrap_or(0).max(now.unix_millis()) + 1;
+        Link {
+            now,
+            shadows,
+            sides,
+            dirty: DirtySet::default(),
+            busy: BTreeSet::new(),
+            look: None,
+            look_size: 64,
+            scan_reads: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            drifting: BTreeSet::new(),
+            held: BTreeSet::new(),
+            deletes: VecDeque::new(),
+            approved_until: Timestamp::EPOCH,
+            orphaned: BTreeMap::new(),
+            revived: BTreeMap::new(),
+            purged: BTreeMap::new(),
+            conflicted: open.iter().map(|conflict| (conflict.key.clone(), conflict.id)).collect(),
+            conflicts: open.into_iter().map(|conflict| (conflict.id, conflict)).collect(),
+            resolving: BTreeMap::new(),
+            next_id,
+            next_pass: now + config.limits.full_pass,
+            paused: false,
+            halted: None,
+            settled_once: !pairs.is_empty(),
+            unsaved: Unsaved::default(),
+            saving: None,
+            saved: applied,
+            saves_begun: 0,
+            saves_safe: 0,
+            excluded: BTreeMap::new(),
+            counters: Counters::default(),
+            suspects: BTreeMap::new(),
+            outbox: Vec::new(),
+            pairs,
+            config,
+        }
+    }
+
+    /// What it was told to do.
+    pub fn config(&self) -> &LinkConfig {
+        &self.config
+    }
+
+    /// Takes one input. Total: every input has an outcome.
+    pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        self.now = now;
+        if self.halted.is_some() {
+            return;
+        }
+        match input {
+            Input::Up { side, session, epoch, zxid, slots } => self.up(side, session, epoch, zxid, slots, out),
+            Input::Down { side } => self.down(side),
+            Input::Changed { side, path } => self.changed(side, &path),
+            Input::Read { side, id, answers } => self.read(side, id, answers),
+            Input::Wrote { side, sequence, outcome } => self.wrote(side, sequence, outcome, out),
+            Input::AclSet { side, id, outcome } => self.acl_set(side, id, outcome, out),
+            Input::Persisted { number } => {
+                if let Some((_, applied)) = self.saving.take_if(|(saving, _)| *saving == number) {
+                    self.saved = applied;
+                    self.saves_safe = self.saves_begun;
+                }
+            }
+            Input::Fenced { side } => self.halt(HaltReason::Fenced { side }, out),
+            Input::Clock { side, clock } => self.sides[side].clock = clock,
+            Input::Command(command) => self.command(command, out),
+            Input::Tick => self.tick(),
+        }
+        if self.halted.is_none() {
+            self.pump(out);
+        }
+        out.append(&mut self.outbox);
+    }
+
+    /// Does whatever can be done now.
+    fn pump(&mut self, out: &mut Vec<Effect>) {
+        for side in Side::BOTH {
+            self.feed_scan(side, out);
+        }
+        if !self.paused {
+            self.start_look(out);
+            for side in Side::BOTH {
+                self.send(side, out);
+                self.send_acl(side, out);
+            }
+        }
+        if self.saving.is_none() && self.unsaved.dirty {
+            let number = self.take_id();
+            let applied = PerSide { a: self.sides.a.applied, b: self.sides.b.applied };
+            self.saving = Some((number, applied));
+            self.saves_begun += 1;
+            let Unsaved { bases, conflicts, .. } = std::mem::take(&mut self.unsaved);
+            out.push(Effect::Persist { number, bases, conflicts, applied });
+        }
+        if !self.settled_once && self.is_settled() {
+            self.settled_once = true;
+        }
+    }
+
+    fn command(&mut self, command: Command, out: &mut Vec<Effect>) {
+        match command {
+            Command::Pause => self.paused = true,
+            Command::Resume => self.paused = false,
+            Command::SetMode(mode) => {
+                if self.config.mode == mode {
+                    return;
+                }
+                self.config.mode = mode;
+                // What was decided by the old rule must not be carried out by the new one.
+                for side in Side::BOTH {
+                    self.requeue_ready(side);
+                    out.push(Effect::Reopen { side });
+                }
+            }
+            Command::SetStrategy(strategy) => self.config.strategy = strategy,
+            Command::Resync => self.next_pass = self.now,
+            Command::ApproveDeletes => {
+                self.approved_until = self.now + APPROVAL;
+                for key in std::mem::take(&mut self.held) {
+                    self.dirty.mark(key, Dirt::on_both(self.now));
+                }
+            }
+            Command::Resolve { id, winner } => {
+                if let Some(conflict) = self.conflicts.get(&id) {
+                    self.resolving.insert(conflict.key.clone(), winner);
+                    self.dirty.mark(conflict.key.clone(), Dirt::on_both(self.now));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.expire_shadows();
+        let now = self.now;
+        let before = self.suspects.len();
+        self.suspects.retain(|_, since| now.since(*since) < ANNOUNCED_WITHIN);
+        self.counters.unannounced += (before - self.suspects.len()) as u64;
+        while self.deletes.front().is_some_and(|at| self.now.since(*at) > BRAKE_WINDOW) {
+            self.deletes.pop_front();
+        }
+        let idle = Side::BOTH.into_iter().all(|side| self.sides[side].up && self.sides[side].scan.is_none());
+        if idle && self.now >= self.next_pass && !self.paused {
+            self.next_pass = self.now + self.config.limits.full_pass;
+            for (key, _) in std::mem::take(&mut self.blocked) {
+                self.dirty.mark(key, Dirt::on_both(self.now));
+            }
+            for side in Side::BOTH {
+                self.start_scan(side, false);
+            }
+        }
+    }
+
+    /// Whether both sides were read as a whole, and everything that is known to differ was dealt with.
+    pub fn is_settled(&self) -> bool {
+        let at_rest = |side: Side| {
+            let it = &self.sides[side];
+            it.up
+                && it.scanned
+                && it.scan.is_none()
+                && it.flight.is_none()
+                && it.acl_flight.is_none()
+                && it.ready.is_empty()
+                && it.acl_ready.is_empty()
+        };
+        self.dirty.is_empty() && self.look.is_none() && Side::BOTH.into_iter().all(at_rest)
+    }
+
+    /// Everything an operator wants to know.
+    pub fn status(&self) -> Status {
+        let mut excluded = self.excluded.clone();
+        excluded.insert("drift", self.drifting.len() as u64);
+        Status {
+            state: self.state(),
+            reason: self.halted.as_ref().map(ToString::to_string),
+            mode: self.config.mode.as_str(),
+            pairs: self.pairs.len(),
+            backlog: self.dirty.len() + self.busy.len(),
+            oldest_ms: self.dirty.oldest().map_or(0, |since| u64::try_from(self.now.since(since).as_millis()).unwrap_or(u64::MAX)),
+            connected: PerSide { a: self.sides.a.up, b: self.sides.b.up },
+            scanning: PerSide { a: self.sides.a.scan.as_ref().map(|scan| scan.read), b: self.sides.b.scan.as_ref().map(|scan| scan.read) },
+            zxid: PerSide { a: self.sides.a.zxid, b: self.sides.b.zxid },
+            epoch: PerSide { a: self.sides.a.epoch, b: self.sides.b.epoch },
+            open_conflicts: self.conflicts.len(),
+            held_deletes: self.held.len(),
+            blocked: self.blocked.iter().take(BLOCKED_NAMED).map(|(key, why)| (key.to_string(), why.clone())).collect(),
+            blocked_total: self.blocked.len(),
+            excluded,
+            counters: self.counters.clone(),
+        }
+    }
+
+    fn state(&self) -> LinkState {
+        let sides = [&self.sides.a, &self.sides.b];
+        match &self.halted {
+            Some(HaltReason::Fenced { .. }) => return LinkState::Fenced,
+            Some(_) => return LinkState::Halted,
+            None => {}
+        }
+        if self.paused {
+            LinkState::Paused
+        } else if sides.iter().any(|side| !side.ever_up) {
+            LinkState::Starting
+        } else if sides.iter().any(|side| !side.up) {
+            LinkState::Stalled
+        } else if sides.iter().any(|side| side.scan.as_ref().is_some_and(|scan| scan.after_gap)) && self.settled_once {
+            LinkState::Resync
+        } else if !self.settled_once {
+            LinkState::Snapshot
+        } else if !self.held.is_empty() || !self.blocked.is_empty() {
+            LinkState::Degraded
+        } else {
+            LinkState::Live
+        }
+    }
+
+    /// Open conflicts, in the order in which they were found.
+    pub fn open_conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.values()
+    }
+
+    /// What both sides last agreed on about `key`.
+    pub fn base_of(&self, key: &str) -> Option<&Base> {
+        self.pairs.get(key).map(|pair| &pair.base)
+    }
+
+    /// All pairs.
+    pub fn bases(&self) -> impl Iterator<Item = (&Key, &Base)> {
+        self.pairs.iter().map(|(key, pair)| (key, &pair.base))
+    }
+
+    /// Whether events of `side` are of use: from the other side alone nothing is taken.
+    pub fn wants_events_of(&self, side: Side) -> bool {
+        self.config.mode.takes_from(side)
+    }
+
+    fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn set_base(&mut self, key: &Key, base: Base) {
+        let mark = PerSide { a: self.sides.a.generation, b: self.sides.b.generation };
+        if base.shadow_of.is_some() {
+            self.shadows.insert(key.clone());
+        } else {
+            self.shadows.remove(key);
+        }
+        self.pairs.insert(key.clone(), Pair { base, mark });
+        self.unsaved.bases.insert(key.clone(), Some(base));
+        self.unsaved.dirty = true;
+    }
+
+    fn forget_base(&mut self, key: &Key) {
+        self.shadows.remove(key);
+        if self.pairs.remove(key).is_some() {
+            self.unsaved.bases.insert(key.clone(), None);
+            self.unsaved.dirty = true;
+        }
+    }
+
+    fn block(&mut self, key: &Key, why: String) {
+        if self.blocked.len() < self.config.limits.blocked || self.blocked.contains_key(key) {
+            self.blocked.insert(key.clone(), why);
+        } else {
+            self.counters.blocked_unnoted += 1;
+        }
+    }
+}

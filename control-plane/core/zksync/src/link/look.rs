@@ -1,0 +1,564 @@
+//! Looking at pairs and deciding about them.
+
+use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, Link, Look, Planned, ReadWant, Reading, WriteKind, WriteOp};
+use crate::codec::Record;
+use crate::config::{AclPolicy, Drift, Strategy};
+use crate::conflict::{Conflict, ConflictKind, DeletedBetween, Resolution, Value};
+use crate::decide::{Exclusion, Verdict, View, acl_hash, decide, elects_or_locks, what_is_pending, winner};
+use crate::dirty::Dirt;
+use crate::link::sides::answer_bytes;
+use crate::mapping::{below, parent};
+use crate::node::{AclPending, Base, Hash, Key, Node, PerSide, Seen, Side, hash_data};
+
+/// Version of an access control list that no server gives: what stands beside it in a base is still to be copied.
+const NOT_DONE: i32 = -1;
+const LOOK_MAX: usize = 512;
+/// Bytes of an answer that are aimed at.
+const ANSWER: usize = 1024 * 1024;
+/// Operations and bytes that may wait for a side before no more is read for it.
+const READY_OPS: usize = 1_024;
+const READY_BYTES: usize = 4 * 1024 * 1024;
+
+impl Link {
+    pub(super) fn start_look(&mut self, out: &mut Vec<Effect>) {
+        // Until both sides were read as a whole it is not known what is on one side alone; a tree that does not fit is begun with all the same.
+        let crowded = self.dirty.len() > self.config.limits.dirty / 2;
+        let can = |side: Side| {
+            let state = &self.sides[side];
+            state.up
+                && (state.scanned || crowded)
+                && state.ready.len() < READY_OPS
+                && state.ready_bytes < READY_BYTES
+                && state.acl_ready.len() < READY_OPS
+        };
+        if self.look.is_some() || self.dirty.is_empty() || !Side::BOTH.into_iter().all(can) {
+            return;
+        }
+        let busy = &self.busy;
+        let pairs = self.dirty.take(self.look_size, ANSWER, |key| busy.contains(key));
+        if pairs.is_empty() {
+            return;
+        }
+        let id = self.take_id();
+        let mut look = Look { id, pairs, answers: PerSide::default(), waiting: PerSide::default() };
+        for side in Side::BOTH {
+            let want = |(key, dirt): &(Key, Dirt)| ReadWant { path: self.config.mapping.path(side, key), acl: dirt.acl, children: false };
+            let reads: Vec<ReadWant> = look.pairs.iter().filter(|(_, dirt)| dirt.sides[side]).map(want).collect();
+            if reads.is_empty() {
+                look.answers[side] = Some(Vec::new());
+            } else {
+                look.waiting[side] = true;
+                out.push(Effect::Read { side, id, reads });
+            }
+        }
+        self.busy.extend(look.pairs.iter().map(|(key, _)| key.clone()));
+        self.look = Some(look);
+    }
+
+    pub(super) fn looked(&mut self, side: Side, id: u64, answers: Vec<Reading>) {
+        let Some(look) = self.look.as_mut().filter(|look| look.id == id && look.waiting[side]) else { return };
+        look.waiting[side] = false;
+        let bytes: usize = answers.iter().map(answer_bytes).sum();
+        if bytes > ANSWER {
+            self.look_size = (self.look_size / 2).max(1);
+        } else if bytes < ANSWER / 2 {
+            self.look_size = (self.look_size * 2).min(LOOK_MAX);
+        }
+        look.answers[side] = Some(answers);
+        if let Some(look) = self.look.take_if(|look| !look.waiting.a && !look.waiting.b) {
+            self.conclude(look);
+        }
+    }
+
+    fn conclude(&mut self, look: Look) {
+        let mut a = look.answers.a.into_iter().flatten();
+        let mut b = look.answers.b.into_iter().flatten();
+        for (key, dirt) in look.pairs {
+            self.busy.remove(&key);
+            let answers = PerSide { a: if dirt.sides.a { a.next() } else { None }, b: if dirt.sides.b { b.next() } else { None } };
+            let denied = Side::BOTH.into_iter().find_map(|side| match &answers[side] {
+                Some(Reading::Denied(why)) => Some(format!("{} refuses to be read: {why}", side.as_str().to_uppercase())),
+                _ => None,
+            });
+            match denied {
+                Some(why) => self.block(&key, why),
+                None => self.judge(&key, dirt, &answers),
+            }
+        }
+    }
+
+    fn judge(&mut self, key: &Key, dirt: Dirt, answers: &PerSide<Option<Reading>>) {
+        let views = PerSide { a: view(answers.a.as_ref()), b: view(answers.b.as_ref()) };
+        self.blocked.remove(key);
+        self.drifting.remove(key);
+        self.held.remove(key);
+        if self.conflicted.contains_key(key) {
+            return self.judge_conflicted(key, dirt, views);
+        }
+        let base = self.pairs.get(key).map(|pair| pair.base);
+        // Whether what was noted has been made is decided once, for everything that follows.
+        let base = base.map(|base| what_is_pending(&self.config, base, views).unwrap_or(base));
+        let own = PerSide { a: self.sides.a.session, b: self.sides.b.session };
+        let verdict = decide(&self.config, base.as_ref(), views, own);
+        if matches!(verdict, Verdict::Settled | Verdict::Adopt(_) | Verdict::Forget) {
+            self.orphaned.remove(key);
+            self.revived.remove(key);
+            self.purged.remove(key);
+        }
+        self.carry_out(key, dirt, base.as_ref(), views, verdict, None);
+    }
+
+    fn carry_out(
+        &mut self,
+        key: &Key,
+        dirt: Dirt,
+        base: Option<&Base>,
+        views: PerSide<View<'_>>,
+        verdict: Verdict,
+        resolution: Option<Box<Resolution>>,
+    ) {
+        match verdict {
+            Verdict::Settled => self.counters.echoes += 1,
+            Verdict::ReadBoth | Verdict::ReadAcl => {
+                let both = Dirt { sides: PerSide { a: true, b: true }, acl: true, ..dirt };
+                self.mark(key.clone(), Dirt { attempts: dirt.attempts.saturating_add(1), ..both });
+            }
+            Verdict::Adopt(base) => self.set_base(key, base),
+            Verdict::Forget => self.forget_base(key),
+            Verdict::Put { to, shadow } => self.put(key, dirt, base, views, to, shadow, resolution),
+            Verdict::Delete { to } => self.delete(key, dirt, base, views, to, resolution),
+            Verdict::Conflict(kind) => self.collide(key, dirt, base, views, kind),
+            Verdict::Drift { .. } => {
+                self.counters.drifts += 1;
+                if self.drifting.len() < self.config.limits.blocked {
+                    self.drifting.insert(key.clone());
+                }
+            }
+            Verdict::Excluded(why) => {
+                let why = match why {
+                    Exclusion::Ephemeral => "ephemeral",
+                    Exclusion::Election => "election",
+                    Exclusion::OwnShadow => "own_shadow",
+                };
+                *self.excluded.entry(why).or_default() += 1;
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is known of one pair; each is used once")]
+    fn put(
+        &mut self,
+        key: &Key,
+        dirt: Dirt,
+        base: Option<&Base>,
+        views: PerSide<View<'_>>,
+        to: Side,
+        shadow: bool,
+        resolution: Option<Box<Resolution>>,
+    ) {
+        let from = to.other();
+        let Some(node) = views[from].node() else { return self.carry_out(key, dirt, base, views, Verdict::ReadBoth, None) };
+        if !shadow && self.goes_with_what_is_above(key, from, base) {
+            self.revived.remove(key);
+            self.orphaned.remove(key);
+            return self.delete(key, dirt, base, views, from, resolution);
+        }
+        if shadow && elects_or_locks(key) {
+            return self.carry_out(key, dirt, base, views, Verdict::Excluded(Exclusion::Election), None);
+        }
+        if node.data.len() > self.config.limits.node_bytes {
+            let why = format!("{} bytes: more than the {} that are copied", node.data.len(), self.config.limits.node_bytes);
+            return self.block(key, why);
+        }
+        if let Some(entry) = node.acl.iter().flatten().find(|entry| entry.scheme == "digest" && entry.id.ends_with(":x")) {
+            let side = from.as_str().to_uppercase();
+            return self.block(
+                key,
+                format!("{side} hides the digest of {} in its access control list: our identity must have ADMIN there", entry.id),
+            );
+        }
+        let Some(acl) = acl_hash(&self.config, base, from, node) else {
+            return self.carry_out(key, dirt, base, views, Verdict::ReadAcl, None);
+        };
+        let data = hash_data(&node.data);
+        let size = u32::try_from(node.data.len()).unwrap_or(u32::MAX);
+        let source = node.stat.seen();
+        let target = match views[to] {
+            View::Present(target) => Some((target.stat.seen(), hash_data(&target.data), acl_hash(&self.config, base, to, target))),
+            View::Unread => base.map(|base| (base.seen[to], base.data, Some(base.acl))),
+            View::Absent => None,
+        };
+        let Some((before, target_data, target_acl)) = target else {
+            let acl_there = match (&node.acl, self.config.acl) {
+                (Some(acl), _) => self.config.translate(acl, from),
+                (None, AclPolicy::Ignore) => self.config.translate(&[], from),
+                (None, AclPolicy::Copy) => return self.carry_out(key, dirt, base, views, Verdict::ReadAcl, None),
+            };
+            let kind = WriteKind::Create { data: node.data.clone(), acl: acl_there, ephemeral: shadow };
+            return self.plan(to, key, kind, Some(source), None, (data, acl, size), dirt, resolution);
+        };
+        let Some(target_acl) = target_acl else { return self.carry_out(key, dirt, base, views, Verdict::ReadAcl, None) };
+        let mut seen = PerSide { a: source, b: source };
+        seen[to] = before;
+        if data != target_data {
+            // The access control list follows on its own: until then the base says that it is not done.
+            let source = if acl == target_acl { source } else { Seen { aversion: NOT_DONE, ..source } };
+            let kind = WriteKind::Set { data: node.data.clone(), version: before.version };
+            self.plan(to, key, kind, Some(source), Some(before), (data, target_acl, size), dirt, resolution);
+            if acl != target_acl {
+                self.mark(key.clone(), Dirt::on_both(self.now));
+            }
+            return;
+        }
+        let agreed = Base { seen, data, acl, size, shadow_of: base.and_then(|base| base.shadow_of), pending: None };
+        if acl == target_acl {
+            return self.set_base(key, agreed);
+        }
+        let Some(acl_there) = &node.acl else { return self.carry_out(key, dirt, base, views, Verdict::ReadAcl, None) };
+        let acl_to_set = self.config.translate(acl_there, from);
+        let pending = AclPending { side: to, aversion: before.aversion.wrapping_add(1), acl: agreed.acl, source };
+        let mut noted = Base { acl: target_acl, pending: Some(pending), ..agreed };
+        noted.seen[from].aversion = NOT_DONE;
+        self.set_base(key, noted);
+        self.busy.insert(key.clone());
+        let path = self.config.mapping.path(to, key);
+        let after = self.saves_begun + 1;
+        let plan = AclPlan {
+            after,
+            key: key.clone(),
+            path,
+            acl: acl_to_set,
+            aversion: before.aversion,
+            base: agreed,
+            attempts: dirt.attempts,
+            resolution,
+        };
+        self.sides[to].acl_ready.push_back(plan);
+    }
+
+    fn delete(
+        &mut self,
+        key: &Key,
+        dirt: Dirt,
+        base: Option<&Base>,
+        views: PerSide<View<'_>>,
+        to: Side,
+        resolution: Option<Box<Resolution>>,
+    ) {
+        let before = match views[to] {
+            View::Present(node) => node.stat.seen(),
+            View::Unread => match base {
+                Some(base) => base.seen[to],
+                None => return,
+            },
+            View::Absent => return self.forget_base(key),
+        };
+        if key.as_ref() == "/" || self.is_orphan(key, dirt, base, views, to, resolution.is_some()) {
+            return;
+        }
+        let is_shadow = base.is_some_and(|base| base.shadow_of.is_some());
+        if !is_shadow && self.is_braked(key) {
+            self.counters.deletes_braked += 1;
+            self.held.insert(key.clone());
+            return;
+        }
+        if !is_shadow {
+            self.deletes.push_back(self.now);
+        }
+        let (data, acl) = base.map_or(([0; 16], 0), |base| (base.data, base.acl));
+        self.plan(to, key, WriteKind::Delete { version: before.version }, None, Some(before), (data, acl, 0), dirt, resolution);
+    }
+
+    /// A source that suddenly looks empty is more often a wrong chroot or a lost ensemble than an intention.
+    fn is_braked(&self, key: &Key) -> bool {
+        if self.now < self.approved_until {
+            return false;
+        }
+        let recent = self.deletes.iter().rev().take_while(|at| self.now.since(**at) <= BRAKE_WINDOW).count();
+        recent >= self.config.limits.deletes_free.max(self.pairs.len() / 20) || self.config.mapping.is_root(key)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a record; each is used once")]
+    pub(super) fn plan(
+        &mut self,
+        to: Side,
+        key: &Key,
+        kind: WriteKind,
+        source: Option<Seen>,
+        before: Option<Seen>,
+        (data, acl, size): (Hash, u64, u32),
+        dirt: Dirt,
+        resolution: Option<Box<Resolution>>,
+    ) {
+        let target = match (&kind, before) {
+            (WriteKind::Set { version, .. }, Some(before)) => Seen { mzxid: 0, version: version.wrapping_add(1), ..before },
+            _ => Seen::default(),
+        };
+        let shadow = matches!(kind, WriteKind::Create { ephemeral: true, .. })
+            || self.pairs.get(key).is_some_and(|pair| pair.base.shadow_of == Some(to.other()));
+        let record = Record { key: key.clone(), source, target, data, acl, size, shadow };
+        let op = WriteOp { path: self.config.mapping.path(to, key), kind };
+        let planned = Planned { op, record, before, since: dirt.since, announced: dirt.announced, attempts: dirt.attempts, resolution };
+        self.busy.insert(key.clone());
+        self.sides[to].ready_bytes += planned.bytes();
+        self.sides[to].ready.push_back(planned);
+    }
+
+    fn collide(&mut self, key: &Key, dirt: Dirt, base: Option<&Base>, views: PerSide<View<'_>>, kind: ConflictKind) {
+        if matches!(views.a, View::Unread) || matches!(views.b, View::Unread) {
+            return self.carry_out(key, dirt, base, views, Verdict::ReadBoth, None);
+        }
+        if self.config.strategy == Strategy::Manual && self.config.mode.source().is_none() {
+            return self.open_conflict(key, base, views, kind);
+        }
+        let absent = Side::BOTH.into_iter().find(|side| matches!(views[*side], View::Absent));
+        let deleted = absent.map(|side| DeletedBetween { from: self.last_seen(side, &dirt), to: self.now.max(dirt.since) });
+        let clocks = PerSide { a: self.sides.a.clock, b: self.sides.b.clock };
+        let (won, ambiguous) = winner(&self.config, views, kind, clocks, deleted);
+        self.decide_for(key, dirt, base, views, kind, won, ambiguous);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is recorded of a conflict; each is used once")]
+    fn decide_for(
+        &mut self,
+        key: &Key,
+        dirt: Dirt,
+        base: Option<&Base>,
+        views: PerSide<View<'_>>,
+        kind: ConflictKind,
+        won: Side,
+        ambiguous: bool,
+    ) {
+        let strategy = self.strategy_in_force();
+        let value = |side: Side| views[side].node().map(Value::of);
+        let resolution = Box::new(Resolution {
+            key: key.clone(),
+            kind,
+            strategy,
+            winner: won.into(),
+            ambiguous,
+            sides: PerSide { a: value(Side::A), b: value(Side::B) },
+            at_ms: self.now.unix_millis(),
+        });
+        let verdict = match views[won] {
+            View::Present(_) => Verdict::Put { to: won.other(), shadow: false },
+            _ => Verdict::Delete { to: won.other() },
+        };
+        self.carry_out(key, dirt, base, views, verdict, Some(resolution));
+    }
+
+    fn open_conflict(&mut self, key: &Key, base: Option<&Base>, views: PerSide<View<'_>>, kind: ConflictKind) {
+        if self.conflicts.len() >= self.config.limits.conflicts {
+            // Going on would decide by accident.
+            self.counters.conflicts_unnoted += 1;
+            self.paused = true;
+            self.dirty.mark(key.clone(), Dirt::on_both(self.now));
+            return;
+        }
+        let id = self.take_id();
+        let now = self.now.unix_millis();
+        let conflict = Conflict {
+            id,
+            key: key.clone(),
+            kind,
+            base: base.map(|base| base.seen),
+            sides: seen_of(views),
+            first_seen_ms: now,
+            last_change_ms: now,
+        };
+        self.note_conflict(conflict);
+    }
+
+    fn note_conflict(&mut self, conflict: Conflict) {
+        self.conflicted.insert(conflict.key.clone(), conflict.id);
+        self.unsaved.conflicts.insert(conflict.id, Some(conflict.clone()));
+        self.unsaved.dirty = true;
+        self.conflicts.insert(conflict.id, conflict);
+    }
+
+    pub(super) fn close_conflict(&mut self, key: &Key) -> Option<Conflict> {
+        let id = self.conflicted.remove(key)?;
+        self.resolving.remove(key);
+        self.unsaved.conflicts.insert(id, None);
+        self.unsaved.dirty = true;
+        // What waits below it can go on.
+        let prefix = format!("{}/", if key.as_ref() == "/" { "" } else { key });
+        let waiting: Vec<Key> = self.blocked.keys().filter(|blocked| blocked.starts_with(&prefix)).cloned().collect();
+        for key in waiting {
+            self.blocked.remove(&key);
+            self.mark(key, Dirt::on_both(self.now));
+        }
+        self.conflicts.remove(&id)
+    }
+
+    /// A pair whose conflict is open: follow its changes; end it when both sides are the same, or when an operator has decided.
+    fn judge_conflicted(&mut self, key: &Key, dirt: Dirt, views: PerSide<View<'_>>) {
+        let base = self.pairs.get(key).map(|pair| pair.base);
+        if matches!(views.a, View::Unread) || matches!(views.b, View::Unread) {
+            let both = Dirt { sides: PerSide { a: true, b: true }, acl: true, ..dirt };
+            return self.mark(key.clone(), both);
+        }
+        // As if nothing were agreed: whether they are the same is what counts.
+        let verdict = match (views.a, views.b) {
+            (View::Absent, View::Absent) => Verdict::Forget,
+            _ => decide(&self.config, base.as_ref(), views, PerSide::default()),
+        };
+        match verdict {
+            verdict @ (Verdict::Adopt(_) | Verdict::Forget) => {
+                self.counters.conflicts_converged += 1;
+                self.close_conflict(key);
+                return self.carry_out(key, dirt, base.as_ref(), views, verdict, None);
+            }
+            Verdict::ReadAcl => return self.mark(key.clone(), Dirt::on_both(self.now)),
+            _ => {}
+        }
+        let Some(mut conflict) = self.conflicted.get(key).and_then(|id| self.conflicts.get(id)).cloned() else { return };
+        let sides = seen_of(views);
+        if conflict.sides != sides {
+            conflict.sides = sides;
+            conflict.last_change_ms = self.now.unix_millis();
+            // The operator decided about something else.
+            self.resolving.remove(key);
+            return self.note_conflict(conflict);
+        }
+        if let Some(won) = self.resolving.get(key).copied() {
+            if conflict.kind == ConflictKind::CreateBelow {
+                self.close_conflict(key);
+                let lacking = if sides.a.is_none() { Side::A } else { Side::B };
+                return self.decide_orphan(key, won, lacking, views);
+            }
+            self.decide_for(key, dirt, base.as_ref(), views, conflict.kind, won, false);
+        }
+    }
+
+    /// Something below a deleted pair whose subtree goes: whether it goes, too, instead of coming to the other side.
+    fn goes_with_what_is_above(&self, key: &Key, from: Side, base: Option<&Base>) -> bool {
+        let is_purged = |(purged, side): (&Key, &Side)| *side == from && purged != key && below(key, purged).is_some();
+        base.is_none() && self.purged.iter().any(is_purged)
+    }
+
+    /// A pair that one side deleted while the other, `to`, got something below it: whether that has been dealt with.
+    fn is_orphan(&mut self, key: &Key, dirt: Dirt, base: Option<&Base>, views: PerSide<View<'_>>, to: Side, decided: bool) -> bool {
+        let lacking = to.other();
+        if self.revived.get(key) == Some(&lacking) {
+            match views[to] {
+                View::Present(_) => self.put(key, dirt, base, views, lacking, false, None),
+                _ => self.mark(key.clone(), Dirt { attempts: dirt.attempts, ..Dirt::on_both(self.now) }),
+            }
+            return true;
+        }
+        if self.purged.contains_key(key) || self.orphaned.get(key) != Some(&lacking) {
+            return false;
+        }
+        if views[to].node().is_none() {
+            self.mark(key.clone(), Dirt { attempts: dirt.attempts, ..Dirt::on_both(self.now) });
+            return true;
+        }
+        self.orphaned.remove(key);
+        let won = match (self.config.mode.source(), self.config.strategy) {
+            (Some(source), _) if source == lacking && self.config.drift == Drift::Report => {
+                self.block(key, "deleted at the source, but the target has something below it that the source never had".to_owned());
+                return true;
+            }
+            (Some(source), _) => source,
+            (None, Strategy::AWins) => Side::A,
+            (None, Strategy::BWins) => Side::B,
+            // Something new is news; that it was not to be there any more is older.
+            (None, Strategy::LastWriteWins) => to,
+            // The operator has decided about what is above already.
+            (None, Strategy::Manual) if decided => lacking,
+            (None, Strategy::Manual) => {
+                self.open_conflict(key, base, views, ConflictKind::CreateBelow);
+                return true;
+            }
+        };
+        self.decide_orphan(key, won, lacking, views);
+        true
+    }
+
+    fn decide_orphan(&mut self, key: &Key, won: Side, lacking: Side, views: PerSide<View<'_>>) {
+        let value = |side: Side| views[side].node().map(Value::of);
+        self.resolved(Resolution {
+            key: key.clone(),
+            kind: ConflictKind::CreateBelow,
+            strategy: self.strategy_in_force(),
+            winner: won.into(),
+            ambiguous: false,
+            sides: PerSide { a: value(Side::A), b: value(Side::B) },
+            at_ms: self.now.unix_millis(),
+        });
+        if won == lacking {
+            self.purged.insert(key.clone(), won.other());
+            self.look_below(won.other(), key);
+        } else {
+            self.revived.insert(key.clone(), lacking);
+        }
+        self.mark(key.clone(), Dirt::on_both(self.now));
+    }
+
+    fn strategy_in_force(&self) -> Strategy {
+        match self.config.mode.source() {
+            Some(Side::A) => Strategy::AWins,
+            Some(Side::B) => Strategy::BWins,
+            None => self.config.strategy,
+        }
+    }
+
+    /// A conflict has been decided and carried out: count and tell.
+    pub(super) fn resolved(&mut self, resolution: Resolution) {
+        *self.counters.conflicts.entry((resolution.kind, resolution.winner)).or_default() += 1;
+        self.counters.conflicts_ambiguous += u64::from(resolution.ambiguous);
+        self.outbox.push(Effect::Resolved(resolution));
+    }
+
+    /// A create or delete that keeps failing: because of what is above it, or below it.
+    pub(super) fn retry(&mut self, side: Side, planned: Planned, refusal: &super::Refusal) {
+        let key = planned.record.key.clone();
+        let attempts = planned.attempts.saturating_add(1);
+        if attempts >= ATTEMPTS {
+            self.block(&key, format!("{} refused it {attempts} times: {refusal:?}", side.as_str().to_uppercase()));
+            return;
+        }
+        match (&planned.op.kind, refusal) {
+            (WriteKind::Create { .. }, super::Refusal::NoNode) => {
+                if let Some(above) = parent(&key).and_then(|above| self.config.mapping.key(Side::A, above)) {
+                    self.orphaned.insert(above.clone(), side);
+                    if self.conflicted.contains_key(&above) {
+                        return self.block(&key, format!("{above} is in conflict"));
+                    }
+                    self.mark(above, Dirt::on_both(self.now));
+                }
+            }
+            (WriteKind::Delete { .. }, super::Refusal::NotEmpty) if attempts > 1 => self.look_below(side, &key),
+            _ => {}
+        }
+        let dirt = Dirt { since: planned.since, announced: planned.announced, attempts, ..Dirt::on_both(self.now) };
+        self.mark(key, dirt);
+    }
+}
+
+impl Planned {
+    pub(super) fn bytes(&self) -> usize {
+        let data = match &self.op.kind {
+            WriteKind::Create { data, acl, .. } => {
+                data.len() + acl.iter().map(|entry| entry.scheme.len() + entry.id.len() + 16).sum::<usize>()
+            }
+            WriteKind::Set { data, .. } => data.len(),
+            WriteKind::Delete { .. } => 0,
+        };
+        data + self.op.path.len() + 32 + self.record.length()
+    }
+}
+
+fn view(answer: Option<&Reading>) -> View<'_> {
+    match answer {
+        Some(Reading::Present(node)) => View::Present(node),
+        Some(Reading::Absent) => View::Absent,
+        _ => View::Unread,
+    }
+}
+
+fn seen_of(views: PerSide<View<'_>>) -> PerSide<Option<Seen>> {
+    let seen = |side: Side| views[side].node().map(|node: &Node| node.stat.seen());
+    PerSide { a: seen(Side::A), b: seen(Side::B) }
+}

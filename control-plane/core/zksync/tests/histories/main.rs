@@ -1,0 +1,130 @@
+//! Random histories with every fault, by seed: `SEED=n cargo test -p zksync --test histories` repeats one, `SEEDS=n` runs more.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's world is a fault of the test")]
+
+mod world;
+
+use world::{Dice, World};
+use zksync::{Command, Drift, HaltReason, Input, LinkConfig, LinkState, Mapping, Mode, PerSide, Side, Strategy};
+
+fn config(dice: &mut Dice) -> LinkConfig {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    config.limits.deletes_free = 1_000_000;
+    config.limits.batch_ops = [1, 3, 512][usize::try_from(dice.below(3)).unwrap()];
+    if dice.one_in(8) {
+        config.limits.dirty = 5;
+    }
+    (config.mode, config.strategy) = match dice.below(6) {
+        0 => (Mode::AToB, Strategy::LastWriteWins),
+        1 => (Mode::Both, Strategy::AWins),
+        2 => (Mode::Both, Strategy::BWins),
+        3 => (Mode::Both, Strategy::Manual),
+        _ => (Mode::Both, Strategy::LastWriteWins),
+    };
+    config.drift = Drift::Overwrite;
+    config
+}
+
+fn live_through(seed: u64) {
+    let mut dice = Dice::new(seed ^ 0xabcd);
+    let config = config(&mut dice);
+    let (mode, strategy) = (config.mode, config.strategy);
+    let mut world = World::new(seed, config);
+    world.skew_ms = PerSide { a: 0, b: i64::try_from(dice.below(2_000)).unwrap() };
+    let sides: &[Side] = if mode == Mode::AToB { &[Side::A] } else { &Side::BOTH };
+    let with_faults = !dice.one_in(4);
+    for _ in 0..dice.below(600) + 50 {
+        if with_faults {
+            world.moment(sides);
+        } else {
+            if dice.one_in(4) {
+                world.client(sides);
+            }
+            world.connect(Side::A);
+            world.connect(Side::B);
+            world.progress();
+        }
+    }
+    world.rest();
+    let fail = |world: &World, what: &str| -> ! {
+        panic!("seed {seed} ({mode:?}, {strategy:?}): {what}\n{:#?}\n{}", world.link.status(), world.tail())
+    };
+    if world.halted.is_some() {
+        fail(&world, "it halted");
+    }
+    // An operator decides whatever is open, until nothing is.
+    for _ in 0..20 {
+        let open: Vec<u64> = world.link.open_conflicts().map(|conflict| conflict.id).collect();
+        if open.is_empty() {
+            break;
+        }
+        for id in open {
+            let winner = if dice.one_in(2) { Side::A } else { Side::B };
+            world.input(Input::Command(Command::Resolve { id, winner }));
+        }
+        world.rest();
+    }
+    let status = world.link.status();
+    if status.open_conflicts > 0 || status.blocked_total > 0 || !world.link.is_settled() {
+        fail(&world, "something is left");
+    }
+    if world.sides.a.tree("/") != world.sides.b.tree("/") {
+        let (a, b) = (world.sides.a.tree("/"), world.sides.b.tree("/"));
+        let differing: Vec<_> = a.keys().chain(b.keys()).filter(|path| a.get(*path) != b.get(*path)).collect();
+        fail(&world, &format!("the sides differ in {differing:?}"));
+    }
+    // What only one side's clients wrote is as they left it, on both.
+    for (side, root) in [(Side::A, "/a"), (Side::B, "/b")] {
+        if sides.contains(&side) && world.sides[side.other()].tree(root) != world.own[side].tree(root) {
+            fail(
+                &world,
+                &format!(
+                    "{root} is not what its clients left: {:?} {:?}",
+                    world.sides[side.other()].tree(root),
+                    world.own[side].tree(root)
+                ),
+            );
+        }
+    }
+    // Both sides of the history are known wherever one was given up.
+    for resolution in &world.resolutions {
+        assert!(
+            resolution.key.starts_with("/s") || resolution.key.as_ref() == "/s",
+            "seed {seed}: a conflict where only one side wrote: {resolution:?}"
+        );
+    }
+    if world.link_ops > 3 * world.client_ops + 200 {
+        fail(&world, &format!("{} writes for {} changes: something goes round in circles", world.link_ops, world.client_ops));
+    }
+    // At rest, everything again changes nothing.
+    let writes = world.link_ops;
+    world.rest();
+    assert_eq!(world.link_ops, writes, "seed {seed}: it writes although nothing changed");
+}
+
+#[test]
+fn both_sides_come_to_the_same_through_every_fault() {
+    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        return live_through(seed);
+    }
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2_000);
+    for seed in 0..seeds {
+        live_through(seed);
+    }
+}
+
+#[test]
+fn an_ensemble_that_went_back_in_time_stops_the_link_before_it_writes() {
+    let mut world = World::new(1, LinkConfig::one_way(Mapping::everything()));
+    for _ in 0..50 {
+        world.client(&[Side::A]);
+    }
+    world.rest();
+    world.cut(Side::A);
+    world.sides.a.zxid = 3;
+    let writes = world.link_ops;
+    world.connect(Side::A);
+    assert!(matches!(world.halted, Some(HaltReason::WentBack { side: Side::A, .. })), "{:?}", world.halted);
+    assert_eq!(world.link.status().state, LinkState::Halted);
+    assert_eq!(world.link_ops, writes);
+}

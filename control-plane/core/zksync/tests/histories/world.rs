@@ -1,0 +1,540 @@
+//! A world of two ensembles, clients that write to both, a link between, and everything that can go wrong, from one seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Timestamp;
+use zksync::{
+    Acl, AclDone, Base, Conflict, Effect, FoundSlot, HaltReason, Input, Key, Link, LinkConfig, Node, Outcome, PerSide, ReadWant, Reading,
+    Refusal, Resolution, SLOTS, Seen, Side, Slot, Stat, WriteKind, WriteOp,
+};
+
+/// xorshift64*: seedable, and enough.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
+    }
+
+    pub(crate) fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Znode {
+    pub(crate) data: Vec<u8>,
+    pub(crate) acl: Vec<Acl>,
+    pub(crate) stat: Stat,
+}
+
+/// An ensemble: a tree and a counter.
+#[derive(Default)]
+pub(crate) struct Ensemble {
+    pub(crate) zxid: i64,
+    pub(crate) nodes: BTreeMap<String, Znode>,
+    epoch: i32,
+    slots: BTreeMap<u64, (Slot, i64)>,
+}
+
+pub(crate) fn acl(n: u8) -> Vec<Acl> {
+    vec![Acl { permissions: 31 - n, scheme: "world".to_owned(), id: "anyone".to_owned() }]
+}
+
+fn above(path: &str) -> &str {
+    match path.rfind('/') {
+        Some(0) | None => "/",
+        Some(at) => &path[..at],
+    }
+}
+
+/// The states that were made, and the paths that events tell of.
+type Applied = (Vec<Option<Seen>>, Vec<String>);
+
+impl Ensemble {
+    pub(crate) fn new() -> Ensemble {
+        let mut it = Ensemble::default();
+        it.nodes.insert("/".to_owned(), Znode { data: Vec::new(), acl: acl(0), stat: Stat::default() });
+        it
+    }
+
+    fn children(&self, path: &str) -> Vec<String> {
+        let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
+        let below = self.nodes.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        below
+            .filter_map(|(path, _)| path.strip_prefix(&prefix))
+            .filter(|name| !name.is_empty() && !name.contains('/'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn apply(&mut self, op: &WriteOp, zxid: i64, mtime: i64) -> Result<Option<Seen>, Refusal> {
+        match &op.kind {
+            WriteKind::Create { data, acl, ephemeral } => {
+                if self.nodes.contains_key(&op.path) {
+                    return Err(Refusal::NodeExists);
+                }
+                if !self.nodes.contains_key(above(&op.path)) {
+                    return Err(Refusal::NoNode);
+                }
+                let stat = Stat { czxid: zxid, mzxid: zxid, pzxid: zxid, mtime, owner: i64::from(*ephemeral), ..Stat::default() };
+                self.nodes.insert(op.path.clone(), Znode { data: data.to_vec(), acl: acl.clone(), stat });
+                Ok(None)
+            }
+            WriteKind::Set { data, version } => {
+                let node = self.nodes.get_mut(&op.path).ok_or(Refusal::NoNode)?;
+                if node.stat.version != *version {
+                    return Err(Refusal::BadVersion);
+                }
+                (node.stat.version, node.stat.mzxid, node.stat.mtime) = (version + 1, zxid, mtime);
+                node.data = data.to_vec();
+                Ok(Some(node.stat.seen()))
+            }
+            WriteKind::Delete { version } => {
+                let node = self.nodes.get(&op.path).ok_or(Refusal::NoNode)?;
+                if node.stat.version != *version {
+                    return Err(Refusal::BadVersion);
+                }
+                if !self.children(&op.path).is_empty() {
+                    return Err(Refusal::NotEmpty);
+                }
+                self.nodes.remove(&op.path);
+                Ok(None)
+            }
+        }
+    }
+
+    /// All operations or none; the paths that events tell of.
+    fn multi(&mut self, ops: &[WriteOp], mtime: i64) -> Result<Applied, (usize, Refusal)> {
+        let before = self.nodes.clone();
+        let zxid = self.zxid + 1;
+        let mut states = Vec::new();
+        for (index, op) in ops.iter().enumerate() {
+            match self.apply(op, zxid, mtime) {
+                Ok(state) => states.push(state),
+                Err(refusal) => {
+                    self.nodes = before;
+                    return Err((index, refusal));
+                }
+            }
+        }
+        self.zxid = zxid;
+        Ok((states, ops.iter().map(|op| op.path.clone()).collect()))
+    }
+
+    fn read(&self, want: &ReadWant) -> Reading {
+        match self.nodes.get(&want.path) {
+            None => Reading::Absent,
+            Some(node) => {
+                let children = self.children(&want.path);
+                let stat = Stat { children: i32::try_from(children.len()).unwrap(), ..node.stat };
+                Reading::Present(Node {
+                    stat,
+                    data: node.data.as_slice().into(),
+                    acl: want.acl.then(|| node.acl.clone()),
+                    children: want.children.then_some(children),
+                })
+            }
+        }
+    }
+
+    /// What is compared.
+    pub(crate) fn tree(&self, root: &str) -> BTreeMap<String, (Vec<u8>, Vec<Acl>)> {
+        let persistent = self.nodes.iter().filter(|(path, node)| path.starts_with(root) && node.stat.owner == 0);
+        persistent.map(|(path, node)| (path.clone(), (node.data.clone(), node.acl.clone()))).collect()
+    }
+}
+
+/// A connection: requests in order one way, answers and events in order the other.
+#[derive(Default)]
+struct Wire {
+    up: bool,
+    watching: bool,
+    requests: VecDeque<Effect>,
+    stream: VecDeque<Input>,
+}
+
+/// What is on disk.
+#[derive(Default)]
+struct Disk {
+    bases: BTreeMap<Key, Base>,
+    conflicts: BTreeMap<u64, Conflict>,
+    applied: PerSide<u64>,
+}
+
+pub(crate) struct World {
+    pub(crate) dice: Dice,
+    pub(crate) now: Timestamp,
+    pub(crate) sides: PerSide<Ensemble>,
+    wires: PerSide<Wire>,
+    /// Requests of connections that are gone, which a server may still carry out.
+    zombies: Vec<(Side, Effect)>,
+    pub(crate) link: Link,
+    config: LinkConfig,
+    disk: Disk,
+    persists: VecDeque<Effect>,
+    pub(crate) resolutions: Vec<Resolution>,
+    /// What one side's clients alone wrote, as it must be in the end on both.
+    pub(crate) own: PerSide<Ensemble>,
+    pub(crate) client_ops: u64,
+    pub(crate) link_ops: u64,
+    pub(crate) halted: Option<HaltReason>,
+    pub(crate) skew_ms: PerSide<i64>,
+    pub(crate) log: Vec<String>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, config: LinkConfig) -> World {
+        let now = Timestamp::from_unix_millis(1_000_000);
+        let mut world = World {
+            dice: Dice::new(seed),
+            now,
+            sides: PerSide { a: Ensemble::new(), b: Ensemble::new() },
+            wires: PerSide::default(),
+            zombies: Vec::new(),
+            link: Link::new(config.clone(), [], PerSide::default(), Vec::new(), now),
+            config,
+            disk: Disk::default(),
+            persists: VecDeque::new(),
+            resolutions: Vec::new(),
+            own: PerSide { a: Ensemble::new(), b: Ensemble::new() },
+            client_ops: 0,
+            link_ops: 0,
+            halted: None,
+            skew_ms: PerSide::default(),
+            log: Vec::new(),
+        };
+        for side in Side::BOTH {
+            for root in ["/s", "/a", "/b"] {
+                world.change(
+                    side,
+                    WriteOp { path: root.to_owned(), kind: WriteKind::Create { data: Arc::from([]), acl: acl(0), ephemeral: false } },
+                );
+                world.own[side]
+                    .multi(
+                        &[WriteOp {
+                            path: root.to_owned(),
+                            kind: WriteKind::Create { data: Arc::from([]), acl: acl(0), ephemeral: false },
+                        }],
+                        0,
+                    )
+                    .unwrap();
+            }
+        }
+        world
+    }
+
+    fn note(&mut self, text: String) {
+        if self.log.len() < 20_000 {
+            self.log.push(text);
+        }
+    }
+
+    fn mtime(&self, side: Side) -> i64 {
+        i64::try_from(self.now.unix_millis()).unwrap() + self.skew_ms[side]
+    }
+
+    fn tell(&mut self, side: Side, paths: Vec<String>) {
+        if self.wires[side].up && self.wires[side].watching {
+            self.wires[side].stream.extend(paths.into_iter().map(|path| Input::Changed { side, path }));
+        }
+    }
+
+    fn change(&mut self, side: Side, op: WriteOp) -> bool {
+        let mtime = self.mtime(side);
+        match self.sides[side].multi(std::slice::from_ref(&op), mtime) {
+            Ok((_, paths)) => {
+                self.note(format!("{} client {side:?} {op:?} @{}", self.now.unix_millis(), self.sides[side].zxid));
+                self.client_ops += 1;
+                self.tell(side, paths);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// A client writes something somewhere.
+    pub(crate) fn client(&mut self, sides: &[Side]) {
+        let side = sides[usize::try_from(self.dice.below(sides.len() as u64)).unwrap()];
+        let own = if side == Side::A { "/a" } else { "/b" };
+        let shared = self.dice.one_in(2);
+        let mut path = if shared { "/s" } else { own }.to_owned();
+        for _ in 0..=self.dice.below(3) {
+            path.push('/');
+            path.push(char::from(b'x' + u8::try_from(self.dice.below(3)).unwrap()));
+        }
+        let value = |world: &mut World| -> Arc<[u8]> { Arc::from(vec![u8::try_from(world.dice.below(4)).unwrap()]) };
+        let version = self.sides[side].nodes.get(&path).map_or(0, |node| node.stat.version);
+        let own_version = self.own[side].nodes.get(&path).map_or(0, |node| node.stat.version);
+        let (kind, own_kind) = match self.dice.below(10) {
+            0..=3 => {
+                let kind = WriteKind::Create { data: value(self), acl: acl(0), ephemeral: false };
+                (kind.clone(), kind)
+            }
+            4..=6 => {
+                let data = value(self);
+                (WriteKind::Set { data: data.clone(), version }, WriteKind::Set { data, version: own_version })
+            }
+            7 | 8 => (WriteKind::Delete { version }, WriteKind::Delete { version: own_version }),
+            _ => {
+                let list = acl(u8::try_from(self.dice.below(3)).unwrap());
+                if let Some(node) = self.sides[side].nodes.get_mut(&path) {
+                    node.acl.clone_from(&list);
+                    node.stat.aversion += 1;
+                    self.sides[side].zxid += 1;
+                    self.client_ops += 1;
+                    self.note(format!("client {side:?} acl {path} {list:?}"));
+                    if !shared {
+                        self.own[side].nodes.get_mut(&path).unwrap().acl = list;
+                    }
+                }
+                return;
+            }
+        };
+        if self.change(side, WriteOp { path: path.clone(), kind }) && !shared {
+            self.own[side].multi(&[WriteOp { path, kind: own_kind }], 0).unwrap();
+        }
+    }
+
+    pub(crate) fn input(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.link.step(self.now, input, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Read { side, .. } | Effect::Write { side, .. } | Effect::SetAcl { side, .. } => {
+                    if self.wires[side].up {
+                        self.wires[side].requests.push_back(effect);
+                    }
+                }
+                Effect::Persist { .. } => self.persists.push_back(effect),
+                Effect::Reopen { side } => {
+                    if self.wires[side].up {
+                        self.cut(side);
+                    }
+                }
+                Effect::Resolved(resolution) => self.resolutions.push(resolution),
+                Effect::Lags { .. } => {}
+                Effect::Halt(reason) => self.halted = Some(reason),
+            }
+        }
+    }
+
+    /// A server carries out a request.
+    fn serve(&mut self, side: Side, request: Effect) -> Option<Input> {
+        match request {
+            Effect::Read { side, id, reads } => {
+                let answers = reads.iter().map(|want| self.sides[side].read(want)).collect();
+                Some(Input::Read { side, id, answers })
+            }
+            Effect::Write { side, sequence, epoch, ops, slot } => {
+                let mtime = self.mtime(side);
+                let ensemble = &mut self.sides[side];
+                if ensemble.epoch != epoch {
+                    return Some(Input::Wrote { side, sequence, outcome: Outcome::Fenced });
+                }
+                assert_eq!(slot.records.len(), ops.len());
+                match ensemble.multi(&ops, mtime) {
+                    Ok((states, paths)) => {
+                        let zxid = ensemble.zxid;
+                        ensemble.slots.insert(sequence % SLOTS, (Slot::decode(&slot.encode()).unwrap(), zxid));
+                        self.link_ops += ops.len() as u64;
+                        self.note(format!("{} link {side:?} #{sequence} {ops:?} @{zxid}", self.now.unix_millis()));
+                        self.tell(side, paths);
+                        Some(Input::Wrote { side, sequence, outcome: Outcome::Applied { zxid, states } })
+                    }
+                    Err((index, refusal)) => {
+                        self.note(format!("refused {side:?} #{sequence} {:?} {refusal:?}", ops[index]));
+                        Some(Input::Wrote { side, sequence, outcome: Outcome::Refused { index, refusal } })
+                    }
+                }
+            }
+            Effect::SetAcl { side, id, path, acl, aversion } => {
+                let ensemble = &mut self.sides[side];
+                let outcome = match ensemble.nodes.get_mut(&path) {
+                    Some(node) if node.stat.aversion == aversion => {
+                        node.acl = acl;
+                        node.stat.aversion += 1;
+                        ensemble.zxid += 1;
+                        self.link_ops += 1;
+                        AclDone::Set { aversion: aversion + 1 }
+                    }
+                    _ => AclDone::Stale,
+                };
+                self.note(format!("link {side:?} acl {path} {outcome:?}"));
+                Some(Input::AclSet { side, id, outcome })
+            }
+            _ => panic!("{side:?}: not a request"),
+        }
+    }
+
+    /// The connection breaks: what is on its way to the server may arrive in part, what is on its way back does not.
+    pub(crate) fn cut(&mut self, side: Side) {
+        self.note(format!("cut {side:?}"));
+        let wire = std::mem::take(&mut self.wires[side]);
+        for request in wire.requests {
+            if self.dice.one_in(2) {
+                self.zombies.push((side, request));
+            }
+        }
+        self.input(Input::Down { side });
+    }
+
+    pub(crate) fn connect(&mut self, side: Side) {
+        if self.wires[side].up || self.halted.is_some() {
+            return;
+        }
+        let watching = self.link.wants_events_of(side);
+        let ensemble = &mut self.sides[side];
+        self.wires[side] = Wire { up: true, watching, ..Wire::default() };
+        ensemble.epoch += 1;
+        ensemble.zxid += 1;
+        let slots = ensemble.slots.values().map(|(slot, zxid)| FoundSlot { slot: slot.clone(), zxid: *zxid }).collect();
+        let (epoch, zxid) = (ensemble.epoch, ensemble.zxid);
+        self.note(format!("up {side:?} epoch {epoch}"));
+        self.input(Input::Up { side, session: 7, epoch, zxid, slots });
+    }
+
+    /// The process dies; another one begins with what is on disk.
+    pub(crate) fn crash(&mut self) {
+        self.note("crash".to_owned());
+        for side in Side::BOTH {
+            let wire = std::mem::take(&mut self.wires[side]);
+            for request in wire.requests {
+                if self.dice.one_in(2) {
+                    self.zombies.push((side, request));
+                }
+            }
+        }
+        if self.dice.one_in(2) {
+            self.persist_one(false);
+        }
+        self.persists.clear();
+        let bases = self.disk.bases.iter().map(|(key, base)| (key.clone(), Base::decode(&base.encode()).unwrap()));
+        let open = self.disk.conflicts.values().cloned().collect();
+        self.link = Link::new(self.config.clone(), bases, self.disk.applied, open, self.now);
+    }
+
+    fn persist_one(&mut self, tell: bool) -> bool {
+        let Some(Effect::Persist { number, bases, conflicts, applied }) = self.persists.pop_front() else { return false };
+        for (key, base) in bases {
+            match base {
+                Some(base) => self.disk.bases.insert(key, base),
+                None => self.disk.bases.remove(&key),
+            };
+        }
+        for (id, conflict) in conflicts {
+            match conflict {
+                Some(conflict) => self.disk.conflicts.insert(id, conflict),
+                None => self.disk.conflicts.remove(&id),
+            };
+        }
+        self.disk.applied = applied;
+        if tell {
+            self.input(Input::Persisted { number });
+        }
+        true
+    }
+
+    fn zombie(&mut self) -> bool {
+        if self.zombies.is_empty() {
+            return false;
+        }
+        let place = usize::try_from(self.dice.below(self.zombies.len() as u64)).unwrap();
+        let (side, request) = self.zombies.remove(place);
+        // What cannot be fenced is at least conditional; a request of a session that is closed is not carried out at all.
+        if matches!(request, Effect::Write { .. }) {
+            self.serve(side, request);
+        }
+        true
+    }
+
+    /// Something on the way moves on; false when nothing is on its way.
+    pub(crate) fn progress(&mut self) -> bool {
+        let first = self.dice.below(5);
+        for turn in 0..5 {
+            let moved = match (first + turn) % 5 {
+                0 | 1 => {
+                    let side = if (first + turn).is_multiple_of(5) { Side::A } else { Side::B };
+                    match self.wires[side].requests.pop_front() {
+                        Some(request) => {
+                            if let Some(answer) = self.serve(side, request) {
+                                self.wires[side].stream.push_back(answer);
+                            }
+                            true
+                        }
+                        None => false,
+                    }
+                }
+                2 | 3 => {
+                    let side = if (first + turn) % 5 == 2 { Side::A } else { Side::B };
+                    match self.wires[side].stream.pop_front() {
+                        Some(input) => {
+                            self.input(input);
+                            true
+                        }
+                        None => false,
+                    }
+                }
+                _ => self.persist_one(true),
+            };
+            if moved {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// One moment of a bad day.
+    pub(crate) fn moment(&mut self, sides: &[Side]) {
+        self.now = self.now + Duration::from_millis(self.dice.below(40));
+        match self.dice.below(100) {
+            0..=24 => self.client(sides),
+            25 => self.cut(Side::A),
+            26 => self.cut(Side::B),
+            27 if self.dice.one_in(3) => self.crash(),
+            28..=33 => self.connect(Side::A),
+            34..=39 => self.connect(Side::B),
+            40..=42 => {
+                self.zombie();
+            }
+            43..=45 => self.input(Input::Tick),
+            _ => {
+                self.progress();
+            }
+        }
+    }
+
+    /// Everything heals and comes to rest.
+    pub(crate) fn rest(&mut self) {
+        while self.zombie() {}
+        for round in 0..6 {
+            for side in Side::BOTH {
+                self.connect(side);
+            }
+            let mut steps = 0;
+            while self.progress() {
+                steps += 1;
+                for side in Side::BOTH {
+                    self.connect(side);
+                }
+                assert!(steps < 50_000, "it does not come to rest: {:#?}\n{}", self.link.status(), self.tail());
+            }
+            self.now = self.now + Duration::from_secs(if round == 0 { 1 } else { 70 });
+            self.input(Input::Tick);
+        }
+        while self.progress() {}
+    }
+
+    pub(crate) fn tail(&self) -> String {
+        self.log[self.log.len().saturating_sub(60)..].join("\n")
+    }
+}

@@ -1,0 +1,227 @@
+//! What is kept, for how long, and what a disk that refuses does.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use base::Timestamp;
+use history::{Gap, PlayError, Player, Settings, Store};
+use topology::*;
+
+use crate::world::*;
+
+/// A host with a process that is renamed every second.
+fn busy(world: &mut World, seconds: u32) {
+    for second in 0..seconds {
+        world.pass(Duration::from_secs(1));
+        let name = format!("worker-{second}-{}", "x".repeat(200));
+        world.report("a", Report { processes: vec![process(second % 50 + 1, 1, &name)], ..Report::default() });
+        assert!(world.tend().failure.is_none());
+    }
+}
+
+#[test]
+fn a_restart_shows_what_was_before_it_and_the_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    busy(&mut world, 90);
+    let (before, picture) = (world.now, world.live_picture());
+    drop(world);
+    let mut world = World::beginning_at(settings(directory.path()), before + Duration::from_secs(300));
+    assert_eq!(past_picture(&mut world.player(before)), picture);
+    world.pass(Duration::from_secs(1));
+    world.connect("a");
+    world.tend();
+    let after = world.live_picture();
+    assert_eq!(past_picture(&mut world.player(world.now)), after);
+    let gaps = world.store.catalogue().gaps();
+    assert_eq!(gaps, [Gap { from: before, to: before + Duration::from_secs(300), lost: 0 }]);
+    // In the gap, the last that is known; through the gap, what is after it.
+    assert_eq!(past_picture(&mut world.player(before + Duration::from_secs(1))), picture);
+    let mut player = world.player(before);
+    player.forward(world.now).unwrap();
+    assert_eq!(past_picture(&mut player), after);
+}
+
+#[test]
+fn segments_leave_when_they_are_too_old_or_too_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let by_time = Settings { keep_for: Duration::from_secs(150), segment: Duration::from_secs(30), ..settings(directory.path()) };
+    let mut world = World::new(by_time.clone());
+    world.connect("a");
+    busy(&mut world, 400);
+    let (from, to) = world.store.catalogue().span().unwrap();
+    assert_eq!(to, world.now);
+    let reach = to.since(from);
+    assert!((Duration::from_secs(150)..=Duration::from_secs(181)).contains(&reach), "{reach:?}");
+    assert!(matches!(Player::open(world.store.catalogue().clone(), config(), from - Duration::from_secs(60)), Err(PlayError::TooEarly)));
+    let files = || std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(files(), world.store.catalogue().segments().len());
+    drop(world);
+    let kept = Store::open(by_time.clone()).unwrap().1.bytes;
+    let by_bytes = Settings { keep_bytes: kept / 2, keep_for: Duration::from_secs(86_400), ..by_time };
+    let mut world = World::beginning_at(by_bytes, to + Duration::from_secs(1));
+    world.connect("a");
+    busy(&mut world, 200);
+    assert!(world.store.catalogue().bytes() <= kept / 2 + (8 << 10), "{} of {}", world.store.catalogue().bytes(), kept / 2);
+    assert!(world.store.catalogue().span().unwrap().0 > from);
+}
+
+#[test]
+fn a_compacted_segment_shows_the_same_in_fewer_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    let mut shown = Vec::new();
+    // A player that is in the midst of the file when it is replaced.
+    let mut reading = None;
+    for second in 0..130 {
+        world.pass(Duration::from_secs(1));
+        world.report("a", Report { processes: vec![process(second % 20 + 1, 1, &format!("worker-{second}"))], ..Report::default() });
+        let ended = world.tend().ended;
+        shown.push((world.now, world.live_picture()));
+        if second == 30 {
+            reading = Some(world.player(world.now));
+        }
+        if let Some(path) = ended {
+            let before = std::fs::metadata(&path).unwrap().len();
+            assert!(history::compact_file(&path).unwrap());
+            assert!(!history::compact_file(&path).unwrap(), "there is nothing to gain any more");
+            world.store.compacted(&path);
+            assert!(std::fs::metadata(&path).unwrap().len() < before * 3 / 4);
+        }
+    }
+    let mut reading = reading.unwrap();
+    for (at, picture) in &shown[30..] {
+        reading.forward(*at).unwrap();
+        assert_eq!(&past_picture(&mut reading), picture);
+    }
+    for (at, picture) in shown.iter().step_by(17) {
+        assert_eq!(&past_picture(&mut world.player(*at)), picture);
+    }
+}
+
+#[test]
+fn lost_events_leave_a_mark_and_what_a_probe_said_is_told_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    busy(&mut world, 5);
+    // Told to the live map alone.
+    let recorder = std::mem::replace(&mut world.recorder, history::Recorder::new(config().limits));
+    world.pass(Duration::from_secs(1));
+    world.report(
+        "a",
+        Report {
+            processes: vec![process(60, 1, "unheard")],
+            processes_gone: vec![ProcessKey { pid: 1, start_time: 1 }],
+            ..Report::default()
+        },
+    );
+    world.recorder = recorder;
+    world.store.mark_lost(1);
+    let (hello, report) = world.live.told_by(&"a".into()).unwrap();
+    let told = history::Event::Told { probe: "a".into(), hello: Box::new(hello), report: Box::new(report) };
+    world.recorder.observe(world.now, told);
+    world.tend();
+    let gaps = world.store.catalogue().gaps();
+    assert_eq!(gaps.iter().map(|gap| gap.lost).collect::<Vec<_>>(), [1]);
+    assert_eq!(past_picture(&mut world.player(world.now)), world.live_picture());
+    world.pass(Duration::from_secs(1));
+    world.report("a", Report { processes: vec![process(61, 1, "heard again")], ..Report::default() });
+    world.tend();
+    assert_eq!(past_picture(&mut world.player(world.now)), world.live_picture());
+}
+
+#[test]
+fn a_report_that_says_nothing_new_costs_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    let everything = Report {
+        kind: ReportKind::SnapshotEnd,
+        processes: (1..100).map(|pid| process(pid, 1, "x")).collect(),
+        flows: (1..100).map(|id| flow(id, None, true, "10.0.0.1", "10.0.0.2", 80)).collect(),
+        ..Report::default()
+    };
+    world.report("a", everything.clone());
+    assert!(world.tend().written > 0);
+    for _ in 0..3 {
+        world.pass(Duration::from_secs(1));
+        world.report("a", everything.clone());
+        assert_eq!(world.tend().written, 0);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_moment_before_its_past() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    busy(&mut world, 5);
+    let latest = world.store.catalogue().span().unwrap().1;
+    world.now = world.now - Duration::from_secs(3_600);
+    world.tend();
+    world.now = world.now + Duration::from_secs(1);
+    world.tend();
+    assert!(world.store.catalogue().span().unwrap().1 > latest);
+}
+
+/// A file system of 128 KiB, unmounted in the end.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=128k", "tmpfs"]).arg(at).output();
+        let is_mounted = mounted.is_ok_and(|output| output.status.success());
+        assert!(is_mounted || std::env::var_os("CI").is_none(), "this test needs root, to mount a small file system");
+        is_mounted.then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_makes_a_gap_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(directory.path()) else { return };
+    let filler = directory.path().join("filler");
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    busy(&mut world, 3);
+    let (before, picture) = (world.now, world.live_picture());
+    // Everything that is left is taken by somebody else.
+    let _ = std::fs::write(&filler, vec![1; 128 << 10]);
+    let mut failures = 0;
+    for second in 0..40_u32 {
+        world.pass(Duration::from_secs(1));
+        let names: Vec<Process> = (1..40)
+            .map(|pid| process(pid, 1, &format!("{pid}-{second}-{}", pid.wrapping_mul(second).wrapping_mul(2_654_435_761))))
+            .collect();
+        assert!(world.report("a", Report { processes: names, ..Report::default() }), "the live map goes on");
+        failures += u32::from(world.tend().failure.is_some());
+    }
+    assert!(failures > 0 && failures < 10, "{failures}: it is tried again now and then");
+    assert!(!world.store.is_writing());
+    assert_eq!(past_picture(&mut world.player(before)), picture, "what was written is there");
+    std::fs::remove_file(&filler).unwrap();
+    world.pass(Duration::from_secs(11));
+    assert!(world.tend().failure.is_none());
+    assert!(world.store.is_writing());
+    world.pass(Duration::from_secs(1));
+    world.tend();
+    assert_eq!(past_picture(&mut world.player(world.now)), world.live_picture());
+    assert_eq!(world.store.catalogue().gaps().len(), 1);
+    // And it is all there after a restart.
+    let now = world.now;
+    drop(world);
+    let (store, opened) = Store::open(settings(directory.path())).unwrap();
+    assert_eq!((opened.cut_bytes, opened.unreadable, opened.segments), (0, 0, 2));
+    assert!(Player::open(store.catalogue().clone(), config(), now).is_ok());
+    assert!(Player::open(store.catalogue().clone(), config(), Timestamp::EPOCH + Duration::from_secs(1)).is_err());
+}

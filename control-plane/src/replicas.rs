@@ -1,0 +1,268 @@
+//! Several control planes on one ZooKeeper ensemble: one leads, the others carry connections to it.
+//!
+//! A follower answers for itself what is its own (health, readiness, metrics) and sends clients of Mesos to the leader, as Mesos does. Every
+//! other connection that comes to it is carried to the leader byte by byte, so a probe, an agent, a browser or a client of Marathon may come to
+//! any of them. Connections are cut when another one leads; whoever had one comes back. A control plane that loses the lead ends: whoever runs
+//! it starts it again, as a follower.
+
+mod inside;
+mod registry;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use edge_mesos::{Leader, Leadership};
+use ha::{Addresses, Election, Ensemble, Member, Standing};
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::supervise::{Backoff, Supervisor};
+
+pub(crate) use inside::{Inside, serve as serve_inside};
+pub(crate) use registry::TermRegistry;
+
+/// How long the leader may take to accept a connection, and a client to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a connection is for. The first byte of a carried one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// UI and API.
+    Http = b'H' as isize,
+    /// Probes and agents.
+    Grpc = b'G' as isize,
+    /// Marathon's API.
+    Marathon = b'M' as isize,
+}
+
+impl Purpose {
+    const ALL: [Purpose; 3] = [Purpose::Http, Purpose::Grpc, Purpose::Marathon];
+
+    fn byte(self) -> u8 {
+        match self {
+            Purpose::Http => b'H',
+            Purpose::Grpc => b'G',
+            Purpose::Marathon => b'M',
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Purpose> {
+        Purpose::ALL.into_iter().find(|purpose| purpose.byte() == byte)
+    }
+}
+
+/// Our part in the election.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    election: Election,
+    leadership: watch::Receiver<Leadership>,
+}
+
+/// What others are told of us.
+#[derive(Clone, Debug)]
+pub(crate) struct Us {
+    /// Random per start.
+    pub(crate) id: String,
+    /// Name or address by which others reach us.
+    pub(crate) host: String,
+    /// Ports of the listeners that are open.
+    pub(crate) ports: Ports,
+}
+
+/// Ports of our listeners.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ports {
+    pub(crate) http: u16,
+    pub(crate) grpc: u16,
+    pub(crate) mesos: Option<u16>,
+    pub(crate) marathon: Option<u16>,
+    pub(crate) replica: u16,
+}
+
+impl Us {
+    /// Our address, of whatever family the name has.
+    fn ip(&self) -> anyhow::Result<IpAddr> {
+        if let Ok(ip) = self.host.parse() {
+            return Ok(ip);
+        }
+        let mut found =
+            (self.host.as_str(), 0).to_socket_addrs().with_context(|| format!("--advertise is {:?}, which has no address", self.host))?;
+        found.next().map(|it| it.ip()).with_context(|| format!("--advertise is {:?}, which has no address", self.host))
+    }
+
+    fn member(&self) -> anyhow::Result<Member> {
+        let ip = self.ip()?;
+        let at = |port: u16| SocketAddr::new(ip, port).to_string();
+        Ok(Member {
+            id: self.id.clone(),
+            host_name: self.host.clone(),
+            master: SocketAddr::new(ip, self.ports.mesos.unwrap_or(0)),
+            addresses: Addresses {
+                http: at(self.ports.http),
+                grpc: at(self.ports.grpc),
+                marathon: self.ports.marathon.map(at).unwrap_or_default(),
+                replica: at(self.ports.replica),
+            },
+        })
+    }
+}
+
+impl Replicas {
+    /// Stands for election.
+    ///
+    /// # Errors
+    /// When our own name has no address.
+    pub(crate) fn start(ensemble: &Ensemble, session_timeout: Duration, us: &Us, supervisor: &Supervisor) -> anyhow::Result<Replicas> {
+        let (election, run) = Election::stand(ensemble.clone(), us.member()?, session_timeout);
+        supervisor.essential("election", run);
+        let mut standing = election.standing();
+        let (tell, leadership) = watch::channel(Leadership::Nobody);
+        supervisor.essential("leadership", async move {
+            let mut led = false;
+            loop {
+                let now = leadership_of(&standing.borrow_and_update());
+                if led && now != Leadership::Leading {
+                    tracing::error!("the lead is lost: this control plane ends, another takes over");
+                    tell.send_replace(now);
+                    return;
+                }
+                led = now == Leadership::Leading;
+                tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+                if standing.changed().await.is_err() {
+                    // The election ends when the process does.
+                    return;
+                }
+            }
+        });
+        Ok(Replicas { election, leadership })
+    }
+
+    /// Who leads, in the master's words.
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Who leads, and by what right.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.election.standing()
+    }
+
+    /// Gives up the lead, so that another takes over at once.
+    pub(crate) fn withdraw(&self) {
+        self.election.withdraw();
+    }
+}
+
+fn leadership_of(standing: &Standing) -> Leadership {
+    match (&standing.term, &standing.leader) {
+        (Some(_), _) => Leadership::Leading,
+        (None, Some(leader)) => Leadership::Led(Leader {
+            id: leader.id.clone(),
+            hostname: leader.host_name.clone(),
+            ip: leader.master.ip().to_string(),
+            port: leader.master.port(),
+        }),
+        (None, None) => Leadership::Nobody,
+    }
+}
+
+/// What becomes of the connections of a listener.
+#[derive(Clone, Debug)]
+pub struct Front {
+    standing: Option<watch::Receiver<Standing>>,
+    purpose: Purpose,
+}
+
+/// Where a connection belongs.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// To us.
+    Here,
+    /// To the leader.
+    There(Box<Member>),
+    /// Nobody leads, as far as we know.
+    Nowhere,
+}
+
+impl Front {
+    /// Of the only control plane there is.
+    pub fn alone(purpose: Purpose) -> Self {
+        Front { standing: None, purpose }
+    }
+
+    pub(crate) fn of(replicas: Option<&Replicas>, purpose: Purpose) -> Self {
+        Front { standing: replicas.map(Replicas::standing), purpose }
+    }
+
+    /// Where connections belong now.
+    pub(crate) fn route(&self) -> Route {
+        let Some(standing) = &self.standing else { return Route::Here };
+        let standing = standing.borrow();
+        match &standing.leader {
+            _ if standing.leads() => Route::Here,
+            Some(leader) if !leader.addresses.replica.is_empty() => Route::There(Box::new(leader.clone())),
+            _ => Route::Nowhere,
+        }
+    }
+
+    /// Where a connection of HTTP belongs: what is asked of this very process stays here.
+    pub(crate) async fn route_http(&self, stream: &TcpStream) -> Route {
+        match self.route() {
+            Route::There(leader) => {
+                let own = timeout(PATIENCE, asks_for_our_own(stream)).await;
+                if own.unwrap_or(false) { Route::Here } else { Route::There(leader) }
+            }
+            // Better a map that may be old, and is said to be ours, than none.
+            Route::Nowhere => Route::Here,
+            Route::Here => Route::Here,
+        }
+    }
+
+    /// Carries a connection to the leader, until either end closes it or somebody else leads.
+    pub(crate) async fn carry(&self, mut stream: TcpStream, leader: &Member) -> io::Result<()> {
+        let mut there = timeout(PATIENCE, TcpStream::connect(&leader.addresses.replica)).await.map_err(io::Error::other)??;
+        let _ = there.set_nodelay(true);
+        there.write_u8(self.purpose.byte()).await?;
+        let Some(mut standing) = self.standing.clone() else { return Ok(()) };
+        let another = async { drop(standing.wait_for(|it| it.leader.as_ref().is_none_or(|it| it.id != leader.id)).await) };
+        tokio::select! {
+            carried = copy_bidirectional(&mut stream, &mut there) => carried.map(drop),
+            () = another => Ok(()),
+        }
+    }
+}
+
+/// Whether a connection begins with a request about this process. What follows on it is then answered here, too.
+async fn asks_for_our_own(stream: &TcpStream) -> bool {
+    const OWN: [&[u8]; 3] = [b"GET /health", b"GET /ready", b"GET /metrics"];
+    let mut begun = [0; 12];
+    loop {
+        match stream.peek(&mut begun).await {
+            Ok(0) | Err(_) => return false,
+            Ok(length) => {
+                let begun = &begun[..length];
+                if OWN.iter().any(|own| begun.starts_with(own)) {
+                    return true;
+                }
+                if !OWN.iter().any(|own| own.starts_with(begun)) {
+                    return false;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
+/// Serves what other control planes carry here.
+pub(crate) fn listen_inside(supervisor: &Supervisor, listener: Arc<TcpListener>, inside: Inside) {
+    let parent = supervisor.clone();
+    supervisor.restarting("replica_listener", Backoff::EDGE, move || serve_inside(listener.clone(), inside.clone(), parent.clone()));
+}
+
+#[cfg(test)]
+mod tests;

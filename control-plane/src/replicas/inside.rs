@@ -1,0 +1,79 @@
+//! The listener for other control planes: connections that they carry here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::{Front, PATIENCE, Purpose, Route};
+use crate::http;
+use crate::supervise::Supervisor;
+use crate::telemetry::Telemetry;
+
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 100_000;
+
+/// Where carried connections go.
+#[derive(Clone, Debug)]
+pub(crate) struct Inside {
+    /// Whether we lead. If not, nothing is taken in: a connection that is carried twice would be carried for ever.
+    pub(crate) front: Front,
+    /// UI and API.
+    pub(crate) http: Router,
+    /// Probes and agents.
+    pub(crate) grpc: mpsc::Sender<TcpStream>,
+    /// Marathon's API, where it is served.
+    pub(crate) marathon: Option<Router>,
+    pub(crate) telemetry: Telemetry,
+}
+
+/// Takes connections in until the process stops.
+pub(crate) async fn serve(listener: Arc<TcpListener>, inside: Inside, supervisor: Supervisor) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let stopping = supervisor.stopping().clone();
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (inside, parent) = (inside.clone(), supervisor.clone());
+                supervisor.one_off("carried_connection", async move {
+                    inside.take(stream, &parent).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection of another control plane can be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+impl Inside {
+    async fn take(self, mut stream: TcpStream, supervisor: &Supervisor) {
+        if !matches!(self.front.route(), Route::Here) {
+            return;
+        }
+        let _ = stream.set_nodelay(true);
+        let Ok(Ok(byte)) = timeout(PATIENCE, stream.read_u8()).await else { return };
+        match Purpose::from_byte(byte) {
+            Some(Purpose::Http) => http::serve_connection(stream, self.http, supervisor, self.telemetry).await,
+            Some(Purpose::Marathon) => {
+                if let Some(router) = self.marathon {
+                    http::serve_connection(stream, router, supervisor, self.telemetry).await;
+                }
+            }
+            // The listener has a limit of its own; while it is reached, the connection waits here.
+            Some(Purpose::Grpc) => drop(self.grpc.send(stream).await),
+            None => tracing::warn!(byte, "a connection for other control planes begins with a byte that none of them sends"),
+        }
+    }
+}

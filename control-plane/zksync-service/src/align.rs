@@ -1,0 +1,124 @@
+//! What clients cannot see but rely on: the numbers that sequential children get, and containers and times to live.
+
+use std::time::Duration;
+
+use zk::{Acl, Client, CreateKind, Error, MultiError, Op};
+use zksync::{LinkConfig, PerSide, Side, TypeRule, ZnodeKind};
+
+use crate::link::now;
+use crate::tree::{self, Tree};
+use crate::verify::counters;
+
+/// Pairs of a create and a delete in one transaction.
+const PAIRS: i64 = 250;
+/// Children that are moved with a znode that changes its kind.
+const CHILDREN_MAX: usize = 100;
+/// A counter further behind than this is not brought up by creating and deleting.
+const BEHIND_MAX: i64 = 5_000_000;
+
+/// What was aligned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aligned {
+    /// Parents whose counter was put beyond the source's.
+    pub counters: u64,
+    /// Znodes that became containers or got a time to live.
+    pub kinds: u64,
+    /// What could not be aligned, and why.
+    pub problems: Vec<String>,
+}
+
+/// Puts every counter of `to` at least `margin` beyond the other side's, and gives znodes of B the kinds that `rules` tell. Both sides stand still.
+///
+/// # Errors
+/// When a side does not answer.
+pub async fn align(config: &LinkConfig, rules: &[TypeRule], margin: u32, clients: &PerSide<Client>, to: Side) -> Result<Aligned, Error> {
+    let (a, b) = futures::join!(tree::read(&clients.a, config, Side::A), tree::read(&clients.b, config, Side::B));
+    let mut trees = PerSide { a: a?, b: b? };
+    let mut aligned = Aligned::default();
+    // A create with a new name, so that it cannot collide with one that failed half-way before.
+    let probe = format!("zksync-align-{}", now().unix_nanos());
+    // Kinds first: a znode that is made again begins to count again.
+    for key in trees.b.stats.keys() {
+        let Some(rule) = rules.iter().find(|rule| zksync::names_exactly(&rule.path, key)) else { continue };
+        match change_kind(config, &trees.b, &clients.b, key, rule.kind).await {
+            Ok(changed) => aligned.kinds += u64::from(changed),
+            Err(problem) => aligned.problems.push(problem),
+        }
+    }
+    if aligned.kinds > 0 {
+        trees.b = tree::read(&clients.b, config, Side::B).await?;
+    }
+    for counter in counters(&trees) {
+        let path = config.mapping.path(to, &counter.path);
+        let Some(stat) = clients[to].stat(&path).await? else { continue };
+        let wanted = if to == Side::B { counter.a } else { counter.b };
+        let has = (i64::from(stat.cversion) + i64::from(stat.num_children)) / 2;
+        let missing = wanted + i64::from(margin) - has;
+        if missing <= 0 || wanted == 0 {
+            continue;
+        }
+        if missing > BEHIND_MAX {
+            aligned.problems.push(format!("{}: its counter is {missing} behind", counter.path));
+            continue;
+        }
+        let child = format!("{}/{probe}", if path == "/" { "" } else { &path });
+        match bump(&clients[to], &child, missing).await {
+            Ok(()) => aligned.counters += 1,
+            Err(MultiError::Request(error)) if error.is_ambiguous() => return Err(error),
+            Err(error) => aligned.problems.push(format!("{}: {error}", counter.path)),
+        }
+    }
+    Ok(aligned)
+}
+
+async fn bump(client: &Client, child: &str, times: i64) -> Result<(), MultiError> {
+    let mut left = times;
+    while left > 0 {
+        let pairs = left.min(PAIRS);
+        let mut ops = Vec::new();
+        for _ in 0..pairs {
+            ops.push(Op::Create { path: child.to_owned(), data: Vec::new(), acl: Acl::open(), kind: CreateKind::Persistent });
+            ops.push(Op::Delete { path: child.to_owned(), version: None });
+        }
+        client.multi(&ops).await?;
+        left -= pairs;
+    }
+    Ok(())
+}
+
+/// Makes a znode again as another kind, in one transaction with what is below it.
+async fn change_kind(config: &LinkConfig, tree: &Tree, client: &Client, key: &str, kind: ZnodeKind) -> Result<bool, String> {
+    let path = config.mapping.path(Side::B, key);
+    let problem = |error: &dyn std::fmt::Display| format!("{path}: {error}");
+    let Some(stat) = tree.stats.get(key) else { return Ok(false) };
+    if path == "/" {
+        return Err(problem(&"the root cannot change its kind"));
+    }
+    let (data, _) = client.get(&path).await.map_err(|error| problem(&error))?;
+    let acl = client.acl(&path).await.map_err(|error| problem(&error))?;
+    let names = client.children(&path).await.map_err(|error| problem(&error))?;
+    if names.len() > CHILDREN_MAX {
+        return Err(problem(&format!("{} children are too many to be moved with it", names.len())));
+    }
+    let mut before = Vec::new();
+    let mut after = Vec::new();
+    for name in names {
+        let child = format!("{path}/{name}");
+        let (data, stat) = client.get(&child).await.map_err(|error| problem(&error))?;
+        if stat.num_children > 0 || stat.ephemeral_owner != 0 {
+            return Err(problem(&format!("{name} below it has children or is ephemeral")));
+        }
+        let acl = client.acl(&child).await.map_err(|error| problem(&error))?;
+        before.push(Op::Delete { path: child.clone(), version: Some(stat.version) });
+        after.push(Op::Create { path: child, data, acl, kind: CreateKind::Persistent });
+    }
+    let kind = match kind {
+        ZnodeKind::Container => CreateKind::Container,
+        ZnodeKind::TtlMs(ms) => CreateKind::Ttl(Duration::from_millis(ms)),
+    };
+    before.push(Op::Delete { path: path.clone(), version: Some(stat.version) });
+    before.push(Op::Create { path: path.clone(), data, acl, kind });
+    before.extend(after);
+    client.multi(&before).await.map_err(|error| problem(&error))?;
+    Ok(true)
+}

@@ -1,0 +1,446 @@
+//! `orchestrator-control zk`: the same API, from a shell.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::definition::Definition;
+
+/// Between two looks of `--wait`.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Keeps two ZooKeeper ensembles in step, and moves clients from one to the other.
+#[derive(Debug, Args)]
+pub struct ZkFlags {
+    /// The control plane that runs the service `zksync`
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:4040", env = "ORCHESTRATOR_URL")]
+    url: String,
+    /// Print JSON as it comes
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: ZkCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ZkCommand {
+    /// Look at both ensembles without writing anything; print the plan, or keep it in a file for `start`
+    Plan {
+        /// Name of the link
+        #[arg(long, default_value = "migration")]
+        id: String,
+        /// The old ensemble: host:port,host:port/chroot
+        #[arg(long, value_name = "SERVERS", required_unless_present = "file")]
+        from: Option<String>,
+        /// The new ensemble
+        #[arg(long, value_name = "SERVERS", required_unless_present = "file")]
+        to: Option<String>,
+        /// A plan to look at again, instead of --from and --to
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Only this subtree, on both sides; may be given again
+        #[arg(long, value_name = "PATH")]
+        path: Vec<String>,
+        /// Both directions instead of one
+        #[arg(long)]
+        both: bool,
+        /// Keep the plan here
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Make a link by a plan, and begin the migration
+    Start {
+        /// The plan
+        file: PathBuf,
+        /// Keep the two in step only, without a migration
+        #[arg(long)]
+        sync_only: bool,
+        /// Do not demand that nobody talks to the old ensemble any more
+        #[arg(long)]
+        ignore_clients: bool,
+        /// Wait until it is ready to be cut over
+        #[arg(long)]
+        wait: bool,
+    },
+    /// How links and migrations stand
+    Status {
+        /// One link; all when left out
+        id: Option<String>,
+    },
+    /// Conflicts that wait for somebody; with --resolve, decide one
+    Conflicts {
+        /// The link
+        id: String,
+        /// Show all three versions of this one
+        #[arg(long, value_name = "NUMBER")]
+        show: Option<u64>,
+        /// Decide this one
+        #[arg(long, value_name = "NUMBER", requires = "choice")]
+        resolve: Option<u64>,
+        /// a, b, delete, or custom (with --data)
+        #[arg(long, value_name = "CHOICE")]
+        choice: Option<String>,
+        /// Data for custom
+        #[arg(long)]
+        data: Option<String>,
+        /// How conflicts were decided so far
+        #[arg(long)]
+        decided: bool,
+    },
+    /// Compare both sides now; exit code 1 when they differ
+    Verify {
+        /// The link
+        id: String,
+    },
+    /// Cut over: stop the writers, prove it, carry the last changes, turn round. With --advance, say that the clients are moved; with
+    /// --complete, that there need be no way back
+    Cutover {
+        /// The link
+        id: String,
+        /// The clients are moved
+        #[arg(long, conflicts_with = "complete")]
+        advance: bool,
+        /// There need be no way back any more
+        #[arg(long)]
+        complete: bool,
+        /// Wait until the phase has passed
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Go back to the old ensemble, with everything written since
+    Rollback {
+        /// The link
+        id: String,
+        /// Wait until it is done
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+/// Runs the command; gives back whether what was asked for is so.
+///
+/// # Errors
+/// When the control plane does not answer, or refuses.
+pub fn run(flags: &ZkFlags, out: &mut impl Write) -> Result<bool> {
+    let api = Api { url: format!("{}/api/v1/zksync", flags.url.trim_end_matches('/')) };
+    match &flags.command {
+        ZkCommand::Plan { id, from, to, file, path, both, output } => {
+            let definition = match file {
+                Some(file) => read_plan(file)?,
+                None => {
+                    let mut definition = Definition::between(id, from.as_deref().unwrap_or_default(), to.as_deref().unwrap_or_default());
+                    let rule = |path: &String| zksync::Rule { a: path.clone(), b: path.clone(), include: Vec::new(), exclude: Vec::new() };
+                    definition.mappings = path.iter().map(rule).collect();
+                    if *both {
+                        definition.mode = zksync::Mode::Both;
+                    }
+                    definition
+                }
+            };
+            let found = api.post("/plan", &serde_json::to_value(&definition)?)?;
+            if let Some(output) = output {
+                std::fs::write(output, serde_json::to_vec_pretty(&definition)?).with_context(|| format!("writing {}", output.display()))?;
+            }
+            if flags.json {
+                print_json(out, &found)?;
+            } else {
+                print_preparation(out, &found)?;
+                if let Some(output) = output {
+                    writeln!(out, "kept in {}: `zk start {}` begins", output.display(), output.display())?;
+                }
+            }
+            Ok(found["blockers"].as_array().is_none_or(Vec::is_empty))
+        }
+        ZkCommand::Start { file, sync_only, ignore_clients, wait } => {
+            let definition = read_plan(file)?;
+            api.post("/links", &serde_json::to_value(&definition)?)?;
+            let id = &definition.id;
+            wait_for_leader(&api, id)?;
+            if !sync_only {
+                api.post("/migrations", &json!({ "link": id, "require_no_clients": !ignore_clients }))?;
+            }
+            writeln!(out, "{id} has begun; `zk status {id}` tells how it stands")?;
+            if *wait && !sync_only {
+                return follow(&api, id, &["ready"], out);
+            }
+            Ok(true)
+        }
+        ZkCommand::Status { id } => status(&api, id.as_deref(), flags.json, out),
+        ZkCommand::Conflicts { id, show, resolve, choice, data, decided } => {
+            if let Some(number) = resolve {
+                let seen = api.get(&format!("/links/{id}/conflicts/{number}"))?;
+                let expect = json!({ "a_mzxid": seen["a"]["mzxid"], "b_mzxid": seen["b"]["mzxid"] });
+                let decision = json!({ "choice": choice, "data": data, "expect": expect });
+                api.post(&format!("/links/{id}/conflicts/{number}/resolve"), &decision)?;
+                writeln!(out, "conflict {number} will be carried out")?;
+            } else if let Some(number) = show {
+                print_json(out, &api.get(&format!("/links/{id}/conflicts/{number}"))?)?;
+            } else if *decided {
+                print_json(out, &api.get(&format!("/links/{id}/resolutions"))?)?;
+            } else {
+                let page = api.get(&format!("/links/{id}/conflicts"))?;
+                if flags.json {
+                    print_json(out, &page)?;
+                } else {
+                    writeln!(out, "{} open", page["total"])?;
+                    for conflict in page["conflicts"].as_array().into_iter().flatten() {
+                        writeln!(out, "{:>16}  {:<14}{}", conflict["id"], text(&conflict["kind"]), text(&conflict["key"]))?;
+                    }
+                }
+            }
+            Ok(true)
+        }
+        ZkCommand::Verify { id } => {
+            let report = api.post(&format!("/links/{id}/verifications"), &json!({}))?;
+            if flags.json {
+                print_json(out, &report)?;
+            } else {
+                print_report(out, &report)?;
+            }
+            Ok(report["found"]["equal"] == json!(true))
+        }
+        ZkCommand::Cutover { id, advance, complete, wait } => {
+            let (action, until): (&str, &[&str]) = match (advance, complete) {
+                (true, _) => ("advance", &["drain"]),
+                (_, true) => ("complete", &["complete"]),
+                _ => ("cutover", &["switch", "confirm", "drain"]),
+            };
+            if action == "cutover" {
+                print_holders(out, &api, id)?;
+            }
+            api.post(&format!("/migrations/{id}/{action}"), &json!({}))?;
+            writeln!(out, "{action}")?;
+            if *wait { follow(&api, id, until, out) } else { Ok(true) }
+        }
+        ZkCommand::Rollback { id, wait } => {
+            api.post(&format!("/migrations/{id}/rollback"), &json!({}))?;
+            writeln!(out, "rollback")?;
+            if *wait { follow(&api, id, &["rolled_back", "ready"], out) } else { Ok(true) }
+        }
+    }
+}
+
+struct Api {
+    url: String,
+}
+
+impl Api {
+    fn get(&self, path: &str) -> Result<Value> {
+        answer(ureq::get(&format!("{}{path}", self.url)).config().http_status_as_error(false).build().call())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        answer(ureq::post(&format!("{}{path}", self.url)).config().http_status_as_error(false).build().send_json(body))
+    }
+}
+
+fn answer(answered: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
+    let mut response = answered.context("the control plane does not answer")?;
+    let status = response.status();
+    let limit = 256 * 1024 * 1024;
+    let body = response.body_mut().with_config().limit(limit).read_to_string().context("reading the answer")?;
+    let value: Value = serde_json::from_str(&body).unwrap_or(Value::String(body));
+    if !status.is_success() {
+        match value {
+            Value::String(text) => bail!("{text}"),
+            other => bail!("{status}: {other}"),
+        }
+    }
+    Ok(value)
+}
+
+fn read_plan(file: &PathBuf) -> Result<Definition> {
+    let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is no plan", file.display()))
+}
+
+fn wait_for_leader(api: &Api, id: &str) -> Result<()> {
+    for _ in 0..120 {
+        let link = api.get(&format!("/links/{id}"))?;
+        match text(&link["role"]).as_str() {
+            "leading" => return Ok(()),
+            "standby" => bail!("{} leads this link: ask there", text(&link["detail"])),
+            _ => std::thread::sleep(LOOK),
+        }
+    }
+    bail!("the link {id} has no leader after a minute: are both ensembles reached?")
+}
+
+/// Follows a migration until it is in one of these phases; false when it went elsewhere.
+fn follow(api: &Api, id: &str, until: &[&str], out: &mut impl Write) -> Result<bool> {
+    let mut told = String::new();
+    loop {
+        let page = api.get(&format!("/migrations/{id}"))?;
+        let migration = &page["migration"];
+        let phase = text(&migration["phase"]);
+        let waiting = text(&migration["waiting_for"]);
+        let line = if waiting.is_empty() { phase.clone() } else { format!("{phase}: waiting for {waiting}") };
+        if line != told {
+            writeln!(out, "{line}")?;
+            told = line;
+        }
+        if until.contains(&phase.as_str()) {
+            return Ok(true);
+        }
+        if matches!(phase.as_str(), "rolled_back" | "complete") {
+            return Ok(false);
+        }
+        // A cutover that went back to the beginning of its last proof has failed.
+        if until.contains(&"switch") && matches!(phase.as_str(), "verify" | "ready") {
+            let last =
+                migration["history"].as_array().into_iter().flatten().rev().find(|note| text(&note["text"]).starts_with("rolled back"));
+            if let Some(note) = last {
+                writeln!(out, "{}", text(&note["text"]))?;
+                return Ok(false);
+            }
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn status(api: &Api, id: Option<&str>, as_json: bool, out: &mut impl Write) -> Result<bool> {
+    let links = match id {
+        Some(id) => vec![api.get(&format!("/links/{id}"))?],
+        None => api.get("/links")?.as_array().cloned().unwrap_or_default(),
+    };
+    let mut fine = true;
+    for link in links {
+        let name = text(&link["definition"]["id"]);
+        let migration = api.get(&format!("/migrations/{name}")).ok();
+        if as_json {
+            print_json(out, &json!({ "link": link, "migration": migration }))?;
+            continue;
+        }
+        let state = &link["status"];
+        let word = if state.is_null() { text(&link["role"]) } else { text(&state["state"]) };
+        fine &= matches!(word.as_str(), "live" | "snapshot" | "resync" | "starting" | "standby");
+        writeln!(out, "{name}: {word} {}{}", text(&link["detail"]), text(&state["reason"]))?;
+        if !state.is_null() {
+            let counters = &state["counters"];
+            writeln!(
+                out,
+                "  {}: {} pairs, {} waiting, {} conflicts open, {} deletes held, {} paths blocked",
+                text(&state["mode"]),
+                state["pairs"],
+                state["backlog"],
+                state["open_conflicts"],
+                state["held_deletes"],
+                state["blocked_total"]
+            )?;
+            for (side, direction) in [("b", "A to B"), ("a", "B to A")] {
+                let lag = &link["lag"][side];
+                writeln!(
+                    out,
+                    "  {direction}: {} created, {} updated, {} deleted; lag p50 {:.1} ms, p99 {:.1} ms over {} changes",
+                    counters["created"][side],
+                    counters["updated"][side],
+                    counters["deleted"][side],
+                    lag["p50_ms"].as_f64().unwrap_or(0.0),
+                    lag["p99_ms"].as_f64().unwrap_or(0.0),
+                    lag["changes"]
+                )?;
+            }
+            for blocked in state["blocked"].as_array().into_iter().flatten().take(10) {
+                writeln!(out, "  blocked: {} {}", text(&blocked[0]), text(&blocked[1]))?;
+            }
+        }
+        if let Some(page) = migration {
+            let migration = &page["migration"];
+            let waiting = text(&migration["waiting_for"]);
+            let waiting = if waiting.is_empty() { String::new() } else { format!(", waiting for {waiting}") };
+            writeln!(out, "  migration: {} ({} % copied){waiting}", text(&migration["phase"]), page["progress"]["percent"])?;
+            for holder in page["holders"].as_array().into_iter().flatten() {
+                writeln!(out, "  connected to the old ensemble: {}", holder_line(holder))?;
+            }
+            if let Some(why) = page["holders_unknown"].as_str() {
+                writeln!(out, "  who is connected to the old ensemble is not known: {why}")?;
+            }
+        }
+    }
+    Ok(fine)
+}
+
+fn holder_line(holder: &Value) -> String {
+    format!(
+        "{} (pid {}) on {} to {}, {} connections",
+        text(&holder["process"]),
+        holder["pid"],
+        text(&holder["host"]),
+        text(&holder["server"]),
+        holder["connections"]
+    )
+}
+
+fn print_holders(out: &mut impl Write, api: &Api, id: &str) -> Result<()> {
+    match api.get(&format!("/links/{id}/holders")) {
+        Ok(holders) => {
+            let holders = holders.as_array().cloned().unwrap_or_default();
+            writeln!(out, "{} processes hold connections to the old ensemble", holders.len())?;
+            for holder in &holders {
+                writeln!(out, "  {}", holder_line(holder))?;
+            }
+        }
+        Err(error) => writeln!(out, "who is connected to the old ensemble is not known: {error:#}")?,
+    }
+    Ok(())
+}
+
+fn print_preparation(out: &mut impl Write, found: &Value) -> Result<()> {
+    for (name, side) in [("A", &found["a"]), ("B", &found["b"])] {
+        writeln!(
+            out,
+            "{name}: {} znodes, {} bytes, {} ephemerals, largest {} ({} bytes)",
+            side["nodes"],
+            side["bytes"],
+            side["ephemerals"],
+            text(&side["largest_path"]),
+            side["largest_bytes"]
+        )?;
+    }
+    writeln!(out, "{} differ: about {:.0} s to copy", found["differing"], found["copy_seconds_estimate"].as_f64().unwrap_or(0.0).ceil())?;
+    for (word, list) in [("warning", &found["warnings"]), ("BLOCKER", &found["blockers"])] {
+        for line in list.as_array().into_iter().flatten() {
+            writeln!(out, "{word}: {}", text(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_report(out: &mut impl Write, report: &Value) -> Result<()> {
+    let found = &report["found"];
+    if found["equal"] == json!(true) {
+        writeln!(
+            out,
+            "equal: {} znodes, {} bytes, root {} ({} ms)",
+            found["nodes_a"],
+            found["bytes_a"],
+            text(&found["root_a"]),
+            report["took_ms"]
+        )?;
+    } else {
+        writeln!(out, "{} differ ({} ms)", found["differing"], report["took_ms"])?;
+        for difference in found["differences"].as_array().into_iter().flatten() {
+            writeln!(out, "  {:<8}{}", text(&difference["kind"]), text(&difference["path"]))?;
+        }
+    }
+    for (reason, count) in report["excluded"].as_object().into_iter().flatten().filter(|(_, count)| **count != json!(0)) {
+        writeln!(out, "not compared: {count} {reason}")?;
+    }
+    for counter in report["counters"].as_array().into_iter().flatten().take(20) {
+        writeln!(out, "sequence counter of {}: A {}, B {} (aligned at the cutover)", text(&counter["path"]), counter["a"], counter["b"])?;
+    }
+    Ok(())
+}
+
+fn print_json(out: &mut impl Write, value: &Value) -> Result<()> {
+    writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
+}

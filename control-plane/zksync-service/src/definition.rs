@@ -1,0 +1,209 @@
+//! A link as an operator writes it down.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zk::Options;
+use zksync::{AclPolicy, AclRule, Drift, EphemeralPolicy, Limits, LinkConfig, Mapping, Mode, Rule, Side, Strategy, TypeRule};
+
+/// A link between two ensembles: the plan of a migration, as a file or a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// Its name: letters, digits, `-` and `_`, at most 64.
+    pub id: String,
+    /// The ensemble whose paths name the pairs; the old one in a migration.
+    pub a: EnsembleDefinition,
+    /// The other one.
+    pub b: EnsembleDefinition,
+    /// Which znodes pair; everything to the same paths when empty.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub mappings: Vec<Rule>,
+    /// `a_to_b`, `b_to_a` or `both`.
+    #[serde(default = "a_to_b")]
+    #[schema(value_type = String)]
+    pub mode: Mode,
+    /// `last_write_wins`, `a_wins`, `b_wins` or `manual`.
+    #[serde(default = "last_write_wins")]
+    #[schema(value_type = String)]
+    pub strategy: Strategy,
+    /// Who wins when `last_write_wins` cannot tell: `a` or `b`.
+    #[serde(default = "side_a")]
+    #[schema(value_type = String)]
+    pub tie_break: Side,
+    /// `skip` or `mirror`.
+    #[serde(default = "skip")]
+    #[schema(value_type = String)]
+    pub ephemerals: EphemeralPolicy,
+    /// `copy` or `ignore`.
+    #[serde(default = "copy")]
+    #[schema(value_type = String)]
+    pub acl: AclPolicy,
+    /// Identities that are called otherwise on the other side.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub acl_rules: Vec<AclRule>,
+    /// `report` or `overwrite`: what becomes of changes on the side that nothing is taken from.
+    #[serde(default = "report")]
+    #[schema(value_type = String)]
+    pub drift: Drift,
+    /// Znodes that are containers or have a time to live: no client can see that, so it must be told. They become so at the cutover.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub types: Vec<TypeRule>,
+    /// Seconds between two comparisons of everything.
+    #[serde(default = "full_pass")]
+    pub full_pass_seconds: u64,
+    /// Deletes within a minute that are never held back.
+    #[serde(default = "deletes_free")]
+    pub deletes_free: usize,
+}
+
+/// An ensemble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnsembleDefinition {
+    /// `host:port,host:port/chroot`.
+    pub connect: String,
+    /// A file with `user:password` for the scheme `digest`. The super user sees everything; anybody else only what access control lists allow.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub digest_file: Option<PathBuf>,
+    /// What is asked for; Mesos and Marathon use 10 s.
+    #[serde(default = "session_timeout")]
+    pub session_timeout_seconds: u64,
+    /// Two watches on every znode although the server could watch the tree as one.
+    #[serde(default)]
+    pub watch_one_by_one: bool,
+}
+
+/// What is wrong with a definition.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DefinitionError(pub String);
+
+const fn a_to_b() -> Mode {
+    Mode::AToB
+}
+
+const fn last_write_wins() -> Strategy {
+    Strategy::LastWriteWins
+}
+
+const fn side_a() -> Side {
+    Side::A
+}
+
+const fn skip() -> EphemeralPolicy {
+    EphemeralPolicy::Skip
+}
+
+const fn copy() -> AclPolicy {
+    AclPolicy::Copy
+}
+
+const fn report() -> Drift {
+    Drift::Report
+}
+
+const fn full_pass() -> u64 {
+    60
+}
+
+const fn deletes_free() -> usize {
+    100
+}
+
+const fn session_timeout() -> u64 {
+    10
+}
+
+impl Definition {
+    /// A link with everything that can be left out left out.
+    pub fn between(id: &str, a: &str, b: &str) -> Definition {
+        let ensemble = |connect: &str| EnsembleDefinition {
+            connect: connect.to_owned(),
+            digest_file: None,
+            session_timeout_seconds: session_timeout(),
+            watch_one_by_one: false,
+        };
+        Definition {
+            id: id.to_owned(),
+            a: ensemble(a),
+            b: ensemble(b),
+            mappings: Vec::new(),
+            mode: a_to_b(),
+            strategy: last_write_wins(),
+            tie_break: side_a(),
+            ephemerals: skip(),
+            acl: copy(),
+            acl_rules: Vec::new(),
+            drift: report(),
+            types: Vec::new(),
+            full_pass_seconds: full_pass(),
+            deletes_free: deletes_free(),
+        }
+    }
+
+    /// The ensemble of `side`.
+    pub fn ensemble(&self, side: Side) -> &EnsembleDefinition {
+        match side {
+            Side::A => &self.a,
+            Side::B => &self.b,
+        }
+    }
+
+    /// What the core is told.
+    ///
+    /// # Errors
+    /// When the name, a mapping or a number makes no sense.
+    pub fn config(&self) -> Result<LinkConfig, DefinitionError> {
+        let problem = |text: String| Err(DefinitionError(text));
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if self.id.is_empty() || self.id.len() > 64 || !self.id.bytes().all(is_name) {
+            return problem(format!("id {:?}: 1 to 64 letters, digits, - and _", self.id));
+        }
+        if !(1..=86_400).contains(&self.full_pass_seconds) {
+            return problem(format!("full_pass_seconds is {}: not between 1 and 86400", self.full_pass_seconds));
+        }
+        for (name, ensemble) in [("a", &self.a), ("b", &self.b)] {
+            if Options::new(&ensemble.connect).servers().is_empty() {
+                return problem(format!("{name}.connect is {:?}: no server", ensemble.connect));
+            }
+            if !(1..=3_600).contains(&ensemble.session_timeout_seconds) {
+                return problem(format!("{name}.session_timeout_seconds is {}: not between 1 and 3600", ensemble.session_timeout_seconds));
+            }
+        }
+        let mapping = if self.mappings.is_empty() { Ok(Mapping::everything()) } else { Mapping::new(self.mappings.clone()) };
+        let mapping = mapping.map_err(|error| DefinitionError(error.to_string()))?;
+        Ok(LinkConfig {
+            mapping,
+            mode: self.mode,
+            strategy: self.strategy,
+            tie_break: self.tie_break,
+            ephemerals: self.ephemerals,
+            acl: self.acl,
+            acl_rules: self.acl_rules.clone(),
+            drift: self.drift,
+            limits: Limits { full_pass: Duration::from_secs(self.full_pass_seconds), deletes_free: self.deletes_free, ..Limits::default() },
+        })
+    }
+}
+
+impl EnsembleDefinition {
+    /// How to reach it; reads the secret.
+    ///
+    /// # Errors
+    /// When the file with the secret cannot be read.
+    pub fn options(&self) -> Result<Options, DefinitionError> {
+        let mut options = Options::new(&self.connect).with_session_timeout(Duration::from_secs(self.session_timeout_seconds));
+        if let Some(path) = &self.digest_file {
+            let secret = std::fs::read_to_string(path).map_err(|error| DefinitionError(format!("{}: {error}", path.display())))?;
+            options = options.with_digest(secret.trim());
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,394 @@
+//! The driver of a link: one loop that owns the core, and one for each side that keeps a session, its watches and its epoch.
+
+mod convert;
+mod events;
+mod lag;
+mod side;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use zk::Client;
+use zksync::{Effect, Input, Link, LinkConfig, PerSide, RESERVED, Side, Status};
+
+pub use convert::{node_from, read_outcome};
+pub use lag::{LagSummary, LagWindow};
+
+use crate::definition::{Definition, DefinitionError};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+use events::Events;
+use side::{SideLoop, SideNews};
+
+/// Requests of operators that may wait.
+const INBOX: usize = 64;
+const TICK: Duration = Duration::from_millis(100);
+
+/// Who reaches a link. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LinkHandle {
+    inbox: mpsc::Sender<Message>,
+    status: watch::Receiver<Arc<Status>>,
+    lags: Arc<Mutex<PerSide<LagWindow>>>,
+}
+
+type Question = Box<dyn FnOnce(&mut Link) + Send>;
+
+enum Message {
+    Input(Input),
+    Ask(Question),
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Message::Input(input) => f.debug_tuple("Input").field(input).finish(),
+            Message::Ask(_) => f.write_str("Ask"),
+        }
+    }
+}
+
+/// The link has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the link has stopped")]
+pub struct Stopped;
+
+/// Why a link cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What it was told makes no sense.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// What it kept cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LinkHandle {
+    /// How it stands, as of a moment ago.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+
+    /// How it stands, on every change.
+    pub fn statuses(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
+    /// How long changes took lately, by the side they were applied on.
+    pub fn lag(&self) -> PerSide<LagSummary> {
+        let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        PerSide { a: lags.a.summary(), b: lags.b.summary() }
+    }
+
+    /// Tells it something.
+    ///
+    /// # Errors
+    /// When it has stopped.
+    pub async fn tell(&self, command: zksync::Command) -> Result<(), Stopped> {
+        self.inbox.send(Message::Input(Input::Command(command))).await.map_err(|_| Stopped)
+    }
+
+    /// Asks the core something.
+    ///
+    /// # Errors
+    /// When it has stopped.
+    pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Link) -> T + Send + 'static) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Box::new(move |link: &mut Link| drop(answer.send(question(link))));
+        self.inbox.send(Message::Ask(ask)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+}
+
+/// Paths of a link's own znodes.
+#[derive(Clone, Debug)]
+pub struct Reserved {
+    root: String,
+}
+
+impl Reserved {
+    /// Those of the link `id`.
+    pub fn of(id: &str) -> Reserved {
+        Reserved { root: format!("{RESERVED}/links/{id}") }
+    }
+
+    /// Above all of them.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// Whose version fences.
+    pub fn epoch(&self) -> String {
+        format!("{}/epoch", self.root)
+    }
+
+    /// Where a transaction tells what it did.
+    pub fn slot(&self, sequence: u64) -> String {
+        format!("{}/j/{}", self.root, sequence % zksync::SLOTS)
+    }
+
+    /// What is written to compare clocks.
+    pub fn heartbeat(&self) -> String {
+        format!("{}/hb", self.root)
+    }
+}
+
+/// A link that is ready to run: the future ends when `stop` is cancelled, or with the reason why it cannot go on.
+///
+/// # Errors
+/// When the definition makes no sense, or what was kept cannot be read.
+pub fn start(
+    definition: &Definition,
+    store: Store,
+    metrics: Metrics,
+    leader: u64,
+    stop: CancellationToken,
+) -> Result<(LinkHandle, impl Future<Output = Result<(), StoreError>> + Send + use<>), StartError> {
+    let config = definition.config()?;
+    let options = PerSide { a: definition.a.options()?, b: definition.b.options()? };
+    let kept = store.load(&definition.id)?;
+    let link = Link::new(config.clone(), kept.bases, kept.applied, kept.conflicts, now());
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let (tell_status, status) = watch::channel(Arc::new(link.status()));
+    let lags: Arc<Mutex<PerSide<LagWindow>>> = Arc::default();
+    let handle = LinkHandle { inbox, status, lags: lags.clone() };
+    let events = Arc::new(Events::default());
+    let (news, from_sides) = mpsc::channel(INBOX);
+    let reopen = PerSide { a: Arc::new(Notify::new()), b: Arc::new(Notify::new()) };
+    let wants = PerSide { a: watch::Sender::new(link.wants_events_of(Side::A)), b: watch::Sender::new(link.wants_events_of(Side::B)) };
+    let make = |side: Side| SideLoop {
+        side,
+        options: options[side].clone(),
+        one_by_one: definition.ensemble(side).watch_one_by_one,
+        config: config.clone(),
+        reserved: Reserved::of(&definition.id),
+        leader,
+        events: events.clone(),
+        news: news.clone(),
+        reopen: reopen[side].clone(),
+        wants_events: wants[side].subscribe(),
+    };
+    let (side_a, side_b) = (make(Side::A), make(Side::B));
+    let driver = Driver {
+        id: definition.id.clone(),
+        link,
+        store,
+        metrics,
+        events,
+        from_sides,
+        messages,
+        clients: PerSide { a: None, b: None },
+        reserved: Reserved::of(&definition.id),
+        reopen,
+        wants,
+        under_way: FuturesUnordered::new(),
+        tell_status,
+        lags,
+    };
+    let run = async move {
+        tokio::select! {
+            ended = driver.run() => ended,
+            () = side_a.run() => Ok(()),
+            () = side_b.run() => Ok(()),
+            () = stop.cancelled() => Ok(()),
+        }
+    };
+    Ok((handle, run))
+}
+
+struct Driver {
+    id: String,
+    link: Link,
+    store: Store,
+    metrics: Metrics,
+    events: Arc<Events>,
+    from_sides: mpsc::Receiver<SideNews>,
+    messages: mpsc::Receiver<Message>,
+    clients: PerSide<Option<Client>>,
+    reserved: Reserved,
+    reopen: PerSide<Arc<Notify>>,
+    wants: PerSide<watch::Sender<bool>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Result<Option<Input>, StoreError>>>,
+    tell_status: watch::Sender<Arc<Status>>,
+    lags: Arc<Mutex<PerSide<LagWindow>>>,
+}
+
+impl Driver {
+    async fn run(mut self) -> Result<(), StoreError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let events = self.events.clone();
+            tokio::select! {
+                Some(news) = self.from_sides.recv() => self.on_news(news),
+                Some(done) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    let input = done?;
+                    // Events first: what was read comes after them.
+                    self.on_events();
+                    if let Some(input) = input {
+                        self.step(input);
+                    }
+                }
+                () = events.some() => self.on_events(),
+                message = self.messages.recv() => match message {
+                    Some(Message::Input(input)) => {
+                        self.step(input);
+                        self.publish();
+                    }
+                    Some(Message::Ask(question)) => question(&mut self.link),
+                    // Nobody can reach it any more.
+                    None => return Ok(()),
+                },
+                _ = tick.tick() => {
+                    self.on_events();
+                    self.step(Input::Tick);
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    fn on_news(&mut self, news: SideNews) {
+        match news {
+            SideNews::Up(client, input) => {
+                if let Input::Up { side, .. } = &input {
+                    self.clients[*side] = Some(client);
+                }
+                self.step(input);
+            }
+            SideNews::Told(input) => self.step(input),
+        }
+        self.publish();
+    }
+
+    fn on_events(&mut self) {
+        let (changed, overflowed) = self.events.take();
+        for (side, path) in changed {
+            self.metrics.event(&self.id, side);
+            self.step(Input::Changed { side, path });
+        }
+        if overflowed {
+            tracing::warn!(link = self.id, "more changed paths than are kept: both sides are read again");
+            self.reopen.a.notify_one();
+            self.reopen.b.notify_one();
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.link.step(now(), input, &mut effects);
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn publish(&mut self) {
+        for side in Side::BOTH {
+            let wants = self.link.wants_events_of(side);
+            self.wants[side].send_if_modified(|wanted| std::mem::replace(wanted, wants) != wants);
+        }
+        let status = Arc::new(self.link.status());
+        let lag = {
+            let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+            PerSide { a: lags.a.summary(), b: lags.b.summary() }
+        };
+        self.metrics.publish(&self.id, &status, &lag);
+        self.tell_status.send_replace(status);
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Read { side, id, reads } => {
+                let Some(client) = self.clients[side].clone() else { return };
+                let reopen = self.reopen[side].clone();
+                self.under_way.push(Box::pin(async move {
+                    match client.read(&convert::reads(&reads)).await {
+                        Ok(answers) => Ok(Some(Input::Read { side, id, answers: answers.into_iter().map(convert::reading).collect() })),
+                        // The side's loop notices that the connection is gone, if it is; if it is not, it must begin anew all the same.
+                        Err(error) => {
+                            tracing::debug!(%error, side = side.as_str(), "a read was not answered");
+                            reopen.notify_one();
+                            Ok(None)
+                        }
+                    }
+                }));
+            }
+            Effect::Write { side, sequence, epoch, ops, slot } => {
+                let Some(client) = self.clients[side].clone() else { return };
+                let ops = convert::transaction(&self.reserved, epoch, &ops, &slot);
+                let metrics = self.metrics.clone();
+                let id = self.id.clone();
+                self.under_way.push(Box::pin(async move {
+                    let began = tokio::time::Instant::now();
+                    let done = client.multi(&ops).await;
+                    metrics.transaction(&id, side, ops.len() - 2, began.elapsed());
+                    let outcome = read_outcome(done, ops.len());
+                    if let zksync::Outcome::Refused { index: usize::MAX, .. } = outcome {
+                        tokio::time::sleep(TICK).await;
+                    }
+                    Ok(Some(Input::Wrote { side, sequence, outcome }))
+                }));
+            }
+            Effect::SetAcl { side, id, path, acl, aversion } => {
+                let Some(client) = self.clients[side].clone() else { return };
+                self.under_way.push(Box::pin(async move {
+                    let done = client.set_acl(&path, &convert::acl_to(&acl), Some(aversion)).await;
+                    Ok(Some(Input::AclSet { side, id, outcome: convert::acl_done(done) }))
+                }));
+            }
+            Effect::Persist { number, bases, conflicts, applied } => {
+                let (store, id) = (self.store.clone(), self.id.clone());
+                self.under_way.push(Box::pin(async move {
+                    blocking(move || store.save(&id, &bases, &conflicts, applied)).await?;
+                    Ok(Some(Input::Persisted { number }))
+                }));
+            }
+            Effect::Resolved(resolution) => {
+                tracing::info!(
+                    link = self.id,
+                    path = resolution.key.as_ref(),
+                    kind = resolution.kind.as_str(),
+                    winner = resolution.winner.as_str(),
+                    ambiguous = resolution.ambiguous,
+                    "a conflict was decided"
+                );
+                let (store, id) = (self.store.clone(), self.id.clone());
+                self.under_way.push(Box::pin(async move {
+                    blocking(move || store.record(&id, &[resolution])).await?;
+                    Ok(None)
+                }));
+            }
+            Effect::Lags { side, lags } => {
+                self.metrics.lags(&self.id, side, &lags);
+                let mut windows = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+                windows[side].add(&lags);
+            }
+            Effect::Reopen { side } => self.reopen[side].notify_one(),
+            Effect::Halt(reason) => tracing::error!(link = self.id, %reason, "the link stops"),
+        }
+    }
+}
+
+async fn blocking(run: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> Result<(), StoreError> {
+    match tokio::task::spawn_blocking(run).await {
+        Ok(done) => done,
+        Err(error) => Err(StoreError::Damaged { place: "the store".to_owned(), detail: error.to_string() }),
+    }
+}
+
+/// The system's wall clock, as the cores take it.
+pub fn now() -> base::Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    base::Timestamp::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Uses the configuration of a link outside its driver.
+pub fn config_of(definition: &Definition) -> Result<LinkConfig, DefinitionError> {
+    definition.config()
+}

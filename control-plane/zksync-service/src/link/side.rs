@@ -1,0 +1,223 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use zk::{Acl, Client, CreateKind, Error, Options, Session, SessionState, TreeEvent, TreeWatch, WatchMode};
+use zksync::{Clock, FoundSlot, Input, LinkConfig, SLOTS, Side, Slot};
+
+use super::Reserved;
+use super::events::Events;
+
+/// Before a side that could not be opened is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// Between two looks at whether a session is connected again.
+const LOOK: Duration = Duration::from_millis(20);
+/// Between two comparisons of clocks.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Comparisons of which the best counts.
+const HEARTBEATS_KEPT: usize = 16;
+
+/// What a side tells the driver.
+#[derive(Debug)]
+pub(super) enum SideNews {
+    /// It is connected, watched, and its epoch is ours.
+    Up(Client, Input),
+    /// Anything else.
+    Told(Input),
+}
+
+/// Keeps one side connected, watched and fenced.
+#[derive(Debug)]
+pub(super) struct SideLoop {
+    pub(super) side: Side,
+    pub(super) options: Options,
+    pub(super) one_by_one: bool,
+    pub(super) config: LinkConfig,
+    pub(super) reserved: Reserved,
+    pub(super) leader: u64,
+    pub(super) events: Arc<Events>,
+    pub(super) news: mpsc::Sender<SideNews>,
+    pub(super) reopen: Arc<Notify>,
+    pub(super) wants_events: watch::Receiver<bool>,
+}
+
+enum NotOpened {
+    Fenced,
+    Failed(Error),
+}
+
+impl From<Error> for NotOpened {
+    fn from(error: Error) -> Self {
+        NotOpened::Failed(error)
+    }
+}
+
+impl SideLoop {
+    pub(super) async fn run(mut self) {
+        let session = Session::open(self.options.clone());
+        let mut state = session.state();
+        // The epoch was ours before: should it not be now, another leader has taken over.
+        let mut held = false;
+        let current = Arc::new(AtomicU64::new(0));
+        let mut watches: Vec<TreeWatch> = Vec::new();
+        let side = self.side.as_str();
+        loop {
+            let client = match &*state.borrow_and_update() {
+                SessionState::Open(client, _) => Some(client.clone()),
+                SessionState::Connecting(error) => {
+                    tracing::info!(side, error, "no session yet");
+                    None
+                }
+            };
+            let Some(client) = client else {
+                if state.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            while !client.is_over() {
+                if !client.is_connected() {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+                let lost = client.lost();
+                let generation = current.fetch_add(1, Ordering::SeqCst) + 1;
+                match self.open(&client, held, generation, &current).await {
+                    Ok((input, new_watches)) => {
+                        held = true;
+                        // The old ones go only now, so that nothing is unwatched in between.
+                        watches = new_watches;
+                        if self.news.send(SideNews::Up(client.clone(), input)).await.is_err() {
+                            return;
+                        }
+                        tracing::info!(side, session = format!("{:#x}", client.session_id()), "open");
+                    }
+                    Err(NotOpened::Fenced) => {
+                        let _ = self.news.send(SideNews::Told(Input::Fenced { side: self.side })).await;
+                        return std::future::pending().await;
+                    }
+                    Err(NotOpened::Failed(error)) => {
+                        tracing::info!(side, %error, "could not be opened, trying again");
+                        tokio::time::sleep(RETRY).await;
+                        continue;
+                    }
+                }
+                let heartbeats = compare_clocks(self.side, client.clone(), self.reserved.heartbeat(), self.news.clone());
+                tokio::select! {
+                    () = lost => tracing::info!(side, "connection lost"),
+                    () = self.reopen.notified() => tracing::debug!(side, "opened again"),
+                    _ = self.wants_events.changed() => {}
+                    () = heartbeats => {}
+                }
+                if self.news.send(SideNews::Told(Input::Down { side: self.side })).await.is_err() {
+                    return;
+                }
+            }
+            watches.clear();
+            if state.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Watches first, then takes the epoch, then reads the slots: what was sent before the epoch was taken is in the slots, or will never be
+    /// applied.
+    async fn open(
+        &mut self,
+        client: &Client,
+        held: bool,
+        generation: u64,
+        current: &Arc<AtomicU64>,
+    ) -> Result<(Input, Vec<TreeWatch>), NotOpened> {
+        self.prepare(client).await?;
+        let mut watches = Vec::new();
+        if *self.wants_events.borrow_and_update() {
+            let mode = if self.one_by_one { WatchMode::OneByOne } else { WatchMode::Auto };
+            for root in self.config.mapping.roots(self.side) {
+                let (events, side, current) = (self.events.clone(), self.side, current.clone());
+                let watch = client.watch_tree(root, mode, move |event| {
+                    // A watch of before a reconnect may still talk; it has nothing to say any more.
+                    if let TreeEvent::Changed(path) = event
+                        && current.load(Ordering::SeqCst) == generation
+                    {
+                        events.add(side, path);
+                    }
+                });
+                watches.push(watch.await?);
+            }
+        }
+        client.sync("/").await?;
+        let (epoch, zxid) = self.take_epoch(client, held).await?;
+        let mut slots = Vec::new();
+        for place in 0..SLOTS {
+            let (data, stat) = client.get(&self.reserved.slot(place)).await?;
+            if let Some(slot) = Slot::decode(&data) {
+                slots.push(FoundSlot { slot, zxid: stat.mzxid });
+            }
+        }
+        Ok((Input::Up { side: self.side, session: client.session_id(), epoch, zxid, slots }, watches))
+    }
+
+    /// Makes our own znodes, and those above the mapped roots.
+    async fn prepare(&self, client: &Client) -> Result<(), Error> {
+        let chroot = self.options.chroot();
+        if !chroot.is_empty() && client.stat("/").await?.is_none() {
+            return Err(Error::Refused(format!("the chroot {chroot} does not exist")));
+        }
+        client.create_all(self.reserved.root()).await?;
+        client.create_all(&format!("{}/j", self.reserved.root())).await?;
+        // Where we have an identity, nobody else may move what fences us.
+        let acl = if self.options.auth.is_empty() { Acl::open() } else { Acl::creator() };
+        let places = (0..SLOTS).map(|place| self.reserved.slot(place));
+        for path in places.chain([self.reserved.epoch(), self.reserved.heartbeat()]) {
+            match client.create(&path, b"", &acl, CreateKind::Persistent).await {
+                Ok(_) | Err(Error::NodeExists) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for root in self.config.mapping.roots(self.side) {
+            if let Some((above, _)) = root.rsplit_once('/').filter(|(above, _)| !above.is_empty()) {
+                client.create_all(above).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_epoch(&self, client: &Client, held: bool) -> Result<(i32, i64), NotOpened> {
+        let mine = format!("{:016x}", self.leader);
+        let (data, stat) = client.get(&self.reserved.epoch()).await?;
+        // An empty one was made just now: it is not another leader who took it, but the ensemble that has lost it, which the core notices.
+        if held && !data.is_empty() && data != mine.as_bytes() {
+            return Err(NotOpened::Fenced);
+        }
+        match client.set(&self.reserved.epoch(), mine.as_bytes(), Some(stat.version)).await {
+            Ok(stat) => Ok((stat.version, stat.mzxid)),
+            Err(Error::BadVersion) if held => Err(NotOpened::Fenced),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Compares the ensemble's clock with ours, again and again: the middle of a write's round trip is when it was made, give or take half.
+async fn compare_clocks(side: Side, client: Client, path: String, news: mpsc::Sender<SideNews>) {
+    let mut kept: std::collections::VecDeque<Clock> = std::collections::VecDeque::new();
+    loop {
+        let before = super::now();
+        let Ok(stat) = client.set(&path, b"", None).await else { return };
+        let after = super::now();
+        let half = after.since(before) / 2;
+        let middle = i64::try_from((before + half).unix_millis()).unwrap_or(i64::MAX);
+        let error_ms = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        if kept.len() >= HEARTBEATS_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(Clock { offset_ms: stat.mtime - middle, error_ms });
+        if let Some(clock) = kept.iter().min_by_key(|clock| clock.error_ms).copied()
+            && news.send(SideNews::Told(Input::Clock { side, clock })).await.is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}

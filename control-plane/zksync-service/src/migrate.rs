@@ -1,0 +1,408 @@
+//! Driving a migration: does what its phases ask for, and tells it what came of that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use zk::Client;
+use zksync::{
+    Key, LinkConfig, LinkState, Migration, MigrationCommand, MigrationEffect, MigrationInput, Mode, Observation, Phase, Report, Side, Step,
+};
+
+use crate::align::align;
+use crate::definition::Definition;
+use crate::link::{LinkHandle, Reserved, now};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+use crate::verify::{self, VerificationReport};
+use crate::witness::{Holder, Witness};
+use crate::{prepare, tree};
+
+/// Between two looks at how the link stands.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long the source must be silent to count as frozen.
+const SILENCE: Duration = Duration::from_secs(2);
+/// What a write and a read of the new ensemble may take.
+const COORDINATION: Duration = Duration::from_millis(100);
+
+/// Where migrations are kept.
+pub(crate) const MIGRATIONS: &str = "migration";
+/// Where the newest reports are kept.
+pub(crate) const REPORTS: &str = "report";
+
+/// What is known of a migration. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MigrationView {
+    /// Where it is.
+    pub migration: Migration,
+    /// Who still talked to the old ensemble when it was last asked; none when nobody could tell.
+    pub holders: Result<Vec<Holder>, String>,
+    /// The newest comparison.
+    pub verification: Option<Arc<VerificationReport>>,
+    /// The first look.
+    pub preparation: Option<Arc<prepare::Preparation>>,
+}
+
+/// Who reaches a migration.
+#[derive(Clone, Debug)]
+pub struct MigrationHandle {
+    commands: mpsc::Sender<MigrationCommand>,
+    view: watch::Receiver<Arc<MigrationView>>,
+}
+
+impl MigrationHandle {
+    /// What is known.
+    pub fn view(&self) -> Arc<MigrationView> {
+        self.view.borrow().clone()
+    }
+
+    /// Tells it something that it allows.
+    pub async fn tell(&self, command: MigrationCommand) {
+        let _ = self.commands.send(command).await;
+    }
+}
+
+/// What a migration needs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The link.
+    pub definition: Definition,
+    /// What the core was told.
+    pub config: LinkConfig,
+    /// The link's driver.
+    pub link: LinkHandle,
+    /// Where everything is kept.
+    pub store: Store,
+    /// Numbers.
+    pub metrics: Metrics,
+    /// Who sees connections.
+    pub witness: Option<Arc<dyn Witness>>,
+}
+
+enum Found {
+    Nothing,
+    Preparation(prepare::Preparation),
+    Verification(VerificationReport),
+    Holders(Result<Vec<Holder>, String>),
+}
+
+/// A migration that is ready to run; the future ends when it is over.
+pub fn start(context: Context, migration: Migration) -> (MigrationHandle, impl Future<Output = Result<(), StoreError>> + Send + use<>) {
+    let (commands, inbox) = mpsc::channel(16);
+    let verification =
+        context.store.documents::<VerificationReport>(REPORTS).ok().and_then(|mut reports| reports.remove(&context.definition.id));
+    let view = MigrationView {
+        migration: migration.clone(),
+        holders: Err("nobody was asked yet".to_owned()),
+        verification: verification.map(Arc::new),
+        preparation: None,
+    };
+    let (tell, view) = watch::channel(Arc::new(view));
+    let driver = Driver { context, migration, inbox, tell, under_way: FuturesUnordered::new() };
+    (MigrationHandle { commands, view }, driver.run())
+}
+
+struct Driver {
+    context: Context,
+    migration: Migration,
+    inbox: mpsc::Receiver<MigrationCommand>,
+    tell: watch::Sender<Arc<MigrationView>>,
+    under_way: FuturesUnordered<BoxFuture<'static, (Step, Report, Found)>>,
+}
+
+impl Driver {
+    async fn run(mut self) -> Result<(), StoreError> {
+        self.input(MigrationInput::Begin).await?;
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some((step, report, found)) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    self.found(found)?;
+                    self.input(MigrationInput::Done(step, report)).await?;
+                }
+                command = self.inbox.recv() => match command {
+                    Some(command) => self.input(MigrationInput::Command(command)).await?,
+                    None => return Ok(()),
+                },
+                _ = look.tick() => {
+                    let seen = observe(&self.context.link).await;
+                    self.input(MigrationInput::Observed(seen)).await?;
+                }
+            }
+            if self.migration.phase.is_over() && self.under_way.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn input(&mut self, input: MigrationInput) -> Result<(), StoreError> {
+        let mut effects = Vec::new();
+        self.migration.step(now(), input, &mut effects);
+        for effect in effects {
+            self.perform(effect).await?;
+        }
+        let migration = self.migration.clone();
+        let names = Phase::ALL.map(Phase::as_str);
+        self.context.metrics.phase(&self.context.definition.id, migration.phase.as_str(), &names);
+        self.tell.send_modify(|view| *view = Arc::new(MigrationView { migration, ..MigrationView::clone(view) }));
+        Ok(())
+    }
+
+    async fn perform(&mut self, effect: MigrationEffect) -> Result<(), StoreError> {
+        use zksync::Command;
+        let link = &self.context.link;
+        let told = match effect {
+            MigrationEffect::Persist => {
+                tracing::info!(link = self.context.definition.id, phase = self.migration.phase.as_str(), "migration");
+                let (store, id, migration) = (self.context.store.clone(), self.context.definition.id.clone(), self.migration.clone());
+                let kept = tokio::task::spawn_blocking(move || store.put(MIGRATIONS, &id, Some(&migration))).await;
+                return kept.unwrap_or_else(|error| Err(StoreError::Damaged { place: MIGRATIONS.to_owned(), detail: error.to_string() }));
+            }
+            MigrationEffect::TakeFromA => link.tell(Command::SetMode(self.context.config.mode)).await,
+            MigrationEffect::TakeFromB => link.tell(Command::SetMode(Mode::BToA)).await,
+            MigrationEffect::PauseLink => link.tell(Command::Pause).await,
+            MigrationEffect::ResumeLink => link.tell(Command::Resume).await,
+            MigrationEffect::StopLink => link.tell(Command::Pause).await,
+            MigrationEffect::Do(step) => {
+                let context = self.context.clone();
+                let plan = self.migration.plan.clone();
+                let phase = self.migration.phase;
+                self.under_way.push(Box::pin(async move {
+                    let (report, found) = run_step(&context, &plan, phase, step).await;
+                    (step, report, found)
+                }));
+                Ok(())
+            }
+        };
+        if told.is_err() {
+            tracing::warn!(link = self.context.definition.id, "the link has stopped");
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, found: Found) -> Result<(), StoreError> {
+        let mut view = MigrationView::clone(&self.tell.borrow());
+        match found {
+            Found::Nothing => return Ok(()),
+            Found::Preparation(preparation) => view.preparation = Some(Arc::new(preparation)),
+            Found::Verification(report) => {
+                self.context.store.put(REPORTS, &self.context.definition.id, Some(&report))?;
+                view.verification = Some(Arc::new(report));
+            }
+            Found::Holders(holders) => view.holders = holders,
+        }
+        self.tell.send_replace(Arc::new(view));
+        Ok(())
+    }
+}
+
+async fn observe(link: &LinkHandle) -> Observation {
+    let settled = link.ask(|link| link.is_settled()).await.unwrap_or(false);
+    let status = link.status();
+    let lag = link.lag();
+    Observation {
+        live: matches!(status.state, LinkState::Live | LinkState::Degraded),
+        settled,
+        lag_p99_ms: lag.a.p99_ms.max(lag.b.p99_ms),
+        open_conflicts: status.open_conflicts,
+        held_deletes: status.held_deletes,
+        blocked: status.blocked_total,
+        halted: matches!(status.state, LinkState::Halted | LinkState::Fenced),
+    }
+}
+
+async fn run_step(context: &Context, plan: &zksync::Plan, phase: Phase, step: Step) -> (Report, Found) {
+    let outcome = match step {
+        Step::Prepare => look_first(context).await,
+        Step::Verify => compare(context, false).await,
+        Step::FinalVerify => match back_in_line(context, plan, phase).await {
+            Ok(()) => compare(context, true).await,
+            Err(text) => Err(text),
+        },
+        Step::Freeze => freeze(context, plan, phase).await,
+        Step::Unfreeze => call(plan.unfreeze_hook.as_deref(), context, "unfreeze").await.map(|text| (good(text), Found::Nothing)),
+        Step::Align => align_sides(context, plan).await,
+        Step::Switch => call(plan.switch_hook.as_deref(), context, "switch").await.map(|text| {
+            let finished = plan.switch_hook.is_some();
+            (Report { ok: true, text, finished }, Found::Nothing)
+        }),
+        Step::Confirm => confirm(context, plan).await,
+        Step::CleanUp => clean_up(context).await.map(|()| (good("our znodes are removed".to_owned()), Found::Nothing)),
+    };
+    outcome.unwrap_or_else(|text| (Report { ok: false, text, finished: false }, Found::Nothing))
+}
+
+fn good(text: String) -> Report {
+    Report { ok: true, text, finished: false }
+}
+
+type StepOutcome = Result<(Report, Found), String>;
+
+async fn look_first(context: &Context) -> StepOutcome {
+    let found = prepare::prepare(&context.definition, &context.config).await?;
+    let ok = found.blockers.is_empty();
+    let text = if ok {
+        format!("{} znodes on A, {} on B, {} differ", found.a.nodes, found.b.nodes, found.differing)
+    } else {
+        found.blockers.join("; ")
+    };
+    Ok((Report { ok, text, finished: false }, Found::Preparation(found)))
+}
+
+async fn compare(context: &Context, strict: bool) -> StepOutcome {
+    let clients = verify::connect(&context.definition).await?;
+    let report = verify::verify(&context.definition.id, &context.config, &clients, strict).await.map_err(|error| error.to_string())?;
+    context.metrics.verified(&context.definition.id, &report);
+    let text = if report.found.equal {
+        format!("equal: {} znodes, {} bytes, root {}", report.found.nodes_a, report.found.bytes_a, report.found.root_a)
+    } else {
+        let first = report.found.differences.first().map_or("something that cannot be read", |it| it.path.as_str());
+        format!("{} znodes differ, e.g. {first}", report.found.differing)
+    };
+    Ok((Report { ok: report.found.equal, text, finished: false }, Found::Verification(report)))
+}
+
+/// (czxid, mzxid, pzxid, aversion): changes with everything that can be written to a znode.
+type Fingerprint = (i64, i64, i64, i32);
+
+/// Proves that nobody writes on the side that counts: two looks at everything, some time apart, that find the same. That the number of
+/// transactions grows is no sign of the contrary: sessions that come and go count, too.
+async fn freeze(context: &Context, plan: &zksync::Plan, phase: Phase) -> StepOutcome {
+    let side = if phase == Phase::Freeze { Side::A } else { Side::B };
+    let called = call(plan.freeze_hook.as_deref(), context, "freeze").await?;
+    let holders = holders_of(context, side).await;
+    let clients = verify::connect(&context.definition).await?;
+    let look = async || -> Result<BTreeMap<Key, Fingerprint>, String> {
+        let tree = tree::read(&clients[side], &context.config, side).await.map_err(|error| error.to_string())?;
+        Ok(tree.stats.into_iter().map(|(key, stat)| (key, (stat.czxid, stat.mzxid, stat.pzxid, stat.aversion))).collect())
+    };
+    let before = look().await?;
+    tokio::time::sleep(SILENCE).await;
+    let after = look().await?;
+    if before == after {
+        let text = format!("{called}; nothing was written on {} for {} s", side.as_str().to_uppercase(), SILENCE.as_secs());
+        return Ok((good(text), Found::Holders(holders)));
+    }
+    let moved = after.iter().find(|(key, seen)| before.get(*key) != Some(seen)).map(|(key, _)| key.clone());
+    let moved = moved.or_else(|| before.keys().find(|key| !after.contains_key(*key)).cloned());
+    let who = holders.as_ref().map(|holders| name_all(holders)).unwrap_or_default();
+    let text = format!("{} was written although the writers were to be stopped; connected: {who}", moved.as_deref().unwrap_or("something"));
+    Ok((Report { ok: false, text, finished: false }, Found::Holders(holders)))
+}
+
+fn name_all(holders: &[Holder]) -> String {
+    if holders.is_empty() { "nobody".to_owned() } else { holders.iter().map(Holder::describe).collect::<Vec<_>>().join("; ") }
+}
+
+/// Who is connected to `side`, ourselves left out.
+pub(crate) async fn holders_of(context: &Context, side: Side) -> Result<Vec<Holder>, String> {
+    let Some(witness) = &context.witness else {
+        return Err("nobody here sees connections: run the topology with probes, or name a control plane that does (zksync-topology-url)"
+            .to_owned());
+    };
+    let options = context.definition.ensemble(side).options().map_err(|error| error.to_string())?;
+    let servers = tokio::task::spawn_blocking(move || options.addresses()).await.map_err(|error| error.to_string())?;
+    witness.holders(servers).await
+}
+
+async fn align_sides(context: &Context, plan: &zksync::Plan) -> StepOutcome {
+    let clients = verify::connect(&context.definition).await?;
+    let aligned = align(&context.config, &context.definition.types, plan.sequence_margin, &clients, Side::B)
+        .await
+        .map_err(|error| error.to_string())?;
+    let text = format!("{} counters aligned, {} kinds changed", aligned.counters, aligned.kinds);
+    let ok = aligned.problems.is_empty();
+    let text = if ok { text } else { format!("{text}; {}", aligned.problems.join("; ")) };
+    Ok((Report { ok, text, finished: false }, Found::Nothing))
+}
+
+/// On the way back the old ensemble must not give a number again that the new one has given.
+async fn back_in_line(context: &Context, plan: &zksync::Plan, phase: Phase) -> Result<(), String> {
+    if phase != Phase::RollbackVerify {
+        return Ok(());
+    }
+    let clients = verify::connect(&context.definition).await?;
+    let aligned = align(&context.config, &[], plan.sequence_margin, &clients, Side::A).await.map_err(|error| error.to_string())?;
+    if aligned.problems.is_empty() { Ok(()) } else { Err(aligned.problems.join("; ")) }
+}
+
+async fn confirm(context: &Context, plan: &zksync::Plan) -> StepOutcome {
+    let holders = holders_of(context, Side::A).await;
+    let options = context.definition.b.options().map_err(|error| error.to_string())?;
+    let client = Client::connect(&options).await.map_err(|error| format!("B: {error}"))?;
+    let latency = coordination(&client, &Reserved::of(&context.definition.id)).await.map_err(|error| format!("B: {error}"))?;
+    let mut problems = Vec::new();
+    if latency > COORDINATION {
+        problems.push(format!("a write and a read of B take {} ms", latency.as_millis()));
+    }
+    match &holders {
+        _ if !plan.require_no_clients => {}
+        Ok(holders) if holders.is_empty() => {}
+        Ok(holders) => problems.push(format!("still connected to the old ensemble: {}", name_all(holders))),
+        Err(why) => problems.push(format!(
+            "nobody can tell who is still connected to the old ensemble ({why}); require_no_clients = false goes on without"
+        )),
+    }
+    let ok = problems.is_empty();
+    let text = if ok { format!("green: B answers in {} ms", latency.as_millis()) } else { problems.join("; ") };
+    Ok((Report { ok, text, finished: false }, Found::Holders(holders)))
+}
+
+async fn coordination(client: &Client, reserved: &Reserved) -> Result<Duration, zk::Error> {
+    let path = format!("{}/probe", reserved.root());
+    client.create_all(&path).await?;
+    let began = std::time::Instant::now();
+    client.set(&path, b"", None).await?;
+    client.get(&path).await?;
+    Ok(began.elapsed())
+}
+
+/// Calls a hook: POST with what is asked and for which link. Without one, somebody else has done it.
+async fn call(hook: Option<&str>, context: &Context, what: &str) -> Result<String, String> {
+    let Some(url) = hook.map(str::to_owned) else { return Ok(format!("{what}: no hook, left to the operator")) };
+    let body = serde_json::json!({ "action": what, "link": context.definition.id });
+    let text = format!("{what}: {url} answered");
+    let called = tokio::task::spawn_blocking(move || ureq::post(&url).send_json(body).map(drop).map_err(|error| format!("{url}: {error}")));
+    called.await.map_err(|error| error.to_string())?.map(|()| text)
+}
+
+/// Removes our own znodes from both sides.
+pub(crate) async fn clean_up(context: &Context) -> Result<(), String> {
+    let clients = verify::connect(&context.definition).await?;
+    for side in Side::BOTH {
+        remove_all(&clients[side], Reserved::of(&context.definition.id).root()).await.map_err(|error| error.to_string())?;
+        // Those above are shared by all links: gone when this was the last.
+        for above in [format!("{}/links", zksync::RESERVED), zksync::RESERVED.to_owned()] {
+            match clients[side].delete(&above, None).await {
+                Ok(()) | Err(zk::Error::NotEmpty | zk::Error::NoNode) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn remove_all(client: &Client, root: &str) -> Result<(), zk::Error> {
+    let mut found = vec![root.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        next += 1;
+        match client.children(&path).await {
+            Ok(names) => found.extend(names.into_iter().map(|name| format!("{path}/{name}"))),
+            Err(zk::Error::NoNode) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for path in found.iter().rev() {
+        match client.delete(path, None).await {
+            Ok(()) | Err(zk::Error::NoNode) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

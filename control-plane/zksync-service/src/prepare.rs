@@ -1,0 +1,155 @@
+//! The first look at both sides, before anything is written: what stands in the way, and what to expect.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zk::{Client, WatchMode};
+use zksync::{LinkConfig, PerSide, Side};
+
+use crate::definition::Definition;
+use crate::tree::Tree;
+use crate::verify;
+
+/// What was found before anything was written.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Preparation {
+    /// What must be mended first.
+    pub blockers: Vec<String>,
+    /// What to know.
+    pub warnings: Vec<String>,
+    /// A.
+    pub a: SideFound,
+    /// B.
+    pub b: SideFound,
+    /// Znodes in which the sides differ now.
+    pub differing: u64,
+    /// Of these, those that both have with other content: conflicts of the first copy.
+    pub differing_on_both: u64,
+    /// Znodes of B that A does not have.
+    pub only_b: u64,
+    /// Seconds that the first copy will take, about.
+    pub copy_seconds_estimate: f64,
+}
+
+/// What one side has.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct SideFound {
+    /// Znodes that are mapped.
+    pub nodes: u64,
+    /// Bytes of their data.
+    pub bytes: u64,
+    /// Ephemeral znodes below the mapped roots.
+    pub ephemerals: u64,
+    /// Znodes that could not be read, the first hundred.
+    pub unreadable: Vec<String>,
+    /// Largest znode.
+    pub largest_path: String,
+    /// Its bytes.
+    pub largest_bytes: u64,
+    /// The tree can be watched as one; else every znode is watched twice.
+    pub recursive_watches: bool,
+    /// What the server granted, in milliseconds.
+    pub session_timeout_ms: u64,
+    /// Newest transaction, as far as it can be seen from the znodes.
+    pub zxid: i64,
+}
+
+/// Znodes copied per second, as far as is known without trying.
+const COPIES_PER_SECOND: f64 = 8_000.0;
+
+/// Looks at both sides.
+///
+/// # Errors
+/// When a side cannot be reached.
+pub async fn prepare(definition: &Definition, config: &LinkConfig) -> Result<Preparation, String> {
+    let clients = verify::connect(definition).await?;
+    let (report, trees) =
+        verify::verify_trees(&definition.id, config, &clients, true).await.map_err(|error| format!("reading both sides: {error}"))?;
+    let a = side_found(&clients.a, &trees.a).await;
+    let b = side_found(&clients.b, &trees.b).await;
+    let mut blockers = Vec::new();
+    let mut warnings = Vec::new();
+    for (side, found, tree) in [("A", &a, &trees.a), ("B", &b, &trees.b)] {
+        if tree.denied_total > 0 {
+            blockers.push(format!(
+                "{} znodes of {side} cannot be read, e.g. {}: our identity must be allowed to",
+                tree.denied_total, found.unreadable[0]
+            ));
+        }
+        if tree.hidden_acls > 0 {
+            blockers.push(format!(
+                "{} digests in access control lists of {side} are hidden: our identity must have ADMIN, or be the super user",
+                tree.hidden_acls
+            ));
+        }
+        if !found.recursive_watches {
+            warnings.push(format!("{side} cannot watch a tree as one: {} watches will be set there", 2 * found.nodes));
+        }
+        if tree.ephemerals > 0 {
+            warnings.push(format!("{} ephemeral znodes of {side}: {}", tree.ephemerals, ephemerals_are(config)));
+        }
+    }
+    let limit = config.limits.node_bytes as u64;
+    if a.largest_bytes > limit {
+        blockers.push(format!("{} has {} bytes: more than the {limit} that fit a transaction", a.largest_path, a.largest_bytes));
+    }
+    for (scheme, count) in &trees.a.schemes {
+        if !matches!(scheme.as_str(), "world" | "digest") {
+            warnings.push(format!(
+                "{count} entries of access control lists are by {scheme}: B must know the same identities, or acl_rules must name them"
+            ));
+        }
+    }
+    let both =
+        report.found.differences.iter().filter(|it| matches!(it.kind, zksync::DifferenceKind::Data | zksync::DifferenceKind::Acl)).count()
+            as u64;
+    let only_b = report.found.differences.iter().filter(|it| it.kind == zksync::DifferenceKind::OnlyB).count() as u64;
+    if both > 0 {
+        warnings.push(format!("{both} znodes are on both sides with other content: {} decides", config.strategy.as_str()));
+    }
+    if only_b > 0 && config.mode == zksync::Mode::AToB {
+        warnings.push(format!("{only_b} znodes are on B alone; drift is to be {:?}: they keep the sides from being equal", config.drift));
+    }
+    if a.zxid > b.zxid {
+        warnings.push(format!(
+            "the newest transaction of B ({:#x}) is older than that of A ({:#x}): clients that keep their session handle over a moved address \
+             stay away until it expires; start B with a higher epoch, or restart the clients",
+            b.zxid, a.zxid
+        ));
+    }
+    if a.session_timeout_ms != b.session_timeout_ms {
+        warnings.push(format!("A grants sessions of {} ms, B of {} ms", a.session_timeout_ms, b.session_timeout_ms));
+    }
+    if report.counters_total > 0 {
+        warnings.push(format!("{} parents have sequence counters that differ: they are aligned at the cutover", report.counters_total));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let copy_seconds_estimate = report.found.differing as f64 / COPIES_PER_SECOND;
+    Ok(Preparation { blockers, warnings, a, b, differing: report.found.differing, differing_on_both: both, only_b, copy_seconds_estimate })
+}
+
+fn ephemerals_are(config: &LinkConfig) -> &'static str {
+    match config.ephemerals {
+        zksync::EphemeralPolicy::Skip => "they are not copied",
+        zksync::EphemeralPolicy::Mirror => "they are mirrored, but for those that elect or lock",
+    }
+}
+
+async fn side_found(client: &Client, tree: &Tree) -> SideFound {
+    let recursive = client.watch_tree("/__zksync-probe", WatchMode::Auto, |_| {}).await.is_ok_and(|watch| watch.recursive);
+    SideFound {
+        nodes: tree.entries.len() as u64,
+        bytes: tree.bytes,
+        ephemerals: tree.ephemerals,
+        unreadable: tree.denied.iter().map(|(path, why)| format!("{path}: {why}")).collect(),
+        largest_path: tree.largest.0.clone(),
+        largest_bytes: tree.largest.1,
+        recursive_watches: recursive,
+        session_timeout_ms: u64::try_from(client.session_timeout().as_millis()).unwrap_or(u64::MAX),
+        zxid: tree.stats.values().map(|stat| stat.mzxid.max(stat.pzxid)).max().unwrap_or(0),
+    }
+}
+
+/// Both sides' paths, for those that say where something is.
+pub fn paths(config: &LinkConfig, key: &str) -> PerSide<String> {
+    PerSide { a: config.mapping.path(Side::A, key), b: config.mapping.path(Side::B, key) }
+}

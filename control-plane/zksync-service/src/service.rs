@@ -1,0 +1,435 @@
+//! All links of this control plane: kept across restarts, one leader each.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zk::{Candidate, Session};
+use zksync::{LinkState, Migration, Mode, Plan, Side};
+
+use crate::definition::{Definition, DefinitionError};
+use crate::link::{self, LinkHandle, Reserved, now};
+use crate::metrics::Metrics;
+use crate::migrate::{self, Context, MIGRATIONS, MigrationHandle, REPORTS};
+use crate::store::{Store, StoreError};
+use crate::verify::{self, VerificationReport};
+use crate::witness::Witness;
+
+/// Links at most.
+pub const LINKS_MAX: usize = 64;
+const LINKS: &str = "link";
+/// Before a link whose driver has ended, or whose election failed, is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Runs something beside everything else, under a name.
+pub type Spawn = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) + Send + Sync>;
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    metrics: Metrics,
+    witness: Option<Arc<dyn Witness>>,
+    /// Random per start: what this process is told apart from others by.
+    leader: u64,
+    name: String,
+    spawn: Spawn,
+    stopping: CancellationToken,
+    links: Mutex<BTreeMap<String, Running>>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("name", &self.inner.name).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct Running {
+    definition: Arc<Definition>,
+    stop: CancellationToken,
+    role: watch::Receiver<Role>,
+    migration: Arc<Mutex<Option<MigrationHandle>>>,
+}
+
+/// What this process is to a link.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// It is being looked for who leads.
+    Waiting(String),
+    /// Another process leads.
+    Standby(String),
+    /// This one does.
+    Leading(LinkHandle),
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is no such link or migration.
+    #[error("{0}")]
+    Missing(String),
+    /// What was asked for does not fit what there is.
+    #[error("{0}")]
+    Conflict(String),
+    /// What was asked for makes no sense.
+    #[error(transparent)]
+    Invalid(#[from] DefinitionError),
+    /// This process does not lead the link, or an ensemble does not answer: later, or elsewhere.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// With what is kept in `store`; every link in it begins to run.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn start(
+        store: Store,
+        witness: Option<Arc<dyn Witness>>,
+        leader: u64,
+        name: &str,
+        stopping: CancellationToken,
+        spawn: Spawn,
+    ) -> Result<Service, StoreError> {
+        let definitions: BTreeMap<String, Definition> = store.documents(LINKS)?;
+        let inner =
+            Inner { store, metrics: Metrics::new(), witness, leader, name: name.to_owned(), spawn, stopping, links: Mutex::default() };
+        let service = Service { inner: Arc::new(inner) };
+        for definition in definitions.into_values() {
+            service.run(definition);
+        }
+        Ok(service)
+    }
+
+    /// Numbers.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Where everything is kept.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// What is wrong right now; empty when nothing is.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (id, running) in self.links().iter() {
+            match &*running.role.borrow() {
+                Role::Leading(handle) => {
+                    let status = handle.status();
+                    if matches!(status.state, LinkState::Halted | LinkState::Fenced | LinkState::Stalled) {
+                        problems.push(format!(
+                            "link {id} is {}: {}",
+                            status.state.as_str(),
+                            status.reason.as_deref().unwrap_or("an ensemble is not reached")
+                        ));
+                    }
+                }
+                Role::Waiting(why) => problems.push(format!("link {id}: {why}")),
+                Role::Standby(_) => {}
+            }
+        }
+        problems
+    }
+
+    fn links(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Running>> {
+        self.inner.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self, id: &str) -> Result<Running, ServiceError> {
+        self.links().get(id).cloned().ok_or_else(|| ServiceError::Missing(format!("there is no link {id:?}")))
+    }
+
+    /// All links.
+    pub fn list(&self) -> Vec<(Arc<Definition>, Role)> {
+        self.links().values().map(|running| (running.definition.clone(), running.role.borrow().clone())).collect()
+    }
+
+    /// A link as it was written down, and what this process is to it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(&self, id: &str) -> Result<(Arc<Definition>, Role), ServiceError> {
+        let running = self.running(id)?;
+        let role = running.role.borrow().clone();
+        Ok((running.definition, role))
+    }
+
+    /// The driver of a link that this process leads.
+    ///
+    /// # Errors
+    /// When there is no such link, or another process leads it.
+    pub fn handle(&self, id: &str) -> Result<LinkHandle, ServiceError> {
+        match self.get(id)?.1 {
+            Role::Leading(handle) => Ok(handle),
+            Role::Standby(leader) => Err(ServiceError::Unavailable(format!("{leader} leads the link {id}"))),
+            Role::Waiting(why) => Err(ServiceError::Unavailable(format!("link {id}: {why}"))),
+        }
+    }
+
+    /// Makes a link, and runs it.
+    ///
+    /// # Errors
+    /// When it makes no sense, or there is one of that name.
+    pub fn create(&self, definition: Definition) -> Result<(), ServiceError> {
+        definition.config()?;
+        definition.a.options()?;
+        definition.b.options()?;
+        {
+            let links = self.links();
+            if links.contains_key(&definition.id) {
+                return Err(ServiceError::Conflict(format!("there is a link {:?} already", definition.id)));
+            }
+            if links.len() >= LINKS_MAX {
+                return Err(ServiceError::Conflict(format!("{LINKS_MAX} links are the most there can be")));
+            }
+        }
+        self.inner.store.put(LINKS, &definition.id, Some(&definition))?;
+        self.run(definition);
+        Ok(())
+    }
+
+    /// Ends a link. What it copied stays; what it remembered goes.
+    ///
+    /// # Errors
+    /// When there is none, or a migration of it is under way.
+    pub fn delete(&self, id: &str) -> Result<(), ServiceError> {
+        let running = self.running(id)?;
+        let migration = running.migration.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(migration) = migration
+            && !migration.view().migration.phase.is_over()
+        {
+            return Err(ServiceError::Conflict(format!("a migration of the link {id} is under way: roll it back or complete it first")));
+        }
+        running.stop.cancel();
+        self.links().remove(id);
+        self.inner.store.put::<Definition>(LINKS, id, None)?;
+        self.inner.store.put::<Migration>(MIGRATIONS, id, None)?;
+        self.inner.store.put::<VerificationReport>(REPORTS, id, None)?;
+        self.inner.store.forget(id)?;
+        Ok(())
+    }
+
+    /// Compares both sides now.
+    ///
+    /// # Errors
+    /// When there is no such link, or an ensemble does not answer.
+    pub async fn verify(&self, id: &str) -> Result<VerificationReport, ServiceError> {
+        let definition = self.running(id)?.definition;
+        let config = definition.config()?;
+        let clients = verify::connect(&definition).await.map_err(ServiceError::Unavailable)?;
+        let report = verify::verify(id, &config, &clients, false).await.map_err(|error| ServiceError::Unavailable(error.to_string()))?;
+        self.inner.metrics.verified(id, &report);
+        self.inner.store.put(REPORTS, id, Some(&report))?;
+        Ok(report)
+    }
+
+    /// The newest comparison, if there is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn report(&self, id: &str) -> Result<Option<VerificationReport>, ServiceError> {
+        Ok(self.inner.store.documents(REPORTS)?.remove(id))
+    }
+
+    /// Begins a migration over a link.
+    ///
+    /// # Errors
+    /// When there is no such link, or a migration of it is under way.
+    pub fn migrate(&self, plan: Plan) -> Result<(), ServiceError> {
+        let running = self.running(&plan.link)?;
+        let handle = self.handle(&plan.link)?;
+        if running.definition.mode == Mode::BToA {
+            return Err(ServiceError::Conflict("a migration goes from A to B, and the link takes from B".to_owned()));
+        }
+        let under_way = running.migration.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(migration) = under_way
+            && !migration.view().migration.phase.is_over()
+        {
+            return Err(ServiceError::Conflict(format!("a migration of the link {} is under way", plan.link)));
+        }
+        let migration = Migration::new(plan.clone(), now());
+        self.inner.store.put(MIGRATIONS, &plan.link, Some(&migration))?;
+        self.drive(&running, handle, migration)?;
+        Ok(())
+    }
+
+    /// The migration of a link, as far as it is known here.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn migration(&self, id: &str) -> Result<MigrationHandle, ServiceError> {
+        let running = self.running(id)?;
+        let migration = running.migration.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        migration.ok_or_else(|| ServiceError::Missing(format!("there is no migration of the link {id:?}")))
+    }
+
+    /// Who is connected to a side of a link right now.
+    ///
+    /// # Errors
+    /// When there is no such link, or nobody can tell.
+    pub async fn holders(&self, id: &str, side: Side) -> Result<Vec<crate::witness::Holder>, ServiceError> {
+        let running = self.running(id)?;
+        let context = self.context(&running, self.handle(id)?)?;
+        migrate::holders_of(&context, side).await.map_err(ServiceError::Unavailable)
+    }
+
+    fn context(&self, running: &Running, link: LinkHandle) -> Result<Context, ServiceError> {
+        Ok(Context {
+            definition: Definition::clone(&running.definition),
+            config: running.definition.config()?,
+            link,
+            store: self.inner.store.clone(),
+            metrics: self.inner.metrics.clone(),
+            witness: self.inner.witness.clone(),
+        })
+    }
+
+    fn drive(&self, running: &Running, link: LinkHandle, migration: Migration) -> Result<(), ServiceError> {
+        let context = self.context(running, link)?;
+        let (handle, run) = migrate::start(context, migration);
+        *running.migration.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        let (stop, id) = (running.stop.clone(), running.definition.id.clone());
+        let run = async move {
+            tokio::select! {
+                ended = run => if let Err(error) = ended {
+                    tracing::error!(link = id, %error, "the migration cannot go on");
+                },
+                () = stop.cancelled() => {}
+            }
+        };
+        (self.inner.spawn)("zksync_migration", Box::pin(run));
+        Ok(())
+    }
+
+    fn run(&self, definition: Definition) {
+        let (tell, role) = watch::channel(Role::Waiting("it is being looked for who leads".to_owned()));
+        let running =
+            Running { definition: Arc::new(definition), stop: self.inner.stopping.child_token(), role, migration: Arc::default() };
+        self.links().insert(running.definition.id.clone(), running.clone());
+        let service = self.clone();
+        let stop = running.stop.clone();
+        let run = async move {
+            tokio::select! { () = service.lead(running, tell) => {}, () = stop.cancelled() => {} }
+        };
+        (self.inner.spawn)("zksync_link", Box::pin(run));
+    }
+
+    /// Stands for election on B, leads when elected, and begins again when the lead is lost. That two never write at once does not rest on
+    /// this but on the epochs.
+    async fn lead(self, running: Running, tell: watch::Sender<Role>) {
+        let id = running.definition.id.clone();
+        let parent = format!("{}/election", Reserved::of(&id).root());
+        let waiting = |why: String| tell.send_replace(Role::Waiting(why));
+        loop {
+            let options = match running.definition.b.options() {
+                Ok(options) => options,
+                Err(error) => {
+                    waiting(error.to_string());
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            let session = Session::open(options);
+            let client = tokio::select! {
+                client = session.client() => client,
+                () = tokio::time::sleep(Duration::from_secs(5)) => {
+                    waiting("B is not reached".to_owned());
+                    session.client().await
+                }
+            };
+            let candidate = match Candidate::stand(&client, &parent, &self.inner.name).await {
+                Ok(candidate) => candidate,
+                Err(error) => {
+                    waiting(format!("standing for election on B: {error}"));
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            if let Ok(Some(leader)) = Candidate::leader(&client, &parent).await
+                && leader != self.inner.name
+            {
+                tell.send_replace(Role::Standby(leader));
+            }
+            let Ok(leadership) = candidate.elected().await else { continue };
+            let stop = running.stop.child_token();
+            match self.start_link(&running, stop.clone()) {
+                Ok((handle, run)) => {
+                    tell.send_replace(Role::Leading(handle.clone()));
+                    if let Err(error) = self.resume_migration(&running, handle.clone()) {
+                        tracing::error!(link = id, %error, "the migration cannot be taken up");
+                    }
+                    tokio::select! {
+                        ended = run => {
+                            if let Err(error) = ended {
+                                tracing::error!(link = id, %error, "the link ends");
+                            }
+                        }
+                        // A cut connection is no lost lead yet: the epochs tell. Only when the session is over does another one lead.
+                        () = session_over(&client) => tracing::info!(link = id, "the lead is lost"),
+                        () = fenced(&handle) => tracing::warn!(link = id, "another leader has taken over"),
+                    }
+                    stop.cancel();
+                }
+                Err(error) => {
+                    waiting(error.to_string());
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            waiting("it is being looked for who leads".to_owned());
+            let _ = leadership.resign().await;
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn start_link(
+        &self,
+        running: &Running,
+        stop: CancellationToken,
+    ) -> Result<(LinkHandle, BoxFuture<'static, Result<(), StoreError>>), link::StartError> {
+        let mut definition = Definition::clone(&running.definition);
+        // After a switch it is the new side that counts, whatever the link was made for.
+        let migrations: BTreeMap<String, Migration> = self.inner.store.documents(MIGRATIONS)?;
+        if migrations.get(&definition.id).is_some_and(|migration| migration.phase.is_after_switch()) {
+            definition.mode = Mode::BToA;
+        }
+        let (handle, run) = link::start(&definition, self.inner.store.clone(), self.inner.metrics.clone(), self.inner.leader, stop)?;
+        Ok((handle, Box::pin(run)))
+    }
+
+    fn resume_migration(&self, running: &Running, handle: LinkHandle) -> Result<(), ServiceError> {
+        let mut migrations: BTreeMap<String, Migration> = self.inner.store.documents(MIGRATIONS)?;
+        match migrations.remove(&running.definition.id) {
+            Some(migration) => self.drive(running, handle, migration),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn session_over(client: &zk::Client) {
+    while !client.is_over() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn fenced(handle: &LinkHandle) {
+    let mut statuses = handle.statuses();
+    while statuses.borrow_and_update().state != LinkState::Fenced {
+        if statuses.changed().await.is_err() {
+            return;
+        }
+    }
+}

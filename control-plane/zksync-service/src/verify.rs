@@ -1,0 +1,162 @@
+//! Comparing both sides without trusting anything that was remembered.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zk::{Client, Error};
+use zksync::{Entry, Key, LinkConfig, PerSide, Side, Verification, compare, is_numbered};
+
+use crate::definition::Definition;
+use crate::link::now;
+use crate::tree::{self, Tree};
+
+/// How often what differs is looked at again while both sides live.
+const LOOKS: usize = 3;
+/// Between two of these looks.
+const PAUSE: Duration = Duration::from_millis(400);
+/// More than that is not a matter of a moment.
+const RECHECKED_MAX: u64 = 10_000;
+/// Counters that a report lists.
+const COUNTERS_MAX: usize = 1_000;
+
+/// What a verification found.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VerificationReport {
+    /// The link.
+    pub link: String,
+    /// When it began: milliseconds since 1970.
+    pub started_ms: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Everything was compared once, and nothing was forgiven: both sides stood still.
+    pub strict: bool,
+    /// What differs.
+    #[schema(value_type = Object)]
+    pub found: Verification,
+    /// Znodes that were not compared, by reason and side.
+    pub excluded: BTreeMap<String, u64>,
+    /// Sequence counters of parents with numbered children that differ, the first thousand.
+    pub counters: Vec<SequenceCounter>,
+    /// How many there are.
+    pub counters_total: u64,
+}
+
+/// What number the next sequential child gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SequenceCounter {
+    /// The parent: A's path.
+    pub path: String,
+    /// On A.
+    pub a: i64,
+    /// On B.
+    pub b: i64,
+}
+
+/// Sessions of their own with both sides.
+///
+/// # Errors
+/// When a side cannot be reached.
+pub async fn connect(definition: &Definition) -> Result<PerSide<Client>, String> {
+    let open = async |side: Side| {
+        let options = definition.ensemble(side).options().map_err(|error| error.to_string())?;
+        Client::connect(&options).await.map_err(|error| format!("{}: {error}", side.as_str().to_uppercase()))
+    };
+    let (a, b) = futures::join!(open(Side::A), open(Side::B));
+    Ok(PerSide { a: a?, b: b? })
+}
+
+/// Compares both sides.
+///
+/// # Errors
+/// When a side does not answer.
+pub async fn verify(link: &str, config: &LinkConfig, clients: &PerSide<Client>, strict: bool) -> Result<VerificationReport, Error> {
+    let (report, _) = verify_trees(link, config, clients, strict).await?;
+    Ok(report)
+}
+
+/// Compares both sides, and gives back what was read.
+///
+/// # Errors
+/// When a side does not answer.
+pub async fn verify_trees(
+    link: &str,
+    config: &LinkConfig,
+    clients: &PerSide<Client>,
+    strict: bool,
+) -> Result<(VerificationReport, PerSide<Tree>), Error> {
+    let started_ms = now().unix_millis();
+    let began = Instant::now();
+    let (a, b) = futures::join!(tree::read(&clients.a, config, Side::A), tree::read(&clients.b, config, Side::B));
+    let trees = PerSide { a: a?, b: b? };
+    let mut found = compared(&trees.a.entries, &trees.b.entries).await;
+    if !strict {
+        for _ in 0..LOOKS {
+            if found.equal || found.differing > RECHECKED_MAX {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            let keys: Vec<Key> = found.differences.iter().map(|difference| difference.path.as_str().into()).collect();
+            let (a, b) =
+                futures::join!(tree::read_some(&clients.a, config, Side::A, &keys), tree::read_some(&clients.b, config, Side::B, &keys));
+            let (a, b): (Vec<Entry>, Vec<Entry>) = (a?.into_values().collect(), b?.into_values().collect());
+            let again = compared(&a, &b).await;
+            found.equal = again.equal;
+            found.differing = again.differing;
+            found.differences = again.differences;
+        }
+        if found.equal {
+            // The trees were read while they changed; that they are the same is what the later looks found.
+            found.root_b.clone_from(&found.root_a);
+        }
+    }
+    let counters = counters(&trees);
+    let mut excluded = BTreeMap::new();
+    for (side, tree) in [("a", &trees.a), ("b", &trees.b)] {
+        for (reason, count) in [("ephemeral", tree.ephemerals), ("filtered", tree.filtered), ("unreadable", tree.denied_total)] {
+            excluded.insert(format!("{reason} on {side}"), count);
+        }
+    }
+    if trees.a.denied_total + trees.b.denied_total > 0 {
+        found.equal = false;
+    }
+    let report = VerificationReport {
+        link: link.to_owned(),
+        started_ms,
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        strict,
+        found,
+        excluded,
+        counters_total: counters.len() as u64,
+        counters: counters.into_iter().take(COUNTERS_MAX).collect(),
+    };
+    Ok((report, trees))
+}
+
+/// Hashing a large tree takes a while: not where sessions are kept alive.
+async fn compared(a: &[Entry], b: &[Entry]) -> Verification {
+    let (a, b) = (a.to_vec(), b.to_vec());
+    tokio::task::spawn_blocking(move || compare(&a, &b)).await.unwrap_or_default()
+}
+
+/// Parents whose next sequential child would get another number on B than on A.
+pub fn counters(trees: &PerSide<Tree>) -> Vec<SequenceCounter> {
+    let mut numbered: BTreeMap<&str, ()> = BTreeMap::new();
+    for key in trees.a.stats.keys().filter(|key| is_numbered(key)) {
+        if let Some((parent, _)) = key.rsplit_once('/') {
+            numbered.insert(if parent.is_empty() { "/" } else { parent }, ());
+        }
+    }
+    // A queue that is empty right now has none to show.
+    for (key, stat) in &trees.a.stats {
+        if stat.children == 0 && stat.creations() > 0 {
+            numbered.insert(key, ());
+        }
+    }
+    let counter = |path: &str| {
+        let creations = |side: Side| trees[side].stats.get(path).map_or(0, zksync::Stat::creations);
+        SequenceCounter { path: path.to_owned(), a: creations(Side::A), b: creations(Side::B) }
+    };
+    numbered.keys().map(|path| counter(path)).filter(|counter| counter.a != counter.b).collect()
+}

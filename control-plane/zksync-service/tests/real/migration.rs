@@ -1,0 +1,209 @@
+//! A migration between real ensembles, as an operator does it: through the API.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::common::{create, ensembles};
+use axum::Router;
+use axum::body::Body;
+use futures::future::BoxFuture;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use zk::{Acl, Client, CreateKind, Options};
+use zksync_service::definition::Definition;
+use zksync_service::store::Store;
+use zksync_service::witness::Holder;
+use zksync_service::{Service, Witness, api};
+
+/// Tells what the test lets it tell.
+#[derive(Debug, Default)]
+struct Scripted(Mutex<Vec<Holder>>);
+
+impl Witness for Scripted {
+    fn holders(&self, servers: Vec<SocketAddr>) -> BoxFuture<'_, Result<Vec<Holder>, String>> {
+        assert!(!servers.is_empty());
+        let holders = self.0.lock().map(|holders| holders.clone()).map_err(|error| error.to_string());
+        Box::pin(async move { holders })
+    }
+}
+
+struct Operator {
+    router: Router,
+    witness: Arc<Scripted>,
+    stop: CancellationToken,
+    _loops: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl Operator {
+    fn with(store: Store, leader: u64) -> Operator {
+        let loops: Arc<Mutex<JoinSet<()>>> = Arc::default();
+        let into = loops.clone();
+        let spawn = Arc::new(move |_: &'static str, run: BoxFuture<'static, ()>| {
+            into.lock().expect("nobody panicked").spawn(run);
+        });
+        let witness = Arc::new(Scripted::default());
+        let stop = CancellationToken::new();
+        let service =
+            Service::start(store, Some(witness.clone()), leader, &format!("p{leader}"), stop.clone(), spawn).expect("the store works");
+        let (router, _) = api::routes(service).split_for_parts();
+        Operator { router, witness, stop, _loops: loops }
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
+        let request =
+            Request::builder().method(method).uri(format!("/api/v1/zksync{path}")).body(Body::from(body.to_owned())).expect("a request");
+        let response = self.router.clone().oneshot(request).await.expect("the router answers");
+        let status = response.status();
+        let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    async fn until_phase(&self, id: &str, wanted: &str) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..1_200 {
+            let (_, page) = self.ask("GET", &format!("/migrations/{id}"), "").await;
+            if page["migration"]["phase"] == wanted {
+                return page;
+            }
+            last = page;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not {wanted} within a minute: {last:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_names_who_stayed_behind_and_goes_back_with_everything_written_since() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let old = Client::connect(&Options::new(a.connect_string())).await.unwrap();
+    let new = Client::connect(&Options::new(b.connect_string())).await.unwrap();
+    old.create_all("/app/queue").await.unwrap();
+    old.create_all("/app/box").await.unwrap();
+    for _ in 0..7 {
+        let path = old.create("/app/queue/n-", b"", &Acl::open(), CreateKind::PersistentSequential).await.unwrap();
+        if !path.ends_with('0') {
+            old.delete(&path, None).await.unwrap();
+        }
+    }
+    let mut definition = serde_json::to_value(Definition::between("m", &a.connect_string(), &b.connect_string())).unwrap();
+    definition["types"] = json!([{ "path": "/app/box", "kind": "container" }]);
+    let (status, found) = operator.ask("POST", "/plan", &definition.to_string()).await;
+    assert_eq!((status, &found["blockers"]), (StatusCode::OK, &json!([])), "{found}");
+    assert!(new.stat("/app").await.unwrap().is_none(), "a plan writes nothing");
+    assert_eq!(operator.ask("POST", "/links", &definition.to_string()).await.0, StatusCode::CREATED);
+    for _ in 0..200 {
+        if operator.ask("POST", "/migrations", r#"{"link":"m"}"#).await.0 == StatusCode::CREATED {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(operator.ask("POST", "/migrations/m/advance", "").await.0, StatusCode::CONFLICT, "not yet");
+    operator.until_phase("m", "ready").await;
+
+    // Somebody goes on writing: the proof fails, and says who is connected.
+    let writer = old.clone();
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
+        for n in 0.. {
+            let _ = writer.set("/app", format!("{n}").as_bytes(), None).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let straggler =
+        Holder { host: "h7".into(), pid: 4_711, process: "java".into(), container: None, server: a.connect_string(), connections: 2 };
+    *operator.witness.0.lock().unwrap() = vec![straggler];
+    assert_eq!(operator.ask("POST", "/migrations/m/cutover", "").await.0, StatusCode::ACCEPTED);
+    let page = operator.until_phase("m", "verify").await;
+    let history = page["migration"]["history"].to_string();
+    assert!(history.contains("/app was written although") && history.contains("java (pid 4711) on h7"), "{history}");
+    writing.shutdown().await;
+
+    operator.until_phase("m", "ready").await;
+    assert_eq!(operator.ask("POST", "/migrations/m/cutover", "").await.0, StatusCode::ACCEPTED);
+    operator.until_phase("m", "switch").await;
+    let next = new.create("/app/queue/n-", b"b", &Acl::open(), CreateKind::PersistentSequential).await.unwrap();
+    assert!(next.as_str() > "/app/queue/n-0000000006", "{next}: numbers that A gave are not given again");
+    assert_eq!(operator.ask("POST", "/migrations/m/advance", "").await.0, StatusCode::ACCEPTED);
+    let page = operator.until_phase("m", "confirm").await;
+    assert_eq!(page["migration"]["phase"], "confirm");
+    for _ in 0..200 {
+        let (_, page) = operator.ask("GET", "/migrations/m", "").await;
+        if page["migration"]["waiting_for"].as_str().is_some_and(|text| text.contains("java (pid 4711) on h7")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    operator.witness.0.lock().unwrap().clear();
+    operator.until_phase("m", "drain").await;
+    create(&new, "/app/on-b", b"kept").await;
+
+    // The process dies; another one with the same store goes on where it was, with B as the one that counts.
+    operator.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(operator);
+    let mut store = Store::open(directory.path());
+    while store.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        store = Store::open(directory.path());
+    }
+    let operator = Operator::with(store.unwrap(), 2);
+    operator.until_phase("m", "drain").await;
+    assert_eq!(operator.ask("POST", "/migrations/m/rollback", "").await.0, StatusCode::ACCEPTED);
+    operator.until_phase("m", "rolled_back").await;
+    assert_eq!(old.get("/app/on-b").await.unwrap().0, b"kept", "what was written since the switch came back");
+    let after = old.create("/app/queue/n-", b"a", &Acl::open(), CreateKind::PersistentSequential).await.unwrap();
+    assert!(after > next, "{after} after {next}: numbers that B gave are not given again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_makes_no_sense_is_refused_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let good = serde_json::to_value(Definition::between("x", "127.0.0.1:1", "127.0.0.1:2")).unwrap();
+    let with = |key: &str, value: Value| {
+        let mut changed = good.clone();
+        changed[key] = value;
+        changed.to_string()
+    };
+    for (body, told) in [
+        ("{".to_owned(), "the body: EOF"),
+        (with("id", json!("../etc")), "1 to 64 letters"),
+        (with("surprise", json!(1)), "unknown field `surprise`"),
+        (with("mode", json!("sideways")), "unknown variant `sideways`"),
+        (with("mappings", json!([{ "a": "/zookeeper", "b": "/z" }])), "never copied"),
+        (with("mappings", json!([{ "a": "/a", "b": "/b" }, { "a": "/a/x", "b": "/c" }])), "overlap"),
+        (with("a", json!({ "connect": "" })), "no server"),
+        (with("a", json!({ "connect": "h:1", "digest_file": "/nowhere" })), "/nowhere"),
+        (with("full_pass_seconds", json!(0)), "not between"),
+    ] {
+        let (status, answer) = operator.ask("POST", "/links", &body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert!(answer.as_str().is_some_and(|answer| answer.contains(told)), "{body}: {answer}");
+    }
+    for (method, path, status) in [
+        ("GET", "/links/none", StatusCode::NOT_FOUND),
+        ("POST", "/links/none/pause", StatusCode::NOT_FOUND),
+        ("POST", "/links/none/verifications", StatusCode::NOT_FOUND),
+        ("GET", "/migrations/none", StatusCode::NOT_FOUND),
+        ("DELETE", "/links/none", StatusCode::NOT_FOUND),
+        ("GET", "/links", StatusCode::OK),
+        ("GET", "/health", StatusCode::OK),
+    ] {
+        assert_eq!(operator.ask(method, path, "").await.0, status, "{method} {path}");
+    }
+    let huge = format!("\"{}\"", "x".repeat(1 << 20));
+    assert_eq!(operator.ask("POST", "/links", &huge).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    // An ensemble that is not there is waited for, and that is told.
+    assert_eq!(operator.ask("POST", "/links", &good.to_string()).await.0, StatusCode::CREATED);
+    assert_eq!(operator.ask("POST", "/links", &good.to_string()).await.0, StatusCode::CONFLICT);
+    assert_eq!(operator.ask("POST", "/links/x/pause", "").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(operator.ask("GET", "/health", "").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(operator.ask("DELETE", "/links/x", "").await.0, StatusCode::OK);
+}

@@ -1,0 +1,200 @@
+//! Puts the agent together and runs it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mesos_proto::v1::{AgentInfo, DomainInfo, domain_info};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::checker::Checker;
+use crate::config::{Config, Recover};
+use crate::containers::{Containers, Spawn};
+use crate::driver::{self, Driver, LEDGER_FACT};
+use crate::executors::Executors;
+use crate::fetcher::Fetcher;
+use crate::gc::{self, Collector};
+use crate::host::{self, HostError};
+use crate::http::{self, Server};
+use crate::ledger::{Ledger, LedgerError};
+use crate::link;
+use crate::store::{Store, StoreError};
+use crate::table::{Effect, Limits, RecoverError, Table};
+use crate::words::{Now, SystemIds};
+
+/// Why an agent cannot start, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// What it remembers cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Neither can this.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Nor this.
+    #[error("what the agent remembers cannot be read")]
+    Recover(#[from] RecoverError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A directory cannot be made.
+    #[error("the directory {0} cannot be made")]
+    Directory(std::path::PathBuf, #[source] std::io::Error),
+}
+
+/// Runs an agent until `stopping`, or until it is not wanted any more. Tasks outlive it.
+///
+/// # Errors
+/// When it cannot start, or cannot store any more.
+pub async fn run(mut config: Config, listener: TcpListener, stopping: CancellationToken) -> Result<(), AgentError> {
+    let port = listener.local_addr().map_or(config.listen.port(), |it| it.port());
+    config.advertise_port.get_or_insert(port);
+    let config = Arc::new(config);
+    for directory in [&config.work_dir, &config.runtime_dir] {
+        std::fs::create_dir_all(directory).map_err(|error| AgentError::Directory(directory.clone(), error))?;
+    }
+    let loops = TaskTracker::new();
+    let spawn = spawner(&loops);
+    let begun = Instant::now();
+    let layout = crate::sandbox::Layout::new(&config.work_dir, &config.runtime_dir);
+    let store = Arc::new(Store::open(&layout.meta())?);
+    let boot_id = boot_id();
+    forget_before_reboot(&store, &layout, &boot_id)?;
+
+    let configured = host::resources(&config)?;
+    let mut ledger = Ledger::new(&configured, store.fact(LEDGER_FACT)?.as_deref(), &mut SystemIds)?;
+    let limits = Limits {
+        executor_registration_timeout: config.executor_registration_timeout,
+        executor_reregistration_timeout: config.executor_reregistration_timeout,
+        executor_shutdown_grace_period: config.executor_shutdown_grace_period,
+        completed_executors: config.max_completed_executors_per_framework,
+        ..Limits::default()
+    };
+    let mut table = Table::new(limits, &config.advertise_ip.to_string(), Box::new(SystemIds));
+    let now =
+        Now { wall: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64(), steady: begun.elapsed() };
+    let mut recovered = table.recover(now, store.records()?)?;
+    ledger.set_agent_id(table.agent_id());
+    let claimed: Vec<_> =
+        recovered.iter().filter_map(|it| if let Effect::Reattach(it) = it { Some(it.container.clone()) } else { None }).collect();
+    if config.recover == Recover::Cleanup {
+        recovered.extend(claimed.iter().cloned().map(Effect::Destroy));
+    }
+    let agent = AgentInfo {
+        hostname: config.hostname.clone(),
+        port: config.advertise_port.map(i32::from),
+        resources: configured,
+        attributes: host::attributes(&config)?,
+        id: (!table.agent_id().is_empty()).then(|| mesos_proto::v1::AgentId { value: table.agent_id().to_owned() }),
+        domain: config.domain.as_ref().map(|(region, zone)| DomainInfo {
+            fault_domain: Some(domain_info::FaultDomain {
+                region: domain_info::fault_domain::RegionInfo { name: region.clone() },
+                zone: domain_info::fault_domain::ZoneInfo { name: zone.clone() },
+            }),
+        }),
+    };
+
+    let (handle, inputs, inbox) = driver::channel();
+    let (outbox, sent) = mpsc::channel(link::OUTBOX_MAX);
+    let fetcher = Arc::new(Fetcher::new(&config.fetcher_cache_dir, config.fetcher_cache_size, config.fetcher_stall_timeout));
+    let endpoint = format!("{}:{}", config.advertise_ip, config.advertise_port.unwrap_or(port));
+    let containers = Containers::new(config.clone(), fetcher.clone(), endpoint, inputs.clone(), spawn.clone());
+    containers.end_orphans(&claimed).await;
+    let executors = Executors::default();
+    let collector = Collector::default();
+    let claimed_sandboxes: Vec<_> = recovered
+        .iter()
+        .filter_map(|it| if let Effect::Reattach(it) = it { Some(layout.sandbox_of(table.agent_id(), it)) } else { None })
+        .collect();
+    collector.find_abandoned(&layout.slaves(), &claimed_sandboxes);
+    let empty = CancellationToken::new();
+    let driver = Driver {
+        table,
+        ledger,
+        store,
+        containers: containers.clone(),
+        checker: Checker::new(containers.clone(), inputs, spawn.clone()),
+        executors: executors.clone(),
+        collector: collector.clone(),
+        outbox,
+        agent,
+        empty: empty.clone(),
+        begun,
+    };
+    let status = link::Status::default();
+    let server = Server {
+        config: config.clone(),
+        driver: handle.clone(),
+        containers: containers.clone(),
+        executors,
+        collector: collector.clone(),
+        fetcher,
+        registered: status.registered.clone(),
+        begun: SystemTime::now(),
+        spawn: spawn.clone(),
+        stopping: stopping.clone(),
+    };
+    spawn("http", Box::pin(http::run(listener, server)));
+    spawn("sandboxes", Box::pin(collect(config.clone(), collector, stopping.clone())));
+    let link_stop = stopping.child_token();
+    spawn("link", Box::pin(link::run(config.clone(), handle, sent, status, boot_id, link_stop)));
+    let driving = driver.run(inbox, recovered, stopping.clone());
+    let result = tokio::select! {
+        result = driving => result.map_err(AgentError::from),
+        () = empty.cancelled() => Ok(()),
+    };
+    stopping.cancel();
+    loops.close();
+    // Loops of containers end with the runtime; their keepers do not.
+    drop(tokio::time::timeout(Duration::from_millis(500), loops.wait()).await);
+    result
+}
+
+/// The one place of this crate that spawns.
+fn spawner(loops: &TaskTracker) -> Spawn {
+    let loops = loops.clone();
+    #[expect(clippy::disallowed_methods, reason = "the one place of this crate that spawns; the tracker waits for all")]
+    Arc::new(move |name, run| {
+        let run = loops.track_future(async move {
+            use futures::FutureExt as _;
+            if std::panic::AssertUnwindSafe(run).catch_unwind().await.is_err() {
+                tracing::error!(name, "a loop of the agent panicked");
+            }
+        });
+        drop(tokio::spawn(run));
+    })
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// What keepers have noted before the machine was restarted is about processes that are no more.
+fn forget_before_reboot(store: &Store, layout: &crate::sandbox::Layout, boot_id: &str) -> Result<(), AgentError> {
+    const BOOT: &str = "boot_id";
+
+    let before = store.fact(BOOT)?;
+    if before.is_some_and(|it| it != boot_id.as_bytes()) {
+        tracing::info!("the machine was restarted: its tasks are over");
+        drop(std::fs::remove_dir_all(layout.keepers()));
+    }
+    store.commit(&[], &[(BOOT, boot_id.as_bytes().to_vec())])?;
+    Ok(())
+}
+
+/// Deletes old sandboxes, again and again.
+async fn collect(config: Arc<Config>, collector: Collector, stopping: CancellationToken) {
+    let mut watch = tokio::time::interval(config.disk_watch_interval.max(Duration::from_millis(100)));
+    loop {
+        tokio::select! { _ = watch.tick() => {}, () = stopping.cancelled() => return }
+        let (collector, config) = (collector.clone(), config.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            #[expect(clippy::cast_precision_loss, reason = "a part of one")]
+            let used = host::file_system(&config.work_dir).map_or(0.0, |(size, free)| 1.0 - free as f64 / size.max(1) as f64);
+            collector.collect(SystemTime::now(), gc::allowed_age(config.gc_delay, config.gc_disk_headroom, used));
+        });
+        drop(done.await);
+    }
+}

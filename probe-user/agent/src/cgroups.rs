@@ -1,0 +1,501 @@
+//! Cgroups of containers, in whichever version the host has: made, limited, read, emptied and removed.
+//!
+//! Version 1: `<hierarchy>/<controller>/<root>/<container>`; a nested container is in its outermost one's, but for the freezer, where it has its own
+//! at `<root>/<container>/<root>/<nested>`: that one tells its processes. Version 2: `<hierarchy>/<root>/<container>/leaf` holds the processes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::keeper::members;
+use crate::words::ContainerKey;
+
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+pub use statistics::Usage;
+
+/// Least memory that a container gets, in bytes, as in Mesos.
+const MEMORY_MIN: u64 = 32 << 20;
+
+/// One period of the CPU ceiling.
+const CFS_PERIOD_US: u64 = 100_000;
+
+/// What a container may use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// CPUs as a share.
+    pub cpus: f64,
+    /// CPUs as a ceiling; infinite: none.
+    pub cpus_limit: Option<f64>,
+    /// Memory that is its own, in megabytes.
+    pub mem: f64,
+    /// Memory that it may have at most, in megabytes; infinite: none.
+    pub mem_limit: Option<f64>,
+}
+
+/// How limits are set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether the share of CPUs is a ceiling, too.
+    pub enable_cfs: bool,
+    /// Whether the memory limit is one of swap, too.
+    pub limit_swap: bool,
+    /// Devices that may be opened: `None` for all.
+    pub devices: Option<Vec<String>>,
+}
+
+/// The host's cgroups.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    version: Version,
+    root: String,
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+enum Version {
+    /// Where each controller is mounted.
+    V1(BTreeMap<&'static str, PathBuf>),
+    V2(PathBuf),
+}
+
+/// Controllers that are used where they are, by isolator.
+const V1_CONTROLLERS: [(&str, &str); 9] = [
+    ("freezer", ""),
+    ("systemd", ""),
+    ("cpu", "cgroups/cpu"),
+    ("cpuacct", "cgroups/cpu"),
+    ("memory", "cgroups/mem"),
+    ("pids", "cgroups/pids"),
+    ("blkio", "cgroups/blkio"),
+    ("cpuset", "cgroups/cpuset"),
+    ("devices", "cgroups/devices"),
+];
+
+/// What every container may open, as in Mesos.
+const DEVICES: [&str; 12] = [
+    "c *:* m",
+    "b *:* m",
+    "c 5:1 rwm",
+    "c 4:0 rwm",
+    "c 4:1 rwm",
+    "c 136:* rwm",
+    "c 5:2 rwm",
+    "c 10:200 rwm",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 5:0 rwm",
+    "c 1:9 rwm",
+];
+const MORE_DEVICES: [&str; 2] = ["c 1:8 rwm", "c 1:7 rwm"];
+
+impl Cgroups {
+    /// Looks which version is mounted. `None` where containers cannot have cgroups: they are told by their sessions then, without limits.
+    pub fn detect(hierarchy: &Path, root: &str, isolates: impl Fn(&str) -> bool, settings: Settings) -> Option<Self> {
+        let version = if hierarchy.join("cgroup.controllers").exists() {
+            Version::V2(hierarchy.to_owned())
+        } else {
+            let wanted = V1_CONTROLLERS.iter().filter(|(_, isolator)| isolator.is_empty() || isolates(isolator));
+            let mounted: BTreeMap<&'static str, PathBuf> = wanted
+                .map(|(controller, _)| (*controller, hierarchy.join(controller)))
+                .filter(|(_, path)| path.join("cgroup.procs").exists())
+                .collect();
+            if !mounted.contains_key("freezer") {
+                return None;
+            }
+            Version::V1(mounted)
+        };
+        let it = Cgroups { version, root: root.to_owned(), settings };
+        // Whether it may be written is seen by writing.
+        it.make_root().ok()?;
+        Some(it)
+    }
+
+    /// 1 or 2.
+    pub fn version(&self) -> u8 {
+        match self.version {
+            Version::V1(_) => 1,
+            Version::V2(_) => 2,
+        }
+    }
+
+    fn make_root(&self) -> io::Result<()> {
+        match &self.version {
+            Version::V1(mounted) => {
+                for (controller, path) in mounted {
+                    make(&path.join(&self.root))?;
+                    if *controller == "cpuset" {
+                        copy_cpuset(&path.join(&self.root))?;
+                    }
+                }
+            }
+            Version::V2(mount) => {
+                enable_controllers(mount);
+                make(&mount.join(&self.root))?;
+                enable_controllers(&mount.join(&self.root));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where keepers are: beside the containers, and not in the cgroup of the agent, which an init system may empty.
+    pub fn keepers(&self) -> Vec<PathBuf> {
+        let paths: Vec<PathBuf> = match &self.version {
+            Version::V1(mounted) => {
+                let tells = mounted.iter().filter(|(controller, _)| matches!(**controller, "freezer" | "systemd"));
+                tells.map(|(_, path)| path.join(&self.root).join("keepers")).collect()
+            }
+            Version::V2(mount) => vec![mount.join(&self.root).join("keepers")],
+        };
+        paths.into_iter().filter(|it| make(it).is_ok()).map(|it| it.join("cgroup.procs")).collect()
+    }
+
+    /// The cgroup of a container, made or not.
+    pub fn of(&self, container: &ContainerKey) -> Cgroup {
+        let outermost = container.outermost();
+        let mut nested = PathBuf::from(&self.root);
+        for (at, part) in container.as_str().split('.').enumerate() {
+            if at > 0 {
+                nested.push(&self.root);
+            }
+            nested.push(part);
+        }
+        let shared = Path::new(&self.root).join(outermost.as_str());
+        let paths = match &self.version {
+            Version::V1(mounted) => mounted
+                .iter()
+                .map(|(controller, path)| {
+                    let own = matches!(*controller, "freezer" | "systemd");
+                    (*controller, path.join(if own { &nested } else { &shared }))
+                })
+                .collect(),
+            Version::V2(mount) => BTreeMap::from([("", mount.join(nested))]),
+        };
+        Cgroup { is_v2: self.version() == 2, is_nested: container.parent().is_some(), paths, settings: self.settings.clone() }
+    }
+
+    /// The cgroup that a process is in: for containers that somebody else made. To be read, not to be changed.
+    pub fn of_process(&self, pid: u32) -> Option<Cgroup> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let mut paths = BTreeMap::new();
+        for line in text.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (Some(names), Some(path)) = (parts.next(), parts.next()) else { continue };
+            let path = path.trim_start_matches('/');
+            match &self.version {
+                Version::V2(mount) if names.is_empty() => drop(paths.insert("", mount.join(path))),
+                Version::V2(_) => {}
+                Version::V1(mounted) => {
+                    let of_line =
+                        mounted.iter().filter(|(controller, _)| names.split(',').any(|it| it.trim_start_matches("name=") == **controller));
+                    paths.extend(of_line.map(|(controller, mount)| (*controller, mount.join(path))));
+                }
+            }
+        }
+        Some(Cgroup { is_v2: self.version() == 2, is_nested: true, paths, settings: self.settings.clone() })
+    }
+
+    /// Containers that have cgroups here, whoever made them.
+    pub fn containers(&self) -> Vec<ContainerKey> {
+        let root = match &self.version {
+            Version::V1(mounted) => mounted.get("freezer").map(|it| it.join(&self.root)),
+            Version::V2(mount) => Some(mount.join(&self.root)),
+        };
+        let entries = root.and_then(|it| std::fs::read_dir(it).ok());
+        let directories = entries.into_iter().flatten().flatten().filter(|it| it.file_type().is_ok_and(|it| it.is_dir()));
+        let names = directories.filter_map(|it| it.file_name().into_string().ok()).filter(|it| it != "keepers");
+        names.map(|it| ContainerKey::root(&it)).collect()
+    }
+}
+
+/// The cgroup of one container: one directory, or one per controller.
+#[derive(Clone, Debug)]
+pub struct Cgroup {
+    is_v2: bool,
+    is_nested: bool,
+    paths: BTreeMap<&'static str, PathBuf>,
+    settings: Settings,
+}
+
+impl Cgroup {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create(&self) -> io::Result<()> {
+        for (controller, path) in &self.paths {
+            if self.is_v2 {
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent)?;
+                    enable_controllers(parent);
+                }
+                make(path)?;
+                enable_controllers(path);
+                make(&path.join("leaf"))?;
+                continue;
+            }
+            std::fs::create_dir_all(path)?;
+            match *controller {
+                "cpuset" => copy_cpuset(path)?,
+                "devices" if !self.is_nested => self.limit_devices(path)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn limit_devices(&self, path: &Path) -> io::Result<()> {
+        let Some(allowed) = &self.settings.devices else { return Ok(()) };
+        write(&path.join("devices.deny"), "a")?;
+        for entry in DEVICES.iter().chain(&MORE_DEVICES).copied().chain(allowed.iter().map(String::as_str)) {
+            write(&path.join("devices.allow"), entry)?;
+        }
+        Ok(())
+    }
+
+    /// Files that a process writes its pid to in order to be in the container.
+    pub fn entrances(&self) -> Vec<PathBuf> {
+        self.paths.values().map(|it| if self.is_v2 { it.join("leaf/cgroup.procs") } else { it.join("cgroup.procs") }).collect()
+    }
+
+    /// The file that tells all processes.
+    pub fn members_file(&self) -> PathBuf {
+        let path = self.paths.get(if self.is_v2 { "" } else { "freezer" }).cloned().unwrap_or_default();
+        if self.is_v2 { path.join("leaf/cgroup.procs") } else { path.join("cgroup.procs") }
+    }
+
+    /// Processes of it and of what is nested in it.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        let mut directories = vec![self.members_file().parent().map(Path::to_owned).unwrap_or_default()];
+        if self.is_v2 {
+            directories = self.paths.values().cloned().collect();
+        }
+        while let Some(directory) = directories.pop() {
+            pids.extend(members(&directory.join("cgroup.procs")));
+            directories.extend(children(&directory));
+        }
+        pids
+    }
+
+    /// Sets what it may use. A hard memory limit is only ever raised after the first time, as in Mesos.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn limit(&self, limits: &Limits, first: bool) -> io::Result<()> {
+        if self.is_nested && !self.is_v2 {
+            return Ok(());
+        }
+        if self.is_v2 { self.limit_v2(limits, first) } else { self.limit_v1(limits, first) }
+    }
+
+    fn limit_v1(&self, limits: &Limits, first: bool) -> io::Result<()> {
+        if let Some(path) = self.paths.get("cpu") {
+            write(&path.join("cpu.shares"), &whole(1024.0 * limits.cpus).max(2).to_string())?;
+            if let Some(quota) = self.quota(limits) {
+                write(&path.join("cpu.cfs_period_us"), &CFS_PERIOD_US.to_string())?;
+                write(&path.join("cpu.cfs_quota_us"), &quota.map_or("-1".to_owned(), |it| it.to_string()))?;
+            }
+        }
+        if let Some(path) = self.paths.get("memory") {
+            let request = megabytes(limits.mem).max(MEMORY_MIN);
+            write(&path.join("memory.soft_limit_in_bytes"), &request.to_string())?;
+            let hard = limits.mem_limit.map_or(Some(request), |it| it.is_finite().then(|| megabytes(it).max(MEMORY_MIN)));
+            let current = read_number(&path.join("memory.limit_in_bytes"));
+            let raise = hard.is_none_or(|hard| current.is_some_and(|it| hard > it));
+            if first || raise {
+                let text = hard.map_or("-1".to_owned(), |it| it.to_string());
+                let both = path.join("memory.memsw.limit_in_bytes");
+                // The one of both may never be below the other.
+                if self.settings.limit_swap && raise && !first {
+                    write(&both, &text)?;
+                }
+                write(&path.join("memory.limit_in_bytes"), &text)?;
+                if self.settings.limit_swap && first {
+                    write(&both, &text)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn limit_v2(&self, limits: &Limits, first: bool) -> io::Result<()> {
+        let Some(path) = self.paths.get("") else { return Ok(()) };
+        let has = |file: &str| path.join(file).exists();
+        if has("cpu.weight") {
+            write(&path.join("cpu.weight"), &whole(100.0 * limits.cpus).clamp(1, 10_000).to_string())?;
+            if let Some(quota) = self.quota(limits) {
+                let quota = quota.map_or("max".to_owned(), |it| it.to_string());
+                write(&path.join("cpu.max"), &format!("{quota} {CFS_PERIOD_US}"))?;
+            }
+        }
+        if has("memory.max") {
+            let request = megabytes(limits.mem).max(MEMORY_MIN);
+            write(&path.join("memory.low"), &request.to_string())?;
+            let hard = limits.mem_limit.map_or(Some(request), |it| it.is_finite().then(|| megabytes(it).max(MEMORY_MIN)));
+            let current = read_number(&path.join("memory.max"));
+            // A limit that is no number is none.
+            let raise = hard.is_none_or(|hard| current.is_some_and(|it| hard > it));
+            if first || raise {
+                write(&path.join("memory.max"), &hard.map_or("max".to_owned(), |it| it.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The CPU ceiling, where one is to be written: `Some(None)` says that there is none.
+    fn quota(&self, limits: &Limits) -> Option<Option<u64>> {
+        let cpus = match limits.cpus_limit {
+            Some(limit) if limit.is_infinite() => return Some(None),
+            Some(limit) => limit,
+            None if self.settings.enable_cfs => limits.cpus,
+            None => return None,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let period = CFS_PERIOD_US as f64;
+        Some(Some(whole(period * cpus).max(1_000)))
+    }
+
+    /// How often the kernel killed one of its processes for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let (path, file) = match (self.paths.get(""), self.paths.get("memory")) {
+            (Some(path), _) => (path, "memory.events"),
+            (None, Some(path)) => (path, "memory.oom_control"),
+            (None, None) => return 0,
+        };
+        let text = std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        text.lines().find_map(|it| it.strip_prefix("oom_kill ")).and_then(|it| it.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// What it has used.
+    pub fn usage(&self) -> Usage {
+        statistics::read(self.is_v2, &self.paths)
+    }
+
+    /// Sends a signal to every process.
+    pub fn signal(&self, signal: Signal) {
+        for pid in self.pids() {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Kills every process, those included that are being made meanwhile. Blocks, for at most this long. Whether nothing is left.
+    pub fn kill_all(&self, within: Duration) -> bool {
+        let begun = Instant::now();
+        if let Some(path) = self.paths.get("") {
+            drop(write(&path.join("cgroup.kill"), "1"));
+        }
+        let freezer = self.paths.get("freezer").map(|it| it.join("freezer.state"));
+        loop {
+            let pids = self.pids();
+            if pids.is_empty() {
+                return true;
+            }
+            if begun.elapsed() > within {
+                return false;
+            }
+            // What is frozen cannot fork, and dies when it is thawed.
+            if let Some(state) = &freezer {
+                drop(write(state, "FROZEN"));
+            }
+            self.signal(Signal::SIGKILL);
+            if let Some(state) = &freezer {
+                drop(write(state, "THAWED"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Removes it when it is empty.
+    ///
+    /// # Errors
+    /// When it is not, or the kernel refuses.
+    pub fn remove(&self) -> io::Result<()> {
+        for (controller, path) in &self.paths {
+            // Nested containers share all but these with the outermost one.
+            if !self.is_v2 && self.is_nested && !matches!(*controller, "freezer" | "systemd") {
+                continue;
+            }
+            remove_tree(path)?;
+        }
+        Ok(())
+    }
+
+    /// Where a controller's files are.
+    pub fn path(&self, controller: &str) -> Option<&Path> {
+        self.paths.get(if self.is_v2 { "" } else { controller }).map(PathBuf::as_path)
+    }
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for child in children(path) {
+        remove_tree(&child)?;
+    }
+    let mut last = Ok(());
+    // A process that has just ended may still be counted.
+    for _ in 0..20 {
+        match std::fs::remove_dir(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                last = Err(error);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+    last
+}
+
+fn children(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path()).collect()
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("writing {text} to {}: {error}", path.display())))
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// A cpuset without cpus or memory nodes takes no process.
+fn copy_cpuset(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if std::fs::read_to_string(path.join(file)).is_ok_and(|it| it.trim().is_empty()) {
+            write(&path.join(file), std::fs::read_to_string(parent.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// For the children of this cgroup. What the kernel refuses (a controller of version 1) is not used.
+fn enable_controllers(path: &Path) {
+    let available = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+    for controller in available.split_whitespace().filter(|it| matches!(*it, "cpu" | "cpuset" | "memory" | "pids" | "io")) {
+        drop(std::fs::write(path.join("cgroup.subtree_control"), format!("+{controller}")));
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and negative is nothing")]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+fn megabytes(value: f64) -> u64 {
+    whole(value * 1024.0 * 1024.0)
+}

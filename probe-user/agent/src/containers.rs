@@ -1,0 +1,479 @@
+//! The containers of this host: each has a loop that makes it, watches it, ends it and says so. Two kinds: of this agent's own making (`process`), and
+//! Docker's (`docker`).
+//!
+//! Decides nothing: it is told what to make and what to end, and answers with inputs of the task table. A container's traces (its keeper's directory,
+//! its name at Docker) stay until [`Containers::forget`]: an agent that is killed before the table has stored the end must find the end again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mesos_proto::v1::{ContainerInfo, Resource};
+use nix::sys::signal::Signal;
+use tokio::sync::{mpsc, watch};
+
+use crate::cgroups::{Cgroups, Limits, Settings, Usage};
+use crate::config::Config;
+use crate::fetcher::Fetcher;
+use crate::keeper::{self, Files};
+use crate::sandbox::Layout;
+use crate::table::{Exit, Input, Launch, Started};
+use crate::words::{ContainerKey, scalar};
+
+mod apart;
+mod docker;
+mod parameters;
+mod process;
+mod rootfs;
+
+pub use docker::Docker;
+
+/// Commands that wait for a container's loop.
+const COMMANDS_MAX: usize = 64;
+
+/// How long Docker may take to end what earlier agents left.
+const ORPHANS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Spawns a loop under a name; the owner of all loops counts them.
+pub type Spawn = Arc<dyn Fn(&'static str, futures::future::BoxFuture<'static, ()>) + Send + Sync>;
+
+/// All containers.
+#[derive(Clone)]
+pub struct Containers {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Containers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Containers").finish_non_exhaustive()
+    }
+}
+
+/// What every container's loop needs.
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) layout: Layout,
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) fetcher: Arc<Fetcher>,
+    pub(crate) docker: Option<Docker>,
+    /// `<ip>:<port>` of the HTTP API.
+    pub(crate) endpoint: String,
+    answers: mpsc::Sender<Input>,
+    spawn: Spawn,
+    running: Arc<Mutex<HashMap<ContainerKey, Handle>>>,
+}
+
+/// A container that is being made or runs.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    state: watch::Receiver<State>,
+    launch: Arc<Launch>,
+    sandbox: PathBuf,
+}
+
+/// How far a container is.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Set when it runs.
+    pub started: Option<Started>,
+    /// Set when it is over: how, or why it could not be made.
+    pub ended: Option<Result<Exit, String>>,
+    /// Bytes that its sandbox held when that was looked at last.
+    pub disk_used: Option<u64>,
+}
+
+/// What a container's loop can be told.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// Its processes are to end within this time.
+    Terminate(Duration),
+    /// One signal to all of them.
+    Signal(Signal),
+    /// It is to end now.
+    Destroy,
+    /// Other limits.
+    Resize(Vec<Resource>),
+}
+
+impl Containers {
+    /// No containers yet. Cgroups are looked for here.
+    pub fn new(config: Arc<Config>, fetcher: Arc<Fetcher>, endpoint: String, answers: mpsc::Sender<Input>, spawn: Spawn) -> Self {
+        let settings = Settings {
+            enable_cfs: config.cgroups_enable_cfs,
+            limit_swap: config.cgroups_limit_swap,
+            devices: config.isolates("cgroups/devices").then(|| config.allowed_devices.clone()),
+        };
+        let wanted = config.isolation.iter().any(|it| it.starts_with("cgroups/"));
+        let cgroups =
+            wanted.then(|| Cgroups::detect(&config.cgroups_hierarchy, &config.cgroups_root, |it| config.isolates(it), settings)).flatten();
+        if wanted && cgroups.is_none() {
+            tracing::warn!("no cgroup can be made here: tasks run without limits");
+        }
+        let docker = config.docker_socket.as_deref().map(|it| Docker::new(it, config.docker_config.as_deref()));
+        let layout = Layout::new(&config.work_dir, &config.runtime_dir);
+        let shared = Shared { config, layout, cgroups, fetcher, docker, endpoint, answers, spawn, running: Arc::default() };
+        Containers { shared: Arc::new(shared) }
+    }
+
+    /// Makes a container. `agent_id` names its sandbox.
+    pub fn launch(&self, agent_id: &str, launch: Launch) {
+        self.begin(agent_id, launch, false);
+    }
+
+    /// Looks after a container that an earlier agent made.
+    pub fn reattach(&self, agent_id: &str, launch: Launch) {
+        self.begin(agent_id, launch, true);
+    }
+
+    fn begin(&self, agent_id: &str, launch: Launch, again: bool) {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (state, seen) = watch::channel(State::default());
+        let container = launch.container.clone();
+        let sandbox = self.shared.layout.sandbox_of(agent_id, &launch);
+        let handle = Handle { commands, state: seen, launch: Arc::new(launch), sandbox };
+        let run = Run {
+            shared: self.shared.clone(),
+            agent_id: agent_id.to_owned(),
+            launch: handle.launch.clone(),
+            sandbox: handle.sandbox.clone(),
+            inbox,
+            state,
+        };
+        self.lock().insert(container, handle);
+        (self.shared.spawn)("container", Box::pin(run.until_end(again)));
+    }
+
+    /// Asks a container to end.
+    pub fn terminate(&self, container: &ContainerKey, grace: Duration) {
+        self.tell(container, Command::Terminate(grace));
+    }
+
+    /// Sends a signal to all processes of a container. Whether it is there.
+    pub fn signal(&self, container: &ContainerKey, signal: Signal) -> bool {
+        self.tell(container, Command::Signal(signal))
+    }
+
+    /// Ends a container and what is nested in it. One that nobody looks after is ended all the same.
+    pub fn destroy(&self, container: &ContainerKey) {
+        let nested: Vec<ContainerKey> = self.lock().keys().filter(|it| it.parent().as_ref() == Some(container)).cloned().collect();
+        nested.iter().for_each(|it| self.destroy(it));
+        if self.tell(container, Command::Destroy) {
+            return;
+        }
+        let (shared, container) = (self.shared.clone(), container.clone());
+        (self.shared.spawn)("container-leftover", Box::pin(async move { shared.end_leftover(&container).await }));
+    }
+
+    /// Gives a container other limits.
+    pub fn resize(&self, container: &ContainerKey, resources: Vec<Resource>) {
+        self.tell(container, Command::Resize(resources));
+    }
+
+    fn tell(&self, container: &ContainerKey, command: Command) -> bool {
+        let Some(handle) = self.lock().get(container).cloned() else { return false };
+        // A full inbox has a Destroy in it, or the loop is about to end.
+        drop(handle.commands.try_send(command));
+        true
+    }
+
+    /// Removes the traces of a container that is over.
+    pub fn forget(&self, container: &ContainerKey) {
+        let shared = self.shared.clone();
+        let handle = self.lock().remove(container);
+        let container = container.clone();
+        (self.shared.spawn)(
+            "container-forget",
+            Box::pin(async move {
+                let keeper = shared.layout.keeper(&container);
+                drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(keeper)).await);
+                if let (Some(docker), Some(handle)) = (&shared.docker, handle)
+                    && handle.launch.is_docker()
+                {
+                    docker.remove_later(crate::environment::docker_name(&handle.launch), shared.config.docker_remove_delay).await;
+                }
+            }),
+        );
+    }
+
+    /// Ends what earlier agents left behind and nobody claims.
+    pub async fn end_orphans(&self, claimed: &[ContainerKey]) {
+        let entries = std::fs::read_dir(self.shared.layout.keepers()).into_iter().flatten().flatten();
+        let mut orphans: Vec<ContainerKey> =
+            entries.filter_map(|it| it.file_name().into_string().ok()).map(|it| ContainerKey::from_text(&it)).collect();
+        orphans.extend(self.shared.cgroups.as_ref().map(Cgroups::containers).unwrap_or_default());
+        orphans.sort();
+        orphans.dedup();
+        let is_claimed = |it: &ContainerKey| claimed.iter().any(|claimed| claimed == it || claimed.outermost() == *it);
+        for orphan in orphans.iter().filter(|it| !is_claimed(it)) {
+            tracing::info!(container = %orphan, "ending a container that nobody claims");
+            self.shared.end_leftover(orphan).await;
+        }
+        if let Some(docker) = &self.shared.docker
+            && self.shared.config.docker_kill_orphans
+        {
+            // A daemon that is away does not keep the agent from starting: its orphans are ended next time.
+            let owner = self.shared.config.work_dir.display().to_string();
+            drop(tokio::time::timeout(ORPHANS_WITHIN, docker.end_orphans(&owner, claimed)).await);
+        }
+    }
+
+    /// Everything that is being made or runs.
+    pub fn running(&self) -> BTreeMap<ContainerKey, Handle> {
+        self.lock().iter().map(|(key, handle)| (key.clone(), handle.clone())).collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, container: &ContainerKey) -> Option<Handle> {
+        self.lock().get(container).cloned()
+    }
+
+    /// What a container has used.
+    pub fn usage(&self, container: &ContainerKey) -> Option<Usage> {
+        let handle = self.get(container)?;
+        let cgroups = self.shared.cgroups.as_ref()?;
+        let limits = limits(&handle.launch.resources, &handle.launch.limits);
+        let mut usage = if handle.launch.is_docker() {
+            let pid = handle.state().started?.pid?;
+            cgroups.of_process(pid)?.usage()
+        } else {
+            cgroups.of(container).usage()
+        };
+        usage.statistics.disk_used_bytes = handle.state().disk_used;
+        usage.statistics.cpus_limit = Some(limits.cpus_limit.filter(|it| it.is_finite()).unwrap_or(limits.cpus));
+        Some(usage)
+    }
+
+    /// Where sandboxes are.
+    pub fn layout(&self) -> &Layout {
+        &self.shared.layout
+    }
+
+    /// Docker, where tasks may use it.
+    pub fn docker(&self) -> Option<&Docker> {
+        self.shared.docker.as_ref()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerKey, Handle>> {
+        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handle {
+    /// How far it is.
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// How it is made.
+    pub fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
+    /// Its sandbox on the host.
+    pub fn sandbox(&self) -> &Path {
+        &self.sandbox
+    }
+
+    /// Waits until it is over.
+    pub async fn ended(&self) -> Result<Exit, String> {
+        let mut state = self.state.clone();
+        loop {
+            if let Some(ended) = &state.borrow_and_update().ended {
+                return ended.clone();
+            }
+            if state.changed().await.is_err() {
+                return Err("the agent stops".to_owned());
+            }
+        }
+    }
+
+    /// Waits until it runs, or is over.
+    pub async fn begun(&self) -> Result<Started, String> {
+        let mut state = self.state.clone();
+        loop {
+            {
+                let now = state.borrow_and_update();
+                match (&now.started, &now.ended) {
+                    (_, Some(Err(problem))) => return Err(problem.clone()),
+                    (Some(started), _) => return Ok(started.clone()),
+                    (None, Some(Ok(_))) => return Ok(Started::default()),
+                    (None, None) => {}
+                }
+            }
+            if state.changed().await.is_err() {
+                return Err("the agent stops".to_owned());
+            }
+        }
+    }
+}
+
+/// The loop of one container.
+pub(crate) struct Run {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) agent_id: String,
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) sandbox: PathBuf,
+    inbox: mpsc::Receiver<Command>,
+    state: watch::Sender<State>,
+}
+
+/// How a container's loop ended.
+pub(crate) enum Ended {
+    /// It ran.
+    Exited(Exit),
+    /// It could not be made.
+    Failed(String),
+    /// It could not, because the agent was restarted meanwhile.
+    Interrupted,
+}
+
+impl Run {
+    async fn until_end(mut self, again: bool) {
+        let container = self.launch.container.clone();
+        let ended = match (self.launch.is_docker(), again) {
+            (true, _) => Box::pin(docker::run(&mut self, again)).await,
+            (false, false) => process::launch(&mut self).await,
+            (false, true) => process::reattach(&mut self).await,
+        };
+        let (input, seen) = match ended {
+            Ended::Exited(exit) => (Input::Exited { container, exit: exit.clone() }, Ok(exit)),
+            Ended::Failed(message) => {
+                tracing::warn!(container = %self.launch.container, message, "a container could not be made");
+                (Input::LaunchFailed { container, message: message.clone(), restarted: false }, Err(message))
+            }
+            Ended::Interrupted => {
+                let message = "The agent was restarted while the container was being made".to_owned();
+                (Input::LaunchFailed { container, message: message.clone(), restarted: true }, Err(message))
+            }
+        };
+        self.state.send_modify(|it| it.ended = Some(seen));
+        drop(self.shared.answers.send(input).await);
+    }
+
+    /// Tells that it runs.
+    pub(crate) async fn started(&self, started: Started) {
+        self.state.send_modify(|it| it.started = Some(started.clone()));
+        let input = Input::Started { container: self.launch.container.clone(), started: Box::new(started) };
+        drop(self.shared.answers.send(input).await);
+    }
+
+    /// Notes what its sandbox holds.
+    pub(crate) fn uses_disk(&self, bytes: u64) {
+        self.state.send_modify(|it| it.disk_used = Some(bytes));
+    }
+
+    /// The next command; never, when nobody can give one any more.
+    pub(crate) async fn command(&mut self) -> Command {
+        match self.inbox.recv().await {
+            Some(command) => command,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until it is to end, and lets other commands pass.
+    pub(crate) async fn destroyed(&mut self) {
+        while !matches!(self.command().await, Command::Destroy) {}
+    }
+}
+
+impl Shared {
+    pub(crate) fn running(&self, container: &ContainerKey) -> Option<Handle> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned()
+    }
+
+    /// Ends a container that no loop looks after.
+    async fn end_leftover(&self, container: &ContainerKey) {
+        let files = Files::of(&self.layout.keeper(container));
+        let cgroup = self.cgroups.as_ref().map(|it| it.of(container));
+        let directory = self.layout.keeper(container);
+        let ended = tokio::task::spawn_blocking(move || {
+            drop(keeper::write_whole(&files.abandoned(), b""));
+            if let Some(cgroup) = cgroup {
+                cgroup.kill_all(Duration::from_secs(10));
+                drop(cgroup.remove());
+            }
+            process::kill_session(&files);
+            // Its keeper ends by itself now; a directory that it still writes to is removed next time.
+            drop(std::fs::remove_dir_all(directory));
+        });
+        drop(ended.await);
+    }
+}
+
+/// What a container may use, from its resources.
+pub(crate) fn limits(resources: &[Resource], limits: &BTreeMap<String, mesos_proto::v1::value::Scalar>) -> Limits {
+    let limit = |name: &str| limits.get(name).map(|it| it.value);
+    Limits { cpus: scalar(resources, "cpus"), cpus_limit: limit("cpus"), mem: scalar(resources, "mem"), mem_limit: limit("mem") }
+}
+
+/// Volumes of a container that are directories of the host: host, inside, read-only.
+///
+/// # Errors
+/// When one is of a kind that is not made here.
+pub(crate) fn volumes(
+    info: Option<&ContainerInfo>,
+    sandbox: &Path,
+    parent_sandbox: Option<&Path>,
+) -> Result<Vec<(PathBuf, String, bool)>, String> {
+    use mesos_proto::v1::volume::{Mode, source};
+
+    let mut found = Vec::new();
+    for volume in info.map(|it| it.volumes.as_slice()).unwrap_or_default() {
+        let read_only = volume.mode() == Mode::Ro;
+        let inside_sandbox =
+            |it: &str| crate::sandbox::below(sandbox, it).ok_or_else(|| format!("Volume path '{it}' leads out of the sandbox"));
+        let host = match (&volume.host_path, &volume.source) {
+            (Some(path), _) if path.starts_with('/') => PathBuf::from(path),
+            (Some(path), _) => inside_sandbox(path)?,
+            (None, Some(source)) => match source.r#type() {
+                source::Type::HostPath => PathBuf::from(source.host_path.as_ref().map(|it| it.path.clone()).unwrap_or_default()),
+                source::Type::SandboxPath => {
+                    let it = source.sandbox_path.clone().unwrap_or_default();
+                    let base = match it.r#type() {
+                        source::sandbox_path::Type::Parent => {
+                            parent_sandbox.ok_or_else(|| "A volume of the parent's sandbox needs a parent".to_owned())?
+                        }
+                        _ => sandbox,
+                    };
+                    crate::sandbox::below(base, &it.path).ok_or_else(|| format!("Volume path '{}' leads out of the sandbox", it.path))?
+                }
+                source::Type::DockerVolume => continue,
+                other => return Err(format!("Volumes of type {} are not supported", other.as_str_name())),
+            },
+            (None, None) if volume.image.is_some() => return Err("Volumes from images are not supported".to_owned()),
+            (None, None) => inside_sandbox(&volume.container_path)?,
+        };
+        found.push((host, volume.container_path.clone(), read_only));
+    }
+    Ok(found)
+}
+
+/// Persistent volumes among resources: role, id, path inside, read-only.
+pub(crate) fn persistent(resources: &[Resource]) -> Vec<(String, String, String, bool)> {
+    let volumes = resources.iter().filter_map(|it| {
+        let disk = it.disk.as_ref()?;
+        let (id, volume) = (&disk.persistence.as_ref()?.id, disk.volume.as_ref()?);
+        let role = it.reservations.last().and_then(|it| it.role.clone()).or_else(|| it.role.clone());
+        let read_only = volume.mode() == mesos_proto::v1::volume::Mode::Ro;
+        Some((role.unwrap_or_else(|| "*".to_owned()), id.clone(), volume.container_path.clone(), read_only))
+    });
+    volumes.collect()
+}
+
+impl Shared {
+    fn answering(&self, answers: mpsc::Sender<Input>) -> Shared {
+        Shared {
+            config: self.config.clone(),
+            layout: self.layout.clone(),
+            cgroups: self.cgroups.clone(),
+            fetcher: self.fetcher.clone(),
+            docker: self.docker.clone(),
+            endpoint: self.endpoint.clone(),
+            answers,
+            spawn: self.spawn.clone(),
+            running: self.running.clone(),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Docker's containers: image, create, start, logs, wait, stop, remove. A daemon that is away is waited for.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use mesos_proto::v1::task_status;
+use tokio::sync::OnceCell;
+use tokio::time::{sleep, timeout};
+
+use super::{Command, Ended, Run, limits};
+use crate::environment::{self, DOCKER_PREFIX};
+use crate::sandbox;
+use crate::table::{Exit, Limitation, Started};
+use crate::words::{ContainerKey, scalar_resource};
+use images::{credentials, fetched_credentials, registry_of, with_tag};
+use logs::copy_logs;
+use request::request;
+
+mod images;
+mod logs;
+mod request;
+
+/// Longest answer that is waited for, but for those of a stop and a pull.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+
+/// How long to wait before a daemon that is away is asked again.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// A Docker daemon.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    socket: String,
+    credentials: HashMap<String, DockerCredentials>,
+    connection: std::sync::Arc<OnceCell<bollard::Docker>>,
+}
+
+impl Docker {
+    /// The daemon at this socket; asked when it is needed. `config` is Docker's `config.json`, for its credentials.
+    pub fn new(socket: &Path, config: Option<&str>) -> Self {
+        let credentials = config.map(credentials).unwrap_or_default();
+        Docker { socket: socket.display().to_string(), credentials, connection: std::sync::Arc::default() }
+    }
+
+    async fn connect(&self) -> Result<&bollard::Docker, Error> {
+        let make = || async {
+            bollard::Docker::connect_with_unix(&self.socket, ANSWER_MAX.as_secs(), bollard::API_DEFAULT_VERSION)?.negotiate_version().await
+        };
+        self.connection.get_or_try_init(make).await
+    }
+
+    /// An image: the one that is here, or else pulled.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn image(
+        &self,
+        name: &str,
+        force_pull: bool,
+        extra: Option<&HashMap<String, DockerCredentials>>,
+    ) -> Result<ImageInspect, String> {
+        let failed = |error: Error| format!("Failed to pull image '{name}': {}", words(&error));
+        let docker = self.connect().await.map_err(failed)?;
+        let tagged = with_tag(name);
+        if !force_pull && let Ok(found) = docker.inspect_image(&tagged).await {
+            return Ok(found);
+        }
+        let registry = registry_of(&tagged);
+        let credentials = extra.and_then(|it| it.get(registry)).or_else(|| self.credentials.get(registry)).cloned();
+        let options = CreateImageOptionsBuilder::new().from_image(&tagged).build();
+        let mut progress = docker.create_image(Some(options), None, credentials);
+        while let Some(step) = progress.next().await {
+            let step = step.map_err(failed)?;
+            if let Some(problem) = step.error_detail.and_then(|it| it.message) {
+                return Err(format!("Failed to pull image '{name}': {problem}"));
+            }
+        }
+        docker.inspect_image(&tagged).await.map_err(failed)
+    }
+
+    /// The files of an image as a tarball.
+    pub(super) async fn export(&self, image: &str) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, String> {
+        let docker = self.connect().await.map_err(|error| words(&error))?.clone();
+        let body = ContainerCreateBody { image: Some(with_tag(image)), cmd: Some(vec!["-".to_owned()]), ..ContainerCreateBody::default() };
+        let made = docker.create_container(None, body).await.map_err(|error| words(&error))?;
+        let options = RemoveContainerOptionsBuilder::new().force(true).build();
+        let files = docker.export_container(&made.id);
+        Ok(async_stream(files, async move {
+            drop(docker.remove_container(&made.id, Some(options)).await);
+        }))
+    }
+
+    /// Removes a container that is over.
+    pub(super) async fn remove_later(&self, name: String, delay: Duration) {
+        sleep(delay).await;
+        if let Ok(docker) = self.connect().await {
+            let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
+            drop(docker.remove_container(&name, Some(options)).await);
+        }
+    }
+
+    /// Ends containers with the agent's names that nobody claims.
+    pub(super) async fn end_orphans(&self, owner: &str, claimed: &[ContainerKey]) {
+        let Ok(docker) = self.connect().await else { return };
+        let options = ListContainersOptionsBuilder::new().all(false).build();
+        let Ok(containers) = docker.list_containers(Some(options)).await else { return };
+        for container in containers {
+            let names = container.names.unwrap_or_default();
+            let own = names.iter().find_map(|it| it.trim_start_matches('/').strip_prefix(DOCKER_PREFIX));
+            let Some(id) = own.map(|it| it.trim_end_matches(".executor")) else { continue };
+            // Other agents on this host, and other programs, may use the prefix, too: ours are labelled.
+            let is_ours = container.labels.is_some_and(|it| it.get(OWNER_LABEL).is_some_and(|it| it == owner));
+            if is_ours && !claimed.iter().any(|it| it.as_str() == id) {
+                tracing::info!(container = id, "ending a Docker container that nobody claims");
+                let options = RemoveContainerOptionsBuilder::new().force(true).build();
+                drop(docker.remove_container(names[0].trim_start_matches('/'), Some(options)).await);
+            }
+        }
+    }
+
+    /// Runs a command in a container, for a health check. Its exit status.
+    ///
+    /// # Errors
+    /// When it could not be run.
+    pub async fn exec(&self, name: &str, command: Vec<String>, env: Vec<String>) -> Result<i64, String> {
+        use bollard::exec::{CreateExecOptions, StartExecResults};
+
+        let docker = self.connect().await.map_err(|error| words(&error))?;
+        let options = CreateExecOptions {
+            cmd: Some(command),
+            env: Some(env),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..CreateExecOptions::default()
+        };
+        let exec = docker.create_exec(name, options).await.map_err(|error| words(&error))?;
+        match docker.start_exec(&exec.id, None).await.map_err(|error| words(&error))? {
+            StartExecResults::Attached { mut output, .. } => while output.next().await.is_some() {},
+            StartExecResults::Detached => {}
+        }
+        let done = docker.inspect_exec(&exec.id).await.map_err(|error| words(&error))?;
+        done.exit_code.ok_or_else(|| "the command is still running".to_owned())
+    }
+}
+
+/// Yields a stream, and does something after it.
+fn async_stream(
+    files: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    after: impl Future<Output = ()> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    files.chain(futures::stream::once(after).filter_map(|()| std::future::ready(None))).boxed()
+}
+
+/// What containers of agents are marked with.
+const LABEL: &str = "orchestrator.mesos.container-id";
+
+/// Whose they are: the agent's work directory, which no two agents of a host share.
+const OWNER_LABEL: &str = "orchestrator.mesos.work-dir";
+
+/// Makes and watches one container.
+pub(super) async fn run(run: &mut Run, again: bool) -> Ended {
+    let Some(docker) = run.shared.docker.clone() else { return Ended::Failed("This agent has no Docker daemon".to_owned()) };
+    let name = environment::docker_name(&run.launch);
+    if again {
+        match find(&docker, &name).await {
+            Some(found) => return follow(run, &docker, &name, Some(found)).await,
+            None => return Ended::Interrupted,
+        }
+    }
+    let making = make(Making::of(run), docker.clone(), name.clone());
+    let made = tokio::select! {
+        made = making => made,
+        () = run.destroyed() => Err("The container was destroyed while it was being made".to_owned()),
+    };
+    match made {
+        Ok(()) => follow(run, &docker, &name, None).await,
+        Err(problem) => {
+            if let Ok(docker) = docker.connect().await {
+                let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
+                drop(docker.remove_container(&name, Some(options)).await);
+            }
+            Ended::Failed(problem)
+        }
+    }
+}
+
+/// The container by this name, however long the daemon takes. `None`: there is none.
+async fn find(docker: &Docker, name: &str) -> Option<ContainerInspectResponse> {
+    loop {
+        let inspected = match docker.connect().await {
+            Ok(it) => it.inspect_container(name, None).await,
+            Err(error) => Err(error),
+        };
+        match inspected {
+            Ok(found) => return Some(found),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => return None,
+            Err(error) => tracing::warn!(name, error = words(&error), "Docker does not answer; it is asked again"),
+        }
+        sleep(AWAY).await;
+    }
+}
+
+struct Making {
+    shared: std::sync::Arc<super::Shared>,
+    launch: std::sync::Arc<crate::table::Launch>,
+    agent_id: String,
+    sandbox: std::path::PathBuf,
+}
+
+impl Making {
+    fn of(run: &Run) -> Self {
+        Making { shared: run.shared.clone(), launch: run.launch.clone(), agent_id: run.agent_id.clone(), sandbox: run.sandbox.clone() }
+    }
+}
+
+async fn make(it: Making, docker: Docker, name: String) -> Result<(), String> {
+    let (shared, launch, sandbox) = (it.shared.clone(), it.launch.clone(), it.sandbox.clone());
+    let prepared = tokio::task::spawn_blocking(move || {
+        let command = launch.command.clone().unwrap_or_default();
+        let owner = match command.user.as_deref().unwrap_or(&launch.framework.user) {
+            name if shared.config.switch_user && !name.is_empty() && nix::unistd::Uid::effective().is_root() => Some(sandbox::user(name)?),
+            _ => None,
+        };
+        sandbox::make(&sandbox, owner.as_ref()).map_err(|error| format!("Failed to make the sandbox: {error}"))?;
+        sandbox::make_latest(&sandbox).map_err(|error| format!("Failed to make the sandbox: {error}"))?;
+        if let Some(name) = environment::unresolved_secret(&command) {
+            return Err(format!("The variable '{name}' is a secret by reference, and there is no secret resolver"));
+        }
+        shared.fetcher.fetch(&command.uris, &sandbox, owner.as_ref()).map_err(|error| error.to_string())
+    });
+    prepared.await.map_err(|_| "preparing the container failed".to_owned())??;
+    let info = it.launch.container_info.clone().unwrap_or_default();
+    let image = info.docker.clone().unwrap_or_default();
+    let fetched = fetched_credentials(&it.sandbox);
+    docker.image(&image.image, image.force_pull_image(), fetched.as_ref()).await?;
+    let body = request(&it, &info)?;
+    let failed = |what: &str, error: &Error| format!("Failed to {what} docker container: {}", words(error));
+    let connection = docker.connect().await.map_err(|error| failed("make", &error))?;
+    let options = CreateContainerOptionsBuilder::new().name(&name).build();
+    connection.create_container(Some(options), body).await.map_err(|error| failed("create", &error))?;
+    connection.start_container(&name, None).await.map_err(|error| failed("start", &error))
+}
+
+/// Watches a container through whatever the daemon goes through.
+async fn follow(run: &mut Run, docker: &Docker, name: &str, known: Option<ContainerInspectResponse>) -> Ended {
+    let first = match known {
+        Some(it) => it,
+        None => match find(docker, name).await {
+            Some(it) => it,
+            None => return Ended::Failed("The container has vanished from Docker".to_owned()),
+        },
+    };
+    let pid = first.state.as_ref().and_then(|it| it.pid).and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
+    let inspected = serde_json::to_vec(&[&first]).ok();
+    run.started(Started { pid, addresses: addresses(&first), inspected }).await;
+    let logs = (docker.clone(), name.to_owned(), run.sandbox.clone(), run.shared.layout.keeper(&run.launch.container));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let over = stop.clone();
+    let (told, drained) = tokio::sync::oneshot::channel::<()>();
+    (run.shared.spawn)(
+        "docker-logs",
+        Box::pin(async move {
+            copy_logs(&logs.0, &logs.1, &logs.2, &logs.3, &over).await;
+            drop(told);
+        }),
+    );
+    let state = loop {
+        let waiting = wait(docker.clone(), name.to_owned());
+        let ended = tokio::select! {
+            ended = waiting => Some(ended),
+            command = run.command() => { obey(run, docker, name, command); None }
+        };
+        if let Some(ended) = ended {
+            break ended;
+        }
+    };
+    stop.cancel();
+    drop(timeout(Duration::from_secs(5), drained).await);
+    match state {
+        None => Ended::Exited(Exit::default()),
+        Some(state) => {
+            let code = i32::try_from(state.exit_code.unwrap_or(-1)).unwrap_or(-1);
+            let limitation = state.oom_killed.unwrap_or(false).then(|| out_of_memory(run));
+            Ended::Exited(Exit { status: Some((code & 0xff) << 8), limitation })
+        }
+    }
+}
+
+/// Better than Mesos, which reports only the exit status.
+fn out_of_memory(run: &Run) -> Limitation {
+    let limits = limits(&run.launch.resources, &run.launch.limits);
+    let limit = limits.mem_limit.filter(|it| it.is_finite()).unwrap_or(limits.mem);
+    Limitation {
+        reason: task_status::Reason::ContainerLimitationMemory,
+        message: format!("Memory limit exceeded: Requested: {limit}MB; the container was killed for want of memory"),
+        resources: vec![scalar_resource("mem", limit)],
+    }
+}
+
+/// Until it does not run any more. `None`: Docker does not know it any more.
+async fn wait(docker: Docker, name: String) -> Option<bollard::models::ContainerState> {
+    loop {
+        if let Ok(connection) = docker.connect().await {
+            // Ends when the container does, or with an error when the daemon goes away.
+            let mut waiting = connection.wait_container(&name, None);
+            while waiting.next().await.is_some() {}
+        }
+        let found = find(&docker, &name).await?;
+        let state = found.state.unwrap_or_default();
+        if !state.running.unwrap_or(false) && !state.restarting.unwrap_or(false) {
+            return Some(state);
+        }
+        sleep(AWAY).await;
+    }
+}
+
+/// Stopping takes its time: the loop does not wait for it.
+fn obey(run: &Run, docker: &Docker, name: &str, command: Command) {
+    let (docker, name) = (docker.clone(), name.to_owned());
+    (run.shared.spawn)(
+        "docker-command",
+        Box::pin(async move {
+            let Ok(connection) = docker.connect().await else { return };
+            let done = match command {
+                Command::Terminate(grace) => {
+                    let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+                    let options = StopContainerOptionsBuilder::new().t(seconds).build();
+                    timeout(grace + Duration::from_secs(60), connection.stop_container(&name, Some(options))).await.unwrap_or(Ok(()))
+                }
+                Command::Signal(signal) => {
+                    let options = KillContainerOptionsBuilder::new().signal(signal.as_str()).build();
+                    connection.kill_container(&name, Some(options)).await
+                }
+                Command::Destroy => connection.kill_container(&name, None).await,
+                Command::Resize(_) => Ok(()),
+            };
+            if let Err(error) = done {
+                tracing::warn!(name, error = words(&error), "Docker refuses to end or change a container");
+            }
+        }),
+    );
+}
+
+/// Addresses of its own; none in the host's network.
+fn addresses(it: &ContainerInspectResponse) -> Vec<String> {
+    let networks = it.network_settings.as_ref().and_then(|it| it.networks.as_ref());
+    let mut found: Vec<String> =
+        networks.into_iter().flatten().filter_map(|(_, it)| it.ip_address.clone()).filter(|it| !it.is_empty()).collect();
+    found.sort();
+    found
+}
+
+/// What went wrong, in the daemon's words.
+fn words(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.clone(),
+        other => other.to_string(),
+    }
+}

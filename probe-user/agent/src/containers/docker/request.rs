@@ -1,0 +1,168 @@
+//! What Docker is asked to make, from what a framework asked for. Nothing here asks anybody.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding};
+use mesos_proto::v1::{ContainerInfo, container_info::docker_info, volume};
+
+use super::super::{limits, parameters, persistent, volumes};
+use super::images::with_tag;
+use super::{LABEL, Making, OWNER_LABEL};
+use crate::environment::{self, Place};
+use crate::words::ranges;
+
+/// Least memory that Docker gets, as in Mesos.
+const MEMORY_MIN: i64 = 32 << 20;
+
+/// What the daemon is asked to make.
+pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<ContainerCreateBody, String> {
+    let (config, launch) = (&it.shared.config, &it.launch);
+    let image = info.docker.clone().unwrap_or_default();
+    let command = launch.command.clone().unwrap_or_default();
+    let limits = limits(&launch.resources, &launch.limits);
+    let directory = it.sandbox.display().to_string();
+    let place = Place {
+        agent_id: &it.agent_id,
+        endpoint: &it.shared.endpoint,
+        directory: &directory,
+        sandbox: &config.sandbox_directory,
+        container_ip: None,
+    };
+    // The image's own PATH stays, unless the framework says otherwise.
+    let given: Vec<String> = environment::given(&command).into_iter().map(|(name, _)| name).collect();
+    let variables = environment::variables(config, launch, &place);
+    let variables = variables.into_iter().filter(|(name, _)| name != "PATH" || given.iter().any(|it| it == "PATH"));
+    let mut host = HostConfig { cpu_shares: Some(shares(limits.cpus)), privileged: image.privileged, ..HostConfig::default() };
+    limit(&mut host, &limits, config.cgroups_enable_cfs);
+    let mut binds = vec![format!("{directory}:{}", config.sandbox_directory)];
+    for (path, inside, read_only) in volumes(Some(info), &it.sandbox, None)? {
+        let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
+        binds.push(format!("{}:{inside}:{}", path.display(), if read_only { "ro" } else { "rw" }));
+    }
+    for (role, id, inside, read_only) in persistent(&launch.resources) {
+        let volume = it.shared.layout.volume(&role, &id);
+        std::fs::create_dir_all(&volume).map_err(|error| format!("Failed to make a volume: {error}"))?;
+        let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
+        binds.push(format!("{}:{inside}:{}", volume.display(), if read_only { "ro" } else { "rw" }));
+    }
+    for volume in &info.volumes {
+        let Some(docker) = volume.source.as_ref().and_then(|it| it.docker_volume.as_ref()) else { continue };
+        let mode = if volume.mode() == volume::Mode::Ro { "ro" } else { "rw" };
+        binds.push(format!("{}:{}:{mode}", docker.name, volume.container_path));
+        if let Some(driver) = &docker.driver {
+            if host.volume_driver.as_ref().is_some_and(|it| it != driver) {
+                return Err("Failed to create docker run options: only one volume driver can be used per container".to_owned());
+            }
+            host.volume_driver = Some(driver.clone());
+        }
+    }
+    host.binds = Some(binds);
+    let mut body = ContainerCreateBody {
+        image: Some(with_tag(&image.image)),
+        env: Some(variables.map(|(name, value)| format!("{name}={value}")).collect()),
+        hostname: info.hostname.clone(),
+        labels: Some(HashMap::from([
+            (LABEL.to_owned(), launch.container.as_str().to_owned()),
+            (OWNER_LABEL.to_owned(), config.work_dir.display().to_string()),
+        ])),
+        ..ContainerCreateBody::default()
+    };
+    run_words(&command, &mut body);
+    network(it, info, &image, &mut body, &mut host)?;
+    for parameter in &image.parameters {
+        parameters::apply(&parameter.key, &parameter.value, &mut body, &mut host)?;
+    }
+    body.host_config = Some(host);
+    Ok(body)
+}
+
+/// What the container runs: the command replaces the image's entrypoint only where it is one for a shell.
+fn run_words(command: &mesos_proto::v1::CommandInfo, body: &mut ContainerCreateBody) {
+    if command.shell() && command.value.is_some() {
+        body.entrypoint = Some(vec!["/bin/sh".to_owned()]);
+        body.cmd = Some(vec!["-c".to_owned(), command.value.clone().unwrap_or_default()]);
+        return;
+    }
+    let words: Vec<String> = command.value.iter().chain(&command.arguments).cloned().collect();
+    if !words.is_empty() {
+        body.cmd = Some(words);
+    }
+}
+
+fn network(
+    it: &Making,
+    info: &ContainerInfo,
+    image: &mesos_proto::v1::container_info::DockerInfo,
+    body: &mut ContainerCreateBody,
+    host: &mut HostConfig,
+) -> Result<(), String> {
+    use docker_info::Network;
+
+    let refused = |problem: &str| Err(format!("Failed to create docker run options: {problem}"));
+    let network = image.network();
+    let name = match network {
+        Network::Host if info.hostname.is_some() => return refused("a host name cannot be set in HOST mode"),
+        Network::Host => "host".to_owned(),
+        Network::Bridge => "bridge".to_owned(),
+        Network::None => "none".to_owned(),
+        Network::User => match info.network_infos.as_slice() {
+            [only] => match &only.name {
+                Some(name) => name.clone(),
+                None => return refused("no network name found in USER mode"),
+            },
+            _ => return refused("USER mode needs exactly one network"),
+        },
+    };
+    if network == Network::User {
+        let endpoints = HashMap::from([(name.clone(), EndpointSettings::default())]);
+        body.networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
+    }
+    host.network_mode = Some(name);
+    if image.port_mappings.is_empty() {
+        return Ok(());
+    }
+    if !matches!(network, Network::Bridge | Network::User) {
+        return refused("port mappings are only supported for BRIDGE and USER networks");
+    }
+    let own = ranges(&it.launch.resources, "ports");
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for mapping in &image.port_mappings {
+        let port = u64::from(mapping.host_port);
+        if !own.iter().any(|(first, last)| (*first..=*last).contains(&port)) {
+            return refused(&format!("Port [{port}] not included in resources"));
+        }
+        let protocol = mapping.protocol.clone().unwrap_or_else(|| "tcp".to_owned()).to_lowercase();
+        let inside = parameters::port(&format!("{}/{protocol}", mapping.container_port));
+        let binding = PortBinding { host_ip: None, host_port: Some(port.to_string()) };
+        bindings.entry(inside).or_default().get_or_insert_with(Vec::new).push(binding);
+    }
+    body.exposed_ports = Some(bindings.keys().cloned().collect());
+    host.port_bindings = Some(bindings);
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "saturates")]
+fn shares(cpus: f64) -> i64 {
+    ((1024.0 * cpus) as i64).max(2)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "saturates")]
+fn limit(host: &mut HostConfig, limits: &crate::cgroups::Limits, enable_cfs: bool) {
+    let bytes = |megabytes: f64| ((megabytes * 1024.0 * 1024.0) as i64).max(MEMORY_MIN);
+    let ceiling = match limits.cpus_limit {
+        Some(limit) => Some(limit).filter(|it| it.is_finite()),
+        None => enable_cfs.then_some(limits.cpus),
+    };
+    if let Some(cpus) = ceiling {
+        host.cpu_period = Some(100_000);
+        host.cpu_quota = Some(((100_000.0 * cpus) as i64).max(1_000));
+    }
+    match limits.mem_limit {
+        Some(limit) if limit.is_finite() => {
+            host.memory = Some(bytes(limit));
+            host.memory_reservation = Some(bytes(limits.mem));
+        }
+        Some(_) => host.memory_reservation = Some(bytes(limits.mem)),
+        None => host.memory = Some(bytes(limits.mem)),
+    }
+}

@@ -1,0 +1,128 @@
+//! Root file systems for containers of the agent's own making: the files of a Docker image, with a layer of the container's own on top.
+//!
+//! Docker is the store of images: it pulls them and knows their credentials. What is unpacked is kept by image id.
+
+use std::path::{Path, PathBuf};
+
+use futures::StreamExt as _;
+use mesos_proto::v1::{CommandInfo, Image, image};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tokio::io::AsyncWriteExt as _;
+
+use super::Shared;
+use crate::environment;
+use crate::sandbox::Layout;
+use crate::words::ContainerKey;
+
+/// A root file system, and what the image says of how to run in it.
+pub(super) struct Root {
+    pub(super) path: PathBuf,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) directory: Option<String>,
+    entrypoint: Vec<String>,
+    command: Vec<String>,
+}
+
+impl Root {
+    /// What is run: the command, or what the image would run.
+    pub(super) fn arguments(&self, command: &CommandInfo) -> Result<(Vec<String>, Option<String>), String> {
+        if command.value.is_some() {
+            if command.shell() {
+                return environment::arguments(command);
+            }
+            // As docker/runtime has it: the value is the program, its arguments follow.
+            return environment::arguments(command);
+        }
+        let arguments = if command.arguments.is_empty() { &self.command } else { &command.arguments };
+        let all: Vec<String> = self.entrypoint.iter().chain(arguments).cloned().collect();
+        if all.is_empty() { Err("neither the task nor its image says what to run".to_owned()) } else { Ok((all, None)) }
+    }
+}
+
+/// Where a container's root is.
+pub(super) fn mounted_at(layout: &Layout, container: &ContainerKey) -> PathBuf {
+    layout.keeper(container).join("root")
+}
+
+pub(super) async fn provision(shared: &Shared, image: &Image, container: &ContainerKey) -> Result<Root, String> {
+    let name = match (image.r#type(), &image.docker) {
+        (image::Type::Docker, Some(docker)) => docker.name.clone(),
+        _ => return Err("Only images of Docker are supported".to_owned()),
+    };
+    let docker = shared.docker.as_ref().ok_or_else(|| "Images need a Docker daemon, and the agent has none".to_owned())?;
+    let found = docker.image(&name, !image.cached(), None).await?;
+    let id = found.id.clone().unwrap_or_default().replace(':', "-");
+    let config = found.config.unwrap_or_default();
+    let store = shared.config.work_dir.join("store/docker").join(&id);
+    if !store.exists() {
+        unpack(docker, &name, &store).await?;
+    }
+    let target = mounted_at(&shared.layout, container);
+    let (lower, at) = (store, target.clone());
+    let mounted = tokio::task::spawn_blocking(move || lay_over(&lower, &at));
+    mounted.await.map_err(|_| "mounting the image failed".to_owned())?.map_err(|error| format!("Failed to mount the image: {error}"))?;
+    let pairs = config.env.unwrap_or_default();
+    Ok(Root {
+        path: target,
+        environment: pairs.iter().filter_map(|it| it.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        directory: config.working_dir.filter(|it| !it.is_empty()),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        command: config.cmd.unwrap_or_default(),
+    })
+}
+
+/// Takes the files of an image out of Docker.
+async fn unpack(docker: &super::Docker, name: &str, store: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("Failed to unpack the image: {error}");
+    let parent = store.parent().ok_or_else(|| "no store".to_owned())?;
+    tokio::fs::create_dir_all(parent).await.map_err(failed)?;
+    let draft = store.with_extension(format!("draft-{}", std::process::id()));
+    let tarball = draft.with_extension("tar");
+    let mut files = docker.export(name).await?;
+    let mut file = tokio::fs::File::create(&tarball).await.map_err(failed)?;
+    while let Some(piece) = files.next().await {
+        file.write_all(&piece.map_err(|error| error.to_string())?).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    let (tar_path, draft_path) = (tarball.clone(), draft.clone());
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let mut archive = tar::Archive::new(std::fs::File::open(tar_path)?);
+        archive.set_preserve_permissions(true);
+        archive.set_preserve_ownerships(true);
+        archive.unpack(draft_path)
+    });
+    unpacked.await.map_err(|_| "unpacking the image failed".to_owned())?.map_err(failed)?;
+    drop(tokio::fs::remove_file(tarball).await);
+    match tokio::fs::rename(&draft, store).await {
+        // Somebody else was quicker.
+        Err(_) if store.exists() => {
+            drop(tokio::fs::remove_dir_all(draft).await);
+            Ok(())
+        }
+        other => other.map_err(failed),
+    }
+}
+
+/// The image below, a layer of the container's own above. Where the file system cannot do that, a copy.
+fn lay_over(lower: &Path, target: &Path) -> std::io::Result<()> {
+    let Some(directory) = target.parent() else { return Ok(()) };
+    let (upper, work) = (directory.join("upper"), directory.join("work"));
+    for it in [target, &upper, &work] {
+        std::fs::create_dir_all(it)?;
+    }
+    let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let over = mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()));
+    if over.is_ok() {
+        return Ok(());
+    }
+    let copied = std::process::Command::new("cp").arg("-a").arg(lower.join(".")).arg(target).status()?;
+    if copied.success() { Ok(()) } else { Err(std::io::Error::other("neither an overlay nor a copy can be made")) }
+}
+
+/// Takes the root of a container away.
+pub(super) fn remove(root: &Path) {
+    if root.exists() {
+        let _ = umount2(root, MntFlags::MNT_DETACH);
+        drop(std::fs::remove_dir_all(root));
+    }
+}

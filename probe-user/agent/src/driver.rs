@@ -1,0 +1,368 @@
+//! The loop that owns the table: takes inputs, stores what changed, then does what follows. In this order, always.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mesos_proto::v1::{AgentInfo, TaskState, TaskStatus, task_status};
+use prost::Message as _;
+use proto::agent::v1 as wire;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::checker::Checker;
+use crate::containers::Containers;
+use crate::executors::Executors;
+use crate::gc::Collector;
+use crate::ledger::{Consequence, Ledger};
+use crate::store::{Store, StoreError};
+use crate::table::{Effect, Input, Refusal, Run, Step, Table};
+use crate::words::{ContainerKey, Now, SystemIds};
+
+/// Inputs that are taken together, stored in one commit.
+const BATCH_MAX: usize = 64;
+
+/// Questions and inputs that wait.
+pub const INBOX_MAX: usize = 1024;
+
+/// How often it is looked whether statuses of operations are to be sent again.
+const OPERATIONS_WATCH: Duration = Duration::from_secs(1);
+
+/// What the driver is asked besides inputs of the table.
+pub enum Ask {
+    /// An input whose sender wants to know whether it was taken.
+    Input(Input, oneshot::Sender<Option<Refusal>>),
+    /// Something of the master that is not the table's.
+    Master(MasterAsk),
+    /// A look at everything.
+    Look(Box<dyn FnOnce(&View<'_>) + Send>),
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Ask::Input(..) => "Input",
+            Ask::Master(_) => "Master",
+            Ask::Look(_) => "Look",
+        })
+    }
+}
+
+/// What only the master asks.
+#[derive(Debug)]
+pub enum MasterAsk {
+    /// A launch that names the version of the resources it was placed on.
+    Run(Box<Run>, Vec<u8>),
+    /// Change the resources.
+    Apply(wire::ApplyOperation),
+    /// A framework has the status of an operation.
+    Acknowledge(wire::AcknowledgeOperationStatus),
+    /// What became of these operations?
+    Reconcile(wire::ReconcileOperations),
+    /// The agent is registered.
+    Registered(wire::Registered),
+}
+
+/// What a look sees.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// All that runs.
+    pub table: &'a Table,
+    /// The resources.
+    pub ledger: &'a Ledger,
+    /// Who this agent is.
+    pub agent: &'a AgentInfo,
+    /// The master's name for people, once registered.
+    pub master_hostname: Option<&'a str>,
+}
+
+/// A way to ask the driver. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// The driver does not answer: the agent stops.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the agent stops")]
+pub struct Stopping;
+
+impl Handle {
+    /// Gives the table an input.
+    ///
+    /// # Errors
+    /// When the agent stops.
+    pub async fn input(&self, input: Input) -> Result<(), Stopping> {
+        self.inputs.send(input).await.map_err(|_| Stopping)
+    }
+
+    /// Gives the table an input, and says whether it was taken, after it was stored.
+    ///
+    /// # Errors
+    /// When the agent stops.
+    pub async fn ask(&self, input: Input) -> Result<Option<Refusal>, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Input(input, answer)).await.map_err(|_| Stopping)?;
+        answered.await.map_err(|_| Stopping)
+    }
+
+    /// Passes on what the master asks.
+    ///
+    /// # Errors
+    /// When the agent stops.
+    pub async fn master(&self, ask: MasterAsk) -> Result<(), Stopping> {
+        self.asks.send(Ask::Master(ask)).await.map_err(|_| Stopping)
+    }
+
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// When the agent stops.
+    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&View<'_>) -> T + Send + 'static) -> Result<T, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Look(Box::new(move |view| drop(answer.send(look(view)))));
+        self.asks.send(ask).await.map_err(|_| Stopping)?;
+        answered.await.map_err(|_| Stopping)
+    }
+}
+
+/// Channels of a driver that is yet to be made.
+#[derive(Debug)]
+pub struct Inbox {
+    inputs: mpsc::Receiver<Input>,
+    asks: mpsc::Receiver<Ask>,
+}
+
+/// Makes both ends. The sender of inputs alone is for containers and checks.
+pub fn channel() -> (Handle, mpsc::Sender<Input>, Inbox) {
+    let (inputs, input_inbox) = mpsc::channel(INBOX_MAX);
+    let (asks, ask_inbox) = mpsc::channel(INBOX_MAX);
+    (Handle { inputs: inputs.clone(), asks }, inputs, Inbox { inputs: input_inbox, asks: ask_inbox })
+}
+
+/// Everything that the driver drives.
+#[derive(Debug)]
+pub struct Driver {
+    /// All that runs.
+    pub table: Table,
+    /// The resources.
+    pub ledger: Ledger,
+    /// What is remembered.
+    pub store: Arc<Store>,
+    /// Where containers are made.
+    pub containers: Containers,
+    /// Where tasks are checked.
+    pub checker: Checker,
+    /// Streams of executors.
+    pub executors: Executors,
+    /// Where sandboxes go.
+    pub collector: Collector,
+    /// To the master. What finds no room is sent again, if it has to arrive.
+    pub outbox: mpsc::Sender<wire::AgentMessage>,
+    /// Who this agent is.
+    pub agent: AgentInfo,
+    /// Cancelled when everything has ended as it was wanted.
+    pub empty: CancellationToken,
+    /// The process's own clock began here.
+    pub begun: Instant,
+}
+
+/// The name of the resources among the stored facts.
+pub const LEDGER_FACT: &str = "ledger";
+
+impl Driver {
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Now { wall, steady: self.begun.elapsed() }
+    }
+
+    /// Runs until the agent stops. `recovered` is what the table wants done after recovery.
+    ///
+    /// # Errors
+    /// When something cannot be stored: nothing is promised any more then.
+    pub async fn run(mut self, mut inbox: Inbox, recovered: Vec<Effect>, stopping: CancellationToken) -> Result<(), StoreError> {
+        let mut master_hostname: Option<String> = None;
+        for effect in recovered {
+            self.perform(effect).await;
+        }
+        let mut operations = tokio::time::interval(OPERATIONS_WATCH);
+        loop {
+            let mut asks = Vec::new();
+            let mut inputs = Vec::new();
+            let deadline = self.table.next_deadline();
+            let begun = self.begun;
+            let alarm = async move {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until((begun + at).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return Ok(()),
+                input = inbox.inputs.recv() => inputs.extend(input),
+                ask = inbox.asks.recv() => asks.extend(ask),
+                () = alarm => inputs.push(Input::Tick),
+                _ = operations.tick() => {
+                    let now = self.now();
+                    for update in self.ledger.due(now) {
+                        self.send(wire::agent_message::Body::OperationStatusUpdate(update));
+                    }
+                    continue;
+                }
+            }
+            while inputs.len() + asks.len() < BATCH_MAX {
+                match (inbox.inputs.try_recv(), inbox.asks.try_recv()) {
+                    (Err(_), Err(_)) => break,
+                    (input, ask) => {
+                        inputs.extend(input.ok());
+                        asks.extend(ask.ok());
+                    }
+                }
+            }
+            self.turn(inputs, asks, &mut master_hostname).await?;
+        }
+    }
+
+    /// One batch: steps, one commit, effects, answers.
+    async fn turn(&mut self, inputs: Vec<Input>, asks: Vec<Ask>, master_hostname: &mut Option<String>) -> Result<(), StoreError> {
+        let now = self.now();
+        let mut steps = Vec::new();
+        let mut answers = Vec::new();
+        let mut looks = Vec::new();
+        let mut consequences = Vec::new();
+        let mut ledger_changed = false;
+        for input in inputs {
+            steps.push(self.table.step(now, input));
+        }
+        for ask in asks {
+            match ask {
+                Ask::Input(input, answer) => {
+                    let step = self.table.step(now, input);
+                    answers.push((answer, step.refusal));
+                    steps.push(step);
+                }
+                Ask::Look(look) => looks.push(look),
+                Ask::Master(MasterAsk::Run(mut run, version)) => {
+                    if !version.is_empty() && version != self.ledger.version() {
+                        let problem = "The resources of the agent have changed since the offer".to_owned();
+                        run.refused = Some((task_status::Reason::InvalidOffers, problem));
+                    }
+                    steps.push(self.table.step(now, Input::Run(run)));
+                }
+                Ask::Master(MasterAsk::Apply(request)) => {
+                    consequences.extend(self.ledger.apply(now, &request, &mut SystemIds));
+                    ledger_changed = true;
+                }
+                Ask::Master(MasterAsk::Acknowledge(it)) => {
+                    ledger_changed |= self.ledger.acknowledge(&it.operation_uuid, &it.status_uuid);
+                }
+                Ask::Master(MasterAsk::Reconcile(it)) => {
+                    let answers = self.ledger.reconcile(&it.operation_uuids);
+                    consequences.extend(answers.into_iter().map(|it| Consequence::Send(Box::new(it))));
+                }
+                Ask::Master(MasterAsk::Registered(it)) => {
+                    self.agent.id = Some(mesos_proto::v1::AgentId { value: it.agent_id.clone() });
+                    self.ledger.set_agent_id(&it.agent_id);
+                    *master_hostname = Some(it.master_hostname).filter(|it| !it.is_empty());
+                    ledger_changed = true;
+                    let updates_in_flight = if it.updates_in_flight_max == 0 { 1024 } else { it.updates_in_flight_max as usize };
+                    steps.push(self.table.step(now, Input::Registered { agent_id: it.agent_id, updates_in_flight }));
+                }
+            }
+        }
+        self.store_steps(&mut steps, ledger_changed).await?;
+        for effect in steps.into_iter().flat_map(|it| it.effects) {
+            self.perform(effect).await;
+        }
+        for consequence in consequences {
+            match consequence {
+                Consequence::Send(it) => self.send(wire::agent_message::Body::OperationStatusUpdate(*it)),
+                Consequence::RemoveVolume(role, id) => self.remove_volume(self.containers.layout().volume(&role, &id)).await,
+            }
+        }
+        // Whoever asked hears after it was stored.
+        for (answer, refusal) in answers {
+            let _ = answer.send(refusal);
+        }
+        for look in looks {
+            look(&View { table: &self.table, ledger: &self.ledger, agent: &self.agent, master_hostname: master_hostname.as_deref() });
+        }
+        Ok(())
+    }
+
+    async fn store_steps(&self, steps: &mut [Step], ledger_changed: bool) -> Result<(), StoreError> {
+        let records: Vec<_> = steps.iter_mut().flat_map(|it| std::mem::take(&mut it.records)).collect();
+        if records.is_empty() && !ledger_changed {
+            return Ok(());
+        }
+        let facts = if ledger_changed { vec![(LEDGER_FACT, self.ledger.stored())] } else { Vec::new() };
+        let store = self.store.clone();
+        let committed = tokio::task::spawn_blocking(move || store.commit(&records, &facts)).await;
+        committed.unwrap_or_else(|_| Err(std::io::Error::other("storing failed").into()))
+    }
+
+    async fn perform(&mut self, effect: Effect) {
+        let agent_id = self.table.agent_id().to_owned();
+        match effect {
+            Effect::Launch(launch) => self.containers.launch(&agent_id, *launch),
+            Effect::Reattach(launch) => self.containers.reattach(&agent_id, *launch),
+            Effect::Terminate { container, grace } => self.containers.terminate(&container, grace),
+            Effect::Destroy(container) => self.containers.destroy(&container),
+            Effect::Resize { container, resources } => self.containers.resize(&container, resources),
+            Effect::SendUpdate { task, executor, status, latest } => self.send_update(&task.framework, executor, &status, latest),
+            Effect::SendExecutorExited { executor, status } => self.send(wire::agent_message::Body::ExecutorExited(wire::ExecutorExited {
+                framework_id: executor.framework,
+                executor_id: executor.executor,
+                status,
+            })),
+            Effect::SendMessage { executor, data } => self.send(wire::agent_message::Body::ExecutorMessage(wire::ExecutorMessage {
+                framework_id: executor.framework,
+                executor_id: executor.executor,
+                data,
+            })),
+            Effect::TellExecutor { executor, event } => self.executors.tell(&executor, *event, &self.agent),
+            Effect::CloseExecutor(executor) => self.executors.close(&executor),
+            Effect::StartChecks { task, container, info } => self.checker.start(&task, &container, &info),
+            Effect::StopChecks(task) => self.checker.stop(&task),
+            Effect::CollectSandbox(container) => self.collect(&container),
+            Effect::AgentEmpty => self.empty.cancel(),
+        }
+    }
+
+    fn collect(&self, container: &ContainerKey) {
+        if let Some(handle) = self.containers.get(container)
+            && container.parent().is_none()
+        {
+            self.collector.schedule(handle.sandbox().to_owned(), SystemTime::now());
+        }
+        self.containers.forget(container);
+    }
+
+    fn send_update(&self, framework: &str, executor: String, status: &TaskStatus, latest: TaskState) {
+        self.send(wire::agent_message::Body::StatusUpdate(wire::StatusUpdate {
+            framework_id: framework.to_owned(),
+            executor_id: executor,
+            status: status.encode_to_vec(),
+            latest_state: latest as i32,
+        }));
+    }
+
+    fn send(&self, body: wire::agent_message::Body) {
+        // The link numbers what it has received.
+        let message = wire::AgentMessage { body: Some(body), received_through: 0 };
+        if self.outbox.try_send(message).is_err() {
+            tracing::debug!("no room for a message to the master; what has to arrive is sent again");
+        }
+    }
+
+    async fn remove_volume(&self, path: PathBuf) {
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
+        if let Ok(Err(error)) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "a destroyed volume cannot be removed");
+        }
+    }
+}

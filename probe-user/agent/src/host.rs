@@ -1,0 +1,167 @@
+//! What this host has to offer.
+
+use std::path::Path;
+
+use mesos_proto::v1::{Attribute, Resource, value};
+
+use crate::config::Config;
+use crate::words::scalar_resource;
+
+/// Why the resources or attributes of the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Not in Mesos's notation.
+    #[error("the resources {0:?} are malformed: {1}")]
+    Resources(String, String),
+    /// The same.
+    #[error("the attributes {0:?} are malformed: {1}")]
+    Attributes(String, String),
+}
+
+/// Resources as configured, with what is not named there as the host has it.
+///
+/// # Errors
+/// When the configuration is malformed.
+pub fn resources(config: &Config) -> Result<Vec<Resource>, HostError> {
+    let failed = |problem: String| HostError::Resources(config.resources.clone(), problem);
+    let mut resources = match config.resources.trim() {
+        "" => Vec::new(),
+        text => mesos::parse_resources(text, &config.default_role).map_err(|error| failed(error.to_string()))?,
+    };
+    if let Some(problem) = mesos::resources_error(&resources) {
+        return Err(failed(problem));
+    }
+    let has = |resources: &[Resource], name: &str| resources.iter().any(|it| it.name == name);
+    let detected = [("cpus", cpus()), ("mem", memory()), ("disk", disk(&config.work_dir))];
+    let mut add = |mut it: Resource| {
+        if config.default_role != "*" {
+            it.reservations = vec![mesos_proto::v1::resource::ReservationInfo {
+                r#type: Some(mesos_proto::v1::resource::reservation_info::Type::Static as i32),
+                role: Some(config.default_role.clone()),
+                ..Default::default()
+            }];
+        }
+        resources.push(it);
+    };
+    let given = config.resources.clone();
+    let parsed =
+        if given.trim().is_empty() { Vec::new() } else { mesos::parse_resources(&given, &config.default_role).unwrap_or_default() };
+    for (name, amount) in detected {
+        if !has(&parsed, name) {
+            add(scalar_resource(name, amount));
+        }
+    }
+    if !has(&parsed, "ports") {
+        add(Resource {
+            name: "ports".to_owned(),
+            r#type: value::Type::Ranges as i32,
+            ranges: Some(value::Ranges { range: vec![value::Range { begin: 31_000, end: 32_000 }] }),
+            ..Resource::default()
+        });
+    }
+    Ok(resources)
+}
+
+/// Attributes as configured.
+///
+/// # Errors
+/// When the configuration is malformed.
+pub fn attributes(config: &Config) -> Result<Vec<Attribute>, HostError> {
+    match config.attributes.trim() {
+        "" => Ok(Vec::new()),
+        text => mesos::parse_attributes(text).map_err(|error| HostError::Attributes(text.to_owned(), error.to_string())),
+    }
+}
+
+/// Processors that are online.
+#[expect(clippy::cast_precision_loss, reason = "a small number")]
+pub fn cpus() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |it| it.get() as f64)
+}
+
+/// Megabytes: all but one gigabyte, or half of what is less than two.
+#[expect(clippy::cast_precision_loss, reason = "whole megabytes")]
+fn memory() -> f64 {
+    match memory_total() {
+        None => 1024.0,
+        Some(bytes) => {
+            let megabytes = bytes / (1 << 20);
+            (if megabytes >= 2048 { megabytes - 1024 } else { megabytes / 2 }) as f64
+        }
+    }
+}
+
+/// Bytes of memory, by `/proc/meminfo`.
+pub fn memory_total() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+/// Bytes that nobody uses.
+pub fn memory_free() -> Option<u64> {
+    meminfo("MemFree:")
+}
+
+fn meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|it| it.strip_prefix(name))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Load of the last 1, 5 and 15 minutes.
+pub fn load() -> Option<[f64; 3]> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let mut words = text.split(' ').map(str::parse);
+    Some([words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?])
+}
+
+/// Megabytes: all but five gigabytes, or half of what is less than ten.
+#[expect(clippy::cast_precision_loss, reason = "whole megabytes")]
+fn disk(path: &Path) -> f64 {
+    match file_system(path) {
+        None => 10_240.0,
+        Some((size, _)) => {
+            let megabytes = size / (1 << 20);
+            (if megabytes >= 10_240 { megabytes - 5_120 } else { megabytes / 2 }) as f64
+        }
+    }
+}
+
+/// Size of the file system at a path, and what of it can still be used, in bytes.
+pub fn file_system(path: &Path) -> Option<(u64, u64)> {
+    let existing = path.ancestors().find(|it| it.exists())?;
+    let it = nix::sys::statvfs::statvfs(existing).ok()?;
+    Some((it.blocks() * it.fragment_size(), it.blocks_available() * it.fragment_size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(resources: &str) -> Config {
+        let mut config = Config::in_directories("/tmp".into(), "/tmp".into());
+        resources.clone_into(&mut config.resources);
+        config
+    }
+
+    #[test]
+    fn what_is_not_configured_is_detected() {
+        let found = resources(&config("cpus:1.5;gpus:2")).unwrap();
+        let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["cpus", "gpus", "mem", "disk", "ports"]);
+        assert_eq!(crate::words::scalar(&found, "cpus"), 1.5);
+        assert!(crate::words::scalar(&found, "mem") > 100.0 && crate::words::scalar(&found, "disk") > 100.0);
+        assert_eq!(crate::words::ranges(&found, "ports"), [(31_000, 32_000)]);
+    }
+
+    #[test]
+    fn malformed_resources_and_attributes_say_so() {
+        for wrong in ["cpus", "cpus:-1", "cpus:1;cpus", "[{]", "ports:[5-1]"] {
+            resources(&config(wrong)).unwrap_err();
+        }
+        let mut config = config("");
+        config.attributes = "rack".to_owned();
+        attributes(&config).unwrap_err();
+        config.attributes = "rack:r1;level:3".to_owned();
+        assert_eq!(attributes(&config).unwrap().len(), 2);
+    }
+}

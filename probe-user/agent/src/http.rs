@@ -1,0 +1,400 @@
+//! The agent's HTTP APIs: Mesos's v1 executor and agent APIs, its classic endpoints, and files of sandboxes.
+//!
+//! Routing is Mesos's: the first segment may name a process (`slave(1)`), a trailing slash is nothing, and a path that nobody serves is served by
+//! whoever serves its longest prefix.
+
+#![allow(clippy::result_large_err, reason = "the error of a handler is what is answered, as its success is")]
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::Stream;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesos_proto::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::containers::{Containers, Spawn};
+use crate::driver::Handle;
+use crate::executors::Executors;
+use crate::fetcher::Fetcher;
+use crate::gc::Collector;
+
+mod executor;
+mod files;
+mod metrics;
+mod operator;
+mod sessions;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+/// Largest body of a request that is read whole.
+const BODY_MAX: usize = 8 << 20;
+
+/// A client may take this long to send the head of its request.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+
+/// And this long for a body that is read whole.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Connections at a time; more wait.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// What is answered.
+type Body = BoxBody<Bytes, Infallible>;
+type Answer = Response<Body>;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Server {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// The loop that owns the table.
+    pub driver: Handle,
+    /// Where containers are.
+    pub containers: Containers,
+    /// Streams of executors.
+    pub executors: Executors,
+    /// Sandboxes that wait for deletion.
+    pub collector: Collector,
+    /// Where files come from.
+    pub fetcher: Arc<Fetcher>,
+    /// Whether the master has this agent.
+    pub registered: Arc<AtomicBool>,
+    /// When the agent was started.
+    pub begun: SystemTime,
+    /// Spawns a loop.
+    pub spawn: Spawn,
+    /// Ends all connections.
+    pub stopping: CancellationToken,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// Serves until the agent stops.
+pub async fn run(listener: TcpListener, server: Server) {
+    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // Out of descriptors, most likely: others close theirs.
+                Err(_) => { tokio::time::sleep(Duration::from_millis(50)).await; continue }
+            },
+            () = server.stopping.cancelled() => return,
+        };
+        drop(stream.set_nodelay(true));
+        let connection = server.clone();
+        (server.spawn)(
+            "connection",
+            Box::pin(async move {
+                let _permit = permit;
+                let stopping = connection.stopping.clone();
+                let serve = service_fn(move |request| {
+                    let server = connection.clone();
+                    async move { Ok::<_, Infallible>(route(server, request).await) }
+                });
+                let serving = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_WITHIN)
+                    .serve_connection(TokioIo::new(stream), serve);
+                tokio::select! { _ = serving => {}, () = stopping.cancelled() => {} }
+            }),
+        );
+    }
+}
+
+/// Every path that is served, with the handler's name.
+const ROUTES: [(&str, Route); 19] = [
+    ("/api/v1", Route::Operator),
+    ("/api/v1/executor", Route::Executor),
+    ("/state", Route::State),
+    ("/state.json", Route::State),
+    ("/flags", Route::Flags),
+    ("/health", Route::Health),
+    ("/version", Route::Version),
+    ("/containers", Route::Containers),
+    ("/monitor/statistics", Route::Statistics),
+    ("/monitor/statistics.json", Route::Statistics),
+    ("/containerizer/debug", Route::Debug),
+    ("/metrics/snapshot", Route::Metrics),
+    ("/system/stats.json", Route::System),
+    ("/files/browse", Route::Browse),
+    ("/files/read", Route::Read),
+    ("/files/download", Route::Download),
+    ("/files/debug", Route::FilesDebug),
+    ("/files/browse.json", Route::Browse),
+    ("/files/read.json", Route::Read),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Operator,
+    Executor,
+    State,
+    Flags,
+    Health,
+    Version,
+    Containers,
+    Statistics,
+    Debug,
+    Metrics,
+    System,
+    Browse,
+    Read,
+    Download,
+    FilesDebug,
+}
+
+/// Who serves a path.
+fn find(path: &str) -> Option<Route> {
+    if path.contains("/..") {
+        return None;
+    }
+    let decoded = files::percent_decode(path);
+    let mut path = decoded.trim_end_matches('/');
+    if let Some(rest) = path.strip_prefix("/slave(1)")
+        && (rest.is_empty() || rest.starts_with('/'))
+    {
+        path = rest;
+    }
+    loop {
+        if let Some((_, route)) = ROUTES.iter().find(|(it, _)| *it == path) {
+            return Some(*route);
+        }
+        path = path.rsplit_once('/')?.0;
+    }
+}
+
+async fn route(server: Server, request: Request<Incoming>) -> Answer {
+    let Some(route) = find(request.uri().path()) else { return plain(StatusCode::NOT_FOUND, None) };
+    let get_only = matches!(route, Route::Statistics | Route::Containers | Route::Debug | Route::Flags);
+    if get_only && request.method() != Method::GET {
+        return not_allowed("GET");
+    }
+    let query = Query::of(&request);
+    let gzip = accepts_gzip(request.headers());
+    let answer = match route {
+        Route::Operator => return operator::handle(server, request).await,
+        Route::Executor => return executor::handle(server, request).await,
+        Route::Health => plain(StatusCode::OK, Some("")),
+        Route::Version => classic(&query, &state::version()),
+        Route::Flags => classic(&query, &serde_json::json!({ "flags": server.config.flags() })),
+        Route::Debug => classic(&query, &serde_json::json!({ "pending": [] })),
+        Route::System => classic(&query, &metrics::system()),
+        Route::State => match state::state(&server).await {
+            Ok(state) => classic(&query, &state),
+            Err(_) => stopping(),
+        },
+        Route::Containers => match state::containers(&server, &query).await {
+            Ok(containers) => classic(&query, &containers),
+            Err(_) => stopping(),
+        },
+        Route::Statistics => match state::statistics(&server).await {
+            Ok(statistics) => classic(&query, &statistics),
+            Err(_) => stopping(),
+        },
+        Route::Metrics => match metrics::snapshot(&server).await {
+            Ok(metrics) => classic(&query, &serde_json::json!(metrics)),
+            Err(_) => stopping(),
+        },
+        Route::Browse => files::browse(&server, &query).await,
+        Route::Read => files::read(&server, &query).await,
+        Route::Download => return files::download(&server, &query).await,
+        Route::FilesDebug => files::debug(&server, &query).await,
+    };
+    if gzip { compressed(answer).await } else { answer }
+}
+
+/// Parameters of a query.
+#[derive(Clone, Debug, Default)]
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of<B>(request: &Request<B>) -> Self {
+        let pairs = request.uri().query().unwrap_or_default().split('&').filter(|it| !it.is_empty());
+        Query(
+            pairs
+                .map(|it| it.split_once('=').unwrap_or((it, "")))
+                .map(|(name, value)| (files::form_decode(name), files::form_decode(value)))
+                .collect(),
+        )
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed()
+}
+
+/// A stream whose pieces are sent as they are.
+fn streamed(records: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Body {
+    use futures::StreamExt as _;
+
+    BodyExt::boxed(StreamBody::new(records.map(|it| Ok::<_, Infallible>(Frame::data(it)))))
+}
+
+/// Text for people; without one, the status in words.
+fn plain(status: StatusCode, text: Option<&str>) -> Answer {
+    let words = format!("{} {}.", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    let mut answer = Response::new(full(text.map_or(words, str::to_owned)));
+    *answer.status_mut() = status;
+    if text != Some("") {
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    answer
+}
+
+fn stopping() -> Answer {
+    plain(StatusCode::SERVICE_UNAVAILABLE, Some("Agent is shutting down"))
+}
+
+fn not_allowed(allowed: &'static str) -> Answer {
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, Some(&format!("Expecting one of {{ '{allowed}' }}")));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+/// JSON of the classic endpoints, wrapped in a call where a page asks for that.
+fn classic(query: &Query, value: &serde_json::Value) -> Answer {
+    let text = value.to_string();
+    let callback = query.get("jsonp").filter(|it| it.chars().all(|it| it.is_ascii_alphanumeric() || matches!(it, '_' | '.' | '$')));
+    let (text, kind) = match callback {
+        Some(callback) => (format!("{callback}({text});"), "text/javascript"),
+        None => (text, "application/json"),
+    };
+    let mut answer = Response::new(full(text));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get(http::header::ACCEPT_ENCODING).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains("gzip"))
+}
+
+/// As Mesos: from 1024 bytes on.
+async fn compressed(answer: Answer) -> Answer {
+    use std::io::Write as _;
+
+    let (mut parts, body) = answer.into_parts();
+    let Ok(bytes) = body.collect().await;
+    let bytes = bytes.to_bytes();
+    if bytes.len() < 1024 {
+        return Response::from_parts(parts, full(bytes));
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    match encoder.write_all(&bytes).and_then(|()| encoder.finish()) {
+        Ok(packed) => {
+            parts.headers.insert(http::header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            Response::from_parts(parts, full(packed))
+        }
+        Err(_) => Response::from_parts(parts, full(bytes)),
+    }
+}
+
+/// How messages are spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Json,
+    Protobuf,
+}
+
+impl Encoding {
+    const fn name(self) -> &'static str {
+        match self {
+            Encoding::Json => "application/json",
+            Encoding::Protobuf => "application/x-protobuf",
+        }
+    }
+
+    /// By the name of a media type; parameters are let pass.
+    fn of(value: &HeaderValue) -> Option<Self> {
+        match value.to_str().ok()?.split(';').next()?.trim() {
+            "application/json" => Some(Encoding::Json),
+            "application/x-protobuf" => Some(Encoding::Protobuf),
+            _ => None,
+        }
+    }
+
+    fn write<M: prost::Message + prost::Name>(self, message: &M) -> Vec<u8> {
+        match self {
+            Encoding::Json => json::to_vec(message),
+            Encoding::Protobuf => message.encode_to_vec(),
+        }
+    }
+
+    /// # Errors
+    /// In Mesos's words.
+    fn read<M: prost::Message + prost::Name + Default>(self, bytes: &[u8]) -> Result<M, String> {
+        match self {
+            Encoding::Json => json::from_slice(bytes).map_err(|error| match error {
+                json::MappingError::Syntax(_) => format!("Failed to parse body into JSON: {error}"),
+                _ => format!("Failed to convert JSON into Call protobuf: {error}"),
+            }),
+            Encoding::Protobuf => json::decode_protobuf(bytes).map_err(|error| format!("Failed to parse body into Call protobuf: {error}")),
+        }
+    }
+
+    fn answer<M: prost::Message + prost::Name>(self, message: &M) -> Answer {
+        let mut answer = Response::new(full(self.write(message)));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.name()));
+        answer
+    }
+}
+
+/// The encoding of a request's body.
+fn content_encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
+    let value = headers.get(CONTENT_TYPE).ok_or_else(|| plain(StatusCode::BAD_REQUEST, Some("Expecting 'Content-Type' to be present")))?;
+    Encoding::of(value).ok_or_else(|| {
+        let text = "Expecting 'Content-Type' of application/json or application/x-protobuf";
+        plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(text))
+    })
+}
+
+/// The encoding that a client wants to read: JSON wherever it takes that.
+fn accepted_encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
+    let accepts = |name: &str| {
+        let Some(value) = headers.get(ACCEPT).and_then(|it| it.to_str().ok()) else { return true };
+        value.split(',').filter_map(|it| it.split(';').next()).map(str::trim).any(|it| it == name || it == "*/*" || it == "application/*")
+    };
+    if accepts(Encoding::Json.name()) {
+        Ok(Encoding::Json)
+    } else if accepts(Encoding::Protobuf.name()) {
+        Ok(Encoding::Protobuf)
+    } else {
+        Err(plain(StatusCode::NOT_ACCEPTABLE, Some("Expecting 'Accept' to allow application/json or application/x-protobuf")))
+    }
+}
+
+/// A body that is not too large, from a client that is not too slow.
+async fn whole(body: Incoming) -> Result<Bytes, Answer> {
+    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_MAX).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(plain(StatusCode::PAYLOAD_TOO_LARGE, Some("The body is larger than 8 MB")))
+        }
+        Ok(Err(_)) => Err(plain(StatusCode::BAD_REQUEST, Some("The body was cut short"))),
+        Err(_) => Err(plain(StatusCode::REQUEST_TIMEOUT, None)),
+    }
+}

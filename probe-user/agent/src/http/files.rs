@@ -1,0 +1,334 @@
+//! Files of sandboxes: `/files/browse`, `/files/read`, `/files/download`, `/files/debug`, and what the v1 API needs of them.
+//!
+//! Nothing is shown that is not below a sandbox of this agent. A link that leads outside leads nowhere.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use mesos_proto::v1::{FileInfo, TimeInfo};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+
+use super::executor::SyncStream;
+use super::{Answer, Query, Server, classic, plain, streamed};
+
+/// As much as one read answers: 16 pages.
+const READ_MAX: u64 = 16 * 4096;
+
+/// Entries of a directory that are listed.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Why a file is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("Expecting 'path=value' in query.")]
+    NoPath,
+    #[error("File not found")]
+    NotFound,
+    #[error("Cannot read a directory.")]
+    IsDirectory,
+    #[error("Path is not a directory.")]
+    NotDirectory,
+    #[error("Failed to read the file: {0}")]
+    Failed(String),
+    #[error("Negative {0} provided.")]
+    Negative(&'static str),
+    #[error("Failed to parse {0}")]
+    NotANumber(&'static str),
+}
+
+impl FileError {
+    pub(super) fn answer(&self) -> Answer {
+        let status = match self {
+            FileError::NotFound => return plain(StatusCode::NOT_FOUND, None),
+            FileError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        plain(status, Some(&format!("{self}\n")))
+    }
+}
+
+impl From<std::io::Error> for FileError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => FileError::NotFound,
+            std::io::ErrorKind::NotADirectory => FileError::NotFound,
+            _ => FileError::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The path on disk that a client means.
+pub(super) async fn resolve(server: &Server, path: &str) -> Result<PathBuf, FileError> {
+    let path = path.trim_end_matches('/');
+    if path.is_empty() {
+        return Err(FileError::NoPath);
+    }
+    let wanted = Path::new(path);
+    if wanted.components().any(|it| matches!(it, Component::ParentDir)) {
+        return Err(FileError::NotFound);
+    }
+    let slaves = server.containers.layout().slaves();
+    let real = match virtual_path(server, path).await {
+        Some(path) => path,
+        None => wanted.to_owned(),
+    };
+    // Links are followed first: what counts is where the file is.
+    let canonical = tokio::fs::canonicalize(&real).await?;
+    let root = tokio::fs::canonicalize(&slaves).await?;
+    let volumes = tokio::fs::canonicalize(server.config.work_dir.join("volumes")).await.ok();
+    let shown = canonical.starts_with(&root) || volumes.is_some_and(|it| canonical.starts_with(it));
+    if shown && canonical != root { Ok(canonical) } else { Err(FileError::NotFound) }
+}
+
+/// `/frameworks/<f>/executors/<e>/runs/…` and `/frameworks/<f>/executors/<e>/tasks/<t>/…`.
+async fn virtual_path(server: &Server, path: &str) -> Option<PathBuf> {
+    let mut parts = path.strip_prefix("/frameworks/")?.split('/');
+    let framework = parts.next()?.to_owned();
+    let executor = parts.next().filter(|it| *it == "executors").and(parts.next())?.to_owned();
+    let kind = parts.next()?.to_owned();
+    let (layout, rest) = (server.containers.layout().clone(), parts.collect::<Vec<_>>());
+    let agent_id = server.driver.look(|view| view.table.agent_id().to_owned()).await.ok()?;
+    match kind.as_str() {
+        "runs" => Some(layout.executor(&agent_id, &framework, &executor).join("runs").join(rest.join("/"))),
+        "tasks" => {
+            let (task, below) = rest.split_first()?;
+            let task = (*task).to_owned();
+            let (of, by) = (framework.clone(), executor.clone());
+            let container = server.driver.look(move |view| {
+                let all = view.table.frameworks().get(&of)?;
+                let live = all
+                    .executors
+                    .get(&by)
+                    .and_then(|it| it.tasks.get(&task).or_else(|| it.completed.iter().find(|it| it.info.task_id.value == task)));
+                let over = || {
+                    all.completed
+                        .iter()
+                        .rev()
+                        .filter(|it| it.info.executor_id.value == by)
+                        .flat_map(|it| &it.completed)
+                        .find(|it| it.info.task_id.value == task)
+                };
+                live.or_else(over)?.container.clone()
+            });
+            let container = container.await.ok()??;
+            Some(layout.sandbox(&agent_id, &framework, &executor, &container).join(below.join("/")))
+        }
+        _ => None,
+    }
+}
+
+pub(super) async fn list(server: &Server, path: &str) -> Result<Vec<FileInfo>, FileError> {
+    let directory = resolve(server, path).await?;
+    let shown = path.trim_end_matches('/').to_owned();
+    let listed = tokio::task::spawn_blocking(move || {
+        let metadata = directory.metadata()?;
+        if !metadata.is_dir() {
+            return Err(FileError::NotDirectory);
+        }
+        let mut infos = Vec::new();
+        for entry in std::fs::read_dir(&directory)?.take(ENTRIES_MAX) {
+            let entry = entry?;
+            let Ok(metadata) = entry.path().symlink_metadata() else { continue };
+            infos.push(info(&format!("{shown}/{}", entry.file_name().to_string_lossy()), &metadata));
+        }
+        infos.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(infos)
+    });
+    listed.await.unwrap_or(Err(FileError::NotFound))
+}
+
+fn info(path: &str, metadata: &std::fs::Metadata) -> FileInfo {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(metadata.uid())).ok().flatten();
+    let group = nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(metadata.gid())).ok().flatten();
+    FileInfo {
+        path: path.to_owned(),
+        nlink: i32::try_from(metadata.nlink()).ok(),
+        size: Some(metadata.len()),
+        mtime: Some(TimeInfo { nanoseconds: metadata.mtime().saturating_mul(1_000_000_000) }),
+        mode: Some(metadata.permissions().mode()),
+        uid: Some(user.map_or_else(|| metadata.uid().to_string(), |it| it.name)),
+        gid: Some(group.map_or_else(|| metadata.gid().to_string(), |it| it.name)),
+    }
+}
+
+pub(super) async fn browse(server: &Server, query: &Query) -> Answer {
+    let Some(path) = query.get("path").filter(|it| !it.is_empty()) else { return FileError::NoPath.answer() };
+    match list(server, path).await {
+        Ok(infos) => {
+            let entries: Vec<serde_json::Value> = infos
+                .iter()
+                .map(|it| {
+                    serde_json::json!({
+                        "gid": it.gid, "mode": mode_words(it.mode.unwrap_or(0)), "mtime": it.mtime.map_or(0, |it| it.nanoseconds / 1_000_000_000),
+                        "nlink": it.nlink, "path": it.path, "size": it.size, "uid": it.uid,
+                    })
+                })
+                .collect();
+            classic(query, &serde_json::Value::Array(entries))
+        }
+        Err(FileError::NotDirectory) => plain(StatusCode::NOT_FOUND, None),
+        Err(error) => error.answer(),
+    }
+}
+
+/// As `ls -l` has it.
+fn mode_words(mode: u32) -> String {
+    let kind = match mode & libc::S_IFMT {
+        libc::S_IFDIR => 'd',
+        libc::S_IFLNK => 'l',
+        libc::S_IFBLK => 'b',
+        libc::S_IFCHR => 'c',
+        libc::S_IFIFO => 'p',
+        libc::S_IFSOCK => 's',
+        _ => '-',
+    };
+    let bits = (0..9).map(|at| if mode & (0o400 >> at) == 0 { '-' } else { ['r', 'w', 'x'][at % 3] });
+    std::iter::once(kind).chain(bits).collect()
+}
+
+/// A piece of a file, and its whole size.
+pub(super) async fn piece(server: &Server, path: &str, offset: u64, length: u64) -> Result<(Vec<u8>, u64), FileError> {
+    let path = resolve(server, path).await?;
+    let read = tokio::task::spawn_blocking(move || {
+        let mut file = open_plain(&path)?;
+        let size = file.metadata()?.len();
+        let mut data = Vec::new();
+        if offset < size {
+            file.seek(SeekFrom::Start(offset))?;
+            file.take(length.min(READ_MAX)).read_to_end(&mut data)?;
+        }
+        Ok((data, size))
+    });
+    read.await.unwrap_or(Err(FileError::NotFound))
+}
+
+/// A task may have put a pipe there, which nobody would ever write to.
+fn open_plain(path: &Path) -> Result<std::fs::File, FileError> {
+    let metadata = path.metadata()?;
+    if metadata.is_dir() {
+        return Err(FileError::IsDirectory);
+    }
+    if !metadata.is_file() {
+        return Err(FileError::NotFound);
+    }
+    Ok(std::fs::File::open(path)?)
+}
+
+fn number(query: &Query, name: &'static str) -> Result<Option<i64>, FileError> {
+    query.get(name).filter(|it| !it.is_empty()).map(|it| it.parse().map_err(|_| FileError::NotANumber(name))).transpose()
+}
+
+pub(super) async fn read(server: &Server, query: &Query) -> Answer {
+    match try_read(server, query).await {
+        Ok((data, offset)) => classic(query, &serde_json::json!({ "data": data, "offset": offset })),
+        Err(error) => error.answer(),
+    }
+}
+
+async fn try_read(server: &Server, query: &Query) -> Result<(String, u64), FileError> {
+    let path = query.get("path").filter(|it| !it.is_empty()).ok_or(FileError::NoPath)?;
+    let offset = match number(query, "offset")? {
+        None | Some(-1) => None,
+        Some(it) => Some(u64::try_from(it).map_err(|_| FileError::Negative("offset"))?),
+    };
+    let length = match number(query, "length")? {
+        None | Some(-1) => READ_MAX,
+        Some(it) => u64::try_from(it).map_err(|_| FileError::Negative("length"))?,
+    };
+    match offset {
+        // Where does it end?
+        None => piece(server, path, 0, 0).await.map(|(_, size)| (String::new(), size)),
+        Some(offset) => piece(server, path, offset, length).await.map(|(data, _)| (String::from_utf8_lossy(&data).into_owned(), offset)),
+    }
+}
+
+pub(super) async fn download(server: &Server, query: &Query) -> Answer {
+    let Some(path) = query.get("path").filter(|it| !it.is_empty()) else { return FileError::NoPath.answer() };
+    let opened = match resolve(server, path).await {
+        Ok(real) => tokio::task::spawn_blocking(move || {
+            let name = real.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+            let file = open_plain(&real)?;
+            let size = file.metadata()?.len();
+            Ok((file, size, name))
+        })
+        .await
+        .unwrap_or(Err(FileError::NotFound)),
+        Err(error) => Err(error),
+    };
+    let (file, size, name) = match opened {
+        Ok(it) => it,
+        Err(error) => return error.answer(),
+    };
+    let (pieces, sent) = mpsc::channel(2);
+    (server.spawn)(
+        "download",
+        Box::pin(async move {
+            let mut file = tokio::fs::File::from_std(file).take(size);
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = file.read(&mut buffer).await {
+                if pieces.send(bytes::Bytes::copy_from_slice(&buffer[..read])).await.is_err() {
+                    return;
+                }
+            }
+        }),
+    );
+    let mut answer = Response::new(streamed(SyncStream(sent)));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    let quoted: String = name.chars().map(|it| if it.is_ascii_graphic() && it != '"' && it != '\\' { it } else { '_' }).collect();
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{quoted}\"")) {
+        headers.insert(CONTENT_DISPOSITION, value);
+    }
+    answer
+}
+
+pub(super) async fn debug(server: &Server, query: &Query) -> Answer {
+    let layout = server.containers.layout().clone();
+    let listed = server.driver.look(move |view| {
+        let agent = view.table.agent_id();
+        let mut paths = serde_json::Map::new();
+        for (framework_id, framework) in view.table.frameworks() {
+            for (executor_id, executor) in &framework.executors {
+                let real = layout.sandbox(agent, framework_id, executor_id, &executor.container).display().to_string();
+                let latest = format!("/frameworks/{framework_id}/executors/{executor_id}/runs/latest");
+                paths.insert(real.clone(), serde_json::Value::String(real.clone()));
+                paths.insert(latest, serde_json::Value::String(real));
+            }
+        }
+        paths
+    });
+    match listed.await {
+        Ok(paths) => classic(query, &serde_json::Value::Object(paths)),
+        Err(_) => super::stopping(),
+    }
+}
+
+/// What is not UTF-8 after decoding is shown as far as it is.
+pub(super) fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = |at: usize| tail.get(at).and_then(|it| char::from(*it).to_digit(16)).and_then(|it| u8::try_from(it).ok());
+        match (first, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push(high << 4 | low);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// In queries a plus is a blank.
+pub(super) fn form_decode(text: &str) -> String {
+    percent_decode(&text.replace('+', " "))
+}

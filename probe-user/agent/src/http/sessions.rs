@@ -1,0 +1,346 @@
+//! Containers that clients of the v1 agent API make, watch and speak with: nested ones, sessions in a container, and those that stand alone.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use mesos_proto::recordio;
+use mesos_proto::v1::agent::{Call, ProcessIo, call, process_io, response};
+use mesos_proto::v1::{CommandInfo, ContainerId, ContainerInfo, ExecutorInfo, FrameworkInfo, Resource, TaskResourceLimitation, TaskState};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use super::executor::SyncStream;
+use super::operator::bad;
+use super::{Answer, Encoding, Server, plain, stopping, streamed};
+use crate::containers::Handle;
+use crate::keeper::Files;
+use crate::keeper::attach::{self, frame};
+use crate::table::Launch;
+use crate::words::ContainerKey;
+
+/// Longest record of an input stream.
+const RECORD_MAX: usize = 1 << 20;
+
+const RECORDIO: &str = "application/recordio";
+
+/// Whether the body of a request is a stream of records.
+pub(super) fn is_streaming(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|it| it == RECORDIO)
+}
+
+fn key(id: &ContainerId) -> Result<ContainerKey, Answer> {
+    ContainerKey::from_message(id).ok_or_else(|| bad("Failed to validate agent::Call: the container id is invalid"))
+}
+
+fn not_found(key: &ContainerKey) -> Answer {
+    plain(StatusCode::NOT_FOUND, Some(&format!("Container {key} cannot be found")))
+}
+
+/// What is to be made, nested in a container or alone.
+async fn plan(
+    server: &Server,
+    key: &ContainerKey,
+    command: Option<CommandInfo>,
+    container: Option<ContainerInfo>,
+    resources: Vec<Resource>,
+) -> Result<(String, Launch), Answer> {
+    let agent_id = server.driver.look(|view| view.table.agent_id().to_owned()).await.map_err(|_| stopping())?;
+    let base = match key.parent() {
+        Some(parent) => {
+            let Some(parent) = server.containers.get(&parent) else {
+                return Err(bad(&format!("Unable to locate the parent container of {key}")));
+            };
+            if parent.launch().is_docker() {
+                return Err(bad("Containers cannot be nested in a container of Docker"));
+            }
+            parent.launch().clone()
+        }
+        None => Launch {
+            container: key.clone(),
+            framework: FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() },
+            executor: ExecutorInfo::default(),
+            task: None,
+            command: None,
+            container_info: None,
+            resources,
+            limits: BTreeMap::new(),
+            session: false,
+        },
+    };
+    let mut executor = base.executor.clone();
+    // What the executor's own command fetches is not for others.
+    executor.command = executor.command.map(|it| CommandInfo { user: it.user, ..CommandInfo::default() });
+    let command = Some(command.unwrap_or_default());
+    Ok((agent_id, Launch { container: key.clone(), executor, task: None, command, container_info: container, session: false, ..base }))
+}
+
+pub(super) async fn launch(
+    server: &Server,
+    id: &ContainerId,
+    command: Option<CommandInfo>,
+    container: Option<ContainerInfo>,
+    resources: Vec<Resource>,
+) -> Result<Answer, Answer> {
+    let key = key(id)?;
+    if server.containers.get(&key).is_some() {
+        return Ok(plain(StatusCode::ACCEPTED, Some("")));
+    }
+    let (agent_id, launch) = plan(server, &key, command, container, resources).await?;
+    let handle = server.containers.launch_apart(&agent_id, launch);
+    match handle.begun().await {
+        Ok(_) => Ok(plain(StatusCode::OK, Some(""))),
+        Err(problem) => {
+            server.containers.forget(&key);
+            Err(bad(&problem))
+        }
+    }
+}
+
+pub(super) async fn wait(server: &Server, id: &ContainerId) -> Result<response::WaitContainer, Answer> {
+    let key = key(id)?;
+    let handle = server.containers.get(&key).ok_or_else(|| not_found(&key))?;
+    match handle.ended().await {
+        Ok(exit) => Ok(response::WaitContainer {
+            exit_status: exit.status,
+            state: exit.limitation.as_ref().map(|_| TaskState::TaskFailed as i32),
+            reason: exit.limitation.as_ref().map(|it| it.reason as i32),
+            message: exit.limitation.as_ref().map(|it| it.message.clone()),
+            limitation: exit.limitation.map(|it| TaskResourceLimitation { resources: it.resources }),
+        }),
+        Err(problem) => Ok(response::WaitContainer { message: Some(problem), ..response::WaitContainer::default() }),
+    }
+}
+
+pub(super) fn kill(server: &Server, id: &ContainerId, signal: Option<i32>) -> Result<Answer, Answer> {
+    let key = key(id)?;
+    let handle = server.containers.get(&key).ok_or_else(|| not_found(&key))?;
+    if handle.state().ended.is_some() {
+        return Err(not_found(&key));
+    }
+    match signal {
+        None | Some(libc::SIGKILL) => server.containers.destroy(&key),
+        Some(number) => {
+            let signal = Signal::try_from(number).map_err(|_| bad(&format!("There is no signal {number}")))?;
+            server.containers.signal(&key, signal);
+        }
+    }
+    Ok(plain(StatusCode::OK, Some("")))
+}
+
+pub(super) async fn remove(server: &Server, id: &ContainerId) -> Result<Answer, Answer> {
+    let key = key(id)?;
+    let Some(handle) = server.containers.get(&key) else { return Ok(plain(StatusCode::OK, Some(""))) };
+    if handle.state().ended.is_none() {
+        return Err(plain(StatusCode::INTERNAL_SERVER_ERROR, Some("The container is still running")));
+    }
+    let known = key.clone();
+    let of_table = server.driver.look(move |view| view.table.executor_of(&known).is_some() && known.parent().is_none());
+    if of_table.await.map_err(|_| stopping())? {
+        return Err(bad("The container of an executor is removed by the agent alone"));
+    }
+    server.containers.forget(&key);
+    let sandbox = handle.sandbox().to_owned();
+    drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(sandbox)).await);
+    Ok(plain(StatusCode::OK, Some("")))
+}
+
+/// Makes a container beside another, streams what it says, and ends it when the client goes.
+pub(super) async fn launch_session(server: Server, it: call::LaunchNestedContainerSession, headers: &HeaderMap) -> Result<Answer, Answer> {
+    let key = key(&it.container_id)?;
+    let encoding = message_encoding(headers)?;
+    if server.containers.get(&key).is_some() {
+        return Err(bad("The container exists already"));
+    }
+    let (agent_id, launch) = plan(&server, &key, it.command, it.container, Vec::new()).await?;
+    let handle = server.containers.launch_apart(&agent_id, Launch { session: true, ..launch });
+    if let Err(problem) = handle.begun().await {
+        server.containers.forget(&key);
+        return Err(bad(&problem));
+    }
+    Ok(output_stream(server, key, handle, encoding, true))
+}
+
+pub(super) async fn attach_output(server: Server, id: &ContainerId, headers: &HeaderMap) -> Result<Answer, Answer> {
+    let key = key(id)?;
+    let encoding = message_encoding(headers)?;
+    let handle = server.containers.get(&key).ok_or_else(|| not_found(&key))?;
+    if handle.launch().is_docker() || handle.launch().command.is_none() || handle.state().ended.is_some() {
+        return Err(not_found(&key));
+    }
+    Ok(output_stream(server, key, handle, encoding, false))
+}
+
+/// The encoding of records that a client wants to read.
+fn message_encoding(headers: &HeaderMap) -> Result<(Encoding, bool), Answer> {
+    let accepts_records = headers.get(ACCEPT).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains(RECORDIO));
+    match headers.get("message-accept") {
+        Some(value) if accepts_records => match (Encoding::of(value), value.to_str()) {
+            (Some(encoding), _) => Ok((encoding, true)),
+            (None, Ok("*/*")) => Ok((Encoding::Json, true)),
+            _ => Err(plain(
+                StatusCode::NOT_ACCEPTABLE,
+                Some("Expecting 'Message-Accept' to allow application/json or application/x-protobuf"),
+            )),
+        },
+        Some(_) => Err(plain(StatusCode::NOT_ACCEPTABLE, Some("'Message-Accept' is only for streaming responses"))),
+        None if accepts_records => Ok((Encoding::Json, true)),
+        None => super::accepted_encoding(headers).map(|it| (it, false)),
+    }
+}
+
+fn output_stream(server: Server, key: ContainerKey, handle: Handle, (encoding, is_recordio): (Encoding, bool), is_session: bool) -> Answer {
+    let (records, sent) = mpsc::channel(16);
+    let spawn = server.spawn.clone();
+    let socket = Files::of(&server.containers.layout().keeper(&key)).socket();
+    spawn(
+        "attached-output",
+        Box::pin(async move {
+            let passing = pass_output(&socket, &handle, encoding, &records);
+            tokio::select! {
+                _ = passing => {}
+                () = records.closed() => {}
+            }
+            if is_session {
+                server.containers.destroy(&key);
+                drop(tokio::time::timeout(std::time::Duration::from_secs(30), handle.ended()).await);
+            }
+        }),
+    );
+    let mut answer = Response::new(streamed(SyncStream(sent)));
+    let kind = if is_recordio { RECORDIO } else { encoding.name() };
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if is_recordio {
+        answer.headers_mut().insert("message-content-type", HeaderValue::from_static(encoding.name()));
+    }
+    answer
+}
+
+async fn pass_output(socket: &std::path::Path, handle: &Handle, encoding: Encoding, records: &mpsc::Sender<Bytes>) -> io::Result<()> {
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let mut stream = match UnixStream::connect(socket).await {
+        Ok(stream) => stream,
+        // It was over sooner: what it said is in its logs.
+        Err(error) => {
+            drop(handle.ended().await);
+            for (log, kind) in [("stdout", process_io::data::Type::Stdout), ("stderr", process_io::data::Type::Stderr)] {
+                let said = tokio::fs::read(handle.sandbox().join(log)).await.unwrap_or_default();
+                if handle.launch().session && !said.is_empty() {
+                    records.send(recordio::frame(&encoding.write(&data(kind, said)))).await.map_err(|_| gone())?;
+                }
+            }
+            return Err(error);
+        }
+    };
+    loop {
+        let (kind, bytes) = read_frame(&mut stream).await?;
+        let kind = match kind {
+            attach::STDOUT => process_io::data::Type::Stdout,
+            attach::STDERR => process_io::data::Type::Stderr,
+            _ => continue,
+        };
+        records.send(recordio::frame(&encoding.write(&data(kind, bytes)))).await.map_err(|_| gone())?;
+    }
+}
+
+fn data(kind: process_io::data::Type, bytes: Vec<u8>) -> ProcessIo {
+    ProcessIo {
+        r#type: Some(process_io::Type::Data as i32),
+        data: Some(process_io::Data { r#type: Some(kind as i32), data: Some(bytes) }),
+        control: None,
+    }
+}
+
+async fn read_frame(stream: &mut UnixStream) -> io::Result<(u8, Vec<u8>)> {
+    let kind = stream.read_u8().await?;
+    let length = stream.read_u32().await? as usize;
+    if length > attach::FRAME_MAX {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await?;
+    Ok((kind, bytes))
+}
+
+/// A stream of records: the first says which container, the others are its input.
+pub(super) async fn attach_input(server: Server, request: Request<Incoming>) -> Result<Answer, Answer> {
+    let unsupported = |text: &str| plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(text));
+    let value = request
+        .headers()
+        .get("message-content-type")
+        .ok_or_else(|| bad("Expecting 'Message-Content-Type' to be set for streaming requests"))?;
+    let encoding =
+        Encoding::of(value).ok_or_else(|| unsupported("Expecting 'Message-Content-Type' of application/json or application/x-protobuf"))?;
+    let mut body = request.into_body().into_data_stream();
+    let mut decoder = recordio::Decoder::new(RECORD_MAX);
+    let mut target: Option<UnixStream> = None;
+    let mut heartbeat = server.config.http_heartbeat_interval;
+    loop {
+        while let Some(record) = decoder.next_record().map_err(|error| bad(&format!("Failed to read the stream: {error}")))? {
+            let call: Call = encoding.read(&record).map_err(|text| bad(&text))?;
+            let it = call
+                .attach_container_input
+                .ok_or_else(|| bad("Failed to validate agent::Call: Expecting 'attach_container_input' to be present"))?;
+            match (it.r#type(), &mut target) {
+                (call::attach_container_input::Type::ContainerId, None) => {
+                    let id =
+                        it.container_id.ok_or_else(|| bad("Failed to validate agent::Call: Expecting 'container_id' to be present"))?;
+                    target = Some(connect(&server, &key(&id)?).await?);
+                }
+                (call::attach_container_input::Type::ProcessIo, Some(stream)) => {
+                    let input = it.process_io.ok_or_else(|| bad("Failed to validate agent::Call: Expecting 'process_io' to be present"))?;
+                    if let Some(interval) = input.control.as_ref().and_then(|it| it.heartbeat.as_ref()).and_then(|it| it.interval) {
+                        heartbeat = crate::words::nanoseconds(interval.nanoseconds);
+                    }
+                    for frame in frames(&input) {
+                        if stream.write_all(&frame).await.is_err() {
+                            // It is over: what is still typed is for nobody.
+                            return Ok(plain(StatusCode::OK, Some("")));
+                        }
+                    }
+                }
+                _ => return Err(bad("The first record, and no other, has to be of type CONTAINER_ID")),
+            }
+        }
+        // Who is silent for several of its own heartbeats is gone.
+        let patience = heartbeat.max(std::time::Duration::from_secs(30)) * 5;
+        match tokio::time::timeout(patience, body.next()).await {
+            Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, None)),
+            Ok(Some(Ok(piece))) => decoder.push(&piece),
+            Ok(Some(Err(_))) => return Err(bad("The stream was cut short")),
+            Ok(None) if target.is_none() || !decoder.is_between_records() => return Err(bad("The stream was cut short")),
+            Ok(None) => return Ok(plain(StatusCode::OK, Some(""))),
+        }
+    }
+}
+
+async fn connect(server: &Server, key: &ContainerKey) -> Result<UnixStream, Answer> {
+    let handle = server.containers.get(key).ok_or_else(|| not_found(key))?;
+    let has_input = handle.launch().session || handle.launch().container_info.as_ref().is_some_and(|it| it.tty_info.is_some());
+    if !has_input {
+        return Err(bad("The container has no input to attach to"));
+    }
+    let socket = Files::of(&server.containers.layout().keeper(key)).socket();
+    UnixStream::connect(socket).await.map_err(|_| not_found(key))
+}
+
+/// What the keeper is told.
+fn frames(input: &ProcessIo) -> Vec<Vec<u8>> {
+    if let Some(data) = &input.data {
+        let bytes = data.data.as_deref().unwrap_or_default();
+        if bytes.is_empty() {
+            return vec![frame(attach::STDIN, &[])];
+        }
+        return bytes.chunks(attach::FRAME_MAX).map(|it| frame(attach::STDIN, it)).collect();
+    }
+    let size = input.control.as_ref().and_then(|it| it.tty_info.as_ref()).and_then(|it| it.window_size);
+    let of = |it: u32| u16::try_from(it).unwrap_or(u16::MAX).to_be_bytes();
+    size.map(|it| vec![frame(attach::WINDOW, &[of(it.rows), of(it.columns)].concat())]).unwrap_or_default()
+}

@@ -1,0 +1,435 @@
+//! The keeper of a container: a small process between the agent and the container's first process.
+//!
+//! It is the parent that waits for the process, moves it into its cgroup and namespaces, writes its logs, and notes how it ended. It is not the
+//! agent, so that an agent that is killed or replaced takes nothing with it: the next one finds the note, or the keeper still at work.
+//!
+//! All it knows is in one directory, which the agent has made:
+//! - `spec.json` ([`Spec`]): what to run. Written before the keeper is started.
+//! - `lock`: held by the keeper for as long as it lives. Who can take it knows that no keeper is there and none will be, once `abandoned` exists.
+//! - `pid`: pid of the keeper, its start time, and pid of the container's first process.
+//! - `status`: how that process ended, as wait(2) gives it. Written when nothing of the container is left.
+//! - `error`: why it could not be started.
+//! - `io.sock`: who connects gets the output from then on, and may write to the input, where the container has one (`keeper/attach`).
+//!
+//! The keeper has one thread and no runtime. It never asks anybody anything.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
+use serde::{Deserialize, Serialize};
+
+use logs::RotatedLog;
+
+pub mod attach;
+mod child;
+mod logs;
+
+/// The subcommand by which the agent starts its own program as a keeper.
+pub const COMMAND: &str = "keep-container";
+
+/// How long the output of processes that have ended is waited for.
+const DRAINED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long what is left of a container may take to die.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a keeper runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Program and arguments, the program as a path or to be found in PATH.
+    pub arguments: Vec<String>,
+    /// The name it is called by, where that is not its path.
+    pub called: Option<String>,
+    /// All of its environment.
+    pub environment: Vec<(String, String)>,
+    /// Where it begins, seen from inside.
+    pub directory: PathBuf,
+    /// Who it runs as; `None`: as the agent.
+    pub user: Option<User>,
+    /// Where its output goes.
+    pub stdout: PathBuf,
+    /// Where its errors go.
+    pub stderr: PathBuf,
+    /// Logs are rotated at this size; 0: never.
+    pub log_rotate_bytes: u64,
+    /// Rotated logs that are kept.
+    pub log_rotate_keep: u32,
+    /// Files that its pid is written to: `cgroup.procs` of its cgroups.
+    pub cgroup_files: Vec<PathBuf>,
+    /// The cgroup that tells all of its processes, where there is one: a `cgroup.procs`.
+    pub members_file: Option<PathBuf>,
+    /// The root file system, where it is not the host's.
+    pub root: Option<PathBuf>,
+    /// What is mounted for it.
+    pub mounts: Vec<Mount>,
+    /// Whether it has its own process ids.
+    pub pid_namespace: bool,
+    /// Namespaces that it enters: files of `/proc/<pid>/ns`.
+    pub enter_namespaces: Vec<PathBuf>,
+    /// Host name of its own.
+    pub hostname: Option<String>,
+    /// Resource, soft and hard limit; `u64::MAX` is none.
+    pub rlimits: Vec<(i32, u64, u64)>,
+    /// Score that the kernel adds when memory is short.
+    pub oom_score_adj: Option<i32>,
+    /// Capabilities that are taken away: their numbers. `None`: none is.
+    pub bounding_capabilities: Option<Vec<u8>>,
+    /// Whether it has an input that others may write to.
+    pub interactive: bool,
+    /// Whether it has a terminal.
+    pub tty: Option<(u16, u16)>,
+}
+
+/// Who a process runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+}
+
+/// A bind mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What, on the host.
+    pub source: PathBuf,
+    /// Where, as the container sees it.
+    pub target: PathBuf,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+}
+
+/// The files of a keeper's directory.
+#[derive(Clone, Debug)]
+pub struct Files(PathBuf);
+
+impl Files {
+    /// Of this directory.
+    pub fn of(directory: &Path) -> Self {
+        Files(directory.to_owned())
+    }
+
+    /// What to run.
+    pub fn spec(&self) -> PathBuf {
+        self.0.join("spec.json")
+    }
+
+    /// Held while the keeper lives.
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// Who it is.
+    pub fn pid(&self) -> PathBuf {
+        self.0.join("pid")
+    }
+
+    /// How it ended.
+    pub fn status(&self) -> PathBuf {
+        self.0.join("status")
+    }
+
+    /// Why it did not begin.
+    pub fn error(&self) -> PathBuf {
+        self.0.join("error")
+    }
+
+    /// Nobody waits for it any more: a keeper that starts now ends at once.
+    pub fn abandoned(&self) -> PathBuf {
+        self.0.join("abandoned")
+    }
+
+    /// Where it is attached to.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("io.sock")
+    }
+}
+
+/// The directory, where a command line asks for a keeper.
+pub fn asked(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<PathBuf> {
+    arguments.next().filter(|it| it == COMMAND)?;
+    arguments.next().map(PathBuf::from)
+}
+
+/// The program of a keeper: its argument is the directory. Prints `started <pid>` or `failed <why>` once, for the agent that waits.
+pub fn main(directory: &Path) -> ExitCode {
+    let files = Files::of(directory);
+    match keep(&files) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(write_whole(&files.error(), error.to_string().as_bytes()));
+            say(&format!("failed {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To the agent, if it is still there.
+fn say(line: &str) {
+    drop(writeln!(io::stdout().lock(), "{}", line.replace('\n', " ")));
+}
+
+/// Writes a file so that whoever sees it sees all of it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension("draft");
+    let mut file = File::create(&draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)
+}
+
+/// Takes the lock of a keeper's directory, unless a keeper has it.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn take_lock(files: &Files) -> io::Result<Option<Flock<File>>> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(files.lock())?;
+    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok())
+}
+
+fn keep(files: &Files) -> io::Result<()> {
+    // Held until the process ends.
+    let Some(_lock) = take_lock(files)? else { return Err(io::Error::other("another keeper has this container")) };
+    if files.abandoned().exists() || files.status().exists() {
+        return Err(io::Error::other("nobody waits for this container"));
+    }
+    let spec: Spec = serde_json::from_slice(&std::fs::read(files.spec())?).map_err(io::Error::other)?;
+    let _ = setsid();
+    ignore_signals();
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+    let mut outputs = Outputs::open(&spec, files)?;
+    if spec.pid_namespace {
+        // Of the children, the first of which is the first process there.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID)?;
+    }
+    for namespace in spec.enter_namespaces.iter().filter(|it| it.ends_with("pid")) {
+        nix::sched::setns(File::open(namespace)?, nix::sched::CloneFlags::CLONE_NEWPID)?;
+    }
+    let (mut problem, problem_writer) = pipe2(OFlag::O_CLOEXEC).map(|(read, write)| (File::from(read), write))?;
+    #[expect(unsafe_code, reason = "fork has no safe form")]
+    // SAFETY: this process has one thread, so the child may do whatever it could do here.
+    let child = match unsafe { fork() }? {
+        ForkResult::Child => {
+            let error = child::become_container(&spec, outputs.child_side());
+            drop(File::from(problem_writer).write_all(error.to_string().as_bytes()));
+            std::process::exit(127);
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop(problem_writer);
+    outputs.close_child_side();
+    let mut said = String::new();
+    io::Read::read_to_string(&mut problem, &mut said)?;
+    if !said.is_empty() {
+        let _ = waitpid(child, None);
+        return Err(io::Error::other(said));
+    }
+    let own = std::process::id();
+    let start = start_time(own).unwrap_or_default();
+    write_whole(&files.pid(), format!("{own} {start} {child}").as_bytes())?;
+    say(&format!("started {child}"));
+    release_standard_streams();
+    let status = outputs.pump_until_over(child)?;
+    end_members(&spec, child);
+    outputs.drain(DRAINED_WITHIN);
+    write_whole(&files.status(), status.to_string().as_bytes())
+}
+
+/// The agent's pipe is let go: what is written after this is for nobody.
+fn release_standard_streams() {
+    if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+        let _ = nix::unistd::dup2_stdin(&null);
+    }
+}
+
+/// It ends when its container does, not when a terminal, an init system or an operator's `kill` thinks so.
+fn ignore_signals() {
+    for it in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE, Signal::SIGUSR1, Signal::SIGUSR2] {
+        #[expect(unsafe_code, reason = "setting a handler has no safe form")]
+        // SAFETY: nothing runs in a handler that is SIG_IGN.
+        let _ = unsafe { signal(it, SigHandler::SigIgn) };
+    }
+}
+
+/// When a process was started, in ticks since boot: with its pid it names the process.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Ends whatever the first process has left behind.
+fn end_members(spec: &Spec, child: Pid) {
+    let begun = Instant::now();
+    let _ = nix::sys::signal::killpg(child, Signal::SIGKILL);
+    while let Some(path) = &spec.members_file {
+        let members = members(path);
+        if members.is_empty() || begun.elapsed() > EMPTY_WITHIN {
+            break;
+        }
+        for pid in members {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        reap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    reap();
+}
+
+/// Pids of a `cgroup.procs` file.
+pub(crate) fn members(path: &Path) -> Vec<i32> {
+    std::fs::read_to_string(path).unwrap_or_default().lines().filter_map(|it| it.parse().ok()).filter(|it| *it > 0).collect()
+}
+
+/// Children of children that came to this process.
+fn reap() {
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            return;
+        }
+    }
+}
+
+/// Where the output of the container goes.
+struct Outputs {
+    logs: Vec<(Option<File>, RotatedLog)>,
+    child: Option<child::Standard>,
+    /// Where input for the container is written, or its terminal.
+    input: Option<File>,
+    attach: attach::Attach,
+}
+
+impl Outputs {
+    fn open(spec: &Spec, files: &Files) -> io::Result<Self> {
+        let log = |path: &Path| RotatedLog::open(path, spec.log_rotate_bytes, spec.log_rotate_keep);
+        let mut attach = attach::Attach::listen(&files.socket());
+        let (input, stdin) = if spec.interactive && spec.tty.is_none() {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            (Some(File::from(write)), read)
+        } else {
+            (None, OwnedFd::from(File::open("/dev/null")?))
+        };
+        if let Some((rows, columns)) = spec.tty {
+            let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            let terminal = nix::pty::openpty(Some(&size), None)?;
+            let master = File::from(terminal.master);
+            let standard = child::Standard::terminal(terminal.slave)?;
+            attach.has_terminal();
+            let logs = vec![(Some(master.try_clone()?), log(&spec.stdout)?)];
+            return Ok(Outputs { logs, child: Some(standard), input: Some(master), attach });
+        }
+        let (stdout, stdout_writer) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr, stderr_writer) = pipe2(OFlag::O_CLOEXEC)?;
+        let logs = vec![(Some(File::from(stdout)), log(&spec.stdout)?), (Some(File::from(stderr)), log(&spec.stderr)?)];
+        Ok(Outputs { logs, child: Some(child::Standard::pipes(stdin, stdout_writer, stderr_writer)), input, attach })
+    }
+
+    fn child_side(&mut self) -> Option<child::Standard> {
+        self.child.take()
+    }
+
+    fn close_child_side(&mut self) {
+        self.child = None;
+    }
+
+    /// Moves output to the logs until the first process is over. Its status, as wait(2) gives it.
+    fn pump_until_over(&mut self, child: Pid) -> io::Result<i32> {
+        loop {
+            self.pump(Duration::from_millis(100));
+            // Others of the container's processes may be this one's children, too: only the first counts.
+            match waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
+                Ok(WaitStatus::StillAlive) => reap_others(child),
+                Ok(_) => {
+                    return match waitpid(child, None)? {
+                        WaitStatus::Exited(_, code) => Ok((code & 0xff) << 8),
+                        WaitStatus::Signaled(_, signal, core) => Ok(signal as i32 | if core { 0x80 } else { 0 }),
+                        other => Err(io::Error::other(format!("an unexpected status: {other:?}"))),
+                    };
+                }
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn drain(&mut self, longest: Duration) {
+        let begun = Instant::now();
+        while self.logs.iter().any(|(pipe, _)| pipe.is_some()) && begun.elapsed() < longest {
+            if !self.pump(Duration::from_millis(100)) && begun.elapsed() > longest / 2 {
+                break;
+            }
+        }
+        self.attach.finish();
+    }
+
+    /// Waits for output, at most this long, and writes it. Whether there was some.
+    fn pump(&mut self, patience: Duration) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+        let ready: Vec<bool> = {
+            let mut fds: Vec<PollFd<'_>> =
+                self.logs.iter().filter_map(|(pipe, _)| pipe.as_ref()).map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)).collect();
+            let outputs = fds.len();
+            fds.extend(self.attach.fds().map(|it| PollFd::new(it, PollFlags::POLLIN)));
+            let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+            if poll(&mut fds, timeout).unwrap_or(0) == 0 {
+                return false;
+            }
+            fds.iter().take(outputs).map(|it| it.revents().is_some_and(|it| !it.is_empty())).collect()
+        };
+        self.attach.serve(&mut self.input);
+        let mut ready = ready.into_iter();
+        let mut moved = false;
+        let mut buffer = [0; 16 * 1024];
+        for (at, (pipe, log)) in self.logs.iter_mut().enumerate() {
+            let Some(open) = pipe else { continue };
+            if ready.next() != Some(true) {
+                continue;
+            }
+            match nix::unistd::read(open.as_fd(), &mut buffer) {
+                Ok(0) => *pipe = None,
+                Ok(read) => {
+                    moved = true;
+                    log.write(&buffer[..read]);
+                    self.attach.output(at == 1, &buffer[..read]);
+                }
+                Err(nix::Error::EINTR | nix::Error::EAGAIN) => {}
+                // A terminal without anybody on the other side.
+                Err(_) => *pipe = None,
+            }
+        }
+        moved
+    }
+}
+
+/// Children that came here because their parents ended.
+fn reap_others(first: Pid) {
+    while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
+        match status.pid() {
+            Some(pid) if pid != first => {
+                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Kept for its raw number: the terminal of a container is made its controlling one by ioctl.
+pub(crate) fn raw(fd: &OwnedFd) -> i32 {
+    fd.as_raw_fd()
+}

@@ -1,0 +1,161 @@
+//! Who wants to see the output of a container as it comes, or to write its input, connects to a socket of its keeper.
+//!
+//! Both ways the same frames: a byte that says what it is, four bytes of length (big-endian), and that many bytes.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+/// Output of the container.
+pub const STDOUT: u8 = 1;
+/// Its errors.
+pub const STDERR: u8 = 2;
+/// Input for it; an empty one is its end.
+pub const STDIN: u8 = 3;
+/// Size of its terminal: rows and columns, two bytes each.
+pub const WINDOW: u8 = 4;
+
+/// Longest frame.
+pub const FRAME_MAX: usize = 64 * 1024;
+
+/// Who may be attached at a time.
+const CLIENTS_MAX: usize = 32;
+
+/// Who does not read for this long is let go: the container does not wait for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) struct Attach {
+    listener: Option<UnixListener>,
+    clients: Vec<Client>,
+    terminal: bool,
+}
+
+struct Client {
+    stream: UnixStream,
+    received: Vec<u8>,
+}
+
+impl Attach {
+    /// Without a socket nobody can attach; the container runs all the same.
+    pub(super) fn listen(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).ok();
+        if let Some(it) = &listener {
+            drop(it.set_nonblocking(true));
+        }
+        Attach { listener, clients: Vec::new(), terminal: false }
+    }
+
+    pub(super) fn has_terminal(&mut self) {
+        self.terminal = true;
+    }
+
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.listener.iter().map(|it| it.as_fd()).chain(self.clients.iter().map(|it| it.stream.as_fd()))
+    }
+
+    /// Takes who comes and what they write.
+    pub(super) fn serve(&mut self, input: &mut Option<File>) {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
+            if self.clients.len() < CLIENTS_MAX {
+                drop(stream.set_nonblocking(true));
+                drop(stream.set_write_timeout(Some(PATIENCE)));
+                self.clients.push(Client { stream, received: Vec::new() });
+            }
+        }
+        let terminal = self.terminal;
+        self.clients.retain_mut(|it| it.read(input, terminal));
+    }
+
+    pub(super) fn output(&mut self, is_stderr: bool, bytes: &[u8]) {
+        let frame = frame(if is_stderr { STDERR } else { STDOUT }, bytes);
+        self.clients.retain_mut(|it| {
+            // Blocking, within the patience.
+            drop(it.stream.set_nonblocking(false));
+            let sent = it.stream.write_all(&frame).is_ok();
+            drop(it.stream.set_nonblocking(true));
+            sent
+        });
+    }
+
+    /// Lets everybody go who has seen the last.
+    pub(super) fn finish(&mut self) {
+        self.clients.clear();
+    }
+}
+
+/// A frame of at most [`FRAME_MAX`] bytes.
+pub fn frame(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let mut frame = vec![kind];
+    frame.extend(length.to_be_bytes());
+    frame.extend(bytes);
+    frame
+}
+
+impl Client {
+    /// Whether it stays.
+    fn read(&mut self, input: &mut Option<File>, terminal: bool) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(read) => self.received.extend(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return false,
+            }
+            if self.received.len() > 2 * FRAME_MAX {
+                break;
+            }
+        }
+        while self.received.len() >= 5 {
+            let length = u32::from_be_bytes([self.received[1], self.received[2], self.received[3], self.received[4]]) as usize;
+            if length > FRAME_MAX {
+                return false;
+            }
+            if self.received.len() < 5 + length {
+                break;
+            }
+            let frame: Vec<u8> = self.received.drain(..5 + length).collect();
+            take(frame[0], &frame[5..], input, terminal);
+        }
+        true
+    }
+}
+
+fn take(kind: u8, bytes: &[u8], input: &mut Option<File>, terminal: bool) {
+    match kind {
+        STDIN if bytes.is_empty() && terminal => {
+            // Control-D: what a terminal calls the end.
+            if let Some(it) = input {
+                drop(it.write_all(&[4]));
+            }
+        }
+        STDIN if bytes.is_empty() => *input = None,
+        STDIN => {
+            let failed = input.as_mut().is_some_and(|it| it.write_all(bytes).is_err());
+            if failed && !terminal {
+                *input = None;
+            }
+        }
+        WINDOW if terminal && bytes.len() == 4 => {
+            if let Some(it) = input {
+                let size = libc::winsize {
+                    ws_row: u16::from_be_bytes([bytes[0], bytes[1]]),
+                    ws_col: u16::from_be_bytes([bytes[2], bytes[3]]),
+                    ws_xpixel: 0,
+                    ws_ypixel: 0,
+                };
+                use std::os::fd::AsRawFd as _;
+                #[expect(unsafe_code, reason = "an ioctl has no safe form")]
+                // SAFETY: the file is open and the kernel only reads the structure, which lives until the call returns.
+                unsafe {
+                    libc::ioctl(it.as_raw_fd(), libc::TIOCSWINSZ, &raw const size)
+                };
+            }
+        }
+        _ => {}
+    }
+}

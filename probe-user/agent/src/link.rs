@@ -1,0 +1,414 @@
+//! The agent's end of the stream to the master: connects, registers, passes commands on and messages out, and begins again when it breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mesos::Format;
+use mesos_proto::v1::{
+    self as mesos_v1, AgentId, ExecutorId, FrameworkId, FrameworkInfo, KillPolicy, Task, TaskGroupInfo, TaskInfo, TaskState, agent_info,
+};
+use prost::Message as _;
+use proto::agent::v1 as wire;
+use proto::agent::v1::agent_message::Body as Ours;
+use proto::agent::v1::agent_service_client::AgentServiceClient;
+use proto::agent::v1::master_message::Body as Theirs;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+
+use crate::config::Config;
+use crate::driver::{Handle, MasterAsk, Stopping, View};
+use crate::table::{Drain, Framework, Input, Kind, Run};
+use crate::words::{ExecutorKey, SystemIds, TaskKey, is_terminal, nanoseconds};
+
+/// Mesos version whose semantics the agent has. Clients read it as numbers.
+pub const VERSION: &str = "1.11.0";
+
+/// Messages that wait for the stream.
+pub const OUTBOX_MAX: usize = 4096;
+
+/// Longest pause before registering again.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// How long a master may take to answer a registration.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A stream that is silent for this many ping intervals is dead.
+const SILENT_PINGS: u32 = 5;
+
+/// Bytes of one part of a registration, about.
+const PART_BYTES: usize = 1 << 20;
+
+/// Commands are acknowledged at least this often.
+const ACKNOWLEDGE_EVERY: u64 = 32;
+
+/// How the link is, for others to see.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Whether the master has this agent.
+    pub registered: Arc<AtomicBool>,
+}
+
+/// Why a stream ended.
+enum End {
+    /// Try again, at this address where somebody named one.
+    Again(Option<String>),
+    /// The agent is not wanted: end everything.
+    Shutdown(String),
+    Stopping,
+}
+
+/// Runs until the agent stops.
+pub async fn run(
+    config: Arc<Config>,
+    driver: Handle,
+    mut outbox: mpsc::Receiver<wire::AgentMessage>,
+    status: Status,
+    boot_id: String,
+    stopping: CancellationToken,
+) {
+    let mut pause = config.registration_backoff_factor;
+    let mut master = config.master.clone();
+    loop {
+        let stream = Stream { config: &config, driver: &driver, status: &status, boot_id: &boot_id };
+        let was_registered = AtomicBool::new(false);
+        let ended = tokio::select! {
+            ended = stream.run(&master, &mut outbox, &was_registered) => ended,
+            () = stopping.cancelled() => End::Stopping,
+        };
+        status.registered.store(false, Ordering::Relaxed);
+        if driver.input(Input::Disconnected).await.is_err() {
+            return;
+        }
+        master.clone_from(&config.master);
+        match ended {
+            End::Stopping => return,
+            End::Again(Some(leader)) => {
+                master = if leader.contains("://") { leader } else { format!("http://{leader}") };
+            }
+            End::Again(None) => {}
+            End::Shutdown(why) => {
+                tracing::error!(why, "the master does not want this agent: all tasks are ended");
+                let _ = driver.input(Input::ShutdownAgent).await;
+                stopping.cancelled().await;
+                return;
+            }
+        }
+        if was_registered.load(Ordering::Relaxed) {
+            pause = config.registration_backoff_factor;
+        }
+        // Somewhere within the pause, so that a thousand agents do not come at once.
+        let random =
+            f64::from(u16::from_be_bytes([crate::words::Ids::uuid(&mut SystemIds)[0], crate::words::Ids::uuid(&mut SystemIds)[1]]));
+        tokio::select! {
+            () = sleep(pause.mul_f64(random / f64::from(u16::MAX))) => {}
+            () = stopping.cancelled() => return,
+        }
+        pause = pause.saturating_mul(2).min(BACKOFF_MAX);
+    }
+}
+
+struct Stream<'a> {
+    config: &'a Config,
+    driver: &'a Handle,
+    status: &'a Status,
+    boot_id: &'a str,
+}
+
+impl Stream<'_> {
+    async fn run(&self, master: &str, outbox: &mut mpsc::Receiver<wire::AgentMessage>, was_registered: &AtomicBool) -> End {
+        match self.try_run(master, outbox, was_registered).await {
+            Ok(end) => end,
+            Err(problem) => {
+                tracing::warn!(master, problem, "the stream to the master ended; it is opened again");
+                End::Again(None)
+            }
+        }
+    }
+
+    async fn try_run(
+        &self,
+        master: &str,
+        outbox: &mut mpsc::Receiver<wire::AgentMessage>,
+        was_registered: &AtomicBool,
+    ) -> Result<End, String> {
+        let endpoint = Endpoint::from_shared(master.to_owned()).map_err(|error| error.to_string())?;
+        let endpoint =
+            endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true).http2_keep_alive_interval(Duration::from_secs(10));
+        let channel = endpoint.keep_alive_timeout(Duration::from_secs(10)).connect().await.map_err(|error| chain(&error))?;
+        let mut client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        let (ours, sent) = mpsc::channel(64);
+        let config = self.config.clone();
+        let boot_id = self.boot_id.to_owned();
+        let Ok(parts) = self.driver.look(move |view| registration(view, &config, &boot_id)).await else { return Ok(End::Stopping) };
+        // What was to be sent on an earlier stream is in the registration, or is sent again.
+        while outbox.try_recv().is_ok() {}
+        let open = client.stream(ReceiverStream::new(sent));
+        let send_parts = async {
+            for part in parts {
+                let message = wire::AgentMessage { body: Some(Ours::Register(part)), received_through: 0 };
+                ours.send(message).await.map_err(|_| "the stream was closed".to_owned())?;
+            }
+            Ok::<(), String>(())
+        };
+        let opened = timeout(REGISTERED_WITHIN, async { tokio::try_join!(async { open.await.map_err(|it| it.to_string()) }, send_parts) });
+        let mut theirs = opened.await.map_err(|_| "the master does not answer".to_owned())??.0.into_inner();
+        let first = timeout(REGISTERED_WITHIN, theirs.message()).await.map_err(|_| "the master does not answer".to_owned())?;
+        let registered = match first.map_err(|error| error.to_string())?.and_then(|it| it.body) {
+            Some(Theirs::Registered(it)) => it,
+            Some(Theirs::Refused(it)) => return Ok(refused(it)),
+            _ => return Err("the master did not begin with an answer to the registration".to_owned()),
+        };
+        tracing::info!(agent_id = registered.agent_id, master = registered.master_pid, "registered");
+        was_registered.store(true, Ordering::Relaxed);
+        self.status.registered.store(true, Ordering::Relaxed);
+        let ping = Duration::from_millis(u64::from(if registered.ping_interval_ms == 0 { 15_000 } else { registered.ping_interval_ms }));
+        if self.driver.master(MasterAsk::Registered(registered)).await.is_err() {
+            return Ok(End::Stopping);
+        }
+        let mut received = 0;
+        let mut acknowledged = 0;
+        loop {
+            let send = |body: Option<Ours>, received: u64| wire::AgentMessage { body, received_through: received };
+            tokio::select! {
+                message = timeout(ping * SILENT_PINGS, theirs.message()) => {
+                    let message = message.map_err(|_| "the master is silent".to_owned())?.map_err(|error| error.to_string())?;
+                    let Some(message) = message else { return Err("the master closed the stream".to_owned()) };
+                    if message.sequence > 0 {
+                        if message.sequence != received + 1 {
+                            return Err(format!("command {} came after {received}", message.sequence));
+                        }
+                        received = message.sequence;
+                    }
+                    match message.body {
+                        Some(Theirs::Ping(it)) if !it.connected => return Err("the master takes this agent for disconnected".to_owned()),
+                        Some(Theirs::Ping(_)) => {
+                            ours.send(send(Some(Ours::Pong(wire::Pong {})), received)).await.map_err(|_| "the stream was closed".to_owned())?;
+                            acknowledged = received;
+                        }
+                        Some(Theirs::Refused(it)) => return Ok(refused(it)),
+                        Some(Theirs::ShutdownAgent(it)) => return Ok(End::Shutdown(it.message)),
+                        Some(command) => {
+                            let taken = self.command(command).await;
+                            if taken.is_err() {
+                                return Ok(End::Stopping);
+                            }
+                        }
+                        None => {}
+                    }
+                    if received >= acknowledged + ACKNOWLEDGE_EVERY {
+                        ours.send(send(None, received)).await.map_err(|_| "the stream was closed".to_owned())?;
+                        acknowledged = received;
+                    }
+                }
+                message = outbox.recv() => {
+                    let Some(message) = message else { return Ok(End::Stopping) };
+                    ours.send(send(message.body, received)).await.map_err(|_| "the stream was closed".to_owned())?;
+                    acknowledged = received;
+                }
+            }
+        }
+    }
+
+    async fn command(&self, command: Theirs) -> Result<(), Stopping> {
+        let executor = |framework: String, executor: String| ExecutorKey { framework, executor };
+        let task = |framework: String, task: String| TaskKey { framework, task };
+        let input = match command {
+            Theirs::RunTask(it) => return self.run_task(it).await,
+            Theirs::RunTaskGroup(it) => return self.run_group(it).await,
+            Theirs::ApplyOperation(it) => return self.driver.master(MasterAsk::Apply(it)).await,
+            Theirs::AcknowledgeOperationStatus(it) => return self.driver.master(MasterAsk::Acknowledge(it)).await,
+            Theirs::ReconcileOperations(it) => return self.driver.master(MasterAsk::Reconcile(it)).await,
+            Theirs::KillTask(it) => {
+                let policy = (!it.kill_policy.is_empty()).then(|| KillPolicy::decode(&*it.kill_policy).ok()).flatten();
+                Input::Kill { task: task(it.framework_id, it.task_id), policy }
+            }
+            Theirs::AcknowledgeStatusUpdate(it) => Input::Acknowledge { task: task(it.framework_id, it.task_id), uuid: it.uuid },
+            Theirs::FrameworkMessage(it) => Input::FrameworkMessage { executor: executor(it.framework_id, it.executor_id), data: it.data },
+            Theirs::ShutdownExecutor(it) => Input::ShutdownExecutor(executor(it.framework_id, it.executor_id)),
+            Theirs::ShutdownFramework(it) => Input::ShutdownFramework(it.framework_id),
+            Theirs::UpdateFramework(it) => match decoded::<FrameworkInfo>("framework", &it.framework_info) {
+                Some(info) => Input::UpdateFramework(Box::new(info)),
+                None => return Ok(()),
+            },
+            Theirs::ReconcileTasks(it) => Input::Reconcile { framework: it.framework_id, tasks: it.task_ids },
+            Theirs::Drain(it) => {
+                Input::Drain(Drain { max_grace_period: it.max_grace_period_nanos.map(nanoseconds), mark_gone: it.mark_gone })
+            }
+            Theirs::Undrain(_) => Input::Undrain,
+            Theirs::Registered(_) | Theirs::Refused(_) | Theirs::Ping(_) | Theirs::ShutdownAgent(_) => return Ok(()),
+        };
+        self.driver.input(input).await
+    }
+
+    async fn run_task(&self, it: wire::RunTask) -> Result<(), Stopping> {
+        let (Some(framework), Some(task)) =
+            (decoded::<FrameworkInfo>("framework", &it.framework_info), decoded::<TaskInfo>("task", &it.task))
+        else {
+            return Ok(());
+        };
+        let executor = match it.executor_info.as_slice() {
+            [] => task.executor.clone(),
+            bytes => decoded("executor", bytes),
+        };
+        let run = Run { framework, tasks: vec![task], group: false, executor, launch_executor: it.launch_executor, refused: None };
+        self.driver.master(MasterAsk::Run(Box::new(run), it.resource_version_uuid)).await
+    }
+
+    async fn run_group(&self, it: wire::RunTaskGroup) -> Result<(), Stopping> {
+        let framework = decoded::<FrameworkInfo>("framework", &it.framework_info);
+        let (Some(framework), Some(group)) = (framework, decoded::<TaskGroupInfo>("task group", &it.task_group)) else { return Ok(()) };
+        let executor = decoded("executor", &it.executor_info);
+        let run = Run { framework, tasks: group.tasks, group: true, executor, launch_executor: it.launch_executor, refused: None };
+        self.driver.master(MasterAsk::Run(Box::new(run), it.resource_version_uuid)).await
+    }
+}
+
+fn refused(it: wire::Refused) -> End {
+    use wire::refused::Reason;
+
+    tracing::warn!(reason = it.reason().as_str_name(), message = it.message, "the master refused this agent");
+    match it.reason() {
+        Reason::Shutdown => End::Shutdown(it.message),
+        Reason::NotLeading => End::Again(Some(it.leader).filter(|it| !it.is_empty())),
+        _ => End::Again(None),
+    }
+}
+
+fn decoded<M: prost::Message + Default>(what: &str, bytes: &[u8]) -> Option<M> {
+    match M::decode(bytes) {
+        Ok(it) => Some(it),
+        Err(error) => {
+            tracing::error!(what, %error, "the master sent what cannot be read; it is left out");
+            None
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(it) = source {
+        text.push_str(": ");
+        text.push_str(&it.to_string());
+        source = it.source();
+    }
+    text
+}
+
+/// What the agent can do.
+pub fn capabilities() -> Vec<agent_info::Capability> {
+    use agent_info::capability::Type;
+
+    let all = [
+        Type::MultiRole,
+        Type::HierarchicalRole,
+        Type::ReservationRefinement,
+        Type::ResizeVolume,
+        Type::AgentOperationFeedback,
+        Type::AgentDraining,
+        Type::TaskResourceLimits,
+    ];
+    all.into_iter().map(|it| agent_info::Capability { r#type: Some(it as i32) }).collect()
+}
+
+/// A task as Mesos describes it to others.
+pub fn task_message(
+    framework: &str,
+    executor: &str,
+    is_command: bool,
+    agent: &str,
+    framework_user: &str,
+    task: &crate::table::Task,
+) -> Task {
+    let info = &task.info;
+    let first = task.pending.front();
+    let command_user = info.command.as_ref().and_then(|it| it.user.clone());
+    Task {
+        name: info.name.clone(),
+        task_id: info.task_id.clone(),
+        framework_id: FrameworkId { value: framework.to_owned() },
+        executor_id: (!is_command).then(|| ExecutorId { value: executor.to_owned() }),
+        agent_id: AgentId { value: agent.to_owned() },
+        state: task.state as i32,
+        resources: info.resources.clone(),
+        statuses: task.statuses.clone(),
+        status_update_state: first.map(|it| it.state).or(Some(task.state as i32).filter(|_| task.state != TaskState::TaskStaging)),
+        status_update_uuid: first.and_then(|it| it.uuid.clone()),
+        labels: info.labels.clone(),
+        discovery: info.discovery.clone(),
+        container: info.container.clone(),
+        health_check: info.health_check.clone(),
+        kill_policy: info.kill_policy,
+        user: Some(command_user.unwrap_or_else(|| framework_user.to_owned())),
+        limits: info.limits.clone(),
+    }
+}
+
+/// What the agent holds, in parts that are not too large.
+fn registration(view: &View<'_>, config: &Config, boot_id: &str) -> Vec<wire::Register> {
+    let table = view.table;
+    let agent_id = table.agent_id();
+    let mut agent = view.agent.clone();
+    agent.id = (!agent_id.is_empty()).then(|| mesos_v1::AgentId { value: agent_id.to_owned() });
+    let mut part = wire::Register {
+        agent_info: agent.encode_to_vec(),
+        pid: format!("slave(1)@{}:{}", config.advertise_ip, agent.port()),
+        version: VERSION.to_owned(),
+        capabilities: capabilities().iter().map(prost::Message::encode_to_vec).collect(),
+        total_resources: view.ledger.total().to_proto(Format::Refined).iter().map(prost::Message::encode_to_vec).collect(),
+        resource_version_uuid: view.ledger.version().to_vec(),
+        boot_id: boot_id.to_owned(),
+        operations: view.ledger.operations().map(prost::Message::encode_to_vec).collect(),
+        drain: table.drain().map(|it| wire::Drain {
+            max_grace_period_nanos: it.max_grace_period.map(|it| i64::try_from(it.as_nanos()).unwrap_or(i64::MAX)),
+            mark_gone: it.mark_gone,
+        }),
+        ..wire::Register::default()
+    };
+    let mut parts = Vec::new();
+    let mut size = 0;
+    for (framework_id, framework) in table.frameworks() {
+        part.frameworks.push(framework.info.encode_to_vec());
+        for (executor_id, executor) in &framework.executors {
+            let is_command = executor.kind == Kind::Command;
+            if !is_command && executor.phase != crate::table::Phase::Terminated {
+                part.executors.push(wire::register::Executor {
+                    framework_id: framework_id.clone(),
+                    executor_info: executor.info.encode_to_vec(),
+                    container_id: executor.container.as_str().to_owned(),
+                });
+            }
+            for task in executor.tasks.values().filter(|it| !is_terminal(it.state) || !it.pending.is_empty()) {
+                let encoded = task_message(framework_id, executor_id, is_command, agent_id, &framework.info.user, task).encode_to_vec();
+                size += encoded.len();
+                part.tasks.push(encoded);
+                if size > PART_BYTES {
+                    part.more = true;
+                    parts.push(std::mem::take(&mut part));
+                    size = 0;
+                }
+            }
+        }
+    }
+    part.completed_frameworks = table.completed_frameworks().iter().rev().take(10).map(|it| completed(it, agent_id)).collect();
+    parts.push(part);
+    parts
+}
+
+fn completed(framework: &Framework, agent: &str) -> wire::register::CompletedFramework {
+    let id = framework.info.id.clone().unwrap_or_default().value;
+    let tasks = framework.completed.iter().rev().flat_map(|executor| {
+        let executor_id = executor.info.executor_id.value.clone();
+        let (id, user) = (id.clone(), framework.info.user.clone());
+        executor
+            .completed
+            .iter()
+            .map(move |task| task_message(&id, &executor_id, executor.kind == Kind::Command, agent, &user, task).encode_to_vec())
+    });
+    wire::register::CompletedFramework { framework_info: framework.info.encode_to_vec(), tasks: tasks.take(50).collect() }
+}

@@ -1,0 +1,144 @@
+//! Where things of containers are on this host. The layout of sandboxes is Mesos's: clients and people know it.
+
+use std::io;
+use std::os::unix::fs::{chown, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::keeper::User;
+use crate::table::Launch;
+use crate::words::ContainerKey;
+
+/// The agent's directories.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    work_dir: PathBuf,
+    runtime_dir: PathBuf,
+}
+
+impl Layout {
+    /// Below these.
+    pub fn new(work_dir: &Path, runtime_dir: &Path) -> Self {
+        Layout { work_dir: work_dir.to_owned(), runtime_dir: runtime_dir.to_owned() }
+    }
+
+    /// Sandboxes of all executors of this agent, whatever its id was.
+    pub fn slaves(&self) -> PathBuf {
+        self.work_dir.join("slaves")
+    }
+
+    /// All sandboxes of an executor.
+    pub fn executor(&self, agent_id: &str, framework: &str, executor: &str) -> PathBuf {
+        self.slaves().join(agent_id).join("frameworks").join(framework).join("executors").join(executor)
+    }
+
+    /// The sandbox of a container of an executor.
+    pub fn sandbox(&self, agent_id: &str, framework: &str, executor: &str, container: &ContainerKey) -> PathBuf {
+        let mut path = self.executor(agent_id, framework, executor).join("runs").join(container.outermost().as_str());
+        for nested in container.as_str().split('.').skip(1) {
+            path.push("containers");
+            path.push(nested);
+        }
+        path
+    }
+
+    /// The same, for what is to be launched.
+    pub fn sandbox_of(&self, agent_id: &str, launch: &Launch) -> PathBuf {
+        let framework = launch.framework.id.as_ref().map(|it| it.value.as_str()).unwrap_or_default();
+        self.sandbox(agent_id, framework, &launch.executor.executor_id.value, &launch.container)
+    }
+
+    /// What keepers know.
+    pub fn keepers(&self) -> PathBuf {
+        self.runtime_dir.join("containers")
+    }
+
+    /// What the keeper of a container knows.
+    pub fn keeper(&self, container: &ContainerKey) -> PathBuf {
+        self.keepers().join(container.as_str())
+    }
+
+    /// What the agent remembers.
+    pub fn meta(&self) -> PathBuf {
+        self.work_dir.join("meta")
+    }
+
+    /// A persistent volume.
+    pub fn volume(&self, role: &str, id: &str) -> PathBuf {
+        self.work_dir.join("volumes/roles").join(role).join(id)
+    }
+}
+
+/// Who a container runs as, and owns its sandbox.
+///
+/// # Errors
+/// When the host has no such user.
+pub fn user(name: &str) -> Result<User, String> {
+    let found = nix::unistd::User::from_name(name).map_err(|error| error.to_string())?;
+    let found = found.ok_or_else(|| format!("Failed to get the user {name:?}: there is no such user on this host"))?;
+    let text = std::ffi::CString::new(name).map_err(|_| "a NUL byte in a user's name".to_owned())?;
+    let groups = nix::unistd::getgrouplist(&text, found.gid).map_err(|error| error.to_string())?;
+    Ok(User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect() })
+}
+
+/// Makes a sandbox with its two logs.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn make(path: &Path, owner: Option<&User>) -> io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    let owned = |path: &Path| match owner {
+        Some(it) => chown(path, Some(it.uid), Some(it.gid)),
+        None => Ok(()),
+    };
+    owned(path)?;
+    for log in ["stdout", "stderr"] {
+        let log = path.join(log);
+        std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        owned(&log)?;
+    }
+    Ok(())
+}
+
+/// Points `latest` beside a run at it.
+pub fn make_latest(run: &Path) -> io::Result<()> {
+    let (Some(runs), Some(name)) = (run.parent(), run.file_name()) else { return Ok(()) };
+    let draft = runs.join(".latest");
+    drop(std::fs::remove_file(&draft));
+    symlink(name, &draft)?;
+    std::fs::rename(draft, runs.join("latest"))
+}
+
+/// A path below a directory that leads nowhere else; `None` where it would.
+pub fn below(directory: &Path, relative: &str) -> Option<PathBuf> {
+    let relative = Path::new(relative);
+    let plain = relative.components().all(|it| matches!(it, std::path::Component::Normal(_) | std::path::Component::CurDir));
+    plain.then(|| directory.join(relative))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sandboxes_are_where_mesos_has_them() {
+        let layout = Layout::new(Path::new("/w"), Path::new("/r"));
+        let nested = ContainerKey::root("c").nested("n");
+        assert_eq!(layout.sandbox("S0", "F", "E", &nested), Path::new("/w/slaves/S0/frameworks/F/executors/E/runs/c/containers/n"));
+    }
+
+    #[test]
+    fn a_sandbox_has_logs_and_is_the_latest() {
+        let directory = tempfile::tempdir().unwrap();
+        for run in ["first", "second"] {
+            let path = directory.path().join("runs").join(run);
+            make(&path, None).unwrap();
+            make_latest(&path).unwrap();
+        }
+        assert!(directory.path().join("runs/latest/stdout").exists());
+        assert_eq!(std::fs::read_link(directory.path().join("runs/latest")).unwrap(), Path::new("second"));
+        assert_eq!(below(Path::new("/s"), "a/b"), Some(PathBuf::from("/s/a/b")));
+        for hostile in ["../x", "/etc", "a/../../x"] {
+            assert_eq!(below(Path::new("/s"), hostile), None);
+        }
+    }
+}

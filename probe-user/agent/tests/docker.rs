@@ -1,0 +1,330 @@
+//! Docker tasks, with a real daemon.
+#![allow(clippy::unwrap_used, missing_docs, reason = "the helpers of a test fail by panicking")]
+
+mod support;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mesos_proto::v1::container_info::{self, DockerInfo, docker_info};
+use mesos_proto::v1::{ContainerInfo, Image, Parameter, TaskInfo, TaskState, Volume, image, task_status, volume};
+use support::{PATIENCE, World, framework, names, task};
+
+const IMAGE: &str = "agent-test:busybox";
+
+/// Whether Docker is here; where everything has to be tested it has to be.
+fn has_docker() -> bool {
+    let answers = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|it| it.success());
+    assert!(answers || std::env::var_os("CI").is_none(), "docker does not answer");
+    answers
+}
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// An image with a shell and a few tools, made without a registry.
+fn make_image(directory: &std::path::Path) {
+    let root = directory.join("image/bin");
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::copy("/bin/busybox", root.join("busybox")).unwrap();
+    for name in ["sh", "sleep", "cat", "echo", "env", "touch", "wget", "nc", "dd", "ls", "test", "id", "pwd", "true"] {
+        drop(std::os::unix::fs::symlink("busybox", root.join(name)));
+    }
+    for directory in ["etc", "tmp", "proc", "sys", "dev"] {
+        std::fs::create_dir_all(directory_of(directory, &root)).unwrap();
+    }
+    std::fs::write(directory_of("etc", &root).join("passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
+    let tarball = Command::new("tar").arg("-C").arg(directory.join("image")).args(["-c", "."]).output().unwrap().stdout;
+    let mut import = Command::new("docker")
+        .args(["import", "-c", "ENV FROM_IMAGE=1", "-", IMAGE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    import.stdin.take().unwrap().write_all(&tarball).unwrap();
+    assert!(import.wait().unwrap().success());
+}
+
+fn directory_of(name: &str, bin: &std::path::Path) -> PathBuf {
+    bin.parent().unwrap().join(name)
+}
+
+fn world() -> World {
+    let world = World::new(|config| config.docker_socket = Some(PathBuf::from("/var/run/docker.sock")));
+    make_image(world.directory.path());
+    world.master.acknowledge_all(true);
+    world
+}
+
+fn docker_task(id: &str, command: &str) -> TaskInfo {
+    let mut it = task(id, command);
+    it.container = Some(ContainerInfo {
+        r#type: container_info::Type::Docker as i32,
+        docker: Some(DockerInfo { image: IMAGE.to_owned(), network: Some(docker_info::Network::Host as i32), ..DockerInfo::default() }),
+        ..ContainerInfo::default()
+    });
+    it
+}
+
+#[test]
+fn a_container_runs_with_its_sandbox_volumes_and_variables_and_is_killed() {
+    if !has_docker() {
+        return;
+    }
+    let world = world();
+    let framework = framework(true);
+    let shared = world.directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("given"), "from the host").unwrap();
+    let mut it = docker_task("d", "cat /given/given; echo err >&2; env > $MESOS_SANDBOX/env; echo $EXTRA; exec sleep 1000");
+    let container = it.container.as_mut().unwrap();
+    container.volumes = vec![Volume {
+        mode: volume::Mode::Ro as i32,
+        container_path: "/given".to_owned(),
+        host_path: Some(shared.display().to_string()),
+        ..Volume::default()
+    }];
+    container.docker.as_mut().unwrap().parameters = vec![Parameter { key: "env".to_owned(), value: "EXTRA=parameter".to_owned() }];
+    world.master.run_task(&framework, &it);
+    let running = world.master.state("d", TaskState::TaskRunning);
+    let inspected: serde_json::Value = serde_json::from_slice(&running.data.unwrap()).unwrap();
+    let name = inspected[0]["Name"].as_str().unwrap().trim_start_matches('/').to_owned();
+    assert_eq!(name, format!("mesos-{}", world.container(&framework, "d")));
+    let sandbox = world.sandbox(&framework, "d");
+    let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap_or_default();
+    wait("the output", || read("stdout") == "from the hostparameter\n" && read("stderr") == "err\n");
+    wait("its variables", || read("env").contains("FROM_IMAGE=1"));
+    for line in ["MESOS_SANDBOX=/mnt/mesos/sandbox", "MESOS_TASK", "FROM_IMAGE=1"].iter().filter(|it| it.contains('=')) {
+        assert!(read("env").lines().any(|it| it == *line), "{line} in {}", read("env"));
+    }
+    assert!(read("env").contains(&format!("MESOS_CONTAINER_NAME={name}")));
+    let limits = docker(&["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.CpuShares}}", &name]);
+    assert_eq!(limits, format!("{} 102", 64 << 20));
+    let statistics = world.json("/monitor/statistics");
+    assert!(statistics[0]["statistics"]["mem_limit_bytes"].as_u64().is_some_and(|it| it == 64 << 20), "{statistics}");
+    world.master.kill(&framework, "d");
+    assert_eq!(names(&world.master.states("d")), ["TASK_KILLING", "TASK_KILLED"]);
+    assert_eq!(docker(&["ps", "-q", "--filter", &format!("name={name}")]), "");
+    docker(&["rm", "-f", &name]);
+}
+
+#[test]
+fn ports_are_mapped_in_a_bridge_and_only_those_of_the_task() {
+    if !has_docker() {
+        return;
+    }
+    let world = world();
+    let framework = framework(true);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut it = docker_task("b", "while :; do echo hello | nc -l -p 8080; done");
+    it.resources.push(mesos_proto::v1::Resource {
+        name: "ports".to_owned(),
+        r#type: mesos_proto::v1::value::Type::Ranges as i32,
+        ranges: Some(mesos_proto::v1::value::Ranges {
+            range: vec![mesos_proto::v1::value::Range { begin: port.into(), end: port.into() }],
+        }),
+        ..Default::default()
+    });
+    let info = it.container.as_mut().unwrap().docker.as_mut().unwrap();
+    info.network = Some(docker_info::Network::Bridge as i32);
+    info.port_mappings = vec![docker_info::PortMapping { host_port: port.into(), container_port: 8080, protocol: None }];
+    // Seen from inside its network: nobody listens there on the host.
+    it.health_check = Some(mesos_proto::v1::HealthCheck {
+        r#type: Some(mesos_proto::v1::health_check::Type::Tcp as i32),
+        tcp: Some(mesos_proto::v1::health_check::TcpCheckInfo { port: 8080, ..Default::default() }),
+        delay_seconds: Some(0.0),
+        interval_seconds: Some(0.5),
+        grace_period_seconds: Some(60.0),
+        ..Default::default()
+    });
+    world.master.run_task(&framework, &it);
+    let running = world.master.state("b", TaskState::TaskRunning);
+    let address = running.container_status.unwrap().network_infos[0].ip_addresses[0].ip_address.clone().unwrap();
+    assert!(address.starts_with("172."), "an address of the bridge: {address}");
+    wait("an answer", || {
+        use std::io::Read as _;
+        let mut text = String::new();
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut it| it.read_to_string(&mut text).is_ok()) && text == "hello\n"
+    });
+    while world.master.status("b").healthy != Some(true) {}
+
+    let mut stranger = it.clone();
+    stranger.task_id.value = "stranger".to_owned();
+    stranger.container.as_mut().unwrap().docker.as_mut().unwrap().port_mappings[0].host_port = 1;
+    world.master.run_task(&framework, &stranger);
+    let refused = world.master.status("stranger");
+    assert_eq!((refused.state(), refused.reason()), (TaskState::TaskFailed, task_status::Reason::ContainerLaunchFailed));
+    assert!(refused.message.unwrap().contains("Port [1] not included in resources"));
+    let name = format!("mesos-{}", world.container(&framework, "b"));
+    world.master.kill(&framework, "b");
+    world.master.state("b", TaskState::TaskKilled);
+    docker(&["rm", "-f", &name]);
+}
+
+#[test]
+fn containers_go_on_without_the_agent_and_no_line_is_copied_twice() {
+    if !has_docker() {
+        return;
+    }
+    let mut world = world();
+    let framework = framework(true);
+    world.master.run_task(
+        &framework,
+        &docker_task("s", "n=0; while [ ! -e $MESOS_SANDBOX/stop ]; do n=$((n+1)); echo $n; sleep 0.1; done; exit 4"),
+    );
+    world.master.state("s", TaskState::TaskRunning);
+    let sandbox = world.sandbox(&framework, "s");
+    wait("output", || std::fs::read_to_string(sandbox.join("stdout")).unwrap().lines().count() > 3);
+    world.kill_agent();
+    std::thread::sleep(Duration::from_millis(500));
+    world.start_agent();
+    let lines = std::fs::read_to_string(sandbox.join("stdout")).unwrap().lines().count();
+    wait("more output", || std::fs::read_to_string(sandbox.join("stdout")).unwrap().lines().count() > lines + 3);
+    let name = format!("mesos-{}", world.container(&framework, "s"));
+    std::fs::write(sandbox.join("stop"), "").unwrap();
+    let last = world.master.states("s").pop().unwrap();
+    assert_eq!((last.state(), last.message.as_deref()), (TaskState::TaskFailed, Some("Container exited with status 4")));
+    let text = std::fs::read_to_string(sandbox.join("stdout")).unwrap();
+    let numbers: Vec<u32> = text.lines().map(|it| it.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=u32::try_from(numbers.len()).unwrap()).collect::<Vec<_>>());
+    docker(&["rm", "-f", &name]);
+}
+
+/// A daemon that can be away: what it is asked goes through here.
+struct Daemon {
+    socket: PathBuf,
+    open: std::sync::Arc<std::sync::Mutex<Vec<std::os::unix::net::UnixStream>>>,
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Daemon {
+    fn start(socket: &std::path::Path) -> Daemon {
+        use std::net::Shutdown;
+        use std::os::unix::net::{UnixListener, UnixStream};
+        use std::sync::atomic::Ordering;
+
+        drop(std::fs::remove_file(socket));
+        let listener = UnixListener::bind(socket).unwrap();
+        let daemon = Daemon { socket: socket.to_owned(), open: std::sync::Arc::default(), stop: std::sync::Arc::default() };
+        let (open, stop) = (daemon.open.clone(), daemon.stop.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let client = client.unwrap();
+                let server = UnixStream::connect("/var/run/docker.sock").unwrap();
+                open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                let pairs = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
+                for (mut from, mut to) in pairs {
+                    std::thread::spawn(move || {
+                        drop(std::io::copy(&mut from, &mut to));
+                        drop(to.shutdown(Shutdown::Write));
+                    });
+                }
+            }
+        });
+        daemon
+    }
+
+    fn stop(self) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(std::os::unix::net::UnixStream::connect(&self.socket));
+        drop(std::fs::remove_file(&self.socket));
+        for stream in self.open.lock().unwrap().drain(..) {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_container_while_the_daemon_is_away() {
+    if !has_docker() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let daemon = Daemon::start(&socket);
+    let world = World::new(|config| config.docker_socket = Some(socket.clone()));
+    make_image(world.directory.path());
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    world.master.run_task(&framework, &docker_task("p", "while [ ! -e $MESOS_SANDBOX/stop ]; do sleep 0.1; done; echo over; exit 6"));
+    world.master.state("p", TaskState::TaskRunning);
+    let sandbox = world.sandbox(&framework, "p");
+    daemon.stop();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(world.json("/state")["frameworks"][0]["executors"][0]["tasks"][0]["state"], "TASK_RUNNING");
+    // It ends while nobody sees it.
+    std::fs::write(sandbox.join("stop"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let _daemon = Daemon::start(&socket);
+    let last = world.master.states("p").pop().unwrap();
+    assert_eq!((last.state(), last.message.as_deref()), (TaskState::TaskFailed, Some("Container exited with status 6")));
+    wait("its last words", || std::fs::read_to_string(sandbox.join("stdout")).unwrap().ends_with("over\n"));
+    docker(&["rm", "-f", &format!("mesos-{}", world.container(&framework, "p"))]);
+}
+
+#[test]
+fn images_that_are_not_here_and_memory_that_is_not_there() {
+    if !has_docker() {
+        return;
+    }
+    let world = world();
+    let framework = framework(true);
+    let mut absent = docker_task("absent", "true");
+    absent.container.as_mut().unwrap().docker.as_mut().unwrap().image = "127.0.0.1:1/no/such:image".to_owned();
+    world.master.run_task(&framework, &absent);
+    let failed = world.master.status("absent");
+    assert_eq!((failed.state(), failed.reason()), (TaskState::TaskFailed, task_status::Reason::ContainerLaunchFailed));
+    assert!(failed.message.unwrap().contains("127.0.0.1:1/no/such:image"));
+
+    world.master.run_task(&framework, &docker_task("hungry", "x=a; while :; do x=$x$x; done"));
+    let last = world.master.states("hungry").pop().unwrap();
+    assert_eq!((last.state(), last.reason()), (TaskState::TaskFailed, task_status::Reason::ContainerLimitationMemory));
+    docker(&["rm", "-f", &format!("mesos-{}", world.container(&framework, "hungry"))]);
+}
+
+/// Not Docker's container, but its image: a root file system of the task's own.
+#[test]
+fn an_image_is_the_root_of_a_process() {
+    if !has_docker() {
+        return;
+    }
+    let world = world();
+    let framework = framework(true);
+    let mut it = task("rooted", "ls / > files; env > env; cat /proc/1/cmdline > first; echo $MESOS_SANDBOX; pwd");
+    it.container = Some(ContainerInfo {
+        r#type: container_info::Type::Mesos as i32,
+        mesos: Some(container_info::MesosInfo {
+            image: Some(Image {
+                r#type: image::Type::Docker as i32,
+                docker: Some(image::Docker { name: IMAGE.to_owned(), ..Default::default() }),
+                ..Default::default()
+            }),
+        }),
+        linux_info: Some(mesos_proto::v1::LinuxInfo { share_pid_namespace: Some(false), ..Default::default() }),
+        ..ContainerInfo::default()
+    });
+    world.master.run_task(&framework, &it);
+    let statuses = world.master.states("rooted");
+    assert_eq!(names(&statuses), ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"], "{statuses:#?}");
+    let sandbox = world.sandbox(&framework, "rooted");
+    let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap();
+    assert!(read("files").contains("bin") && !read("files").contains("home"), "{}", read("files"));
+    assert!(read("env").contains("FROM_IMAGE=1"));
+    assert!(read("first").starts_with("sh"), "its own process ids: {}", read("first"));
+    assert_eq!(read("stdout"), "/mnt/mesos/sandbox\n/mnt/mesos/sandbox\n");
+}
+
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

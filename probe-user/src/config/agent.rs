@@ -1,0 +1,345 @@
+//! The keys of the Mesos agent. They have the names of Mesos's own flags, with hyphens.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent::config::{Config, Recover};
+use clap::Args;
+
+use super::{Layers, parse_path, parse_truth};
+
+const AGENT_ADDRESS: &str = "agent-address";
+const ADVERTISE_IP: &str = "advertise-ip";
+const ADVERTISE_PORT: &str = "advertise-port";
+const RESOURCES: &str = "resources";
+const ATTRIBUTES: &str = "attributes";
+const DEFAULT_ROLE: &str = "default-role";
+const DOMAIN: &str = "domain";
+const WORK_DIR: &str = "work-dir";
+const RUNTIME_DIR: &str = "runtime-dir";
+const DOCKER_CONFIG: &str = "docker-config";
+const ISOLATION: &str = "isolation";
+const ALLOWED_DEVICES: &str = "allowed-devices";
+const CGROUPS_ROOT: &str = "cgroups-root";
+const CGROUPS_ENABLE_CFS: &str = "cgroups-enable-cfs";
+const CGROUPS_LIMIT_SWAP: &str = "cgroups-limit-swap";
+const ENFORCE_DISK: &str = "enforce-container-disk-quota";
+const SWITCH_USER: &str = "switch-user";
+const EXECUTOR_ENVIRONMENT: &str = "executor-environment-variables";
+const REGISTRATION_TIMEOUT: &str = "executor-registration-timeout";
+const REREGISTRATION_TIMEOUT: &str = "executor-reregistration-timeout";
+const SHUTDOWN_GRACE: &str = "executor-shutdown-grace-period";
+const RECOVER: &str = "recover";
+const GC_DELAY: &str = "gc-delay";
+const GC_HEADROOM: &str = "gc-disk-headroom";
+const FETCHER_CACHE: &str = "fetcher-cache-size";
+const LOG_ROTATE: &str = "task-log-rotate-size";
+
+/// Every key with its built-in value.
+pub(super) const BUILT_IN: [(&str, &str); 26] = [
+    (AGENT_ADDRESS, "127.0.0.1:5051"),
+    (ADVERTISE_IP, ""),
+    (ADVERTISE_PORT, ""),
+    (RESOURCES, ""),
+    (ATTRIBUTES, ""),
+    (DEFAULT_ROLE, "*"),
+    (DOMAIN, ""),
+    (WORK_DIR, "/var/lib/orchestrator-agent"),
+    (RUNTIME_DIR, "/run/orchestrator-agent"),
+    (DOCKER_CONFIG, ""),
+    (ISOLATION, "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/blkio,disk/du,filesystem/linux"),
+    (ALLOWED_DEVICES, ""),
+    (CGROUPS_ROOT, "mesos"),
+    (CGROUPS_ENABLE_CFS, "false"),
+    (CGROUPS_LIMIT_SWAP, "false"),
+    (ENFORCE_DISK, "false"),
+    (SWITCH_USER, "true"),
+    (EXECUTOR_ENVIRONMENT, ""),
+    (REGISTRATION_TIMEOUT, "1mins"),
+    (REREGISTRATION_TIMEOUT, "2secs"),
+    (SHUTDOWN_GRACE, "5secs"),
+    (RECOVER, "reconnect"),
+    (GC_DELAY, "1weeks"),
+    (GC_HEADROOM, "0.1"),
+    (FETCHER_CACHE, "2GB"),
+    (LOG_ROTATE, "0"),
+];
+
+/// Flags of the role run.
+#[derive(Debug, Args)]
+pub(super) struct AgentFlags {
+    /// Role run: where Mesos's agent API listens [default: 127.0.0.1:5051]
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    agent_address: Option<String>,
+    /// Role run: address under which others reach the agent API [default: the one it listens on, or that of the way to the control plane]
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    advertise_ip: Option<String>,
+    /// Role run: port under which others reach the agent API [default: the one it listens on]
+    #[arg(long, value_name = "PORT", global = true)]
+    advertise_port: Option<String>,
+    /// Role run: resources as Mesos has them, such as 'cpus:4;mem:8192;ports:[31000-31500]', or JSON; what is not named is detected
+    #[arg(long, value_name = "RESOURCES", global = true)]
+    resources: Option<String>,
+    /// Role run: attributes as Mesos has them, such as 'rack:r1;level:3'
+    #[arg(long, value_name = "ATTRIBUTES", global = true)]
+    attributes: Option<String>,
+    /// Role run: role of resources that name none [default: *]
+    #[arg(long, value_name = "ROLE", global = true)]
+    default_role: Option<String>,
+    /// Role run: fault domain, as region/zone
+    #[arg(long, value_name = "REGION/ZONE", global = true)]
+    domain: Option<String>,
+    /// Role run: sandboxes, volumes, and what the agent remembers [default: /var/lib/orchestrator-agent]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    work_dir: Option<String>,
+    /// Role run: state of containers that run [default: /run/orchestrator-agent]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    runtime_dir: Option<String>,
+    /// Role run: credentials of registries: a file like Docker's config.json, or its content
+    #[arg(long, value_name = "FILE", global = true)]
+    docker_config: Option<String>,
+    /// Role run: isolators by Mesos's names, with commas: cgroups/{cpu,cpuset,mem,pids,blkio,devices,all}, disk/du, filesystem/linux, namespaces/pid
+    #[arg(long, value_name = "NAMES", global = true)]
+    isolation: Option<String>,
+    /// Role run: devices besides the usual that containers may open with cgroups/devices, as the kernel has them ('c 10:229 rwm'), with commas
+    #[arg(long, value_name = "DEVICES", global = true)]
+    allowed_devices: Option<String>,
+    /// Role run: cgroup under which containers are [default: mesos]
+    #[arg(long, value_name = "NAME", global = true)]
+    cgroups_root: Option<String>,
+    /// Role run: cpus are a ceiling, not only a share
+    #[arg(long, global = true)]
+    cgroups_enable_cfs: bool,
+    /// Role run: the memory limit is one of memory and swap together
+    #[arg(long, global = true)]
+    cgroups_limit_swap: bool,
+    /// Role run: end tasks that use more disk than they have
+    #[arg(long, global = true)]
+    enforce_container_disk_quota: bool,
+    /// Role run: run tasks as the agent's own user
+    #[arg(long, global = true)]
+    no_switch_user: bool,
+    /// Role run: variables of every executor, as a JSON object
+    #[arg(long, value_name = "JSON", global = true)]
+    executor_environment_variables: Option<String>,
+    /// Role run: from a launch until its executor must have subscribed [default: 1mins]
+    #[arg(long, value_name = "TIME", global = true)]
+    executor_registration_timeout: Option<String>,
+    /// Role run: from a restart of the agent until executors must have subscribed again [default: 2secs]
+    #[arg(long, value_name = "TIME", global = true)]
+    executor_reregistration_timeout: Option<String>,
+    /// Role run: from telling an executor to shut down until it is destroyed [default: 5secs]
+    #[arg(long, value_name = "TIME", global = true)]
+    executor_shutdown_grace_period: Option<String>,
+    /// Role run: what becomes of tasks that an earlier agent started: reconnect or cleanup [default: reconnect]
+    #[arg(long, value_name = "MODE", global = true)]
+    recover: Option<String>,
+    /// Role run: how long sandboxes are kept while there is room [default: 1weeks]
+    #[arg(long, value_name = "TIME", global = true)]
+    gc_delay: Option<String>,
+    /// Role run: part of the disk that is to stay free, 0 to 1 [default: 0.1]
+    #[arg(long, value_name = "PART", global = true)]
+    gc_disk_headroom: Option<String>,
+    /// Role run: size of the fetcher's cache [default: 2GB]
+    #[arg(long, value_name = "SIZE", global = true)]
+    fetcher_cache_size: Option<String>,
+    /// Role run: size at which logs of tasks are rotated, 0 for never [default: 0]
+    #[arg(long, value_name = "SIZE", global = true)]
+    task_log_rotate_size: Option<String>,
+}
+
+impl AgentFlags {
+    pub(super) fn given(&self) -> Vec<(&'static str, String)> {
+        let texts = [
+            (AGENT_ADDRESS, &self.agent_address),
+            (ADVERTISE_IP, &self.advertise_ip),
+            (ADVERTISE_PORT, &self.advertise_port),
+            (RESOURCES, &self.resources),
+            (ATTRIBUTES, &self.attributes),
+            (DEFAULT_ROLE, &self.default_role),
+            (DOMAIN, &self.domain),
+            (WORK_DIR, &self.work_dir),
+            (RUNTIME_DIR, &self.runtime_dir),
+            (DOCKER_CONFIG, &self.docker_config),
+            (ISOLATION, &self.isolation),
+            (ALLOWED_DEVICES, &self.allowed_devices),
+            (CGROUPS_ROOT, &self.cgroups_root),
+            (EXECUTOR_ENVIRONMENT, &self.executor_environment_variables),
+            (REGISTRATION_TIMEOUT, &self.executor_registration_timeout),
+            (REREGISTRATION_TIMEOUT, &self.executor_reregistration_timeout),
+            (SHUTDOWN_GRACE, &self.executor_shutdown_grace_period),
+            (RECOVER, &self.recover),
+            (GC_DELAY, &self.gc_delay),
+            (GC_HEADROOM, &self.gc_disk_headroom),
+            (FETCHER_CACHE, &self.fetcher_cache_size),
+            (LOG_ROTATE, &self.task_log_rotate_size),
+        ];
+        let truths = [
+            (CGROUPS_ENABLE_CFS, self.cgroups_enable_cfs, "true"),
+            (CGROUPS_LIMIT_SWAP, self.cgroups_limit_swap, "true"),
+            (ENFORCE_DISK, self.enforce_container_disk_quota, "true"),
+            (SWITCH_USER, self.no_switch_user, "false"),
+        ];
+        let texts = texts.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
+        texts.chain(truths.into_iter().filter(|(_, given, _)| *given).map(|(key, _, value)| (key, value.to_owned()))).collect()
+    }
+}
+
+/// What of the agent's configuration is the whole probe's.
+pub(super) struct Shared {
+    pub(super) control_plane: String,
+    pub(super) host_name: Option<String>,
+    pub(super) docker_socket: Option<PathBuf>,
+}
+
+impl Layers {
+    /// The agent's part of the configuration.
+    pub(super) fn agent(&mut self, shared: Option<Shared>) -> Option<Config> {
+        let duration =
+            |text: &str| agent::words::parse_duration(text).or_else(|problem| humantime::parse_duration(text).map_err(|_| problem));
+        let listen = self.parse(AGENT_ADDRESS, |text| {
+            text.parse::<SocketAddr>().map_err(|_| "not an address and a port, such as 127.0.0.1:5051".to_owned())
+        });
+        let advertise_ip = self.parse(ADVERTISE_IP, |text| match text {
+            "" => Ok(None),
+            _ => text.parse::<IpAddr>().map(Some).map_err(|_| "not an address".to_owned()),
+        });
+        let advertise_port = self.parse(ADVERTISE_PORT, |text| match text {
+            "" => Ok(None),
+            _ => text.parse::<u16>().map(Some).map_err(|_| "not a port".to_owned()),
+        });
+        let resources = self.parse(RESOURCES, |text| Ok(text.to_owned()));
+        let attributes = self.parse(ATTRIBUTES, |text| Ok(text.to_owned()));
+        let default_role = self.parse(DEFAULT_ROLE, |text| if text.is_empty() { Err("empty".to_owned()) } else { Ok(text.to_owned()) });
+        let domain = self.parse(DOMAIN, |text| match text.split_once('/') {
+            None if text.is_empty() => Ok(None),
+            Some((region, zone)) if !region.is_empty() && !zone.is_empty() => Ok(Some((region.to_owned(), zone.to_owned()))),
+            _ => Err("not a region and a zone, such as europe/a".to_owned()),
+        });
+        let work_dir = self.parse(WORK_DIR, |text| parse_path(text)?.ok_or_else(|| "empty".to_owned()));
+        let runtime_dir = self.parse(RUNTIME_DIR, |text| parse_path(text)?.ok_or_else(|| "empty".to_owned()));
+        let docker_config = self.parse(DOCKER_CONFIG, |text| match text.trim_start() {
+            "" => Ok(None),
+            content if content.starts_with('{') => Ok(Some(content.to_owned())),
+            file => std::fs::read_to_string(file.strip_prefix("file://").unwrap_or(file)).map(Some).map_err(|error| error.to_string()),
+        });
+        let names =
+            |text: &str| Ok::<_, String>(text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect::<Vec<_>>());
+        let isolation = self.parse(ISOLATION, names);
+        let allowed_devices = self.parse(ALLOWED_DEVICES, names);
+        let cgroups_root = self.parse(CGROUPS_ROOT, |text| match text {
+            "" => Err("empty".to_owned()),
+            _ if text.starts_with('/') || text.split('/').any(|it| it == "..") => Err("not a name below the hierarchy".to_owned()),
+            _ => Ok(text.to_owned()),
+        });
+        let cgroups_enable_cfs = self.parse(CGROUPS_ENABLE_CFS, parse_truth);
+        let cgroups_limit_swap = self.parse(CGROUPS_LIMIT_SWAP, parse_truth);
+        let enforce_container_disk_quota = self.parse(ENFORCE_DISK, parse_truth);
+        let switch_user = self.parse(SWITCH_USER, parse_truth);
+        let environment = self.parse(EXECUTOR_ENVIRONMENT, |text| match text {
+            "" => Ok(BTreeMap::new()),
+            _ => serde_json::from_str::<BTreeMap<String, String>>(text).map_err(|_| "not a JSON object of texts".to_owned()),
+        });
+        let executor_registration_timeout = self.parse(REGISTRATION_TIMEOUT, duration);
+        let executor_reregistration_timeout = self.parse(REREGISTRATION_TIMEOUT, |text| match duration(text)? {
+            time if time <= Duration::from_secs(15) => Ok(time),
+            _ => Err("longer than 15secs".to_owned()),
+        });
+        let executor_shutdown_grace_period = self.parse(SHUTDOWN_GRACE, duration);
+        let recover = self.parse(RECOVER, |text| match text {
+            "reconnect" => Ok(Recover::Reconnect),
+            "cleanup" => Ok(Recover::Cleanup),
+            _ => Err("there are reconnect and cleanup".to_owned()),
+        });
+        let gc_delay = self.parse(GC_DELAY, duration);
+        let gc_disk_headroom = self.parse(GC_HEADROOM, |text| match text.parse::<f64>() {
+            Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+            _ => Err("not between 0 and 1".to_owned()),
+        });
+        let fetcher_cache_size = self.parse(FETCHER_CACHE, parse_bytes);
+        let log_rotate_bytes = self.parse(LOG_ROTATE, parse_bytes);
+        let shared = shared?;
+        let (work_dir, listen) = (work_dir?, listen?);
+        let own = Config::in_directories(work_dir, runtime_dir?);
+        Some(Config {
+            master: shared.control_plane.clone(),
+            listen,
+            advertise_ip: advertise_ip?.unwrap_or_else(|| reachable(listen.ip(), &shared.control_plane)),
+            advertise_port: advertise_port?,
+            hostname: shared.host_name.unwrap_or_default(),
+            resources: resources?,
+            attributes: attributes?,
+            default_role: default_role?,
+            domain: domain?,
+            docker_socket: shared.docker_socket,
+            docker_config: docker_config?,
+            isolation: isolation?,
+            allowed_devices: allowed_devices?,
+            cgroups_root: cgroups_root?,
+            cgroups_enable_cfs: cgroups_enable_cfs?,
+            cgroups_limit_swap: cgroups_limit_swap?,
+            enforce_container_disk_quota: enforce_container_disk_quota?,
+            switch_user: switch_user?,
+            executor_environment_variables: environment?,
+            executor_registration_timeout: executor_registration_timeout?,
+            executor_reregistration_timeout: executor_reregistration_timeout?,
+            executor_shutdown_grace_period: executor_shutdown_grace_period?,
+            recover: recover?,
+            gc_delay: gc_delay?,
+            gc_disk_headroom: gc_disk_headroom?,
+            fetcher_cache_size: fetcher_cache_size?,
+            log_rotate_bytes: log_rotate_bytes?,
+            ..own
+        })
+    }
+}
+
+/// Who listens on every address is reached at the one that leads to the control plane.
+fn reachable(listen: IpAddr, control_plane: &str) -> IpAddr {
+    if !listen.is_unspecified() {
+        return listen;
+    }
+    let host = control_plane.split_once("://").map_or(control_plane, |(_, it)| it).trim_end_matches('/');
+    let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        // Nothing is sent: the kernel only looks up the way.
+        socket.connect(host)?;
+        socket.local_addr()
+    });
+    found.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.ip())
+}
+
+/// A size such as `2GB`, `10MB` or `4096`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|it: char| it.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "KB" => 10,
+        "MB" => 20,
+        "GB" => 30,
+        "TB" => 40,
+        _ => return Err("not a size, such as 2GB or 10MB".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a size, such as 2GB or 10MB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!((parse_bytes("2GB"), parse_bytes("0"), parse_bytes("10MB")), (Ok(2 << 30), Ok(0), Ok(10 << 20)));
+        for wrong in ["", "GB", "-1", "1XB", "99999999999TB"] {
+            parse_bytes(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn who_listens_everywhere_is_reached_where_the_control_plane_is() {
+        assert_eq!(reachable("0.0.0.0".parse().unwrap(), "http://127.0.0.1:4041/"), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!(reachable("10.1.2.3".parse().unwrap(), "http://127.0.0.1:4041/"), "10.1.2.3".parse::<IpAddr>().unwrap());
+    }
+}
