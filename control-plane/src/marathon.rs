@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http;
+use crate::replicas::{Front, Purpose};
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
 
@@ -80,7 +81,7 @@ impl Marathon {
     pub(crate) fn serve(&self, listener: Arc<TcpListener>, connections: usize, supervisor: &Supervisor, telemetry: &Telemetry) {
         let (router, parent, counters) = (edge_marathon::router(self.context.clone()), supervisor.clone(), telemetry.clone());
         supervisor.restarting("marathon_listener", Backoff::EDGE, move || {
-            http::serve(listener.clone(), router.clone(), connections, parent.clone(), counters.clone())
+            http::serve(listener.clone(), router.clone(), connections, Front::alone(Purpose::Http), parent.clone(), counters.clone())
         });
         // Who gives up leadership ends in good order, to be started again.
         let abdicated = self.context.abdicated().clone();
