@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
@@ -127,7 +128,7 @@ impl App {
                     http: http_listener.1.port(),
                     grpc: grpc_listener.1.port(),
                     mesos: mesos_address.map(|it| it.port()),
-                    marathon: None,
+                    marathon: marathon_listener.as_ref().map(|(_, address)| address.port()),
                     replica: replica.port(),
                 };
                 let host = config.advertise.clone().unwrap_or_else(|| mesos::outward_address().to_string());
@@ -148,11 +149,15 @@ impl App {
         }
         let marathon_address = marathon_listener.as_ref().map(|(_, address)| *address);
         let marathon = match config.services.contains(&Service::Scheduler) {
-            true => Some(marathon::start(config, (marathon_address, mesos_address), &hostname, seed, &supervisor, &clock)?),
+            true => {
+                let who = (hostname.as_str(), seed);
+                Some(marathon::start(config, (marathon_address, mesos_address), who, replicas.as_ref(), &supervisor, &clock)?)
+            }
             false => None,
         };
         if let (Some(marathon), Some((listener, _))) = (&marathon, marathon_listener) {
-            marathon.serve(listener, HTTP_CONNECTIONS, &supervisor, &telemetry);
+            let front = Front::of(replicas.as_ref(), Purpose::Marathon);
+            marathon.serve(listener, HTTP_CONNECTIONS, front, &supervisor, &telemetry);
         }
 
         let id = format!("{:x}", seed >> 1);
@@ -187,7 +192,7 @@ impl App {
                 clock: clock.clone(),
                 limits: grpc::Limits::for_probes(config.max_probes),
             },
-            mesos,
+            (mesos, marathon.map(|it| it.router)),
             (replicas.as_ref(), replica_listener.map(|(listener, _)| listener)),
         );
         readiness.listening();
@@ -304,7 +309,7 @@ fn start_edges(
     (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
     http_context: &http::Context,
     grpc_context: grpc::Context,
-    mesos: Option<Mesos>,
+    (mesos, marathon): (Option<Mesos>, Option<Router>),
     (replicas, replica_listener): (Option<&Replicas>, Option<Arc<TcpListener>>),
 ) {
     let telemetry = http_context.telemetry.clone();
@@ -312,7 +317,7 @@ fn start_edges(
     let (carry, carried) = mpsc::channel(CARRIED_CAPACITY);
     if let Some(listener) = replica_listener {
         let front = Front::of(replicas, Purpose::Http);
-        let inside = Inside { front, http: router.clone(), grpc: carry, marathon: None, telemetry: telemetry.clone() };
+        let inside = Inside { front, http: router.clone(), grpc: carry, marathon, telemetry: telemetry.clone() };
         replicas::listen_inside(supervisor, listener, inside);
     }
     let limit = http_context.limits.connections;

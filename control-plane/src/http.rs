@@ -54,7 +54,7 @@ pub struct Context {
     /// The Mesos master's numbers, where it runs.
     pub mesos: Option<edge_mesos::Context>,
     /// The scheduler, where one runs.
-    pub marathon: Option<edge_marathon::Context>,
+    pub marathon: Option<Arc<std::sync::OnceLock<edge_marathon::Context>>>,
     /// How much clients may take.
     pub limits: Limits,
 }

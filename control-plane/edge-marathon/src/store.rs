@@ -38,4 +38,4 @@ pub enum StoreError {
 }
 
 /// A record as every store keeps it: a key and a text, or no text when it is removed. Keys sort by kind, then by name.
-pub(crate) use records::{Entry, decode, encode};
+pub use records::{Entry, decode, encode};

@@ -21,13 +21,15 @@ use crate::json::{Json, Reading};
 
 /// One key; no text: removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    pub(crate) text: Option<String>,
+pub struct Entry {
+    /// Which.
+    pub key: String,
+    /// What it is now; nothing when it is no more.
+    pub text: Option<String>,
 }
 
 /// What a record changes.
-pub(crate) fn encode(record: &Record) -> Vec<Entry> {
+pub fn encode(record: &Record) -> Vec<Entry> {
     let entry = |key: String, text: Option<String>| vec![Entry { key, text }];
     match record {
         Record::FrameworkId(id) => entry("framework".to_owned(), Some(id.clone())),
@@ -67,7 +69,7 @@ fn version_key(id: &PathId, version: Timestamp) -> String {
 }
 
 /// Everything, out of all entries in the order of their keys.
-pub(crate) fn decode(entries: impl Iterator<Item = (String, String)>) -> Result<Loaded, StoreError> {
+pub fn decode(entries: impl Iterator<Item = (String, String)>) -> Result<Loaded, StoreError> {
     let mut loaded = Loaded::default();
     let mut plans = Vec::new();
     let mut instances = Vec::new();

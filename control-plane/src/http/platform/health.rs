@@ -130,7 +130,7 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
     if let Some(zksync) = &context.zksync {
         page.push_str(&zksync.metrics().render());
     }
-    if let Some(marathon) = &context.marathon {
+    if let Some(marathon) = context.marathon.as_ref().and_then(|it| it.get()) {
         page.push_str(&marathon.prometheus());
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
