@@ -11,6 +11,7 @@ mod containers;
 mod controls;
 mod kubernetes;
 mod page;
+mod replicas;
 mod restarts;
 mod surface;
 mod world;
