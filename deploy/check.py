@@ -72,15 +72,16 @@ def containers(thing):
     return pod.get("initContainers", []) + pod.get("containers", [])
 
 
-def chart(environment):
-    """The objects of the Helm chart."""
+def chart(environment, values=None):
+    """The objects of the Helm chart, with the values of an environment or others."""
     try:
         import helm_python
     except ImportError:
         raise Missing("helm-python-sdk") from None
     directory = HERE / "helm" / "orchestrator"
     loaded = helm_python.Chart.load(str(directory))
-    values = yaml.safe_load((directory / f"values-{environment}.yaml").read_text()) or {}
+    if environment:
+        values = yaml.safe_load((directory / f"values-{environment}.yaml").read_text()) or {}
     rendered = loaded.render(values, name="orchestrator", namespace="orchestrator")
     texts = rendered.values() if isinstance(rendered, dict) else [rendered]
     return [it for text in texts for it in yaml.safe_load_all(text) if it]
@@ -91,7 +92,7 @@ def others():
     for directory in ("argocd", "rollouts"):
         for path in sorted((HERE / directory).rglob("*.yaml")):
             for thing in yaml.safe_load_all(path.read_text()):
-                if thing and "apiVersion" in thing and thing["kind"] != "Kustomization":
+                if isinstance(thing, dict) and "apiVersion" in thing and thing["kind"] != "Kustomization":
                     yield thing
 
 
@@ -101,7 +102,71 @@ def check_kustomize(_):
     for environment in ENVIRONMENTS:
         found += references(kustomize(HERE / "k8s" / "overlays" / environment), environment)
     kustomize(HERE / "monitoring")
+    return found + references(kustomize(HERE / "rollouts"), "rollouts")
+
+
+def check_canary(_):
+    """Shares of 10, 25, 50, 75 and 100 %, each with a pause longer than the window and a gate; thresholds 95 %, 1 s and 2 s."""
+    things = {name_of(it): it for it in kustomize(HERE / "rollouts")}
+    canary, found = things["Rollout/orchestrator/orchestrator-control"]["spec"]["strategy"]["canary"], []
+    if [it["setWeight"] for it in canary["steps"] if "setWeight" in it] != [10, 25, 50, 75, 100]:
+        found.append("the shares are others")
+    if [next(iter(it)) for it in canary["steps"]] != ["setWeight", "pause", "analysis"] * 5:
+        found.append("the steps are not share, pause, gate")
+    if any(it["pause"]["duration"] != "3m" for it in canary["steps"] if "pause" in it):
+        found.append("a pause is not 3m, which is longer than the window of 2m")
+    for name in ("control-plane-gate", "control-plane-slo"):
+        metrics = {it["name"]: it for it in things[f"AnalysisTemplate/orchestrator/{name}"]["spec"]["metrics"]}
+        for metric, good, bad in (("success-rate", ">= 0.95", "< 0.95"), ("p95-latency-seconds", "<= 1.0", "> 1.0"), ("p99-latency-seconds", "<= 2.0", "> 2.0"), ("success-rate-at-nginx", ">= 0.95", "< 0.95")):
+            for key, end in (("successCondition", good), ("failureCondition", bad)):
+                if metrics[metric][key] != f"len(result) > 0 && !isNaN(result[0]) && result[0] {end}":
+                    found.append(f"{name}: {metric}: {key} is another")
+            if "[2m]" not in metrics[metric]["provider"]["prometheus"]["query"]:
+                found.append(f"{name}: {metric}: another window")
+    services = {canary["stableService"], canary["canaryService"]}
+    found += [f"there is no service {it}" for it in services if f"Service/orchestrator/{it}" not in things]
+    ingress = things[f"Ingress/orchestrator/{canary['trafficRouting']['nginx']['stableIngress']}"]
+    backends = {path["backend"]["service"]["name"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
+    if backends != {canary["stableService"]} or ingress["spec"]["ingressClassName"] != "nginx":
+        found.append("the ingress does not lead to the stable service through Nginx")
     return found
+
+
+def check_chart(_):
+    """The chart renders the same objects as kustomize, and refuses values that cannot be."""
+    found = []
+    for environment in ENVIRONMENTS:
+        with_kustomize = {name_of(it): it for it in kustomize(HERE / "k8s/overlays" / environment)}
+        with_helm = {name_of(it): it for it in chart(environment)}
+        found += [f"{environment}: only {side} has {it}" for side, these, those in (("kustomize", with_kustomize, with_helm), ("the chart", with_helm, with_kustomize)) for it in these.keys() - those.keys()]
+        for name in with_kustomize.keys() & with_helm.keys():
+            found += [f"{environment}: {name}: {it}" for it in differences(with_kustomize[name], with_helm[name])]
+    for values, problem in (
+        ({"controlPlane": {"replicas": 3}, "zookeeper": {"enabled": False}}, "embedded store"),
+        ({"controlPlane": {"replica": 3}}, "replica"),
+        ({"images": {"control": {"name": "x", "digest": "sha256:short"}}}, "digest"),
+    ):
+        try:
+            chart(None, values)
+            found.append(f"the chart takes {values}")
+        except Missing:
+            raise
+        except Exception as error:  # noqa: BLE001: whatever the library raises, its text counts
+            if problem not in str(error):
+                found.append(f"{values} are refused with {str(error)[:200]!r}, which does not say why")
+    return found
+
+
+def differences(one, other, path=""):
+    """Where kustomize's object and the chart's are not the same."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(key), other.get(key), f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for at, (left, right) in enumerate(zip(one, other)):
+            yield from differences(left, right, f"{path}[{at}]")
+    elif one != other:
+        yield f"{path}: {str(one)[:120]!r} and in the chart {str(other)[:120]!r}"
 
 
 def references(things, where):
@@ -189,12 +254,9 @@ def commands():
                     for program in ("orchestrator-control", "orchestrator-probe"):
                         if re.search(rf"(^|/){program}(?=[:@]|$)", one["image"]):
                             yield f"{environment} {kind} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
-    for path in sorted((HERE / "rollouts").rglob("*.yaml")):
-        for thing in yaml.safe_load_all(path.read_text()):
-            for one in containers(thing or {}):
-                program = one["image"].split("/")[-1].split(":")[0].split("@")[0]
-                if program.startswith("orchestrator-"):
-                    yield str(path.relative_to(ROOT)), program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
+    for thing in kustomize(HERE / "rollouts") if (HERE / "rollouts").exists() else []:
+        for one in containers(thing) if thing["kind"] == "Rollout" else []:
+            yield name_of(thing), "orchestrator-control", one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
     for path in sorted((HERE / "systemd").glob("*.service")):
         text = path.read_text().replace("\\\n", " ")
         for line in re.findall(r"^ExecStart=(.+)$", text, re.M):
@@ -305,7 +367,7 @@ def check_custom(options):
                 whole["properties"]["metadata"] = {"type": "object"}
                 known[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = jsonschema.Draft7Validator(whole)
     things = [it for environment in ENVIRONMENTS for it in kustomize(HERE / "k8s/overlays" / environment)]
-    things += kustomize(HERE / "monitoring") + list(others())
+    things += kustomize(HERE / "monitoring") + kustomize(HERE / "rollouts") + list(others())
     found, unknown = [], set()
     for thing in things:
         group = thing["apiVersion"].split("/")[0]
@@ -461,7 +523,7 @@ def check_rules(options):
     return found
 
 
-CHECKS = [check_kustomize, check_flags, check_policies, check_schemas, check_custom, check_metrics, check_dashboards, check_rules]
+CHECKS = [check_kustomize, check_chart, check_flags, check_policies, check_schemas, check_custom, check_canary, check_metrics, check_dashboards, check_rules]
 
 
 def main():
