@@ -132,6 +132,58 @@ def check_canary(_):
     return found
 
 
+def check_argocd(_):
+    """Applications lead to what there is, and their projects allow every object of it."""
+    found, root = [], HERE / "argocd"
+    projects_of = {}
+    for environment in ENVIRONMENTS:
+        project = yaml.safe_load((root / environment / "project.yaml").read_text())
+        projects_of[environment] = project
+        rooted = yaml.safe_load((root / "root" / f"{environment}.yaml").read_text())
+        if not (ROOT / rooted["spec"]["source"]["path"]).is_dir():
+            found.append(f"root of {environment}: no {rooted['spec']['source']['path']}")
+        for path in sorted((root / environment).glob("*.yaml")):
+            application = yaml.safe_load(path.read_text())
+            if application["kind"] != "Application":
+                continue
+            spec, allowed = application["spec"], project["spec"]
+            source = ROOT / spec["source"]["path"]
+            if spec["project"] != project["metadata"]["name"] or spec["source"]["repoURL"] not in allowed["sourceRepos"]:
+                found.append(f"{path.relative_to(ROOT)}: not of its project")
+            if spec["source"]["targetRevision"] != rooted["spec"]["source"]["targetRevision"]:
+                found.append(f"{path.relative_to(ROOT)}: another revision than the root's")
+            if not source.is_dir():
+                found.append(f"{path.relative_to(ROOT)}: there is no {spec['source']['path']}")
+                continue
+            for file in spec["source"].get("helm", {}).get("valueFiles", []):
+                if not (source / file).exists():
+                    found.append(f"{path.relative_to(ROOT)}: there is no {file}")
+            things = chart(environment) if "helm" in spec["source"] else kustomize(source)
+            namespaces = {it["namespace"] for it in allowed["destinations"]}
+            for thing in things:
+                group = thing["apiVersion"].split("/")[0] if "/" in thing["apiVersion"] else ""
+                namespace = thing["metadata"].get("namespace")
+                listed = allowed["namespaceResourceWhitelist" if namespace else "clusterResourceWhitelist"]
+                if {"group": group, "kind": thing["kind"]} not in listed or namespace and namespace not in namespaces:
+                    found.append(f"{path.relative_to(ROOT)}: the project does not allow {name_of(thing)}")
+    return found
+
+
+def check_systemd(_):
+    """systemd-analyze knows every key of the units."""
+    if not shutil.which("systemd-analyze"):
+        raise Missing("systemd-analyze")
+    found = []
+    with tempfile.TemporaryDirectory() as directory:
+        for path in sorted((HERE / "systemd").glob("*.service")):
+            # The programs are not installed here; another one stands in for them.
+            at = pathlib.Path(directory) / path.name
+            at.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(), flags=re.M))
+            done = run("systemd-analyze", "verify", "--man=no", str(at))
+            found += [line for line in (done.stdout + done.stderr).splitlines() if path.name in line]
+    return found
+
+
 def check_chart(_):
     """The chart renders the same objects as kustomize, and refuses values that cannot be."""
     found = []
@@ -523,7 +575,7 @@ def check_rules(options):
     return found
 
 
-CHECKS = [check_kustomize, check_chart, check_flags, check_policies, check_schemas, check_custom, check_canary, check_metrics, check_dashboards, check_rules]
+CHECKS = [check_kustomize, check_chart, check_flags, check_policies, check_schemas, check_custom, check_canary, check_metrics, check_dashboards, check_rules, check_argocd, check_systemd]
 
 
 def main():
