@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
@@ -18,6 +19,7 @@ use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http;
 use crate::known_probes;
+use crate::marathon;
 use crate::mesos::{self, Mesos};
 use crate::readiness::Readiness;
 use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
@@ -69,6 +71,7 @@ pub struct App {
     grpc_address: SocketAddr,
     mesos_address: Option<SocketAddr>,
     replicas: Option<Replicas>,
+    marathon_address: Option<SocketAddr>,
     stop_deadline: Duration,
 }
 
@@ -85,6 +88,8 @@ impl App {
         let mesos_address = config.mesos_address.filter(|_| config.services.contains(&Service::Master));
         let mesos_listener = mesos_address.map(|address| bind(address, "Mesos")).transpose()?;
         let replica_listener = config.zk.as_ref().map(|_| bind(config.replica_address, "replicas'")).transpose()?;
+        let marathon_address = config.marathon_address.filter(|_| config.services.contains(&Service::Scheduler));
+        let marathon_listener = marathon_address.map(|address| bind(address, "Marathon")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -123,7 +128,7 @@ impl App {
                     http: http_listener.1.port(),
                     grpc: grpc_listener.1.port(),
                     mesos: mesos_address.map(|it| it.port()),
-                    marathon: None,
+                    marathon: marathon_listener.as_ref().map(|(_, address)| address.port()),
                     replica: replica.port(),
                 };
                 let host = config.advertise.clone().unwrap_or_else(|| mesos::outward_address().to_string());
@@ -142,6 +147,18 @@ impl App {
         if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
             mesos.serve(listener, MESOS_CONNECTIONS, &supervisor, &telemetry);
         }
+        let marathon_address = marathon_listener.as_ref().map(|(_, address)| *address);
+        let marathon = match config.services.contains(&Service::Scheduler) {
+            true => {
+                let who = (hostname.as_str(), seed);
+                Some(marathon::start(config, (marathon_address, mesos_address), who, replicas.as_ref(), &supervisor, &clock)?)
+            }
+            false => None,
+        };
+        if let (Some(marathon), Some((listener, _))) = (&marathon, marathon_listener) {
+            let front = Front::of(replicas.as_ref(), Purpose::Marathon);
+            marathon.serve(listener, HTTP_CONNECTIONS, front, &supervisor, &telemetry);
+        }
 
         let id = format!("{:x}", seed >> 1);
         start_edges(
@@ -159,6 +176,7 @@ impl App {
                 telemetry: telemetry.clone(),
                 clock: clock.clone(),
                 mesos: mesos.as_ref().map(|it| it.context.clone()),
+                marathon: marathon.as_ref().map(|it| it.context.clone()),
                 limits: http::Limits {
                     websocket_clients: config.max_websocket_clients,
                     connections: HTTP_CONNECTIONS,
@@ -174,7 +192,7 @@ impl App {
                 clock: clock.clone(),
                 limits: grpc::Limits::for_probes(config.max_probes),
             },
-            mesos,
+            (mesos, marathon.map(|it| it.router)),
             (replicas.as_ref(), replica_listener.map(|(listener, _)| listener)),
         );
         readiness.listening();
@@ -188,7 +206,17 @@ impl App {
 
         let (http_address, grpc_address) = (http_listener.1, grpc_listener.1);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), installation = store.installation(), %http_address, %grpc_address, "control plane started");
-        Ok(App { supervisor, store, topology, http_address, grpc_address, mesos_address, replicas, stop_deadline: STOP_DEADLINE })
+        Ok(App {
+            supervisor,
+            store,
+            topology,
+            http_address,
+            grpc_address,
+            mesos_address,
+            marathon_address,
+            replicas,
+            stop_deadline: STOP_DEADLINE,
+        })
     }
 
     /// Where HTTP is served.
@@ -204,6 +232,11 @@ impl App {
     /// Where the Mesos master's API is served, if it is.
     pub fn mesos_address(&self) -> Option<SocketAddr> {
         self.mesos_address
+    }
+
+    /// Where Marathon's API is served, if it is.
+    pub fn marathon_address(&self) -> Option<SocketAddr> {
+        self.marathon_address
     }
 
     /// The map.
@@ -276,7 +309,7 @@ fn start_edges(
     (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
     http_context: &http::Context,
     grpc_context: grpc::Context,
-    mesos: Option<Mesos>,
+    (mesos, marathon): (Option<Mesos>, Option<Router>),
     (replicas, replica_listener): (Option<&Replicas>, Option<Arc<TcpListener>>),
 ) {
     let telemetry = http_context.telemetry.clone();
@@ -284,7 +317,7 @@ fn start_edges(
     let (carry, carried) = mpsc::channel(CARRIED_CAPACITY);
     if let Some(listener) = replica_listener {
         let front = Front::of(replicas, Purpose::Http);
-        let inside = Inside { front, http: router.clone(), grpc: carry, marathon: None, telemetry: telemetry.clone() };
+        let inside = Inside { front, http: router.clone(), grpc: carry, marathon, telemetry: telemetry.clone() };
         replicas::listen_inside(supervisor, listener, inside);
     }
     let limit = http_context.limits.connections;

@@ -33,6 +33,12 @@ pub struct Config {
     pub mesos_address: Option<SocketAddr>,
     /// Flags of a Mesos master, each `--name=value`.
     pub mesos_flags: Vec<String>,
+    /// Listener of Marathon's API; none: nobody can call.
+    pub marathon_address: Option<SocketAddr>,
+    /// Flags of a Marathon, each `--name=value`.
+    pub marathon_flags: Vec<String>,
+    /// Masters that the scheduler tries in turn; none: the one of this process.
+    pub scheduler_masters: Vec<String>,
     /// The ensemble that several control planes share; alone without.
     pub zk: Option<Ensemble>,
     /// How long a session with it outlives its connection.
@@ -58,6 +64,8 @@ pub enum Service {
     Topology,
     /// The Mesos master.
     Master,
+    /// The scheduler, with Marathon's API.
+    Scheduler,
     /// Keeps ZooKeeper ensembles in step.
     ZkSync,
 }
@@ -115,6 +123,9 @@ const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
 const MESOS_ADDRESS: &str = "mesos-address";
 const MESOS_FLAGS: &str = "mesos-flags";
+const MARATHON_ADDRESS: &str = "marathon-address";
+const MARATHON_FLAGS: &str = "marathon-flags";
+const SCHEDULER_MASTER: &str = "scheduler-master";
 const ZK: &str = "zk";
 const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
 const ADVERTISE: &str = "advertise";
@@ -125,7 +136,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 18] = [
+const BUILT_IN: [(&str, &str); 21] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -136,11 +147,14 @@ const BUILT_IN: [(&str, &str); 18] = [
     (MAX_WEBSOCKET_CLIENTS, "10000"),
     (MESOS_ADDRESS, "127.0.0.1:5050"),
     (MESOS_FLAGS, ""),
+    (MARATHON_ADDRESS, "127.0.0.1:8080"),
+    (MARATHON_FLAGS, ""),
+    (SCHEDULER_MASTER, ""),
     (ZK, ""),
     (ZK_SESSION_TIMEOUT, "10s"),
     (ADVERTISE, ""),
     (REPLICA_ADDRESS, "127.0.0.1:4044"),
-    (SERVICES, "topology,master,zksync"),
+    (SERVICES, "topology,master,scheduler,zksync"),
     (ZKSYNC_TOPOLOGY_URL, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
@@ -183,6 +197,15 @@ pub struct Flags {
     /// Flags of a Mesos master, separated by spaces, e.g. "--cluster=main --allocation_interval=2secs"
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     mesos_flags: Option<String>,
+    /// Listener of Marathon's API, or off [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    marathon_address: Option<String>,
+    /// Flags of a Marathon, separated by spaces, e.g. "--framework_name=web --mesos_role=web"
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    marathon_flags: Option<String>,
+    /// Mesos masters that the scheduler tries in turn, e.g. http://m1:5050,http://m2:5050 [default: the master of this process]
+    #[arg(long, value_name = "LIST")]
+    scheduler_master: Option<String>,
     /// ZooKeeper ensemble of several control planes, zk://[user:password@]host:port,host:port/path; without, this one is alone and leads
     #[arg(long, value_name = "ENSEMBLE")]
     zk: Option<String>,
@@ -195,7 +218,7 @@ pub struct Flags {
     /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
     #[arg(long, value_name = "ADDRESS:PORT")]
     replica_address: Option<String>,
-    /// Services to run, separated by commas: topology, master, zksync [default: all]
+    /// Services to run, separated by commas: topology, master, scheduler, zksync [default: all]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
     /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
@@ -235,6 +258,9 @@ impl Flags {
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
             (MESOS_ADDRESS, &self.mesos_address),
             (MESOS_FLAGS, &self.mesos_flags),
+            (MARATHON_ADDRESS, &self.marathon_address),
+            (MARATHON_FLAGS, &self.marathon_flags),
+            (SCHEDULER_MASTER, &self.scheduler_master),
             (ZK, &self.zk),
             (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
             (ADVERTISE, &self.advertise),
@@ -334,6 +360,9 @@ impl Layers {
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
         let mesos_flags = self.parse(MESOS_FLAGS, parse_mesos_flags);
+        let marathon_address = self.parse(MARATHON_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
+        let marathon_flags = self.parse(MARATHON_FLAGS, parse_marathon_flags);
+        let scheduler_masters = self.parse(SCHEDULER_MASTER, parse_masters);
         let zk = self.parse(ZK, |text| {
             if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: EnsembleError| error.to_string()) }
         });
@@ -370,6 +399,9 @@ impl Layers {
                 max_websocket_clients: max_websocket_clients?,
                 mesos_address: mesos_address?,
                 mesos_flags: mesos_flags?,
+                marathon_address: marathon_address?,
+                marathon_flags: marathon_flags?,
+                scheduler_masters: scheduler_masters?,
                 zk: zk?,
                 zk_session_timeout: zk_session_timeout?,
                 advertise: advertise?,
@@ -483,8 +515,9 @@ fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let one = |name: &str| match name.trim() {
         "topology" => Ok(Service::Topology),
         "master" => Ok(Service::Master),
+        "scheduler" => Ok(Service::Scheduler),
         "zksync" => Ok(Service::ZkSync),
-        other => Err(format!("there is no service {other:?}; there are topology, master and zksync")),
+        other => Err(format!("there is no service {other:?}; there are topology, master, scheduler and zksync")),
     };
     text.split(',').map(one).collect()
 }
@@ -493,6 +526,20 @@ fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
     Ok(words)
+}
+
+fn parse_marathon_flags(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    edge_marathon::settings::Settings::default().with_flags(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
+    Ok(words)
+}
+
+fn parse_masters(text: &str) -> Result<Vec<String>, String> {
+    let masters: Vec<String> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
+    match masters.iter().find(|it| it.contains("://") && !it.starts_with("http://")) {
+        Some(other) => Err(format!("{other:?} is not of the form http://host:port")),
+        None => Ok(masters),
+    }
 }
 
 fn parse_url(text: &str) -> Result<Option<String>, String> {

@@ -5,6 +5,6 @@ pub mod history;
 pub mod old_probes;
 pub mod topology;
 
-pub use handle::{Admission, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};
+pub use handle::{Admission, Departure, DepartureReason, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};
 pub use history::{HistoryError, HistoryHandle, HistoryStatus};
 pub use old_probes::{OldProbeGauges, OldProbesHandle, Scenery};

@@ -53,6 +53,8 @@ pub struct Context {
     pub clock: Clock,
     /// The Mesos master's numbers, where it runs.
     pub mesos: Option<edge_mesos::Context>,
+    /// The scheduler, where one runs.
+    pub marathon: Option<Arc<std::sync::OnceLock<edge_marathon::Context>>>,
     /// How much clients may take.
     pub limits: Limits,
 }

@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod http;
 pub mod known_probes;
 pub mod machine;
+mod marathon;
 mod mesos;
 pub mod readiness;
 pub mod replicas;

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::supervise::{Backoff, Supervisor};
 
 pub(crate) use inside::{Inside, serve as serve_inside};
-pub(crate) use registry::TermRegistry;
+pub(crate) use registry::{TermRegistry, TermStore};
 
 /// How long the leader may take to accept a connection, and a client to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Kind, Metric, Node, Report, TableTemplate, Topology};
+use crate::model::{Kind, Latest, Metric, Node, Report, TableTemplate, Topology};
 use crate::text::Text;
 
 impl Report {
@@ -130,6 +130,7 @@ impl Node {
     /// Takes in what another report says of the same thing.
     pub fn merge(&mut self, other: &Node, kind: Kind) {
         let controls = (kind == Kind::Host).then(|| united_controls(self, other)).flatten();
+        let ties_go_to_other = wins_ties(&other.latest, &self.latest);
         self.id = self.id.take().or_else(|| other.id.clone());
         self.topology = self.topology.take().or_else(|| other.topology.clone());
         for (key, latest) in &other.latest {
@@ -137,10 +138,9 @@ impl Node {
                 Entry::Vacant(place) => {
                     place.insert(latest.clone());
                 }
-                // Equal times are told apart by the value, so that the order of reports does not matter.
                 Entry::Occupied(mut place) => {
-                    let own = place.get();
-                    if (own.at, &own.value) < (latest.at, &latest.value) {
+                    let own = place.get().at;
+                    if own < latest.at || (own == latest.at && ties_go_to_other) {
                         place.insert(latest.clone());
                     }
                 }
@@ -173,6 +173,16 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+/// Whether of facts of one time those that came later are kept. Scope kept those of the node that says more, and of equals the later one's.
+fn wins_ties(later: &BTreeMap<Text, Latest>, earlier: &BTreeMap<Text, Latest>) -> bool {
+    let first = |facts: &BTreeMap<Text, Latest>| facts.values().next().map(|latest| latest.at);
+    match later.len().cmp(&earlier.len()) {
+        Ordering::Greater => true,
+        Ordering::Less => false,
+        Ordering::Equal => first(later) >= first(earlier),
     }
 }
 

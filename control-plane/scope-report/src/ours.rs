@@ -7,7 +7,7 @@ use std::sync::Arc;
 use topology::{Direction, FlowEntry, HostExport, KubernetesKind, KubernetesObject, MetricRow, Protocol};
 
 use crate::model::{Dns, Kind, MetadataTemplate, Metric, MetricTemplate, Node, Report, Sample, TableTemplate};
-use crate::text::Text;
+use crate::text::{Text, image_without_tag};
 use crate::time::Time;
 
 /// Something of ours.
@@ -150,7 +150,7 @@ impl Out<'_> {
                 &mut node,
                 &[
                     ("docker_image_id", image.id.to_string()),
-                    ("docker_image_name", image.name.to_string()),
+                    ("docker_image_name", image_without_tag(&image.name).to_owned()),
                     ("docker_image_tag", tag.to_owned()),
                     ("docker_image_size", image.size_bytes.to_string()),
                     ("docker_image_virtual_size", image.virtual_size_bytes.to_string()),

@@ -34,6 +34,11 @@ fn built_in_values_are_those_of_a_single_machine() {
                 127.0.0.1:5050,
             ),
             mesos_flags: [],
+            marathon_address: Some(
+                127.0.0.1:8080,
+            ),
+            marathon_flags: [],
+            scheduler_masters: [],
             zk: None,
             zk_session_timeout: 10s,
             advertise: None,
@@ -41,6 +46,7 @@ fn built_in_values_are_those_of_a_single_machine() {
             services: [
                 Topology,
                 Master,
+                Scheduler,
                 ZkSync,
             ],
             zksync_topology_url: None,
@@ -75,7 +81,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
             ORCHESTRATOR_HTTP_ADDRESS is "here": not an address and a port, such as 127.0.0.1:4040 or [::1]:4040
             --window is "never": not a time, such as 15s or 2m
             ORCHESTRATOR_MAX_PROBES is "0": not a number between 1 and 100000
-            --services is "topology,mars": there is no service "mars"; there are topology, master and zksync
+            --services is "topology,mars": there is no service "mars"; there are topology, master, scheduler and zksync
             ORCHESTRATOR_LOG_FORMAT is "xml": neither text nor json
         "#]],
     );
@@ -88,7 +94,7 @@ fn a_key_that_does_not_exist_is_a_mistake() {
     let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
     let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
     expect![[r#"
-        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, max-probes, max-websocket-clients, mesos-address, mesos-flags, zk, zk-session-timeout, advertise, replica-address, services, zksync-topology-url, log-format, log-filter
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, scheduler-master, zk, zk-session-timeout, advertise, replica-address, services, zksync-topology-url, log-format, log-filter
         window in FILE: neither a text nor a number nor a list of texts
     "#]]
     .assert_eq(&told);

@@ -1,7 +1,10 @@
 //! How the edges talk to the topology driver. The driver owns the core; nobody else touches it.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::Timestamp;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
@@ -18,6 +21,44 @@ pub struct TopologyHandle {
     /// One search at a time: reports have their turn between any two.
     searching: Arc<Semaphore>,
 }
+
+/// A probe whose nodes have left the map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// The probe.
+    pub id: Arc<str>,
+    /// What it reported on.
+    pub host_name: Arc<str>,
+    /// When its nodes left.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: DepartureReason,
+}
+
+/// Why the nodes of a probe left the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DepartureReason {
+    /// It said goodbye.
+    Goodbye,
+    /// Its stream broke, and it did not come back within the window.
+    Lost,
+    /// Weave Scope's probe: no report of it came within the window.
+    Silent,
+}
+
+impl DepartureReason {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DepartureReason::Goodbye => "goodbye",
+            DepartureReason::Lost => "lost",
+            DepartureReason::Silent => "silent",
+        }
+    }
+}
+
+/// Departures that are remembered.
+const DEPARTURES_KEPT: usize = 100;
 
 /// The driver is gone: the process is about to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +137,23 @@ pub struct Gauges {
     pub records_refused: AtomicU64,
     /// Time that the core has worked since the start, in nanoseconds.
     pub busy_nanos: AtomicU64,
+    departures: Mutex<VecDeque<Departure>>,
+}
+
+impl Gauges {
+    /// Remembers that the nodes of a probe left the map.
+    pub(crate) fn departed(&self, departure: Departure) {
+        let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
+        if departures.len() == DEPARTURES_KEPT {
+            departures.pop_front();
+        }
+        departures.push_back(departure);
+    }
+
+    /// The last probes whose nodes left the map, the latest first.
+    pub fn departures(&self) -> Vec<Departure> {
+        self.departures.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
 }
 
 impl TopologyHandle {

@@ -10,16 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base::Timestamp;
-use scope_report::{Added, Drawing, Joints, Report, Window, WindowLimits};
+use scope_report::{Added, Drawing, Joints, Kind, Report, Window, WindowLimits};
 use tokio::sync::{mpsc, oneshot, watch};
 use topology::{Link, Network};
 
-use super::handle::{Stopped, TopologyHandle};
+use super::handle::{Departure, DepartureReason, Stopped, TopologyHandle};
 
 /// Reports that may wait. Beyond that, whoever posts one waits.
 const INBOX_CAPACITY: usize = 64;
-/// Shortest time between two drawings. A report that wants to be shown at once does not wait for it.
+/// Shortest time between two drawings. A report that wants to be shown at once does not wait for it, but for [`URGENT_INTERVAL`].
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest time between two drawings, whatever reports want.
+const URGENT_INTERVAL: Duration = Duration::from_millis(50);
 /// A drawing that took long is not made again before this many times of that have passed: it may take a part of one CPU, not all of it.
 const REST_FACTOR: u32 = 4;
 /// Connections that the map is asked for at once.
@@ -47,7 +49,7 @@ pub struct Scenery {
 pub struct OldProbeGauges {
     /// Reports taken in since the start.
     pub reports: AtomicU64,
-    /// Reports that found no room since the start.
+    /// Reports that were malformed, too large, or found no room, since the start.
     pub reports_refused: AtomicU64,
     /// Nodes in the window.
     pub nodes: AtomicU64,
@@ -76,6 +78,11 @@ impl OldProbesHandle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Message { report, reply }).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// A report came that cannot be taken in.
+    pub fn refused(&self) {
+        self.gauges.reports_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What is in the window now.
@@ -128,6 +135,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
     async fn run(mut self) {
         let mut drawn = 0;
         let mut next_drawing = tokio::time::Instant::now();
+        let mut next_urgent = next_drawing;
         loop {
             let is_due = self.window.generation() != drawn;
             let until_expiry = self.window.next_deadline().map(|at| at.since((self.now)()));
@@ -151,7 +159,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
                         let _ = reply.send(added);
                         if urgent && added == Added::Yes {
                             self.urgent += 1;
-                            next_drawing = next_drawing.min(tokio::time::Instant::now());
+                            next_drawing = next_drawing.min(next_urgent);
                         }
                     }
                 },
@@ -161,6 +169,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
                     if self.draw().await.is_err() {
                         return;
                     }
+                    next_urgent = tokio::time::Instant::now() + URGENT_INTERVAL.max(begun.elapsed());
                     next_drawing = tokio::time::Instant::now() + REDRAW_INTERVAL.max(begun.elapsed() * REST_FACTOR);
                 }
                 () = expiry => {
@@ -176,6 +185,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
         if self.window.is_empty() {
             self.gauges.nodes.store(0, Ordering::Relaxed);
             self.tell_neighbours(Vec::new()).await?;
+            self.note_departures(&Report::default());
             self.publish.send_replace(Arc::new(Scenery { generation, urgent: self.urgent, ..Scenery::default() }));
             return Ok(());
         }
@@ -201,9 +211,24 @@ impl<C: Fn() -> Timestamp> Driver<C> {
         })
         .await?;
         self.tell_neighbours(neighbours).await?;
+        self.note_departures(&report);
         let scenery = Scenery { generation, urgent: self.urgent, drawing: Some(drawing), report, summaries };
         self.publish.send_replace(Arc::new(scenery));
         Ok(())
+    }
+
+    /// Tells of hosts that were there in the last drawing and are not in this report.
+    fn note_departures(&self, report: &Report) {
+        let old = self.publish.borrow().clone();
+        let hosts = &report.table(Kind::Host).nodes;
+        for (id, node) in old.report.table(Kind::Host).nodes.iter().filter(|(id, _)| !hosts.contains_key(*id)) {
+            let value = |key: &str| node.value(key).cloned();
+            let host_name = value("host_name").unwrap_or_else(|| id.clone());
+            let probe = value("control_probe_id").unwrap_or_else(|| id.clone());
+            tracing::info!(%probe, %host_name, "an old probe left the map: no report of it came within the window");
+            let departure = Departure { id: probe, host_name, at: (self.now)(), reason: DepartureReason::Silent };
+            self.topology.gauges().departed(departure);
+        }
     }
 
     async fn tell_neighbours(&mut self, networks: Vec<Network>) -> Result<(), Stopped> {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use base::Timestamp;
 use history::Event;
 use tokio::sync::{mpsc, oneshot, watch};
-use topology::{Effect, Input, ProbeId, Topology, ViewKey, ViewSnapshot, ViewStats};
+use topology::{Effect, Input, ProbeId, StreamEnd, Topology, ViewKey, ViewSnapshot, ViewStats};
 
-use super::handle::{Admission, Gauges, Message, ReportOutcome, TopologyHandle};
+use super::handle::{Admission, Departure, DepartureReason, Gauges, Message, ReportOutcome, TopologyHandle};
 use super::history::HistoryFeed;
 
 /// Messages that may wait. Beyond that, whoever sends waits.
@@ -166,6 +166,11 @@ impl<C: Fn() -> Timestamp> Driver<C> {
                 Effect::ProbeLeft { probe, host_name, end } => {
                     tracing::info!(%probe, %host_name, ?end, "probe left the map");
                     self.tell(&probe, Event::ProbeLeft { probe: probe.clone() });
+                    let reason = match end {
+                        StreamEnd::Goodbye => DepartureReason::Goodbye,
+                        StreamEnd::Lost => DepartureReason::Lost,
+                    };
+                    self.gauges.departed(Departure { id: probe, host_name, at: (self.now)(), reason });
                 }
                 answer => answers.push(answer),
             }

@@ -1,15 +1,17 @@
-//! The master's registry in the ensemble, written by the right of a term.
+//! The master's registry and the scheduler's records in the ensemble, written by the right of a term.
 
 use std::sync::{Mutex, PoisonError};
 
 use edge_mesos::{RegistryStore, StoreError};
 use ha::{Change, Records, Standing, Term};
 use master::Record;
+use scheduler::words::Loaded;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-/// The kind of the records, below the path of the ensemble.
-const KIND: &str = "mesos";
+/// The kinds of records, below the path of the ensemble.
+const MESOS: &str = "mesos";
+const MARATHON: &str = "marathon";
 
 /// A registry that is there for whoever leads. Calls block, and need a thread that may.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl TermRegistry {
 impl RegistryStore for TermRegistry {
     fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let term = self.term()?;
-        let (records, values) = self.runtime.block_on(Records::load(&term, KIND)).map_err(|error| self.failed(error))?;
+        let (records, values) = self.runtime.block_on(Records::load(&term, MESOS)).map_err(|error| self.failed(error))?;
         let bytes = values.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
         self.bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
         *self.records.lock().unwrap_or_else(PoisonError::into_inner) = Some(records);
@@ -63,5 +65,53 @@ impl RegistryStore for TermRegistry {
 
     fn size_bytes(&self) -> u64 {
         self.bytes.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// The scheduler's records, for whoever leads. Calls block, and need a thread that may.
+#[derive(Debug)]
+pub(crate) struct TermStore {
+    term: Term,
+    runtime: Handle,
+    records: Mutex<Option<Records>>,
+}
+
+impl TermStore {
+    /// Written by the right of `term`.
+    pub(crate) fn new(term: Term) -> Self {
+        TermStore { term, runtime: Handle::current(), records: Mutex::new(None) }
+    }
+}
+
+fn unavailable(error: ha::StoreError) -> edge_marathon::store::StoreError {
+    match error {
+        ha::StoreError::Damaged { .. } => edge_marathon::store::StoreError::Damaged(error.to_string()),
+        _ => edge_marathon::store::StoreError::Unavailable(Box::new(error)),
+    }
+}
+
+impl edge_marathon::store::Store for TermStore {
+    fn load(&self) -> Result<Loaded, edge_marathon::store::StoreError> {
+        let (records, values) = self.runtime.block_on(Records::load(&self.term, MARATHON)).map_err(unavailable)?;
+        *self.records.lock().unwrap_or_else(PoisonError::into_inner) = Some(records);
+        let texts = values.into_iter().map(|(key, value)| match String::from_utf8(value) {
+            Ok(text) => Ok((key, text)),
+            Err(_) => Err(edge_marathon::store::StoreError::Damaged(format!("record {key} is no text"))),
+        });
+        edge_marathon::store::decode(texts.collect::<Result<Vec<_>, _>>()?.into_iter())
+    }
+
+    fn write(&self, records: &[scheduler::words::Record]) -> Result<(), edge_marathon::store::StoreError> {
+        let changes: Vec<Change> = records
+            .iter()
+            .flat_map(edge_marathon::store::encode)
+            .map(|entry| match entry.text {
+                Some(text) => Change::Put { key: entry.key, value: text.into_bytes() },
+                None => Change::Delete { key: entry.key },
+            })
+            .collect();
+        let mut guard = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = guard.as_mut().ok_or_else(|| edge_marathon::store::StoreError::Damaged("it was not read yet".to_owned()))?;
+        self.runtime.block_on(kept.write(&changes)).map_err(unavailable)
     }
 }

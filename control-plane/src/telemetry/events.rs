@@ -497,3 +497,25 @@ impl DriverObserved {
         metrics.driver_inbox.set(i64::try_from(self.inbox_length).unwrap_or(i64::MAX));
     }
 }
+
+/// What is read off the window of old probes' reports when the metrics page is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OldProbesObserved {
+    /// Reports taken in since the start.
+    pub reports: u64,
+    /// Reports that were malformed, too large, or found no room, since the start.
+    pub reports_refused: u64,
+    /// Nodes in the window.
+    pub nodes: u64,
+}
+
+impl OldProbesObserved {
+    /// Sets the gauges.
+    pub fn emit(self, telemetry: &Telemetry) {
+        let metrics = telemetry.metrics();
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.scope_reports.set(signed(self.reports));
+        metrics.scope_reports_refused.set(signed(self.reports_refused));
+        metrics.scope_nodes.set(signed(self.nodes));
+    }
+}

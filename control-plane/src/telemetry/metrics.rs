@@ -32,6 +32,9 @@ pub(crate) struct Metrics {
     pub(crate) driver_inbox: IntGauge,
     pub(crate) driver_busy_ms: IntGauge,
     pub(crate) pictures: IntGauge,
+    pub(crate) scope_reports: IntGauge,
+    pub(crate) scope_reports_refused: IntGauge,
+    pub(crate) scope_nodes: IntGauge,
     pub(crate) request_duration: HistogramVec,
     pub(crate) scope_request_duration: HistogramVec,
     pub(crate) handler_panics: IntCounter,
@@ -114,6 +117,13 @@ impl Metrics {
             ),
             driver_inbox: gauge(r, "orchestrator_driver_inbox_messages", "Messages that wait for the topology driver."),
             driver_busy_ms: gauge(r, "orchestrator_driver_busy_milliseconds", "Time that the topology core has worked since the start."),
+            scope_reports: gauge(r, "orchestrator_scope_reports", "Reports of Weave Scope's probes taken in since the start."),
+            scope_reports_refused: gauge(
+                r,
+                "orchestrator_scope_reports_refused",
+                "Reports of Weave Scope's probes that were malformed, too large, or found no room, since the start.",
+            ),
+            scope_nodes: gauge(r, "orchestrator_scope_nodes", "Nodes of Weave Scope's probes in the window."),
             pictures: gauge(r, "orchestrator_pictures", "Pictures (views through filters) that are kept up to date."),
             request_duration: histogram_vec(
                 r,

@@ -290,58 +290,59 @@ async fn probes_with_what_they_see_and_lost() {
         &world,
         "/api/v1/probes",
         expect![[r#"
-        200 {
-          "probes": [
-            {
-              "capture": {
-                "blindSpots": [
-                  "short connections"
-                ],
-                "description": "polling",
-                "hooks": [
-                  {
-                    "error": null,
-                    "name": "tcp"
+            200 {
+              "departed": [],
+              "probes": [
+                {
+                  "capture": {
+                    "blindSpots": [
+                      "short connections"
+                    ],
+                    "description": "polling",
+                    "hooks": [
+                      {
+                        "error": null,
+                        "name": "tcp"
+                      },
+                      {
+                        "error": "EPERM",
+                        "name": "exec"
+                      }
+                    ],
+                    "missingCapabilities": [],
+                    "overloadLevel": 0,
+                    "reason": "no permission",
+                    "rung": 2
                   },
-                  {
-                    "error": "EPERM",
-                    "name": "exec"
-                  }
-                ],
-                "missingCapabilities": [],
-                "overloadLevel": 0,
-                "reason": "no permission",
-                "rung": 2
-              },
-              "connected": true,
-              "counts": {
-                "containers": 1,
-                "flows": 1,
-                "processes": 1,
-                "recordsRefused": 0
-              },
-              "hostname": "web-1",
-              "id": "p",
-              "lastSeen": "…",
-              "losses": {
-                "completeness": 0.75,
-                "endsReported": 75,
-                "endsSeen": 100,
-                "flowsUncounted": 0,
-                "other": {},
-                "reportsMerged": 0,
-                "ringRecords": {
-                  "network": 3
-                },
-                "socketsUnowned": 0,
-                "tableFull": 0
-              },
-              "sequence": 1,
-              "version": "1.2.3"
+                  "connected": true,
+                  "counts": {
+                    "containers": 1,
+                    "flows": 1,
+                    "processes": 1,
+                    "recordsRefused": 0
+                  },
+                  "hostname": "web-1",
+                  "id": "p",
+                  "lastSeen": "…",
+                  "losses": {
+                    "completeness": 0.75,
+                    "endsReported": 75,
+                    "endsSeen": 100,
+                    "flowsUncounted": 0,
+                    "other": {},
+                    "reportsMerged": 0,
+                    "ringRecords": {
+                      "network": 3
+                    },
+                    "socketsUnowned": 0,
+                    "tableFull": 0
+                  },
+                  "sequence": 1,
+                  "version": "1.2.3"
+                }
+              ]
             }
-          ]
-        }
-    "#]],
+        "#]],
     )
     .await;
 }

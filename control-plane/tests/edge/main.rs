@@ -9,6 +9,7 @@
 
 mod controls;
 mod documents;
+mod generated;
 mod history;
 mod http;
 mod mesos;

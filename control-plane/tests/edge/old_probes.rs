@@ -206,13 +206,20 @@ async fn what_an_old_probe_reported_leaves_after_the_window() {
     assert_eq!(world.get("/api/probes?sparse=0").await.text(), "true");
     let summary = world.get("/admin/summary").await;
     assert!(
-        summary.text().contains(": web-1.example.com;<host>: endpoint:14, process:5, container:4, container_image:3, host:1\n"),
+        summary.text().contains(": web-1.example.com;<host>: endpoint:15, process:5, container:4, container_image:3, host:1\n"),
         "{}",
         summary.text()
     );
     eventually(async || nodes(&world, "/api/topology/hosts").await.nodes.is_empty(), "the host leaves".to_owned()).await;
     assert_eq!(world.get("/api/probes").await.text(), "[]");
     assert_eq!(world.get("/api/probes?sparse").await.text(), "false");
+    let departed = &world.get("/api/v1/probes").await.json::<Value>()["departed"][0];
+    assert_eq!(
+        (&departed["id"], &departed["hostname"], &departed["reason"]),
+        (&json!("probe-web"), &json!("web-1.example.com"), &json!("silent"))
+    );
+    assert_eq!(world.metric("orchestrator_scope_reports").await, 1.0);
+    assert_eq!(world.metric("orchestrator_scope_nodes").await, 0.0);
 }
 
 #[tokio::test]
@@ -316,6 +323,7 @@ async fn what_is_no_report_is_refused_in_scopes_words() {
             assert!(!reason.is_empty());
         }
     }
+    assert!(world.metric("orchestrator_scope_reports_refused").await > 5.0);
     let unsupported = post_bytes(&world, "Content-Type: text/plain\r\n", b"x").await;
     assert_eq!(unsupported.text(), "\"Unsupported Content-Type: text/plain\"");
     // A body that is too large is refused before it has come whole.
@@ -352,4 +360,36 @@ async fn traps_of_the_contract() {
     assert_eq!(small.header("content-encoding"), "");
     let text = world.get("/api/topology/containers").await.text();
     assert!(text.contains("\"max\":2147483648.0") && text.contains("\\u003cfront\\u003e") && text.contains("\"samples\":null"));
+}
+
+#[tokio::test]
+async fn a_search_finds_nodes_of_old_probes_and_pages_go_through_both() {
+    let (world, _probes) = World::with_two_hosts().await;
+    post(&world, &fixture("web")).await;
+    appears(&world, "/api/topology/hosts", "web-1.example.com;<host>").await;
+    let whole: Value = world.get("/api/search?q=nginx&limit=100").await.json();
+    let ids = |page: &Value| -> Vec<String> {
+        page["hits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|hit| format!("{} {}", hit["view"].as_str().unwrap(), hit["id"].as_str().unwrap()))
+            .collect()
+    };
+    let all = ids(&whole);
+    assert!(all.contains(&"processes web-1;100".to_owned()) && all.contains(&"processes web-1.example.com;200".to_owned()), "{all:?}");
+    assert_eq!(whole["total"], all.len());
+    let (mut paged, mut after) = (Vec::new(), String::new());
+    loop {
+        let page: Value = world.get(&format!("/api/search?q=nginx&limit=1&after={after}")).await.json();
+        paged.extend(ids(&page));
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut after),
+            None => break,
+        }
+    }
+    assert_eq!(paged, all);
+    // The same words leave only what answers of a view.
+    let shown = nodes(&world, "/api/topology/processes?unconnected=show&q=nginx").await;
+    assert!(shown.nodes.contains_key("web-1.example.com;200") && !shown.nodes.contains_key("web-1.example.com;201"));
 }

@@ -35,6 +35,7 @@ pub struct LinkHandle {
     inbox: mpsc::Sender<Message>,
     status: watch::Receiver<Arc<Status>>,
     lags: Arc<Mutex<PerSide<LagWindow>>>,
+    stop: CancellationToken,
 }
 
 type Question = Box<dyn FnOnce(&mut Link) + Send>;
@@ -84,6 +85,11 @@ impl LinkHandle {
     pub fn lag(&self) -> PerSide<LagSummary> {
         let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         PerSide { a: lags.a.summary(), b: lags.b.summary() }
+    }
+
+    /// Ends it: its sessions close, and nothing is read or written any more.
+    pub fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// Tells it something.
@@ -157,7 +163,7 @@ pub fn start(
     let (inbox, messages) = mpsc::channel(INBOX);
     let (tell_status, status) = watch::channel(Arc::new(link.status()));
     let lags: Arc<Mutex<PerSide<LagWindow>>> = Arc::default();
-    let handle = LinkHandle { inbox, status, lags: lags.clone() };
+    let handle = LinkHandle { inbox, status, lags: lags.clone(), stop: stop.clone() };
     let events = Arc::new(Events::default());
     let (news, from_sides) = mpsc::channel(INBOX);
     let reopen = PerSide { a: Arc::new(Notify::new()), b: Arc::new(Notify::new()) };

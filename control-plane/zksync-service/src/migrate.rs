@@ -167,7 +167,10 @@ impl Driver {
             MigrationEffect::TakeFromB => link.tell(Command::SetMode(Mode::BToA)).await,
             MigrationEffect::PauseLink => link.tell(Command::Pause).await,
             MigrationEffect::ResumeLink => link.tell(Command::Resume).await,
-            MigrationEffect::StopLink => link.tell(Command::Pause).await,
+            MigrationEffect::StopLink => {
+                link.stop();
+                Ok(())
+            }
             MigrationEffect::Do(step) => {
                 let context = self.context.clone();
                 let plan = self.migration.plan.clone();

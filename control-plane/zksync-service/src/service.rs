@@ -335,6 +335,10 @@ impl Service {
         let parent = format!("{}/election", Reserved::of(&id).root());
         let waiting = |why: String| tell.send_replace(Role::Waiting(why));
         loop {
+            if self.is_complete(&id) {
+                tell.send_replace(Role::Standby("nobody any more: its migration is complete".to_owned()));
+                return std::future::pending().await;
+            }
             let options = match running.definition.b.options() {
                 Ok(options) => options,
                 Err(error) => {
@@ -393,6 +397,11 @@ impl Service {
             let _ = leadership.resign().await;
             tokio::time::sleep(RETRY).await;
         }
+    }
+
+    fn is_complete(&self, id: &str) -> bool {
+        let migrations = self.inner.store.documents::<Migration>(MIGRATIONS).unwrap_or_default();
+        migrations.get(id).is_some_and(|migration| migration.phase == zksync::Phase::Complete)
     }
 
     fn start_link(

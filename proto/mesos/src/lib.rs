@@ -6,8 +6,10 @@
 //! A required field of `proto2` is a plain field of the generated struct. The generated decoder does not notice when one is missing; what comes
 //! from outside goes through [`json::decode_protobuf`] or [`json::from_slice`], which do.
 
+#[cfg(feature = "json")]
 pub mod json;
 pub mod recordio;
+#[cfg(feature = "json")]
 mod schema;
 
 /// The nouns, `mesos.v1`, and below it the APIs.

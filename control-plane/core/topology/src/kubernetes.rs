@@ -394,7 +394,10 @@ fn metadata(tables: &Tables, object: ObjectIndex, record: &KubernetesObject, pod
         ],
         Kind::Node | Kind::Namespace | Kind::ReplicaSet => Vec::new(),
     };
-    let numbered = rows.into_iter().zip(1_u32..);
+    // As Scope's probes numbered them: what has a kind begins with it, and volumes have a gap.
+    let first = if matches!(record.kind, Kind::Pod | Kind::Service) { 2_u32 } else { 1 };
+    let gap = |at: u32| if record.kind == Kind::PersistentVolume && at > 3 { at + 1 } else { at };
+    let numbered = rows.into_iter().zip((first..).map(gap));
     numbered.filter_map(|((id, label, data_type, value), priority)| row(id, label, data_type, f64::from(priority), value)).collect()
 }
 

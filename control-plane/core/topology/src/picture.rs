@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base::{DenseSet, Timestamp};
 
-use crate::index::Entity;
+use crate::index::{ContainerIndex, Entity};
 use crate::node::{NodeId, NodeSummary, PublishedNode};
 use crate::projection::Projection;
 use crate::report::{Container, ContainerState};
 use crate::summary;
-use crate::tables::Tables;
+use crate::tables::{GroupRow, Tables};
 use crate::text::image_without_tag;
 use crate::view::{Filter, StoppedFilter, SystemFilter, ViewKey, ViewSnapshot};
 
@@ -155,16 +155,16 @@ pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
             system.is_none_or(|wanted| system_of(record, labels.map(|image| &image.record.labels)) == wanted)
                 && stopped.is_none_or(|wanted| stopped_of(record.state) == wanted)
         }
-        // A group passes when one of its containers does: Scope groups what the filter of the containers left.
-        Entity::Image(group) => group_passes(scene, key, scene.tables.images.get(group).map(|row| &row.members)),
-        Entity::Hostname(group) => group_passes(scene, key, scene.tables.hostnames.get(group).map(|row| &row.members)),
+        // Scope asked a group what it asked a container, and a group has no state and no name of a container: it runs, and only its image may
+        // be one of the system.
+        Entity::Image(group) => {
+            let found = scene.tables.images.get(group).map_or(SystemFilter::Application, |row| system_of_image(scene, row));
+            system.is_none_or(|wanted| found == wanted) && stopped != Some(StoppedFilter::Stopped)
+        }
+        Entity::Hostname(_) => system != Some(SystemFilter::System) && stopped != Some(StoppedFilter::Stopped),
         Entity::Object(object) => !hide_storage || !scene.tables.kubernetes.is_storage(object),
         Entity::Host(_) => true,
     }
-}
-
-fn group_passes(scene: Scene<'_>, key: ViewKey, members: Option<&BTreeSet<crate::index::ContainerIndex>>) -> bool {
-    members.is_some_and(|members| members.iter().any(|&container| passes(scene, key, Entity::Container(container))))
 }
 
 fn stopped_of(state: ContainerState) -> StoppedFilter {
@@ -189,15 +189,28 @@ const SYSTEM_IMAGES: [&str; 9] = [
 /// The last one is not in Scope's list, but is where Kubernetes publishes its pause image now.
 const PAUSE_IMAGES: [&str; 4] = ["google_containers/pause", "k8s.gcr.io/pause", "eks/pause", "registry.k8s.io/pause"];
 
+fn system_of_image(scene: Scene<'_>, group: &GroupRow<ContainerIndex>) -> SystemFilter {
+    let mut records = group.members.iter().filter_map(|&container| scene.tables.containers.get(container));
+    let role_is_system = records.any(|row| {
+        let image = row.record.as_ref().and_then(|record| summary::image_of(scene.tables, record, row.host));
+        image.is_some_and(|image| image.record.labels.get("works.weave.role").is_some_and(|role| &**role == "system"))
+    });
+    if role_is_system || is_system_image(&group.text) { SystemFilter::System } else { SystemFilter::Application }
+}
+
+fn is_system_image(name: &str) -> bool {
+    let image = name.split_once(':').map_or(name, |(name, _)| name);
+    SYSTEM_IMAGES.contains(&image)
+        || SYSTEM_IMAGES.contains(&image_without_tag(name))
+        || PAUSE_IMAGES.iter().any(|pause| name.contains(pause))
+}
+
 type Labels = std::collections::BTreeMap<std::sync::Arc<str>, std::sync::Arc<str>>;
 
 fn system_of(container: &Container, image_labels: Option<&Labels>) -> SystemFilter {
     let label_is = |labels: &Labels, key: &str, value: &str| labels.get(key).is_some_and(|found| &**found == value);
-    let image = container.image_name.split_once(':').map_or(&*container.image_name, |(name, _)| name);
     let is_system = SYSTEM_NAMES.contains(&&*container.name)
-        || SYSTEM_IMAGES.contains(&image)
-        || SYSTEM_IMAGES.contains(&image_without_tag(&container.image_name))
-        || PAUSE_IMAGES.iter().any(|pause| container.image_name.contains(pause))
+        || is_system_image(&container.image_name)
         || label_is(&container.labels, "io.kubernetes.docker.type", "podsandbox")
         || label_is(&container.labels, "works.weave.role", "system")
         || image_labels.is_some_and(|labels| label_is(labels, "works.weave.role", "system"))

@@ -166,10 +166,10 @@ fn host_summary(host: &HostRow, now: Timestamp) -> NodeSummary {
     let metadata = [
         row("kernel_version", "Kernel version", "", 1.0, record.kernel_version.clone()),
         row("uptime", "Uptime", "duration", 2.0, uptime),
-        row("host_name", "Hostname", "", 3.0, host.name.clone()),
-        row("os", "OS", "", 4.0, record.os.clone()),
-        row("local_networks", "Local networks", "", 5.0, join(networks)),
-        row("host_scope_version", "Scope version", "", 6.0, host.probe_version.clone()),
+        row("host_name", "Hostname", "", 11.0, host.name.clone()),
+        row("os", "OS", "", 12.0, record.os.clone()),
+        row("local_networks", "Local networks", "", 13.0, join(networks)),
+        row("host_scope_version", "Scope version", "", 14.0, host.probe_version.clone()),
     ];
     NodeSummary {
         label: label.into(),
@@ -306,9 +306,9 @@ fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Contai
         row("docker_container_command", "Command", "", 3.0, command),
         row("docker_container_state_human", "State", "", 4.0, container.state_human.clone()),
         row("docker_container_uptime", "Uptime", "duration", 5.0, uptime.unwrap_or_default()),
-        row("docker_container_restart_count", "Restart #", "number", 6.0, container.restart_count.to_string()),
+        row("docker_container_restart_count", "Restart #", "", 6.0, container.restart_count.to_string()),
         row("docker_container_networks", "Networks", "", 7.0, join(container.networks.iter())),
-        row("docker_container_ips", "IPs", "ip", 8.0, join(addresses)),
+        row("docker_container_ips", "IPs", "", 8.0, join(addresses)),
         row("docker_container_ports", "Ports", "", 9.0, join(container.ports.iter().map(port_text))),
         row("docker_container_created", "Created", "datetime", 10.0, created),
         id,
@@ -431,7 +431,7 @@ fn image_summary(tables: &Tables, index: crate::index::GroupIndex) -> Option<Nod
         label_minor: plural(count, "container", "containers"),
         rank: group.text.clone(),
         stack: true,
-        metadata: row("container", "# Containers", "number", 1.0, count.to_string()).into_iter().collect(),
+        metadata: row("container", "# Containers", "number", 2.0, count.to_string()).into_iter().collect(),
         tables: labels.into_iter().collect(),
         ..blank(group.node_id.clone(), Shape::Hexagon)
     })

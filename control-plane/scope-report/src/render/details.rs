@@ -139,10 +139,10 @@ impl Drawing {
         let (source, target) = if outgoing { (local.1, remote.1) } else { (remote.1, local.1) };
         let original = |end: &Drawn| end.value("copy_of").cloned().unwrap_or_else(|| end.id.clone());
         let id = original(source);
-        let Some((_, _, port)) = endpoint_parts(&original(target)).map(|(a, b, port)| (a.to_owned(), b.to_owned(), Text::from(port)))
-        else {
-            return;
-        };
+        // Of an alias, the original is the end that counts; one that nobody told of is none.
+        let end = original(target);
+        let port = endpoint_parts(&end).map(|(_, _, port)| Text::from(port));
+        let Some(port) = port.filter(|_| self.report.table(Kind::Endpoint).nodes.contains_key(&end)) else { return };
         if counter.counted.contains(&id) {
             return;
         }

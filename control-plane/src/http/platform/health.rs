@@ -14,7 +14,7 @@ use crate::drivers::HistoryStatus;
 use crate::http::Context;
 use crate::http::reply::json_value;
 use crate::readiness::Check;
-use crate::telemetry::events::{DriverObserved, HistoryObserved, ProbesObserved};
+use crate::telemetry::events::{DriverObserved, HistoryObserved, OldProbesObserved, ProbesObserved};
 
 /// A driver that does not answer within this time does not live.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -110,6 +110,13 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
         let HistoryStatus { bytes, segments, queued, lost, .. } = history.status();
         HistoryObserved { bytes, segments, queued, lost }.emit(&context.telemetry);
     }
+    let old_probes = context.old_probes.gauges();
+    OldProbesObserved {
+        reports: old_probes.reports.load(Ordering::Relaxed),
+        reports_refused: old_probes.reports_refused.load(Ordering::Relaxed),
+        nodes: old_probes.nodes.load(Ordering::Relaxed),
+    }
+    .emit(&context.telemetry);
     // A driver that does not answer is told of by `/health`; the rest of the page is worth having all the same.
     if let Ok(Ok(probes)) = timeout(DRIVER_PATIENCE, context.topology.probes()).await {
         ProbesObserved { probes: &probes }.emit(&context.telemetry);
@@ -122,6 +129,9 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
     }
     if let Some(zksync) = &context.zksync {
         page.push_str(&zksync.metrics().render());
+    }
+    if let Some(marathon) = context.marathon.as_ref().and_then(|it| it.get()) {
+        page.push_str(&marathon.prometheus());
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

@@ -10,6 +10,7 @@ use topology::ProbeStatus;
 use utoipa::ToSchema;
 
 use super::moment;
+use crate::drivers::Departure;
 use crate::http::Context;
 use crate::http::reply::{json_value, stopped};
 
@@ -18,6 +19,30 @@ use crate::http::reply::{json_value, stopped};
 pub(crate) struct ProbeList {
     /// Connected, or heard of within the window; sorted by id.
     probes: Vec<Probe>,
+    /// The last hundred whose nodes left the map since the control plane started, the latest first.
+    departed: Vec<Departed>,
+}
+
+/// A probe whose nodes left the map.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Departed {
+    /// Its id.
+    id: String,
+    /// Host that it reported on.
+    hostname: String,
+    /// When its nodes left, RFC 3339.
+    left_at: String,
+    /// `goodbye`; `lost`: its stream broke and it did not come back within the window; or `silent`: it is one of Weave Scope's, and no report of
+    /// it came within the window.
+    reason: &'static str,
+}
+
+impl From<Departure> for Departed {
+    fn from(departure: Departure) -> Self {
+        let Departure { id, host_name, at, reason } = departure;
+        Departed { id: id.to_string(), hostname: host_name.to_string(), left_at: moment(at), reason: reason.as_str() }
+    }
 }
 
 /// A probe.
@@ -121,7 +146,10 @@ pub(crate) struct Counts {
 )]
 pub(crate) async fn probes(State(context): State<Context>) -> Response {
     match context.topology.probes().await {
-        Ok(probes) => json_value(StatusCode::OK, &ProbeList { probes: probes.into_iter().map(Probe::from).collect() }),
+        Ok(probes) => {
+            let departed = context.topology.gauges().departures().into_iter().map(Departed::from).collect();
+            json_value(StatusCode::OK, &ProbeList { probes: probes.into_iter().map(Probe::from).collect(), departed })
+        }
         Err(error) => stopped(error),
     }
 }

@@ -1,15 +1,18 @@
 //! One search over all nodes of all views.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
+use scope_report::{Drawing, Item, Options};
 use serde::Serialize;
-use topology::{Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, View};
+use topology::{Filter, NodeSummary, Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, View, ViewKey, ViewSnapshot};
 use utoipa::{IntoParams, ToSchema};
 
 use super::number;
+use crate::drivers::Stopped;
 use crate::http::Context;
 use crate::http::query::Query;
 use crate::http::reply::{json_value, problem, stopped};
@@ -106,10 +109,61 @@ pub(crate) async fn search(State(context): State<Context>, RawQuery(query): RawQ
         Ok(query) => query,
         Err(text) => return problem(StatusCode::BAD_REQUEST, &text),
     };
-    match context.topology.search(query).await {
+    match both(&context, query).await {
         Ok(page) => json_value(StatusCode::OK, &SearchReply::from(page)),
         Err(error) => stopped(error),
     }
+}
+
+/// The hits on the map, and between them those among the nodes of old probes.
+async fn both(context: &Context, query: SearchQuery) -> Result<SearchPage, Stopped> {
+    let scenery = context.old_probes.scenery();
+    let mut page = context.topology.search(query.clone()).await?;
+    if scenery.drawing.is_none() {
+        return Ok(page);
+    }
+    let views: Vec<View> = View::ALL.into_iter().filter(|view| query.view.is_none_or(|only| only == *view)).collect();
+    let mut known = Vec::with_capacity(views.len());
+    for &view in &views {
+        known.push(context.topology.snapshot(ViewKey { view, filter: Filter::NONE }).await?);
+    }
+    let words = query.query.clone();
+    let searching = tokio::task::spawn_blocking(move || {
+        let drawing = scenery.drawing.as_ref();
+        let views = views.into_iter().zip(known);
+        views
+            .flat_map(|(view, known)| drawing.map(|drawing| strangers(drawing, view, &known, &words)).unwrap_or_default())
+            .collect::<Vec<_>>()
+    });
+    // It only ends early when the process does.
+    let strangers = searching.await.map_err(|_| Stopped)?;
+    page.total += strangers.len() as u64;
+    let mut totals: BTreeMap<View, u64> = page.totals.into_iter().collect();
+    strangers.iter().for_each(|hit| *totals.entry(hit.view).or_default() += 1);
+    page.totals = totals.into_iter().collect();
+    let after = query.after.map(SearchCursor::order);
+    page.hits.extend(strangers.into_iter().filter(|hit| after.is_none_or(|after| hit.cursor.order() > after)));
+    page.hits.sort_by_key(|hit| hit.cursor.order());
+    let has_more = page.next.is_some() || page.hits.len() > query.limit;
+    page.hits.truncate(query.limit);
+    page.next = page.hits.last().filter(|_| has_more).map(|hit| hit.cursor);
+    Ok(page)
+}
+
+/// Nodes of old probes that answer a query, and that the map does not have.
+fn strangers(drawing: &Drawing, view: View, known: &ViewSnapshot, words: &Words) -> Vec<SearchHit> {
+    let items = drawing.overlay(view, &Options::default()).items.into_values();
+    let items = items.filter(|item| !item.is_ours && !known.nodes.contains_key(&item.summary.id));
+    let hit = |item: Item| {
+        let node = item.summary;
+        let score = words.find(&node)?.score;
+        let mut hasher = DefaultHasher::new();
+        node.id.hash(&mut hasher);
+        let (matches, cursor) = (words.matches(&node), SearchCursor::of_stranger(score, view, hasher.finish()));
+        let NodeSummary { id, label, label_minor, shape, stack, pseudo, .. } = node;
+        Some(SearchHit { view, id, label, label_minor, shape, stack, pseudo, score, cursor, matches })
+    };
+    items.filter_map(hit).collect()
 }
 
 fn parse(query: &Query) -> Result<SearchQuery, String> {

@@ -83,6 +83,9 @@ pub(super) async fn post_report(State(scope): State<Scope>, request: Request) ->
     });
     let decoded = decoded.await;
     drop(room);
+    if matches!(decoded, Ok(Err(_))) {
+        scope.context.old_probes.refused();
+    }
     match decoded {
         Ok(Ok(report)) => match scope.context.old_probes.add(Box::new(report)).await {
             Ok(Added::Yes) => Response::new(Body::empty()),

@@ -138,7 +138,7 @@ impl Wanted {
 
     /// The namespaces that are asked for, if any of them exists: a value that a group does not know is no filter.
     pub(crate) fn namespaces(&self, existing: &Namespaces) -> Option<BTreeSet<Arc<str>>> {
-        let found: BTreeSet<Arc<str>> = self.namespaces.iter().filter(|&name| existing.contains(name)).cloned().collect();
+        let found: BTreeSet<Arc<str>> = self.namespaces.iter().filter(|&name| existing.offers(self.key.view, name)).cloned().collect();
         Some(found).filter(|found| !found.is_empty())
     }
 
@@ -168,8 +168,10 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    fn contains(&self, name: &Arc<str>) -> bool {
-        self.kubernetes.contains(name) || self.stacks.contains(name)
+    /// Whether a view has this value among its options.
+    fn offers(&self, view: View, name: &Arc<str>) -> bool {
+        (self.kubernetes.contains(name) && view != View::SwarmServices)
+            || (self.stacks.contains(name) && matches!(view, View::Containers | View::SwarmServices))
     }
 }
 

@@ -163,6 +163,43 @@ async fn a_migration_names_who_stayed_behind_and_goes_back_with_everything_writt
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_is_complete_leaves_nothing_of_ours_on_either_side() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let old = Client::connect(&Options::new(a.connect_string())).await.unwrap();
+    let new = Client::connect(&Options::new(b.connect_string())).await.unwrap();
+    create(&old, "/app", b"1").await;
+    let definition = serde_json::to_value(Definition::between("c", &a.connect_string(), &b.connect_string())).unwrap();
+    assert_eq!(operator.ask("POST", "/links", &definition.to_string()).await.0, StatusCode::CREATED);
+    for _ in 0..200 {
+        if operator.ask("POST", "/migrations", r#"{"link":"c"}"#).await.0 == StatusCode::CREATED {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for (phase, action) in [("ready", "cutover"), ("switch", "advance"), ("drain", "complete")] {
+        operator.until_phase("c", phase).await;
+        assert_eq!(operator.ask("POST", &format!("/migrations/c/{action}"), "").await.0, StatusCode::ACCEPTED, "{action}");
+    }
+    operator.until_phase("c", "complete").await;
+    let ours = async || (old.stat("/__zksync").await.unwrap(), new.stat("/__zksync").await.unwrap());
+    for _ in 0..200 {
+        if ours().await == (None, None) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // And nothing comes back.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(ours().await, (None, None));
+    create(&new, "/app/later", b"2").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(old.stat("/app/later").await.unwrap(), None, "the old one does not follow any more");
+    assert_eq!(operator.ask("DELETE", "/links/c", "").await.0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_makes_no_sense_is_refused_in_words() {
     let directory = tempfile::tempdir().unwrap();
     let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);

@@ -71,8 +71,26 @@ pub struct SearchHit {
     pub pseudo: bool,
     /// Larger fits better.
     pub score: u32,
+    /// Its place in the order of hits.
+    pub cursor: SearchCursor,
     /// Where it was found.
     pub matches: Vec<Match>,
+}
+
+impl SearchCursor {
+    /// The place of a hit that the map does not know, among those that it does; `number` tells it from others of that view, and never changes.
+    pub fn of_stranger(score: u32, view: View, number: u64) -> Self {
+        SearchCursor { score, rank: rank(view), ordinal: number | 1 << 63 }
+    }
+
+    /// Sorts hits, best first.
+    pub fn order(self) -> (std::cmp::Reverse<u32>, u8, u64) {
+        (std::cmp::Reverse(self.score), self.rank, self.ordinal)
+    }
+}
+
+fn rank(view: View) -> u8 {
+    (0_u8..).zip(RANKS).find_map(|(rank, it)| (it == view).then_some(rank)).unwrap_or(u8::MAX)
 }
 
 /// Views in the order of hits that fit equally well: what there is little of comes first.
@@ -112,7 +130,7 @@ impl Asked<'_> {
     /// The page that is asked for.
     pub(crate) fn search(self, search: &SearchQuery) -> SearchPage {
         let scores = self.evaluate(&search.query.expression);
-        let ranks = PROJECTED.map(|view| (0_u8..).zip(RANKS).find_map(|(rank, it)| (it == view).then_some(rank)).unwrap_or(u8::MAX));
+        let ranks = PROJECTED.map(rank);
         let only = search.view.map(|view| PROJECTED.iter().position(|it| *it == view));
         let mut totals = [0_u64; PROJECTED.len()];
         let mut keys = Vec::new();
@@ -148,7 +166,8 @@ impl Asked<'_> {
         let matches = query.matches(&node);
         let NodeSummary { id, label, label_minor, shape, stack, pseudo, .. } = node;
         let view = *PROJECTED.get(usize::from(place.view))?;
-        Some(SearchHit { view, id, label, label_minor, shape, stack, pseudo, score: key.score.0, matches })
+        let cursor = SearchCursor { score: key.score.0, rank: key.rank, ordinal: key.ordinal };
+        Some(SearchHit { view, id, label, label_minor, shape, stack, pseudo, score: key.score.0, cursor, matches })
     }
 
     fn evaluate(self, expression: &Expression) -> Scores {

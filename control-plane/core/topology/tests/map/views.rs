@@ -66,9 +66,10 @@ fn a_pseudo_node_whose_neighbours_are_filtered_goes_with_them() {
 #[test]
 fn images_are_grouped_without_registry_and_tag_and_filtered_by_their_containers() {
     expect![[r#"
+        batch;<container_image> [batch | 1 container]
         library/nginx;<container_image> [library/nginx | 1 container] -> out-theinternet
         out-theinternet [The Internet | Outbound connections]
-        2 nodes, 1 real, 1 edges, 3 filtered
+        3 nodes, 2 real, 1 edges, 2 filtered
     "#]]
     .assert_eq(&small_world().picture(View::ContainersByImage, Filter::DEFAULT));
 }

@@ -1,0 +1,216 @@
+//! Where the instances of one app may be, given where they are.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+
+use crate::instance::AgentInfo;
+use crate::mesos::Attribute;
+use crate::model::{Constraint, Operator};
+
+/// The constraints of one app, with where its instances are.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    constraint: Constraint,
+    pattern: Option<Regex>,
+    /// Instances per value of the field.
+    counts: BTreeMap<String, u32>,
+}
+
+/// A place: an agent as constraints see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) region: Option<&'a str>,
+    pub(crate) zone: Option<&'a str>,
+    pub(crate) attributes: &'a [(String, Attribute)],
+}
+
+impl<'a> From<&'a AgentInfo> for Place<'a> {
+    fn from(agent: &'a AgentInfo) -> Self {
+        Place { host: &agent.host, region: agent.region.as_deref(), zone: agent.zone.as_deref(), attributes: &agent.attributes }
+    }
+}
+
+impl Place<'_> {
+    pub(crate) fn value(&self, field: &str) -> Option<String> {
+        match field {
+            "hostname" | "@hostname" => Some(self.host.to_owned()),
+            "@region" => self.region.map(str::to_owned),
+            "@zone" => self.zone.map(str::to_owned),
+            name => self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.text()),
+        }
+    }
+}
+
+/// A regular expression that must match the whole text. Nothing larger than a megabyte is compiled.
+pub(crate) fn whole_match(pattern: &str) -> Option<Regex> {
+    regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build().ok()
+}
+
+impl Placement {
+    pub(crate) fn new(constraints: &[Constraint]) -> Placement {
+        let rules = constraints
+            .iter()
+            .map(|constraint| {
+                let pattern = match constraint.operator {
+                    Operator::Like | Operator::Unlike => constraint.value.as_deref().and_then(whole_match),
+                    _ => None,
+                };
+                Rule { constraint: constraint.clone(), pattern, counts: BTreeMap::new() }
+            })
+            .collect();
+        Placement { rules }
+    }
+
+    /// Whether any rule looks at where the other instances are.
+    pub(crate) fn looks_at_others(&self) -> bool {
+        self.rules.iter().any(|rule| !matches!(rule.constraint.operator, Operator::Like | Operator::Unlike | Operator::Is))
+    }
+
+    /// Counts an instance at `place`.
+    pub(crate) fn add(&mut self, place: Place<'_>) {
+        for rule in &mut self.rules {
+            if let Some(value) = place.value(&rule.constraint.field) {
+                *rule.counts.entry(value).or_insert(0) += 1;
+            }
+        }
+    }
+
+    /// Whether another instance may be at `place`.
+    pub(crate) fn accepts(&self, place: Place<'_>) -> bool {
+        self.rules.iter().all(|rule| rule.accepts(place.value(&rule.constraint.field).as_deref()))
+    }
+
+    /// Whether any rule is about the region.
+    pub(crate) fn names_region(&self) -> bool {
+        self.rules.iter().any(|rule| rule.constraint.field == "@region")
+    }
+}
+
+impl Rule {
+    fn accepts(&self, value: Option<&str>) -> bool {
+        let wanted = self.constraint.value.as_deref().filter(|it| !it.is_empty());
+        let Some(value) = value else { return self.constraint.operator == Operator::Unlike };
+        let count = self.counts.get(value).copied().unwrap_or(0);
+        match self.constraint.operator {
+            Operator::Unique => count == 0,
+            Operator::Cluster => match wanted {
+                Some(wanted) => value == wanted,
+                None => count > 0 || self.counts.is_empty(),
+            },
+            Operator::Like => self.pattern.as_ref().is_some_and(|it| it.is_match(value)),
+            Operator::Unlike => self.pattern.as_ref().is_some_and(|it| !it.is_match(value)),
+            Operator::MaxPer => wanted.and_then(|it| it.parse::<u32>().ok()).is_some_and(|most| count < most),
+            Operator::Is => {
+                let wanted = self.constraint.value.as_deref().unwrap_or_default();
+                match (wanted.parse::<f64>(), value.parse::<f64>()) {
+                    (Ok(one), Ok(two)) => (one - two).abs() < 0.000_5,
+                    _ => wanted == value,
+                }
+            }
+            // Marathon up to 1.9: a new value always; a used one when enough are in use and it is among the least used.
+            Operator::GroupBy => {
+                let least_values = wanted.and_then(|it| it.parse::<usize>().ok()).unwrap_or(0);
+                count == 0 || (self.counts.len() >= least_values && Some(count) == self.counts.values().min().copied())
+            }
+        }
+    }
+}
+
+/// Which of `places` should lose an instance so that every GROUP_BY stays even: the positions of those on a most used value. All of them when
+/// there is no such rule.
+pub(crate) fn most_crowded(constraints: &[Constraint], places: &[Option<Place<'_>>]) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..places.len()).collect();
+    for constraint in constraints.iter().filter(|it| it.operator == Operator::GroupBy) {
+        let value = |at: usize| places[at].as_ref().and_then(|place| place.value(&constraint.field));
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for at in 0..places.len() {
+            if let Some(value) = value(at) {
+                *counts.entry(value).or_insert(0) += 1;
+            }
+        }
+        let Some(most) = counts.values().max().copied() else { continue };
+        let crowded: Vec<usize> =
+            left.iter().copied().filter(|at| value(*at).is_none_or(|value| counts.get(&value) == Some(&most))).collect();
+        if !crowded.is_empty() {
+            left = crowded;
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn constraint(field: &str, operator: Operator, value: Option<&str>) -> Constraint {
+        Constraint { field: field.to_owned(), operator, value: value.map(str::to_owned) }
+    }
+
+    /// Places instances one after the other on hosts offered in turn, and tells where they went.
+    fn placed(constraint: Constraint, hosts: &[&str], offers: &[usize]) -> String {
+        let attributes: Vec<Vec<(String, Attribute)>> = hosts
+            .iter()
+            .map(|host| match host.split_once(':') {
+                Some((_, rack)) => vec![("rack".to_owned(), Attribute::Text(rack.to_owned()))],
+                None => Vec::new(),
+            })
+            .collect();
+        let mut placement = Placement::new(&[constraint]);
+        let mut taken = Vec::new();
+        for &at in offers {
+            let host = hosts[at].split(':').next().unwrap();
+            let place = Place { host, region: None, zone: None, attributes: &attributes[at] };
+            if placement.accepts(place) {
+                placement.add(place);
+                taken.push(hosts[at]);
+            }
+        }
+        taken.join(" ")
+    }
+
+    #[test]
+    fn each_operator_places_as_marathon_did() {
+        let hosts = ["a:r1", "b:r1", "c:r2", "d"];
+        let round = [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3];
+        for (constraint, expected) in [
+            (constraint("hostname", Operator::Unique, None), "a:r1 b:r1 c:r2 d"),
+            (constraint("rack", Operator::Unique, None), "a:r1 c:r2"),
+            (constraint("rack", Operator::Cluster, Some("r2")), "c:r2 c:r2 c:r2"),
+            (constraint("rack", Operator::Cluster, None), "a:r1 b:r1 a:r1 b:r1 a:r1 b:r1"),
+            (constraint("rack", Operator::GroupBy, None), "a:r1 b:r1 c:r2 c:r2 a:r1 c:r2"),
+            (constraint("rack", Operator::GroupBy, Some("2")), "a:r1 c:r2 a:r1 c:r2 a:r1 c:r2"),
+            (constraint("rack", Operator::GroupBy, Some("3")), "a:r1 c:r2"),
+            (constraint("rack", Operator::MaxPer, Some("2")), "a:r1 b:r1 c:r2 c:r2"),
+            (constraint("rack", Operator::Like, Some("r[1-1]")), "a:r1 b:r1 a:r1 b:r1 a:r1 b:r1"),
+            (constraint("rack", Operator::Like, Some("r")), ""),
+            (constraint("rack", Operator::Unlike, Some("r1")), "c:r2 d c:r2 d c:r2 d"),
+            (constraint("rack", Operator::Is, Some("r2")), "c:r2 c:r2 c:r2"),
+        ] {
+            assert_eq!(placed(constraint.clone(), &hosts, &round), expected, "{constraint:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_equal_as_numbers() {
+        let attributes = [("gen".to_owned(), Attribute::Scalar(2_500))];
+        let place = Place { host: "a", region: None, zone: None, attributes: &attributes };
+        assert!(Placement::new(&[constraint("gen", Operator::Is, Some("2.50"))]).accepts(place));
+        assert_eq!(place.value("gen").as_deref(), Some("2.5"));
+    }
+
+    #[test]
+    fn the_crowded_value_gives_first() {
+        let rack = |name: &str| vec![("rack".to_owned(), Attribute::Text(name.to_owned()))];
+        let attributes = [rack("r1"), rack("r2"), rack("r1")];
+        let places: Vec<_> = attributes.iter().map(|attributes| Some(Place { host: "h", region: None, zone: None, attributes })).collect();
+        assert_eq!(most_crowded(&[constraint("rack", Operator::GroupBy, None)], &places), [0, 2]);
+        assert_eq!(most_crowded(&[], &places), [0, 1, 2]);
+    }
+}

@@ -1,0 +1,162 @@
+//! The scheduler in this process: its settings, store and loop, its client of a master, its probes, and the listener of Marathon's API.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use ::http::StatusCode;
+use anyhow::Context as _;
+use axum::extract::Request;
+use axum::response::IntoResponse as _;
+use axum::{Json, Router};
+use edge_marathon::settings::Settings;
+use edge_marathon::store::{DiskStore, Store};
+use edge_marathon::{Context, client, driver, probes};
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http;
+use crate::replicas::{Front, Replicas, TermStore};
+use crate::supervise::{Backoff, Supervisor};
+use crate::telemetry::Telemetry;
+
+/// What the HTTP side needs, as soon as there is a scheduler here: where several control planes share an ensemble, only the leader has one.
+pub(crate) type Running = Arc<OnceLock<Context>>;
+
+/// A scheduler that runs, or will when this control plane leads.
+#[derive(Debug)]
+pub(crate) struct Marathon {
+    /// See [`Running`].
+    pub(crate) context: Running,
+    /// Its API. Says that nobody leads as long as there is no scheduler.
+    pub(crate) router: Router,
+}
+
+/// Starts the scheduler; with `replicas`, once this control plane leads. `own_master` is where the master of this process listens: the one it
+/// speaks to when no other is named.
+///
+/// # Errors
+/// When a flag cannot be understood or the store cannot be opened.
+pub(crate) fn start(
+    config: &Config,
+    (bound, own_master): (Option<SocketAddr>, Option<SocketAddr>),
+    (hostname, seed): (&str, u64),
+    replicas: Option<&Replicas>,
+    supervisor: &Supervisor,
+    clock: &Clock,
+) -> anyhow::Result<Marathon> {
+    let mut settings = Settings { hostname: hostname.to_owned(), ..Settings::default() };
+    if let Some(address) = bound {
+        settings.http_port = address.port();
+        if !address.ip().is_unspecified() {
+            settings.hostname = address.ip().to_string();
+        }
+    }
+    if let Some(host) = &config.advertise {
+        settings.hostname.clone_from(host);
+    }
+    let mut settings = settings.with_flags(config.marathon_flags.iter().map(String::as_str))?;
+    if !config.scheduler_masters.is_empty() {
+        settings.masters.clone_from(&config.scheduler_masters);
+    } else if settings.masters.is_empty() {
+        settings.masters.extend(own_master.map(|address| format!("http://{}", reachable(address))));
+    }
+    settings.core.seed = seed;
+    let settings = Arc::new(settings);
+    let context = Running::default();
+    let router = router_of(context.clone());
+    match replicas {
+        None => {
+            let store = DiskStore::open(&config.data_dir.join("marathon.redb")).context("opening the scheduler's store")?;
+            run(&context, &settings, Arc::new(store), supervisor, clock)?;
+        }
+        Some(replicas) => {
+            let (mut standing, running, parent, clock) = (replicas.standing(), context.clone(), supervisor.clone(), clock.clone());
+            let stopping = supervisor.stopping().clone();
+            supervisor.essential("scheduler", async move {
+                let elected = async { standing.wait_for(|it| it.leads()).await.ok().and_then(|it| it.term.clone()) };
+                let Some(term) = (tokio::select! { term = elected => term, () = stopping.cancelled() => None }) else { return };
+                let store = Arc::new(TermStore::new(term));
+                // Reading what the leader before has written blocks.
+                let begun = tokio::task::spawn_blocking(move || run(&running, &settings, store, &parent, &clock)).await;
+                match begun {
+                    Ok(Ok(())) => stopping.cancelled().await,
+                    Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "the scheduler cannot begin"),
+                    Err(error) => tracing::error!(%error, "the scheduler cannot begin"),
+                }
+            });
+        }
+    }
+    Ok(Marathon { context, router })
+}
+
+/// Starts the loops of a scheduler upon what `store` has.
+fn run(context: &Running, settings: &Arc<Settings>, store: Arc<dyn Store>, supervisor: &Supervisor, clock: &Clock) -> anyhow::Result<()> {
+    let now = clock.clone();
+    let stopping = supervisor.stopping().clone();
+    let (handle, outlets, run) =
+        driver::start(settings, store, move || now.now(), stopping.clone()).context("reading the scheduler's store")?;
+    supervisor.essential("scheduler_driver", run);
+    supervisor.essential("scheduler_client", client::run(settings.clone(), handle.clone(), outlets.calls, stopping.clone()));
+    let at_once = settings.core.max_concurrent_health_checks;
+    supervisor.essential("scheduler_probes", probes::run(outlets.probes, handle.clone(), at_once, stopping.clone()));
+    let now = clock.clone();
+    let made = Context::new(settings.clone(), handle, move || now.now(), stopping.clone());
+    // Who gives up leadership ends in good order, to be started again.
+    let abdicated = made.abdicated().clone();
+    supervisor.essential("marathon_leadership", async move {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = abdicated.cancelled() => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
+        }
+    });
+    // There is one election in the life of a process.
+    drop(context.set(made));
+    Ok(())
+}
+
+/// The scheduler's API, from the moment on that there is one.
+fn router_of(context: Running) -> Router {
+    let routes = Arc::new(OnceLock::new());
+    Router::new().fallback(move |request: Request| {
+        let (context, routes) = (context.clone(), routes.clone());
+        async move {
+            match context.get() {
+                Some(context) => {
+                    let router: &Router = routes.get_or_init(|| edge_marathon::router(context.clone()));
+                    match router.clone().oneshot(request).await {
+                        Ok(response) => response,
+                    }
+                }
+                None => (StatusCode::SERVICE_UNAVAILABLE, Json(serde_json::json!({ "message": "Could not determine the current leader" })))
+                    .into_response(),
+            }
+        }
+    })
+}
+
+/// The address to call a listener at that listens on every address.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
+impl Marathon {
+    /// Serves the API on `listener`.
+    pub(crate) fn serve(
+        &self,
+        listener: Arc<TcpListener>,
+        connections: usize,
+        front: Front,
+        supervisor: &Supervisor,
+        telemetry: &Telemetry,
+    ) {
+        let (router, parent, counters) = (self.router.clone(), supervisor.clone(), telemetry.clone());
+        supervisor.restarting("marathon_listener", Backoff::EDGE, move || {
+            http::serve(listener.clone(), router.clone(), connections, front.clone(), parent.clone(), counters.clone())
+        });
+    }
+}
