@@ -66,6 +66,9 @@ pub(crate) struct UpFlags {
     /// Port of the probe's own metrics and health, on 127.0.0.1.
     #[arg(long, default_value_t = 4042)]
     pub(crate) admin_port: u16,
+    /// Let this machine run tasks of Mesos frameworks and of Marathon's apps, too: a Mesos agent beside the probe.
+    #[arg(long)]
+    pub(crate) agent: bool,
     /// More arguments for the control plane, after `--`.
     #[arg(last = true)]
     pub(crate) control_arguments: Vec<String>,

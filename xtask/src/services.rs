@@ -170,7 +170,22 @@ pub(crate) struct Addresses {
     pub(crate) grpc: SocketAddr,
     /// The probe's metrics and health, always on loopback.
     pub(crate) admin: SocketAddr,
+    /// The APIs of Mesos and Marathon: their ports, 0 for any.
+    old: [OldApi; 2],
 }
+
+/// An API of a retired program, on the port where its clients look for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OldApi {
+    /// Whose.
+    pub(crate) name: &'static str,
+    flag: &'static str,
+    /// Where it is; 0 for any.
+    pub(crate) port: u16,
+}
+
+const OLD_APIS: [OldApi; 2] =
+    [OldApi { name: "Mesos", flag: "--mesos-address", port: 5050 }, OldApi { name: "Marathon", flag: "--marathon-address", port: 8080 }];
 
 impl Addresses {
     /// Given ports of an address.
@@ -181,7 +196,12 @@ impl Addresses {
             address => address,
         };
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
-        Self { listen, http: SocketAddr::from((reach, http)), grpc: SocketAddr::from((reach, grpc)), admin }
+        Self { listen, http: SocketAddr::from((reach, http)), grpc: SocketAddr::from((reach, grpc)), admin, old: OLD_APIS }
+    }
+
+    /// The APIs of Mesos and Marathon that can be served, and those whose port somebody else has.
+    pub(crate) fn old_apis(&self) -> (Vec<OldApi>, Vec<OldApi>) {
+        self.old.iter().partition(|api| TcpListener::bind((self.listen, api.port)).is_ok())
     }
 
     /// What the programs bind, each with the flag of `up` that chooses another port.
@@ -195,7 +215,8 @@ impl Addresses {
         let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let [http, grpc, admin] = listeners;
         let port = |listener: std::io::Result<TcpListener>| Ok::<_, std::io::Error>(listener?.local_addr()?.port());
-        Ok(Self::new(Ipv4Addr::LOCALHOST.into(), port(http)?, port(grpc)?, port(admin)?))
+        let addresses = Self::new(Ipv4Addr::LOCALHOST.into(), port(http)?, port(grpc)?, port(admin)?);
+        Ok(Self { old: OLD_APIS.map(|api| OldApi { port: 0, ..api }), ..addresses })
     }
 
     /// The control plane's command line.
@@ -204,6 +225,13 @@ impl Addresses {
         command.arg("--data-dir").arg(data);
         let [(http, _), (grpc, _), _] = self.bound();
         command.args(["--http-address", &http.to_string(), "--grpc-address", &grpc.to_string()]);
+        let (served, taken) = self.old_apis();
+        for api in served {
+            command.args([api.flag, &SocketAddr::from((self.listen, api.port)).to_string()]);
+        }
+        for api in taken {
+            command.args([api.flag, "off"]);
+        }
         command
     }
 

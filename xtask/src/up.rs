@@ -5,6 +5,7 @@ mod record;
 mod watch;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::flags::UpFlags;
 use crate::progress::{Pulse, Steps, bold, boxed, green, last_lines, note, red, yellow};
-use crate::services::{self, Addresses, Service, TICK};
+use crate::services::{self, Addresses, OldApi, Service, TICK};
 use crate::{Checkout, Profile, build, http, machine, setup};
 use record::Record;
 
@@ -55,10 +56,14 @@ pub(crate) fn up(checkout: &Checkout, flags: &UpFlags) -> Result<ExitCode> {
     let directory = checkout.run_directory();
     let logs = directory.join("logs");
     fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    for api in addresses.old_apis().1 {
+        note(&format!("{}'s API is off: somebody else has port {}", api.name, api.port));
+    }
+    let apis = addresses.old_apis().0;
     let mut control = steps.run("Start the control plane", || start_control(checkout, profile, &addresses, flags, &logs, &interrupted))?;
-    let mut probe = steps.run("Start the probe", || start_probe(checkout, profile, &addresses, &logs, &interrupted))?;
+    let mut probe = steps.run("Start the probe", || start_probe(checkout, profile, &addresses, flags, &logs, &interrupted))?;
     Record::new(&addresses, &control, &probe, flags.detach).write(checkout)?;
-    println!("\n{}", welcome(&addresses, flags.detach));
+    println!("\n{}", welcome(&addresses, &apis, flags.detach));
 
     if flags.detach {
         control.let_go();
@@ -92,9 +97,19 @@ fn start_control(
     Ok(service)
 }
 
-fn start_probe(checkout: &Checkout, profile: Profile, addresses: &Addresses, logs: &Path, interrupted: &Interrupted) -> Result<Service> {
+fn start_probe(
+    checkout: &Checkout,
+    profile: Profile,
+    addresses: &Addresses,
+    flags: &UpFlags,
+    logs: &Path,
+    interrupted: &Interrupted,
+) -> Result<Service> {
     setup::ask_for_password_once()?;
-    let command = addresses.probe(&checkout.binary(profile, "orchestrator-probe"));
+    let mut command = addresses.probe(&checkout.binary(profile, "orchestrator-probe"));
+    if flags.agent {
+        command.args(["--roles", "observe,run"]);
+    }
     let log = fresh_log(logs, "probe")?;
     let mut service = Service::start("orchestrator-probe", command, &log)?;
     wait_for(&mut service, "the probe to connect and see", interrupted, || services::probe_is_seeing(addresses))?;
@@ -145,13 +160,18 @@ fn how_it_sees(probe: &Value) -> String {
     format!("{} (rung {}{reason})", capture["description"].as_str().unwrap_or("nothing yet"), capture["rung"])
 }
 
-fn welcome(addresses: &Addresses, detached: bool) -> String {
+fn welcome(addresses: &Addresses, apis: &[OldApi], detached: bool) -> String {
     let page = format!("http://{}", addresses.http);
     let mut lines = vec!["Orchestrator is running. Open the map:".to_owned(), String::new(), format!("    {page}"), String::new()];
     lines.push("Try next:".to_owned());
     lines.push("  open a connection          curl -s https://crates.io >/dev/null".to_owned());
     lines.push(format!("  ask the API                curl -s {page}/api/topology/hosts"));
     lines.push(format!("  who talks to whom          curl -s '{page}/api/v1/flows?limit=5'"));
+    for api in apis {
+        let path = if api.name == "Mesos" { "state" } else { "v2/info" };
+        let url = format!("http://{}/{path}", SocketAddr::from((addresses.http.ip(), api.port)));
+        lines.push(format!("  {:<25}curl -s {url}", format!("as a client of {}", api.name)));
+    }
     lines.push("  what it sees and loses     cargo xtask status".to_owned());
     lines.push(if detached { "  stop it                    cargo xtask down" } else { "  stop it                    Ctrl-C" }.to_owned());
     boxed(&lines)

@@ -166,7 +166,7 @@ mod tests {
             &[("ORCHESTRATOR_PROBE_KUBERNETES", "")],
         );
         expect_test::expect![[r#"
-            --roles is "spectate": there are observe and kubernetes; both, with a comma between
+            --roles is "spectate": there are observe, run and kubernetes; several, with commas between
             ORCHESTRATOR_PROBE_KUBERNETES is "": empty
             --kubernetes-api is "example.com": not an address such as http://127.0.0.1:8001
             --kubernetes-namespaces is "shop,No Such": "No Such" is no name of a namespace
