@@ -38,31 +38,31 @@ fn an_app_comes_is_replaced_and_goes() {
     told(
         &mut world,
         expect![[r#"
-               100 step 1 succeeded
-               100 /a is Scheduled
-               101 revive
-               301 /a is Provisioned
-               301 launch /a on h0
-               301 decline 1 for 120 s
-               301 suppress
-               334 /a is Running
-               334 step 2 succeeded
-               334 deployment succeeded
-              1100 /a is Scheduled
-              1100 revive
-              1101 /a is Provisioned
-              1101 launch /a on h0
-              1101 decline 1 for 120 s
-              1101 suppress
-              1151 /a is Running
-              1151 kill a
-              1181 /a is Killed
-              1181 step 1 succeeded
-              1181 deployment succeeded
-              2100 kill a
-              2130 /a is Killed
-              2130 step 1 succeeded
-              2130 deployment succeeded
+            100    step 1 succeeded
+            100    /a is Scheduled
+            101    revive
+            301    /a is Provisioned
+            301    launch /a on h0
+            301    decline 1 for 120 s
+            301    suppress
+            334    /a is Running
+            334    step 2 succeeded
+            334    deployment succeeded
+            1100   /a is Scheduled
+            1100   revive
+            1101   /a is Provisioned
+            1101   launch /a on h0
+            1101   decline 1 for 120 s
+            1101   suppress
+            1151   /a is Running
+            1151   kill a
+            1181   /a is Killed
+            1181   step 1 succeeded
+            1181   deployment succeeded
+            2100   kill a
+            2130   /a is Killed
+            2130   step 1 succeeded
+            2130   deployment succeeded
         "#]],
     );
     assert_eq!(world.task_count(), 0);
@@ -104,16 +104,16 @@ fn the_unhealthy_are_killed_on_the_failure_after_the_last_that_is_forgiven() {
     told(
         &mut world,
         expect![[r#"
-              5434 /a is unhealthy: connection refused
-              5434 kill a
-              5464 /a is Killed
-              5464 /a is Scheduled
-              5464 revive
-              5501 /a is Provisioned
-              5501 launch /a on h0
-              5501 decline 1 for 120 s
-              5501 suppress
-              5551 /a is Running
+            5434   /a is unhealthy: connection refused
+            5434   kill a
+            5464   /a is Killed
+            5464   /a is Scheduled
+            5464   revive
+            5501   /a is Provisioned
+            5501   launch /a on h0
+            5501   decline 1 for 120 s
+            5501   suppress
+            5551   /a is Running
         "#]],
     );
 }

@@ -184,7 +184,7 @@ impl World {
             if self.logging
                 && let Some(line) = describe(&effect)
             {
-                self.log.push(format!("{:>6} {line}", self.now.unix_millis() - 1_000_000));
+                self.log.push(format!("{:<6} {line}", self.now.unix_millis() - 1_000_000));
             }
             match effect {
                 Effect::Call(call) if self.connected => self.on_call(call),
