@@ -170,7 +170,7 @@ fn welcome(addresses: &Addresses, apis: &[OldApi], detached: bool) -> String {
     for api in apis {
         let path = if api.name == "Mesos" { "state" } else { "v2/info" };
         let url = format!("http://{}/{path}", SocketAddr::from((addresses.http.ip(), api.port)));
-        lines.push(format!("  {:<25}curl -s {url}", format!("as a client of {}", api.name)));
+        lines.push(format!("  {:<27}curl -s {url}", format!("as a client of {}", api.name)));
     }
     lines.push("  what it sees and loses     cargo xtask status".to_owned());
     lines.push(if detached { "  stop it                    cargo xtask down" } else { "  stop it                    Ctrl-C" }.to_owned());
