@@ -81,12 +81,20 @@ impl Topology {
         if old == container {
             return;
         }
+        let mut talks_to_names = false;
         for (name, count) in row.peers.counts() {
+            talks_to_names = true;
             if let Some(old) = old {
                 self.tables.containers[old].peers.remove(name, count);
             }
             if let Some(new) = container {
                 self.tables.containers[new].peers.add(name, count);
+            }
+        }
+        if talks_to_names {
+            // Their panels name whom their processes talk to.
+            for container in [old, container].into_iter().flatten() {
+                self.touch(View::Containers, Entity::Container(container));
             }
         }
         self.unsettle_process(process);
