@@ -26,8 +26,11 @@ pub(crate) struct DeployCheckFlags {
 const PYTHON: setup::Tool = setup::Tool { program: "python3", packages: &["python3", "python3-venv"], purpose: "checking the manifests" };
 const UNSHARE: setup::Tool = setup::Tool { program: "unshare", packages: &["util-linux"], purpose: "running what the documents say" };
 
+const CURL: setup::Tool = setup::Tool { program: "curl", packages: &["curl"], purpose: "running what the documents say" };
+
 /// Programs that are taken out of Debian's packages, and where they are in them.
-const UNPACKED: [(&str, &[&str]); 2] = [("prometheus", &["usr/bin/promtool"]), ("apparmor", &["sbin/apparmor_parser", "usr/sbin/apparmor_parser"])];
+const UNPACKED: [(&str, &[&str]); 2] =
+    [("prometheus", &["usr/bin/promtool"]), ("apparmor", &["sbin/apparmor_parser", "usr/sbin/apparmor_parser"])];
 
 /// `cargo xtask deploy-check`.
 pub(crate) fn run(checkout: &Checkout, flags: &DeployCheckFlags) -> Result<()> {
@@ -63,7 +66,7 @@ pub(crate) fn check(checkout: &Checkout, flags: &DeployCheckFlags) -> Result<()>
 /// Gets the tools, where they can be had.
 pub(crate) fn set_up(checkout: &Checkout) -> Result<()> {
     let tools = Tools::of(checkout);
-    setup::tools(checkout, &[PYTHON, UNSHARE])?;
+    setup::tools(checkout, &[PYTHON, UNSHARE, CURL])?;
     tools.set_up_python(checkout)?;
     tools.set_up_actionlint(checkout)?;
     for (package, programs) in UNPACKED {
@@ -129,7 +132,9 @@ impl Tools {
             return Ok(());
         }
         if !machine::has_apt() {
-            return setup::missing(&format!("{package} cannot be fetched without apt; a check is left out unless its program is installed"));
+            return setup::missing(&format!(
+                "{package} cannot be fetched without apt; a check is left out unless its program is installed"
+            ));
         }
         setup::refresh_index(checkout)?;
         let fetched = self.unpacked.join("fetched");

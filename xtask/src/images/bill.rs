@@ -28,8 +28,12 @@ fn distribution_name() -> String {
 fn bill(metadata: &Value, checksums: &BTreeMap<String, String>, program: &str, distribution: &str, libraries: &str) -> Result<Value> {
     let packages: BTreeMap<&str, &Value> =
         metadata["packages"].as_array().into_iter().flatten().filter_map(|package| Some((package["id"].as_str()?, package))).collect();
-    let edges: BTreeMap<&str, Vec<&str>> =
-        metadata["resolve"]["nodes"].as_array().into_iter().flatten().filter_map(|node| Some((node["id"].as_str()?, linked(node)))).collect();
+    let edges: BTreeMap<&str, Vec<&str>> = metadata["resolve"]["nodes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|node| Some((node["id"].as_str()?, linked(node))))
+        .collect();
     let root = packages.iter().find(|(_, package)| package["name"] == program).map(|(id, _)| *id);
     let root = root.with_context(|| format!("there is no package {program}"))?;
     let (mut reached, mut todo) = (BTreeSet::new(), vec![root]);
@@ -70,7 +74,8 @@ fn bill(metadata: &Value, checksums: &BTreeMap<String, String>, program: &str, d
 
 /// What is compiled into a crate: neither what its tests need, nor what its build script does.
 fn linked(node: &Value) -> Vec<&str> {
-    let is_linked = |dependency: &&Value| dependency["dep_kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind["kind"].is_null()));
+    let is_linked =
+        |dependency: &&Value| dependency["dep_kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind["kind"].is_null()));
     node["deps"].as_array().into_iter().flatten().filter(is_linked).filter_map(|dependency| dependency["pkg"].as_str()).collect()
 }
 
@@ -96,7 +101,8 @@ fn component(package: &Value, checksums: &BTreeMap<String, String>) -> Value {
 fn checksums(lock: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for entry in lock.split("[[package]]") {
-        let field = |name: &str| entry.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(" = ")?.trim_matches('"').to_owned()));
+        let field =
+            |name: &str| entry.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(" = ")?.trim_matches('"').to_owned()));
         if let (Some(name), Some(version), Some(checksum)) = (field("name"), field("version"), field("checksum")) {
             found.insert(format!("pkg:cargo/{name}@{version}"), checksum);
         }

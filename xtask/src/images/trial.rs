@@ -61,9 +61,11 @@ pub(super) fn run(tag: &str) -> Result<()> {
     ensure!(!user.is_empty() && !user.starts_with('0') && user != "root", "{image} runs as {user:?}");
     // As in the manifests: nothing can be written but the data, no capability, no new rights.
     let confined = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"];
-    let publish = ["--publish", "127.0.0.1::4040", "--publish", "127.0.0.1::4041", "--publish", "127.0.0.1::5050", "--publish", "127.0.0.1::8080"];
+    let publish =
+        ["--publish", "127.0.0.1::4040", "--publish", "127.0.0.1::4041", "--publish", "127.0.0.1::5050", "--publish", "127.0.0.1::8080"];
     let control = Container::start("control", &[&confined, publish.as_slice(), &["--volume", "/data", &image]].concat())?;
-    let [http, grpc, mesos, marathon] = [control.published(4040)?, control.published(4041)?, control.published(5050)?, control.published(8080)?];
+    let [http, grpc, mesos, marathon] =
+        [control.published(4040)?, control.published(4041)?, control.published(5050)?, control.published(8080)?];
     until(&control, "the control plane is ready", || Ok(http::get(http, "/ready")?.status == 200))?;
     let page = http::get(http, "/")?;
     ensure!(page.status == 200 && page.text().contains("<html"), "the page: {}", page.status);

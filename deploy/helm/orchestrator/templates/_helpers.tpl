@@ -13,16 +13,14 @@ zookeeper-0.zookeeper-peers:2181,zookeeper-1.zookeeper-peers:2181,zookeeper-2.zo
   value: {{ .Values.canary.prometheus }}
 {{- end }}
 {{- end -}}
-{{- /* How the kubelet asks a control plane. It has no certificate to show, so with TLS it only knocks. */}}
+{{- /* How the kubelet asks a control plane; it does not look whose certificate it is. */}}
 {{- define "orchestrator.alive" -}}
-{{- if .tls -}}
-tcpSocket:
-  port: http
-{{- else -}}
 httpGet:
   path: {{ .path }}
   port: http
-{{- end -}}
+  {{- if .tls }}
+  scheme: HTTPS
+  {{- end }}
 {{- end -}}
 {{- /* What a client of the control plane shows. */}}
 {{- define "orchestrator.client-tls" -}}
