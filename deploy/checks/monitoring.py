@@ -26,6 +26,10 @@ FOREIGN = {
     "rollout_info_replicas_updated": "Argo Rollouts",
     "rollout_info_replicas_available": "Argo Rollouts",
     "analysis_run_info": "Argo Rollouts",
+    "certmanager_certificate_expiration_timestamp_seconds": "cert-manager",
+    "argocd_app_info": "Argo CD",
+    "kubelet_volume_stats_available_bytes": "the kubelet",
+    "kubelet_volume_stats_capacity_bytes": "the kubelet",
     "nginx_ingress_controller_requests": "ingress-nginx",
 }
 

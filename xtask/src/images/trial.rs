@@ -1,6 +1,7 @@
 //! Runs both images as a user would, and looks that they do their main job: the page and the API from the one, this machine on the map by the other.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,14 +16,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a container may take to stop, as the manifests allow at least.
 const STOP_SECONDS: &str = "15";
 
+/// What the probe's manifest adds.
+const CAPABILITIES: [&str; 6] = ["BPF", "PERFMON", "NET_ADMIN", "DAC_READ_SEARCH", "SYS_PTRACE", "SYS_ADMIN"];
+
 /// A container that is removed when this value goes.
 struct Container(String);
 
 impl Container {
     fn start(name: &str, arguments: &[&str]) -> Result<Self> {
         let name = format!("orchestrator-trial-{name}-{}", std::process::id());
-        docker(&[&["run", "--detach", "--name", &name], arguments].concat())?;
-        Ok(Self(name))
+        // Made first: what could not be started is left behind otherwise.
+        let container = Self(name);
+        docker(&[&["run", "--detach", "--name", &container.0], arguments].concat())?;
+        Ok(container)
     }
 
     /// The address at which a port of it is reached from here.
@@ -74,11 +80,25 @@ pub(super) fn run(tag: &str) -> Result<()> {
 
     let image = format!("orchestrator-probe:{tag}");
     let address = format!("http://{grpc}");
-    let around = ["--privileged", "--pid=host", "--network=host"];
+    // As the manifest has it (deploy/k8s/base/probe.yaml has the reasons). Docker may confine by AppArmor, and its profile denies reading other processes.
+    let around = ["--pid=host", "--network=host", "--cgroupns=host", "--read-only", "--cap-drop=ALL", "--security-opt=apparmor=unconfined"];
     let mounts = ["--volume", "/sys/kernel/tracing:/sys/kernel/tracing", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:ro"];
     let socket = ["--volume", "/var/run/docker.sock:/var/run/docker.sock"];
-    let told = [image.as_str(), "--control-plane", &address, "--admin-address", "off", "--no-cloud-metadata"];
-    let probe = Container::start("probe", &[around.as_slice(), &mounts, &socket, &told].concat())?;
+    let machine = Path::new("/etc/machine-id").exists().then_some("--volume=/etc/machine-id:/etc/machine-id:ro");
+    let mut told = vec![image.as_str(), "--control-plane", &address, "--admin-address", "off", "--no-cloud-metadata"];
+    if machine.is_none() {
+        told.extend(["--probe-id", "trial"]);
+    }
+    let start = |capabilities: &[&str]| {
+        let capabilities: Vec<String> = capabilities.iter().map(|it| format!("--cap-add={it}")).collect();
+        let capabilities: Vec<&str> = capabilities.iter().map(String::as_str).chain(machine).collect();
+        Container::start("probe", &[around.as_slice(), &capabilities, &mounts, &socket, &told].concat())
+    };
+    let probe = match start(&CAPABILITIES) {
+        // Engines before 20.10.13 do not know the names of the two that were cut out of SYS_ADMIN, which has both.
+        Err(error) if error.to_string().contains("unknown capability") => start(&CAPABILITIES[2..])?,
+        other => other?,
+    };
     until(&probe, "a probe is connected", || {
         let probes = http::get_json(http, "/api/v1/probes")?;
         Ok(probes["probes"].as_array().is_some_and(|probes| probes.iter().any(|probe| probe["connected"] == true)))
