@@ -40,6 +40,7 @@ CHECKS = [
     lint.check_shell,
     lint.check_security,
     documents.check_documents,
+    live.check_ensemble,
     live.check_generated,
     live.check_documents_run,
     live.check_live_metrics,

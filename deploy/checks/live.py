@@ -16,6 +16,8 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,7 @@ import time
 import urllib.request
 
 from . import documents
-from .common import HERE, ROOT, Missing
+from .common import HERE, ROOT, Missing, kustomize
 from .monitoring import FOREIGN, expressions, metrics_of
 
 # Metrics that are there only once something has happened which cannot be made to happen here; check_metrics finds them in the sources.
@@ -112,6 +114,47 @@ def start(programs, binaries, directory):
     programs.until("the agent is registered", lambda: '"active":true' in (get("http://127.0.0.1:5050/slaves") or "").replace(" ", ""))
 
 
+def negotiated(port, asked):
+    """The session timeout that a server grants, in ms."""
+    request = struct.pack(">iqiqi16s?", 0, 0, asked, 0, 16, bytes(16), False)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        answer = connection.recv(12)
+    return struct.unpack(">iii", answer)[2]
+
+
+def ensemble(programs, directory):
+    """The manifests' zoo.cfg and scripts, with real servers: what they grant, and when they are said to be alive and to serve."""
+    found = []
+    config = next(it["data"] for it in kustomize(HERE / "k8s/overlays/prod") if it["kind"] == "ConfigMap" and it["metadata"]["name"] == "zookeeper")
+    for name in ("alive.sh", "serves.sh"):
+        (directory / name).write_text(config[name])
+    # One that is alone, and the first of three that has no others: it lives, and must not be sent clients.
+    for name, port, others in (("alone", 2191, ""), ("lonely", 2192, "".join(f"server.{it}=127.0.0.1:{12887 + it}:{13887 + it}\n" for it in (1, 2, 3)))):
+        data = directory / name
+        data.mkdir()
+        (data / "myid").write_text("1")
+        text = re.sub(r"^(server\..*|metricsProvider\..*)\n?", "", config["zoo.cfg"], flags=re.M)
+        text = text.replace("dataDir=/data\n", f"dataDir={data}\n").replace("dataLogDir=/datalog\n", f"dataLogDir={data}\n").replace("clientPort=2181\n", f"clientPort={port}\n")
+        at = directory / f"{name}.cfg"
+        at.write_text(text + "\n" + others)
+        programs.start(name, shutil.which("java"), "-Xmx128m", "-cp", ":".join(JARS), "org.apache.zookeeper.server.quorum.QuorumPeerMain", at)
+
+    def says(script, port):
+        return subprocess.run(["bash", str(directory / script), str(port)], capture_output=True, check=False, timeout=20).returncode == 0
+
+    programs.until("both servers live", lambda: says("alive.sh", 2191) and says("alive.sh", 2192))
+    if not says("serves.sh", 2191):
+        found.append("serves.sh: a server that serves is said not to")
+    if says("serves.sh", 2192):
+        found.append("serves.sh: a server without a quorum is said to serve")
+    if says("alive.sh", 2193) or says("serves.sh", 2193):
+        found.append("a server that is not there is said to live, or to serve")
+    if negotiated(2191, 60_000) != 60_000:
+        found.append(f"a client that asks for 60 s gets {negotiated(2191, 60_000)} ms")
+    return found
+
+
 def run_documents(binaries, directory):
     """Every block that says so, in the order of its page, in one directory for each page."""
     found, count = [], 0
@@ -163,6 +206,7 @@ def main():
         programs = Programs(directory)
         try:
             start(programs, options.binaries.resolve(), directory)
+            answer["ensemble"] = ensemble(programs, directory)
             answer["documents"], answer["blocks"] = run_documents(options.binaries.resolve(), directory)
             answer["openapi"] = json.loads(get("http://127.0.0.1:4040/api/openapi.json") or "null")
             answer["metrics"], answer["families"] = check_metrics_are_there()
@@ -211,6 +255,11 @@ def check_generated(options):
         return description
 
     return documents.check_generated(options, openapi)
+
+
+def check_ensemble(options):
+    """ZooKeeper with the manifests' own configuration grants a session of 60 s, and its probes tell a server that serves from one that only lives."""
+    return _answer(options).get("ensemble", ["the servers were not tried"])
 
 
 def check_documents_run(options):

@@ -42,6 +42,15 @@ def check_chart(_):
         found += [f"{where}: only {side} has {it}" for side, these, those in (("kustomize", with_kustomize, with_helm), ("the chart", with_helm, with_kustomize)) for it in these.keys() - those.keys()]
         for name in with_kustomize.keys() & with_helm.keys():
             found += [f"{where}: {name}: {it}" for it in differences(with_kustomize[name], with_helm[name])]
+    import helm_python
+
+    for version, good in (("v1.30.0", True), ("v1.29.9", False)):
+        report = helm_python.lint(str(HERE / "helm/orchestrator"), strict=True, kube_version=version)
+        said = [it["error"] for it in report["messages"] if it["severity"] > 1] + report["errors"]
+        if good:
+            found += [f"helm lint: {it}" for it in said]
+        elif not any("Kubernetes 1.30 or newer is needed" in it for it in said):
+            found.append(f"helm lint for Kubernetes {version} says {said}")
     for name in ("service", "analysis"):
         if (HERE / f"helm/orchestrator/files/{name}.yaml").read_text() != (HERE / f"rollouts/{name}.yaml").read_text():
             found.append(f"files/{name}.yaml of the chart is not the one of rollouts: cp deploy/rollouts/{name}.yaml deploy/helm/orchestrator/files/")
