@@ -39,6 +39,7 @@ CHECKS = [
     lint.check_dockerfiles,
     lint.check_shell,
     lint.check_security,
+    lint.check_bills,
     documents.check_documents,
     live.check_ensemble,
     live.check_generated,

@@ -171,3 +171,25 @@ def check_security(options):
         if done.returncode:
             found.append(f"{path.name}: {(done.stdout + done.stderr).strip()}")
     return found
+
+
+def check_bills(_):
+    """The bills of materials are valid CycloneDX, and name what is surely in the programs."""
+    try:
+        from cyclonedx.schema import SchemaVersion
+        from cyclonedx.validation.json import JsonStrictValidator
+    except ImportError:
+        raise Missing("cyclonedx-python-lib") from None
+    bills, found = sorted((ROOT / "target/images").glob("*.cdx.json")), []
+    if not bills:
+        raise Missing("target/images (cargo xtask images --pack-only)")
+    for path in bills:
+        text = path.read_text()
+        problem = JsonStrictValidator(SchemaVersion.V1_5).validate_str(text)
+        if problem:
+            found.append(f"{path.name}: {str(problem)[:500]}")
+        names = {it["name"] for it in json.loads(text)["components"]}
+        found += [f"{path.name}: {it} is not in it" for it in ("tokio", "serde", "libc6") if it not in names]
+        # What only tests use is in no program.
+        found += [f"{path.name}: {it} is in it" for it in ("proptest", "criterion") if it in names]
+    return found

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::progress::{Steps, note, quietly, stream};
-use crate::{Checkout, Profile, build, in_ci, machine, setup};
+use crate::{Checkout, Profile, build, images, in_ci, machine, setup};
 
 /// Options of `deploy-check`.
 #[derive(Args, Debug, Default)]
@@ -34,9 +34,10 @@ const UNPACKED: [(&str, &[&str]); 2] =
 
 /// `cargo xtask deploy-check`.
 pub(crate) fn run(checkout: &Checkout, flags: &DeployCheckFlags) -> Result<()> {
-    let mut steps = Steps::new(build::STEPS + 2);
+    let mut steps = Steps::new(build::STEPS + 3);
     build::all(checkout, Profile::Debug, &mut steps)?;
     steps.run("Get what checking needs", || setup::for_testing(checkout))?;
+    steps.run("Lay out the images", || images::lay_out(checkout))?;
     steps.check("Check", || check(checkout, flags));
     steps.summary()
 }

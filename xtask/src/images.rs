@@ -114,12 +114,16 @@ pub(crate) fn run(checkout: &Checkout, flags: &ImagesFlags) -> Result<()> {
     steps.summary()
 }
 
+/// Lays out what goes into the images, of the programs that were built for tests.
+pub(crate) fn lay_out(checkout: &Checkout) -> Result<()> {
+    setup::tools(checkout, &[READELF])?;
+    pack(checkout, Architecture::here(), &checkout.target().join(Profile::Debug.directory()))
+}
+
 /// The step of `cargo xtask test`: images of the programs that were built for the other tests.
 pub(crate) fn try_out(checkout: &Checkout) -> Result<()> {
-    setup::tools(checkout, &[READELF])?;
-    let here = Architecture::here();
-    pack(checkout, here, &checkout.target().join(Profile::Debug.directory()))?;
-    make(checkout, here, "test", Profile::Debug)?;
+    lay_out(checkout)?;
+    make(checkout, Architecture::here(), "test", Profile::Debug)?;
     trial::run("test")
 }
 

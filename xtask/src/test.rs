@@ -45,8 +45,8 @@ fn every_step(checkout: &Checkout, fast: bool, steps: &mut Steps) -> Result<()> 
     steps.check("Test the workspace", || workspace_tests(checkout, &[]));
     if !fast {
         steps.check("Test end to end: real kernel, Docker, browser", || end_to_end(checkout, &[]));
-        steps.check("Check what deploys it, and run what the documents say", || deploy::check(checkout, &DeployCheckFlags::default()));
         steps.check("Make the images and run them", || images::try_out(checkout));
+        steps.check("Check what deploys it, and run what the documents say", || deploy::check(checkout, &DeployCheckFlags::default()));
     }
     Ok(())
 }
