@@ -539,7 +539,7 @@ impl Builder {
             match verdict {
                 Verdict::Tell(mut facts) => {
                     facts.record.labels.extend(self.task_labels.of(&facts.record.name));
-                    drop(self.containers.put(*facts, now));
+                    let _ = self.containers.put(*facts, now);
                 }
                 Verdict::Gone(id) => drop(self.containers.remove(Source::Cgroup, &id, now)),
             }
