@@ -94,6 +94,9 @@ fn a_container_runs_with_its_sandbox_volumes_and_variables_and_is_killed() {
     let inspected: serde_json::Value = serde_json::from_slice(&running.data.unwrap()).unwrap();
     let name = inspected[0]["Name"].as_str().unwrap().trim_start_matches('/').to_owned();
     assert_eq!(name, format!("mesos-{}", world.container(&framework, "d")));
+    let labels =
+        docker(&["inspect", "-f", "{{index .Config.Labels \"mesos.task_id\"}} {{index .Config.Labels \"mesos.framework_name\"}}", &name]);
+    assert_eq!(labels, "d test");
     let sandbox = world.sandbox(&framework, "d");
     let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap_or_default();
     wait("the output", || read("stdout") == "from the hostparameter\n" && read("stderr") == "err\n");
@@ -322,15 +325,15 @@ fn an_image_is_the_root_of_a_process() {
 }
 
 /// A daemon of the test's own: nobody else's containers are near it.
-struct Daemon {
+struct OwnDaemon {
     directory: tempfile::TempDir,
     live_restore: bool,
     child: Option<std::process::Child>,
 }
 
-impl Daemon {
-    fn new(live_restore: bool) -> Daemon {
-        let mut it = Daemon { directory: tempfile::tempdir().unwrap(), live_restore, child: None };
+impl OwnDaemon {
+    fn new(live_restore: bool) -> OwnDaemon {
+        let mut it = OwnDaemon { directory: tempfile::tempdir().unwrap(), live_restore, child: None };
         it.start();
         it
     }
@@ -380,7 +383,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for OwnDaemon {
     fn drop(&mut self) {
         for container in self.docker(&["ps", "-aq"]).unwrap_or_default().lines() {
             drop(self.docker(&["rm", "-f", container]));
@@ -400,7 +403,7 @@ fn tasks_go_on_while_the_daemon_is_away_and_end_when_it_ends_them() {
         return;
     }
     for live_restore in [true, false] {
-        let mut daemon = Daemon::new(live_restore);
+        let mut daemon = OwnDaemon::new(live_restore);
         let socket = PathBuf::from(daemon.path("sock"));
         let world = World::new(|config| config.docker_socket = Some(socket));
         make_image(world.directory.path());
