@@ -100,6 +100,10 @@ pub(crate) fn start(
         stopping: supervisor.stopping().clone(),
     });
     supervisor.essential("mesos_driver", run);
+    if let Some(file) = edge_mesos::whitelist_file(&flags) {
+        let master = handle.clone();
+        supervisor.restarting("mesos_whitelist", Backoff::EDGE, move || edge_mesos::watch_whitelist(master.clone(), file.clone()));
+    }
 
     let mut files = Files::default();
     if let Some(log) = flags.get("external_log_file") {

@@ -160,7 +160,7 @@ impl App {
         let finish = CancellationToken::new();
 
         let reloader = Arc::new(Reloader::new(config.clone(), procfs.clone(), inputs.clone(), telemetry.clone()));
-        let mut builder = Builder::of_host(&identity.probe_id);
+        let mut builder = Builder::of_host(&identity.probe_id).with_task_labels(config.agent.task_labels.clone());
         builder.set_users(UserReader::new(&config.proc_root).users());
         let mut driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
         let pace = Pace::default();
@@ -173,7 +173,8 @@ impl App {
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
         if let Some(listener) = listener {
-            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping.clone()));
+            supervisor
+                .essential("admin", admin::run(listener, telemetry.clone(), config.roles, config.agent.metrics.clone(), stopping.clone()));
         }
         let collected = match config.roles.kubernetes && audience == Audience::ControlPlane {
             true => collect(&supervisor, &config, &identity.host_name, &telemetry),
@@ -348,7 +349,7 @@ impl App {
         let supervisor = Supervisor::new(telemetry.clone());
         let stopping = supervisor.stopping().clone();
         if let Some(listener) = listener {
-            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping));
+            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, config.agent.metrics.clone(), stopping));
         }
         let collected = if kubernetes { collect(&supervisor, config, &host_name, &telemetry) } else { ended() };
         if run {

@@ -132,6 +132,9 @@ pub(crate) struct BenchFlags {
     /// Divide the amount of work by this, for trying a benchmark out; the numbers then say nothing about the targets.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) scale_down: u64,
+    /// Only these pieces of `master`, separated by commas: core, offers, utilization, launch, failover, ensemble, containers.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) piece: Vec<String>,
 }
 
 impl Flags {

@@ -52,7 +52,7 @@ pub struct Config {
     pub cgroups_enable_cfs: bool,
     /// Whether the memory limit is one of swap, too.
     pub cgroups_limit_swap: bool,
-    /// Devices that containers may open besides the usual, where `cgroups/devices` isolates: `/dev/fuse:rw`.
+    /// Devices that containers may open besides the usual, where `cgroups/devices` isolates, as the kernel has them: `c 10:229 rwm`.
     pub allowed_devices: Vec<String>,
     /// Whether containers that use more disk than they have are ended.
     pub enforce_container_disk_quota: bool,
@@ -92,6 +92,10 @@ pub struct Config {
     pub log_rotate_bytes: u64,
     /// Rotated logs that are kept.
     pub log_rotate_keep: u32,
+    /// Told where the agent's metrics are.
+    pub metrics: crate::http::metrics::AgentMetrics,
+    /// Told which container belongs to whom.
+    pub task_labels: crate::labels::TaskLabels,
     /// How often attach streams that are silent say that they live.
     pub http_heartbeat_interval: Duration,
 }
@@ -153,6 +157,8 @@ impl Config {
             fetcher_stall_timeout: Duration::from_secs(60),
             log_rotate_bytes: 0,
             log_rotate_keep: 5,
+            metrics: crate::http::metrics::AgentMetrics::default(),
+            task_labels: crate::labels::TaskLabels::default(),
             http_heartbeat_interval: Duration::from_secs(30),
         }
     }

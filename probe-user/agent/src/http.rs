@@ -32,7 +32,7 @@ use crate::gc::Collector;
 
 mod executor;
 mod files;
-mod metrics;
+pub mod metrics;
 mod operator;
 mod sessions;
 mod state;
