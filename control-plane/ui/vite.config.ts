@@ -10,6 +10,6 @@ export default defineConfig({
     chunkSizeWarningLimit: 800,
   },
   worker: { format: "es" },
-  server: { proxy: { "/api": { target: "http://127.0.0.1:4040", ws: true } } },
+  server: { proxy: { "/api": { target: process.env["CONTROL"] ?? "http://127.0.0.1:4040", ws: true } } },
   test: { include: ["tests/**/*.test.ts"] },
 });

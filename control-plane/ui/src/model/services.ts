@@ -394,7 +394,7 @@ export function reasonWord(reason: string): string {
 
 /** Why instances are not placed: `3 offers refused: 2 cpus, 1 constraint`. */
 export function whyNotPlaced(item: QueueItem): string {
-  if (item.delaySeconds > 0) return `waits ${item.delaySeconds} s before the next attempt, because it failed before`;
+  if (item.delaySeconds > 0) return `tried again in ${item.delaySeconds} s, because it failed before`;
   // The last offers say what is wrong now; all of them what was wrong so far.
   const lately = item.last.filter((it) => it.declined > 0);
   const found = lately.length > 0 ? lately : item.all.filter((it) => it.declined > 0);

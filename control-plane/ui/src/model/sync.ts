@@ -142,13 +142,13 @@ export function addPoint(points: readonly LagPoint[], link: SyncLink, at: number
   return [...points, { at, a: of("a"), b: of("b"), backlog: link.status?.backlog ?? 0 }].slice(-POINTS_MAX);
 }
 
-/** A round number that is not below any of the values: the upper edge of a chart. */
-export function ceilingOf(values: readonly number[]): number {
-  const highest = values.reduce((best, value) => (Number.isFinite(value) ? Math.max(best, value) : best), 0);
-  if (highest <= 0) return 1;
-  const power = 10 ** Math.floor(Math.log10(highest));
-  for (const step of [1, 2, 5, 10]) if (step * power >= highest) return step * power;
-  return 10 * power;
+/** The powers of ten, in milliseconds, between which all values lie: lags differ a hundredfold, and each is to be seen. */
+export function decadesOf(values: readonly number[]): number[] {
+  const known = values.filter((value) => Number.isFinite(value) && value > 0);
+  const low = Math.min(0, ...known.map((value) => Math.floor(Math.log10(value))));
+  const high = Math.max(low + 2, ...known.map((value) => Math.ceil(Math.log10(value))));
+  const first = Math.max(low, -2);
+  return Array.from({ length: Math.min(high, 7) - first + 1 }, (_, index) => 10 ** (first + index));
 }
 
 // ---- conflicts ----

@@ -35,15 +35,3 @@ export async function showContainer(containers: readonly string[], taskId: strin
     say("The map cannot be searched.", true);
   }
 }
-
-/** What Mesos' Docker containerizer calls its containers. */
-const CONTAINER_NAME = /mesos-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/i;
-
-/** The Mesos container that the texts of a node tell of; `null` when it is none. */
-export function mesosContainer(texts: readonly string[]): string | null {
-  for (const text of texts) {
-    const match = CONTAINER_NAME.exec(text);
-    if (match?.[1] !== undefined) return match[1];
-  }
-  return null;
-}

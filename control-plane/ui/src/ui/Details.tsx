@@ -9,7 +9,7 @@ import { Controls } from "./Controls";
 import { Icon, NodeGlyph } from "./icons";
 import { MetricCard } from "./Sparkline";
 import { Traffic } from "./Traffic";
-import { mesosContainer } from "../state/links";
+import { mesosContainerOf } from "../model/containers";
 import { hrefOf } from "../state/shell";
 
 const POLL_MS = 3_000;
@@ -107,7 +107,7 @@ function useDetails(panel: PanelRef): Loaded {
 /** The way to the Mesos task whose container this is. */
 function TaskLink({ node }: { node: NodeDetails }) {
   const texts = [node.label, ...(node.metadata ?? []).map((row) => row.value), ...(node.tables ?? []).flatMap((table) => table.rows.slice(0, 500).flatMap((row) => Object.values(row.entries)))];
-  const container = mesosContainer(texts);
+  const container = mesosContainerOf(texts);
   if (container === null) return null;
   return (
     <a class="show-in-view" data-testid="show-task" href={hrefOf("cluster", ["container", container])}>

@@ -59,7 +59,7 @@ export function TaskPage({ frameworkId, id }: { frameworkId: string; id: string 
               <Card title="What became of it" testId="task-history">
                 <ol class="history">
                   {task.statuses.map((status, index) => (
-                    <Step key={index} status={withWords(status, words)} before={task.statuses[index - 1]} />
+                    <Step key={index} status={withWords(status, words)} before={task.statuses[index - 1]} isLast={index === task.statuses.length - 1} />
                   ))}
                 </ol>
                 {task.statuses.length === 0 && <p class="quiet">Nothing was heard of it yet.</p>}
@@ -73,11 +73,11 @@ export function TaskPage({ frameworkId, id }: { frameworkId: string; id: string 
   );
 }
 
-function Step({ status, before }: { status: TaskStatus; before: TaskStatus | undefined }) {
+function Step({ status, before, isLast }: { status: TaskStatus; before: TaskStatus | undefined; isLast: boolean }) {
   const took = before?.at != null && status.at !== null ? (status.at - before.at) / 1_000 : null;
   return (
     <li class="history-step">
-      <State kind={stateKind(status.state, status.healthy)}>{stateWord(status.state)}</State>
+      <State kind={isLast ? stateKind(status.state, status.healthy) : "idle"}>{stateWord(status.state)}</State>
       <span class="minor">
         <When at={status.at} />
         {took !== null && took >= 0 && `, after ${took < 1 ? `${Math.round(took * 1_000)} ms` : duration(took)}`}

@@ -409,7 +409,7 @@ function askToRollBack(app: App, version: string): void {
 
 /** The policy by which its number follows the load, where there is one. */
 function Autoscaling({ app }: { app: App }) {
-  const polled = usePoll(`apps/autoscale${app.id}`, (signal) => fetchAutoscaling(app.id, signal), EVERY_MS);
+  const polled = usePoll(`apps/autoscale${app.id}`, (signal) => fetchAutoscaling(app.id, signal), 2 * EVERY_MS);
   const found = polled.data;
   if (found === null) return null;
   return (

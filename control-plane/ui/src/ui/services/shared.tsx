@@ -25,7 +25,7 @@ export function AppBadge({ state, title }: { state: AppState; title?: string }) 
 
 const PARTS: readonly (readonly [keyof HealthCounts, string, string])[] = [
   ["healthy", "is-healthy", "healthy"],
-  ["running", "is-running", "running, without a check"],
+  ["running", "is-running", "running, not checked"],
   ["unhealthy", "is-unhealthy", "unhealthy"],
   ["staged", "is-staged", "on their way"],
   ["missing", "is-missing", "not placed"],
