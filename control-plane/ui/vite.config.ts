@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config";
 
+/** Node's, of which only this is used. */
+declare const process: { env: Readonly<Record<string, string | undefined>> };
+
 export default defineConfig({
   // Relative, so that the page works under any path prefix of a reverse proxy.
   base: "./",

@@ -171,7 +171,7 @@ export function services({ tasks: taskCount, containerName }) {
         if (!found) return [404, { message: `App '/${of[1]}' does not exist` }];
         if (of[2] === "/versions") return [200, { versions: ["2026-01-01T00:00:00.000Z", "2025-12-01T00:00:00.000Z"] }];
         if (of[3]) return [200, { ...found, cpus: of[3].startsWith("2025") ? 0.5 : found.cpus }];
-        if (of[2] === "/autoscale") return of[1] === "shop/web" ? [200, { policy: { min: 1, max: 9 }, current: 3, decisions: [{ at: new Date().toISOString(), from: 3, to: 5, reason: `cpu 92 % ${MARKUP}` }] }] : [404, { message: "no policy" }];
+        if (of[2] === "/autoscale") return of[1] === "shop/web" ? [200, { policy: { min: 1, max: 9 }, appId: "/shop/web", origin: "api", decisions: [null, { at: new Date().toISOString(), action: "scaleUp", currentInstances: 3, desiredInstances: 5, instances: 5, bounds: { min: 1, max: 9 }, signals: [{ signal: "cpu", target: 0.6, average: 0.92, instancesSeen: 3, instancesMissing: 0, instancesNeeded: 5 }], reason: `cpu 92 % ${MARKUP}` }] }] : [404, { message: "no policy" }];
         if (method === "GET") return [200, { app: found }];
         if (method === "DELETE" && !of[2]) apps.delete(found.id);
         if (method === "PUT") {

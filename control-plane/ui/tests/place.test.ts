@@ -1,17 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { decodePlace, encodePlace } from "../src/model/place";
+import { decodePlace, encodePlace, type Place } from "../src/model/place";
 import { mesosContainerOf } from "../src/model/containers";
 import { flag, list, number, record, records, safeUrl, text, texts } from "../src/model/safe";
 
 describe("a place in the app", () => {
   it("survives the URL", () => {
-    for (const place of [
+    const places: Place[] = [
       { section: "cluster", path: ["tasks", "f", "a/b?c#d%e ü"], params: { q: "x & y=z", show: "all" } },
       { section: "apps", path: [], params: {} },
       { section: "zookeeper", path: ["link", "l"], params: { tab: "conflicts" } },
-    ] as const) {
-      expect(decodePlace(encodePlace(place))).toEqual(place);
-    }
+    ];
+    for (const place of places) expect(decodePlace(encodePlace(place))).toEqual(place);
     expect(encodePlace({ section: "apps", path: ["app", "a"], params: { q: "" } })).toBe("#/apps/app/a");
   });
   it("is the map's where no other section is named", () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { apiError } from "../src/api/http";
 import { kindOf } from "../src/api/marathon";
+import { autoscalingOf } from "../src/model/autoscale";
 import { diffLines, hunks } from "../src/model/diff";
 import { lineOf, pathParts, syntaxProblem } from "../src/model/jsontext";
 import { appOf, appState, appsBelow, definitionOf, deploymentOf, groupAt, groupOf, healthCounts, instanceOf, podInstanceOf, podOf, queueItemOf, whyNotPlaced } from "../src/model/services";
@@ -72,8 +73,21 @@ describe("a definition under somebody's hands", () => {
   });
   it("is broken somewhere, or not", () => {
     expect(syntaxProblem(source)).toBeNull();
-    expect(syntaxProblem('{\n "a": 1,\n "b": }\n')).toMatchObject({ line: 3 });
-    expect(syntaxProblem("")?.message).not.toBe("");
+    const problem = (text: string) => {
+      const found = syntaxProblem(text);
+      return found === null ? null : `${found.line}: ${found.message}`;
+    };
+    expect(problem('{\n "a": 1,\n "b": }\n')).toBe("3: A value is expected here.");
+    expect(problem('{\n "a": 1\n "b": 2}')).toBe("3: A comma or } is expected here.");
+    expect(problem('{\n "a": [1,\n 2}')).toBe("3: A comma or ] is expected here.");
+    expect(problem('{\n a: 1}')).toBe("2: A name in quotes or } is expected here.");
+    expect(problem('{"a": 1,\n}')).toBe("2: A name in quotes is expected here.");
+    expect(problem('{"a": "x\ny"}')).toBe("1: A text that has no end, or a character that must be escaped.");
+    expect(problem('{"a": 01}')).toBe("1: A comma or } is expected here.");
+    expect(problem("{}\n{}")).toBe("2: Nothing may follow here.");
+    expect(problem('{\n"a": [\n\n')).toBe("2: It ends too early: a value or ] is expected here.");
+    expect(problem("")).toBe("1: It ends too early: a value is expected here.");
+    expect(problem('[1e5, -0.5, "\\u00e9", {}, [], null]')).toBeNull();
   });
   it("is read even when it is broken, whatever stands in it", () => {
     for (const text of ["{", "[", '{"a":[{"b":', "}}}}", '"\\', "{".repeat(5_000), '{"a" "b"}']) expect(() => lineOf(text, "/a/b")).not.toThrow();
@@ -96,6 +110,14 @@ describe("a difference", () => {
     const lines = diffLines("1\n2\n3\n4\n5\n6\n7\n8\n9", "1\n2\n3\n4\nx\n6\n7\n8\n9");
     expect(hunks(lines, 1).map((line) => line?.text ?? "…")).toEqual(["…", "4", "5", "x", "6", "…"]);
     expect(hunks(diffLines("a", "a"))).toEqual([null]);
+  });
+});
+
+describe("autoscaling", () => {
+  it("is read as it was decided", () => {
+    const found = autoscalingOf({ appId: "/a", origin: "label", policy: { dryRun: true }, decisions: [{ at: "2026-01-01T00:00:00Z", action: "hold", heldBecause: "cooldown", currentInstances: 3, desiredInstances: 5, bounds: { min: 1, max: 9 }, signals: [{ signal: "cpu", target: 0.5, instancesSeen: 2 }], reason: "r" }] });
+    expect(found).toMatchObject({ app: "/a", isDryRun: true, decisions: [{ action: "hold", held: "cooldown", current: 3, desired: 5, to: 3, min: 1, max: 9, signals: [{ name: "cpu", average: null, seen: 2, needed: null }] }] });
+    for (const value of NONSENSE) expect(() => [autoscalingOf(value), autoscalingOf({ policy: value, decisions: [value] })]).not.toThrow();
   });
 });
 

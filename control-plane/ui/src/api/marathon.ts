@@ -1,7 +1,8 @@
 // What the page asks of the scheduler, and what it hears from it.
 
 import { appOf, deploymentOf, failureOf, groupOf, instanceOf, podInstanceOf, podOf, queueItemOf, segments, type App, type Deployment, type Failure, type Group, type Instance, type QueueItem } from "../model/services";
-import { flag, number, record, records, text, texts, type Json } from "../model/safe";
+import { autoscalingOf, type Autoscaling } from "../model/autoscale";
+import { record, records, text, texts, type Json } from "../model/safe";
 import { ApiError, ask } from "./http";
 
 const ROOT = "api/v1/marathon/v2";
@@ -61,40 +62,10 @@ export async function fetchVersion(app: App, version: string, signal?: AbortSign
 
 // ---- autoscaling ----
 
-export interface ScalingDecision {
-  at: number | null;
-  from: number;
-  to: number;
-  reason: string;
-  isDryRun: boolean;
-}
-
-export interface Autoscaling {
-  policy: Json;
-  /** Now, as far as it is told. */
-  state: Json;
-  decisions: ScalingDecision[];
-}
-
-/** The policy of an app; `null` when it has none, or this scheduler knows no such thing. */
+/** The policy of an app and what was decided; `null` when it has none, or this scheduler knows no such thing. */
 export async function fetchAutoscaling(id: string, signal: AbortSignal): Promise<Autoscaling | null> {
   try {
-    const answer = record(await ask(`${ROOT}/apps/${pathOf(id)}/autoscale`, { signal }));
-    const policy = record(answer["policy"]);
-    if (Object.keys(policy).length === 0) return null;
-    const told = [answer["decisions"], answer["lastDecisions"], answer["history"]].find(Array.isArray);
-    const decisions = records(told ?? (answer["lastDecision"] === undefined || answer["lastDecision"] === null ? [] : [answer["lastDecision"]])).map((it): ScalingDecision => {
-      const at = Date.parse(text(it["at"]) || text(it["timestamp"]) || text(it["time"]));
-      return {
-        at: Number.isNaN(at) ? null : at,
-        from: number(it["from"] ?? it["current"]),
-        to: number(it["to"] ?? it["desired"]),
-        reason: text(it["reason"]) || text(it["explanation"]) || text(it["message"]),
-        isDryRun: flag(it["dryRun"]),
-      };
-    });
-    const rest = Object.fromEntries(Object.entries(answer).filter(([key, value]) => !["policy", "decisions", "lastDecisions", "history", "lastDecision"].includes(key) && typeof value !== "object"));
-    return { policy, state: rest, decisions: decisions.slice(-50).reverse() };
+    return autoscalingOf(await ask(`${ROOT}/apps/${pathOf(id)}/autoscale`, { signal }));
   } catch (error) {
     if (error instanceof ApiError && [404, 405].includes(error.status)) return null;
     throw error;

@@ -12,17 +12,85 @@ export function syntaxProblem(source: string): TextProblem | null {
     JSON.parse(source);
     return null;
   } catch (error) {
-    const message = error instanceof Error ? error.message : "This is no JSON.";
-    const line = /line (\d+)/.exec(message);
-    if (line?.[1] !== undefined) return { line: Number(line[1]), message: plain(message) };
-    const position = /position (\d+)/.exec(message);
-    if (position?.[1] !== undefined) return { line: lineAt(source, Number(position[1])), message: plain(message) };
-    return { line: source.split("\n").length, message: plain(message) };
+    // Browsers say it in words of their own, and not all of them say where.
+    const found = firstBroken(source);
+    if (found !== null) return { line: lineAt(source, found.at), message: found.message };
+    return { line: 0, message: error instanceof Error ? error.message : "This is no JSON." };
   }
 }
 
-function plain(message: string): string {
-  return message.replace(/^JSON\.parse: |^SyntaxError: /, "").replace(/ in JSON at position.*$/, "").replace(/ at line \d+ column \d+.*$/, "");
+type Expected = "value" | "value or ]" | "name" | "name or }" | ":" | ", or end" | "nothing";
+
+const TOKEN = /("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)|([{}[\],:])/y;
+
+/** The first place that no JSON could have. */
+function firstBroken(source: string): { at: number; message: string } | null {
+  const around: string[] = [];
+  let expected: Expected = "value";
+  let at = 0;
+  const inside = (): Expected => (around.length === 0 ? "nothing" : ", or end");
+  for (;;) {
+    while (at < source.length && " \t\r\n".includes(source.charAt(at))) at += 1;
+    if (at >= source.length) return expected === "nothing" ? null : { at: source.trimEnd().length, message: `It ends too early: ${wanted(expected, around)}.` };
+    TOKEN.lastIndex = at;
+    const match = TOKEN.exec(source);
+    const token = match?.[0] ?? "";
+    const isText = match?.[1] !== undefined;
+    const isScalar = isText || match?.[2] !== undefined;
+    const last = around[around.length - 1];
+    let next: Expected | null = null;
+    if (expected === "value" || expected === "value or ]") {
+      if (isScalar) next = inside();
+      else if (token === "{" || token === "[") {
+        around.push(token);
+        next = token === "{" ? "name or }" : "value or ]";
+      } else if (token === "]" && expected === "value or ]") {
+        around.pop();
+        next = inside();
+      }
+    } else if (expected === "name" || expected === "name or }") {
+      if (isText) next = ":";
+      else if (token === "}" && expected === "name or }") {
+        around.pop();
+        next = inside();
+      }
+    } else if (expected === ":") {
+      if (token === ":") next = "value";
+    } else if (expected === ", or end") {
+      if (token === ",") next = last === "{" ? "name" : "value";
+      else if (token === (last === "{" ? "}" : "]")) {
+        around.pop();
+        next = inside();
+      }
+    }
+    if (next === null) return { at, message: source.charAt(at) === '"' && !isText ? "A text that has no end, or a character that must be escaped." : `${capital(wanted(expected, around))}.` };
+    expected = next;
+    at = TOKEN.lastIndex;
+  }
+}
+
+function wanted(expected: Expected, around: readonly string[]): string {
+  const end = around[around.length - 1] === "{" ? "}" : "]";
+  switch (expected) {
+    case "value":
+      return "a value is expected here";
+    case "value or ]":
+      return "a value or ] is expected here";
+    case "name":
+      return "a name in quotes is expected here";
+    case "name or }":
+      return "a name in quotes or } is expected here";
+    case ":":
+      return "a colon is expected here";
+    case ", or end":
+      return `a comma or ${end} is expected here`;
+    case "nothing":
+      return "nothing may follow here";
+  }
+}
+
+function capital(words: string): string {
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function lineAt(source: string, position: number): number {

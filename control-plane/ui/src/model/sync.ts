@@ -87,7 +87,7 @@ function statusOf(value: Json): SyncStatus {
     heldDeletes: number(value["held_deletes"]),
     blocked: (Array.isArray(value["blocked"]) ? (value["blocked"] as unknown[]) : []).flatMap((it) => (Array.isArray(it) ? [[text(it[0]), text(it[1])] as const] : [])),
     blockedTotal: number(value["blocked_total"]),
-    excluded: Object.entries(record(value["excluded"])).map(([reason, count]) => [reason, number(count)] as const),
+    excluded: Object.entries(record(value["excluded"])).map(([reason, count]) => [reason, number(count)] as const).filter(([, count]) => count > 0),
     counters: record(value["counters"]),
   };
 }
@@ -250,7 +250,7 @@ export function verificationOf(value: unknown): Verification | null {
     root: { a: text(found["root_a"]), b: text(found["root_b"]) },
     differing: number(found["differing"]),
     differences: records(found["differences"]).slice(0, 10_000).map((it) => ({ path: text(it["key"]) || text(it["path"]), what: text(it["kind"]) || text(it["what"]) })),
-    excluded: Object.entries(record(report["excluded"])).map(([reason, count]) => [reason, number(count)] as const),
+    excluded: Object.entries(record(report["excluded"])).map(([reason, count]) => [reason, number(count)] as const).filter(([, count]) => count > 0),
     counters: records(report["counters"]).slice(0, 1_000).map((it) => ({ path: text(it["path"]), a: number(it["a"]), b: number(it["b"]) })),
   };
 }

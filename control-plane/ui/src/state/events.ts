@@ -32,7 +32,6 @@ const KINDS = [
   "scheduler_reregistered_event",
   "scheduler_disconnected_event",
   "autoscale_event",
-  "app_autoscaled_event",
 ] as const;
 
 /** Not more often than so, however much happens. */

@@ -6,7 +6,7 @@ import { diffLines, hunks } from "../../model/diff";
 import { compactNumber, groupedInteger } from "../../model/format";
 import { appState, definitionOf, segments, whyNotPlaced, type App, type Instance, type QueueItem } from "../../model/services";
 import { record, text, type Json } from "../../model/safe";
-import { refresh, staleness, usePoll } from "../../state/poll";
+import { staleness, usePoll } from "../../state/poll";
 import { go, hrefOf, place, setParams } from "../../state/shell";
 import { useFrameworks } from "../cluster/shared";
 import { DataTable, type Column } from "../common/DataTable";
@@ -59,7 +59,7 @@ export function AppPage({ id }: { id: string }) {
             <LastFailure details={details} />
             <Choice name="tab" label="What is shown" otherwise="instances" values={TABS} />
             {tab === "configuration" ? <Configuration app={app} /> : tab === "versions" ? <Versions app={app} /> : <Instances details={details} />}
-            {app.kind === "app" && <Autoscaling app={app} />}
+            {app.kind === "app" && <AutoscalingCard app={app} />}
           </Page>
         );
       }}
@@ -407,14 +407,26 @@ function askToRollBack(app: App, version: string): void {
   });
 }
 
-/** The policy by which its number follows the load, where there is one. */
-function Autoscaling({ app }: { app: App }) {
+const HELD: Readonly<Record<string, string>> = { dryRun: "dry run" };
+
+/** The policy by which its number follows the load, where there is one, and what was decided by it. */
+function AutoscalingCard({ app }: { app: App }) {
   const polled = usePoll(`apps/autoscale${app.id}`, (signal) => fetchAutoscaling(app.id, signal), 2 * EVERY_MS);
   const found = polled.data;
-  if (found === null) return null;
+  if (found === null) {
+    return polled.at === null ? null : (
+      <p class="minor">
+        Its number of instances is set by hand.{" "}
+        <a class="inner-link" href={hrefOf("apps", ["edit", ...segments(app.id)], { what: "autoscale" })}>
+          Let it follow the load
+        </a>
+      </p>
+    );
+  }
+  const latest = found.decisions[0];
   return (
     <Card
-      title="Autoscaling"
+      title={found.isDryRun ? "Autoscaling, dry run" : "Autoscaling"}
       testId="autoscaling"
       actions={
         <>
@@ -428,10 +440,7 @@ function Autoscaling({ app }: { app: App }) {
                 action: "Remove",
                 isGrave: true,
                 done: "The policy is removed.",
-                run: async () => {
-                  await removeAutoscaling(app.id);
-                  refresh("apps/");
-                },
+                run: () => removeAutoscaling(app.id),
               })
             }
           >
@@ -440,9 +449,42 @@ function Autoscaling({ app }: { app: App }) {
         </>
       }
     >
+      {found.problem !== "" && <Problem text={found.problem} />}
       <div class="columns">
-        <div>
-          <Tiles rows={Object.entries(found.state).slice(0, 8).map(([key, value]) => [spaced(key), text(value)] as const)} />
+        <div class="history">
+          {latest !== undefined && (
+            <>
+              <Tiles
+                rows={[
+                  ["Instances", groupedInteger(latest.current)],
+                  ["Wanted by the load", groupedInteger(latest.desired), latest.desired !== latest.current ? "warn" : ""],
+                  ["At least, at most", `${groupedInteger(latest.min)} – ${groupedInteger(latest.max)}`],
+                ]}
+              />
+              <table class="plain-table" data-testid="signals">
+                <thead>
+                  <tr>
+                    <th>Signal</th>
+                    <th class="number">Now, each</th>
+                    <th class="number">Target, each</th>
+                    <th class="number">Calls for</th>
+                    <th class="number">Seen</th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {latest.signals.map((it) => (
+                    <tr key={it.name}>
+                      <td>{spaced(it.name)}</td>
+                      <td class="number">{it.average === null ? "–" : compactNumber(it.average)}</td>
+                      <td class="number">{compactNumber(it.target)}</td>
+                      <td class="number">{it.needed === null ? "–" : groupedInteger(it.needed)}</td>
+                      <td class="number">{it.missing > 0 ? `${it.seen} of ${it.seen + it.missing}` : it.seen}</td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            </>
+          )}
           <pre class="code" tabIndex={0}>
             {JSON.stringify(found.policy, null, 2)}
           </pre>
@@ -450,16 +492,18 @@ function Autoscaling({ app }: { app: App }) {
         <div>
           {found.decisions.length === 0 && <p class="quiet">Nothing was decided yet.</p>}
           <ol class="history">
-            {found.decisions.map((it, index) => (
+            {found.decisions.slice(0, 50).map((it, index) => (
               <li key={index} class="history-step">
-                <State kind={it.to > it.from ? "good" : it.to < it.from ? "warn" : "idle"}>
-                  {it.from === it.to ? `stays at ${it.to}` : `${it.from} → ${it.to}`}
-                  {it.isDryRun && ", dry run"}
+                <State kind={it.refused !== "" ? "bad" : it.action === "up" ? "good" : it.action === "down" ? "warn" : "idle"}>
+                  {it.action === "hold" ? `stays at ${it.current}` : `${it.current} → ${it.to}`}
+                  {it.held !== "" && `, ${HELD[it.held] ?? spaced(it.held)}`}
                 </State>
                 <span class="minor">
                   <When at={it.at} />
+                  {it.window !== "" && `, ${it.window}`}
                 </span>
                 <p class="history-words">
+                  {it.refused !== "" && <b>Not carried out: {it.refused} </b>}
                   <Long text={it.reason} limit={300} />
                 </p>
               </li>
@@ -471,7 +515,7 @@ function Autoscaling({ app }: { app: App }) {
   );
 }
 
-/** `lastScalingAt` → `last scaling at`. */
+/** `connectionsPerSecond` → `connections per second`. */
 function spaced(key: string): string {
   return key.replace(/([a-z])([A-Z])/g, "$1 $2").replaceAll("_", " ").toLowerCase();
 }

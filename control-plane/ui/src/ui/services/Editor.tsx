@@ -23,6 +23,9 @@ const EXAMPLES: Readonly<Record<string, unknown>> = {
   group: { id: "/my-group", apps: [{ id: "one", cmd: "sleep 1000", cpus: 0.1, mem: 64 }], groups: [] },
 };
 
+/** To begin with where there is no policy. */
+const POLICY = { min: 1, max: 10, targets: [{ signal: "connectionsPerSecond", value: 50 }], scaleDown: { cooldownSeconds: 300 }, dryRun: true };
+
 /** What is typed and not sent survives a look elsewhere, as long as the page is open. */
 const drafts = new Map<string, string>();
 const DRAFTS_MAX = 20;
@@ -45,7 +48,7 @@ export function EditorPage({ id }: { id: string | null }) {
       return;
     }
     const abort = new AbortController();
-    const load = isPolicy ? fetchAutoscaling(id, abort.signal).then((it) => it?.policy ?? {}) : fetchApp(id, abort.signal).then(({ app }) => definitionOf(app.kind === "pod" ? record(app.raw["spec"]) : app.raw));
+    const load = isPolicy ? fetchAutoscaling(id, abort.signal).then((it) => it?.policy ?? POLICY) : fetchApp(id, abort.signal).then(({ app }) => definitionOf(app.kind === "pod" ? record(app.raw["spec"]) : app.raw));
     load.then(
       (definition) => setSource(pretty(definition)),
       (error: unknown) => {
