@@ -116,7 +116,10 @@ pub struct Limits {
 /// The whole HTTP side.
 pub fn router(context: Context) -> Router {
     let (router, api) = documented_routes(&context).split_for_parts();
-    let router = router.merge(platform::services::carried(&context)).merge(platform::openapi::route(api)).fallback_service(any(platform::ui::serve).layer(reply::compression()));
+    let router = router
+        .merge(platform::services::carried(&context))
+        .merge(platform::openapi::route(api))
+        .fallback_service(any(platform::ui::serve).layer(reply::compression()));
     observe::layer(router, context.telemetry.clone())
 }
 

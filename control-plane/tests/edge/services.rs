@@ -46,7 +46,10 @@ async fn mesos_and_marathon_answer_on_the_port_of_the_page() {
     let world = serving(directory.path()).await;
     let services: Value = world.get("/api/v1/services").await.json();
     assert_eq!((&services["master"]["ready"], &services["scheduler"]["runs"]), (&Value::Bool(true), &Value::Bool(true)));
-    assert_eq!(services["zksync"], serde_json::json!({ "runs": false, "ready": false, "detail": "the service zksync is not among --services" }));
+    assert_eq!(
+        services["zksync"],
+        serde_json::json!({ "runs": false, "ready": false, "detail": "the service zksync is not among --services" })
+    );
 
     let roles: Value = world.get("/api/v1/mesos/roles?x=1").await.json();
     assert!(roles["roles"].is_array(), "{roles}");
@@ -66,7 +69,14 @@ async fn mesos_and_marathon_answer_on_the_port_of_the_page() {
     let wrong = post(&world, "/api/v1/marathon/v2/apps", json, r#"{"id":"/a","cmd":"x","instances":-1}"#).await;
     assert_eq!(wrong.status, 422);
     assert!(wrong.json::<Value>()["details"][0]["path"].is_string(), "{}", wrong.text());
-    for target in ["/api/v1/mesos", "/api/v1/mesos/", "/api/v1/marathon/", "/api/v1/mesos/../../health", "/api/v1/mesos/%2e%2e/x", "/api/v1/mesos/nothing"] {
+    for target in [
+        "/api/v1/mesos",
+        "/api/v1/mesos/",
+        "/api/v1/marathon/",
+        "/api/v1/mesos/../../health",
+        "/api/v1/mesos/%2e%2e/x",
+        "/api/v1/mesos/nothing",
+    ] {
         let status = world.get(target).await.status;
         assert!(status < 500, "{target} is {status}");
     }
@@ -121,7 +131,10 @@ async fn what_does_not_run_here_says_so() {
 }
 
 /// An agent of which only its files are real: every request is answered with `answer`, and what was asked is sent on.
-async fn agent_with_files(world: &World, answer: &'static [u8]) -> (String, tokio::sync::mpsc::Receiver<String>, tokio::sync::mpsc::Sender<wire::AgentMessage>) {
+async fn agent_with_files(
+    world: &World,
+    answer: &'static [u8],
+) -> (String, tokio::sync::mpsc::Receiver<String>, tokio::sync::mpsc::Sender<wire::AgentMessage>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (asked, questions) = tokio::sync::mpsc::channel(16);
@@ -188,7 +201,9 @@ async fn files_of_registered_agents_are_fetched_and_of_nobody_else() {
 async fn an_agent_that_answers_nonsense_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let world = serving(directory.path()).await;
-    let (id, _questions, _messages) = agent_with_files(&world, b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n").await;
+    let (id, _questions, _messages) =
+        agent_with_files(&world, b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n")
+            .await;
     let reply = world.get(&format!("/api/v1/agents/{id}/files/read?path=/x&offset=0")).await;
     assert_eq!(reply.status, 502);
     assert!(reply.json::<String>().contains("answers 307"), "{}", reply.text());

@@ -77,7 +77,8 @@ fn the_page_shows_the_cluster_and_its_services_and_changes_them() -> Result<()> 
     browser.until("the question is there", fill)?;
     click(&mut browser, "ask-yes")?;
     // The app is being deployed: the page offers to stop that.
-    browser.until("the deployment in the way is named", "document.querySelector('[data-testid=ask]')?.textContent.includes('in the way')")?;
+    browser
+        .until("the deployment in the way is named", "document.querySelector('[data-testid=ask]')?.textContent.includes('in the way')")?;
     click(&mut browser, "ask-yes")?;
     browser.until("it is scaled", "document.querySelector('[data-testid=app-health]')?.textContent.includes('3 wanted')")?;
     let now = http::get_json(stack.http(), "/api/v1/marathon/v2/apps/shop/web")?;
@@ -90,7 +91,8 @@ fn the_page_shows_the_cluster_and_its_services_and_changes_them() -> Result<()> 
     section_says(&mut browser, "#/cluster/agents", "agents", "No agent is registered")?;
     section_says(&mut browser, "#/zookeeper", "links", "No ensembles are kept in step")?;
     browser.evaluate("location.reload()")?;
-    browser.until("the section survives a reload", "document.querySelector('[data-testid=section-page]')?.dataset.section === 'zookeeper'")?;
+    browser
+        .until("the section survives a reload", "document.querySelector('[data-testid=section-page]')?.dataset.section === 'zookeeper'")?;
     ensure!(browser.evaluate("String(window.hacked)")? == "undefined", "markup of others was run");
     Ok(())
 }

@@ -15,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 use utoipa::ToSchema;
@@ -187,11 +187,7 @@ enum Operation {
         (status = 503, description = "The master stops, or too many files are read at once")
     )
 )]
-async fn agent_files(
-    State(shared): State<Shared>,
-    Path((id, operation)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
-) -> Response {
+async fn agent_files(State(shared): State<Shared>, Path((id, operation)): Path<(String, String)>, RawQuery(query): RawQuery) -> Response {
     let (context, conversations) = shared;
     let operation = match operation.as_str() {
         "browse" => Operation::Browse,
@@ -205,10 +201,10 @@ async fn agent_files(
         Ok(None) => return problem(StatusCode::NOT_FOUND, "no agent with this id is registered"),
         Err(stopped) => return problem(StatusCode::SERVICE_UNAVAILABLE, &stopped.to_string()),
     };
-    if conversations.available_permits() == 0 {
+    let Ok(permit) = conversations.try_acquire_owned() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "too many files are read at once");
-    }
-    match converse(&context, &conversations, &address, operation, query.as_deref()).await {
+    };
+    match converse(&context, permit, &address, operation, query.as_deref()).await {
         Ok(response) => response,
         Err(text) => problem(StatusCode::BAD_GATEWAY, &format!("the agent at {address} {text}")),
     }
@@ -217,12 +213,11 @@ async fn agent_files(
 /// Asks an agent. An error says what it did instead of an answer.
 async fn converse(
     context: &Context,
-    conversations: &Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
     address: &str,
     operation: Operation,
     query: Option<&str>,
 ) -> Result<Response, String> {
-    let permit = conversations.clone().acquire_owned().await.map_err(|_| "is not asked any more".to_owned())?;
     let stream = timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await.map_err(|_| "does not answer".to_owned())?;
     let stream = stream.map_err(|error| format!("cannot be reached: {error}"))?;
     let broken = |error: hyper::Error| format!("does not speak HTTP: {error}");
@@ -250,7 +245,9 @@ async fn converse(
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
         for name in [header::CONTENT_LENGTH, header::CONTENT_DISPOSITION] {
-            if let Some(value) = head.headers.get(&name).filter(|it| name == header::CONTENT_LENGTH || it.as_bytes().starts_with(b"attachment")) {
+            if let Some(value) =
+                head.headers.get(&name).filter(|it| name == header::CONTENT_LENGTH || it.as_bytes().starts_with(b"attachment"))
+            {
                 headers.insert(name, value.clone());
             }
         }
