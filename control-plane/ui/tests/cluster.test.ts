@@ -2,10 +2,8 @@ import { describe, expect, it } from "vitest";
 import { agentOf, frameworkOf, machinesOf, offersOf, roleOf, sandboxPaths, taskKind, taskOf } from "../src/model/cluster";
 import { filterOf, searchable } from "../src/model/filter";
 import { fileEntry } from "../src/api/mesos";
+import { NONSENSE } from "./nonsense";
 import { begin, earlier, next, PIECE } from "../src/model/logtail";
-
-/** What no API should send, and some do. */
-export const NONSENSE: readonly unknown[] = [undefined, null, 0, -1, Number.NaN, "", "x", true, [], [null], [[]], {}, { id: null }, { id: { value: {} } }, { resources: "x" }, { statuses: [null, 1, { container_status: 7 }] }];
 
 describe("a cluster", () => {
   it("is read from what the master says", () => {

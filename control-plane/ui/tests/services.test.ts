@@ -5,7 +5,7 @@ import { autoscalingOf } from "../src/model/autoscale";
 import { diffLines, hunks } from "../src/model/diff";
 import { lineOf, pathParts, syntaxProblem } from "../src/model/jsontext";
 import { appOf, appState, appsBelow, definitionOf, deploymentOf, groupAt, groupOf, healthCounts, instanceOf, podInstanceOf, podOf, queueItemOf, whyNotPlaced } from "../src/model/services";
-import { NONSENSE } from "./cluster.test";
+import { NONSENSE } from "./nonsense";
 
 describe("apps and groups", () => {
   const root = groupOf({

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { dataWords } from "../src/api/zksync";
 import { actionsOf, addPoint, changeOf, conflictOf, decadesOf, linkOf, migrationOf, POINTS_MAX, threeWayOf, verificationOf, written, type LagPoint } from "../src/model/sync";
-import { NONSENSE } from "./cluster.test";
+import { NONSENSE } from "./nonsense";
 
 describe("a link", () => {
   const link = linkOf({
