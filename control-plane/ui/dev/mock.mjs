@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
-import { services } from "./mock-services.mjs";
+import { services as otherServices } from "./mock-services.mjs";
 
 const flags = Object.fromEntries(
   process.argv
@@ -598,7 +598,7 @@ function openPipe(client, pipe) {
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 let isDown = false;
-const others = services({ tasks: TASKS, containerName: "mesos-0f0a1b2c-0000-4000-8000-0123456789ab" });
+const others = otherServices({ tasks: TASKS, containerName: "mesos-0f0a1b2c-0000-4000-8000-0123456789ab" });
 
 const server = createServer(async (request, response) => {
   const url = new URL(request.url, "http://localhost");
