@@ -177,6 +177,7 @@ impl App {
                 clock: clock.clone(),
                 mesos: mesos.as_ref().map(|it| it.context.clone()),
                 marathon: marathon.as_ref().map(|it| it.context.clone()),
+                masters: config.scheduler_masters.clone(),
                 limits: http::Limits {
                     websocket_clients: config.max_websocket_clients,
                     connections: HTTP_CONNECTIONS,

@@ -55,6 +55,8 @@ pub struct Context {
     pub mesos: Option<edge_mesos::Context>,
     /// The scheduler, where one runs.
     pub marathon: Option<Arc<std::sync::OnceLock<edge_marathon::Context>>>,
+    /// Masters of other processes that the scheduler uses instead of ours.
+    pub masters: Vec<String>,
     /// How much clients may take.
     pub limits: Limits,
 }
@@ -114,7 +116,10 @@ pub struct Limits {
 /// The whole HTTP side.
 pub fn router(context: Context) -> Router {
     let (router, api) = documented_routes(&context).split_for_parts();
-    let router = router.merge(platform::openapi::route(api)).fallback_service(any(platform::ui::serve).layer(reply::compression()));
+    let router = router
+        .merge(platform::services::carried(&context))
+        .merge(platform::openapi::route(api))
+        .fallback_service(any(platform::ui::serve).layer(reply::compression()));
     observe::layer(router, context.telemetry.clone())
 }
 

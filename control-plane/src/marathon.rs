@@ -117,7 +117,7 @@ fn run(context: &Running, settings: &Arc<Settings>, store: Arc<dyn Store>, super
 }
 
 /// The scheduler's API, from the moment on that there is one.
-fn router_of(context: Running) -> Router {
+pub(crate) fn router_of(context: Running) -> Router {
     let routes = Arc::new(OnceLock::new());
     Router::new().fallback(move |request: Request| {
         let (context, routes) = (context.clone(), routes.clone());

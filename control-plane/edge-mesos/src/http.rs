@@ -148,6 +148,16 @@ impl Context {
         local::metrics(self).await
     }
 
+    /// Where a registered agent serves HTTP: `address:port`, as it registered. `None` when no agent with this id is registered.
+    ///
+    /// # Errors
+    /// When the loop is gone.
+    pub async fn agent_address(&self, id: &str) -> Result<Option<String>, crate::Stopped> {
+        let view = self.inner.master.read().await?;
+        let agent = view.snapshot.agents.get(id);
+        Ok(agent.and_then(|agent| agent.pid.split_once('@')).map(|(_, address)| address.to_owned()))
+    }
+
     fn about(&self) -> About {
         let inner = &self.inner;
         About {

@@ -19,6 +19,7 @@ mod probes;
 mod process;
 mod scope;
 mod searching;
+mod services;
 mod telling;
 mod websocket;
 mod world;
