@@ -20,5 +20,6 @@ mod process;
 mod scope;
 mod searching;
 mod telling;
+mod tls;
 mod websocket;
 mod world;
