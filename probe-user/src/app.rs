@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
+use crate::budget::{self, Pace};
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
 use crate::clock::Instants;
@@ -46,6 +47,9 @@ const STOPPED_WITHIN: Duration = Duration::from_millis(4_500);
 
 /// The first look has nothing to compare with: the second, which tells CPU shares, follows after this pause.
 const SECOND_ROUND: Duration = Duration::from_secs(2);
+
+/// Whoever looks at this node alone looks at its Unix sockets as often as this.
+const UNIX_ALONE: Duration = Duration::from_secs(1);
 
 /// The stream waits this long for the capture.
 const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
@@ -159,6 +163,8 @@ impl App {
         let mut builder = Builder::of_host(&identity.probe_id);
         builder.set_users(UserReader::new(&config.proc_root).users());
         let mut driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
+        let pace = Pace::default();
+        driver = driver.with_pace(pace.clone());
         if audience == Audience::Alone {
             driver = driver.looked_at();
         }
@@ -184,6 +190,7 @@ impl App {
             dns: config.dns,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
+            pace: pace.clone(),
             kernel_log: config.kernel_log,
             telemetry: telemetry.clone(),
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
@@ -216,9 +223,14 @@ impl App {
         });
         supervisor.restarting("unix-sockets", Backoff::EDGE, {
             let (procfs, inputs, stopping, current) = (procfs.clone(), inputs.clone(), stopping.clone(), reloader.current());
+            let pace = pace.clone();
             move || {
                 let (procfs, inputs) = (procfs.clone(), inputs.clone());
-                let run = move |wanted, stop| unix::run(wanted, procfs.clone(), inputs.clone(), stop);
+                let every = unix::Every {
+                    interval: if audience == Audience::Alone { UNIX_ALONE } else { unix::LOOK_INTERVAL },
+                    pace: pace.clone(),
+                };
+                let run = move |wanted, stop| unix::run(wanted, procfs.clone(), every.clone(), inputs.clone(), stop);
                 reload::following(current.clone(), |config| config.unix_sockets, stopping.clone(), LOOP_STOPPED_WITHIN, run)
             }
         });
@@ -229,9 +241,13 @@ impl App {
         }
         supervisor.restarting("samples", Backoff::EDGE, {
             let (inputs, stopping, host_name) = (inputs.clone(), stopping.clone(), identity.host_name.clone());
-            let interval = Interval { current: reloader.current(), wished: wished_interval };
+            let interval = Interval { current: reloader.current(), wished: wished_interval, pace: pace.clone() };
             let place = Place { procfs, mounts, host_name, rented };
             move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
+        });
+        supervisor.restarting("budget", Backoff::EDGE, {
+            let (inputs, stopping, current, telemetry) = (inputs.clone(), stopping.clone(), reloader.current(), telemetry.clone());
+            move || budget::run(pace.clone(), current.clone(), inputs.clone(), telemetry.clone(), stopping.clone())
         });
         let (runtimes, numbers) = (telemetry.clone(), telemetry.metrics().desk());
         supervisor.restarting("docker", Backoff::EDGE, {
@@ -444,6 +460,7 @@ async fn capture(ladder: Ladder, stopping: CancellationToken, refuse: watch::Sen
 struct Interval {
     current: reload::Current,
     wished: watch::Receiver<Option<Duration>>,
+    pace: Pace,
 }
 
 impl Interval {
@@ -487,7 +504,7 @@ async fn samples(place: Place, interval: Interval, inputs: mpsc::Sender<Input>, 
             return;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = interval.pace.sleep(pause) => {}
             () = stopping.cancelled() => return,
         }
         pause = interval.get();

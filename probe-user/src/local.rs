@@ -62,7 +62,10 @@ impl Eyes {
 #[must_use]
 pub fn alone(config: Config) -> Config {
     let pin_dir = PinDir::Off;
-    Config { admin_address: None, cloud_metadata: None, pin_dir, metrics_interval: Duration::from_secs(1), ..config }
+    // Somebody looks at it, and not for long.
+    let (cpu_budget, memory_budget) = (None, None);
+    let metrics_interval = Duration::from_secs(1);
+    Config { admin_address: None, cloud_metadata: None, pin_dir, metrics_interval, cpu_budget, memory_budget, ..config }
 }
 
 /// Looks for so long, prints what was seen, and ends.

@@ -365,6 +365,7 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
             mode: CaptureMode::Ebpf,
             pin_dir,
             abi_salt: 0,
+            pace: orchestrator_probe::budget::Pace::default(),
             kernel_log: false,
             dns: orchestrator_probe::dns::Mode::Off,
             telemetry: Telemetry::new(),

@@ -20,6 +20,8 @@ use crate::stack::Stack;
 use crate::traffic::Process;
 use crate::{Checkout, Profile, build, machine, setup};
 
+pub(crate) use probe::Part;
+
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Name {
@@ -40,8 +42,8 @@ pub(crate) enum Name {
 /// `cargo xtask bench`.
 pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
     let names = if flags.names.is_empty() { Name::value_variants() } else { &flags.names };
-    let mut steps = Steps::new(build::STEPS + names.len());
-    if names.iter().any(|name| !matches!(name, Name::Topology | Name::Zksync)) {
+    let mut steps = Steps::new(if flags.as_built { 0 } else { build::STEPS } + names.len());
+    if !flags.as_built && names.iter().any(|name| !matches!(name, Name::Topology | Name::Zksync)) {
         setup::ask_for_password_once()?;
         build::all(checkout, Profile::Release, &mut steps)?;
     }
@@ -53,7 +55,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Capture => capture::run(checkout, flags.scale_down),
             Name::Overhead => overhead::run(checkout, flags.scale_down),
             Name::Latency => latency::run(checkout, flags.scale_down),
-            Name::Probe => probe::run(checkout, flags.scale_down),
+            Name::Probe => probe::run(checkout, &flags.parts, flags.scale_down),
             Name::Topology => topology(checkout),
             Name::Zksync => zksync(checkout, flags.scale_down),
         });

@@ -27,12 +27,26 @@ pub(crate) fn all(checkout: &Checkout, profile: Profile, steps: &mut Steps) -> R
     steps.run("Build the control plane and the probe", || binaries(checkout, profile))
 }
 
+/// How many steps `probe_alone` takes.
+pub(crate) const PROBE_STEPS: usize = 3;
+
+/// What the probe needs and the probe, without page and control plane.
+pub(crate) fn probe_alone(checkout: &Checkout, profile: Profile, steps: &mut Steps) -> Result<()> {
+    steps.run("Get what building needs", || setup::for_building(checkout))?;
+    steps.run("Build the kernel programs", || ebpf::build(checkout).map(drop))?;
+    steps.run("Build the probe", || packages(checkout, profile, &["orchestrator-probe"]))
+}
+
 /// The control plane and the probe.
 pub(crate) fn binaries(checkout: &Checkout, profile: Profile) -> Result<()> {
+    packages(checkout, profile, &PACKAGES)
+}
+
+fn packages(checkout: &Checkout, profile: Profile, names: &[&str]) -> Result<()> {
     let mut command = machine::cargo();
     command.current_dir(checkout.root()).arg("build");
-    for package in PACKAGES {
-        command.args(["--package", package]);
+    for name in names {
+        command.args(["--package", name]);
     }
     if profile == Profile::Release {
         command.arg("--release");

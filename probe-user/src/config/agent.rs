@@ -8,7 +8,8 @@ use std::time::Duration;
 use agent::config::{Config, Recover};
 use clap::Args;
 
-use super::{Layers, parse_path, parse_truth};
+use super::Layers;
+use super::parse::{parse_path, parse_truth};
 
 const AGENT_ADDRESS: &str = "agent-address";
 const ADVERTISE_IP: &str = "advertise-ip";

@@ -93,7 +93,9 @@ fn flows_and_containers_have_tables_of_their_own() {
         rung 1  sock_ops + raw tracepoints  complete 99.99%  lost 0                                     h help  q quit
     "#]],
     );
-    press(&mut model, KeyCode::Tab);
+    press(&mut model, KeyCode::Char('4'));
+    check(&model, 110, 6, expect![[""]]);
+    press(&mut model, KeyCode::Char('3'));
     check(
         &model,
         110,
