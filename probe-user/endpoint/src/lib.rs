@@ -60,6 +60,11 @@ impl ControlPlane {
         &self.uri
     }
 
+    /// What it is trusted by.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
     /// The way there, with the files as they are now.
     ///
     /// # Errors
