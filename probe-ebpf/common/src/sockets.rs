@@ -74,6 +74,7 @@ pub struct EdgeValue {
     /// differ, and no more: its unit depends on the kernel. TCP: the kernel's clock (jiffies) when `last_ns` was written.
     pub tick: u32,
     /// UDP, serving end: the last port that a client of this edge sent from, if it was none that the kernel gives away; 0 otherwise.
+    /// TCP: the kernel's clock when a round-trip time was added last.
     pub chosen_port: u32,
     /// When it last changed, datagrams aside. TCP: or up to 10 ms before.
     pub last_ns: u64,

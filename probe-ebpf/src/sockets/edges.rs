@@ -208,15 +208,16 @@ fn grow(edge: *mut EdgeValue, change: &EdgeValue) {
         if change.rtt_us_max > (*edge).rtt_us_max {
             (*edge).rtt_us_max = change.rtt_us_max;
         }
-        // Of what happens within one step of the coarse clock one is as good as another: a busy edge pays once for all of it.
-        if (*edge).tick == change.tick {
-            return;
-        }
-        (*edge).tick = change.tick;
-        (*edge).last_ns = now();
-        if change.rtt_count != 0 {
+        // Of what happens within one step of the coarse clock one is as good as another: a busy edge pays once for all of it. What the end of
+        // an older table adds is a sum of many.
+        if change.rtt_count > 1 || change.rtt_count == 1 && (*edge).chosen_port != change.tick {
+            (*edge).chosen_port = change.tick;
             add64(&raw mut (*edge).rtt_us_sum, change.rtt_us_sum);
             add32(&raw mut (*edge).rtt_count, change.rtt_count);
+        }
+        if (*edge).tick != change.tick {
+            (*edge).tick = change.tick;
+            (*edge).last_ns = now();
         }
     }
 }
