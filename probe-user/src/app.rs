@@ -303,18 +303,17 @@ impl App {
                 let (started, identity, inputs) = (started.clone(), identity.clone(), inputs.clone());
                 let config = now.borrow().clone();
                 let controls = uplink::Controls { executor: executor(&config), numbers: numbers.clone() };
-                let endpoint = config.control_plane.clone();
+                let control_plane = config.control_plane.clone();
                 async move {
                     // A stream to another control plane, which the driver still believes in, is no more.
                     drop(inputs.send(Input::Stream(StreamEvent::Ended)).await);
                     // The first words to the control plane are how the probe sees, if that is found out soon.
                     drop(tokio::time::timeout(CAPTURE_AWAITED, started.cancelled()).await);
-                    uplink::run(endpoint, identity, controls, inputs, stop).await;
+                    uplink::run(control_plane, identity, controls, inputs, stop).await;
                 }
             };
             // The driver ends a stream when the probe stops; when the address changes, or what may be done here, it is simply cut.
-            let part =
-                |config: &Config| (config.control_plane.uri().clone(), config.docker_socket.clone(), config.controls, config.host_shell);
+            let part = |config: &Config| (config.control_plane.clone(), config.docker_socket.clone(), config.controls, config.host_shell);
             reload::following(current.clone(), part, stopping.clone(), Duration::ZERO, run)
         });
         Ok((app, Some(eyes)))

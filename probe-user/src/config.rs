@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::transport::Endpoint;
+use probe_endpoint::ControlPlane;
 
 use crate::dns;
 use crate::ebpf::PinDir;
@@ -20,6 +20,7 @@ mod flags;
 mod layers;
 mod mistake;
 mod parse;
+mod tls;
 
 pub use flags::{Command, Flags, Output};
 pub use mistake::Mistake;
@@ -33,7 +34,7 @@ pub struct Config {
     /// What the probe is.
     pub roles: Roles,
     /// Where reports go.
-    pub control_plane: Endpoint,
+    pub control_plane: ControlPlane,
     /// Name of the host; `None` takes the system's.
     pub host_name: Option<String>,
     /// Stable identity; `None` makes one.
@@ -140,6 +141,10 @@ const ENVIRONMENT_PREFIX: &str = "ORCHESTRATOR_PROBE_";
 
 const ROLES: &str = "roles";
 const CONTROL_PLANE: &str = "control-plane";
+const TLS_CA: &str = "tls-ca";
+const TLS_CERTIFICATE: &str = "tls-certificate";
+const TLS_KEY: &str = "tls-key";
+const TLS_SERVER_NAME: &str = "tls-server-name";
 const HOST_NAME: &str = "host-name";
 const PROBE_ID: &str = "probe-id";
 const STATE_DIR: &str = "state-dir";
@@ -175,9 +180,13 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
-const BUILT_IN: [(&str, &str); 35] = [
+const BUILT_IN: [(&str, &str); 39] = [
     (ROLES, "observe"),
     (CONTROL_PLANE, "http://127.0.0.1:4041"),
+    (TLS_CA, ""),
+    (TLS_CERTIFICATE, ""),
+    (TLS_KEY, ""),
+    (TLS_SERVER_NAME, ""),
     (HOST_NAME, ""),
     (PROBE_ID, ""),
     (STATE_DIR, "/var/lib/orchestrator-probe"),

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Config {
     /// gRPC address of the control plane, such as `http://127.0.0.1:4041`.
     pub master: String,
+    /// How it proves who it is, and we.
+    pub tls: probe_endpoint::Tls,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
     /// Address under which others reach the HTTP API.
@@ -114,6 +116,7 @@ impl Config {
     pub fn in_directories(work_dir: PathBuf, runtime_dir: PathBuf) -> Self {
         Config {
             master: "http://127.0.0.1:4041".to_owned(),
+            tls: probe_endpoint::Tls::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5051)),
             advertise_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertise_port: None,

@@ -37,6 +37,18 @@ pub struct Flags {
     /// gRPC address of the control plane [default: http://127.0.0.1:4041]
     #[arg(long, value_name = "URL", global = true)]
     control_plane: Option<String>,
+    /// Who signs the control plane's certificate, for https [default: whom this machine trusts]
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_ca: Option<String>,
+    /// Certificate that is shown to the control plane; read at each connection
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_certificate: Option<String>,
+    /// Private key of the certificate
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_key: Option<String>,
+    /// Name in the control plane's certificate [default: the one in its address]
+    #[arg(long, value_name = "NAME", global = true)]
+    tls_server_name: Option<String>,
     /// Name under which this host is reported [default: the system's]
     #[arg(long, value_name = "NAME", global = true)]
     host_name: Option<String>,
@@ -185,6 +197,10 @@ impl Flags {
         let texts = [
             (ROLES, &self.roles),
             (CONTROL_PLANE, &self.control_plane),
+            (TLS_CA, &self.tls_ca),
+            (TLS_CERTIFICATE, &self.tls_certificate),
+            (TLS_KEY, &self.tls_key),
+            (TLS_SERVER_NAME, &self.tls_server_name),
             (HOST_NAME, &self.host_name),
             (PROBE_ID, &self.probe_id),
             (STATE_DIR, &self.state_dir),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use figment::value::Value;
-use tonic::transport::Endpoint;
 
 use super::mistake::Origin;
 use super::parse::*;
@@ -60,7 +59,7 @@ impl Layers {
     /// Reads the values.
     pub(super) fn into_config(mut self) -> Result<Config, Vec<Mistake>> {
         let roles = self.parse(ROLES, cluster::parse_roles);
-        let control_plane = self.parse(CONTROL_PLANE, parse_control_plane);
+        let control_plane = self.control_plane();
         let host_name = self.parse(HOST_NAME, |text| parse_name(text, 253));
         let probe_id = self.parse(PROBE_ID, |text| parse_name(text, 128));
         let state_dir = self.parse(STATE_DIR, |text| parse_path(text)?.ok_or_else(|| "empty".to_owned()));
@@ -88,7 +87,7 @@ impl Layers {
         let command_line_arguments = self.parse(COMMAND_LINE_ARGUMENTS, parse_arguments);
         let kubernetes = self.cluster(roles);
         let shared = (|| {
-            let control_plane = control_plane.as_ref().map(|it: &Endpoint| it.uri().to_string())?;
+            let control_plane = control_plane.clone()?;
             Some(agent::Shared { control_plane, host_name: host_name.clone()?, docker_socket: docker_socket.clone()? })
         })();
         let agent = self.agent(shared);

@@ -4,32 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::transport::Endpoint;
-
 use super::{CaptureMode, CriSockets, LogFormat};
 use crate::dns;
 use crate::ebpf::PinDir;
 use crate::procfs::Arguments;
-
-pub(super) fn parse_control_plane(text: &str) -> Result<Endpoint, String> {
-    let not_a_url = || "not an address such as http://control.example.com:4041".to_owned();
-    if text.starts_with("https://") {
-        return Err("this version speaks plain http:// alone; put a TLS proxy or a mesh in between".to_owned());
-    }
-    if !text.starts_with("http://") {
-        return Err(not_a_url());
-    }
-    let endpoint = Endpoint::from_shared(text.to_owned()).map_err(|_| not_a_url())?;
-    if endpoint.uri().host().is_none_or(str::is_empty) {
-        return Err(not_a_url());
-    }
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true))
-}
 
 pub(super) fn parse_name(text: &str, longest: usize) -> Result<Option<String>, String> {
     match text {
