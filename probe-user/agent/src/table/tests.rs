@@ -454,13 +454,21 @@ fn a_drain_gives_a_custom_executor_no_more_time_than_there_is() {
     let mut world = World::new();
     let mut slow = task("slow");
     slow.kill_policy = Some(KillPolicy { grace_period: Some(DurationInfo { nanoseconds: 600_000_000_000 }) });
-    world.say("run", run(vec![slow, task("quick")], Some(executor("e", executor_info::Type::Custom))));
+    world.say("run", run(vec![slow], Some(executor("e", executor_info::Type::Custom))));
     let container = world.table.executor(&executor_key("e")).unwrap().container.clone();
     world.say("started", Input::Started { container, started: Box::default() });
     world.say("subscribed", Input::Subscribed { executor: executor_key("e"), tasks: vec![], updates: vec![] });
-    world.say("kill without a drain", Input::Kill { task: key("quick"), policy: None });
     world.say("drain", Input::Drain(Drain { max_grace_period: Some(Duration::from_secs(5)), mark_gone: false }));
-    world.check(&expect![[""]]);
+    world.check(&expect![[r#"
+        run
+          launch 01
+        started
+        subscribed
+          tell e SUBSCRIBED
+          tell e LAUNCH
+        drain
+          tell e KILL within 5s
+    "#]]);
 }
 
 #[test]
