@@ -16,7 +16,12 @@ const CARGO_DEB: &str = "3.8.0";
 const PACKAGES: [(&str, &[&str]); 2] = [
     (
         "orchestrator-control",
-        &["usr/bin/orchestrator-control", "systemd/system/orchestrator-control.service", "etc/default/orchestrator-control"],
+        &[
+            "usr/bin/orchestrator-control",
+            "usr/bin/orchestrator",
+            "systemd/system/orchestrator-control.service",
+            "etc/default/orchestrator-control",
+        ],
     ),
     (
         "orchestrator-probe",
