@@ -12,8 +12,10 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::autoscale;
 use crate::clock::Clock;
 use crate::config::{Config, Service};
+use crate::dns;
 use crate::drivers::history::HistoryFeed;
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
@@ -90,6 +92,7 @@ impl App {
         let replica_listener = config.zk.as_ref().map(|_| bind(config.replica_address, "replicas'")).transpose()?;
         let marathon_address = config.marathon_address.filter(|_| config.services.contains(&Service::Scheduler));
         let marathon_listener = marathon_address.map(|address| bind(address, "Marathon")).transpose()?;
+        let dns_sockets = config.dns_address.map(|address| dns::bind(address).context("binding the DNS listener")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -151,13 +154,18 @@ impl App {
         let marathon = match config.services.contains(&Service::Scheduler) {
             true => {
                 let who = (hostname.as_str(), seed);
-                Some(marathon::start(config, (marathon_address, mesos_address), who, replicas.as_ref(), &supervisor, &clock)?)
+                let (addresses, connected) = ((marathon_address, mesos_address), autoscale::on_the_map(topology.clone()));
+                Some(marathon::start(config, addresses, who, replicas.as_ref(), connected, &supervisor, &clock)?)
             }
             false => None,
         };
         if let (Some(marathon), Some((listener, _))) = (&marathon, marathon_listener) {
             let front = Front::of(replicas.as_ref(), Purpose::Marathon);
             marathon.serve(listener, HTTP_CONNECTIONS, front, &supervisor, &telemetry);
+        }
+
+        if let Some(sockets) = dns_sockets {
+            dns::start(config, sockets, mesos_address, &supervisor);
         }
 
         let id = format!("{:x}", seed >> 1);

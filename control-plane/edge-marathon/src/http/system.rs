@@ -285,6 +285,15 @@ fn numbers(context: &Context) -> (Named<u64>, Named<f64>) {
         ("http.requests.counter".into(), load(&counts.requests)),
         ("http.requests.duration.counter.microseconds".into(), load(&counts.micros)),
     ];
+    let scaled = &context.handle().autoscale().totals;
+    counters.extend([
+        ("autoscale.decisions.counter".into(), load(&scaled.decisions)),
+        ("autoscale.scale-ups.counter".into(), load(&scaled.ups)),
+        ("autoscale.scale-downs.counter".into(), load(&scaled.downs)),
+        ("autoscale.refused.counter".into(), load(&scaled.refused)),
+        ("autoscale.missing-data.counter".into(), load(&scaled.blind)),
+        ("autoscale.looks-failed.counter".into(), load(&scaled.looks_failed)),
+    ]);
     for (at, (_, word)) in TaskState::ALL.iter().enumerate() {
         counters.push((format!("mesos.task-updates.{}.counter", word.to_lowercase().replace('_', "-")), totals.updates[at]));
     }
@@ -319,6 +328,7 @@ fn numbers(context: &Context) -> (Named<u64>, Named<f64>) {
         ("uptime.gauge.seconds".into(), uptime),
         ("http.requests.active.gauge".into(), context.inner.active.load(Ordering::Relaxed) as f64),
         ("http.event-streams.active.gauge".into(), context.handle().bus().listeners() as f64),
+        ("autoscale.apps.gauge".into(), context.handle().autoscale().statuses().len() as f64),
         ("mesos.connected.gauge".into(), f64::from(u8::from(view.connected))),
     ];
     (counters, gauges)

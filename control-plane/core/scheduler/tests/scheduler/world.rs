@@ -12,7 +12,7 @@ use scheduler::model::ResourceNeeds;
 use scheduler::model::app::App;
 use scheduler::model::spec::Spec;
 use scheduler::plan::{ActionKind, Plan};
-use scheduler::words::{Answer, Change, Config, Edit, Expect, Loaded, Outcome, Record, Subject, TaskFailure, Ticket};
+use scheduler::words::{Answer, Change, Config, Edit, Expect, Loaded, Outcome, Record, Subject, TaskFailure, Ticket, Undo};
 use scheduler::{Effect, Group, IdGen, Input, Scheduler, View};
 
 /// What was made safe.
@@ -26,6 +26,8 @@ pub(crate) struct Stored {
     instances: BTreeMap<InstanceId, Instance>,
     deployments: BTreeMap<String, Plan>,
     failures: BTreeMap<PathId, TaskFailure>,
+    policies: BTreeMap<PathId, Arc<str>>,
+    undos: BTreeMap<Timestamp, Undo>,
 }
 
 impl Stored {
@@ -47,6 +49,10 @@ impl Stored {
             Record::DeploymentRemoved(id) => drop(self.deployments.remove(&id)),
             Record::Failure(failure) => drop(self.failures.insert(failure.app_id.clone(), (*failure).clone())),
             Record::FailureRemoved(id) => drop(self.failures.remove(&id)),
+            Record::Policy(id, policy) => drop(self.policies.insert(id, policy)),
+            Record::PolicyRemoved(id) => drop(self.policies.remove(&id)),
+            Record::Undo(undo) => drop(self.undos.insert(undo.version, (*undo).clone())),
+            Record::UndoDropped(version) => drop(self.undos.remove(&version)),
         }
     }
 
@@ -60,6 +66,8 @@ impl Stored {
             instances: self.instances.values().cloned().collect(),
             deployments: self.deployments.values().cloned().collect(),
             failures: self.failures.values().cloned().collect(),
+            policies: self.policies.clone(),
+            undos: self.undos.values().cloned().collect(),
         }
     }
 }
