@@ -6,6 +6,7 @@ mod kernel_time;
 mod latency;
 mod overhead;
 mod probe;
+mod scheduler;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub(crate) enum Name {
     Probe,
     /// The topology core alone, with 100,000 processes.
     Topology,
+    /// Marathon's scheduler: matching, 100,000 instances, event streams, and a real app replaced under load behind HAProxy.
+    Scheduler,
     /// Two ZooKeeper servers kept in step: lag, first copy of 100,000 znodes, verification, cutover.
     Zksync,
 }
@@ -55,6 +58,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Latency => latency::run(checkout, flags.scale_down),
             Name::Probe => probe::run(checkout, flags.scale_down),
             Name::Topology => topology(checkout),
+            Name::Scheduler => scheduler::run(checkout, flags.scale_down),
             Name::Zksync => zksync(checkout, flags.scale_down),
         });
         match outcome {

@@ -104,7 +104,8 @@ fn read_task(value: &Value) -> Option<Task> {
     }
     let statuses = value["statuses"].as_array().map(Vec::as_slice).unwrap_or_default();
     // The latest counts, wherever it stands.
-    let latest = statuses.iter().max_by(|one, two| one["timestamp"].as_f64().unwrap_or(0.0).total_cmp(&two["timestamp"].as_f64().unwrap_or(0.0)));
+    let latest =
+        statuses.iter().max_by(|one, two| one["timestamp"].as_f64().unwrap_or(0.0).total_cmp(&two["timestamp"].as_f64().unwrap_or(0.0)));
     if latest.is_some_and(|it| it["healthy"].as_bool() == Some(false)) {
         return None;
     }

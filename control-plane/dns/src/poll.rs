@@ -92,6 +92,7 @@ async fn get(master: &str) -> Result<Value, Problem> {
     let ask = async {
         let stream = TcpStream::connect(master).await.map_err(|error| other(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| other(&error))?;
+        #[expect(clippy::disallowed_methods, reason = "ends with its connection, which ends when its sender is dropped")]
         let connection = tokio::spawn(connection);
         let request = http::Request::get("/state").header(http::header::HOST, master).body(Empty::<Bytes>::new());
         let response = sender.send_request(request.map_err(|error| other(&error))?).await.map_err(|error| other(&error))?;

@@ -226,7 +226,9 @@ impl Responder {
         for server in &self.settings.upstream {
             let asked = tokio::time::timeout(self.settings.upstream_patience, ask(*server, request.as_slice(), request.protocol()));
             let message = asked.await.ok().and_then(Result::ok).and_then(|bytes| Message::from_vec(&bytes).ok());
-            if let Some(message) = message.filter(|it| it.metadata.id == request.metadata.id && it.metadata.message_type == MessageType::Response) {
+            if let Some(message) =
+                message.filter(|it| it.metadata.id == request.metadata.id && it.metadata.message_type == MessageType::Response)
+            {
                 return Some(Reply {
                     metadata: message.metadata,
                     answers: message.answers,

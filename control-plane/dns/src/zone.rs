@@ -206,7 +206,10 @@ mod tests {
         Cluster {
             leader: Some((ip("10.0.0.1"), 5050)),
             masters: vec![ip("10.0.0.1"), ip("10.0.0.2")],
-            agents: vec![Agent { id: "m-S0".into(), address: ip("10.0.1.0"), port: 5051 }, Agent { id: "m-S1".into(), address: ip("10.0.1.1"), port: 5051 }],
+            agents: vec![
+                Agent { id: "m-S0".into(), address: ip("10.0.1.0"), port: 5051 },
+                Agent { id: "m-S1".into(), address: ip("10.0.1.1"), port: 5051 },
+            ],
             frameworks: vec![Framework { name: "marathon".into(), address: Some((ip("10.0.0.1"), Some(8080))), tasks }],
         }
     }

@@ -223,7 +223,10 @@ fn refresh(view: &View, apps: &mut BTreeMap<PathId, Scaled>, handle: &Handle, no
         let known = apps.get(&id).is_some_and(|it| it.text == text);
         if !known {
             let policy = parse_policy(&text).map(Arc::new);
-            apps.insert(id.clone(), Scaled { text, policy: policy.clone(), scaler: Autoscaler::new(now), due: now, before: BTreeMap::new() });
+            apps.insert(
+                id.clone(),
+                Scaled { text, policy: policy.clone(), scaler: Autoscaler::new(now), due: now, before: BTreeMap::new() },
+            );
             let decisions = statuses.remove(&id).map(|it| it.decisions).unwrap_or_default();
             statuses.insert(id, Status { origin, policy, decisions });
         } else if let Some(status) = statuses.get_mut(&id) {
@@ -393,12 +396,15 @@ fn tell(handle: &Handle, id: &PathId, decision: Decision, carried: Carried) {
     }
     let mut statuses = board.statuses();
     let Some(status) = statuses.get_mut(id) else { return };
-    let same = status.decisions.front().is_some_and(|(last, _)| last.action == decision.action) && matches!(decision.action, Action::Hold(_));
-    let data = (!same).then(|| simple("autoscale_event", |json| {
-        json.text_field("appId", id.as_str());
-        decision_fields(json, &decision);
-        carried_fields(json, &carried);
-    }));
+    let same =
+        status.decisions.front().is_some_and(|(last, _)| last.action == decision.action) && matches!(decision.action, Action::Hold(_));
+    let data = (!same).then(|| {
+        simple("autoscale_event", |json| {
+            json.text_field("appId", id.as_str());
+            decision_fields(json, &decision);
+            carried_fields(json, &carried);
+        })
+    });
     // Of a row of equal ones the latest is kept: the row would push everything else out.
     if same {
         status.decisions.pop_front();

@@ -6,6 +6,7 @@ mod answer;
 mod apps;
 mod autoscale;
 mod groups;
+mod measure;
 mod params;
 mod pods;
 mod selector;

@@ -177,7 +177,9 @@ fn backend(app: &Value, at: usize, service_port: u16, groups: &[String], raw: bo
     let auth = labels.text("AUTH").and_then(|text| {
         let mut parts = text.splitn(3, ':');
         let three = (parts.next()?.to_owned(), parts.next()?.to_owned(), parts.next()?.to_owned());
-        let fits = is_word(&three.0) && is_word(&three.1) && three.2.chars().all(|it| it.is_ascii_graphic() && !matches!(it, '"' | '\'' | '\\' | '#'));
+        let fits = is_word(&three.0)
+            && is_word(&three.1)
+            && three.2.chars().all(|it| it.is_ascii_graphic() && !matches!(it, '"' | '\'' | '\\' | '#'));
         fits.then_some(three)
     });
     let lines = |name: &str| -> Vec<String> {
@@ -204,7 +206,10 @@ fn backend(app: &Value, at: usize, service_port: u16, groups: &[String], raw: bo
         proxypass_path: labels.word("HTTP_BACKEND_PROXYPASS_PATH").filter(|it| it.starts_with('/')).map(str::to_owned),
         redirect_path: labels.word("HTTP_BACKEND_REDIR").filter(|it| it.starts_with('/')).map(str::to_owned),
         check,
-        server_options: labels.text("BACKEND_SERVER_OPTIONS").filter(|it| it.split(' ').all(|it| it.is_empty() || is_word(it))).map(str::to_owned),
+        server_options: labels
+            .text("BACKEND_SERVER_OPTIONS")
+            .filter(|it| it.split(' ').all(|it| it.is_empty() || is_word(it)))
+            .map(str::to_owned),
         heads: (lines("FRONTEND_HEAD"), lines("BACKEND_HEAD")),
         servers: servers(app, at),
         app_id,

@@ -49,7 +49,8 @@ pub fn render(backends: &[Backend], options: &Options) -> (String, Vec<Refused>)
     let mut out = String::new();
     head(&mut out, options);
     let mut refused = Vec::new();
-    let mut taken: BTreeSet<u16> = [options.http_port, options.https_port, options.app_id_port, options.stats_port].into_iter().flatten().collect();
+    let mut taken: BTreeSet<u16> =
+        [options.http_port, options.https_port, options.app_id_port, options.stats_port].into_iter().flatten().collect();
     users(&mut out, backends);
     virtual_hosts(&mut out, backends, options);
     by_app_id(&mut out, backends, options);
@@ -79,7 +80,8 @@ fn safe(text: &str) -> String {
 
 fn head(out: &mut String, options: &Options) {
     let Options { max_connections, drain_seconds, timeout_seconds, .. } = options;
-    let socket = options.socket.as_ref().map(|path| format!("  stats socket {path} mode 600 level admin expose-fd listeners\n")).unwrap_or_default();
+    let socket =
+        options.socket.as_ref().map(|path| format!("  stats socket {path} mode 600 level admin expose-fd listeners\n")).unwrap_or_default();
     let _ = write!(
         out,
         "# Made of what Marathon says. Changes are overwritten.\n\
@@ -108,8 +110,8 @@ fn users(out: &mut String, backends: &[Backend]) {
 /// The conditions under which a request is for a backend, each with whether it is a host's.
 fn conditions(out: &mut String, at: usize, backend: &Backend) -> String {
     let mut condition = format!("host_{at}");
-    // `hdr(host)` has the port that the client wrote; `host_only` takes it away.
-    let _ = writeln!(out, "  acl host_{at} hdr(host),host_only -i {}", backend.hosts.join(" "));
+    // `hdr(host)` has the port that the client wrote; the first field does not.
+    let _ = writeln!(out, "  acl host_{at} hdr(host),field(1,:) -i {}", backend.hosts.join(" "));
     if let Some(path) = &backend.path {
         let _ = writeln!(out, "  acl path_{at} path_beg {path}");
         let _ = write!(condition, " path_{at}");
@@ -228,7 +230,8 @@ fn http_backend(out: &mut String, backend: &Backend) {
     if let Some(to) = &backend.proxypass_path {
         let from = backend.path.as_deref().unwrap_or("/").trim_end_matches('/');
         let to = to.trim_end_matches('/');
-        let pattern: String = from.chars().flat_map(|it| if it.is_ascii_alphanumeric() || it == '/' { vec![it] } else { vec!['\\', it] }).collect();
+        let pattern: String =
+            from.chars().flat_map(|it| if it.is_ascii_alphanumeric() || it == '/' { vec![it] } else { vec!['\\', it] }).collect();
         let _ = writeln!(out, "  http-request replace-path ^{}/?(.*) {to}/\\1", pattern.replace('\\', "\\\\"));
     }
     if let Some(path) = &backend.redirect_path {

@@ -54,7 +54,10 @@ pub(crate) async fn check(program: &Path, file: &Path) -> anyhow::Result<()> {
     let output = output.with_context(|| format!("starting {}", program.display()))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        bail!("HAProxy does not take the configuration: {}", words.lines().filter(|it| it.contains("ALERT")).take(5).collect::<Vec<_>>().join("; "));
+        bail!(
+            "HAProxy does not take the configuration: {}",
+            words.lines().filter(|it| it.contains("ALERT")).take(5).collect::<Vec<_>>().join("; ")
+        );
     }
     Ok(())
 }

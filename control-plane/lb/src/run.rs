@@ -136,10 +136,12 @@ pub async fn run(args: LbArgs, stop: impl Future<Output = ()>) -> anyhow::Result
         let address: SocketAddr = keeper.args.listen.parse().with_context(|| format!("--listen {}", keeper.args.listen))?;
         let listener = TcpListener::bind(address).await.with_context(|| format!("listening at {address}"))?;
         let ended = stopping.clone().cancelled_owned();
-        tokio::spawn(async move { axum::serve(listener, router(board)).with_graceful_shutdown(ended).await });
+        #[expect(clippy::disallowed_methods, reason = "ended by the token below")]
+        drop(tokio::spawn(async move { axum::serve(listener, router(board)).with_graceful_shutdown(ended).await }));
     }
     let (happened, mut happenings) = watch::channel(0_u64);
-    tokio::spawn(listen(keeper.client.clone(), happened, stopping.clone()));
+    #[expect(clippy::disallowed_methods, reason = "ended by the token below")]
+    drop(tokio::spawn(listen(keeper.client.clone(), happened, stopping.clone())));
     tokio::select! {
         () = keeper.keep(&mut happenings) => {}
         () = stop => {}

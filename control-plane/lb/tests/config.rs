@@ -66,29 +66,35 @@ fn virtual_hosts_share_a_port_and_the_heaviest_is_asked_first() {
     };
     check(
         vec![
-            app("/web", json!({"labels": labels("www.example.org,example.org", json!({"HAPROXY_0_STICKY": "true", "HAPROXY_0_BALANCE": "leastconn"}))})),
-            app("/api", json!({
-                "labels": labels("www.example.org", json!({"HAPROXY_0_PATH": "/api", "HAPROXY_0_HTTP_BACKEND_PROXYPASS_PATH": "/", "HAPROXY_0_REDIRECT_TO_HTTPS": "true"})),
-                "portDefinitions": [{"port": 10001}],
-                "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/health", "intervalSeconds": 5, "timeoutSeconds": 2, "maxConsecutiveFailures": 2}],
-                "tasks": [
-                    {"id": "t1", "host": "10.0.0.1", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": [{"alive": true}]},
-                    {"id": "t2", "host": "10.0.0.2", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": [{"alive": false}]},
-                    {"id": "t3", "host": "10.0.0.3", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": []},
-                    {"id": "t4", "host": "10.0.0.4", "ports": [31000], "state": "TASK_KILLING", "healthCheckResults": [{"alive": true}]},
-                ],
-            })),
+            app(
+                "/web",
+                json!({"labels": labels("www.example.org,example.org", json!({"HAPROXY_0_STICKY": "true", "HAPROXY_0_BALANCE": "leastconn"}))}),
+            ),
+            app(
+                "/api",
+                json!({
+                    "labels": labels("www.example.org", json!({"HAPROXY_0_PATH": "/api", "HAPROXY_0_HTTP_BACKEND_PROXYPASS_PATH": "/", "HAPROXY_0_REDIRECT_TO_HTTPS": "true"})),
+                    "portDefinitions": [{"port": 10001}],
+                    "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/health", "intervalSeconds": 5, "timeoutSeconds": 2, "maxConsecutiveFailures": 2}],
+                    "tasks": [
+                        {"id": "t1", "host": "10.0.0.1", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": [{"alive": true}]},
+                        {"id": "t2", "host": "10.0.0.2", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": [{"alive": false}]},
+                        {"id": "t3", "host": "10.0.0.3", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": []},
+                        {"id": "t4", "host": "10.0.0.4", "ports": [31000], "state": "TASK_KILLING", "healthCheckResults": [{"alive": true}]},
+                    ],
+                }),
+            ),
         ],
         &expect![[r#"
             frontend marathon_http_in
               bind *:80
               mode http
               option forwardfor
-              acl host_0 hdr(host),host_only -i www.example.org
+              acl host_0 hdr(host),field(1,:) -i www.example.org
               acl path_0 path_beg /api
               redirect scheme https code 301 if host_0 path_0
               use_backend api_10001 if host_0 path_0
-              acl host_1 hdr(host),host_only -i www.example.org example.org
+              acl host_1 hdr(host),field(1,:) -i www.example.org example.org
               use_backend web_10000 if host_1
 
             frontend web_10000
@@ -182,7 +188,8 @@ fn haproxy_takes_it() {
         "HAPROXY_0_BACKEND_HEAD": "option http-no-delay\n timeout server 5s",
     });
     let check = json!([{"protocol": "HTTP", "path": "/health?x=1"}]);
-    let tasks = json!([{"id": "t1", "host": "127.0.0.1", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": [{"alive": true}]}]);
+    let tasks =
+        json!([{"id": "t1", "host": "127.0.0.1", "ports": [31000], "state": "TASK_RUNNING", "healthCheckResults": [{"alive": true}]}]);
     let apps = vec![
         app("/full", json!({"labels": labels, "healthChecks": check, "tasks": tasks})),
         app("/plain", json!({"portDefinitions": [{"port": 10001}]})),

@@ -114,7 +114,9 @@ fn compare(path: String, one: Option<&Value>, two: Option<&Value>, found: &mut V
         // 1 and 1.0 are the same number.
         (Some(Value::Number(first)), Some(Value::Number(second))) if first.as_f64() == second.as_f64() => {}
         (one, two) if one == two || one.is_none_or(says_nothing) && two.is_none_or(says_nothing) => {}
-        (one, two) => found.push(Difference { path: if path.is_empty() { "/".to_owned() } else { path }, one: one.cloned(), two: two.cloned() }),
+        (one, two) => {
+            found.push(Difference { path: if path.is_empty() { "/".to_owned() } else { path }, one: one.cloned(), two: two.cloned() })
+        }
     }
 }
 

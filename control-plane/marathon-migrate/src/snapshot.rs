@@ -55,7 +55,11 @@ pub struct Item {
 impl Item {
     /// How many there should be.
     pub fn instances(&self, is_pod: bool) -> u64 {
-        if is_pod { self.definition["scaling"]["instances"].as_u64().unwrap_or(1) } else { self.definition["instances"].as_u64().unwrap_or(1) }
+        if is_pod {
+            self.definition["scaling"]["instances"].as_u64().unwrap_or(1)
+        } else {
+            self.definition["instances"].as_u64().unwrap_or(1)
+        }
     }
 }
 
@@ -116,14 +120,16 @@ impl Snapshot {
         made.take_group(&tree);
         let ids: Vec<String> = made.apps.keys().cloned().collect();
         for id in ids {
-            let older = older(client, &format!("/v2/apps{id}/versions"), versions, |version| format!("/v2/apps{id}/versions/{version}")).await?;
+            let older =
+                older(client, &format!("/v2/apps{id}/versions"), versions, |version| format!("/v2/apps{id}/versions/{version}")).await?;
             if let Some(item) = made.apps.get_mut(&id) {
                 item.history = older;
             }
         }
         let ids: Vec<String> = made.pods.keys().cloned().collect();
         for id in ids {
-            let older = older(client, &format!("/v2/pods{id}::versions"), versions, |version| format!("/v2/pods{id}::versions/{version}")).await?;
+            let older =
+                older(client, &format!("/v2/pods{id}::versions"), versions, |version| format!("/v2/pods{id}::versions/{version}")).await?;
             if let Some(item) = made.pods.get_mut(&id) {
                 item.history = older;
             }
@@ -157,7 +163,8 @@ impl Snapshot {
     /// The picture as a file has it.
     pub fn write(&self) -> Value {
         let item = |(id, it): (&String, &Item)| {
-            let history: Vec<Value> = it.history.iter().map(|(version, definition)| json!({"version": version, "definition": definition})).collect();
+            let history: Vec<Value> =
+                it.history.iter().map(|(version, definition)| json!({"version": version, "definition": definition})).collect();
             json!({"id": id, "definition": it.definition, "versions": history, "running": it.running, "hosts": it.hosts})
         };
         let group = |(id, it): (&String, &GroupFacts)| json!({"id": id, "dependencies": it.dependencies, "enforceRole": it.enforce_role});
@@ -204,7 +211,9 @@ impl Snapshot {
             },
             groups: list(&value["groups"])
                 .iter()
-                .map(|it| (text(&it["id"]), GroupFacts { dependencies: it["dependencies"].clone(), enforce_role: it["enforceRole"].as_bool() }))
+                .map(|it| {
+                    (text(&it["id"]), GroupFacts { dependencies: it["dependencies"].clone(), enforce_role: it["enforceRole"].as_bool() })
+                })
                 .collect(),
             apps: list(&value["apps"]).iter().map(item).collect::<anyhow::Result<_>>()?,
             pods: list(&value["pods"]).iter().map(item).collect::<anyhow::Result<_>>()?,

@@ -37,46 +37,84 @@ fn check(from: &Snapshot, to: &Snapshot, wish: Wish, expected: &Expect) {
 
 #[test]
 fn what_runs_comes_suspended_unless_somebody_says_otherwise() {
-    let from = old(vec![("/idle", item(json!({"id": "/idle", "instances": 2}), 0)), ("/runs", item(json!({"id": "/runs", "instances": 3}), 3))]);
+    let from =
+        old(vec![("/idle", item(json!({"id": "/idle", "instances": 2}), 0)), ("/runs", item(json!({"id": "/runs", "instances": 3}), 3))]);
     let to = new(Vec::new());
-    check(&from, &to, Wish::default(), &expect![[r#"
+    check(
+        &from,
+        &to,
+        Wish::default(),
+        &expect![[r#"
         put /idle 0 of 2, there false: 0
-        put /runs 0 of 3, there false: 0"#]]);
+        put /runs 0 of 3, there false: 0"#]],
+    );
     let wish = |start| Wish { start, ..Wish::default() };
-    check(&from, &to, wish(Start::Idle), &expect![[r#"
+    check(
+        &from,
+        &to,
+        wish(Start::Idle),
+        &expect![[r#"
         put /idle 2 of 2, there false: 2
-        put /runs 0 of 3, there false: 0"#]]);
-    check(&from, &to, wish(Start::All), &expect![[r#"
+        put /runs 0 of 3, there false: 0"#]],
+    );
+    check(
+        &from,
+        &to,
+        wish(Start::All),
+        &expect![[r#"
         put /idle 2 of 2, there false: 2
         put /runs 3 of 3, there false: 3
-        note /runs: 3 instances run in the old one, and 3 more are started"#]]);
+        note /runs: 3 instances run in the old one, and 3 more are started"#]],
+    );
 }
 
 #[test]
 fn versions_come_suspended_and_one_after_the_other() {
     let mut app = item(json!({"id": "/a", "cmd": "3", "instances": 5}), 5);
     app.history = ["1", "1", "2"].iter().map(|cmd| ((*cmd).to_owned(), json!({"id": "/a", "cmd": cmd, "instances": 1}))).collect();
-    check(&old(vec![("/a", app)]), &new(Vec::new()), Wish { start: Start::All, overwrite: false }, &expect![[r#"
+    check(
+        &old(vec![("/a", app)]),
+        &new(Vec::new()),
+        Wish { start: Start::All, overwrite: false },
+        &expect![[r#"
         put /a 5 of 5, there false: 0 0 5
-        note /a: 5 instances run in the old one, and 5 more are started"#]]);
+        note /a: 5 instances run in the old one, and 5 more are started"#]],
+    );
 }
 
 #[test]
 fn what_is_there_is_changed_only_by_wish_and_keeps_its_number() {
-    let from = old(vec![("/a", item(json!({"id": "/a", "cmd": "new", "instances": 5}), 5)), ("/b", item(json!({"id": "/b", "instances": 1}), 1))]);
-    let to = new(vec![("/a", item(json!({"id": "/a", "cmd": "old", "instances": 2}), 2)), ("/b", item(json!({"id": "/b", "instances": 7}), 7))]);
-    check(&from, &to, Wish::default(), &expect![[r#"
+    let from =
+        old(vec![("/a", item(json!({"id": "/a", "cmd": "new", "instances": 5}), 5)), ("/b", item(json!({"id": "/b", "instances": 1}), 1))]);
+    let to =
+        new(vec![("/a", item(json!({"id": "/a", "cmd": "old", "instances": 2}), 2)), ("/b", item(json!({"id": "/b", "instances": 7}), 7))]);
+    check(
+        &from,
+        &to,
+        Wish::default(),
+        &expect![[r#"
         same /b
-        problem /a is there already, and differs; --overwrite changes it"#]]);
-    check(&from, &to, Wish { overwrite: true, ..Wish::default() }, &expect![[r#"
+        problem /a is there already, and differs; --overwrite changes it"#]],
+    );
+    check(
+        &from,
+        &to,
+        Wish { overwrite: true, ..Wish::default() },
+        &expect![[r#"
         put /a 2 of 5, there true: 2
-        same /b"#]]);
+        same /b"#]],
+    );
 }
 
 #[test]
 fn one_and_the_same_marathon_is_not_imported_into_itself() {
     let one = old(Vec::new());
-    check(&one, &one.clone(), Wish::default(), &expect!["problem both are the framework old: it is one and the same Marathon, or two that fight for its tasks"]);
+    check(
+        &one,
+        &one.clone(),
+        Wish::default(),
+        &expect!["problem both are the framework old: it is one and the same Marathon, or two that fight for its tasks"],
+    );
 }
 
 #[test]
@@ -86,13 +124,18 @@ fn what_will_not_go_by_itself_is_told() {
         "constraints": [["rack", "GROUP_BY"], ["hostname", "UNIQUE"]], "container": {"volumes": [{"persistent": {"size": 1}}]},
     });
     let other = json!({"id": "/b", "portDefinitions": [{"port": 8080}]});
-    check(&old(vec![("/a", item(definition, 1))]), &new(vec![("/b", item(other, 0))]), Wish::default(), &expect![[r#"
+    check(
+        &old(vec![("/a", item(definition, 1))]),
+        &new(vec![("/b", item(other, 0))]),
+        Wish::default(),
+        &expect![[r#"
         put /a 0 of 1, there false: 0
         note /a: the service port 8080 is also that of /b, which is there already
         note /a uses secrets: their values cannot be read, and have to be brought by other means
         note /a wants the host ports [8080]: on h1 they are taken as long as the old instances run
         note /a is bound to agents by their attributes {"rack"}: the new agents must have them
-        note /a has persistent volumes: what is in them stays with the old one"#]]);
+        note /a has persistent volumes: what is in them stays with the old one"#]],
+    );
 }
 
 #[test]
@@ -101,7 +144,12 @@ fn a_picture_comes_back_from_its_file() {
     snapshot.apps.get_mut("/a").unwrap().history.push(("2020".to_owned(), json!({"id": "/a", "cmd": "x"})));
     snapshot.groups.insert("/g".to_owned(), marathon_migrate::GroupFacts { dependencies: json!(["/a"]), enforce_role: Some(true) });
     assert_eq!(Snapshot::read(&snapshot.write()).unwrap(), snapshot);
-    for odd in [json!(null), json!({"kind": "x"}), json!({"kind": "marathon-export", "format": 9}), json!({"kind": "marathon-export", "format": 1, "apps": [{}]})] {
+    for odd in [
+        json!(null),
+        json!({"kind": "x"}),
+        json!({"kind": "marathon-export", "format": 9}),
+        json!({"kind": "marathon-export", "format": 1, "apps": [{}]}),
+    ] {
         assert!(Snapshot::read(&odd).is_err());
     }
 }

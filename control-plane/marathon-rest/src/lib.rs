@@ -270,8 +270,8 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Ends with the body.
-    tokio::spawn(connection);
+    #[expect(clippy::disallowed_methods, reason = "ends with its connection, which ends with the body")]
+    drop(tokio::spawn(connection));
     sender.send_request(request).await.map_err(|error| error.to_string())
 }
 

@@ -9,7 +9,8 @@ use base::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
     Details, FlowPage, FlowQuery, HostExport, HostStatus, KubernetesObject, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId,
-    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, TrafficFlow, TrafficPlace, ViewKey, ViewSnapshot, ViewStats,
+    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, TrafficFlow, TrafficPlace, ViewKey,
+    ViewSnapshot, ViewStats,
 };
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and

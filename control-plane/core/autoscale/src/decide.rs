@@ -212,7 +212,12 @@ impl Autoscaler {
         let agreed = self.agreed(now, rule.stabilization, current, desired).clamp(bounds.min, bounds.max);
         if agreed == current {
             let seconds = rule.stabilization.as_secs();
-            return finish(policy, decision, current, Err((Why::Stabilizing, format!("it has not been called for during all of {seconds} s"))));
+            return finish(
+                policy,
+                decision,
+                current,
+                Err((Why::Stabilizing, format!("it has not been called for during all of {seconds} s"))),
+            );
         }
         let last = self.last_scaled.max(facts.last_scaled);
         let passed = now.since(last);
@@ -323,7 +328,13 @@ fn describe(reason: &mut String, it: &Measured) {
 
 /// A number for people: three digits are enough.
 fn short(value: f64) -> String {
-    let digits = if value >= 100.0 { 0 } else if value >= 1.0 { 1 } else { 3 };
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 1.0 {
+        1
+    } else {
+        3
+    };
     format!("{value:.digits$}")
 }
 

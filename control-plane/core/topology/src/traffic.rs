@@ -96,7 +96,8 @@ impl Topology {
 
     fn accepted(&self, flow: FlowIndex) -> Option<TrafficFlow> {
         let row = self.flows.rows.get(flow).filter(|row| row.key.direction == Direction::Server)?;
-        let (requests, errors) = row.applications().iter().fold((0, 0), |(requests, errors), it| (requests + it.requests, errors + it.errors));
+        let (requests, errors) =
+            row.applications().iter().fold((0, 0), |(requests, errors), it| (requests + it.requests, errors + it.errors));
         Some(TrafficFlow { ordinal: row.ordinal, counters: row.counters, requests, errors })
     }
 

@@ -98,6 +98,7 @@ async fn get(address: &str, path: &str) -> Option<Value> {
     let ask = async {
         let stream = TcpStream::connect(address).await.ok()?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        #[expect(clippy::disallowed_methods, reason = "ends with its connection, which ends when its sender is dropped")]
         let connection = tokio::spawn(connection);
         let request = http::Request::get(path).header(http::header::HOST, address).header(http::header::CONNECTION, "close");
         let response = sender.send_request(request.body(Empty::<bytes::Bytes>::new()).ok()?).await.ok()?;

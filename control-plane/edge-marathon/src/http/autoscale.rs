@@ -50,7 +50,10 @@ pub(super) async fn of_app(context: &Context, call: &Call, id: &PathId) -> Answe
             let app = app_of(&view, id)?;
             if !view.policies.contains_key(id) {
                 if app.labels.contains_key(LABEL) {
-                    return Err(error(StatusCode::CONFLICT, format!("The policy of '{id}' is its label {LABEL}: change the app to take it away")));
+                    return Err(error(
+                        StatusCode::CONFLICT,
+                        format!("The policy of '{id}' is its label {LABEL}: change the app to take it away"),
+                    ));
                 }
                 return Err(no_policy(id));
             }

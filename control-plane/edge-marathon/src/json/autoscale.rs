@@ -222,9 +222,18 @@ mod tests {
             ("{", "no JSON: EOF while parsing an object at line 1 column 1"),
             ("[]", "/: error.expected.jsobject"),
             (r#"{"max": 3, "targets": []}"#, "/targets: must not be empty without a schedule"),
-            (r#"{"max": 3, "targets": [{"signal": "x", "value": 1}]}"#, "/targets(0)/signal: error.unknown.enum.literal; /targets: must not be empty without a schedule"),
-            (r#"{"min": 4, "max": 3, "targets": [{"signal": "cpu", "value": 0}]}"#, "/max: must not be less than min; /targets(0)/value: must be more than 0"),
-            (r#"{"max": 3, "schedule": [{"from": "8", "to": "25:00", "days": []}]}"#, "/schedule(0)/from: error.pattern; /schedule(0)/to: error.pattern; /schedule(0)/days: must not be empty"),
+            (
+                r#"{"max": 3, "targets": [{"signal": "x", "value": 1}]}"#,
+                "/targets(0)/signal: error.unknown.enum.literal; /targets: must not be empty without a schedule",
+            ),
+            (
+                r#"{"min": 4, "max": 3, "targets": [{"signal": "cpu", "value": 0}]}"#,
+                "/max: must not be less than min; /targets(0)/value: must be more than 0",
+            ),
+            (
+                r#"{"max": 3, "schedule": [{"from": "8", "to": "25:00", "days": []}]}"#,
+                "/schedule(0)/from: error.pattern; /schedule(0)/to: error.pattern; /schedule(0)/days: must not be empty",
+            ),
         ] {
             assert_eq!(parse_policy(text).unwrap_err(), problem);
         }

@@ -24,11 +24,5 @@ pub(crate) fn facts(instances: u32, signal: Signal, values: &[Option<f64>]) -> F
         age: Duration::from_secs(3_600),
         values: value.iter().map(|value| (signal, *value)).collect::<BTreeMap<_, _>>(),
     };
-    Facts {
-        instances,
-        last_scaled: Timestamp::EPOCH,
-        deploying: false,
-        failing: false,
-        samples: values.iter().map(sample).collect(),
-    }
+    Facts { instances, last_scaled: Timestamp::EPOCH, deploying: false, failing: false, samples: values.iter().map(sample).collect() }
 }

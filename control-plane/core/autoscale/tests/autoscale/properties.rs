@@ -28,7 +28,14 @@ fn policies() -> impl Strategy<Value = Policy> {
     let targets = btree_map(signals(), 0.01_f64..1_000.0, 1..4)
         .prop_map(|targets| targets.into_iter().map(|(signal, value)| Target { signal, value }).collect::<Vec<_>>());
     (1_u32..20, 0_u32..40, targets, 0.0_f64..0.5, rules(), rules(), any::<bool>()).prop_map(
-        |(min, more, targets, tolerance, up, down, dry_run)| Policy { targets, tolerance, up, down, dry_run, ..Policy::new(min, min + more) },
+        |(min, more, targets, tolerance, up, down, dry_run)| Policy {
+            targets,
+            tolerance,
+            up,
+            down,
+            dry_run,
+            ..Policy::new(min, min + more)
+        },
     )
 }
 

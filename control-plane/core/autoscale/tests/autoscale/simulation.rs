@@ -32,11 +32,16 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let policy = Policy {
-            targets: vec![Target { signal: Signal::ConnectionsPerSecond, value: CAPACITY }],
-            ..Policy::new(1, 40)
-        };
-        World { random: Random(seed), policy, scaler: Autoscaler::new(at(0)), instances: 2, running: vec![0, 0], last_scaled: 0, changes: Vec::new() }
+        let policy = Policy { targets: vec![Target { signal: Signal::ConnectionsPerSecond, value: CAPACITY }], ..Policy::new(1, 40) };
+        World {
+            random: Random(seed),
+            policy,
+            scaler: Autoscaler::new(at(0)),
+            instances: 2,
+            running: vec![0, 0],
+            last_scaled: 0,
+            changes: Vec::new(),
+        }
     }
 
     /// One look: so many connections a second come in, and of each instance in `lost` nothing is seen.

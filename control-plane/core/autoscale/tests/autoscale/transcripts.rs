@@ -50,7 +50,9 @@ fn what_is_not_seen_keeps_from_shrinking_and_not_from_growing() {
     check(
         &policy,
         &facts(4, CONNECTIONS, &[Some(1.0), None, Some(1.0), Some(1.0)]),
-        &expect!["Hold(Missing): connectionsPerSecond is 1.0 on 3 instances, 1 not seen, target 50: 2 needed; left at 4: nothing shrinks while not everything is seen"],
+        &expect![
+            "Hold(Missing): connectionsPerSecond is 1.0 on 3 instances, 1 not seen, target 50: 2 needed; left at 4: nothing shrinks while not everything is seen"
+        ],
     );
     check(
         &policy,
@@ -68,13 +70,17 @@ fn the_target_that_needs_most_decides_and_a_blind_one_keeps_from_shrinking() {
     check(
         &policy,
         &load,
-        &expect!["Hold(Missing): connectionsPerSecond is 1.0 on 4 instances, target 50: 1 needed; cpu is not known of any instance; left at 4: nothing shrinks while not everything is seen"],
+        &expect![
+            "Hold(Missing): connectionsPerSecond is 1.0 on 4 instances, target 50: 1 needed; cpu is not known of any instance; left at 4: nothing shrinks while not everything is seen"
+        ],
     );
     load.samples.iter_mut().for_each(|it| drop(it.values.insert(Signal::Cpu, 0.75)));
     check(
         &policy,
         &load,
-        &expect!["Scale(6): connectionsPerSecond is 1.0 on 4 instances, target 50: 1 needed; cpu is 0.750 on 4 instances, target 0.5: 6 needed; scaled from 4 to 6"],
+        &expect![
+            "Scale(6): connectionsPerSecond is 1.0 on 4 instances, target 50: 1 needed; cpu is 0.750 on 4 instances, target 0.5: 6 needed; scaled from 4 to 6"
+        ],
     );
 }
 
@@ -97,12 +103,16 @@ fn what_somebody_else_does_is_left_alone() {
     check(
         &policy,
         &Facts { failing: true, ..load.clone() },
-        &expect!["Hold(Failing): connectionsPerSecond is 90.0 on 1 instances, target 50: 2 needed; left at 1: its instances keep failing, and more of them would fail, too"],
+        &expect![
+            "Hold(Failing): connectionsPerSecond is 90.0 on 1 instances, target 50: 2 needed; left at 1: its instances keep failing, and more of them would fail, too"
+        ],
     );
     check(
         &policy,
         &Facts { last_scaled: at(990), ..load },
-        &expect!["Hold(Cooldown): connectionsPerSecond is 90.0 on 1 instances, target 50: 2 needed; left at 1: the number was changed 10 s ago, and is left alone for 30 s"],
+        &expect![
+            "Hold(Cooldown): connectionsPerSecond is 90.0 on 1 instances, target 50: 2 needed; left at 1: the number was changed 10 s ago, and is left alone for 30 s"
+        ],
     );
 }
 
@@ -111,11 +121,7 @@ fn new_instances_are_not_counted_upon() {
     let policy = tracking(CONNECTIONS, 50.0);
     let mut load = facts(2, CONNECTIONS, &[Some(60.0), Some(0.0)]);
     load.samples[1].age = Duration::from_secs(3);
-    check(
-        &policy,
-        &load,
-        &expect!["Hold(Steady): connectionsPerSecond is 60.0 on 1 instances, 1 not seen, target 50: 2 needed"],
-    );
+    check(&policy, &load, &expect!["Hold(Steady): connectionsPerSecond is 60.0 on 1 instances, 1 not seen, target 50: 2 needed"]);
 }
 
 #[test]
@@ -125,10 +131,10 @@ fn the_schedule_moves_the_bounds() {
     let mut scaler = Autoscaler::new(at(0));
     let idle = facts(1, CONNECTIONS, &[]);
     let open = scaler.decide(at(60), &policy, &idle);
-    assert_eq!((open.action, open.reason.as_str()), (
-        Action::Scale(5),
-        "1 instances are beyond min 5 of the window \"office\"; scaled from 1 to 5"
-    ));
+    assert_eq!(
+        (open.action, open.reason.as_str()),
+        (Action::Scale(5), "1 instances are beyond min 5 of the window \"office\"; scaled from 1 to 5")
+    );
     let closed = scaler.decide(at(3_700), &policy, &Facts { instances: 5, ..idle });
     assert_eq!((closed.action, closed.reason.as_str()), (Action::Hold(Why::Steady), "only the schedule decides"));
 }

@@ -85,6 +85,13 @@ struct Task {
     state: TaskState,
 }
 
+/// When the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    BeforeStoring,
+    AfterEffects(usize),
+}
+
 pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) core: Scheduler,
@@ -98,6 +105,8 @@ pub(crate) struct World {
     /// Percent of the acceptances that the master refuses.
     pub(crate) refused: u64,
     pub(crate) connected: bool,
+    /// The process dies at the next step that stores something: before it is stored, or after so many of the effects that follow.
+    pub(crate) dies: Option<Death>,
     pub(crate) answers: BTreeMap<u64, Answer>,
     pub(crate) log: Vec<String>,
     pub(crate) logging: bool,
@@ -130,6 +139,7 @@ impl World {
             sick: BTreeSet::new(),
             refused: 0,
             connected: false,
+            dies: None,
             answers: BTreeMap::new(),
             log: Vec::new(),
             logging: false,
@@ -181,6 +191,12 @@ impl World {
         let before = self.core.view();
         let mut effects = Vec::new();
         self.core.step(self.now, input, &mut effects);
+        let stores = effects.iter().any(|it| matches!(it, Effect::Persist(_)));
+        let dies = if stores { self.dies.take() } else { None };
+        if dies == Some(Death::BeforeStoring) {
+            self.crash();
+            return;
+        }
         for effect in &effects {
             if let Effect::Persist(record) = effect {
                 self.stored.write(record);
@@ -188,6 +204,10 @@ impl World {
         }
         self.check();
         upgrade_rules(&before, &self.core.view());
+        if let Some(Death::AfterEffects(left)) = dies {
+            effects.retain(|it| !matches!(it, Effect::Persist(_)));
+            effects.truncate(left);
+        }
         for effect in effects {
             if self.logging
                 && let Some(line) = describe(&effect)
@@ -211,6 +231,9 @@ impl World {
                 }
                 _ => {}
             }
+        }
+        if dies.is_some() {
+            self.crash();
         }
     }
 
@@ -440,8 +463,11 @@ impl World {
         self.tickets += 1;
         let ticket = self.tickets;
         let input = make(Ticket(ticket));
+        let mortal = self.dies.is_some();
         self.step(input);
-        self.answers.remove(&ticket).expect("every question is answered")
+        let answer = self.answers.remove(&ticket);
+        // Who dies may owe an answer.
+        if mortal && self.dies.is_none() { answer.unwrap_or(Answer::Done) } else { answer.expect("every question is answered") }
     }
 
     pub(crate) fn change(&mut self, edits: Vec<Edit>, force: bool) -> Answer {
