@@ -1,6 +1,11 @@
 //! Questions over real sockets.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests spawn freely and fail by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests spawn freely and fail by panicking"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

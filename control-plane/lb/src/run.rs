@@ -180,14 +180,7 @@ impl Keeper {
         loop {
             let begun = Instant::now();
             let outcome = self.look().await;
-            let mut board = self.board.lock();
-            board.looks += 1;
-            board.looks_failed += u64::from(outcome.is_err());
-            if let Err(error) = &outcome {
-                tracing::warn!(error = format!("{error:#}"), "the load balancer stays as it is");
-            }
-            board.problem = outcome.err().map(|error| format!("{error:#}"));
-            drop(board);
+            self.note(outcome);
             let poll = begun + Duration::from_secs(self.args.poll_interval.max(1));
             tokio::select! {
                 changed = happenings.changed() => if changed.is_err() { return },
@@ -204,6 +197,16 @@ impl Keeper {
         }
     }
 
+    fn note(&self, outcome: anyhow::Result<()>) {
+        if let Err(error) = &outcome {
+            tracing::warn!(error = format!("{error:#}"), "the load balancer stays as it is");
+        }
+        let mut board = self.board.lock();
+        board.looks += 1;
+        board.looks_failed += u64::from(outcome.is_err());
+        board.problem = outcome.err().map(|error| format!("{error:#}"));
+    }
+
     /// One look at Marathon, and what follows from it.
     async fn look(&mut self) -> anyhow::Result<()> {
         let apps = self.client.get("/v2/apps?embed=apps.tasks").await.context("asking Marathon for its apps")?;
@@ -212,18 +215,23 @@ impl Keeper {
         refused.extend(more);
         if self.written.as_ref() != Some(&config) {
             let counted = self.apply(&config).await;
-            let mut board = self.board.lock();
-            board.reloads += 1;
-            board.reloads_failed += u64::from(counted.is_err());
+            self.count_reload(counted.is_ok().then_some(&config));
             counted?;
-            board.config.clone_from(&config);
-            drop(board);
             self.written = Some(config);
         }
         let mut board = self.board.lock();
         board.backends = backends;
         board.refused = refused;
         Ok(())
+    }
+
+    fn count_reload(&self, config: Option<&String>) {
+        let mut board = self.board.lock();
+        board.reloads += 1;
+        match config {
+            Some(config) => board.config.clone_from(config),
+            None => board.reloads_failed += 1,
+        }
     }
 
     async fn apply(&mut self, config: &str) -> anyhow::Result<()> {

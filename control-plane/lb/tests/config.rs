@@ -1,5 +1,7 @@
 //! What the labels of apps make of HAProxy's configuration.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use expect_test::{Expect, expect};
 use lb::{Backend, Options, read_apps, render};
 use proptest::prelude::*;

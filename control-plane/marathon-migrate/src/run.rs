@@ -98,7 +98,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// When a Marathon does not answer or refuses, or a file cannot be used.
-pub async fn run(command: &MarathonCommand, out: &mut (dyn Write + Send)) -> anyhow::Result<Outcome> {
+pub async fn run(command: &MarathonCommand, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     match command {
         MarathonCommand::Import(args) => import(args, out).await,
         MarathonCommand::Export(args) => {
@@ -130,7 +130,7 @@ async fn load(from: &str, access: &Access, versions: usize) -> anyhow::Result<Sn
     Snapshot::of(&client, versions).await.with_context(|| format!("looking at {from}"))
 }
 
-fn show_differences(plan: &Plan, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
+fn show_differences(plan: &Plan, out: &mut dyn Write) -> anyhow::Result<bool> {
     let mut any = false;
     for action in &plan.actions {
         match action {
@@ -165,7 +165,7 @@ fn kind(is_pod: bool) -> &'static str {
     if is_pod { "pod" } else { "app" }
 }
 
-async fn import(args: &ImportArgs, out: &mut (dyn Write + Send)) -> anyhow::Result<Outcome> {
+async fn import(args: &ImportArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let to_client = Client::new(std::slice::from_ref(&args.to), &args.access)?;
     let from = load(&args.from, &args.access, args.versions).await?;
     let to = Snapshot::of(&to_client, 0).await.with_context(|| format!("looking at {}", args.to))?;
@@ -216,7 +216,7 @@ async fn import(args: &ImportArgs, out: &mut (dyn Write + Send)) -> anyhow::Resu
     Ok(Outcome::Fine)
 }
 
-fn show_plan(plan: &Plan, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+fn show_plan(plan: &Plan, out: &mut dyn Write) -> anyhow::Result<()> {
     for action in &plan.actions {
         match action {
             Action::PutGroup { id, enforce_role, .. } => {
@@ -245,7 +245,7 @@ fn show_plan(plan: &Plan, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn carry_out(client: &Client, action: &Action, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+async fn carry_out(client: &Client, action: &Action, out: &mut dyn Write) -> anyhow::Result<()> {
     match action {
         Action::PutGroup { id, body, enforce_role } => {
             let answer = client.send(Method::PUT, &format!("/v2/groups{id}?force=true"), Some(body)).await;

@@ -135,6 +135,8 @@ pub struct Scheduler {
     delays: BTreeMap<PathId, Delay>,
     /// Roles for which something waits that was not there at the last revival.
     demand: BTreeSet<String>,
+    /// Instances that are no more and had something reserved: until when it is looked for in offers of which role, to be given back.
+    orphans: BTreeMap<InstanceId, (String, Timestamp)>,
     /// Whether Mesos has yet to be told of a new role.
     roles_changed: bool,
     revived_at: Option<Timestamp>,
@@ -173,6 +175,7 @@ impl Scheduler {
             queue: BTreeMap::new(),
             delays: BTreeMap::new(),
             demand: BTreeSet::new(),
+            orphans: BTreeMap::new(),
             roles_changed: false,
             revived_at: None,
             timers: Timers::default(),

@@ -1,5 +1,7 @@
 //! The decisions: as transcripts, as properties, and by an app under a load that comes and goes.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod properties;
 mod simulation;
 mod transcripts;

@@ -74,7 +74,9 @@ fn the_target_that_needs_most_decides_and_a_blind_one_keeps_from_shrinking() {
             "Hold(Missing): connectionsPerSecond is 1.0 on 4 instances, target 50: 1 needed; cpu is not known of any instance; left at 4: nothing shrinks while not everything is seen"
         ],
     );
-    load.samples.iter_mut().for_each(|it| drop(it.values.insert(Signal::Cpu, 0.75)));
+    for it in &mut load.samples {
+        it.values.insert(Signal::Cpu, 0.75);
+    }
     check(
         &policy,
         &load,
