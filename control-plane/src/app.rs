@@ -90,7 +90,7 @@ impl App {
         // All before any loop, so that a mistake costs nothing.
         let tls = config.tls.as_ref().map(|it| Tls::load(it.files.clone())).transpose().context("reading the certificate")?;
         let tls_of = |listener| tls.clone().filter(|_| config.tls.as_ref().is_some_and(|it| it.covers(listener)));
-        let users = config.users_file.as_deref().map(|path| read_users(path)).transpose()?;
+        let users = config.users_file.as_deref().map(read_users).transpose()?;
         let http_listener = bind(config.http_address, "HTTP")?;
         let grpc_listener = bind(config.grpc_address, "gRPC")?;
         let mesos_address = config.mesos_address.filter(|_| config.services.contains(&Service::Master));

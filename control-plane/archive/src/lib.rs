@@ -298,7 +298,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut archive = Archive::open(settings(directory.path())).unwrap();
         for second in 0..200_u64 {
-            archive.append(at(second), &vec![u8::try_from(second).unwrap(); 10]).unwrap();
+            archive.append(at(second), &[u8::try_from(second).unwrap(); 10]).unwrap();
         }
         assert_eq!(seconds(archive.shelf(), 55, 65), (56..=65).collect::<Vec<_>>());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4, "a file for each minute");

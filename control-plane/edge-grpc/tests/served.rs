@@ -1,5 +1,7 @@
 //! A server with pictures that the tests make, and clients that speak to it over a real connection.
 
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "all of this is a test, helpers too: a surprise ends it")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,7 +244,7 @@ async fn pages_of_a_view_have_every_node_once() {
         request.page_token = page.next_page_token;
     }
     assert_eq!(ids, many(2_345).into_iter().map(|(id, _)| id).collect::<Vec<_>>());
-    let query = "label: \"node 23\"".to_owned();
+    let query = "label: ^node 23".to_owned();
     let found =
         world.map().list_nodes(ListNodesRequest { view: "processes".to_owned(), query, ..ListNodesRequest::default() }).await.unwrap();
     let found: Vec<String> = found.into_inner().nodes.into_iter().map(|node| node.id).collect();

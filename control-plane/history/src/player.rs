@@ -194,8 +194,11 @@ impl Player {
             let (told, reports) = sync_channel(READ_AHEAD);
             let world = &world;
             scope.spawn(move || {
-                let mut connected = world.probes.iter().filter(|(_, known)| !known.is_lost);
-                connected.try_for_each(|(probe, known)| told.send((probe, known, known.report())))
+                for (probe, known) in world.probes.iter().filter(|(_, known)| !known.is_lost) {
+                    if told.send((probe, known, known.report())).is_err() {
+                        return;
+                    }
+                }
             });
             for (probe, known, report) in reports {
                 self.connect(first, probe, known, report);

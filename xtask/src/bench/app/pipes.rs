@@ -86,7 +86,11 @@ fn blast(plane: &Plane, mut probe: End, mut client: End) -> Result<(f64, f64, En
     thread::scope(|scope| {
         scope.spawn(|| {
             let bytes = tungstenite::Bytes::from(vec![b'x'; MESSAGE]);
-            while !ended.load(Ordering::Relaxed) && probe.send(Message::Binary(bytes.clone())).is_ok() {}
+            while !ended.load(Ordering::Relaxed) {
+                if probe.send(Message::Binary(bytes.clone())).is_err() {
+                    break;
+                }
+            }
         });
         let reader = scope.spawn(|| {
             while let Ok(message) = client.read() {
