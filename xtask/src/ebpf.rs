@@ -19,20 +19,31 @@ pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
 /// Builds every binary of `probe-ebpf/` and puts it into `target/bpf/<name>.o`, where the probe's build script finds it. Returns the files.
 pub(crate) fn build(checkout: &Checkout) -> Result<Vec<PathBuf>> {
+    build_for(checkout, std::env::consts::ARCH)
+}
+
+/// Where the kernel programs for machines of this kind are put: `target/bpf` for this machine's own kind, a directory beside it for others.
+pub(crate) fn objects(checkout: &Checkout, architecture: &str) -> PathBuf {
+    let own = architecture == std::env::consts::ARCH;
+    checkout.target().join(if own { "bpf".to_owned() } else { format!("bpf-{architecture}") })
+}
+
+/// The same for machines of another kind, as the kernel names it: the programs read that machine's registers.
+pub(crate) fn build_for(checkout: &Checkout, architecture: &str) -> Result<Vec<PathBuf>> {
     let Some(route) = toolchain::find(checkout).ready else {
         bail!("no way to build the kernel programs is ready here; `cargo xtask doctor` says what is missing");
     };
     note(&format!("route: {}", route.description()));
     let names = binaries(checkout)?;
     let build_directory = checkout.target().join("bpf-build");
-    let mut command = prepared(checkout, &route, route.cargo("build"));
+    let mut command = prepared(checkout, &route, route.cargo("build"), architecture);
     command.args(["--release", "--bins", "--target", TARGET]).arg("--target-dir").arg(&build_directory);
     if in_ci() && checkout.root().join("probe-ebpf/Cargo.lock").exists() {
         command.arg("--locked");
     }
     stream("building the kernel programs", &mut command)?;
 
-    let objects = checkout.target().join("bpf");
+    let objects = objects(checkout, architecture);
     std::fs::create_dir_all(&objects).with_context(|| format!("cannot make {}", objects.display()))?;
     let built = build_directory.join(TARGET).join("release");
     names.iter().map(|name| place(&built.join(name), &objects.join(format!("{name}.o")))).collect()
@@ -41,24 +52,23 @@ pub(crate) fn build(checkout: &Checkout) -> Result<Vec<PathBuf>> {
 /// Lints the kernel programs, where the route's toolchain has clippy. `None` where it has not.
 pub(crate) fn clippy(checkout: &Checkout) -> Option<Command> {
     let route = toolchain::find(checkout).ready?;
-    let mut command = prepared(checkout, &route, route.clippy()?);
+    let mut command = prepared(checkout, &route, route.clippy()?, std::env::consts::ARCH);
     command.args(["--release", "--bins", "--target", TARGET, "--target-dir"]).arg(checkout.target().join("bpf-build"));
     command.args(["--", "-D", "warnings"]);
     Some(command)
 }
 
 /// A command in `probe-ebpf/` with everything that the target needs besides the route's own.
-fn prepared(checkout: &Checkout, route: &Route, mut command: Command) -> Command {
+fn prepared(checkout: &Checkout, route: &Route, mut command: Command, architecture: &str) -> Command {
     machine::forget_this_package(&mut command);
     command.current_dir(checkout.root().join("probe-ebpf"));
     command.env_remove("RUSTFLAGS");
-    command.env("CARGO_ENCODED_RUSTFLAGS", compiler_flags(route.linker()).join("\u{1f}"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", compiler_flags(route.linker(), architecture).join("\u{1f}"));
     command
 }
 
 /// The linker, type information for the kernel, and the machine whose registers the programs read.
-fn compiler_flags(linker: &Path) -> Vec<String> {
-    let architecture = std::env::consts::ARCH;
+fn compiler_flags(linker: &Path, architecture: &str) -> Vec<String> {
     vec![
         "-C".to_owned(),
         format!("linker={}", linker.display()),

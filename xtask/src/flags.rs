@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{Checkout, Profile, bench, build, doctor, ebpf, lint, load, setup, test, traffic, up, vm_test};
+use crate::{Checkout, Profile, bench, build, deploy, doctor, ebpf, images, lint, load, packages, setup, test, traffic, up, vm_test};
 
 /// Set-up, build, run, test and measure. Start with `cargo xtask up`.
 #[derive(Debug, Parser)]
@@ -35,7 +35,13 @@ enum Command {
     /// Build the kernel programs, the UI and the binaries.
     Build(BuildFlags),
     /// Build the kernel programs alone.
-    BuildEbpf,
+    BuildEbpf(BuildEbpfFlags),
+    /// Check manifests, chart, dashboards, alerts, workflows, images' files and the book, without a cluster.
+    DeployCheck(deploy::DeployCheckFlags),
+    /// Make the images of the control plane and the probe from what is built here, and run them.
+    Images(images::ImagesFlags),
+    /// Make Debian packages of the control plane and the probe, with their services.
+    Packages(packages::PackagesFlags),
     /// Load and attach the kernel programs alone, and print what they see.
     Load(LoadFlags),
     /// Measure, and print each number with its target.
@@ -92,6 +98,14 @@ pub(crate) struct BuildFlags {
     pub(crate) release: bool,
 }
 
+/// Options of `build-ebpf`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildEbpfFlags {
+    /// The machine that will run them, as `uname -m` says it.
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    architecture: String,
+}
+
 /// Options of `load`.
 #[derive(Debug, Args)]
 pub(crate) struct LoadFlags {
@@ -109,9 +123,18 @@ pub(crate) struct BenchFlags {
     /// Which to run; all when none is named.
     #[arg(value_enum)]
     pub(crate) names: Vec<bench::Name>,
+    /// Of `probe`, these parts alone: each takes less than five minutes.
+    #[arg(long = "part", value_enum, value_name = "PART")]
+    pub(crate) parts: Vec<bench::Part>,
+    /// Measure the release binaries as they are, without building them first.
+    #[arg(long)]
+    pub(crate) as_built: bool,
     /// Divide the amount of work by this, for trying a benchmark out; the numbers then say nothing about the targets.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) scale_down: u64,
+    /// Only these pieces of `master`, separated by commas: core, offers, utilization, launch, failover, ensemble, containers.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) piece: Vec<String>,
 }
 
 impl Flags {
@@ -125,10 +148,13 @@ impl Flags {
             Command::VmTest(flags) => vm_test::run(checkout, &flags)?,
             Command::Lint => lint::run(checkout)?,
             Command::Build(flags) => build::run(checkout, if flags.release { Profile::Release } else { Profile::Debug })?,
-            Command::BuildEbpf => {
+            Command::BuildEbpf(flags) => {
                 setup::for_kernel_programs(checkout)?;
-                ebpf::build(checkout)?;
+                ebpf::build_for(checkout, &flags.architecture)?;
             }
+            Command::DeployCheck(flags) => deploy::run(checkout, &flags)?,
+            Command::Images(flags) => images::run(checkout, &flags)?,
+            Command::Packages(flags) => packages::run(checkout, &flags)?,
             Command::Load(flags) => return load::run(checkout, &flags),
             Command::Bench(flags) => bench::run(checkout, &flags)?,
             Command::Traffic(role) => role.run()?,

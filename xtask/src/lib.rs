@@ -7,13 +7,16 @@
 
 mod bench;
 mod build;
+mod deploy;
 mod doctor;
 mod ebpf;
 mod flags;
+mod images;
 mod licences;
 mod lint;
 mod load;
 mod machine;
+mod packages;
 mod progress;
 mod services;
 mod setup;

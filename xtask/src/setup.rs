@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::ebpf::{self, toolchain};
 use crate::progress::{note, quietly};
-use crate::{Checkout, in_ci, machine, ui};
+use crate::{Checkout, deploy, in_ci, machine, ui};
 
 thread_local! {
     /// Whether the package index was fetched by this run.
@@ -65,7 +65,8 @@ pub(crate) fn for_kernel_programs(checkout: &Checkout) -> Result<()> {
 /// What the tests need beyond building.
 pub(crate) fn for_testing(checkout: &Checkout) -> Result<()> {
     tools(checkout, &[BUSYBOX, IP, BROWSER, DOCKER, HAPROXY])?;
-    packages(checkout, &ZOOKEEPER, "tests with ZooKeeper")
+    packages(checkout, &ZOOKEEPER, "tests with ZooKeeper")?;
+    deploy::set_up(checkout)
 }
 
 /// What formatting and lint checks need.

@@ -6,9 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::deploy::DeployCheckFlags;
 use crate::flags::TestFlags;
 use crate::progress::{Steps, note, stream};
-use crate::{Checkout, Profile, build, ebpf, in_ci, lint, machine, setup, ui};
+use crate::{Checkout, Profile, build, deploy, ebpf, images, in_ci, lint, machine, setup, ui};
 
 /// `cargo xtask test`.
 pub(crate) fn run(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
@@ -16,7 +17,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
 }
 
 fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
-    let mut steps = Steps::new(if fast { 11 } else { 13 });
+    let mut steps = Steps::new(if fast { 11 } else { 15 });
     let came_to_its_end = every_step(checkout, fast, &mut steps);
     let summary = steps.summary();
     came_to_its_end.and(summary)
@@ -44,6 +45,8 @@ fn every_step(checkout: &Checkout, fast: bool, steps: &mut Steps) -> Result<()> 
     steps.check("Test the workspace", || workspace_tests(checkout, &[]));
     if !fast {
         steps.check("Test end to end: real kernel, Docker, browser", || end_to_end(checkout, &[]));
+        steps.check("Make the images and run them", || images::try_out(checkout));
+        steps.check("Check what deploys it, and run what the documents say", || deploy::check(checkout, &DeployCheckFlags::default()));
     }
     Ok(())
 }

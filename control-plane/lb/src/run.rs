@@ -39,7 +39,7 @@ const STOPPING: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, clap::Args)]
 pub struct LbArgs {
     /// Addresses of Marathon, tried in turn
-    #[arg(long, short = 'm', default_value = "http://127.0.0.1:8080", num_args = 1..)]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", num_args = 1..)]
     pub marathon: Vec<String>,
     /// How to be let in there
     #[command(flatten)]

@@ -9,6 +9,7 @@ mod listeners;
 pub(super) mod openapi;
 mod probes;
 mod search;
+pub(super) mod services;
 pub(super) mod ui;
 
 use std::str::FromStr;
@@ -35,6 +36,7 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(search::search))
         .routes(routes!(audit::audit))
         .with_state(context.clone())
+        .merge(services::routes(context))
 }
 
 /// RFC 3339 with as many decimals as there are.

@@ -44,6 +44,7 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "get /api/topology/{view}": "200",
             "get /api/topology/{view}/ws": "400",
             "get /api/topology/{view}/{id}": "200",
+            "get /api/v1/agents/{id}/files/{operation}": "404",
             "get /api/v1/audit": "200",
             "get /api/v1/changes": "400",
             "get /api/v1/flows": "200",
@@ -51,6 +52,7 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "get /api/v1/hosts": "200",
             "get /api/v1/listeners": "200",
             "get /api/v1/probes": "200",
+            "get /api/v1/services": "200",
             "get /health": "200",
             "get /metrics": "200",
             "get /ready": "200",
@@ -145,6 +147,7 @@ async fn every_reply_is_what_the_document_says() {
         ("/api/v1/hosts", "/api/v1/hosts"),
         ("/api/v1/listeners", "/api/v1/listeners"),
         ("/api/v1/probes", "/api/v1/probes"),
+        ("/api/v1/services", "/api/v1/services"),
         ("/health", "/health"),
         ("/ready", "/ready"),
     ] {

@@ -19,6 +19,8 @@ mod probes;
 mod process;
 mod scope;
 mod searching;
+mod services;
 mod telling;
+mod tls;
 mod websocket;
 mod world;

@@ -5,11 +5,12 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { sections } from "./behaviour-sections.mjs";
 
 const PORT = Number(process.env.PORT ?? 4199);
 const PREFIX = "/tools/map/";
 const BASE = `http://127.0.0.1:${PORT}${PREFIX}`;
-const server = spawn(process.execPath, [fileURLToPath(new URL("mock.mjs", import.meta.url)), "--port", String(PORT), "--prefix", PREFIX, "--churn", "0"], {
+const server = spawn(process.execPath, [fileURLToPath(new URL("mock.mjs", import.meta.url)), "--port", String(PORT), "--prefix", PREFIX, "--churn", "0", "--tasks", "12000"], {
   stdio: ["ignore", "pipe", "inherit"],
 });
 await once(server.stdout, "data");
@@ -31,7 +32,7 @@ async function open(hash = "", from = browser) {
   page.setDefaultTimeout(15_000);
   page.on("console", (message) => {
     // Requests that fail while the server is down are part of the exercise.
-    if (message.type() === "error" && !/ERR_|WebSocket|404|400/.test(message.text())) problems.push(message.text());
+    if (message.type() === "error" && !/ERR_|WebSocket|EventSource|404|400|409|422/.test(message.text())) problems.push(message.text());
   });
   page.on("pageerror", (error) => problems.push(String(error)));
   await page.goto(BASE + hash);
@@ -257,6 +258,8 @@ await check("controls open a terminal and logs, ask before they destroy, and say
   while (await page.$(at("window-close"))) await page.click(at("window-close"));
   assert(!(await page.$(at("windows"))), "the windows stay");
 });
+
+await sections({ check, at, assert, base: BASE, control });
 
 const plain = await launch(["--disable-gpu", "--disable-3d-apis", "--disable-software-rasterizer"]);
 await check("without WebGL the page says so and shows the table", async (visit) => {

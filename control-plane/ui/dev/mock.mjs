@@ -1,6 +1,6 @@
 // A synthetic world that speaks the control plane's API, for work on the page without a control plane.
 //
-//   node dev/mock.mjs --port 4041 --hosts 3 --services 14 --processes 60 --churn 0.02 --prefix /scope/
+//   node dev/mock.mjs --port 4041 --hosts 3 --services 14 --processes 60 --churn 0.02 --prefix /scope/ --tasks 12000
 //
 // GET /mock/drop closes all WebSockets; /mock/down and /mock/up refuse and accept everything; /mock/kill?id= removes a node.
 
@@ -9,6 +9,7 @@ import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
+import { services as otherServices } from "./mock-services.mjs";
 
 const flags = Object.fromEntries(
   process.argv
@@ -24,6 +25,7 @@ const SERVICES = Number(flags.services ?? 14);
 const REPLICAS = Number(flags.replicas ?? 2);
 const PROCESSES = Number(flags.processes ?? 40);
 const CHURN = Number(flags.churn ?? 0.05);
+const TASKS = Number(flags.tasks ?? 300);
 const EMPTY = flags.empty !== undefined;
 const PREFIX = flags.prefix ?? "/";
 const DIST = process.env.DIST ?? join(fileURLToPath(new URL(".", import.meta.url)), "..", "dist");
@@ -596,6 +598,7 @@ function openPipe(client, pipe) {
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 let isDown = false;
+const others = otherServices({ tasks: TASKS, containerName: "mesos-0f0a1b2c-0000-4000-8000-0123456789ab" });
 
 const server = createServer(async (request, response) => {
   const url = new URL(request.url, "http://localhost");
@@ -605,7 +608,10 @@ const server = createServer(async (request, response) => {
   };
   if (url.pathname === "/mock/down" || url.pathname === "/mock/up") {
     isDown = url.pathname.endsWith("down");
-    if (isDown) for (const socket of sockets.clients) socket.terminate();
+    if (isDown) {
+      for (const socket of sockets.clients) socket.terminate();
+      others.drop();
+    }
     return json(isDown);
   }
   if (url.pathname === "/mock/drop") {
@@ -627,6 +633,16 @@ const server = createServer(async (request, response) => {
   if (path === "/api/v1/flows") return json(flows(url.searchParams));
   if (path === "/api/v1/probes") return json({ probes: probeList() });
   if (path === "/mock-calls") return json(calls);
+  if (path === "/mock-changes") return json(others.changes);
+  if (path === "/mock-append") return json(others.append(`${url.searchParams.get("text")}\n`));
+  if (path.startsWith("/api/v1/")) {
+    let body = "";
+    for await (const chunk of request) body += chunk;
+    const parsed = body === "" ? null : body.startsWith("{") || body.startsWith("[") ? JSON.parse(body) : body;
+    const answer = await others.answer(request.method, path, url.searchParams, parsed, response);
+    if (answer === null) return;
+    if (answer !== undefined) return json(answer[1], answer[0]);
+  }
   if (segments[0] === "api" && segments[1] === "control" && request.method === "POST") {
     const [status, value] = await callControl(request, segments);
     return json(value, status);

@@ -4,6 +4,7 @@ import { shown, start } from "./state/store";
 import { App } from "./ui/App";
 import { currentScene } from "./ui/GraphView";
 import "./styles.css";
+import "./sections.css";
 
 declare global {
   interface Window {

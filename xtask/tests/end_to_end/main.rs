@@ -13,5 +13,6 @@ mod kubernetes;
 mod page;
 mod replicas;
 mod restarts;
+mod rolling;
 mod surface;
 mod world;

@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SESSION: &str = "4s";
 
 /// A program that is killed when this value goes.
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Program {
-    fn start(command: &mut Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let errors = output.try_clone()?;
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
@@ -40,23 +40,24 @@ impl Drop for Program {
     }
 }
 
-struct ControlPlane {
-    program: Program,
-    http: SocketAddr,
-    grpc: SocketAddr,
-    mesos: SocketAddr,
-    marathon: SocketAddr,
+pub(crate) struct ControlPlane {
+    pub(crate) program: Program,
+    pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) mesos: SocketAddr,
+    pub(crate) marathon: SocketAddr,
+    replica: SocketAddr,
 }
 
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug").join(name)
 }
 
-fn zookeeper(directory: &Path) -> Result<Option<(Program, SocketAddr)>> {
+pub(crate) fn zookeeper(directory: &Path) -> Result<Option<(Program, SocketAddr)>> {
     const JARS: &str = "/usr/share/java/*:/usr/share/java/zookeeper.jar";
     if !Path::new("/usr/share/java/zookeeper.jar").exists() {
         return cannot("ZooKeeper is not installed");
@@ -78,26 +79,31 @@ fn zookeeper(directory: &Path) -> Result<Option<(Program, SocketAddr)>> {
     Ok(Some((program, address)))
 }
 
-fn control_plane(directory: &Path, number: usize, zookeeper: SocketAddr) -> Result<ControlPlane> {
+pub(crate) fn control_plane(directory: &Path, number: usize, zookeeper: SocketAddr) -> Result<ControlPlane> {
     let [http, grpc, mesos, marathon, replica] = [free_address()?, free_address()?, free_address()?, free_address()?, free_address()?];
+    let program = started(directory, number, zookeeper, [http, grpc, mesos, marathon, replica])?;
+    Ok(ControlPlane { program, http, grpc, mesos, marathon, replica })
+}
+
+/// Starts one again where it was, with a new process.
+pub(crate) fn again(plane: &mut ControlPlane, directory: &Path, number: usize, zookeeper: SocketAddr) -> Result<()> {
+    plane.program = started(directory, number, zookeeper, [plane.http, plane.grpc, plane.mesos, plane.marathon, plane.replica])?;
+    Ok(())
+}
+
+fn started(directory: &Path, number: usize, zookeeper: SocketAddr, addresses: [SocketAddr; 5]) -> Result<Program> {
     let mut command = Command::new(binary("orchestrator-control"));
-    for (flag, address) in [
-        ("--http-address", http),
-        ("--grpc-address", grpc),
-        ("--mesos-address", mesos),
-        ("--marathon-address", marathon),
-        ("--replica-address", replica),
-    ] {
+    let flags = ["--http-address", "--grpc-address", "--mesos-address", "--marathon-address", "--replica-address"];
+    for (flag, address) in flags.into_iter().zip(addresses) {
         command.args([flag, &address.to_string()]);
     }
     command.args(["--advertise", "127.0.0.1", "--zk", &format!("zk://{zookeeper}/mesos"), "--zk-session-timeout", SESSION]);
     command.arg("--data-dir").arg(directory.join(format!("data-{number}")));
-    let program = Program::start(&mut command, &directory.join(format!("control-{number}.log")))?;
-    Ok(ControlPlane { program, http, grpc, mesos, marathon })
+    Program::start(&mut command, &directory.join(format!("control-{number}.log")))
 }
 
 #[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let begun = Instant::now();
     let mut last = String::new();
     while begun.elapsed() < PATIENCE {

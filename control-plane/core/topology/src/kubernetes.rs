@@ -563,9 +563,9 @@ impl Topology {
         parents.into_iter().for_each(|parent| self.touch_object(parent));
     }
 
-    /// The only pod behind a service: its address leads there and nowhere else.
+    /// The only pod behind a service: its address leads there and nowhere else. Endpoints that a collector gives anything else lead nowhere.
     fn object_behind(&mut self, object: ObjectIndex, record: Option<&KubernetesObject>) {
-        let ready = record.into_iter().flat_map(|it| it.endpoints.iter()).filter(|it| it.ready);
+        let ready = record.filter(|record| is_service(record.kind)).into_iter().flat_map(|it| it.endpoints.iter()).filter(|it| it.ready);
         let pods: BTreeSet<Option<&Arc<str>>> = ready.map(|it| it.target_uid.as_ref()).collect();
         let sole =
             pods.first().filter(|_| pods.len() == 1).copied().flatten().filter(|uid| **uid != self.tables.kubernetes.rows[object].uid);

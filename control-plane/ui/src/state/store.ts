@@ -11,9 +11,11 @@ import { decodeState, encodeState, type Mode, type PanelRef } from "../model/loc
 import { heatScale } from "../model/metrics";
 import { filterByPins, findMatches, isCombined, serverQuery } from "../model/search";
 import { flatViews, firstView, viewId, type FlatView } from "../model/views";
+import { adoptPlace, refreshServices, section } from "./shell";
 
 const VIEWS_EVERY_MS = 5_000;
 const SERVER_EVERY_MS = 30_000;
+const SERVICES_EVERY_MS = 10_000;
 const PROBES_EVERY_MS = 5_000;
 const HISTORY_EVERY_MS = 10_000;
 const PUSH_INTERVAL = "1s";
@@ -254,6 +256,7 @@ export function start(): void {
   every(SERVER_EVERY_MS, async () => {
     server.value = await fetchServer();
   });
+  every(SERVICES_EVERY_MS, refreshServices);
   every(PROBES_EVERY_MS, async () => {
     probes.value = await fetchProbes();
   });
@@ -293,6 +296,8 @@ async function refreshViews(): Promise<void> {
 function followView(): void {
   const target = computed(() => {
     const current = view.value;
+    // Nobody looks at the map while another section is open.
+    if (section.value !== "map") return null;
     // A moment of the past that stands still is looked at once: its first message is kept.
     if (current === null || (isPaused.value && past.value === null)) return null;
     const extra: Record<string, string> = {};
@@ -346,7 +351,8 @@ function followHash(): void {
   let lastView: string | null = null;
   effect(() => {
     const current = view.value;
-    if (current === null) return;
+    // The other sections write their own.
+    if (current === null || section.value !== "map") return;
     const defaults = new Map((current.description.options ?? []).map((group) => [group.id, group.defaultValue]));
     const differing = Object.fromEntries(Object.entries(chosenOptions.value).filter(([key, value]) => defaults.has(key) && defaults.get(key) !== value));
     own = encodeState({
@@ -369,9 +375,10 @@ function followHash(): void {
 }
 
 function adoptHash(own: string): void {
-  if (window.location.hash === own) return;
+  if (window.location.hash === own && section.peek() === "map") return;
   const state = decodeState(window.location.hash);
   batch(() => {
+    if (adoptPlace(window.location.hash).section !== "map") return;
     chosenView.value = state.view;
     chosenMode.value = state.mode;
     chosenOptions.value = state.options;

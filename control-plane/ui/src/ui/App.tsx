@@ -12,31 +12,52 @@ import { TimeBar } from "./TimeBar";
 import { TopBar } from "./TopBar";
 import { ViewBar } from "./ViewBar";
 import { Windows } from "./Windows";
+import { isMapBuilt, place, question, section, setParams, go } from "../state/shell";
+import { Dialogs } from "./common/Dialogs";
+import { goToSection, Rail, SECTIONS } from "./Rail";
+import { SectionPage } from "./Sections";
 
 export function App() {
   useEffect(() => {
     window.addEventListener("keydown", onShortcut);
     return () => window.removeEventListener("keydown", onShortcut);
   }, []);
+  const current = section.value;
+  const isMap = current === "map";
   const isGraph = store.mode.value === "graph";
   const isSideOpen = store.isProbesOpen.value || store.isChangesOpen.value || store.topPanel.value !== null;
   return (
     <div class="app">
       <a class="skip-link" href="#main" onClick={focusMain}>
-        Skip to the map
+        Skip to the content
       </a>
       <TopBar />
-      <ViewBar />
-      {store.isTimeOpen.value && <TimeBar />}
-      <Banner />
-      <main id="main" tabIndex={-1} class={isSideOpen ? "main with-side" : "main"}>
-        {store.canDrawGraph && <GraphView isVisible={isGraph} />}
-        {!isGraph && <TableView />}
-        <EmptyState />
-        {store.isProbesOpen.value ? <Probes /> : store.isChangesOpen.value ? <Changes /> : store.topPanel.value !== null ? <Details panel={store.topPanel.value} /> : null}
-      </main>
-      <Windows />
+      <div class="body">
+        <Rail />
+        <div class="content">
+          {isMap && (
+            <>
+              <ViewBar />
+              {store.isTimeOpen.value && <TimeBar />}
+              <Banner />
+            </>
+          )}
+          <main id="main" tabIndex={-1} class={isSideOpen && isMap ? "main with-side" : "main"}>
+            {store.canDrawGraph && isMapBuilt.value && <GraphView isVisible={isGraph && isMap} />}
+            {isMap && (
+              <>
+                {!isGraph && <TableView />}
+                <EmptyState />
+                {store.isProbesOpen.value ? <Probes /> : store.isChangesOpen.value ? <Changes /> : store.topPanel.value !== null ? <Details panel={store.topPanel.value} /> : null}
+              </>
+            )}
+            {current !== "map" && <SectionPage section={current} />}
+          </main>
+          <Windows />
+        </div>
+      </div>
       {store.isHelpOpen.value && <Help />}
+      <Dialogs />
     </div>
   );
 }
@@ -52,7 +73,22 @@ function onShortcut(event: KeyboardEvent): void {
   if (target !== null && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
   // What is typed into a terminal is the terminal's.
   if (target?.closest("[data-terminal]")) return;
+  const number = SECTIONS[Number(event.key) - 1];
+  if (number !== undefined && /^[1-9]$/.test(event.key)) {
+    goToSection(number.section);
+    event.preventDefault();
+    return;
+  }
+  if (section.peek() !== "map" && !"?tpEscape/".includes(event.key)) return;
   switch (event.key) {
+    case "/": {
+      // The map's search box has an ear of its own.
+      const box = document.querySelector<HTMLInputElement>("[data-focus-key='/']");
+      if (box === null) return;
+      box.focus();
+      box.select();
+      break;
+    }
     case "?":
       store.isHelpOpen.value = !store.isHelpOpen.value;
       break;
@@ -83,8 +119,17 @@ function onShortcut(event: KeyboardEvent): void {
 /** Closes what is on top: help, panel, search. */
 function escape(): void {
   if (store.isHelpOpen.value) store.isHelpOpen.value = false;
+  else if (question.peek() !== null) question.value = null;
+  else if (section.peek() !== "map") leavePage();
   else if (store.isProbesOpen.value) store.isProbesOpen.value = false;
   else if (store.isChangesOpen.value) store.isChangesOpen.value = false;
   else if (store.topPanel.value !== null) store.back();
   else if (store.query.value !== "") store.query.value = "";
+}
+
+/** Out of the filter, out of the page, to the list that it belongs to. */
+function leavePage(): void {
+  const { section: current, path, params } = place.peek();
+  if ((params["q"] ?? "") !== "") setParams({ q: "" });
+  else if (path.length > 1) go(current, current === "cluster" ? path.slice(0, 1) : []);
 }

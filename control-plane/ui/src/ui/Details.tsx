@@ -9,6 +9,8 @@ import { Controls } from "./Controls";
 import { Icon, NodeGlyph } from "./icons";
 import { MetricCard } from "./Sparkline";
 import { Traffic } from "./Traffic";
+import { mesosContainerOf } from "../model/containers";
+import { hrefOf } from "../state/shell";
 
 const POLL_MS = 3_000;
 const ROWS_AT_FIRST = 8;
@@ -102,6 +104,18 @@ function useDetails(panel: PanelRef): Loaded {
   return loaded.ref.view === panel.view && loaded.ref.id === panel.id ? loaded : { ref: panel, node: null, isGone: false, error: null };
 }
 
+/** The way to the Mesos task whose container this is. */
+function TaskLink({ node }: { node: NodeDetails }) {
+  const texts = [node.label, ...(node.metadata ?? []).map((row) => row.value), ...(node.tables ?? []).flatMap((table) => table.rows.slice(0, 500).flatMap((row) => Object.values(row.entries)))];
+  const container = mesosContainerOf(texts);
+  if (container === null) return null;
+  return (
+    <a class="show-in-view" data-testid="show-task" href={hrefOf("cluster", ["container", container])}>
+      <Icon name="cluster" size={15} /> Its task in the cluster
+    </a>
+  );
+}
+
 function Body({ node, panel, isElsewhere }: { node: NodeDetails; panel: PanelRef; isElsewhere: boolean }) {
   const metrics = (node.metrics ?? []).filter((row) => !row.valueEmpty);
   return (
@@ -111,6 +125,7 @@ function Body({ node, panel, isElsewhere }: { node: NodeDetails; panel: PanelRef
           <Icon name="graph" size={15} /> Show in {store.describe(panel.view)?.name ?? panel.view}
         </button>
       )}
+      <TaskLink node={node} />
       <HostBanner node={node} panel={panel} />
       <Controls controls={node.controls ?? []} label={node.label || node.id} />
       {(node.parents ?? []).length > 0 && (

@@ -4,16 +4,24 @@ import * as store from "../state/store";
 import { Icon, NodeGlyph } from "./icons";
 
 const KEYS: readonly (readonly [string, string])[] = [
-  ["/", "Search"],
+  ["1 2 3 4", "Map, cluster, services, ZooKeeper"],
+  ["/", "Search, filter"],
   ["Enter", "Keep the search term as a filter"],
   ["Esc", "Close what is on top, clear the search"],
   ["G  L", "Graph, table"],
   ["+  −  F", "Zoom in, out, fit (on the map)"],
   ["R", "Arrange anew (on the map)"],
-  ["← ↑ → ↓", "Move between nodes (on the map)"],
+  ["← ↑ → ↓", "Move between nodes (on the map), rows (in tables)"],
   ["P", "Pause and resume"],
   ["T", "Dark or light"],
   ["?", "This help"],
+];
+
+/** In the sections besides the map. */
+const FILTERS: readonly (readonly [string, string])[] = [
+  ["web running", "both words, anywhere in a row"],
+  ["state:failed", "only in the field “state”"],
+  ["-finished", "rows without the word"],
 ];
 
 const EXAMPLES: readonly (readonly [string, string])[] = [
@@ -46,7 +54,7 @@ export function Help() {
     >
       <div class="help-body">
         <div class="help-head">
-          <h2 id="help-title">How to read and use the map</h2>
+          <h2 id="help-title">How to read and use it</h2>
           <button type="button" class="icon-button" aria-label="Close help" onClick={close}>
             <Icon name="close" />
           </button>
@@ -82,6 +90,17 @@ export function Help() {
             <h3>Search</h3>
             <dl class="help-list">
               {EXAMPLES.map(([term, meaning]) => (
+                <div key={term}>
+                  <dt>
+                    <code>{term}</code>
+                  </dt>
+                  <dd>{meaning}</dd>
+                </div>
+              ))}
+            </dl>
+            <h3 class="help-more">Filters of tables</h3>
+            <dl class="help-list">
+              {FILTERS.map(([term, meaning]) => (
                 <div key={term}>
                   <dt>
                     <code>{term}</code>

@@ -4,9 +4,14 @@ import { isCombined } from "../model/search";
 import { visibleTabs } from "../model/views";
 import * as store from "../state/store";
 import { Icon } from "./icons";
+import { SectionConnection, SectionTabs } from "./SectionBar";
+import { section } from "../state/shell";
+import { FilterBox } from "./common/pieces";
 import { SearchResults, useEverywhere } from "./SearchResults";
 
 export function TopBar() {
+  const current = section.value;
+  const isMap = current === "map";
   return (
     <header class="topbar">
       <div class="brand">
@@ -17,12 +22,12 @@ export function TopBar() {
         </svg>
         <span>Orchestrator</span>
       </div>
-      <Tabs />
-      <SearchBox />
+      {isMap ? <Tabs /> : <SectionTabs section={current} />}
+      {isMap ? <SearchBox /> : <FilterBox placeholder={PLACEHOLDERS[current]} />}
       <div class="topbar-end">
-        <Connection />
-        <ProbesButton />
-        {store.server.value?.capabilities?.["historic_reports"] === true && (
+        {isMap ? <Connection /> : <SectionConnection section={current} />}
+        {isMap && <ProbesButton />}
+        {isMap && store.server.value?.capabilities?.["historic_reports"] === true && (
           <button
             type="button"
             class="icon-button"
@@ -63,6 +68,12 @@ export function TopBar() {
     </header>
   );
 }
+
+const PLACEHOLDERS = {
+  cluster: "Filter: words, host:web-1, state:running, -finished",
+  apps: "Filter: words, image:nginx, label:team=shop, -pod",
+  zookeeper: "Filter: the beginning of a path, words",
+} as const;
 
 function Tabs() {
   const current = store.view.value;

@@ -2,3 +2,34 @@
 {{- define "orchestrator.image" -}}
 {{ .name }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}
 {{- end -}}
+{{- /* The ensemble and the place in it. */}}
+{{- define "orchestrator.ensemble" -}}
+zookeeper-0.zookeeper-peers:2181,zookeeper-1.zookeeper-peers:2181,zookeeper-2.zookeeper-peers:2181/orchestrator
+{{- end -}}
+{{- /* Another Prometheus than the one that the analyses have built in. */}}
+{{- define "orchestrator.prometheus" -}}
+{{- if .Values.canary.prometheus }}
+- name: prometheus
+  value: {{ .Values.canary.prometheus }}
+{{- end }}
+{{- end -}}
+{{- /* How the kubelet asks a control plane; it does not look whose certificate it is. */}}
+{{- define "orchestrator.alive" -}}
+httpGet:
+  path: {{ .path }}
+  port: http
+  {{- if .tls }}
+  scheme: HTTPS
+  {{- end }}
+{{- end -}}
+{{- /* What a client of the control plane shows. */}}
+{{- define "orchestrator.client-tls" -}}
+{{- if .Values.tls.enabled }}
+- --tls-ca=/tls/ca.crt
+- --tls-certificate=/tls/tls.crt
+- --tls-key=/tls/tls.key
+{{- end }}
+{{- end -}}
+{{- define "orchestrator.scheme" -}}
+{{ if .Values.tls.enabled }}https{{ else }}http{{ end }}
+{{- end -}}

@@ -1,0 +1,37 @@
+// From what a cluster knows to what the map shows of it, and back.
+
+import { fetchSearch } from "../api/client";
+import type { PanelRef } from "../model/location";
+import { go, say } from "./shell";
+import { showInView } from "./store";
+
+/** The node of a view that the words lead to best. */
+export async function findOnMap(view: string, words: string): Promise<PanelRef | null> {
+  const page = await fetchSearch(quoted(words), 50);
+  const inView = page.hits.filter((hit) => hit.view === view && hit.pseudo !== true);
+  const best = inView.find((hit) => hit.label === words || hit.id.startsWith(words)) ?? inView[0];
+  return best === undefined ? null : { view, id: best.id };
+}
+
+/** Words as the search language takes them literally. */
+function quoted(words: string): string {
+  return `"${words.replace(/["\\]/g, " ")}"`;
+}
+
+/** Shows a task's container on the map. `containers`: its id and those of the containers around it. */
+export async function showContainer(containers: readonly string[], taskId: string): Promise<void> {
+  try {
+    for (const words of [...containers.map((id) => `mesos-${id}`), ...containers, taskId]) {
+      if (words === "") continue;
+      const found = await findOnMap("containers", words);
+      if (found !== null) {
+        go("map");
+        showInView(found);
+        return;
+      }
+    }
+    say("No probe reports a container of this task: it is over, or no probe watches its host.", true);
+  } catch {
+    say("The map cannot be searched.", true);
+  }
+}

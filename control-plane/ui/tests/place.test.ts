@@ -1,0 +1,35 @@
+import { describe, expect, it } from "vitest";
+import { decodePlace, encodePlace, type Place } from "../src/model/place";
+import { mesosContainerOf } from "../src/model/containers";
+import { flag, list, number, record, records, safeUrl, text, texts } from "../src/model/safe";
+
+describe("a place in the app", () => {
+  it("survives the URL", () => {
+    const places: Place[] = [
+      { section: "cluster", path: ["tasks", "f", "a/b?c#d%e ü"], params: { q: "x & y=z", show: "all" } },
+      { section: "apps", path: [], params: {} },
+      { section: "zookeeper", path: ["link", "l"], params: { tab: "conflicts" } },
+    ];
+    for (const place of places) expect(decodePlace(encodePlace(place))).toEqual(place);
+    expect(encodePlace({ section: "apps", path: ["app", "a"], params: { q: "" } })).toBe("#/apps/app/a");
+  });
+  it("is the map's where no other section is named", () => {
+    for (const hash of ["", "#", "#/", "#/services?mode=table", "#/containers", "#!/state/{}", "#/cluster2", "#nonsense", "#/%E0%A4%A"]) expect(decodePlace(hash).section).toBe("map");
+    expect(decodePlace("#/cluster/%E0%A4%A")).toMatchObject({ section: "cluster", path: ["%E0%A4%A"] });
+  });
+});
+
+describe("the Mesos container of a node of the map", () => {
+  it("is told by its name", () => {
+    expect(mesosContainerOf(["shop", "/mesos-0f0a1b2c-0000-4000-8000-0123456789ab"])).toBe("0f0a1b2c-0000-4000-8000-0123456789ab");
+    expect(mesosContainerOf(["mesos-agent", "", "mesos-0f0a"])).toBeNull();
+  });
+});
+
+describe("JSON that others wrote", () => {
+  it("is of the kind that is wanted, or nothing", () => {
+    expect([record([1]), record(null), list({}), records([1, null, { a: 1 }, []]), texts([1, "a"])]).toEqual([{}, {}, [], [{ a: 1 }], ["a"]]);
+    expect([text(null), text(1), text({}), number("2.5"), number("x", 7), number(Infinity), flag("true")]).toEqual(["", "1", "", 2.5, 7, 0, false]);
+    expect(safeUrl("https://a/b")).toBe("https://a/b");
+  });
+});

@@ -1,0 +1,107 @@
+"""What delivers: the canary's steps and gates, and the applications of Argo CD."""
+
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import yaml
+
+from .common import ENVIRONMENTS, HERE, ROOT, chart, containers, kustomize, name_of, run
+from .manifests import differences
+
+
+def check_canary(_):
+    """Shares of 10, 25, 50, 75 and 100 %, each with a pause longer than the window and a gate; thresholds 95 %, 1 s and 2 s."""
+    things = {name_of(it): it for it in kustomize(HERE / "rollouts")}
+    canary, found = things["Rollout/orchestrator/orchestrator-control"]["spec"]["strategy"]["canary"], []
+    if [it["setWeight"] for it in canary["steps"] if "setWeight" in it] != [10, 25, 50, 75, 100]:
+        found.append("the shares are others")
+    if [next(iter(it)) for it in canary["steps"]] != ["setWeight", "pause", "analysis"] * 5:
+        found.append("the steps are not share, pause, gate")
+    if any(it["pause"]["duration"] != "3m" for it in canary["steps"] if "pause" in it):
+        found.append("a pause is not 3m, which is longer than the window of 2m")
+    for name in ("control-plane-gate", "control-plane-slo"):
+        metrics = {it["name"]: it for it in things[f"AnalysisTemplate/orchestrator/{name}"]["spec"]["metrics"]}
+        for metric, good, bad in (("success-rate", ">= 0.95", "< 0.95"), ("p95-latency-seconds", "<= 1.0", "> 1.0"), ("p99-latency-seconds", "<= 2.0", "> 2.0"), ("success-rate-at-nginx", ">= 0.95", "< 0.95")):
+            for key, end in (("successCondition", good), ("failureCondition", bad)):
+                if metrics[metric][key] != f"len(result) > 0 && !isNaN(result[0]) && result[0] {end}":
+                    found.append(f"{name}: {metric}: {key} is another")
+            if "[2m]" not in metrics[metric]["provider"]["prometheus"]["query"]:
+                found.append(f"{name}: {metric}: another window")
+    services = {canary["stableService"], canary["canaryService"]}
+    found += [f"there is no service {it}" for it in services if f"Service/orchestrator/{it}" not in things]
+    ingress = things[f"Ingress/orchestrator/{canary['trafficRouting']['nginx']['stableIngress']}"]
+    backends = {path["backend"]["service"]["name"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
+    if backends != {canary["stableService"]} or ingress["spec"]["ingressClassName"] != "nginx":
+        found.append("the ingress does not lead to the stable service through Nginx")
+    return found
+
+
+def check_argocd(_):
+    """Applications lead to what there is, and their projects allow every object of it."""
+    found, root = [], HERE / "argocd"
+    projects_of = {}
+    for environment in ENVIRONMENTS:
+        project = yaml.safe_load((root / environment / "project.yaml").read_text())
+        projects_of[environment] = project
+        rooted = yaml.safe_load((root / "root" / f"{environment}.yaml").read_text())
+        if not (ROOT / rooted["spec"]["source"]["path"]).is_dir():
+            found.append(f"root of {environment}: no {rooted['spec']['source']['path']}")
+        for path in sorted((root / environment).glob("*.yaml")):
+            application = yaml.safe_load(path.read_text())
+            if application["kind"] != "Application":
+                continue
+            spec, allowed = application["spec"], project["spec"]
+            source = ROOT / spec["source"]["path"]
+            if spec["project"] != project["metadata"]["name"] or spec["source"]["repoURL"] not in allowed["sourceRepos"]:
+                found.append(f"{path.relative_to(ROOT)}: not of its project")
+            if spec["source"]["targetRevision"] != rooted["spec"]["source"]["targetRevision"]:
+                found.append(f"{path.relative_to(ROOT)}: another revision than the root's")
+            if not source.is_dir():
+                found.append(f"{path.relative_to(ROOT)}: there is no {spec['source']['path']}")
+                continue
+            for file in spec["source"].get("helm", {}).get("valueFiles", []):
+                if not (source / file).exists():
+                    found.append(f"{path.relative_to(ROOT)}: there is no {file}")
+            things = chart(environment) if "helm" in spec["source"] else kustomize(source)
+            namespaces = {it["namespace"] for it in allowed["destinations"]}
+            for thing in (it for it in things if "helm.sh/hook" not in it["metadata"].get("annotations", {})):
+                group = thing["apiVersion"].split("/")[0] if "/" in thing["apiVersion"] else ""
+                namespace = thing["metadata"].get("namespace")
+                listed = allowed["namespaceResourceWhitelist" if namespace else "clusterResourceWhitelist"]
+                if {"group": group, "kind": thing["kind"]} not in listed or namespace and namespace not in namespaces:
+                    found.append(f"{path.relative_to(ROOT)}: the project does not allow {name_of(thing)}")
+    return found
+
+
+def check_promotion(_):
+    """promote.py puts digests into every environment, for kustomize and for the chart alike, and nothing else changes."""
+    found, digests = [], {it: "sha256:" + letter * 64 for it, letter in (("control", "a"), ("probe", "b"))}
+    expected = {f"registry.example/orchestrator-{it}@{value}" for it, value in digests.items()}
+    with tempfile.TemporaryDirectory() as directory:
+        copy = pathlib.Path(directory) / "deploy"
+        for part in ("k8s", "helm", "rollouts"):
+            shutil.copytree(HERE / part, copy / part)
+        for environment in (*ENVIRONMENTS, *ENVIRONMENTS):
+            # Twice: what was promoted is promoted again.
+            command = [sys.executable, HERE / "promote.py", environment, "--registry=registry.example", "--in", copy, *(f"--{it}={value}" for it, value in digests.items())]
+            done = run(*map(str, command))
+            if done.returncode:
+                return [f"{environment}: {done.stderr.strip()}"]
+        for environment in ENVIRONMENTS:
+            overlay = f"k8s/overlays/{environment}"
+            for what, things, before in (
+                ("kustomize", kustomize(copy / overlay), kustomize(HERE / overlay)),
+                ("the chart", chart(environment, yaml.safe_load((copy / f"helm/orchestrator/values-{environment}.yaml").read_text())), chart(environment)),
+            ):
+                images = {one["image"] for it in things for one in containers(it) if "orchestrator-" in one["image"]}
+                if images != expected:
+                    found.append(f"{environment}: {what} has {images}")
+                for one, other in zip(things, before, strict=True):
+                    wrong = [it for it in differences(one, other) if ".image:" not in it]
+                    found += [f"{environment}: {what}: {it}" for it in wrong]
+        wrong = run(sys.executable, str(HERE / "promote.py"), "dev", "--registry=r", "--control=latest", f"--probe={digests['probe']}", "--in", str(copy))
+        if wrong.returncode == 0 or "'latest' is no digest" not in wrong.stderr:
+            found.append(f"a tag is taken for a digest: {wrong.stderr}")
+    return found

@@ -1,0 +1,248 @@
+"""The objects for Kubernetes: rendered twice, compared, and held against the schemas of their kinds."""
+
+import json
+import re
+import sys
+
+import yaml
+
+from .common import ENVIRONMENTS, HERE, KUBERNETES, OPTIONAL, Missing, chart, containers, kustomize, name_of, others, run
+
+
+def check_kustomize(_):
+    """Every overlay is rendered, and its references lead somewhere."""
+    found = []
+    kustomize(HERE / "monitoring")
+    for directory in (*(f"k8s/overlays/{it}" for it in ENVIRONMENTS), "rollouts", *OPTIONAL):
+        found += references(kustomize(HERE / directory), directory)
+    return found
+
+
+# Directories of kustomize, and the values by which the chart must render the same.
+VARIANTS = [(f"k8s/overlays/{it}", it, {}) for it in ENVIRONMENTS] + [
+    ("rollouts", "prod", {"canary": {"enabled": True}}),
+    ("k8s/examples/mtls", "prod", {"tls": {"enabled": True}}),
+    ("k8s/examples/vault-agent", "prod", {"vault": {"mode": "agent"}}),
+    ("k8s/examples/vault-csi", "prod", {"vault": {"mode": "csi", "path": "secret/data/orchestrator/control"}}),
+    ("k8s/examples/confined", "prod", {"confinement": {"enabled": True}}),
+    ("k8s/examples/node-addresses", "prod", {"network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
+]
+
+
+def check_chart(_):
+    """The chart renders the same objects as kustomize, for each environment and each option."""
+    found = []
+    for directory, environment, values in VARIANTS:
+        where = f"{directory} {values or ''}"
+        with_kustomize = {name_of(it): it for it in kustomize(HERE / directory)}
+        rendered = chart(environment, values)
+        hooks = [it for it in rendered if "helm.sh/hook" in it["metadata"].get("annotations", {})]
+        with_helm = {name_of(it): it for it in rendered if it not in hooks}
+        if {it["metadata"]["annotations"]["helm.sh/hook"] for it in hooks} != {"test"}:
+            found.append(f"{where}: helm test has nothing to run")
+        found += [f"{where}: only {side} has {it}" for side, these, those in (("kustomize", with_kustomize, with_helm), ("the chart", with_helm, with_kustomize)) for it in these.keys() - those.keys()]
+        for name in with_kustomize.keys() & with_helm.keys():
+            found += [f"{where}: {name}: {it}" for it in differences(with_kustomize[name], with_helm[name])]
+    for version, words in (("v1.30.0", ""), ("v1.29.9", "Kubernetes 1.30 or newer is needed, and this is v1.29.9")):
+        # What a guard says comes to the standard error of Helm's own code.
+        script = "import helm_python, json, sys; r = helm_python.lint(sys.argv[1], strict=True, kube_version=sys.argv[2]); print([m['error'] for m in r['messages'] if m['severity'] > 1] + r['errors'])"
+        done = run(sys.executable, "-c", script, str(HERE / "helm/orchestrator"), version)
+        if done.returncode or done.stdout.strip() != "[]" or (words not in done.stderr if words else done.stderr):
+            found.append(f"helm lint for Kubernetes {version}: {done.stdout}{done.stderr}")
+    for name in ("service", "analysis"):
+        if (HERE / f"helm/orchestrator/files/{name}.yaml").read_text() != (HERE / f"rollouts/{name}.yaml").read_text():
+            found.append(f"files/{name}.yaml of the chart is not the one of rollouts: cp deploy/rollouts/{name}.yaml deploy/helm/orchestrator/files/")
+    return found
+
+
+# Values that must be refused, and words of the sentence that says why.
+WRONG = [
+    ({"controlPlane": {"replicas": 3}, "zookeeper": {"enabled": False}}, ["embedded store belongs to one process"]),
+    ({"controlPlane": {"replica": 3}}, ["replica", "not allowed"]),
+    ({"controlPlane": {"replicas": "three"}}, ["/controlPlane/replicas", "want integer"]),
+    ({"controlPlane": {"replicas": 0}}, ["/controlPlane/replicas", "minimum"]),
+    ({"controlPlane": {"resources": {"limits": {"memory": 2}}}}, ["/controlPlane/resources/limits/memory", "want string"]),
+    ({"images": {"control": {"name": "x", "digest": "sha256:short"}}}, ["/images/control/digest", "pattern"]),
+    ({"images": {"control": {"name": "x", "tag": "", "digest": ""}}}, ["images.control has neither a tag nor a digest"]),
+    ({"environment": "production"}, ["/environment", "'dev', 'staging', 'prod'"]),
+    ({"ingress": {"enabled": "yes"}}, ["/ingress/enabled", "want boolean"]),
+    ({"ingress": {"host": ""}}, ["/ingress/host", "minLength"]),
+    ({"canary": {"enabled": True}, "ingress": {"enabled": False}}, ["canary.enabled needs ingress.enabled"]),
+    ({"canary": {"enabled": True}, "controlPlane": {"replicas": 1}}, ["canary.enabled needs controlPlane.replicas of 2 or more"]),
+    ({"canary": {"enabled": True}, "controlPlane": {"replicas": 1}, "zookeeper": {"enabled": False}}, ["canary.enabled needs zookeeper.enabled"]),
+    ({"canary": {"prometheus": "prometheus:9090"}}, ["/canary/prometheus", "pattern"]),
+    ({"vault": {"mode": "yes"}}, ["/vault/mode", "'none', 'agent', 'csi'"]),
+    ({"vault": {"mode": "csi"}, "zookeeper": {"enabled": False}, "controlPlane": {"replicas": 1}}, ["vault.mode is about the password of the ensemble"]),
+    ({"network": {"nodes": ["10.0.0.1"]}}, ["/network/nodes/0", "pattern"]),
+    ({"network": {"nodes": "10.0.0.0/8"}}, ["/network/nodes", "want array"]),
+    ({"tls": {"enabled": "true"}}, ["/tls/enabled", "want boolean"]),
+    ({"zookeper": {}}, ["zookeper", "not allowed"]),
+]
+
+
+def check_values(_):
+    """Wrong values of the chart are refused, with a sentence that names them."""
+    found = []
+    for values, words in WRONG:
+        try:
+            chart(None, values)
+            found.append(f"the chart takes {values}")
+        except Missing:
+            raise
+        except Exception as error:  # noqa: BLE001: whatever the library raises, its text counts
+            found += [f"{values} are refused with {str(error)[:300]!r}, without {it!r}" for it in words if it not in str(error)]
+    return found
+
+
+def differences(one, other, path=""):
+    """Where kustomize's object and the chart's are not the same."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(key), other.get(key), f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for at, (left, right) in enumerate(zip(one, other)):
+            yield from differences(left, right, f"{path}[{at}]")
+    elif one != other:
+        yield f"{path}: {str(one)[:120]!r} and in the chart {str(other)[:120]!r}"
+
+
+def references(things, where):
+    """Services and policies select pods, config maps exist, ports have names."""
+    found = []
+    pods = [(it["metadata"]["namespace"], it["spec"]["template"]) for it in things if containers(it)]
+    maps = {(it["metadata"]["namespace"], it["metadata"]["name"]) for it in things if it["kind"] == "ConfigMap"}
+
+    def selected(namespace, labels):
+        return [it for at, it in pods if at == namespace and labels.items() <= it["metadata"]["labels"].items()]
+
+    for thing in things:
+        namespace, spec = thing["metadata"].get("namespace"), thing.get("spec", {})
+        if thing["kind"] == "Service":
+            chosen = selected(namespace, spec["selector"])
+            if not chosen:
+                found.append(f"{where}: {name_of(thing)} selects no pod")
+            names = {port["name"] for it in chosen for one in it["spec"]["containers"] for port in one.get("ports", [])}
+            found += [f"{where}: {name_of(thing)}: no port {it['targetPort']}" for it in spec["ports"] if isinstance(it.get("targetPort"), str) and it["targetPort"] not in names]
+        if thing["kind"] in ("NetworkPolicy", "PodDisruptionBudget", "PodMonitor"):
+            selector = spec.get("podSelector", spec.get("selector"))
+            if selector.get("matchLabels") and not selected(namespace, selector["matchLabels"]):
+                found.append(f"{where}: {name_of(thing)} selects no pod")
+        if containers(thing):
+            pod = spec["template"]
+            if not spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items():
+                found.append(f"{where}: {name_of(thing)} does not select its own pods")
+            claims = {it["metadata"]["name"] for it in spec.get("volumeClaimTemplates", [])}
+            volumes = {it["name"] for it in pod["spec"].get("volumes", [])} | claims
+            for volume in pod["spec"].get("volumes", []):
+                if "configMap" in volume and (namespace, volume["configMap"]["name"]) not in maps:
+                    found.append(f"{where}: {name_of(thing)}: there is no config map {volume['configMap']['name']}")
+            for one in containers(thing):
+                found += [f"{where}: {name_of(thing)}: no volume {it['name']}" for it in one.get("volumeMounts", []) if it["name"] not in volumes]
+                own = {it["name"] for it in one.get("ports", [])}
+                for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                    port = one.get(probe, {}).get("httpGet", {}).get("port")
+                    if isinstance(port, str) and port not in own:
+                        found.append(f"{where}: {name_of(thing)}: {probe} asks port {port}, which has no number")
+    return found
+
+
+def check_policies(_):
+    """Who may talk to whom, on which ports of the control plane."""
+    found = []
+    for environment in ENVIRONMENTS:
+        policies = [it for it in kustomize(HERE / "k8s/overlays" / environment) if it["kind"] == "NetworkPolicy"]
+        own = next(it["spec"] for it in policies if it["metadata"]["name"] == "control-plane")
+        for direction, key in (("ingress", "from"), ("egress", "to")):
+            ports = set()
+            for rule in own[direction]:
+                for peer in rule[key]:
+                    if peer.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/component") == "control-plane":
+                        ports |= {it["port"] for it in rule["ports"]}
+            if ports != {4044}:
+                found.append(f"{environment}: between control planes, {direction}: {sorted(ports)} instead of 4044")
+        denied = {it["metadata"]["namespace"] for it in policies if it["metadata"]["name"] == "deny-all"}
+        if denied != {"orchestrator", "orchestrator-node"}:
+            found.append(f"{environment}: only {sorted(denied)} deny what is not allowed")
+    return found
+
+
+def check_schemas(_):
+    """Every object of Kubernetes' own kinds is valid, with no unknown field."""
+    try:
+        import kubernetes_validate
+    except ImportError:
+        raise Missing("kubernetes-validate") from None
+    found = []
+    sets = [(it, kustomize(HERE / "k8s/overlays" / it)) for it in ENVIRONMENTS]
+    sets += [(it, kustomize(HERE / it)) for it in ("monitoring", "rollouts", *OPTIONAL)] + [("others", list(others()))]
+    sets.append(("controls", [it for it in yaml.safe_load_all((HERE / "k8s/collector-controls.yaml").read_text()) if it]))
+    for where, things in sets:
+        for thing in things:
+            group = thing["apiVersion"].split("/")[0]
+            if "." in group and not group.endswith(".k8s.io"):
+                continue
+            try:
+                kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+            except Exception as error:  # noqa: BLE001: each version of the library has its own
+                found.append(f"{where}: {name_of(thing)}: {str(error).splitlines()[0]}")
+    return found
+
+
+def strict(schema):
+    """A schema of a custom resource that knows no other fields than those it names."""
+    if isinstance(schema, list):
+        return [strict(it) for it in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]}
+    # Of a map the keys are names of fields or of properties, whose values are schemas.
+    closed = {key: {name: strict(it) for name, it in value.items()} if key == "properties" else strict(value) for key, value in schema.items() if key != "default"}
+    if "properties" in closed and not closed.get("x-kubernetes-preserve-unknown-fields"):
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def definitions(directory):
+    """Schemas of custom resources by version and kind: as their projects publish them, or as crds/make.py keeps them."""
+    known = {}
+    for path in sorted(directory.glob("*.yaml")):
+        for definition in yaml.safe_load_all(path.read_text()):
+            spec = (definition or {}).get("spec", {})
+            for version in spec.get("versions", []):
+                known[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = version["schema"]["openAPIV3Schema"]
+    for path in sorted(directory.glob("*.json")):
+        kept = json.loads(path.read_text())
+        for version, schema in kept["versions"].items():
+            known[f"{kept['group']}/{version}", kept["kind"]] = schema
+    return known
+
+
+def check_custom(options):
+    """Every custom resource is valid by the definition that its project publishes, with no unknown field."""
+    try:
+        import jsonschema
+    except ImportError:
+        raise Missing("jsonschema") from None
+    known = {}
+    for key, schema in definitions(options.crds).items():
+        whole = strict(schema)
+        whole["properties"]["metadata"] = {"type": "object"}
+        known[key] = jsonschema.Draft7Validator(whole)
+    things = [it for environment in ENVIRONMENTS for it in kustomize(HERE / "k8s/overlays" / environment)]
+    for directory in ("monitoring", "rollouts", *OPTIONAL):
+        things += kustomize(HERE / directory)
+    things += list(others())
+    found, unknown = [], set()
+    for thing in things:
+        group = thing["apiVersion"].split("/")[0]
+        if "." not in group or group.endswith(".k8s.io") and group != "secrets-store.csi.x-k8s.io":
+            continue
+        validator = known.get((thing["apiVersion"], thing["kind"]))
+        if validator is None:
+            unknown.add(f"{thing['apiVersion']} {thing['kind']}")
+            continue
+        found += [f"{name_of(thing)}: {'/'.join(map(str, it.absolute_path))}: {it.message[:200]}" for it in validator.iter_errors(thing)]
+    if unknown:
+        found.append(f"{options.crds} has no definition of {', '.join(sorted(unknown))}")
+    return found

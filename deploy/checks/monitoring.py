@@ -1,0 +1,172 @@
+"""Dashboards, rules and gates: every metric exists, every alert fires with reason and is quiet without."""
+
+import json
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+
+import yaml
+
+from .common import HERE, ROOT, name_of, others, run, unpacked
+
+
+# Metrics of other programs, each with whose it is.
+FOREIGN = {
+    "container_cpu_usage_seconds_total": "cAdvisor",
+    "container_memory_working_set_bytes": "cAdvisor",
+    "container_network_receive_bytes_total": "cAdvisor",
+    "kube_pod_container_status_restarts_total": "kube-state-metrics",
+    "synced_followers": "ZooKeeper",
+    "outstanding_requests": "ZooKeeper",
+    "num_alive_connections": "ZooKeeper",
+    "rollout_info": "Argo Rollouts",
+    "rollout_info_replicas_desired": "Argo Rollouts",
+    "rollout_info_replicas_updated": "Argo Rollouts",
+    "rollout_info_replicas_available": "Argo Rollouts",
+    "analysis_run_info": "Argo Rollouts",
+    "certmanager_certificate_expiration_timestamp_seconds": "cert-manager",
+    "argocd_app_info": "Argo CD",
+    "kubelet_volume_stats_available_bytes": "the kubelet",
+    "kubelet_volume_stats_capacity_bytes": "the kubelet",
+    "nginx_ingress_controller_requests": "ingress-nginx",
+}
+
+
+def own_metrics(source):
+    """Names of all metrics that the programs' code has. Those of histograms without their endings."""
+    names = set()
+    for file in ("control-plane/src/telemetry/metrics.rs", "control-plane/zksync-service/src/metrics.rs", "probe-user/src/telemetry/metrics.rs", "probe-user/src/telemetry/metrics/kubernetes.rs"):
+        names |= set(re.findall(r'"((?:orchestrator|monitoring_app|probe|zk|scope)_[a-z0-9_]+)"', (source / file).read_text()))
+    mesos = (source / "control-plane/edge-mesos/src/view/metrics.rs").read_text()
+    keys = set(re.findall(r'"((?:master|allocator|registrar)/[a-z0-9_/]+)"', mesos)) | {f"master/{it}" for it in re.findall(r'put\("([a-z_]+)",', mesos)}
+    live = re.search(r"const LIVE.*?\];", mesos, re.S)[0]
+    keys |= {f"master/tasks_{it}" for it in re.findall(r'"([a-z]+)"', live)}
+    totals = re.search(r'= \[("cpus"[^\]]+)\]', mesos)[1]
+    keys |= {f"master/{it}_{end}" for it in re.findall(r'"([a-z]+)"', totals) for end in re.findall(r'"master/\{name\}\{suffix\}_([a-z]+)"', mesos)}
+    names |= {"mesos_" + re.sub(r"[^a-zA-Z0-9]", "_", it) for it in keys}
+    marathon = source / "control-plane/edge-marathon/src/http/system.rs"
+    if marathon.exists():
+        text = marathon.read_text()
+        keys = set(re.findall(r'\("([a-z.-]+\.(?:counter|gauge)(?:\.[a-z]+)?)"\.into\(\)', text))
+        keys |= {f"http.responses.{it}xx.rate.meter" for it in range(1, 6) if "http.responses.{class}xx.rate.meter" in text}
+        states = re.findall(r'"(TASK_[A-Z_]+)"', "".join(it.read_text() for it in (source / "control-plane/core").rglob("*.rs")))
+        keys |= {f"mesos.task-updates.{it.lower().replace('_', '-')}.counter" for it in states if "mesos.task-updates.{}.counter" in text}
+        names |= {"marathon_" + re.sub(r"[.-]", "_", it) for it in keys}
+    return names
+
+
+WORDS = set("sum by rate max min count topk le and on or without increase changes absent vector time histogram_quantile bool ignoring group_left unless".split())
+
+
+def metrics_of(expression):
+    """Names of metrics in an expression."""
+    bare = re.sub(r"\{\{.*?\}\}", "x", expression)
+    bare = re.sub(r"\"[^\"]*\"", '""', bare)
+    bare = re.sub(r"\{[^{}]*\}", "", bare)
+    bare = re.sub(r"\[[^\]]*\]", "", bare)
+    bare = re.sub(r"\b(by|on|without|ignoring)\s*\([^)]*\)", "", bare)
+    names = set(re.findall(r"(?<![\w:$])([a-z_][a-zA-Z0-9_:]*)", bare)) - WORDS
+    return {it for it in names if ":" not in it}
+
+
+def expressions():
+    """Where and what of every expression for Prometheus."""
+    for path in sorted((HERE / "monitoring/dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                yield f"{path.name}: {panel['title']}", target["expr"]
+    for group in rules()["groups"]:
+        for rule in group["rules"]:
+            yield rule.get("alert", rule.get("record")), rule["expr"]
+    for thing in others():
+        for metric in thing.get("spec", {}).get("metrics", []) if thing["kind"] in ("AnalysisTemplate", "ClusterAnalysisTemplate") else []:
+            yield f"{name_of(thing)} {metric['name']}", metric["provider"]["prometheus"]["query"]
+
+
+def rules():
+    return yaml.safe_load((HERE / "monitoring/rules/orchestrator.yaml").read_text())["spec"]
+
+
+def check_metrics(options):
+    """Every metric that is asked for is one that the programs have, or another program's by name."""
+    known, found, seen = own_metrics(options.source), [], 0
+    for where, expression in expressions():
+        for name in metrics_of(expression):
+            seen += 1
+            plain = re.sub(r"_(bucket|count|sum)$", "", name)
+            if name not in known and plain not in known and name not in FOREIGN:
+                found.append(f"{where}: there is no metric {name}")
+    recorded = {it["record"] for group in rules()["groups"] for it in group["rules"] if "record" in it}
+    for where, expression in expressions():
+        found += [f"{where}: nothing records {it}" for it in re.findall(r"\b[a-z]+:[a-z_]+:[a-z0-9]+", expression) if it not in recorded]
+    if seen < 50:
+        found.append(f"only {seen} names were found")
+    return found
+
+
+def check_dashboards(_):
+    """What is committed is what the script makes; names are unique; panels do not overlap; no expression is empty."""
+    done = run(sys.executable, str(HERE / "monitoring/dashboards.py"), "--check")
+    found = [done.stderr.strip()] if done.returncode else []
+    uids = []
+    for path in sorted((HERE / "monitoring/dashboards").glob("*.json")):
+        if path.stat().st_size > 1_000_000:
+            found.append(f"{path.name} does not fit into a config map")
+        whole = json.loads(path.read_text())
+        uids.append(whole["uid"])
+        taken = set()
+        for panel in whole["panels"]:
+            at = panel["gridPos"]
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            if cells & taken or at["x"] + at["w"] > 24:
+                found.append(f"{path.name}: {panel['title']} has no place of its own")
+            taken |= cells
+            if not panel["targets"] or panel["datasource"]["uid"] != "${datasource}":
+                found.append(f"{path.name}: {panel['title']} asks nothing")
+    if len(set(uids)) != len(uids) or len(uids) < 5:
+        found.append(f"uids: {uids}")
+    return found
+
+
+def check_rules(options):
+    """promtool: the rules are sound, every alert fires with reason and is quiet without; every one has a page."""
+    found = []
+    tested = {}
+    for test in yaml.safe_load((HERE / "monitoring/rules/tests.yaml").read_text())["tests"]:
+        for one in test["alert_rule_test"]:
+            tested.setdefault(one["alertname"], set()).add(bool(one["exp_alerts"]))
+    for group in rules()["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                if not (ROOT / "docs/runbooks" / f"{rule['alert']}.md").exists() or not rule["annotations"]["runbook_url"].endswith(f"/{rule['alert']}.md"):
+                    found.append(f"{rule['alert']} has no page in docs/runbooks")
+                if tested.get(rule["alert"]) != {True, False}:
+                    found.append(f"{rule['alert']} is not tested both ways")
+    tool = unpacked(options, "promtool", "usr/bin")
+    with tempfile.TemporaryDirectory() as directory:
+        at = pathlib.Path(directory)
+        (at / "orchestrator.rules.yaml").write_text(yaml.safe_dump(rules()))
+        # Expressions of dashboards and analyses as rules: promtool then reads them as well.
+        asked = []
+        for number, (_, expression) in enumerate(expressions()):
+            text = re.sub(r"\{\{[^}]*\}\}", "x", expression)
+            text = text.replace("$__rate_interval", "5m").replace("$namespace", ".*").replace("$canary", "x").replace("$stable", "y")
+            asked.append({"record": f"asked:{number}", "expr": text})
+        (at / "asked.yaml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": asked}]}))
+        for path in sorted((HERE / "monitoring/rules").glob("tests*.yaml")):
+            shutil.copy(path, at)
+        gate = HERE / "rollouts/tests.yaml"
+        if gate.exists():
+            shutil.copy(gate, at / "tests-gate.yaml")
+            gates = [{"record": f"gate:{it['name'].replace('-', '_')}", "expr": it["provider"]["prometheus"]["query"].replace("{{args.canary-hash}}", "new").replace("{{args.namespace}}", "o")}
+                     for thing in others() if thing["kind"] == "AnalysisTemplate" for it in thing["spec"]["metrics"]]
+            (at / "gate.rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "gate", "rules": list({it["record"]: it for it in gates}.values())}]}))
+        calls = [("check", "rules", it.name) for it in sorted(at.glob("*.yaml")) if not it.name.startswith("tests")]
+        calls += [("test", "rules", it.name) for it in sorted(at.glob("tests*.yaml"))]
+        for call in calls:
+            done = run(tool, *call, cwd=directory)
+            if done.returncode:
+                found.append(f"promtool {' '.join(call)}: {(done.stdout + done.stderr).strip()}")
+    return found

@@ -1,0 +1,107 @@
+"""Command lines in manifests and units, against the programs."""
+
+import pathlib
+import re
+import shutil
+import tempfile
+
+from .common import ENVIRONMENTS, HERE, ROOT, Missing, chart, containers, kustomize, name_of, run
+
+
+def known_flags(source):
+    """Flags of both programs, and those that take no value."""
+    flags = {}
+    for program, files in {
+        "orchestrator-control": ["control-plane/src/config.rs"],
+        "orchestrator-probe": ["probe-user/src/config.rs", "probe-user/src/config/agent.rs", "probe-user/src/config/cluster.rs"],
+    }.items():
+        flags[program] = {}
+        for file in files:
+            path = source / file
+            text = path.read_text() if path.exists() else ""
+            for attributes, name, kind in re.findall(r"#\[arg\(([^\]]*)\)\]\s+(?:pub )?(\w+): ([\w<>:]+)", text):
+                if re.search(r"\blong\b", attributes):
+                    given = re.search(r'long = "([^"]+)"', attributes)
+                    flags[program][given[1] if given else name.replace("_", "-")] = kind != "bool"
+        if len(flags[program]) < 15:
+            raise AssertionError(f"{program}: only {len(flags[program])} flags were found in {source}; has config.rs another shape?")
+    return flags
+
+
+def known_services(source):
+    """Words that parse_services and parse_roles take."""
+    text = (source / "control-plane/src/config.rs").read_text()
+    return set(re.findall(r'"(\w+)" => Ok\(Service::', text))
+
+
+def commands():
+    """Where, program and arguments of everything that starts one of ours."""
+    for environment in ENVIRONMENTS:
+        sources = [("kustomize", lambda: kustomize(HERE / "k8s" / "overlays" / environment))]
+        if (HERE / "helm").exists():
+            sources.append(("helm", lambda: chart(environment)))
+        for kind, things in sources:
+            try:
+                things = things()
+            except Missing as what:
+                if kind == "kustomize":
+                    raise
+                print(f"     NOT COMPARED: the chart for {environment}: {what} is missing")
+                continue
+            for thing in things:
+                for one in containers(thing):
+                    for program in ("orchestrator-control", "orchestrator-probe"):
+                        if re.search(rf"(^|/){program}(?=[:@]|$)", one["image"]):
+                            yield f"{environment} {kind} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
+    for thing in kustomize(HERE / "rollouts") if (HERE / "rollouts").exists() else []:
+        for one in containers(thing) if thing["kind"] == "Rollout" else []:
+            yield name_of(thing), "orchestrator-control", one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
+    for path in sorted((HERE / "systemd").glob("*.service")):
+        text = path.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^ExecStart=(.+)$", text, re.M):
+            words = line.split()
+            yield str(path.relative_to(ROOT)), words[0].split("/")[-1], words[1:], None
+
+
+def check_flags(options):
+    """Every argument is a flag that the program has, and every listener has its port."""
+    known, services, found, seen = known_flags(options.source), known_services(options.source), [], 0
+    for where, program, arguments, ports in commands():
+        seen += 1
+        for argument in arguments:
+            matched = re.fullmatch(r"--([a-z-]+)(=.*)?", argument)
+            if not matched or matched[1] not in known[program]:
+                found.append(f"{where}: {program} has no {argument.split('=')[0]}")
+            elif known[program][matched[1]] != bool(matched[2]):
+                found.append(f"{where}: {argument}: {'no value' if known[program][matched[1]] else 'it takes none'}")
+            elif matched[1] == "services":
+                found += [f"{where}: there is no service {it}" for it in matched[2][1:].split(",") if it not in services]
+            elif matched[1] == "roles":
+                found += [f"{where}: there is no role {it}" for it in matched[2][1:].split(",") if it not in ("observe", "run", "kubernetes")]
+            elif matched[1].endswith("-address") and ports is not None:
+                if not argument.startswith(f"--{matched[1]}=0.0.0.0:"):
+                    found.append(f"{where}: {argument} is not reached from another pod")
+                elif int(argument.rsplit(":", 1)[1]) not in ports:
+                    found.append(f"{where}: {argument}: the container names no such port")
+        if program == "orchestrator-control" and ports is not None:
+            with_ensemble, replica = (any(it.startswith(f"--{name}=") for it in arguments) for name in ("zk", "replica-address"))
+            if with_ensemble and not replica:
+                found.append(f"{where}: --zk without --replica-address: followers could carry nothing")
+    if not seen:
+        found.append("nothing was looked at")
+    return found
+
+
+def check_systemd(_):
+    """systemd-analyze knows every key of the units."""
+    if not shutil.which("systemd-analyze"):
+        raise Missing("systemd-analyze")
+    found = []
+    with tempfile.TemporaryDirectory() as directory:
+        for path in sorted((HERE / "systemd").glob("*.service")):
+            # The programs are not installed here; another one stands in for them.
+            at = pathlib.Path(directory) / path.name
+            at.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(), flags=re.M))
+            done = run("systemd-analyze", "verify", "--man=no", str(at))
+            found += [line for line in (done.stdout + done.stderr).splitlines() if path.name in line]
+    return found

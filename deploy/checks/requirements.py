@@ -1,0 +1,148 @@
+"""What a cluster lacks is named before anything is applied: preflight.sh against an API that a real kubectl talks to."""
+
+import contextlib
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import threading
+
+import yaml
+
+from .common import HERE, Missing, kustomize, parsed
+
+SCRIPT = HERE / "preflight.sh"
+
+
+class Cluster(http.server.BaseHTTPRequestHandler):
+    """As much of a Kubernetes API as looking around takes. `kinds` is (group/version, kind) → namespaced."""
+
+    minor, kinds, secrets, namespaces = "34", {}, set(), set()
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):  # noqa: N802: the name is the library's
+        path = self.path.partition("?")[0]
+        answer = self.answer(path)
+        body = json.dumps(answer or {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": f"{path.split('/')[-1]} not found"}).encode()
+        self.send_response(200 if answer else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def answer(self, path):
+        parts = path.strip("/").split("/")
+        if path == "/version":
+            return {"major": "1", "minor": self.minor, "gitVersion": f"v1.{self.minor}.0"}
+        if path == "/api":
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        if path == "/apis":
+            groups = {}
+            for version, _ in self.kinds:
+                if "/" in version:
+                    groups.setdefault(version.split("/")[0], set()).add(version)
+            listed = [{"name": name, "versions": [{"groupVersion": it, "version": it.split("/")[1]} for it in sorted(these)], "preferredVersion": {"groupVersion": min(these), "version": min(these).split("/")[1]}} for name, these in groups.items()]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+        if parts[0] == "api" and parts[1:] == ["v1"] or parts[0] == "apis" and len(parts) == 3:
+            version = "v1" if parts[0] == "api" else "/".join(parts[1:])
+            resources = [{"name": f"{kind.lower()}s", "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": ["get", "list", "create"]} for (its, kind), namespaced in self.kinds.items() if its == version]
+            return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources} if resources else None
+        if parts[:3] == ["api", "v1", "namespaces"]:
+            if len(parts) == 4 and parts[3] in self.namespaces:
+                return {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": parts[3]}}
+            if len(parts) == 6 and parts[4] == "secrets" and (parts[3], parts[5]) in self.secrets:
+                return {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": parts[5], "namespace": parts[3]}}
+        return None
+
+
+@contextlib.contextmanager
+def cluster(**what):
+    """A cluster of this kind; yields the environment in which kubectl finds it."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Its", (Cluster,), what))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory() as directory:
+        config = pathlib.Path(directory) / "kubeconfig"
+        config.write_text(yaml.safe_dump({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        }))
+        try:
+            yield {**os.environ, "KUBECONFIG": str(config), "HOME": directory}
+        finally:
+            server.shutdown()
+
+
+def asked(text, env):
+    """What the script says of objects, and whether it is content."""
+    done = subprocess.run(["sh", str(SCRIPT)], input=text, env=env, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def secrets_of(things):
+    """Secrets that objects ask for and nobody here makes, with their namespaces."""
+    wanted, made = set(), set()
+
+    def walk(value, namespace):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key == "secretName" and isinstance(inner, str):
+                    wanted.add((namespace, inner))
+                walk(inner, namespace)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner, namespace)
+
+    for thing in things:
+        namespace = thing["metadata"].get("namespace", "")
+        if thing["kind"] in ("Certificate", "Secret"):
+            made.add((namespace, thing["spec"]["secretName"] if thing["kind"] == "Certificate" else thing["metadata"]["name"]))
+        elif not thing["kind"].endswith("Issuer"):
+            walk(thing, namespace)
+            login = thing["metadata"].get("annotations", {}).get("nginx.ingress.kubernetes.io/auth-secret")
+            if login:
+                wanted.add((namespace, login))
+    return wanted - made
+
+
+def check_requirements(_):
+    """An old Kubernetes, a missing definition, secret or namespace: each is named before anything is applied, and nothing else is."""
+    if not shutil.which("kubectl"):
+        raise Missing("kubectl")
+    found = []
+    for where in ("k8s/overlays/dev", "rollouts", "k8s/examples/mtls"):
+        things = kustomize(HERE / where)
+        text = yaml.safe_dump_all(things)
+        assert parsed(text) == things
+        has = {
+            "kinds": {("v1", "Secret"): True, ("v1", "Namespace"): False} | {(it["apiVersion"], it["kind"]): "namespace" in it["metadata"] for it in things},
+            "secrets": secrets_of(things),
+            "namespaces": {it["metadata"]["namespace"] for it in things if "namespace" in it["metadata"]},
+        }
+        with cluster(**has) as env:
+            status, said = asked(text, env)
+            if status:
+                found.append(f"{where}: a cluster that has everything is refused: {said}")
+        with cluster(**{**has, "minor": "29"}) as env:
+            status, said = asked(text, env)
+            if not status or "1.29" not in said or "1.30" not in said:
+                found.append(f"{where}: an old Kubernetes: {status}: {said}")
+        lacking = [it for it in has["kinds"] if "." in it[0] and not it[0].split("/")[0].endswith(".k8s.io")]
+        if lacking:
+            kinds = {it: value for it, value in has["kinds"].items() if it != lacking[0]}
+            with cluster(**{**has, "kinds": kinds}) as env:
+                status, said = asked(text, env)
+                if not status or lacking[0][1] not in said:
+                    found.append(f"{where}: without {lacking[0]}: {status}: {said}")
+        if has["secrets"]:
+            secret = sorted(has["secrets"])[0]
+            with cluster(**{**has, "secrets": has["secrets"] - {secret}}) as env:
+                status, said = asked(text, env)
+                if not status or f"Secret {secret[1]}" not in said:
+                    found.append(f"{where}: without the secret {secret[1]}: {status}: {said}")
+    return found

@@ -1,0 +1,109 @@
+#!/bin/sh
+# Makes the root of an image that has nothing but one program and what it needs to run: the C library that it was linked against, certificates of
+# public authorities, and names of two users. Works for a program of another machine than this one.
+#
+#   deploy/images/pack.sh PROGRAM... DIRECTORY
+#
+# Beside the directory, DIRECTORY.packages lists whose files were taken, for the bill of materials: name, version, architecture.
+set -eu
+
+die() {
+  echo "$0: $1" >&2
+  exit 1
+}
+
+[ $# -ge 2 ] || die "which programs, and where to?"
+for last do :; done
+root=$last
+packages=$root.packages
+rm -rf "$root" "$packages"
+mkdir -p "$root/etc/ssl/certs" "$root/tmp"
+chmod 1777 "$root/tmp"
+: > "$packages"
+
+read_elf=readelf
+command -v "$read_elf" > /dev/null || die "readelf is missing (Debian's package binutils)"
+
+# Where the libraries of the program's machine are, on this one.
+places() {
+  case $1 in
+    *X86-64*) echo "/lib/x86_64-linux-gnu /usr/lib/x86_64-linux-gnu /lib64 /usr/x86_64-linux-gnu/lib" ;;
+    *AArch64*) echo "/lib/aarch64-linux-gnu /usr/lib/aarch64-linux-gnu /usr/aarch64-linux-gnu/lib" ;;
+    *) die "no idea where the libraries of a program for '$1' are" ;;
+  esac
+}
+
+library() {
+  for place in $libraries; do
+    if [ -e "$place/$1" ]; then
+      readlink -f "$place/$1"
+      return
+    fi
+  done
+  die "$1 is not in $libraries"
+}
+
+# The package of a file, where there is dpkg.
+owner() {
+  command -v dpkg-query > /dev/null || return 0
+  # Since /usr was merged, dpkg knows some files by the other of their two names.
+  for name in "$1" "${1#/usr}"; do
+    if package=$(dpkg-query --search "$name" 2> /dev/null); then
+      dpkg-query --show --showformat '${Package} ${Version} ${Architecture}\n' "${package%%: *}" >> "$packages"
+      return 0
+    fi
+  done
+}
+
+take() {
+  if [ -e "$root$2" ]; then return; fi
+  mkdir -p "$root$(dirname "$2")"
+  cp "$1" "$root$2"
+  chmod 755 "$root$2"
+  owner "$1"
+}
+
+needed() {
+  "$read_elf" --dynamic "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'
+}
+
+while [ $# -gt 1 ]; do
+  program=$1
+  shift
+  machine=$("$read_elf" --file-header "$program" | sed -n 's/ *Machine: *//p')
+  libraries=$(places "$machine")
+  name=$(basename "$program")
+  strip="strip"
+  case $machine in
+    *AArch64*) [ "$(uname -m)" = aarch64 ] || strip=aarch64-linux-gnu-strip ;;
+    *X86-64*) [ "$(uname -m)" = x86_64 ] || strip=x86_64-linux-gnu-strip ;;
+  esac
+  # Names of functions are for panics; those are in the debug information that a release keeps beside the image.
+  "$strip" --strip-all -o "$root/$name" "$program"
+  chmod 755 "$root/$name"
+  loader=$("$read_elf" --program-headers "$program" | sed -n 's/.*program interpreter: \(.*\)\]/\1/p')
+  [ -n "$loader" ] || continue # static
+  take "$(library "$(basename "$loader")")" "$loader"
+  todo=$(needed "$program")
+  while [ -n "$todo" ]; do
+    next=
+    for one in $todo; do
+      [ "$one" != "$(basename "$loader")" ] || continue
+      # The loader looks here without being told.
+      at=/lib/$one
+      [ ! -e "$root$at" ] || continue
+      file=$(library "$one")
+      take "$file" "$at"
+      next="$next $(needed "$file")"
+    done
+    todo=$(echo "$next" | tr -s ' \n' ' ' | sed 's/^ $//')
+  done
+done
+
+authorities=/etc/ssl/certs/ca-certificates.crt
+[ -r "$authorities" ] || die "$authorities is missing (package ca-certificates)"
+cp "$authorities" "$root$authorities"
+echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
+printf 'root:x:0:0:root:/:/none\norchestrator:x:65532:65532:orchestrator:/data:/none\n' > "$root/etc/passwd"
+printf 'root:x:0:\norchestrator:x:65532:\n' > "$root/etc/group"
+sort -u -o "$packages" "$packages"

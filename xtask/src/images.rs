@@ -1,0 +1,240 @@
+//! `cargo xtask images`: the two images from what cargo built here, without a registry; then both are run and do their main job.
+//!
+//! The programs are linked against this machine's C library, which goes into the image with them: it then runs on any kernel that is new enough,
+//! whatever the node has (docs/decisions/0041). The Dockerfiles build the same from source, with a compiler from a registry.
+
+mod bill;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::progress::{Steps, note, stream};
+use crate::{Checkout, Profile, build, ebpf, machine, setup, test, ui};
+
+/// Options of `images`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagesFlags {
+    /// Build with optimisation, as what is published is; the sizes then have bars.
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// For which machines; another than this one takes a cross compiler and Rust's library for it.
+    #[arg(long, value_enum, default_value_t = Architecture::here())]
+    pub(crate) architecture: Architecture,
+    /// What the images are tagged with.
+    #[arg(long, default_value = "dev")]
+    pub(crate) tag: String,
+    /// Only lay out what goes into the images, in target/images; neither Docker nor its images are touched.
+    #[arg(long)]
+    pub(crate) pack_only: bool,
+}
+
+/// A machine as images name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+impl Architecture {
+    /// This machine's.
+    pub(crate) fn here() -> Self {
+        if std::env::consts::ARCH == "aarch64" { Self::Arm64 } else { Self::Amd64 }
+    }
+
+    /// As Docker names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// As the kernel names it.
+    pub(crate) fn machine(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
+    fn target(self) -> String {
+        format!("{}-unknown-linux-gnu", self.machine())
+    }
+}
+
+/// One of the two images.
+#[derive(Clone, Copy, Debug)]
+struct Image {
+    /// Its name, and its program's and package's.
+    name: &'static str,
+    /// What its Dockerfile and its directory are called.
+    component: &'static str,
+    /// Most bytes that it may have, built with optimisation.
+    largest: u64,
+}
+
+const IMAGES: [Image; 2] = [
+    Image { name: "orchestrator-control", component: "control", largest: 60_000_000 },
+    Image { name: "orchestrator-probe", component: "probe", largest: 40_000_000 },
+];
+
+/// Reads programs' needs; comes with every compiler.
+const READELF: setup::Tool = setup::Tool { program: "readelf", packages: &["binutils"], purpose: "packing images" };
+
+/// `cargo xtask images`.
+pub(crate) fn run(checkout: &Checkout, flags: &ImagesFlags) -> Result<()> {
+    let profile = if flags.release { Profile::Release } else { Profile::Debug };
+    let mut steps = Steps::new(if flags.pack_only { 4 } else { 6 });
+    steps.run("Get what building needs", || setup::for_building(checkout))?;
+    steps.run("Build the kernel programs and the UI", || {
+        ebpf::build_for(checkout, flags.architecture.machine())?;
+        ui::build(checkout)
+    })?;
+    let binaries = steps.run("Build the control plane and the probe", || programs(checkout, profile, flags.architecture))?;
+    steps.run("Lay out the images", || pack(checkout, flags.architecture, &binaries))?;
+    if !flags.pack_only {
+        steps.run("Make the images", || {
+            test::docker::start(checkout)?;
+            make(checkout, flags.architecture, &flags.tag, profile)
+        })?;
+        steps.check("Run the images", || {
+            if flags.architecture != Architecture::here() {
+                note("made for another machine: not run here");
+                return Ok(());
+            }
+            trial::run(&flags.tag)
+        });
+    }
+    steps.summary()
+}
+
+/// Lays out what goes into the images, of the programs that were built for tests.
+pub(crate) fn lay_out(checkout: &Checkout) -> Result<()> {
+    setup::tools(checkout, &[READELF])?;
+    pack(checkout, Architecture::here(), &checkout.target().join(Profile::Debug.directory()))
+}
+
+/// The step of `cargo xtask test`: images of the programs that were built for the other tests.
+pub(crate) fn try_out(checkout: &Checkout) -> Result<()> {
+    lay_out(checkout)?;
+    make(checkout, Architecture::here(), "test", Profile::Debug)?;
+    trial::run("test")
+}
+
+/// Builds the programs; where they are then.
+fn programs(checkout: &Checkout, profile: Profile, architecture: Architecture) -> Result<PathBuf> {
+    if architecture == Architecture::here() && profile == Profile::Debug {
+        build::binaries(checkout, profile)?;
+        return Ok(checkout.target().join(profile.directory()));
+    }
+    let elsewhere = (architecture != Architecture::here()).then(|| architecture.target());
+    let mut directory = checkout.target();
+    for image in IMAGES {
+        let mut command = machine::cargo();
+        command.current_dir(checkout.root()).args(["rustc", "--package", image.name, "--bin", image.name]);
+        command.env("ORCHESTRATOR_BPF_DIR", ebpf::objects(checkout, architecture.machine()));
+        if let Some(target) = &elsewhere {
+            let (variable, linker) = cross_linker(checkout, architecture)?;
+            command.args(["--target", target]).env(variable, linker);
+        }
+        if profile == Profile::Release {
+            command.arg("--release");
+            // Rust's own linker, the default on this machine, lays equal functions on one another: 1.2 MB of the probe's 37.
+            if architecture == Architecture::Amd64 && elsewhere.is_none() {
+                command.args(["--", "-Clink-arg=-Wl,--icf=all"]);
+            }
+        }
+        let hint = elsewhere.as_ref().map_or_else(
+            || format!("{} does not build", image.name),
+            |target| format!("{} does not build; is Rust's library for {target} here? `rustup target add {target}`", image.name),
+        );
+        stream("building the programs", &mut command).context(hint)?;
+    }
+    if let Some(target) = elsewhere {
+        directory.push(target);
+    }
+    Ok(directory.join(profile.directory()))
+}
+
+/// The C compiler for another machine, which links, and the variable by which cargo is told of it.
+fn cross_linker(checkout: &Checkout, architecture: Architecture) -> Result<(String, String)> {
+    let linker = format!("{}-linux-gnu-gcc", architecture.machine());
+    if machine::program(&linker).is_none() {
+        let package = format!("gcc-{}-linux-gnu", architecture.machine().replace('_', "-"));
+        let library = format!("libc6-dev-{}-cross", architecture.name());
+        setup::packages(checkout, &[&package, &library], "compiling for another machine")?;
+    }
+    Ok((format!("CARGO_TARGET_{}_LINKER", architecture.target().replace('-', "_").to_uppercase()), linker))
+}
+
+/// The bill of materials of a program for this machine, without what an image adds.
+pub(crate) fn write_bill(checkout: &Checkout, program: &str, file: &Path) -> Result<()> {
+    let text = bill::of(checkout, program, &Architecture::here().target(), "")?;
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// What Docker is given: nothing of the checkout but what goes into the images.
+fn context(checkout: &Checkout) -> PathBuf {
+    checkout.target().join("images")
+}
+
+/// Lays out the images' roots, and writes what is in them.
+fn pack(checkout: &Checkout, architecture: Architecture, binaries: &Path) -> Result<()> {
+    let context = context(checkout);
+    let roots = context.join("dist").join(architecture.name());
+    std::fs::create_dir_all(&roots).with_context(|| format!("cannot make {}", roots.display()))?;
+    std::fs::copy(checkout.root().join("LICENSE"), context.join("LICENSE")).context("cannot copy the licence")?;
+    for image in IMAGES {
+        let root = roots.join(image.component);
+        let script = checkout.root().join("deploy/images/pack.sh");
+        stream("packing", Command::new(script).arg(binaries.join(image.name)).arg(&root))?;
+        let bill = context.join(format!("{}-{}.cdx.json", image.name, architecture.name()));
+        let packages = std::fs::read_to_string(root.with_extension("packages")).unwrap_or_default();
+        let text = bill::of(checkout, image.name, &architecture.target(), &packages)?;
+        std::fs::write(&bill, text).with_context(|| format!("cannot write {}", bill.display()))?;
+        note(&format!("bill of materials: {}", bill.display()));
+    }
+    Ok(())
+}
+
+/// Makes the images, and looks at their sizes.
+fn make(checkout: &Checkout, architecture: Architecture, tag: &str, profile: Profile) -> Result<()> {
+    let context = context(checkout);
+    let revision = machine::output(Command::new("git").current_dir(checkout.root()).args(["rev-parse", "HEAD"]));
+    // Docker's own builder is enough for these files, and BuildKit may be a plug-in that is not there.
+    let buildkit = machine::output(machine::as_root("docker").args(["buildx", "version"])).is_some();
+    for image in IMAGES {
+        let name = format!("{}:{tag}", image.name);
+        let mut command = machine::as_root("env");
+        command.arg(format!("DOCKER_BUILDKIT={}", u8::from(buildkit)));
+        command.args(["docker", "build", "--quiet", "--target", "prebuilt", "--tag", &name]);
+        command.args(["--build-arg", &format!("TARGETARCH={}", architecture.name())]);
+        command.args(["--build-arg", &format!("VERSION={}", env!("CARGO_PKG_VERSION"))]);
+        command.args(["--build-arg", &format!("REVISION={}", revision.as_deref().unwrap_or("unknown"))]);
+        command.arg("--file").arg(checkout.root().join(format!("Dockerfile.{}", image.component))).arg(&context);
+        stream("making an image", &mut command)?;
+        let size = docker(&["image", "inspect", "--format", "{{.Size}}", &name])?;
+        let size: u64 = size.parse().with_context(|| format!("the size of {name} is {size:?}"))?;
+        let megabytes = size.div_ceil(100_000);
+        note(&format!("{name}: {}.{} MB", megabytes / 10, megabytes % 10));
+        if profile == Profile::Release && size > image.largest {
+            bail!("{name} has {size} bytes, more than {}", image.largest);
+        }
+    }
+    Ok(())
+}
+
+/// What docker prints; an error with what it says when it fails.
+fn docker(arguments: &[&str]) -> Result<String> {
+    let output = machine::as_root("docker").args(arguments).output().context("cannot start docker")?;
+    if !output.status.success() {
+        bail!("docker {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask packages`: Debian packages of the control plane and the probe, with their services, for machines without Kubernetes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::progress::{Steps, note, quietly, stream};
+use crate::{Checkout, Profile, build, images, machine};
+
+/// What makes the packages.
+const CARGO_DEB: &str = "3.8.0";
+
+/// Options of `packages`.
+#[derive(Debug, Args)]
+pub(crate) struct PackagesFlags {
+    /// Build with optimisation, as what is published is.
+    #[arg(long)]
+    release: bool,
+    /// Package what is built already.
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// `cargo xtask packages`.
+pub(crate) fn run(checkout: &Checkout, flags: &PackagesFlags) -> Result<()> {
+    let profile = if flags.release { Profile::Release } else { Profile::Debug };
+    let mut steps = Steps::new(if flags.no_build { 2 } else { build::STEPS + 2 });
+    if !flags.no_build {
+        build::all(checkout, profile, &mut steps)?;
+    }
+    let tool = steps.run("Get cargo-deb", || cargo_deb(checkout))?;
+    steps.run("Make the packages", || make(checkout, &tool, profile))?;
+    steps.summary()
+}
+
+/// cargo-deb of xtask's own, in the version that is known to do.
+fn cargo_deb(checkout: &Checkout) -> Result<PathBuf> {
+    let tool = checkout.tools().join("bin/cargo-deb");
+    if machine::output(Command::new(&tool).args(["deb", "--version"])).is_some_and(|version| version.ends_with(CARGO_DEB)) {
+        return Ok(tool);
+    }
+    let mut install = machine::cargo();
+    install.args(["install", "--locked", "--debug", "cargo-deb", "--version", CARGO_DEB, "--root"]).arg(checkout.tools());
+    quietly("installing cargo-deb", &mut install, &checkout.notes().join("cargo-deb.log"))?;
+    Ok(tool)
+}
+
+fn make(checkout: &Checkout, tool: &Path, profile: Profile) -> Result<()> {
+    let directory = checkout.target().join("debian");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    for package in ["orchestrator-control", "orchestrator-probe"] {
+        let mut command = Command::new(tool);
+        machine::forget_this_package(&mut command);
+        command.current_dir(checkout.root()).args(["deb", "--no-build", "--package", package, "--output"]).arg(&directory);
+        if profile == Profile::Debug {
+            command.args(["--profile", "dev"]);
+        }
+        stream("making a package", &mut command)?;
+        images::write_bill(checkout, package, &directory.join(format!("{package}.cdx.json")))?;
+    }
+    note(&format!("the packages are in {}", directory.display()));
+    Ok(())
+}
