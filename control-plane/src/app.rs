@@ -181,7 +181,8 @@ impl App {
         }
 
         if let Some(sockets) = dns_sockets {
-            dns::start(config, sockets, mesos_address, &supervisor);
+            let own_master = mesos_address.map(|address| (address, tls_of(Listener::Mesos).is_some()));
+            dns::start(config, sockets, own_master, &supervisor)?;
         }
 
         let id = format!("{:x}", seed >> 1);

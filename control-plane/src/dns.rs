@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::dns::{Cluster, Counts, Settings, Zone};
+use anyhow::Context as _;
+use edge_marathon::client::MasterTls;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
@@ -33,14 +35,28 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<Sockets> {
 }
 
 /// Answers on `sockets` for what the masters say that the scheduler speaks to, or else the one of this process.
-pub(crate) fn start(config: &Config, sockets: Sockets, own_master: Option<SocketAddr>, supervisor: &Supervisor) {
-    let named = config.scheduler_masters.iter().map(|it| it.trim_start_matches("http://").trim_end_matches('/').to_owned());
-    let mut masters: Vec<String> = named.collect();
+///
+/// # Errors
+/// When the CA of the masters cannot be read.
+pub(crate) fn start(
+    config: &Config,
+    sockets: Sockets,
+    own_master: Option<(SocketAddr, bool)>,
+    supervisor: &Supervisor,
+) -> anyhow::Result<()> {
+    let encrypted = config.scheduler_masters.iter().any(|it| it.starts_with("https://"));
+    let bare = |it: &String| it.split_once("://").map_or(it.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned();
+    let mut masters: Vec<String> = config.scheduler_masters.iter().map(bare).collect();
+    let mut tls = match &config.tls_ca {
+        Some(ca) if encrypted => Some(edge_tls::client_trusting(ca).context("reading who signs the masters' certificates")?),
+        _ => None,
+    };
     if masters.is_empty() {
-        masters.extend(own_master.map(|it| crate::marathon::reachable(it).to_string()));
+        masters.extend(own_master.map(|(address, _)| crate::marathon::reachable(address).to_string()));
+        tls = own_master.filter(|(_, tls)| *tls).map(|_| MasterTls::own().config());
     }
     let (zone, zones) = watch::channel(Arc::new(Zone::new(&config.dns_domain, &Cluster::default())));
-    supervisor.essential("dns_names", ::dns::poll(masters, REFRESH, zone, supervisor.stopping().clone()));
+    supervisor.essential("dns_names", ::dns::poll(masters, tls, REFRESH, zone, supervisor.stopping().clone()));
     let settings = Settings { ttl: config.dns_ttl, upstream: config.dns_upstream.clone(), ..Settings::default() };
     let stopping = supervisor.stopping().clone();
     supervisor.essential("dns_listener", async move {
@@ -53,4 +69,5 @@ pub(crate) fn start(config: &Config, sockets: Sockets, own_master: Option<Socket
             tracing::error!(error, "names are not answered for any more");
         }
     });
+    Ok(())
 }

@@ -8,9 +8,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{address, read_state};
@@ -24,8 +28,14 @@ const SHARE: u32 = 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Reads the state of the first of `masters` (`host:port`) that knows who leads, every `interval`, until `stopping` is cancelled. While none
-/// answers the names stay as they are.
-pub async fn poll(masters: Vec<String>, interval: Duration, zone: watch::Sender<Arc<Zone>>, stopping: CancellationToken) {
+/// answers the names stay as they are. With `tls` they are spoken to by https.
+pub async fn poll(
+    masters: Vec<String>,
+    tls: Option<Arc<ClientConfig>>,
+    interval: Duration,
+    zone: watch::Sender<Arc<Zone>>,
+    stopping: CancellationToken,
+) {
     let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
@@ -36,7 +46,7 @@ pub async fn poll(masters: Vec<String>, interval: Duration, zone: watch::Sender<
         let domain = zone.borrow().domain().to_owned();
         let mut found = None;
         for master in &masters {
-            match state(master).await {
+            match state(master, tls.as_ref()).await {
                 Ok(state) => {
                     found = Some(state);
                     break;
@@ -61,16 +71,16 @@ pub async fn poll(masters: Vec<String>, interval: Duration, zone: watch::Sender<
     }
 }
 
-async fn state(master: &str) -> Result<Value, String> {
-    let state = match get(master).await {
+async fn state(master: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Value, String> {
+    let state = match get(master, tls).await {
         // Who does not lead says who does.
-        Err(Problem::Elsewhere(leader)) => get(&leader).await,
+        Err(Problem::Elsewhere(leader)) => get(&leader, tls).await,
         other => other,
     };
     let state = state.map_err(Problem::words)?;
     let leader = state["leader"].as_str().and_then(address).ok_or("it does not know who leads")?;
     let itself = state["pid"].as_str().and_then(address);
-    if itself == Some(leader) { Ok(state) } else { get(&SocketAddr::from(leader).to_string()).await.map_err(Problem::words) }
+    if itself == Some(leader) { Ok(state) } else { get(&SocketAddr::from(leader).to_string(), tls).await.map_err(Problem::words) }
 }
 
 enum Problem {
@@ -87,10 +97,22 @@ impl Problem {
     }
 }
 
-async fn get(master: &str) -> Result<Value, Problem> {
+/// A connection with or without TLS.
+trait Way: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Way for T {}
+
+async fn connect(master: &str, tls: Option<&Arc<ClientConfig>>) -> std::io::Result<Box<dyn Way>> {
+    let stream = TcpStream::connect(master).await?;
+    let Some(config) = tls else { return Ok(Box::new(stream)) };
+    let host = master.rsplit_once(':').map_or(master, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(config.clone()).connect(name, stream).await?))
+}
+
+async fn get(master: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Value, Problem> {
     let other = |error: &dyn std::fmt::Display| Problem::Other(error.to_string());
     let ask = async {
-        let stream = TcpStream::connect(master).await.map_err(|error| other(&error))?;
+        let stream = connect(master, tls).await.map_err(|error| other(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| other(&error))?;
         #[expect(clippy::disallowed_methods, reason = "ends with its connection, which ends when its sender is dropped")]
         let connection = tokio::spawn(connection);

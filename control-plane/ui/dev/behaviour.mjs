@@ -1,5 +1,6 @@
 // Drives the built page in a headless Chromium against the synthetic world, and checks what people rely on. Exit code 1 when something fails.
 //   npm run build && node dev/behaviour.mjs
+// ONLY=<words> runs those whose names have the words.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -50,13 +51,14 @@ const someNode = (page) => page.evaluate(() => window.__orchestrator.edges().fin
 const control = (path) => fetch(`http://127.0.0.1:${PORT}/mock/${path}`);
 
 async function check(name, run) {
+  if (process.env.ONLY && !name.includes(process.env.ONLY)) return;
   let page = null;
   try {
     await run(async (...args) => (page = await open(...args)));
     process.stdout.write(`ok    ${name}\n`);
   } catch (error) {
     failed += 1;
-    process.stdout.write(`FAIL  ${name}: ${String(error).split("\n")[0]}\n`);
+    process.stdout.write(`FAIL  ${name}: ${String(error).split("\n").slice(0, 5).join(" ")}\n`);
   }
   await page?.close();
 }

@@ -129,9 +129,7 @@ async fn carry(State(it): State<Carried>, mut request: Request) -> Response {
     let Some(router) = it.router else { return problem(StatusCode::NOT_FOUND, it.absent) };
     let Some(uri) = below(request.uri(), it.prefix) else { return not_found() };
     *request.uri_mut() = uri;
-    let mut response = match router.oneshot(request).await {
-        Ok(response) => response,
-    };
+    let Ok(mut response) = router.oneshot(request).await;
     if response.status() == StatusCode::TEMPORARY_REDIRECT {
         // A browser would leave the page's origin, which it may not.
         let there = response.headers().get(header::LOCATION).and_then(|it| it.to_str().ok()).unwrap_or_default();
