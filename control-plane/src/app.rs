@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use edge_tls::Tls;
 use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
-use crate::config::{Config, Service};
+use crate::config::{Config, Listener, Service};
 use crate::drivers::history::HistoryFeed;
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
-use crate::http;
+use crate::http::{self, Entrance};
 use crate::known_probes;
 use crate::marathon;
 use crate::mesos::{self, Mesos};
@@ -82,7 +83,10 @@ impl App {
     /// When an address is taken or the store cannot be read.
     pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Self> {
         let Deps { store, clock, seed, hostname, telemetry } = deps;
-        // Both before any loop, so that a mistake costs nothing.
+        // All before any loop, so that a mistake costs nothing.
+        let tls = config.tls.as_ref().map(|it| Tls::load(it.files.clone())).transpose().context("reading the certificate")?;
+        let tls_of = |listener| tls.clone().filter(|_| config.tls.as_ref().is_some_and(|it| it.covers(listener)));
+        let users = config.users_file.as_deref().map(|path| read_users(path)).transpose()?;
         let http_listener = bind(config.http_address, "HTTP")?;
         let grpc_listener = bind(config.grpc_address, "gRPC")?;
         let mesos_address = config.mesos_address.filter(|_| config.services.contains(&Service::Master));
@@ -98,6 +102,13 @@ impl App {
         readiness.await_probes_of(awaited.iter().map(|probe| probe.host_name.clone()).collect());
 
         let supervisor = Supervisor::new(telemetry.clone());
+        if let Some(tls) = tls.clone() {
+            supervisor.one_off("certificates", tls.follow(supervisor.stopping().clone()));
+        }
+        let inner_tls = tls.clone().filter(Tls::guards_replicas);
+        if config.zk.is_some() && tls.is_some() && inner_tls.is_none() {
+            tracing::warn!("control planes speak to each other in the clear: --tls-client-ca would let them prove who they are");
+        }
         let now = clock.clone();
         let (feed, history) = start_history(config, &supervisor, &clock, &telemetry);
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now(), feed);
@@ -133,7 +144,7 @@ impl App {
                 };
                 let host = config.advertise.clone().unwrap_or_else(|| mesos::outward_address().to_string());
                 let us = Us { id: master_id.clone(), host, ports };
-                Some(Replicas::start(ensemble, config.zk_session_timeout, &us, &supervisor)?)
+                Some(Replicas::start(ensemble, config.zk_session_timeout, &us, inner_tls.clone(), &supervisor)?)
             }
             _ => None,
         };
@@ -145,25 +156,31 @@ impl App {
             false => None,
         };
         if let (Some(mesos), Some((listener, _))) = (&mesos, mesos_listener) {
-            mesos.serve(listener, MESOS_CONNECTIONS, &supervisor, &telemetry);
+            // Clients of Mesos are sent to the leader, not carried.
+            let front = Front::alone(Purpose::Http);
+            let entrance = Entrance { listener, tls: tls_of(Listener::Mesos), limit: MESOS_CONNECTIONS, front };
+            mesos.serve(entrance, &supervisor, &telemetry);
         }
         let marathon_address = marathon_listener.as_ref().map(|(_, address)| *address);
         let marathon = match config.services.contains(&Service::Scheduler) {
             true => {
                 let who = (hostname.as_str(), seed);
-                Some(marathon::start(config, (marathon_address, mesos_address), who, replicas.as_ref(), &supervisor, &clock)?)
+                let own_master = mesos_address.map(|address| (address, tls_of(Listener::Mesos).is_some()));
+                Some(marathon::start(config, (marathon_address, own_master), who, replicas.as_ref(), &supervisor, &clock)?)
             }
             false => None,
         };
         if let (Some(marathon), Some((listener, _))) = (&marathon, marathon_listener) {
             let front = Front::of(replicas.as_ref(), Purpose::Marathon);
-            marathon.serve(listener, HTTP_CONNECTIONS, front, &supervisor, &telemetry);
+            let entrance = Entrance { listener, tls: tls_of(Listener::Marathon), limit: HTTP_CONNECTIONS, front };
+            marathon.serve(entrance, &supervisor, &telemetry);
         }
 
         let id = format!("{:x}", seed >> 1);
         start_edges(
             &supervisor,
-            (http_listener.0, grpc_listener.0),
+            (http_listener.0, tls_of(Listener::Http)),
+            (grpc_listener.0, tls_of(Listener::Grpc)),
             &http::Context {
                 topology: topology.clone(),
                 zksync,
@@ -178,6 +195,7 @@ impl App {
                 mesos: mesos.as_ref().map(|it| it.context.clone()),
                 marathon: marathon.as_ref().map(|it| it.context.clone()),
                 masters: config.scheduler_masters.clone(),
+                users,
                 limits: http::Limits {
                     websocket_clients: config.max_websocket_clients,
                     connections: HTTP_CONNECTIONS,
@@ -194,7 +212,7 @@ impl App {
                 limits: grpc::Limits::for_probes(config.max_probes),
             },
             (mesos, marathon.map(|it| it.router)),
-            (replicas.as_ref(), replica_listener.map(|(listener, _)| listener)),
+            (replicas.as_ref(), replica_listener.map(|(listener, _)| listener), inner_tls),
         );
         readiness.listening();
 
@@ -307,25 +325,26 @@ fn start_history(config: &Config, supervisor: &Supervisor, clock: &Clock, teleme
 
 fn start_edges(
     supervisor: &Supervisor,
-    (http_listener, grpc_listener): (Arc<TcpListener>, Arc<TcpListener>),
+    (http_listener, http_tls): (Arc<TcpListener>, Option<Tls>),
+    (grpc_listener, grpc_tls): (Arc<TcpListener>, Option<Tls>),
     http_context: &http::Context,
     grpc_context: grpc::Context,
     (mesos, marathon): (Option<Mesos>, Option<Router>),
-    (replicas, replica_listener): (Option<&Replicas>, Option<Arc<TcpListener>>),
+    (replicas, replica_listener, inner_tls): (Option<&Replicas>, Option<Arc<TcpListener>>, Option<Tls>),
 ) {
     let telemetry = http_context.telemetry.clone();
     let router = http::router(http_context.clone());
     let (carry, carried) = mpsc::channel(CARRIED_CAPACITY);
     if let Some(listener) = replica_listener {
         let front = Front::of(replicas, Purpose::Http);
-        let inside = Inside { front, http: router.clone(), grpc: carry, marathon, telemetry: telemetry.clone() };
+        let inside = Inside { front, http: router.clone(), grpc: carry, marathon, tls: inner_tls, telemetry: telemetry.clone() };
         replicas::listen_inside(supervisor, listener, inside);
     }
-    let limit = http_context.limits.connections;
     let (parent, counters) = (supervisor.clone(), telemetry.clone());
     let front = Front::of(replicas, Purpose::Http);
+    let entrance = Entrance { listener: http_listener, tls: http_tls, limit: http_context.limits.connections, front };
     supervisor.restarting("http_listener", Backoff::EDGE, move || {
-        http::serve(http_listener.clone(), router.clone(), limit, front.clone(), parent.clone(), counters.clone())
+        http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())
     });
     let agents = mesos.map(|it| it.agents);
     let limits =
@@ -334,7 +353,7 @@ fn start_edges(
     let parent = supervisor.clone();
     let (front, carried) = (Front::of(replicas, Purpose::Grpc), Arc::new(Mutex::new(carried)));
     supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
-        let doors = (front.clone(), carried.clone());
+        let doors = (front.clone(), carried.clone(), grpc_tls.clone());
         grpc::serve(grpc_listener.clone(), service.clone(), agents.clone(), limits, doors, parent.clone(), telemetry.clone())
     });
 }
@@ -350,6 +369,10 @@ fn bind(address: SocketAddr, what: &str) -> anyhow::Result<(Arc<TcpListener>, So
     let listener = listen().with_context(|| format!("binding the {what} listener to {address}"))?;
     let bound = listener.local_addr().with_context(|| format!("asking for the address of the {what} listener"))?;
     Ok((Arc::new(listener), bound))
+}
+
+fn read_users(path: &std::path::Path) -> anyhow::Result<http::Users> {
+    http::Users::read(path).map_err(anyhow::Error::msg).with_context(|| format!("reading the users in {}", path.display()))
 }
 
 fn topology_config(config: &Config) -> topology::Config {

@@ -10,6 +10,10 @@ use clap::Parser;
 use figment::value::Value;
 use ha::{Ensemble, EnsembleError};
 
+mod tls;
+
+pub use tls::{Listener, TlsConfig};
+
 /// What the process was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -47,6 +51,12 @@ pub struct Config {
     pub advertise: Option<String>,
     /// Listener for connections that other control planes carry here; only with an ensemble.
     pub replica_address: SocketAddr,
+    /// TLS of the listeners; none: they speak in the clear.
+    pub tls: Option<TlsConfig>,
+    /// Who may have signed the certificates of masters that are called by https.
+    pub tls_ca: Option<PathBuf>,
+    /// Who may use the HTTP listener; none: everybody who reaches it.
+    pub users_file: Option<PathBuf>,
     /// Which services run.
     pub services: Vec<Service>,
     /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
@@ -130,13 +140,19 @@ const ZK: &str = "zk";
 const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
 const ADVERTISE: &str = "advertise";
 const REPLICA_ADDRESS: &str = "replica-address";
+const TLS_CERTIFICATE: &str = "tls-certificate";
+const TLS_KEY: &str = "tls-key";
+const TLS_CLIENT_CA: &str = "tls-client-ca";
+const TLS_LISTENERS: &str = "tls-listeners";
+const TLS_CA: &str = "tls-ca";
+const USERS_FILE: &str = "users-file";
 const SERVICES: &str = "services";
 const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 21] = [
+const BUILT_IN: [(&str, &str); 27] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -154,6 +170,12 @@ const BUILT_IN: [(&str, &str); 21] = [
     (ZK_SESSION_TIMEOUT, "10s"),
     (ADVERTISE, ""),
     (REPLICA_ADDRESS, "127.0.0.1:4044"),
+    (TLS_CERTIFICATE, ""),
+    (TLS_KEY, ""),
+    (TLS_CLIENT_CA, ""),
+    (TLS_LISTENERS, "http,grpc,mesos,marathon"),
+    (TLS_CA, ""),
+    (USERS_FILE, ""),
     (SERVICES, "topology,master,scheduler,zksync"),
     (ZKSYNC_TOPOLOGY_URL, ""),
     (LOG_FORMAT, "text"),
@@ -218,6 +240,24 @@ pub struct Flags {
     /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
     #[arg(long, value_name = "ADDRESS:PORT")]
     replica_address: Option<String>,
+    /// Certificate (PEM, followed by those up to the root) with which the listeners speak TLS; read again when it is renewed
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// Private key of the certificate
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Who signs the certificates of probes, agents and other control planes; with it, they need one
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
+    /// Listeners that speak TLS, separated by commas [default: http,grpc,mesos,marathon]
+    #[arg(long, value_name = "LIST")]
+    tls_listeners: Option<String>,
+    /// Who signs the certificates of masters that --scheduler-master calls by https
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<String>,
+    /// A file of lines user:password; with it, port 4040 asks for one of them (HTTP Basic), but for /health and /ready
+    #[arg(long, value_name = "FILE")]
+    users_file: Option<String>,
     /// Services to run, separated by commas: topology, master, scheduler, zksync [default: all]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
@@ -265,6 +305,12 @@ impl Flags {
             (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
             (ADVERTISE, &self.advertise),
             (REPLICA_ADDRESS, &self.replica_address),
+            (TLS_CERTIFICATE, &self.tls_certificate),
+            (TLS_KEY, &self.tls_key),
+            (TLS_CLIENT_CA, &self.tls_client_ca),
+            (TLS_LISTENERS, &self.tls_listeners),
+            (TLS_CA, &self.tls_ca),
+            (USERS_FILE, &self.users_file),
             (SERVICES, &self.services),
             (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (LOG_FORMAT, &self.log_format),
@@ -369,6 +415,9 @@ impl Layers {
         let zk_session_timeout = self.parse(ZK_SESSION_TIMEOUT, parse_session_timeout);
         let advertise = self.parse(ADVERTISE, parse_host);
         let replica_address = self.parse(REPLICA_ADDRESS, parse_address);
+        let tls = self.tls();
+        let tls_ca = self.parse(TLS_CA, tls::parse_file);
+        let users_file = self.parse(USERS_FILE, tls::parse_file);
         let services = self.parse(SERVICES, parse_services);
         let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
@@ -406,6 +455,9 @@ impl Layers {
                 zk_session_timeout: zk_session_timeout?,
                 advertise: advertise?,
                 replica_address: replica_address?,
+                tls: tls?,
+                tls_ca: tls_ca?,
+                users_file: users_file?,
                 services: services?,
                 zksync_topology_url: zksync_topology_url?,
                 log_format: log_format?,
@@ -415,6 +467,18 @@ impl Layers {
         match config {
             Some(config) if self.mistakes.is_empty() => Ok(config),
             _ => Err(self.mistakes),
+        }
+    }
+
+    fn tls(&mut self) -> Option<Option<TlsConfig>> {
+        let (certificate, key) = (self.parse(TLS_CERTIFICATE, tls::parse_file)?, self.parse(TLS_KEY, tls::parse_file)?);
+        let (client_ca, listeners) = (self.parse(TLS_CLIENT_CA, tls::parse_file)?, self.parse(TLS_LISTENERS, tls::parse_listeners)?);
+        match tls::compose(certificate, key, client_ca, listeners) {
+            Ok(tls) => Some(tls),
+            Err((key, problem)) => {
+                self.mistakes.push(Mistake { key: key.to_owned(), value: None, source: Origin::Other, problem });
+                None
+            }
         }
     }
 
@@ -536,8 +600,8 @@ fn parse_marathon_flags(text: &str) -> Result<Vec<String>, String> {
 
 fn parse_masters(text: &str) -> Result<Vec<String>, String> {
     let masters: Vec<String> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
-    match masters.iter().find(|it| it.contains("://") && !it.starts_with("http://")) {
-        Some(other) => Err(format!("{other:?} is not of the form http://host:port")),
+    match masters.iter().find(|it| it.contains("://") && !it.starts_with("http://") && !it.starts_with("https://")) {
+        Some(other) => Err(format!("{other:?} is not of the form http://host:port or https://host:port")),
         None => Ok(masters),
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_mesos::AgentService;
+use edge_tls::Tls;
 use relay::Switchboard;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -78,14 +79,14 @@ pub async fn serve(
     service: ProbeService,
     agents: Option<AgentService>,
     limits: Limits,
-    (front, carried): (Front, Carried),
+    (front, carried, tls): (Front, Carried, Option<Tls>),
     supervisor: Supervisor,
     telemetry: Telemetry,
 ) {
     let stopping = supervisor.stopping().clone();
     // Each probe has one connection; as many again may be on their way in or out.
     let patience = incoming::Patience { connections: limits.streams.saturating_mul(2), first_word: limits.hello_patience };
-    let doors = incoming::Doors { front, carried, supervisor };
+    let doors = incoming::Doors { front, carried, tls, supervisor };
     let connections = incoming::incoming(listener, patience, doors, stopping.clone(), telemetry);
     let outcome = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))

@@ -2,6 +2,7 @@
 
 mod connection;
 mod json;
+mod login;
 mod observe;
 mod platform;
 mod query;
@@ -25,8 +26,9 @@ use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
-pub use server::serve;
+pub use login::Users;
 pub(crate) use server::serve_connection;
+pub use server::{Entrance, serve};
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub struct Context {
     pub marathon: Option<Arc<std::sync::OnceLock<edge_marathon::Context>>>,
     /// Masters of other processes that the scheduler uses instead of ours.
     pub masters: Vec<String>,
+    /// Who may come in; none: everybody.
+    pub users: Option<Users>,
     /// How much clients may take.
     pub limits: Limits,
 }
@@ -120,7 +124,7 @@ pub fn router(context: Context) -> Router {
         .merge(platform::services::carried(&context))
         .merge(platform::openapi::route(api))
         .fallback_service(any(platform::ui::serve).layer(reply::compression()));
-    observe::layer(router, context.telemetry.clone())
+    observe::layer(login::layer(router, context.users.clone()), context.telemetry.clone())
 }
 
 /// The OpenAPI document, made from the routes that are served.

@@ -8,16 +8,16 @@ use anyhow::Context as _;
 use axum::extract::Request;
 use axum::response::IntoResponse as _;
 use axum::{Json, Router};
+use edge_marathon::client::MasterTls;
 use edge_marathon::settings::Settings;
 use edge_marathon::store::{DiskStore, Store};
 use edge_marathon::{Context, client, driver, probes};
-use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http;
-use crate::replicas::{Front, Replicas, TermStore};
+use crate::http::{self, Entrance};
+use crate::replicas::{Replicas, TermStore};
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
 
@@ -33,14 +33,14 @@ pub(crate) struct Marathon {
     pub(crate) router: Router,
 }
 
-/// Starts the scheduler; with `replicas`, once this control plane leads. `own_master` is where the master of this process listens: the one it
-/// speaks to when no other is named.
+/// Starts the scheduler; with `replicas`, once this control plane leads. `own_master` is where the master of this process listens, and
+/// whether it speaks TLS there: the one to speak to when no other is named.
 ///
 /// # Errors
 /// When a flag cannot be understood or the store cannot be opened.
 pub(crate) fn start(
     config: &Config,
-    (bound, own_master): (Option<SocketAddr>, Option<SocketAddr>),
+    (bound, own_master): (Option<SocketAddr>, Option<(SocketAddr, bool)>),
     (hostname, seed): (&str, u64),
     replicas: Option<&Replicas>,
     supervisor: &Supervisor,
@@ -60,7 +60,12 @@ pub(crate) fn start(
     if !config.scheduler_masters.is_empty() {
         settings.masters.clone_from(&config.scheduler_masters);
     } else if settings.masters.is_empty() {
-        settings.masters.extend(own_master.map(|address| format!("http://{}", reachable(address))));
+        let url = |(address, tls)| format!("{}://{}", if tls { "https" } else { "http" }, reachable(address));
+        settings.masters.extend(own_master.map(url));
+        settings.master_tls = own_master.filter(|(_, tls)| *tls).map(|_| MasterTls::own());
+    }
+    if let Some(ca) = &config.tls_ca {
+        settings.master_tls = Some(MasterTls::of(edge_tls::client_trusting(ca).context("reading who signs the masters' certificates")?));
     }
     settings.core.seed = seed;
     let settings = Arc::new(settings);
@@ -145,18 +150,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 impl Marathon {
-    /// Serves the API on `listener`.
-    pub(crate) fn serve(
-        &self,
-        listener: Arc<TcpListener>,
-        connections: usize,
-        front: Front,
-        supervisor: &Supervisor,
-        telemetry: &Telemetry,
-    ) {
+    /// Serves the API at `entrance`.
+    pub(crate) fn serve(&self, entrance: Entrance, supervisor: &Supervisor, telemetry: &Telemetry) {
         let (router, parent, counters) = (self.router.clone(), supervisor.clone(), telemetry.clone());
         supervisor.restarting("marathon_listener", Backoff::EDGE, move || {
-            http::serve(listener.clone(), router.clone(), connections, front.clone(), parent.clone(), counters.clone())
+            http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())
         });
     }
 }

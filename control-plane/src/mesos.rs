@@ -6,13 +6,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use edge_mesos::{Acls, AgentService, Credentials, DiskRegistry, Files, Flags, Leadership, MemoryRegistry, RegistryStore, driver};
 use mesos_proto::v1;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http;
-use crate::replicas::{Front, Purpose, Replicas, TermRegistry};
+use crate::http::{self, Entrance};
+use crate::replicas::{Replicas, TermRegistry};
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::{self, Telemetry};
 
@@ -100,6 +99,10 @@ pub(crate) fn start(
         stopping: supervisor.stopping().clone(),
     });
     supervisor.essential("mesos_driver", run);
+    if let Some(file) = edge_mesos::whitelist_file(&flags) {
+        let master = handle.clone();
+        supervisor.restarting("mesos_whitelist", Backoff::EDGE, move || edge_mesos::watch_whitelist(master.clone(), file.clone()));
+    }
 
     let mut files = Files::default();
     if let Some(log) = flags.get("external_log_file") {
@@ -116,12 +119,11 @@ pub(crate) fn start(
 }
 
 impl Mesos {
-    /// Serves the APIs on `listener`.
-    pub(crate) fn serve(&self, listener: Arc<TcpListener>, connections: usize, supervisor: &Supervisor, telemetry: &Telemetry) {
+    /// Serves the APIs at `entrance`.
+    pub(crate) fn serve(&self, entrance: Entrance, supervisor: &Supervisor, telemetry: &Telemetry) {
         let (router, parent, counters) = (edge_mesos::router(self.context.clone()), supervisor.clone(), telemetry.clone());
         supervisor.restarting("mesos_listener", Backoff::EDGE, move || {
-            // Clients of Mesos are sent to the leader, not carried.
-            http::serve(listener.clone(), router.clone(), connections, Front::alone(Purpose::Http), parent.clone(), counters.clone())
+            http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())
         });
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use edge_mesos::{Leader, Leadership};
+use edge_tls::{Stream, Tls};
 use ha::{Addresses, Election, Ensemble, Member, Standing};
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,6 +62,7 @@ impl Purpose {
 pub(crate) struct Replicas {
     election: Election,
     leadership: watch::Receiver<Leadership>,
+    tls: Option<Tls>,
 }
 
 /// What others are told of us.
@@ -117,7 +119,13 @@ impl Replicas {
     ///
     /// # Errors
     /// When our own name has no address.
-    pub(crate) fn start(ensemble: &Ensemble, session_timeout: Duration, us: &Us, supervisor: &Supervisor) -> anyhow::Result<Replicas> {
+    pub(crate) fn start(
+        ensemble: &Ensemble,
+        session_timeout: Duration,
+        us: &Us,
+        tls: Option<Tls>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Replicas> {
         let (election, run) = Election::stand(ensemble.clone(), us.member()?, session_timeout);
         supervisor.essential("election", run);
         let mut standing = election.standing();
@@ -139,7 +147,7 @@ impl Replicas {
                 }
             }
         });
-        Ok(Replicas { election, leadership })
+        Ok(Replicas { election, leadership, tls })
     }
 
     /// Who leads, in the master's words.
@@ -176,6 +184,8 @@ fn leadership_of(standing: &Standing) -> Leadership {
 pub struct Front {
     standing: Option<watch::Receiver<Standing>>,
     purpose: Purpose,
+    /// Of connections between control planes.
+    tls: Option<Tls>,
 }
 
 /// Where a connection belongs.
@@ -192,11 +202,11 @@ pub(crate) enum Route {
 impl Front {
     /// Of the only control plane there is.
     pub fn alone(purpose: Purpose) -> Self {
-        Front { standing: None, purpose }
+        Front { standing: None, purpose, tls: None }
     }
 
     pub(crate) fn of(replicas: Option<&Replicas>, purpose: Purpose) -> Self {
-        Front { standing: replicas.map(Replicas::standing), purpose }
+        Front { standing: replicas.map(Replicas::standing), purpose, tls: replicas.and_then(|it| it.tls.clone()) }
     }
 
     /// Where connections belong now.
@@ -211,7 +221,7 @@ impl Front {
     }
 
     /// Where a connection of HTTP belongs: what is asked of this very process stays here.
-    pub(crate) async fn route_http(&self, stream: &TcpStream) -> Route {
+    pub(crate) async fn route_http(&self, stream: &mut Stream) -> Route {
         match self.route() {
             Route::There(leader) => {
                 let own = timeout(PATIENCE, asks_for_our_own(stream)).await;
@@ -224,9 +234,13 @@ impl Front {
     }
 
     /// Carries a connection to the leader, until either end closes it or somebody else leads.
-    pub(crate) async fn carry(&self, mut stream: TcpStream, leader: &Member) -> io::Result<()> {
-        let mut there = timeout(PATIENCE, TcpStream::connect(&leader.addresses.replica)).await.map_err(io::Error::other)??;
+    pub(crate) async fn carry(&self, mut stream: Stream, leader: &Member) -> io::Result<()> {
+        let there = timeout(PATIENCE, TcpStream::connect(&leader.addresses.replica)).await.map_err(io::Error::other)??;
         let _ = there.set_nodelay(true);
+        let mut there = match &self.tls {
+            Some(tls) => tls.connect_replica(&leader.host_name, there).await?,
+            None => Stream::from(there),
+        };
         there.write_u8(self.purpose.byte()).await?;
         let Some(mut standing) = self.standing.clone() else { return Ok(()) };
         let another = async { drop(standing.wait_for(|it| it.leader.as_ref().is_none_or(|it| it.id != leader.id)).await) };
@@ -238,22 +252,19 @@ impl Front {
 }
 
 /// Whether a connection begins with a request about this process. What follows on it is then answered here, too.
-async fn asks_for_our_own(stream: &TcpStream) -> bool {
+async fn asks_for_our_own(stream: &mut Stream) -> bool {
     const OWN: [&[u8]; 3] = [b"GET /health", b"GET /ready", b"GET /metrics"];
-    let mut begun = [0; 12];
+    const LONGEST: usize = 12;
     loop {
-        match stream.peek(&mut begun).await {
-            Ok(0) | Err(_) => return false,
-            Ok(length) => {
-                let begun = &begun[..length];
-                if OWN.iter().any(|own| begun.starts_with(own)) {
-                    return true;
-                }
-                if !OWN.iter().any(|own| own.starts_with(begun)) {
-                    return false;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+        let begun = stream.ahead();
+        if OWN.iter().any(|own| begun.starts_with(own)) {
+            return true;
+        }
+        if !OWN.iter().any(|own| own.starts_with(begun)) {
+            return false;
+        }
+        if !matches!(stream.look_ahead(LONGEST - begun.len()).await, Ok(1..)) {
+            return false;
         }
     }
 }

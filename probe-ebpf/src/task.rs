@@ -1,6 +1,6 @@
 //! Reading members of tasks and cgroups.
 
-use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
 
 use crate::{offset, settings};
 
@@ -43,7 +43,10 @@ pub fn start_of_group(task: KernelPointer) -> u64 {
 #[inline(always)]
 pub fn start_of_current() -> u64 {
     if settings::may_read_kernel() && offset!(task.group_leader) != 0 && offset!(task.start_boottime) != 0 {
-        start_of_group(current())
+        let task = current();
+        let id = bpf_get_current_pid_tgid();
+        // As a rule the thread is the group's first.
+        if id >> 32 == id & 0xffff_ffff { read(task, offset!(task.start_boottime)).unwrap_or(0) } else { start_of_group(task) }
     } else {
         0
     }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
+use crate::budget::{self, Pace};
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
 use crate::clock::Instants;
@@ -46,6 +47,9 @@ const STOPPED_WITHIN: Duration = Duration::from_millis(4_500);
 
 /// The first look has nothing to compare with: the second, which tells CPU shares, follows after this pause.
 const SECOND_ROUND: Duration = Duration::from_secs(2);
+
+/// Whoever looks at this node alone looks at its Unix sockets as often as this.
+const UNIX_ALONE: Duration = Duration::from_secs(1);
 
 /// The stream waits this long for the capture.
 const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
@@ -156,9 +160,11 @@ impl App {
         let finish = CancellationToken::new();
 
         let reloader = Arc::new(Reloader::new(config.clone(), procfs.clone(), inputs.clone(), telemetry.clone()));
-        let mut builder = Builder::of_host(&identity.probe_id);
+        let mut builder = Builder::of_host(&identity.probe_id).with_task_labels(config.agent.task_labels.clone());
         builder.set_users(UserReader::new(&config.proc_root).users());
         let mut driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
+        let pace = Pace::default();
+        driver = driver.with_pace(pace.clone());
         if audience == Audience::Alone {
             driver = driver.looked_at();
         }
@@ -167,7 +173,8 @@ impl App {
         let finished = supervisor.essential("driver", driver.run(observed, inbox, finish.clone()));
 
         if let Some(listener) = listener {
-            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping.clone()));
+            supervisor
+                .essential("admin", admin::run(listener, telemetry.clone(), config.roles, config.agent.metrics.clone(), stopping.clone()));
         }
         let collected = match config.roles.kubernetes && audience == Audience::ControlPlane {
             true => collect(&supervisor, &config, &identity.host_name, &telemetry),
@@ -184,6 +191,7 @@ impl App {
             dns: config.dns,
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
+            pace: pace.clone(),
             kernel_log: config.kernel_log,
             telemetry: telemetry.clone(),
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
@@ -216,9 +224,14 @@ impl App {
         });
         supervisor.restarting("unix-sockets", Backoff::EDGE, {
             let (procfs, inputs, stopping, current) = (procfs.clone(), inputs.clone(), stopping.clone(), reloader.current());
+            let pace = pace.clone();
             move || {
                 let (procfs, inputs) = (procfs.clone(), inputs.clone());
-                let run = move |wanted, stop| unix::run(wanted, procfs.clone(), inputs.clone(), stop);
+                let every = unix::Every {
+                    interval: if audience == Audience::Alone { UNIX_ALONE } else { unix::LOOK_INTERVAL },
+                    pace: pace.clone(),
+                };
+                let run = move |wanted, stop| unix::run(wanted, procfs.clone(), every.clone(), inputs.clone(), stop);
                 reload::following(current.clone(), |config| config.unix_sockets, stopping.clone(), LOOP_STOPPED_WITHIN, run)
             }
         });
@@ -229,9 +242,13 @@ impl App {
         }
         supervisor.restarting("samples", Backoff::EDGE, {
             let (inputs, stopping, host_name) = (inputs.clone(), stopping.clone(), identity.host_name.clone());
-            let interval = Interval { current: reloader.current(), wished: wished_interval };
+            let interval = Interval { current: reloader.current(), wished: wished_interval, pace: pace.clone() };
             let place = Place { procfs, mounts, host_name, rented };
             move || samples(place.clone(), interval.clone(), inputs.clone(), stopping.clone())
+        });
+        supervisor.restarting("budget", Backoff::EDGE, {
+            let (inputs, stopping, current, telemetry) = (inputs.clone(), stopping.clone(), reloader.current(), telemetry.clone());
+            move || budget::run(pace.clone(), current.clone(), inputs.clone(), telemetry.clone(), stopping.clone())
         });
         let (runtimes, numbers) = (telemetry.clone(), telemetry.metrics().desk());
         supervisor.restarting("docker", Backoff::EDGE, {
@@ -286,18 +303,17 @@ impl App {
                 let (started, identity, inputs) = (started.clone(), identity.clone(), inputs.clone());
                 let config = now.borrow().clone();
                 let controls = uplink::Controls { executor: executor(&config), numbers: numbers.clone() };
-                let endpoint = config.control_plane.clone();
+                let control_plane = config.control_plane.clone();
                 async move {
                     // A stream to another control plane, which the driver still believes in, is no more.
                     drop(inputs.send(Input::Stream(StreamEvent::Ended)).await);
                     // The first words to the control plane are how the probe sees, if that is found out soon.
                     drop(tokio::time::timeout(CAPTURE_AWAITED, started.cancelled()).await);
-                    uplink::run(endpoint, identity, controls, inputs, stop).await;
+                    uplink::run(control_plane, identity, controls, inputs, stop).await;
                 }
             };
             // The driver ends a stream when the probe stops; when the address changes, or what may be done here, it is simply cut.
-            let part =
-                |config: &Config| (config.control_plane.uri().clone(), config.docker_socket.clone(), config.controls, config.host_shell);
+            let part = |config: &Config| (config.control_plane.clone(), config.docker_socket.clone(), config.controls, config.host_shell);
             reload::following(current.clone(), part, stopping.clone(), Duration::ZERO, run)
         });
         Ok((app, Some(eyes)))
@@ -332,7 +348,7 @@ impl App {
         let supervisor = Supervisor::new(telemetry.clone());
         let stopping = supervisor.stopping().clone();
         if let Some(listener) = listener {
-            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, stopping));
+            supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, config.agent.metrics.clone(), stopping));
         }
         let collected = if kubernetes { collect(&supervisor, config, &host_name, &telemetry) } else { ended() };
         if run {
@@ -445,6 +461,7 @@ async fn capture(ladder: Ladder, stopping: CancellationToken, refuse: watch::Sen
 struct Interval {
     current: reload::Current,
     wished: watch::Receiver<Option<Duration>>,
+    pace: Pace,
 }
 
 impl Interval {
@@ -488,7 +505,7 @@ async fn samples(place: Place, interval: Interval, inputs: mpsc::Sender<Input>, 
             return;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = interval.pace.sleep(pause) => {}
             () = stopping.cancelled() => return,
         }
         pause = interval.get();

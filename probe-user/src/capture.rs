@@ -10,6 +10,7 @@ use proto::probe::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Pace;
 use crate::cgroupfs::Mounts;
 use crate::clock::Now;
 use crate::config::CaptureMode;
@@ -48,6 +49,8 @@ pub struct Ladder {
     pub procfs: Arc<Procfs>,
     /// Root of the cgroup2 hierarchy, if one was given.
     pub cgroup_root: Option<PathBuf>,
+    /// How fast what is optional goes on.
+    pub pace: Pace,
     /// Whether kernel programs write log lines.
     pub kernel_log: bool,
     /// Where that hierarchy is mounted.
@@ -139,6 +142,7 @@ impl Ladder {
                 proc_root: self.procfs.root().to_owned(),
                 kernel_log: self.kernel_log,
                 dns: self.dns,
+                pace: self.pace.clone(),
                 ..ebpf::Config::default()
             };
             let mut first = FirstLook::default();

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Pace;
 use crate::clock::Now;
 use crate::containers::{ContainerFacts, Source};
 use crate::observation::{BootNanos, FlowEnd, Observation, ProcessStarted};
@@ -140,7 +141,7 @@ impl Driver {
             telemetry,
             capture: v1::Capture::default(),
             blind_spots: BTreeMap::new(),
-            details: Budget { left: DETAILS_BURST, filled_at: Instant::now() },
+            details: Budget { left: DETAILS_BURST, filled_at: Instant::now(), pace: Pace::default() },
             wanted: Vec::new(),
             looks: broadcast::Sender::new(LOOKS_MAX),
             untold: Untold::default(),
@@ -152,6 +153,13 @@ impl Driver {
     #[must_use]
     pub fn looked_at(mut self) -> Self {
         self.samples = Some(Samples::default());
+        self
+    }
+
+    /// Reads fewer details while there is not enough budget.
+    #[must_use]
+    pub fn with_pace(mut self, pace: Pace) -> Self {
+        self.details.pace = pace;
         self
     }
 
@@ -365,12 +373,14 @@ impl Untold {
 struct Budget {
     left: f64,
     filled_at: Instant,
+    pace: Pace,
 }
 
 impl Budget {
     fn take(&mut self) -> bool {
         let now = Instant::now();
-        self.left = (self.left + now.duration_since(self.filled_at).as_secs_f64() * DETAILS_PER_SECOND).min(DETAILS_BURST);
+        let per_second = DETAILS_PER_SECOND / f64::from(self.pace.factor());
+        self.left = (self.left + now.duration_since(self.filled_at).as_secs_f64() * per_second).min(DETAILS_BURST);
         self.filled_at = now;
         let granted = self.left >= 1.0;
         if granted {

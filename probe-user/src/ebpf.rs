@@ -89,6 +89,8 @@ pub struct Config {
     pub abi_salt: u64,
     /// Where names are looked for.
     pub dns: crate::dns::Mode,
+    /// Changed counters and bytes of open connections are read more rarely while there is not enough budget.
+    pub pace: crate::budget::Pace,
 }
 
 /// Most observations of one batch.
@@ -110,6 +112,7 @@ impl Default for Config {
             awake_for: Duration::from_secs(600),
             abi_salt: 0,
             dns: crate::dns::Mode::Auto,
+            pace: crate::budget::Pace::default(),
         }
     }
 }
@@ -239,6 +242,13 @@ impl Capture {
     ) -> Result<(Running, mpsc::Receiver<Vec<Observation>>), CaptureError> {
         Running::start(config, before_connections)
     }
+}
+
+/// What one record of a ring tells; nothing of one of an unknown kind or length.
+pub fn observations_of(record: &[u8]) -> Vec<Observation> {
+    let mut observations = Vec::new();
+    decode::record(record, &mut observations);
+    observations
 }
 
 /// An error with its causes, in one line.

@@ -113,6 +113,28 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_keeps_no_half_of_an_id() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let none = None::<&str>;
+        nix::mount::mount(none, directory.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some("size=4096")).unwrap();
+        fs::write(directory.path().join("filler"), [0; 4_096]).unwrap();
+        let mut random = Random::from_system();
+        let refused = kept_id(directory.path(), &mut random).unwrap_err();
+        assert!(
+            matches!(&refused, IdentityError::Unkept { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
+            "{refused:?}"
+        );
+        fs::remove_file(directory.path().join("filler")).unwrap();
+        let kept = kept_id(directory.path(), &mut random).unwrap();
+        assert_eq!(kept_id(directory.path(), &mut random).unwrap(), kept);
+        nix::mount::umount(directory.path()).unwrap();
+    }
+
+    #[test]
     fn an_id_that_was_made_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path().join("state");

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use probe_controls::Executor;
+use probe_endpoint::ControlPlane;
 use probe_kubernetes::lease::Lease;
 use probe_kubernetes::{Access, Cluster, Collector, CollectorConfig, KindState, Remark};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 
 use crate::clock::Now;
 use crate::publisher::{Limits, Publisher};
@@ -66,7 +66,7 @@ pub struct Role {
     /// What to collect.
     pub config: Config,
     /// Where reports go.
-    pub control_plane: Endpoint,
+    pub control_plane: ControlPlane,
     /// Where the collector runs.
     pub host_name: String,
     /// Its identity; `None` makes one of the cluster's.

@@ -33,6 +33,7 @@ pub mod connections;
 
 pub mod dns;
 
+pub mod budget;
 pub mod capture;
 pub mod cgroupfs;
 pub mod conntrack;

@@ -62,7 +62,10 @@ impl Eyes {
 #[must_use]
 pub fn alone(config: Config) -> Config {
     let pin_dir = PinDir::Off;
-    Config { admin_address: None, cloud_metadata: None, pin_dir, metrics_interval: Duration::from_secs(1), ..config }
+    // Somebody looks at it, and not for long.
+    let (cpu_budget, memory_budget) = (None, None);
+    let metrics_interval = Duration::from_secs(1);
+    Config { admin_address: None, cloud_metadata: None, pin_dir, metrics_interval, cpu_budget, memory_budget, ..config }
 }
 
 /// Looks for so long, prints what was seen, and ends.
@@ -109,11 +112,11 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// On a lower rung not everything is seen: whoever reads the output must not take it for all there is.
-#[expect(clippy::print_stderr, reason = "for whoever typed the command")]
 fn complain_of_the_rung(document: &Document) {
     let capture = &document.capture;
     if capture.rung > 1 {
-        eprintln!("orchestrator-probe: sees by {} (rung {}): {}", capture.description, capture.rung, capture.reason);
+        // What cannot be written is not read either; `eprintln` would panic.
+        let _ = writeln!(io::stderr(), "orchestrator-probe: sees by {} (rung {}): {}", capture.description, capture.rung, capture.reason);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The probe's binary: reads its configuration, starts the loops, waits for a signal, stops.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -88,8 +88,9 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
 }
 
-#[expect(clippy::print_stderr, reason = "before logging has begun, or for whoever typed the command")]
+/// Before logging has begun, or for whoever typed the command.
 fn complain(message: &str, status: ExitCode) -> ExitCode {
-    eprintln!("orchestrator-probe: {message}");
+    // What cannot be written is not read either; `eprintln` would panic.
+    let _ = writeln!(std::io::stderr(), "orchestrator-probe: {message}");
     status
 }

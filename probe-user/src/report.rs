@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use agent::labels::TaskLabels;
 use proto::probe::v1::{self, report::Kind};
 
 use crate::cgroups::names::named;
@@ -76,6 +77,8 @@ pub struct Builder {
     names: NameTable,
     name_counts: NameCounts,
     unclaimed: Unclaimed,
+    /// Which containers of the agent in this process belong to whom.
+    task_labels: TaskLabels,
     /// Containers that a runtime should be asked for.
     looks: Vec<Arc<str>>,
     /// The two clocks, when they were last told.
@@ -90,6 +93,12 @@ impl Builder {
         let mut builder = Builder::default();
         builder.cgroups.set_host(identity);
         builder
+    }
+
+    /// Says where labels of containers are found that no runtime tells of.
+    pub fn with_task_labels(mut self, labels: TaskLabels) -> Self {
+        self.task_labels = labels;
+        self
     }
 
     /// Takes an observation in. What `/proc` should be asked for is added to `wanted`.
@@ -528,7 +537,10 @@ impl Builder {
         let cgroups = &self.cgroups;
         for verdict in self.unclaimed.settle(now, &first_processes, |root| cgroups.knows_path(root)) {
             match verdict {
-                Verdict::Tell(facts) => drop(self.containers.put(*facts, now)),
+                Verdict::Tell(mut facts) => {
+                    facts.record.labels.extend(self.task_labels.of(&facts.record.name));
+                    let _ = self.containers.put(*facts, now);
+                }
                 Verdict::Gone(id) => drop(self.containers.remove(Source::Cgroup, &id, now)),
             }
         }

@@ -25,6 +25,16 @@ pub use diag::{SocketRecord, States};
 /// Most sockets that are taken from one dump. A table larger than this is not walked by polling.
 const DUMP_MAX: usize = 262_144;
 
+/// The sockets in one datagram of a dump.
+///
+/// # Errors
+/// When it is not understood, or says that the kernel refuses.
+pub fn sockets_in(datagram: &[u8], protocol: Protocol) -> io::Result<Vec<SocketRecord>> {
+    let mut sockets = Vec::new();
+    diag::parse(datagram, protocol, &mut sockets)?;
+    Ok(sockets)
+}
+
 /// A network namespace of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {

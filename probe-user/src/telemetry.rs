@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 pub mod metrics;
 
 pub use metrics::Metrics;
+pub(crate) use metrics::resident_bytes;
 
 use crate::config::LogFormat;
 
@@ -46,7 +47,9 @@ impl Telemetry {
 /// When the filter cannot be understood or logging has begun already.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = filter_of(filter)?;
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    // A line that cannot be written, on a full disk say, is lost: complaining of it in the same place would panic.
+    let builder =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false).with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => {
             let builder = builder.with_env_filter(filter).with_filter_reloading();

@@ -12,6 +12,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Pace;
 use crate::clock::thread_cpu;
 use crate::driver::Input;
 use crate::procfs::{Procfs, parse};
@@ -46,11 +47,20 @@ const SHUT_OUT: &str = "Connections over Unix sockets are not all seen: a networ
 /// Sockets of one look at most: with names of all 108 bytes, 25 MB for as long as it takes.
 pub const SOCKETS_MAX: usize = 131_072;
 
+/// How often it is looked.
+#[derive(Clone, Debug)]
+pub struct Every {
+    /// At best.
+    pub interval: Duration,
+    /// More rarely while there is not enough budget.
+    pub pace: Pace,
+}
+
 /// Looks until `stopping` is cancelled, or nobody listens. When it is not `wanted`, it only takes back what was told while it was.
-pub async fn run(wanted: bool, procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
+pub async fn run(wanted: bool, procfs: Arc<Procfs>, every: Every, inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
     let run = async {
         if wanted {
-            return look_for_ever(procfs, inputs).await;
+            return look_for_ever(procfs, every, inputs).await;
         }
         inputs.send(Input::BlindSpot { cause: CAUSE, sentence: None }).await.ok()?;
         inputs.send(Input::UnixFlows(Box::default())).await.ok()?;
@@ -62,7 +72,7 @@ pub async fn run(wanted: bool, procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>,
     }
 }
 
-async fn look_for_ever(procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>) -> Option<()> {
+async fn look_for_ever(procfs: Arc<Procfs>, every: Every, inputs: mpsc::Sender<Input>) -> Option<()> {
     let mut looker = Looker { procfs, holders: Holders::default(), connections: Vec::new(), shut_out: 0 };
     let (mut told, mut failures) = (None, 0_u32);
     loop {
@@ -78,13 +88,13 @@ async fn look_for_ever(procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>) -> Opti
             Ok(look) => {
                 failures = 0;
                 let sentence = (looker.shut_out >= FAILURES_MAX).then(|| SHUT_OUT.to_owned());
-                (look, LOOK_INTERVAL.max(cost * COST_DIVISOR), sentence)
+                (look, every.interval.max(cost * COST_DIVISOR), sentence)
             }
             Err(error) => {
                 tracing::debug!(%error, "Unix sockets cannot be looked at");
                 failures = failures.saturating_add(1);
                 if failures < FAILURES_MAX && error.kind() != io::ErrorKind::Unsupported {
-                    tokio::time::sleep(LOOK_INTERVAL).await;
+                    tokio::time::sleep(every.interval).await;
                     continue;
                 }
                 let sentence = format!("Connections over Unix sockets are not seen: the kernel cannot be asked for them ({error}).");
@@ -97,7 +107,7 @@ async fn look_for_ever(procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>) -> Opti
             inputs.send(Input::BlindSpot { cause: CAUSE, sentence }).await.ok()?;
         }
         inputs.send(Input::UnixFlows(Box::new(look))).await.ok()?;
-        tokio::time::sleep(pause).await;
+        every.pace.sleep(pause).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use probe_controls::{Desk, Executor};
+use probe_endpoint::ControlPlane;
 use proto::probe::v1::probe_service_client::ProbeServiceClient;
 use proto::probe::v1::{ControlMessage, Hello, ProbeMessage, control_message, probe_message};
 use tokio::sync::{mpsc, oneshot};
@@ -11,7 +12,6 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tonic::transport::Endpoint;
 
 use crate::random::Random;
 use crate::stream::{Opening, StreamEvent};
@@ -77,6 +77,8 @@ enum StreamError {
     NoWelcome,
     #[error("the control plane ended the stream")]
     Ended,
+    #[error("there is no way to the control plane")]
+    NoWay(#[from] probe_endpoint::Unusable),
     #[error("the stream broke")]
     Broken(#[source] tonic::Status),
     #[error("given up by the probe")]
@@ -89,7 +91,7 @@ enum StreamError {
 ///
 /// `inputs` is the inbox of whoever drives the publisher.
 pub async fn run<I: From<StreamEvent>>(
-    endpoint: Endpoint,
+    control_plane: ControlPlane,
     identity: Identity,
     controls: Controls,
     inputs: mpsc::Sender<I>,
@@ -100,7 +102,7 @@ pub async fn run<I: From<StreamEvent>>(
     let mut quiet = false;
     loop {
         let begun = tokio::time::Instant::now();
-        let result = stream(&endpoint, &identity, &controls, &inputs, &stopping).await;
+        let result = stream(&control_plane, &identity, &controls, &inputs, &stopping).await;
         if inputs.send(StreamEvent::Ended.into()).await.is_err() || stopping.is_cancelled() {
             return;
         }
@@ -126,7 +128,7 @@ pub async fn run<I: From<StreamEvent>>(
 
 /// One stream, from Hello to its end.
 async fn stream<I: From<StreamEvent>>(
-    endpoint: &Endpoint,
+    control_plane: &ControlPlane,
     identity: &Identity,
     controls: &Controls,
     inputs: &mpsc::Sender<I>,
@@ -134,7 +136,7 @@ async fn stream<I: From<StreamEvent>>(
 ) -> StreamError {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
     let opening = async {
-        let channel = endpoint.connect().await?;
+        let channel = control_plane.endpoint()?.connect().await?;
         let opening = opening(inputs).await.ok_or(StreamError::Stopping)?;
         // The channel is new and has room.
         drop(sender.send(hello(identity, controls, opening)).await);

@@ -65,6 +65,18 @@ fn one_document_has_this_process_and_its_connection_on_the_lowest_rung_too() {
 }
 
 #[test]
+fn a_log_that_finds_the_disk_full_ends_nothing() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(PROBE);
+    command.args(["--once", "--for", "500ms", "--no-docker", "--output", "json", "--log-filter", "debug", "--capture", "netlink"]);
+    let output = command.stderr(full()).output().unwrap();
+    assert!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["processes"].as_array().is_some_and(|them| !them.is_empty()));
+    // What was asked for and cannot be written is a failure.
+    let status = command.stdout(full()).stderr(Stdio::null()).status().unwrap();
+    assert!(!status.success());
+}
+
+#[test]
 fn nobody_is_asked_and_nothing_is_bound() {
     let control_plane = TcpListener::bind("127.0.0.1:0").unwrap();
     control_plane.set_nonblocking(true).unwrap();

@@ -352,7 +352,7 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let finish = CancellationToken::new();
         spawn(driver.run(observed, inbox, finish.clone()));
-        let endpoint = tonic::transport::Endpoint::from_shared(control_plane.url()).unwrap();
+        let way = probe_endpoint::ControlPlane::parse(&control_plane.url(), probe_endpoint::Tls::default()).unwrap();
         let identity = Identity {
             probe_id: "probe".to_owned(),
             host_name: "host".to_owned(),
@@ -360,11 +360,12 @@ async fn a_capture_that_is_started_again_in_one_process_counts_what_is_open_once
             cluster_name: String::new(),
         };
         let controls = uplink::Controls::refused(Telemetry::new().metrics().desk());
-        spawn(uplink::run(endpoint, identity, controls, inputs.clone(), finish.clone()));
+        spawn(uplink::run(way, identity, controls, inputs.clone(), finish.clone()));
         let ladder = Ladder {
             mode: CaptureMode::Ebpf,
             pin_dir,
             abi_salt: 0,
+            pace: orchestrator_probe::budget::Pace::default(),
             kernel_log: false,
             dns: orchestrator_probe::dns::Mode::Off,
             telemetry: Telemetry::new(),

@@ -15,7 +15,6 @@ use orchestrator_probe::uplink::{self, Identity};
 use support::{ControlPlane, spawn};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 
 mod support;
 
@@ -44,7 +43,7 @@ impl Probe {
             driver.run(observed, inbox, stop).await;
             end.cancel();
         });
-        let endpoint = Endpoint::from_shared(control_plane.url()).unwrap();
+        let way = probe_endpoint::ControlPlane::parse(&control_plane.url(), probe_endpoint::Tls::default()).unwrap();
         let identity = Identity {
             probe_id: "probe".to_owned(),
             host_name: "host".to_owned(),
@@ -52,7 +51,7 @@ impl Probe {
             cluster_name: String::new(),
         };
         let controls = uplink::Controls::refused(Telemetry::new().metrics().desk());
-        spawn(uplink::run(endpoint, identity, controls, inputs.clone(), finish.clone()));
+        spawn(uplink::run(way, identity, controls, inputs.clone(), finish.clone()));
         Probe { observations, _inputs: inputs, telemetry, finish, finished, _proc: proc }
     }
 

@@ -110,6 +110,28 @@ fn probe(control_plane: &ControlPlane, capture: &str, arguments: &[&str]) -> Pro
     Probe::start(control_plane, &[&QUIET[..], &["--capture", capture], arguments].concat())
 }
 
+#[test]
+fn once_lists_them_when_it_is_asked_to() {
+    if !is_root() {
+        return missing("root");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("once.sock").to_str().unwrap().to_owned();
+    let server = Role::start(&format!("server {path}"));
+    let client = Role::start(&format!("client 4 {path}"));
+    let look = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"));
+        command.args(QUIET).args(["--once", "--for", "3s", "--output", "json"]).args(more);
+        serde_json::from_slice::<serde_json::Value>(&command.output().unwrap().stdout).unwrap()
+    };
+    let document = look(&["--unix-sockets"]);
+    let flows = document["unixFlows"].as_array().unwrap();
+    let flow = flows.iter().find(|it| it["path"] == path.as_str()).unwrap();
+    assert_eq!((&flow["clientPid"], &flow["serverPid"], &flow["open"]), (&client.pid().into(), &server.pid().into(), &4.into()));
+    assert!(flow["clientProcess"].as_str().is_some_and(|name| !name.is_empty()), "{flow}");
+    assert_eq!(look(&[])["unixFlows"], serde_json::json!([]));
+}
+
 /// Two clients of one server at a path and at an abstract name, until they leave.
 async fn connections_are_told(capture: &str) {
     let directory = tempfile::tempdir().unwrap();

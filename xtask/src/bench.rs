@@ -4,9 +4,11 @@ mod capture;
 mod containers;
 mod kernel_time;
 mod latency;
+mod master;
 mod overhead;
 mod probe;
 
+use std::borrow::Cow;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,8 @@ use crate::stack::Stack;
 use crate::traffic::Process;
 use crate::{Checkout, Profile, build, machine, setup};
 
+pub(crate) use probe::Part;
+
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Name {
@@ -31,6 +35,8 @@ pub(crate) enum Name {
     Latency,
     /// What the probe sees and costs on a busy node, beside what other agents have published.
     Probe,
+    /// The Mesos master with simulated agents and frameworks: offers, launches, failover, `/state`.
+    Master,
     /// The topology core alone, with 100,000 processes.
     Topology,
     /// Two ZooKeeper servers kept in step: lag, first copy of 100,000 znodes, verification, cutover.
@@ -40,8 +46,8 @@ pub(crate) enum Name {
 /// `cargo xtask bench`.
 pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
     let names = if flags.names.is_empty() { Name::value_variants() } else { &flags.names };
-    let mut steps = Steps::new(build::STEPS + names.len());
-    if names.iter().any(|name| !matches!(name, Name::Topology | Name::Zksync)) {
+    let mut steps = Steps::new(if flags.as_built { 0 } else { build::STEPS } + names.len());
+    if !flags.as_built && names.iter().any(|name| !matches!(name, Name::Topology | Name::Zksync)) {
         setup::ask_for_password_once()?;
         build::all(checkout, Profile::Release, &mut steps)?;
     }
@@ -53,7 +59,8 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Capture => capture::run(checkout, flags.scale_down),
             Name::Overhead => overhead::run(checkout, flags.scale_down),
             Name::Latency => latency::run(checkout, flags.scale_down),
-            Name::Probe => probe::run(checkout, flags.scale_down),
+            Name::Probe => probe::run(checkout, &flags.parts, flags.scale_down),
+            Name::Master => master::run(checkout, flags.scale_down, &flags.piece),
             Name::Topology => topology(checkout),
             Name::Zksync => zksync(checkout, flags.scale_down),
         });
@@ -74,10 +81,10 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
 pub(super) struct Number {
     what: String,
     value: f64,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     target: Target,
     load: String,
-    beside: &'static str,
+    beside: Cow<'static, str>,
 }
 
 /// What a number should be.
@@ -94,13 +101,13 @@ pub(super) enum Target {
 }
 
 impl Number {
-    pub(super) fn new(what: impl Into<String>, value: f64, unit: &'static str, target: Target) -> Self {
-        Self { what: what.into(), value, unit, target, load: machine::load_average(), beside: "" }
+    pub(super) fn new(what: impl Into<String>, value: f64, unit: impl Into<Cow<'static, str>>, target: Target) -> Self {
+        Self { what: what.into(), value, unit: unit.into(), target, load: machine::load_average(), beside: "".into() }
     }
 
     /// Puts another agent's published figure beside it.
-    pub(super) fn beside(mut self, figure: &'static str) -> Self {
-        self.beside = figure;
+    pub(super) fn beside(mut self, figure: impl Into<Cow<'static, str>>) -> Self {
+        self.beside = figure.into();
         self
     }
 

@@ -6,7 +6,7 @@ use crate::progress::{Steps, stream};
 use crate::{Checkout, Profile, ebpf, machine, setup, ui};
 
 /// The binaries' packages.
-const PACKAGES: [&str; 2] = ["orchestrator-control", "orchestrator-probe"];
+const PACKAGES: [&str; 3] = ["orchestrator-control", "orchestrator-probe", "orchestrator-cli"];
 
 /// `cargo xtask build`.
 pub(crate) fn run(checkout: &Checkout, profile: Profile) -> Result<()> {
@@ -24,15 +24,29 @@ pub(crate) fn all(checkout: &Checkout, profile: Profile, steps: &mut Steps) -> R
     steps.run("Get what building needs", || setup::for_building(checkout))?;
     steps.run("Build the kernel programs", || ebpf::build(checkout).map(drop))?;
     steps.run("Build the UI", || ui::build(checkout))?;
-    steps.run("Build the control plane and the probe", || binaries(checkout, profile))
+    steps.run("Build the control plane, the probe and the command line", || binaries(checkout, profile))
 }
 
-/// The control plane and the probe.
+/// How many steps `probe_alone` takes.
+pub(crate) const PROBE_STEPS: usize = 3;
+
+/// What the probe needs and the probe, without page and control plane.
+pub(crate) fn probe_alone(checkout: &Checkout, profile: Profile, steps: &mut Steps) -> Result<()> {
+    steps.run("Get what building needs", || setup::for_building(checkout))?;
+    steps.run("Build the kernel programs", || ebpf::build(checkout).map(drop))?;
+    steps.run("Build the probe", || packages(checkout, profile, &["orchestrator-probe"]))
+}
+
+/// The control plane, the probe and the command line.
 pub(crate) fn binaries(checkout: &Checkout, profile: Profile) -> Result<()> {
+    packages(checkout, profile, &PACKAGES)
+}
+
+fn packages(checkout: &Checkout, profile: Profile, names: &[&str]) -> Result<()> {
     let mut command = machine::cargo();
     command.current_dir(checkout.root()).arg("build");
-    for package in PACKAGES {
-        command.args(["--package", package]);
+    for name in names {
+        command.args(["--package", name]);
     }
     if profile == Profile::Release {
         command.arg("--release");

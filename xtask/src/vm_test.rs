@@ -64,8 +64,8 @@ impl Hierarchy {
 pub(crate) fn run(checkout: &Checkout, flags: &VmTestFlags) -> Result<()> {
     let kernels = chosen(&flags.kernels)?;
     let hierarchies = flags.cgroups.map_or_else(|| vec![Hierarchy::V2, Hierarchy::Hybrid], |one| vec![one]);
-    let mut steps = Steps::new(build::STEPS + 1 + kernels.len() * (1 + hierarchies.len()));
-    build::all(checkout, Profile::Debug, &mut steps)?;
+    let mut steps = Steps::new(build::PROBE_STEPS + 1 + kernels.len() * (1 + hierarchies.len()));
+    build::probe_alone(checkout, Profile::Debug, &mut steps)?;
     let programs = steps.run("Get the emulator and build the capture tests", || {
         setup::tools(checkout, &[QEMU, setup::BUSYBOX, setup::IP])?;
         programs(checkout)

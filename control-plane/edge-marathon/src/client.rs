@@ -12,9 +12,13 @@ use hyper_util::rt::TokioIo;
 use mesos_proto::recordio::Decoder;
 use prost::Message as _;
 use scheduler::mesos::{Call, Event};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Handle;
@@ -36,6 +40,36 @@ const REDIRECTS_MAX: usize = 4;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const STREAM_ID: &str = "mesos-stream-id";
+
+/// How masters prove who they are that are called by https.
+#[derive(Clone, Debug)]
+pub struct MasterTls(Arc<ClientConfig>);
+
+impl MasterTls {
+    /// As `config` says.
+    pub fn of(config: Arc<ClientConfig>) -> Self {
+        MasterTls(config)
+    }
+
+    /// Not at all: for the master of the same process, which is called on an address of its own listener.
+    pub fn own() -> Self {
+        MasterTls(Arc::new(crate::probes::tls_config()))
+    }
+}
+
+/// Where a master is, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Address {
+    /// `host:port`.
+    authority: String,
+    tls: bool,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority)
+    }
+}
 
 /// Why a stream ended, or never began.
 #[derive(Debug, thiserror::Error)]
@@ -113,30 +147,31 @@ async fn stream(
     master: &str,
     subscribed: &mut bool,
 ) -> Result<(), Broken> {
-    let authority = authority(master);
+    let address = address(master, false);
     let view = handle.view();
     let mut roles: BTreeSet<String> = view.root.specs().map(|(_, spec)| spec.role().to_owned()).collect();
     roles.insert(settings.core.default_role.clone());
     let known = view.framework_id.clone();
     drop(view);
     let subscribe = translate::subscribe(settings, known.as_deref(), roles.into_iter().collect());
-    let mut sender =
-        timeout(ANSWER_TIMEOUT, connect(&authority)).await.map_err(|_| Broken::Connection(format!("{authority} does not answer")))??;
-    let request = request(settings, &authority, None, subscribe.encode_to_vec())?;
+    let mut sender = timeout(ANSWER_TIMEOUT, connect(settings, &address))
+        .await
+        .map_err(|_| Broken::Connection(format!("{address} does not answer")))??;
+    let request = request(settings, &address, None, subscribe.encode_to_vec())?;
     let response = timeout(ANSWER_TIMEOUT, sender.send_request(request))
         .await
-        .map_err(|_| Broken::Connection(format!("{authority} does not answer")))?
+        .map_err(|_| Broken::Connection(format!("{address} does not answer")))?
         .map_err(|error| Broken::Connection(error.to_string()))?;
     if response.status().is_redirection() {
         let location = response.headers().get(http::header::LOCATION).and_then(|it| it.to_str().ok()).unwrap_or_default();
-        return Err(Broken::Redirected(self::authority(location)));
+        return Err(Broken::Redirected(self::address(location, address.tls).to_string()));
     }
     if !response.status().is_success() {
         return Err(Broken::Refused(said(response).await));
     }
     let stream_id = response.headers().get(STREAM_ID).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
     let reading = read(response.into_body(), handle, subscribed);
-    let writing = write(settings, handle, calls, &authority, &stream_id);
+    let writing = write(settings, handle, calls, &address, &stream_id);
     tokio::select! {
         ended = reading => ended,
         ended = writing => ended,
@@ -178,7 +213,7 @@ async fn write(
     settings: &Settings,
     handle: &Handle,
     calls: &mut mpsc::Receiver<Call>,
-    authority: &str,
+    address: &Address,
     stream_id: &str,
 ) -> Result<(), Broken> {
     let mut sender: Option<SendRequest<Full<Bytes>>> = None;
@@ -189,12 +224,12 @@ async fn write(
         let response = loop {
             let open = match sender.take() {
                 Some(open) if !open.is_closed() => Ok(open),
-                _ => timeout(ANSWER_TIMEOUT, connect(authority))
+                _ => timeout(ANSWER_TIMEOUT, connect(settings, address))
                     .await
-                    .map_err(|_| Broken::Connection(format!("{authority} does not answer")))?,
+                    .map_err(|_| Broken::Connection(format!("{address} does not answer")))?,
             };
             let mut open = open?;
-            let request = request(settings, authority, Some(stream_id), body.to_vec())?;
+            let request = request(settings, address, Some(stream_id), body.to_vec())?;
             let sent = async {
                 open.ready().await?;
                 open.send_request(request).await
@@ -207,7 +242,7 @@ async fn write(
                 // A kept connection may have been closed just now.
                 Ok(Err(_)) if attempts == 0 => attempts += 1,
                 Ok(Err(error)) => return Err(Broken::Connection(error.to_string())),
-                Err(_) => return Err(Broken::Connection(format!("{authority} does not answer"))),
+                Err(_) => return Err(Broken::Connection(format!("{address} does not answer"))),
             }
         };
         if response.status().is_success() {
@@ -226,9 +261,22 @@ async fn write(
     Err(Broken::Stopped)
 }
 
-async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, Broken> {
-    let stream = TcpStream::connect(authority).await.map_err(|error| Broken::Connection(format!("{authority}: {error}")))?;
+async fn connect(settings: &Settings, address: &Address) -> Result<SendRequest<Full<Bytes>>, Broken> {
+    let broken = |error: std::io::Error| Broken::Connection(format!("{address}: {error}"));
+    let stream = TcpStream::connect(&address.authority).await.map_err(broken)?;
     let _ = stream.set_nodelay(true);
+    if !address.tls {
+        return shake_hands(stream).await;
+    }
+    let Some(MasterTls(config)) = &settings.master_tls else {
+        return Err(Broken::Connection(format!("{address}: no CA is known that could have signed its certificate (--tls-ca)")));
+    };
+    let host = address.authority.rsplit_once(':').map_or(address.authority.as_str(), |(host, _)| host);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| broken(std::io::Error::other(error)))?;
+    shake_hands(TlsConnector::from(config.clone()).connect(name, stream).await.map_err(broken)?).await
+}
+
+async fn shake_hands(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<SendRequest<Full<Bytes>>, Broken> {
     let (sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| Broken::Connection(error.to_string()))?;
     #[expect(clippy::disallowed_methods, reason = "ends with its connection, which ends when its sender is dropped")]
@@ -238,9 +286,9 @@ async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, Broken> {
     Ok(sender)
 }
 
-fn request(settings: &Settings, authority: &str, stream_id: Option<&str>, body: Vec<u8>) -> Result<http::Request<Full<Bytes>>, Broken> {
+fn request(settings: &Settings, address: &Address, stream_id: Option<&str>, body: Vec<u8>) -> Result<http::Request<Full<Bytes>>, Broken> {
     let mut request = http::Request::post("/api/v1/scheduler")
-        .header(http::header::HOST, authority)
+        .header(http::header::HOST, &address.authority)
         .header(http::header::CONTENT_TYPE, PROTOBUF)
         .header(http::header::ACCEPT, PROTOBUF);
     if let Some(id) = stream_id {
@@ -258,11 +306,16 @@ async fn said(response: http::Response<Incoming>) -> String {
     format!("{status} {}", String::from_utf8_lossy(&body))
 }
 
-/// `host:port` of `http://host:port/path`, `//host:port` or `host:port`.
-fn authority(url: &str) -> String {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("//")).unwrap_or(url);
+/// Reads `http://host:port/path`, `https://host`, `//host:port` or `host:port`; the last two are spoken to as `tls` says.
+fn address(url: &str, tls: bool) -> Address {
+    let (rest, tls) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (rest, false),
+        (_, Some(rest)) => (rest, true),
+        _ => (url.strip_prefix("//").unwrap_or(url), tls),
+    };
     let host = rest.split('/').next().unwrap_or_default();
-    if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { host.to_owned() } else { format!("{host}:5050") }
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Address { authority: if has_port { host.to_owned() } else { format!("{host}:5050") }, tls }
 }
 
 /// Standard base64 with padding.
@@ -285,13 +338,15 @@ mod tests {
 
     #[test]
     fn addresses_are_read_in_every_form() {
-        for (url, expected) in [
-            ("http://10.0.0.1:5051", "10.0.0.1:5051"),
-            ("//m2:5050/api/v1/scheduler", "m2:5050"),
-            ("m1", "m1:5050"),
-            ("http://m1/", "m1:5050"),
+        for (url, before, expected) in [
+            ("http://10.0.0.1:5051", true, "http://10.0.0.1:5051"),
+            ("//m2:5050/api/v1/scheduler", false, "http://m2:5050"),
+            ("//m2:5050/api/v1/scheduler", true, "https://m2:5050"),
+            ("https://m2/api/v1/scheduler", false, "https://m2:5050"),
+            ("m1", false, "http://m1:5050"),
+            ("http://m1/", false, "http://m1:5050"),
         ] {
-            assert_eq!(authority(url), expected);
+            assert_eq!(address(url, before).to_string(), expected);
         }
     }
 

@@ -120,7 +120,7 @@ async fn get<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, addr
     }
 }
 
-fn tls_config() -> ClientConfig {
+pub(crate) fn tls_config() -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let schemes = provider.signature_verification_algorithms.supported_schemes();
     ClientConfig::builder_with_provider(provider)

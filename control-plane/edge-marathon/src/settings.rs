@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use scheduler::words::Config;
 
+use crate::client::MasterTls;
+
 pub use flags::BadFlag;
 
 /// Everything that can be set.
@@ -13,8 +15,10 @@ pub use flags::BadFlag;
 pub struct Settings {
     /// What the core is told.
     pub core: Config,
-    /// Addresses of masters, tried in turn: `http://host:5050`.
+    /// Addresses of masters, tried in turn: `http://host:5050`, or `https://host:5050`.
     pub masters: Vec<String>,
+    /// Whom to believe of those that are called by https; without, none can be.
+    pub master_tls: Option<MasterTls>,
     /// Name of the framework.
     pub framework_name: String,
     /// How long the master keeps our tasks when we are away.
@@ -56,6 +60,7 @@ impl Default for Settings {
         Settings {
             core: Config::default(),
             masters: Vec::new(),
+            master_tls: None,
             framework_name: "marathon".to_owned(),
             failover_timeout: Duration::from_secs(604_800),
             checkpoint: true,

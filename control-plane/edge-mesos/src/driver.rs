@@ -261,6 +261,7 @@ impl Driver {
                     self.step(Input::Agent { link, message });
                 }
             }
+            Message::Whitelist { hostnames } => self.step(Input::Whitelist { hostnames }),
             Message::Read { reply } => {
                 let _ = reply.send(self.view());
             }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use master::{Config, Rate};
 use mesos::{Quantities, Scalar};
 
+use crate::guards::{self, Firewall};
+
 /// Flags with their defaults, as Mesos 1.11 has them. Those without a default are shown once they are set.
 const DEFAULTS: &[(&str, &str)] = &[
     ("agent_ping_timeout", "15secs"),
@@ -128,7 +130,8 @@ impl Flags {
             if !DEFAULTS.iter().any(|(it, _)| *it == name) && !WITHOUT_DEFAULT.contains(&name.as_str()) {
                 return Err(failed("Mesos has no such flag, or it means nothing here".to_owned()));
             }
-            let value = match value.strip_prefix("file://") {
+            // The whitelist's file is looked at again and again.
+            let value = match value.strip_prefix("file://").filter(|_| name != "whitelist") {
                 Some(path) => std::fs::read_to_string(path).map_err(|error| failed(format!("{path}: {error}")))?.trim().to_owned(),
                 None => value,
             };
@@ -224,6 +227,12 @@ impl Flags {
         config.registry_gc_interval = self.duration("registry_gc_interval")?;
         config.registry_max_agent_age = self.duration("registry_max_agent_age")?;
         config.registry_max_agent_count = self.number("registry_max_agent_count")?;
+        (config.rate_limits, config.rate_limit_of_others) = guards::rate_limits(self)?;
+        config.weights = match self.get("weights") {
+            None => BTreeMap::new(),
+            Some(_) => self.parsed("weights", parse_weights)?,
+        };
+        Firewall::from_flags(self)?;
         Ok(())
     }
 }
@@ -248,6 +257,16 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Duration::try_from_secs_f64(amount * seconds).ok().filter(|it| *it <= Duration::from_secs(3_650 * 86_400))
+}
+
+/// `role=2,other=0.5`
+fn parse_weights(text: &str) -> Option<BTreeMap<String, f64>> {
+    let pairs = text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(|pair| {
+        let (role, weight) = pair.split_once('=')?;
+        let weight = weight.trim().parse().ok().filter(|it: &f64| it.is_finite() && *it > 0.0)?;
+        Some((role.trim().to_owned(), weight)).filter(|(role, _)| !role.is_empty())
+    });
+    pairs.collect()
 }
 
 /// `1/10mins`
@@ -306,6 +325,9 @@ mod tests {
         assert!(error(&["--max_tasks_per_offer=3"]).starts_with("--max_tasks_per_offer"));
         assert!(error(&["--allocation_interval=1"]).starts_with("--allocation_interval: \"1\""));
         assert_eq!(error(&["--agent_reregister_timeout=1mins"]), "--agent_reregister_timeout: less than 10mins");
+        assert!(error(&["--weights=a=0"]).starts_with("--weights"));
+        assert!(error(&["--firewall_rules={"]).starts_with("--firewall_rules"));
+        assert!(error(&["--rate_limits={}"]).starts_with("--rate_limits"));
         assert!(error(&["--credentials=file:///does/not/exist"]).starts_with("--credentials"));
     }
 }

@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::driver::MasterHandle;
 use crate::files::Files;
 use crate::flags::Flags;
+use crate::guards::Firewall;
 use crate::leadership::Status;
 use crate::store::RegistryStore;
 use crate::view::sight::Viewer;
@@ -84,6 +85,7 @@ struct Inner {
     verbosity: AtomicU32,
     set_verbosity: SetVerbosity,
     per_framework_metrics: bool,
+    firewall: Firewall,
 }
 
 impl std::fmt::Debug for Inner {
@@ -112,6 +114,8 @@ impl Context {
             verbosity: AtomicU32::new(0),
             set_verbosity: Arc::new(|_| {}),
             per_framework_metrics: flags.is_on("publish_per_framework_metrics"),
+            // A mistake in it was told when the flags were applied.
+            firewall: Firewall::from_flags(flags).unwrap_or_default(),
         };
         Context { inner: Arc::new(inner) }
     }
@@ -183,6 +187,9 @@ pub fn router(context: Context) -> Router {
 }
 
 async fn serve(State(context): State<Context>, request: Request) -> Response {
+    if context.inner.firewall.disables(request.uri().path()) {
+        return reply::text(http::StatusCode::FORBIDDEN, &format!("Endpoint '{}' is disabled", request.uri().path()));
+    }
     let Some((route, rest)) = route::resolve(request.uri().path()) else { return reply::not_found() };
     let principal = match realm(&context, route) {
         None => None,

@@ -15,6 +15,7 @@ mod clock;
 pub mod driver;
 mod files;
 mod flags;
+mod guards;
 mod http;
 mod json;
 mod leadership;
@@ -22,6 +23,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod view;
+mod whitelist;
 
 pub use acl::Acls;
 pub use agents::AgentService;
@@ -33,6 +35,7 @@ pub use http::{Context, Credentials, Limits, router};
 pub use leadership::{Leader, Leadership};
 pub use store::{DiskRegistry, MemoryRegistry, RegistryStore, StoreError};
 pub use view::metrics::prometheus_page;
+pub use whitelist::{watch_whitelist, whitelist_file};
 
 /// A random UUID as text.
 pub fn new_uuid() -> String {

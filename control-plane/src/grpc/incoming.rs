@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use edge_tls::{Door, Tls};
 use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,7 +30,10 @@ pub(super) struct Patience {
 }
 
 /// Connections that other control planes carry here; shared by one loop and the next that takes its place.
-pub type Carried = Arc<Mutex<mpsc::Receiver<TcpStream>>>;
+pub type Carried = Arc<Mutex<mpsc::Receiver<edge_tls::Stream>>>;
+
+/// Handshakes that may be under way or done and not taken yet, beyond those that are served.
+const HANDSHAKES: usize = 256;
 
 /// Ways in and out besides the listener.
 #[derive(Debug)]
@@ -38,8 +42,20 @@ pub(super) struct Doors {
     pub(super) front: Front,
     /// Connections that other control planes carry here.
     pub(super) carried: Carried,
+    /// What the listener speaks below HTTP/2.
+    pub(super) tls: Option<Tls>,
     /// For those that are carried on.
     pub(super) supervisor: Supervisor,
+}
+
+/// How a connection has come.
+enum Arrived {
+    /// As it came from the listener.
+    Fresh(TcpStream),
+    /// A handshake, a place in the room among them, is done.
+    Secured(edge_tls::Stream, OwnedSemaphorePermit),
+    /// From another control plane.
+    Carried(edge_tls::Stream),
 }
 
 /// Connections of `listener`. With as many open as there may be, the next ones wait in the listener's backlog.
@@ -51,44 +67,66 @@ pub(super) fn incoming(
     telemetry: Telemetry,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let room = Arc::new(Semaphore::new(patience.connections));
-    stream::unfold((listener, room, doors, stopping, telemetry), move |(listener, room, doors, stopping, telemetry)| async move {
+    let (secured, secure) = mpsc::channel(HANDSHAKES);
+    let state = (listener, room, doors, stopping, telemetry, (secured, secure));
+    stream::unfold(state, move |(listener, room, doors, stopping, telemetry, (secured, mut secure))| async move {
         loop {
             let permit = room.clone().acquire_owned().await.ok()?;
-            let (accepted, is_carried) = tokio::select! {
-                accepted = listener.accept() => (accepted.map(|(stream, _)| stream), false),
-                Some(stream) = async { doors.carried.lock().await.recv().await } => (Ok(stream), true),
+            let arrived = tokio::select! {
+                accepted = listener.accept() => accepted.map(|(stream, _)| Arrived::Fresh(stream)),
+                Some((stream, permit)) = secure.recv() => Ok(Arrived::Secured(stream, permit)),
+                Some(stream) = async { doors.carried.lock().await.recv().await } => Ok(Arrived::Carried(stream)),
             };
-            match accepted {
-                Ok(stream) => {
-                    match doors.front.route() {
-                        Route::There(leader) if !is_carried => {
-                            let (front, telemetry) = (doors.front.clone(), telemetry.clone());
-                            doors.supervisor.one_off("carried_stream", async move {
-                                if let Err(error) = front.carry(stream, &leader).await {
-                                    ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&telemetry);
+            let (stream, permit, is_carried) = match arrived {
+                Ok(Arrived::Fresh(stream)) => {
+                    // Only the delay of small messages is lost when this is refused.
+                    let _ = stream.set_nodelay(true);
+                    match doors.tls.clone() {
+                        Some(tls) => {
+                            let (secured, stopping, telemetry) = (secured.clone(), stopping.clone(), telemetry.clone());
+                            doors.supervisor.one_off("grpc_handshake", async move {
+                                match stopping.run_until_cancelled(tls.accept(Door::Grpc, stream)).await {
+                                    Some(Ok(stream)) => drop(secured.send((stream, permit)).await),
+                                    Some(Err(error)) => {
+                                        ConnectionFailed { reason: ConnectionFailure::Handshake, error: &error }.emit(&telemetry);
+                                    }
+                                    None => {}
                                 }
-                                drop(permit);
                             });
                             continue;
                         }
-                        // Whoever it is comes back when somebody leads.
-                        Route::There(_) | Route::Nowhere => continue,
-                        Route::Here => {}
+                        None => (edge_tls::Stream::from(stream), permit, false),
                     }
-                    // Only the delay of small messages is lost when this is refused.
-                    let _ = stream.set_nodelay(true);
-                    let silence = Silence {
-                        too_long: Box::pin(tokio::time::sleep(patience.first_word)),
-                        stopping: Box::pin(stopping.clone().cancelled_owned()),
-                    };
-                    let connection = Connection { stream, silence: Some(silence), _permit: permit };
-                    return Some((Ok(connection), (listener, room, doors, stopping, telemetry)));
                 }
+                Ok(Arrived::Secured(stream, permit)) => (stream, permit, false),
+                Ok(Arrived::Carried(stream)) => (stream, permit, true),
                 Err(error) => {
                     ConnectionFailed { reason: ConnectionFailure::Accept, error: &error }.emit(&telemetry);
                     tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
                 }
+            };
+            match doors.front.route() {
+                Route::There(leader) if !is_carried => {
+                    let (front, telemetry) = (doors.front.clone(), telemetry.clone());
+                    doors.supervisor.one_off("carried_stream", async move {
+                        if let Err(error) = front.carry(stream, &leader).await {
+                            ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&telemetry);
+                        }
+                        drop(permit);
+                    });
+                    continue;
+                }
+                // Whoever it is comes back when somebody leads.
+                Route::There(_) | Route::Nowhere => continue,
+                Route::Here => {}
             }
+            let silence = Silence {
+                too_long: Box::pin(tokio::time::sleep(patience.first_word)),
+                stopping: Box::pin(stopping.clone().cancelled_owned()),
+            };
+            let connection = Connection { stream, silence: Some(silence), _permit: permit };
+            return Some((Ok(connection), (listener, room, doors, stopping, telemetry, (secured, secure))));
         }
     })
 }
@@ -96,7 +134,7 @@ pub(super) fn incoming(
 /// A connection, and its place among those there may be.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: edge_tls::Stream,
     /// What ends the peer's silence; gone when it has said something.
     silence: Option<Silence>,
     _permit: OwnedSemaphorePermit,
@@ -158,7 +196,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.tcp().connect_info()
     }
 }
 
@@ -173,7 +211,12 @@ mod tests {
 
     fn alone() -> Doors {
         let supervisor = Supervisor::new(Telemetry::new());
-        Doors { front: Front::alone(crate::replicas::Purpose::Grpc), carried: Arc::new(Mutex::new(mpsc::channel(1).1)), supervisor }
+        Doors {
+            front: Front::alone(crate::replicas::Purpose::Grpc),
+            carried: Arc::new(Mutex::new(mpsc::channel(1).1)),
+            tls: None,
+            supervisor,
+        }
     }
 
     async fn listener() -> (Arc<TcpListener>, std::net::SocketAddr) {

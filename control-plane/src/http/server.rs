@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
+use edge_tls::{Door, Stream, Tls};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,8 +28,22 @@ const READ_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long to wait when the system cannot give another connection, e.g. because there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until the process stops. Connections beyond `limit` wait to be accepted.
-pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, front: Front, supervisor: Supervisor, telemetry: Telemetry) {
+/// Where connections come in.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    /// The listener.
+    pub listener: Arc<TcpListener>,
+    /// What it speaks below HTTP.
+    pub tls: Option<Tls>,
+    /// Connections at once; those beyond wait to be accepted.
+    pub limit: usize,
+    /// What becomes of them.
+    pub front: Front,
+}
+
+/// Serves `router` until the process stops.
+pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, telemetry: Telemetry) {
+    let Entrance { listener, tls, limit, front } = entrance;
     let room = Arc::new(Semaphore::new(limit));
     let stopping = supervisor.stopping().clone();
     loop {
@@ -40,11 +55,13 @@ pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, fro
         match accepted {
             Ok((stream, permit)) => {
                 let connection = Connection { router: router.clone(), stopping: stopping.clone(), telemetry: telemetry.clone() };
-                let front = front.clone();
+                let (front, tls) = (front.clone(), tls.clone());
                 supervisor.one_off("http_connection", async move {
-                    match front.route_http(&stream).await {
-                        Route::There(leader) => carry(&front, stream, &leader, &connection.telemetry).await,
-                        Route::Here | Route::Nowhere => connection.run(stream).await,
+                    if let Some(mut stream) = shake_hands(tls, stream, &connection).await {
+                        match front.route_http(&mut stream).await {
+                            Route::There(leader) => carry(&front, stream, &leader, &connection.telemetry).await,
+                            Route::Here | Route::Nowhere => connection.run(stream).await,
+                        }
                     }
                     drop(permit);
                 });
@@ -57,14 +74,26 @@ pub async fn serve(listener: Arc<TcpListener>, router: Router, limit: usize, fro
     }
 }
 
-async fn carry(front: &Front, stream: TcpStream, leader: &ha::Member, telemetry: &Telemetry) {
+/// The stream behind TLS, where that is spoken; nothing when the client does not speak it, or the process stops meanwhile.
+async fn shake_hands(tls: Option<Tls>, stream: TcpStream, connection: &Connection) -> Option<Stream> {
+    let Some(tls) = tls else { return Some(stream.into()) };
+    match connection.stopping.run_until_cancelled(tls.accept(Door::Http, stream)).await? {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            ConnectionFailed { reason: ConnectionFailure::Handshake, error: &error }.emit(&connection.telemetry);
+            None
+        }
+    }
+}
+
+async fn carry(front: &Front, stream: Stream, leader: &ha::Member, telemetry: &Telemetry) {
     if let Err(error) = front.carry(stream, leader).await {
         ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(telemetry);
     }
 }
 
 /// Serves a connection that came another way.
-pub(crate) async fn serve_connection(stream: TcpStream, router: Router, supervisor: &Supervisor, telemetry: Telemetry) {
+pub(crate) async fn serve_connection(stream: Stream, router: Router, supervisor: &Supervisor, telemetry: Telemetry) {
     Connection { router, stopping: supervisor.stopping().clone(), telemetry }.run(stream).await;
 }
 
@@ -83,7 +112,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
+    async fn run(self, stream: Stream) {
         ConnectionOpened.emit(&self.telemetry);
         if let Err(error) = self.serve(stream).await {
             ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
@@ -91,7 +120,7 @@ impl Connection {
         ConnectionClosed.emit(&self.telemetry);
     }
 
-    async fn serve(&self, stream: TcpStream) -> hyper::Result<()> {
+    async fn serve(&self, stream: Stream) -> hyper::Result<()> {
         let peer = stream.peer_addr().ok();
         let router = self.router.clone();
         let service = service_fn(move |request: Request<Incoming>| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use edge_tls::{Door, Stream, Tls};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -13,6 +14,7 @@ use super::{Front, PATIENCE, Purpose, Route};
 use crate::http;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
+use crate::telemetry::events::{ConnectionFailed, ConnectionFailure};
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 100_000;
@@ -25,9 +27,11 @@ pub(crate) struct Inside {
     /// UI and API.
     pub(crate) http: Router,
     /// Probes and agents.
-    pub(crate) grpc: mpsc::Sender<TcpStream>,
+    pub(crate) grpc: mpsc::Sender<Stream>,
     /// Marathon's API, where it is served.
     pub(crate) marathon: Option<Router>,
+    /// Proves that it is a control plane; without, whoever reaches the listener is believed.
+    pub(crate) tls: Option<Tls>,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -58,11 +62,21 @@ pub(crate) async fn serve(listener: Arc<TcpListener>, inside: Inside, supervisor
 }
 
 impl Inside {
-    async fn take(self, mut stream: TcpStream, supervisor: &Supervisor) {
+    async fn take(self, stream: TcpStream, supervisor: &Supervisor) {
         if !matches!(self.front.route(), Route::Here) {
             return;
         }
         let _ = stream.set_nodelay(true);
+        let mut stream = match &self.tls {
+            Some(tls) => match tls.accept(Door::Replicas, stream).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    ConnectionFailed { reason: ConnectionFailure::Handshake, error: &error }.emit(&self.telemetry);
+                    return;
+                }
+            },
+            None => Stream::from(stream),
+        };
         let Ok(Ok(byte)) = timeout(PATIENCE, stream.read_u8()).await else { return };
         match Purpose::from_byte(byte) {
             Some(Purpose::Http) => http::serve_connection(stream, self.http, supervisor, self.telemetry).await,

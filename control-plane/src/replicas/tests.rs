@@ -22,10 +22,10 @@ async fn a_connection_is_carried_to_the_leader_and_cut_when_another_leads() {
     let leader = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let first = member("first", &leader.local_addr().unwrap().to_string());
     let (tell, standing) = watch::channel(led_by(&first));
-    let front = Front { standing: Some(standing), purpose: Purpose::Http };
+    let front = Front { standing: Some(standing), purpose: Purpose::Http, tls: None };
     let (mut client, accepted) = pair().await;
     let Route::There(there) = front.route() else { panic!("it belongs to the leader") };
-    let carried = async { front.carry(accepted, &there).await };
+    let carried = async { front.carry(accepted.into(), &there).await };
     let talk = async {
         let (mut at_leader, _) = leader.accept().await.unwrap();
         client.write_all(b"ping").await.unwrap();
@@ -44,7 +44,7 @@ async fn a_connection_is_carried_to_the_leader_and_cut_when_another_leads() {
 #[tokio::test]
 async fn what_is_asked_of_this_process_is_answered_by_it() {
     let (_tell, standing) = watch::channel(led_by(&member("another", "127.0.0.1:1")));
-    let front = Front { standing: Some(standing), purpose: Purpose::Http };
+    let front = Front { standing: Some(standing), purpose: Purpose::Http, tls: None };
     for (request, stays) in [
         ("GET /health HTTP/1.1\r\n", true),
         ("GET /ready HTTP/1.1\r\n", true),
@@ -54,11 +54,12 @@ async fn what_is_asked_of_this_process_is_answered_by_it() {
         ("GET /", false),
     ] {
         let (mut client, accepted) = pair().await;
+        let mut accepted = edge_tls::Stream::from(accepted);
         client.write_all(request.as_bytes()).await.unwrap();
         if request.len() < 12 {
             client.shutdown().await.unwrap();
         }
-        let route = timeout(Duration::from_secs(2), front.route_http(&accepted)).await;
+        let route = timeout(Duration::from_secs(2), front.route_http(&mut accepted)).await;
         match route {
             Ok(route) => assert_eq!(matches!(route, Route::Here), stays, "{request}"),
             // Half a request: nobody knows yet.
@@ -70,9 +71,9 @@ async fn what_is_asked_of_this_process_is_answered_by_it() {
 #[test]
 fn nobody_is_asked_where_nobody_leads_and_whoever_is_alone_leads() {
     let (_tell, standing) = watch::channel(Standing::default());
-    assert!(matches!(Front { standing: Some(standing), purpose: Purpose::Grpc }.route(), Route::Nowhere));
+    assert!(matches!(Front { standing: Some(standing), purpose: Purpose::Grpc, tls: None }.route(), Route::Nowhere));
     assert!(matches!(Front::alone(Purpose::Grpc).route(), Route::Here));
     // A master of Mesos has no place for our connections.
     let (_tell, standing) = watch::channel(led_by(&member("mesos", "")));
-    assert!(matches!(Front { standing: Some(standing), purpose: Purpose::Grpc }.route(), Route::Nowhere));
+    assert!(matches!(Front { standing: Some(standing), purpose: Purpose::Grpc, tls: None }.route(), Route::Nowhere));
 }

@@ -294,6 +294,8 @@ pub enum ConnectionFailure {
     Accept,
     /// It ended in the middle of a request or response, or did not speak HTTP.
     Broken,
+    /// The client does not speak TLS, or could not show a certificate that is asked for.
+    Handshake,
 }
 
 /// A connection failed.
@@ -319,6 +321,12 @@ impl ConnectionFailed<'_> {
             ConnectionFailure::Broken => {
                 metrics.connections_failed.with_label_values(&["broken"]).inc();
                 tracing::debug!(error = self.error, "connection broke");
+            }
+            ConnectionFailure::Handshake => {
+                metrics.connections_failed.with_label_values(&["handshake"]).inc();
+                if let Some(held_back) = metrics.handshake_lines.admit() {
+                    tracing::warn!(error = self.error, held_back, "a client is let go at the TLS handshake");
+                }
             }
         }
     }

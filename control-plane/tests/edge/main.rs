@@ -21,5 +21,6 @@ mod scope;
 mod searching;
 mod services;
 mod telling;
+mod tls;
 mod websocket;
 mod world;

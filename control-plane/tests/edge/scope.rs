@@ -28,12 +28,12 @@ async fn check(world: &World, target: &str, expected: Expect) {
 }
 
 #[tokio::test]
-async fn an_empty_app_lists_six_views_sorted_by_name() {
+async fn an_empty_app_lists_its_views_sorted_by_name() {
     let world = World::start().await;
     let reply = world.get("/api/topology").await;
     let views: Vec<schema::ViewDescription> = reply.json();
     let names: Vec<&str> = views.iter().map(|view| view.name.as_str()).collect();
-    assert_eq!(names, ["Containers", "Hosts", "Pods", "Processes", "Services", "Tasks"]);
+    assert_eq!(names, ["Containers", "Hosts", "Mesos tasks", "Pods", "Processes", "Services", "Tasks"]);
     assert_eq!(reply.header("cache-control"), "no-cache");
     check(
         &world,

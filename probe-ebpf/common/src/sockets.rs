@@ -64,18 +64,19 @@ pub struct EdgeValue {
     pub bytes_sent: u64,
     /// Payload bytes received by this end.
     pub bytes_received: u64,
-    /// Sum of smoothed round-trip times in microseconds.
+    /// Sum of smoothed round-trip times in microseconds: of the connections that end within one step of the kernel's clock, the first one's.
     pub rtt_us_sum: u64,
     /// How many are in the sum.
     pub rtt_count: u32,
-    /// Largest of them.
+    /// Largest of all.
     pub rtt_us_max: u32,
     /// UDP without a connection: the kernel's coarse clock at the last datagram; 0 when there was none. It says when two readings of an entry
-    /// differ, and no more: its unit depends on the kernel.
+    /// differ, and no more: its unit depends on the kernel. TCP: the kernel's clock (jiffies) when `last_ns` was written.
     pub tick: u32,
     /// UDP, serving end: the last port that a client of this edge sent from, if it was none that the kernel gives away; 0 otherwise.
+    /// TCP: the kernel's clock when a round-trip time was added last.
     pub chosen_port: u32,
-    /// When it last changed, datagrams aside.
+    /// When it last changed, datagrams aside. TCP: or up to 10 ms before.
     pub last_ns: u64,
 }
 

@@ -5,7 +5,7 @@
 
 use core::ffi::c_void;
 
-use probe_common::{EdgeKey, EdgeValue};
+use probe_common::{EdgeKey, EdgeValue, PROTOCOL_TCP};
 use probe_ebpf::context64;
 
 use crate::edges;
@@ -27,7 +27,10 @@ pub extern "C" fn fold(ctx: *mut c_void) -> i32 {
     }
     // SAFETY: an entry of the other table, of this layout: the probe compares layouts before it binds the program.
     let (key, mut change) = unsafe { (*key, *value) };
-    if change.opened | change.closed | change.failed | change.tick == 0 && change.bytes_sent | change.bytes_received == 0 {
+    if change.opened | change.closed | change.failed == 0
+        && (key.protocol == PROTOCOL_TCP || change.tick == 0)
+        && change.bytes_sent | change.bytes_received == 0
+    {
         return 0;
     }
     // SAFETY: as above.

@@ -150,6 +150,10 @@ pub fn claim(socket: &Socket, flags: u16, original_server: [u8; 16], original_po
 /// whoever is first. Without one (kernels before 5.12) the few instructions between reading and writing are open to be counted twice.
 #[inline(always)]
 pub fn settle<const EXCHANGE: bool>(counted: &mut u64, total: u64) -> u64 {
+    // As a rule nobody has counted anything of a short connection, and there is nothing: that needs no exchange.
+    if *counted == total {
+        return 0;
+    }
     let before = if EXCHANGE {
         // SAFETY: a member of a socket's storage.
         unsafe { exchange64(counted, total) }

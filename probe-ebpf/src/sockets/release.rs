@@ -11,16 +11,10 @@ use crate::{owners::Socket, tcp, udp};
 pub fn release(ctx: SockContext) -> i32 {
     let raw = ctx.as_ptr();
     let socket = Socket { pointer: raw as u64, context: raw };
-    if !control::is_awake() {
-        return 1;
-    }
-    match context!(raw, bpf_sock, protocol) as u8 {
-        PROTOCOL_TCP => match context!(raw, bpf_sock, state) {
-            tcp::state::CLOSE => tcp::closed_released(&socket),
-            tcp::state::LISTEN => tcp::listener_released(&socket),
-            _ => {}
-        },
-        PROTOCOL_UDP => udp::released(&socket),
+    match (context!(raw, bpf_sock, protocol) as u8, context!(raw, bpf_sock, state)) {
+        (PROTOCOL_TCP, tcp::state::CLOSE) if control::is_awake() => tcp::closed_released(&socket),
+        (PROTOCOL_TCP, tcp::state::LISTEN) if control::is_awake() => tcp::listener_released(&socket),
+        (PROTOCOL_UDP, _) if control::is_awake() => udp::released(&socket),
         _ => {}
     }
     1

@@ -136,6 +136,7 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
         spawn: spawn.clone(),
         stopping: stopping.clone(),
     };
+    config.metrics.of(&server);
     spawn("http", Box::pin(http::run(listener, server)));
     spawn("sandboxes", Box::pin(collect(config.clone(), collector, stopping.clone())));
     let link_stop = stopping.child_token();

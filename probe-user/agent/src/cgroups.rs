@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use crate::keeper::members;
 use crate::words::ContainerKey;
 
+mod devices;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -94,6 +95,11 @@ const DEVICES: [&str; 12] = [
     "c 1:9 rwm",
 ];
 const MORE_DEVICES: [&str; 2] = ["c 1:8 rwm", "c 1:7 rwm"];
+
+/// What every container may open, and what is allowed beside.
+fn allowed_devices(more: &[String]) -> impl Iterator<Item = &str> {
+    DEVICES.iter().chain(&MORE_DEVICES).copied().chain(more.iter().map(String::as_str))
+}
 
 impl Cgroups {
     /// Looks which version is mounted. `None` where containers cannot have cgroups: they are told by their sessions then, without limits.
@@ -238,6 +244,9 @@ impl Cgroup {
                 make(path)?;
                 enable_controllers(path);
                 make(&path.join("leaf"))?;
+                if let Some(allowed) = self.settings.devices.as_ref().filter(|_| !self.is_nested) {
+                    devices::limit(path, allowed_devices(allowed))?;
+                }
                 continue;
             }
             std::fs::create_dir_all(path)?;
@@ -253,7 +262,7 @@ impl Cgroup {
     fn limit_devices(&self, path: &Path) -> io::Result<()> {
         let Some(allowed) = &self.settings.devices else { return Ok(()) };
         write(&path.join("devices.deny"), "a")?;
-        for entry in DEVICES.iter().chain(&MORE_DEVICES).copied().chain(allowed.iter().map(String::as_str)) {
+        for entry in allowed_devices(allowed) {
             write(&path.join("devices.allow"), entry)?;
         }
         Ok(())

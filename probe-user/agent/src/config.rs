@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Config {
     /// gRPC address of the control plane, such as `http://127.0.0.1:4041`.
     pub master: String,
+    /// How it proves who it is, and we.
+    pub tls: probe_endpoint::Tls,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
     /// Address under which others reach the HTTP API.
@@ -52,7 +54,7 @@ pub struct Config {
     pub cgroups_enable_cfs: bool,
     /// Whether the memory limit is one of swap, too.
     pub cgroups_limit_swap: bool,
-    /// Devices that containers may open besides the usual, where `cgroups/devices` isolates: `/dev/fuse:rw`.
+    /// Devices that containers may open besides the usual, where `cgroups/devices` isolates, as the kernel has them: `c 10:229 rwm`.
     pub allowed_devices: Vec<String>,
     /// Whether containers that use more disk than they have are ended.
     pub enforce_container_disk_quota: bool,
@@ -92,6 +94,10 @@ pub struct Config {
     pub log_rotate_bytes: u64,
     /// Rotated logs that are kept.
     pub log_rotate_keep: u32,
+    /// Told where the agent's metrics are.
+    pub metrics: crate::http::metrics::AgentMetrics,
+    /// Told which container belongs to whom.
+    pub task_labels: crate::labels::TaskLabels,
     /// How often attach streams that are silent say that they live.
     pub http_heartbeat_interval: Duration,
 }
@@ -110,6 +116,7 @@ impl Config {
     pub fn in_directories(work_dir: PathBuf, runtime_dir: PathBuf) -> Self {
         Config {
             master: "http://127.0.0.1:4041".to_owned(),
+            tls: probe_endpoint::Tls::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5051)),
             advertise_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertise_port: None,
@@ -153,6 +160,8 @@ impl Config {
             fetcher_stall_timeout: Duration::from_secs(60),
             log_rotate_bytes: 0,
             log_rotate_keep: 5,
+            metrics: crate::http::metrics::AgentMetrics::default(),
+            task_labels: crate::labels::TaskLabels::default(),
             http_heartbeat_interval: Duration::from_secs(30),
         }
     }

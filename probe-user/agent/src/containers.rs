@@ -141,6 +141,9 @@ impl Containers {
             inbox,
             state,
         };
+        if !handle.launch.is_docker() {
+            self.shared.config.task_labels.put(&handle.launch);
+        }
         self.lock().insert(container, handle);
         (self.shared.spawn)("container", Box::pin(run.until_end(again)));
     }
@@ -182,6 +185,7 @@ impl Containers {
     pub fn forget(&self, container: &ContainerKey) {
         let shared = self.shared.clone();
         let handle = self.lock().remove(container);
+        self.shared.config.task_labels.remove(container);
         let container = container.clone();
         (self.shared.spawn)(
             "container-forget",

@@ -32,7 +32,7 @@ use crate::gc::Collector;
 
 mod executor;
 mod files;
-mod metrics;
+pub mod metrics;
 mod operator;
 mod sessions;
 mod state;
@@ -371,11 +371,17 @@ fn content_encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
     })
 }
 
+/// What a client takes, in the order of its words. Go's client of Mesos says it in several headers.
+fn wanted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
+    values.flat_map(|it| it.split(',')).filter_map(|it| it.split(';').next()).map(str::trim)
+}
+
 /// The encoding that a client wants to read: JSON wherever it takes that.
 fn accepted_encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
     let accepts = |name: &str| {
-        let Some(value) = headers.get(ACCEPT).and_then(|it| it.to_str().ok()) else { return true };
-        value.split(',').filter_map(|it| it.split(';').next()).map(str::trim).any(|it| it == name || it == "*/*" || it == "application/*")
+        let mut wanted = wanted(headers).peekable();
+        wanted.peek().is_none() || wanted.any(|it| it == name || it == "*/*" || it == "application/*")
     };
     if accepts(Encoding::Json.name()) {
         Ok(Encoding::Json)

@@ -318,6 +318,9 @@ impl Outputs {
     fn open(spec: &Spec, files: &Files) -> io::Result<Self> {
         let log = |path: &Path| RotatedLog::open(path, spec.log_rotate_bytes, spec.log_rotate_keep);
         let mut attach = attach::Attach::listen(&files.socket());
+        if spec.interactive {
+            attach.expect_somebody();
+        }
         let (input, stdin) = if spec.interactive && spec.tty.is_none() {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             (Some(File::from(write)), read)
@@ -374,7 +377,7 @@ impl Outputs {
                 break;
             }
         }
-        self.attach.finish();
+        self.attach.finish(&mut self.input);
     }
 
     /// Waits for output, at most this long, and writes it. Whether there was some.

@@ -20,6 +20,7 @@ pub mod gc;
 pub mod host;
 pub mod http;
 pub mod keeper;
+pub mod labels;
 pub mod ledger;
 pub mod link;
 pub mod sandbox;

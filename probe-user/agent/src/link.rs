@@ -8,6 +8,7 @@ use mesos::Format;
 use mesos_proto::v1::{
     self as mesos_v1, AgentId, ExecutorId, FrameworkId, FrameworkInfo, KillPolicy, Task, TaskGroupInfo, TaskInfo, TaskState, agent_info,
 };
+use probe_endpoint::ControlPlane;
 use prost::Message as _;
 use proto::agent::v1 as wire;
 use proto::agent::v1::agent_message::Body as Ours;
@@ -17,7 +18,6 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 
 use crate::config::Config;
 use crate::driver::{Handle, MasterAsk, Stopping, View};
@@ -87,7 +87,8 @@ pub async fn run(
         match ended {
             End::Stopping => return,
             End::Again(Some(leader)) => {
-                master = if leader.contains("://") { leader } else { format!("http://{leader}") };
+                let scheme = if config.master.starts_with("https://") { "https" } else { "http" };
+                master = if leader.contains("://") { leader } else { format!("{scheme}://{leader}") };
             }
             End::Again(None) => {}
             End::Shutdown(why) => {
@@ -135,10 +136,8 @@ impl Stream<'_> {
         outbox: &mut mpsc::Receiver<wire::AgentMessage>,
         was_registered: &AtomicBool,
     ) -> Result<End, String> {
-        let endpoint = Endpoint::from_shared(master.to_owned()).map_err(|error| error.to_string())?;
-        let endpoint =
-            endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true).http2_keep_alive_interval(Duration::from_secs(10));
-        let channel = endpoint.keep_alive_timeout(Duration::from_secs(10)).connect().await.map_err(|error| chain(&error))?;
+        let endpoint = ControlPlane::parse(master, self.config.tls.clone())?.endpoint().map_err(|error| chain(&error))?;
+        let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
         let mut client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
         let (ours, sent) = mpsc::channel(64);
         let config = self.config.clone();

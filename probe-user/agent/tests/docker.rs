@@ -94,6 +94,9 @@ fn a_container_runs_with_its_sandbox_volumes_and_variables_and_is_killed() {
     let inspected: serde_json::Value = serde_json::from_slice(&running.data.unwrap()).unwrap();
     let name = inspected[0]["Name"].as_str().unwrap().trim_start_matches('/').to_owned();
     assert_eq!(name, format!("mesos-{}", world.container(&framework, "d")));
+    let labels =
+        docker(&["inspect", "-f", "{{index .Config.Labels \"mesos.task_id\"}} {{index .Config.Labels \"mesos.framework_name\"}}", &name]);
+    assert_eq!(labels, "d test");
     let sandbox = world.sandbox(&framework, "d");
     let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap_or_default();
     wait("the output", || read("stdout") == "from the hostparameter\n" && read("stderr") == "err\n");
@@ -319,6 +322,122 @@ fn an_image_is_the_root_of_a_process() {
     assert!(read("env").contains("FROM_IMAGE=1"));
     assert!(read("first").starts_with("sh"), "its own process ids: {}", read("first"));
     assert_eq!(read("stdout"), "/mnt/mesos/sandbox\n/mnt/mesos/sandbox\n");
+}
+
+/// A daemon of the test's own: nobody else's containers are near it.
+struct OwnDaemon {
+    directory: tempfile::TempDir,
+    live_restore: bool,
+    child: Option<std::process::Child>,
+}
+
+impl OwnDaemon {
+    fn new(live_restore: bool) -> OwnDaemon {
+        let mut it = OwnDaemon { directory: tempfile::tempdir().unwrap(), live_restore, child: None };
+        it.start();
+        it
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    fn start(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let child = Command::new("dockerd")
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
+            .args(["--data-root", &self.path("data"), "--exec-root", &self.path("exec"), "--pidfile", &self.path("pid")])
+            .args(["--host", &format!("unix://{}", self.path("sock"))])
+            .arg(format!("--live-restore={}", self.live_restore))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        wait("the daemon", || self.docker(&["info"]).is_ok());
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = Command::new("docker").args(["--host", &format!("unix://{}", self.path("sock"))]).args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn stop(&mut self, signal: nix::sys::signal::Signal) {
+        let Some(mut child) = self.child.take() else { return };
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().try_into().unwrap()), signal);
+        child.wait().unwrap();
+        drop(std::fs::remove_file(self.path("pid")));
+    }
+
+    fn image(&self) {
+        let tarball = Command::new("docker").args(["save", IMAGE]).output().unwrap().stdout;
+        let mut load = Command::new("docker")
+            .args(["--host", &format!("unix://{}", self.path("sock")), "load"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        load.stdin.take().unwrap().write_all(&tarball).unwrap();
+        assert!(load.wait().unwrap().success());
+    }
+}
+
+impl Drop for OwnDaemon {
+    fn drop(&mut self) {
+        for container in self.docker(&["ps", "-aq"]).unwrap_or_default().lines() {
+            drop(self.docker(&["rm", "-f", container]));
+        }
+        self.stop(nix::sys::signal::Signal::SIGTERM);
+        // A daemon that was killed leaves its containerd behind.
+        let pid = std::fs::read_to_string(self.path("exec/containerd/containerd.pid")).unwrap_or_default();
+        if let Ok(pid) = pid.trim().parse() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+}
+
+#[test]
+fn tasks_go_on_while_the_daemon_is_away_and_end_when_it_ends_them() {
+    if !has_docker() {
+        return;
+    }
+    for live_restore in [true, false] {
+        let mut daemon = OwnDaemon::new(live_restore);
+        let socket = PathBuf::from(daemon.path("sock"));
+        let world = World::new(|config| config.docker_socket = Some(socket));
+        make_image(world.directory.path());
+        daemon.image();
+        world.master.acknowledge_all(true);
+        let framework = framework(true);
+        world.master.run_task(&framework, &docker_task("d", "while :; do date >> alive; sleep 0.2; done"));
+        world.master.state("d", TaskState::TaskRunning);
+        let alive = world.sandbox(&framework, "d").join("alive");
+        let size = || alive.metadata().map_or(0, |it| it.len());
+        wait("a sign of life", || size() > 0);
+
+        if live_restore {
+            // Killed, and back: nobody notices.
+            daemon.stop(nix::sys::signal::Signal::SIGKILL);
+            let before = size();
+            wait("life without a daemon", || size() > before);
+            std::thread::sleep(Duration::from_secs(1));
+            daemon.start();
+            let before = size();
+            wait("life with the new daemon", || size() > before);
+            world.master.kill(&framework, "d");
+            assert_eq!(world.master.states("d").last().map(mesos_proto::v1::TaskStatus::state), Some(TaskState::TaskKilled));
+        } else {
+            // Without it a daemon ends its containers when it ends.
+            daemon.stop(nix::sys::signal::Signal::SIGTERM);
+            daemon.start();
+            let last = world.master.states("d").pop().unwrap();
+            assert_eq!(last.state(), TaskState::TaskFailed, "{last:#?}");
+            // The agent finds the daemon again.
+            world.master.run_task(&framework, &docker_task("next", "true"));
+            assert_eq!(world.master.states("next").last().map(mesos_proto::v1::TaskStatus::state), Some(TaskState::TaskFinished));
+        }
+    }
 }
 
 fn wait(what: &str, is_so: impl Fn() -> bool) {

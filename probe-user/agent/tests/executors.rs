@@ -193,22 +193,24 @@ fn a_task_group_shares_an_executor_and_ends_together() {
 
     // A session beside a task.
     let worker = nested.iter().find(|it| !it.join("shared").exists()).unwrap();
-    let id =
-        json!({"value": "session-1", "parent": {"value": worker.file_name().unwrap().to_str().unwrap(), "parent": {"value": container}}});
-    let launch = json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session":
-        {"container_id": id, "command": {"value": "echo inside; pwd; exit 3"}}});
-    let (status, body) = world.post("/api/v1", &launch);
-    assert_eq!(status, 200, "{body}");
-    let mut decoder = mesos_proto::recordio::Decoder::new(1 << 20);
-    decoder.push(body.as_bytes());
-    let mut said = String::new();
-    while let Some(record) = decoder.next_record().unwrap() {
-        let record: Value = serde_json::from_slice(&record).unwrap();
-        use base64::Engine as _;
-        let data = base64::engine::general_purpose::STANDARD.decode(record["data"]["data"].as_str().unwrap()).unwrap();
-        said.push_str(&String::from_utf8(data).unwrap());
+    // What it says is over sooner than the client is attached, or not: none of it may be lost.
+    for at in 0..12 {
+        let parent = json!({"value": worker.file_name().unwrap().to_str().unwrap(), "parent": {"value": container}});
+        let launch = json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session":
+            {"container_id": {"value": format!("session-{at}"), "parent": parent}, "command": {"value": "echo inside; echo beside >&2; exit 3"}}});
+        let (status, body) = world.post("/api/v1", &launch);
+        assert_eq!(status, 200, "{body}");
+        let mut decoder = mesos_proto::recordio::Decoder::new(1 << 20);
+        decoder.push(body.as_bytes());
+        let mut said = [String::new(), String::new()];
+        while let Some(record) = decoder.next_record().unwrap() {
+            let record: Value = serde_json::from_slice(&record).unwrap();
+            use base64::Engine as _;
+            let data = base64::engine::general_purpose::STANDARD.decode(record["data"]["data"].as_str().unwrap()).unwrap();
+            said[usize::from(record["data"]["type"] == "STDERR")].push_str(&String::from_utf8(data).unwrap());
+        }
+        assert_eq!(said, ["inside\n", "beside\n"], "session {at}");
     }
-    assert!(said.contains("inside\n"), "{said:?}");
 
     // Nested, waited for, killed.
     let id = json!({"value": "helper", "parent": {"value": container}});
@@ -229,6 +231,109 @@ fn a_task_group_shares_an_executor_and_ends_together() {
     assert_eq!(names(&failed), ["TASK_FAILED"]);
     assert_eq!(names(&world.master.states("server")), ["TASK_KILLING", "TASK_KILLED"]);
     world.master.other("the executor's end", |it| matches!(it, Ours::ExecutorExited(it) if it.executor_id == "group"));
+}
+
+/// A request whose body is a stream, in chunks.
+struct Feed(TcpStream);
+
+impl Feed {
+    fn open(world: &World) -> Feed {
+        let mut stream = TcpStream::connect(world.http).unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let head = "POST /api/v1 HTTP/1.1\r\nHost: agent\r\nContent-Type: application/recordio\r\nMessage-Content-Type: application/json";
+        write!(stream, "{head}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        Feed(stream)
+    }
+
+    fn say(&mut self, input: &Value) {
+        let call = json!({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": input}).to_string();
+        let record = format!("{}\n{call}", call.len());
+        write!(self.0, "{:x}\r\n{record}\r\n", record.len()).unwrap();
+    }
+
+    fn data(&mut self, text: &str) {
+        use base64::Engine as _;
+        let data = base64::engine::general_purpose::STANDARD.encode(text);
+        self.say(&json!({"type": "PROCESS_IO", "process_io": {"type": "DATA", "data": {"type": "STDIN", "data": data}}}));
+    }
+
+    fn end(mut self) -> String {
+        self.0.write_all(b"0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(self.0).read_line(&mut answer).unwrap();
+        answer
+    }
+}
+
+/// What a session says, until the text is there or it is over.
+fn hear(lines: &mut BufReader<TcpStream>, until: &str) -> String {
+    use base64::Engine as _;
+    let mut said = String::new();
+    while !said.contains(until) {
+        let mut size = String::new();
+        lines.read_line(&mut size).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or_else(|_| panic!("{size:?} after {said:?}"));
+        let mut chunk = vec![0; size + 2];
+        lines.read_exact(&mut chunk).unwrap();
+        if size == 0 {
+            break;
+        }
+        let record: Value = serde_json::from_slice(&chunk[chunk.iter().position(|it| *it == b'\n').unwrap() + 1..size]).unwrap();
+        let data = base64::engine::general_purpose::STANDARD.decode(record["data"]["data"].as_str().unwrap()).unwrap();
+        said.push_str(&String::from_utf8_lossy(&data));
+    }
+    said
+}
+
+#[test]
+fn a_terminal_takes_what_is_typed_and_knows_its_size() {
+    let world = World::new(|_| {});
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    world.master.run_task(&framework, &task("host", "sleep 1000"));
+    world.master.state("host", TaskState::TaskRunning);
+    let id = json!({"value": "terminal", "parent": {"value": world.container(&framework, "host")}});
+    let launch = json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session": {
+        "container_id": id, "command": {"shell": false, "value": "sh", "arguments": ["sh"]},
+        "container": {"type": "MESOS", "tty_info": {"window_size": {"rows": 30, "columns": 100}}},
+    }})
+    .to_string();
+    let mut stream = TcpStream::connect(world.http).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let head = "POST /api/v1 HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nAccept: application/recordio";
+    write!(stream, "{head}\r\nMessage-Accept: application/json\r\nContent-Length: {}\r\n\r\n{launch}", launch.len()).unwrap();
+    let mut output = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(output.read_line(&mut head).unwrap(), 0, "{head}");
+    }
+    assert!(head.starts_with("HTTP/1.1 200") && head.to_lowercase().contains("message-content-type: application/json"), "{head}");
+
+    let mut input = Feed::open(&world);
+    input.say(&json!({"type": "CONTAINER_ID", "container_id": id}));
+    input.data("stty size; tty; echo in''side\n");
+    let said = hear(&mut output, "inside");
+    assert!(said.contains("30 100") && said.contains("/dev/pts/"), "{said:?}");
+    let size = json!({"type": "TTY_INFO", "tty_info": {"window_size": {"rows": 40, "columns": 120}}});
+    input.say(&json!({"type": "PROCESS_IO", "process_io": {"type": "CONTROL", "control": size}}));
+    input.say(&json!({"type": "PROCESS_IO", "process_io": {"type": "CONTROL", "control":
+        {"type": "HEARTBEAT", "heartbeat": {"interval": {"nanoseconds": 1_000_000_000_i64}}}}}));
+    input.data("sleep 0.3; stty size; echo do''ne\n");
+    assert!(hear(&mut output, "done").contains("40 120"));
+    input.data("exit 7\n");
+    hear(&mut output, "\u{0}never said");
+    assert!(input.end().starts_with("HTTP/1.1 200"));
+
+    // One that has no input, one that is not there, and a stream that does not begin as it should.
+    let mut input = Feed::open(&world);
+    input.say(&json!({"type": "CONTAINER_ID", "container_id": {"value": world.container(&framework, "host")}}));
+    assert!(input.end().starts_with("HTTP/1.1 400"));
+    let mut input = Feed::open(&world);
+    input.say(&json!({"type": "CONTAINER_ID", "container_id": {"value": "nobody"}}));
+    assert!(input.end().starts_with("HTTP/1.1 404"));
+    let mut input = Feed::open(&world);
+    input.data("x");
+    assert!(input.end().starts_with("HTTP/1.1 400"));
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use agent::config::{Config, Recover};
 use clap::Args;
+use probe_endpoint::ControlPlane;
 
-use super::{Layers, parse_path, parse_truth};
+use super::Layers;
+use super::parse::{parse_path, parse_truth};
 
 const AGENT_ADDRESS: &str = "agent-address";
 const ADVERTISE_IP: &str = "advertise-ip";
@@ -189,7 +191,7 @@ impl AgentFlags {
 
 /// What of the agent's configuration is the whole probe's.
 pub(super) struct Shared {
-    pub(super) control_plane: String,
+    pub(super) control_plane: ControlPlane,
     pub(super) host_name: Option<String>,
     pub(super) docker_socket: Option<PathBuf>,
 }
@@ -264,9 +266,10 @@ impl Layers {
         let (work_dir, listen) = (work_dir?, listen?);
         let own = Config::in_directories(work_dir, runtime_dir?);
         Some(Config {
-            master: shared.control_plane.clone(),
+            master: shared.control_plane.uri().to_string(),
+            tls: shared.control_plane.tls().clone(),
             listen,
-            advertise_ip: advertise_ip?.unwrap_or_else(|| reachable(listen.ip(), &shared.control_plane)),
+            advertise_ip: advertise_ip?.unwrap_or_else(|| reachable(listen.ip(), &shared.control_plane.uri().to_string())),
             advertise_port: advertise_port?,
             hostname: shared.host_name.unwrap_or_default(),
             resources: resources?,

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use probe_kubernetes::{Access, NAMESPACES_MAX};
 
+use super::parse::parse_name;
 use super::{
     KUBERNETES, KUBERNETES_API, KUBERNETES_CONFIG, KUBERNETES_CONTEXT, KUBERNETES_LEASE, KUBERNETES_NAMESPACES, Layers, Mistake, Origin,
-    Roles, parse_name,
+    Roles,
 };
 use crate::kubernetes::{Config, LeasePlace};
 

@@ -28,6 +28,7 @@ use super::load::SMALLEST_RING_BYTES;
 use super::place::CgroupRoot;
 use super::running::Shared;
 use super::{BATCH_MAX, Config, Hook as HookStatus, Names, decode, drain};
+use crate::budget::Pace;
 use crate::clock::Now;
 use crate::dns::Mode;
 use crate::dns::attach::{Effect, Hook, Place};
@@ -171,6 +172,7 @@ pub(super) struct Reader {
     woken: UnixStream,
     told: NameCounts,
     told_at: Option<Instant>,
+    pace: Pace,
 }
 
 impl Reader {
@@ -182,7 +184,19 @@ impl Reader {
         let tap = Tap { events: events_in, wake: Arc::new(wake), lost: Arc::default() };
         let root = CgroupRoot { directory: root.directory.try_clone()?, path: root.path.clone() };
         let (watch, proc_root) = (Watch::new(config.dns), config.proc_root.clone());
-        Ok(Reader { programs, watch, root, proc_root, sender, tap, events, woken, told: NameCounts::default(), told_at: None })
+        Ok(Reader {
+            programs,
+            watch,
+            root,
+            proc_root,
+            sender,
+            tap,
+            events,
+            woken,
+            told: NameCounts::default(),
+            told_at: None,
+            pace: config.pace.clone(),
+        })
     }
 
     pub(super) fn tap(&self) -> Tap {
@@ -211,7 +225,7 @@ impl Reader {
             }
             if read {
                 // Questions do not wait: the answer may be on its way.
-                shared.wait_for_either(self.woken.as_fd(), self.woken.as_fd(), Some(GATHER));
+                shared.wait_for_either(self.woken.as_fd(), self.woken.as_fd(), Some(self.pace.stretched(GATHER)));
             }
         }
     }

@@ -18,6 +18,7 @@ use super::own_address::OwnAddresses;
 use super::running::Shared;
 use super::sweep::Sweep;
 use super::{BATCH_MAX, Config, sys};
+use crate::budget::Pace;
 use crate::clock::{Now, thread_cpu};
 use crate::observation::{FlowEnd, LossTotals, Observation};
 
@@ -40,6 +41,7 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 pub(super) struct Drain {
     interval: Duration,
     sweep_interval: Duration,
+    pace: Pace,
     capacity: usize,
     table: MapData,
     counters: Counters,
@@ -71,6 +73,7 @@ impl Drain {
         Drain {
             interval: config.interval.max(Duration::from_millis(1)),
             sweep_interval: config.sweep_interval,
+            pace: config.pace.clone(),
             capacity: config.edges_max as usize,
             table,
             counters,
@@ -97,7 +100,7 @@ impl Drain {
             self.loggers.iter_mut().for_each(EbpfLogger::flush);
             if stopping || began >= next_sweep {
                 self.sweep();
-                next_sweep = began + self.sweep_interval;
+                next_sweep = began + self.pace.stretched(self.sweep_interval);
             }
             let complete = self.read_changes();
             if stopping || began >= next_housekeeping {
@@ -110,16 +113,27 @@ impl Drain {
             if stopping && (complete || self.shared.is_overdue()) || self.sender.is_closed() {
                 return;
             }
-            pause = self.interval.max((thread_cpu().saturating_sub(spent) * REST_FACTOR).min(LONGEST_REST));
+            pause = self.pace.stretched(self.interval).max((thread_cpu().saturating_sub(spent) * REST_FACTOR).min(LONGEST_REST));
         }
     }
 
     /// Delivers what has grown since the last reading; whether that was everything.
     fn read_changes(&mut self) -> bool {
         let changes = self.counters.changes();
-        if changes == self.changes_read && !self.delivered.take_postponed() {
+        let postponed = self.delivered.take_postponed();
+        if changes == self.changes_read && !postponed {
             return true;
         }
+        let complete = self.read_table(changes);
+        if !complete && postponed {
+            // What there was no room for is still to be told, though nothing may change.
+            self.delivered.postpone();
+        }
+        complete
+    }
+
+    /// Reads the whole table; whether there was room for all of it.
+    fn read_table(&mut self, changes: u64) -> bool {
         let now = Now::read().boot.0;
         let mut cursor = None;
         loop {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use probe_common::{EdgeKey, EdgeValue, PROTOCOL_UDP};
 
 use super::decode;
-use crate::observation::{BootNanos, Counted, FlowEnd, Observation};
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Observation};
 
 /// An edge without an open connection leaves the kernel's table when it has been idle this long.
 const IDLE_NANOS: u64 = 10_000_000_000;
@@ -22,6 +22,11 @@ const TALK_NANOS_PRESSED: u64 = 4_000_000_000;
 const TALK_LOOKED_AT_NANOS: u64 = 5_000_000_000;
 /// A UDP socket that was connected just now is not told yet: most such sockets only look up an address, and are taken back by the kernel's programs.
 const CONNECTED_SETTLES_NANOS: u64 = 50_000_000;
+
+/// One whose own address is not known yet waits longer: it would be told of no address for as long as it lives.
+const NAMELESS_SETTLES_NANOS: u64 = 400_000_000;
+// What waits to be told may not leave the table meanwhile.
+const _: () = assert!(CONNECTED_SETTLES_NANOS < IDLE_NANOS_PRESSED && NAMELESS_SETTLES_NANOS < IDLE_NANOS_PRESSED);
 
 /// Delivered totals of every entry in the kernel's table. As large as that table, never larger.
 #[derive(Debug)]
@@ -85,9 +90,11 @@ impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
             talk.end = (self.fill)(talk.end);
         }
         let mut seen = *value;
-        if value.opened != known.opened && now_ns.saturating_sub(value.last_ns) < CONNECTED_SETTLES_NANOS {
+        let settles = if nameless(talk.end) { NAMELESS_SETTLES_NANOS } else { CONNECTED_SETTLES_NANOS };
+        if value.opened != known.opened && now_ns.saturating_sub(value.last_ns) < settles {
             self.postponed = true;
-            seen = EdgeValue { opened: known.opened, closed: known.closed, tick: value.tick, ..*known };
+            // When it changed is known: an entry of which something is still to be told is not idle.
+            seen = EdgeValue { opened: known.opened, closed: known.closed, tick: value.tick, last_ns: value.last_ns, ..*known };
         }
         // The kernel takes back connections that came to nothing. One that was told already ends instead.
         let opened = seen.opened.wrapping_sub(known.opened).cast_signed();
@@ -124,6 +131,11 @@ impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
     /// Whether something was read that has to be read again soon, though nothing may change. Asking forgets it.
     pub(super) fn take_postponed(&mut self) -> bool {
         std::mem::take(&mut self.postponed)
+    }
+
+    /// What was read could not be delivered: it has to be read again soon.
+    pub(super) fn postpone(&mut self) {
+        self.postponed = true;
     }
 
     /// Entries of UDP that should be read, at most `limit`: whether they still talk.
@@ -171,6 +183,14 @@ impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
         let talk = self.talks.remove(key).filter(|talk| talk.goes_on)?;
         let delta = Counted { closed: 1, ..Counted::default() };
         Some(Observation::FlowCounted { last_active: BootNanos(talk.heard_ns.min(now_ns)), end: talk.end, delta })
+    }
+}
+
+/// Whether the address of this end is not known.
+fn nameless(end: FlowEnd) -> bool {
+    match end.direction {
+        Direction::Client => end.client_address.is_unspecified(),
+        Direction::Server => end.server_address.is_unspecified(),
     }
 }
 

@@ -28,8 +28,10 @@ const NO_ANSWER_KEPT: Duration = Duration::from_secs(5);
 /// Namespaces that are kept open. The one that was not asked for longest goes first.
 const NAMESPACES_MAX: usize = 128;
 
-/// How often all processes are looked through for a namespace that is not known by any of its processes.
+/// How often all processes are looked through, in the long run, for a namespace that is not known by any of its processes; and how often at once,
+/// for namespaces that are met together.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
+const SEARCH_BURST: u32 = 4;
 
 /// Routes are looked up in memory: a kernel that takes longer is not asked.
 const ANSWERED_WITHIN: i64 = 100;
@@ -45,7 +47,33 @@ struct Inner {
     namespaces: HashMap<u64, Route>,
     /// Cookies of namespaces by inode, of those that were met in a search.
     cookies: HashMap<u64, u64>,
-    searched_at: Option<Instant>,
+    searches: Searches,
+}
+
+/// How many searches are left.
+#[derive(Debug)]
+struct Searches {
+    left: u32,
+    filled_at: Instant,
+}
+
+impl Searches {
+    fn new(now: Instant) -> Self {
+        Searches { left: SEARCH_BURST, filled_at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        while self.left < SEARCH_BURST && now.saturating_duration_since(self.filled_at) >= SEARCH_INTERVAL {
+            self.left += 1;
+            self.filled_at += SEARCH_INTERVAL;
+        }
+        if self.left == SEARCH_BURST {
+            self.filled_at = now;
+        }
+        let granted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        granted
+    }
 }
 
 /// A way to ask for routes in a namespace.
@@ -69,7 +97,7 @@ impl OwnAddresses {
             answers: HashMap::new(),
             namespaces: HashMap::new(),
             cookies: HashMap::new(),
-            searched_at: None,
+            searches: Searches::new(Instant::now()),
         })))
     }
 
@@ -116,9 +144,13 @@ impl Inner {
             }
         }
         let answer = self.route(namespace, pid, now).and_then(|route| route.ask(peer, now));
-        if answer.is_err() {
+        if let Err(error) = &answer {
             // Its socket may be the reason.
             self.namespaces.remove(&namespace);
+            if error.kind() == io::ErrorKind::WouldBlock {
+                // Nobody has looked: that is no answer to be remembered.
+                return None;
+            }
         }
         let answer = answer.unwrap_or_default();
         if self.answers.len() >= ANSWERS_MAX {
@@ -153,10 +185,9 @@ impl Inner {
                 return Ok(());
             }
         }
-        if self.searched_at.is_some_and(|at| now.duration_since(at) < SEARCH_INTERVAL) {
-            return Err(io::ErrorKind::NotFound.into());
+        if !self.searches.take(now) {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.searched_at = Some(now);
         let pids = self.procfs.pids()?;
         let places = sockets::namespaces(&self.procfs, &pids);
         self.cookies.retain(|inode, _| places.iter().any(|place| place.inode == *inode));

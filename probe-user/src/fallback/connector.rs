@@ -86,8 +86,10 @@ impl Connector {
     }
 }
 
+/// What the connector tells of a process, by its thread group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Event {
     Fork { parent: u32, child: u32 },
     Exec { pid: u32 },
     Exit { pid: u32, status: i32 },
@@ -138,7 +140,7 @@ fn subscription() -> Vec<u8> {
 }
 
 /// The event in a datagram, if it is of a process and not of one of its threads.
-fn event(datagram: &[u8]) -> Option<Event> {
+pub fn event(datagram: &[u8]) -> Option<Event> {
     let event = datagram.get(HEADERS_LEN..)?;
     let word = |index: usize| Some(u32::from_ne_bytes(event.get(index * 4..index * 4 + 4)?.try_into().ok()?));
     // what, cpu, time (8 bytes), then the event's own fields.

@@ -27,6 +27,7 @@ pub struct Document {
     pub processes: Vec<Process>,
     pub containers: Vec<Container>,
     pub flows: Vec<Flow>,
+    pub unix_flows: Vec<UnixFlow>,
     pub listeners: Vec<Listener>,
     pub names: Vec<Names>,
 }
@@ -173,6 +174,22 @@ pub struct Flow {
     pub(crate) rtt: (u64, u64),
 }
 
+/// Connections of two processes over Unix sockets, at one path.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "docs/once.md has the fields; a test compares")]
+pub struct UnixFlow {
+    pub id: u64,
+    pub path: String,
+    pub open: u32,
+    pub client_pid: u32,
+    pub client_process: String,
+    pub client_container_id: String,
+    pub server_pid: u32,
+    pub server_process: String,
+    pub server_container_id: String,
+}
+
 /// Where address translation took connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -238,6 +255,7 @@ impl Document {
             processes: report.processes.iter().map(|it| process(it, look, metrics.get(&key(it.key.as_ref())).copied())).collect(),
             containers: report.containers.iter().map(|it| container(it, of_containers.get(it.id.as_str()).copied())).collect(),
             flows: report.flows.iter().filter_map(|it| flow(it, &names, &resolved)).collect(),
+            unix_flows: report.unix_flows.iter().map(|it| unix_flow(it, &names)).collect(),
             listeners: report.listeners.iter().map(|it| listener(it, &names)).collect(),
             names: report
                 .resolved_addresses
@@ -387,6 +405,22 @@ fn flow(flow: &v1::Flow, names: &HashMap<Key, &str>, resolved: &HashMap<String, 
         key: holder,
         rtt: (counters.rtt_us_sum, counters.rtt_count),
     })
+}
+
+fn unix_flow(flow: &v1::UnixFlow, names: &HashMap<Key, &str>) -> UnixFlow {
+    let name = |of: Key| names.get(&of).copied().unwrap_or_default().to_owned();
+    let (client, server) = (key(flow.client.as_ref()), key(flow.server.as_ref()));
+    UnixFlow {
+        id: flow.id,
+        path: flow.path.clone(),
+        open: flow.open,
+        client_pid: client.0,
+        client_process: name(client),
+        client_container_id: flow.client_container_id.clone(),
+        server_pid: server.0,
+        server_process: name(server),
+        server_container_id: flow.server_container_id.clone(),
+    }
 }
 
 fn translation(translation: &v1::Translation) -> Translation {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
-use crate::local::document::{Container, Document, Flow, Process};
+use crate::local::document::{Container, Document, Flow, Process, UnixFlow};
 use crate::local::text::{self, Column};
 
 /// Lines of one table on a terminal.
@@ -45,6 +45,9 @@ pub fn render(document: &Document, page: Page) -> String {
     let mut flows = document.flows.iter().collect::<Vec<_>>();
     flows.sort_by_key(|it| (Reverse(it.bytes_sent + it.bytes_received), Reverse(it.opened), it.id));
     table(&mut text, "FLOWS", page, &FLOWS, flows.into_iter().map(flow_row).collect());
+    let mut unix_flows = document.unix_flows.iter().collect::<Vec<_>>();
+    unix_flows.sort_by_key(|it| (Reverse(it.open), &it.path, it.id));
+    table(&mut text, "UNIX FLOWS", page, &UNIX_FLOWS, unix_flows.into_iter().map(unix_flow_row).collect());
     let mut listeners = document.listeners.iter().collect::<Vec<_>>();
     listeners.sort_by_key(|it| (it.port, it.protocol, &it.address));
     let listener_row = |it: &crate::local::document::Listener| {
@@ -93,6 +96,15 @@ const FLOWS: [Column; 9] = [
     Column::number("SENT"),
     Column::number("RECEIVED"),
     Column::number("RTT"),
+];
+
+const UNIX_FLOWS: [Column; 6] = [
+    Column::number("CLIENT PID"),
+    Column::words("CLIENT", 16),
+    Column::number("SERVER PID"),
+    Column::words("SERVER", 16),
+    Column::number("OPEN"),
+    Column::rest("PATH"),
 ];
 
 const LISTENERS: [Column; 5] = [
@@ -220,6 +232,17 @@ fn flow_row(it: &Flow) -> Vec<String> {
         size(it.bytes_sent),
         size(it.bytes_received),
         rtt.unwrap_or_default(),
+    ]
+}
+
+fn unix_flow_row(it: &UnixFlow) -> Vec<String> {
+    vec![
+        it.client_pid.to_string(),
+        text::program(&it.client_process),
+        it.server_pid.to_string(),
+        text::program(&it.server_process),
+        it.open.to_string(),
+        it.path.clone(),
     ]
 }
 

@@ -102,6 +102,8 @@ pub struct Metrics {
     pub sampled_cgroups: IntGauge,
     /// Looks that used up their share of CPU before everything was read: the rest has its turn in the next.
     pub sampling_over_budget: IntCounter,
+    /// Step at which the probe leaves optional work out to keep to its budget; 0 leaves nothing out, each one more doubles the pauses.
+    pub budget_step: IntGauge,
     /// File systems that do not answer.
     pub disks_unanswered: IntGauge,
     /// 1 when the configuration was taken as it was read last.
@@ -240,6 +242,10 @@ impl Metrics {
                 &registry,
                 IntCounter::new("probe_sampling_over_budget_total", "Looks that ended their share of CPU before everything was read."),
             ),
+            budget_step: register(
+                &registry,
+                IntGauge::new("probe_budget_step", "Optional work is done 1, 2, 4, 8 or 16 times as rarely to keep to the budget: 0 to 4."),
+            ),
             disks_unanswered: register(&registry, IntGauge::new("probe_disks_unanswered", "File systems that do not answer.")),
             config_reload_success: register(
                 &registry,
@@ -336,7 +342,8 @@ fn seconds(time: nix::sys::time::TimeVal) -> f64 {
         .as_secs_f64()
 }
 
-fn resident_bytes() -> Option<i64> {
+/// Resident memory of this process.
+pub(crate) fn resident_bytes() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_ascii_whitespace().next()?.parse::<i64>().ok()?.checked_mul(1_024)

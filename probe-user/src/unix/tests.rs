@@ -7,6 +7,10 @@ use crate::processes::ProcessKey;
 use crate::procfs::Arguments;
 
 /// Inode of the socket.
+fn every() -> Every {
+    Every { interval: LOOK_INTERVAL, pace: Pace::default() }
+}
+
 fn inode(socket: &impl std::os::fd::AsFd) -> u32 {
     u32::try_from(nix::sys::stat::fstat(socket.as_fd()).unwrap().st_ino).unwrap()
 }
@@ -86,7 +90,7 @@ async fn one_failure_is_forgiven_but_lasting_blindness_is_told_and_taken_back() 
     let root = directory.path().join("proc");
     let (sender, mut inputs) = mpsc::channel(8);
     let begun = tokio::time::Instant::now();
-    let looking = look_for_ever(Arc::new(Procfs::new(&root, Arguments::Show)), sender);
+    let looking = look_for_ever(Arc::new(Procfs::new(&root, Arguments::Show)), every(), sender);
     let told = async {
         let blind = inputs.recv().await.unwrap();
         assert!(matches!(&blind, Input::BlindSpot { cause: CAUSE, sentence: Some(it) } if it.contains("No such file")), "{blind:?}");
@@ -114,7 +118,7 @@ async fn namespaces_that_cannot_be_entered_are_a_blind_spot() {
         std::os::unix::fs::symlink(format!("net:[{namespace}]"), directory.join("net")).unwrap();
     }
     let (sender, mut inputs) = mpsc::channel(8);
-    let looking = look_for_ever(Arc::new(Procfs::new(root.path(), Arguments::Show)), sender);
+    let looking = look_for_ever(Arc::new(Procfs::new(root.path(), Arguments::Show)), every(), sender);
     let told = async {
         for _ in 1..FAILURES_MAX {
             assert!(matches!(inputs.recv().await.unwrap(), Input::UnixFlows(_)));

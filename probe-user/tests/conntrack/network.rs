@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -140,6 +141,11 @@ impl Network {
     /// A process in a namespace, without which the probe could not ask for anything there.
     pub(crate) fn inhabit(&self, part: &str) -> Inhabitant {
         let child = Command::new("ip").args(["netns", "exec", &self.namespace(part), "sleep", "100"]).spawn().unwrap();
+        // It begins here, and goes there.
+        let (there, place) = (std::fs::metadata(self.file(part)).unwrap().ino(), format!("/proc/{}/ns/net", child.id()));
+        while std::fs::metadata(&place).unwrap().ino() != there {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         Inhabitant(child)
     }
 

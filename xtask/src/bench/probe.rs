@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::kernel_time::{self, Statistics};
@@ -28,6 +29,9 @@ const BUSY: u64 = 30;
 const HIGHEST: u64 = 30;
 /// Connections that are open at once; each has both its ends here.
 const OPEN: u64 = 5_000;
+/// What is there when the probe starts: descriptors of connections, and tasks.
+const DESCRIPTORS: u64 = 5_000;
+const TASKS: u64 = 1_700;
 /// Rate, and time without a probe, of the trial of a restart.
 const RESTART: (u64, Duration) = (1_000, Duration::from_secs(5));
 /// Pairs of runs with and without the probe, and the length of each.
@@ -40,13 +44,49 @@ const SETTLE: Duration = Duration::from_secs(30);
 
 const WRK: Tool = Tool { program: "wrk", packages: &["wrk"], purpose: "loading an HTTP server" };
 
-pub(super) fn run(checkout: &Checkout, scale_down: u64) -> Result<Vec<Number>> {
+/// A part of this benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Cost at rest, and at 10,000 connections a second.
+    Steady,
+    /// The first look, with 5,000 descriptors of sockets and 1,700 tasks.
+    Snapshot,
+    /// As many short connections as this machine can make.
+    Highest,
+    /// The probe is killed under load, and started again.
+    Restart,
+    /// What a server with kept connections feels.
+    Kept,
+    /// What a server with a connection per request feels.
+    Closing,
+    /// How soon a container that starts is on the map.
+    Starts,
+    /// Memory with 500 containers.
+    Containers,
+}
+
+pub(super) fn run(checkout: &Checkout, parts: &[Part], scale_down: u64) -> Result<Vec<Number>> {
     setup::tools(checkout, &[WRK])?;
-    let mut numbers = steady(scale_down)?;
-    numbers.extend(highest(scale_down)?);
-    numbers.extend(restart(scale_down)?);
-    numbers.extend(felt_by_a_server(scale_down)?);
-    numbers.extend(containers::run(checkout, scale_down)?);
+    let parts = if parts.is_empty() { Part::value_variants() } else { parts };
+    let mut numbers = Vec::new();
+    for part in parts {
+        let measured = match part {
+            Part::Steady => steady(scale_down),
+            Part::Snapshot => snapshot(scale_down),
+            Part::Highest => highest(scale_down),
+            Part::Restart => restart(scale_down),
+            Part::Kept => felt_by_a_server("kept connections", &[], scale_down),
+            Part::Closing => felt_by_a_server("a connection per request", &["--close".to_owned()], scale_down),
+            Part::Starts => containers::starts(checkout, scale_down),
+            Part::Containers => containers::many(checkout, scale_down),
+        };
+        // What another part measured is not lost when one fails.
+        match measured {
+            Ok(measured) => numbers.extend(measured),
+            Err(error) if parts.len() == 1 => return Err(error),
+            Err(error) => note(&format!("{part:?}: {error:#}")),
+        }
+    }
     Ok(numbers)
 }
 
@@ -66,7 +106,7 @@ fn steady(scale_down: u64) -> Result<Vec<Number>> {
         Number::new("probe: kernel maps in all", map_megabytes(probe)?, "MB", Target::Under(8.0)).beside("NFM 0.1-1.3, no process"),
     ];
     if let Some(millis) = metric(&stack, "probe_snapshot_seconds")? {
-        numbers.push(Number::new("probe: snapshot at start", millis * 1e3, "ms", Target::Under(50.0)).beside("Scope: 16 s a pass"));
+        numbers.push(Number::new("probe: snapshot at start, of what is here", millis * 1e3, "ms", Target::Stated));
     }
     let time = seconds(BUSY, scale_down);
     let (_server, address) = server()?;
@@ -109,6 +149,48 @@ fn steady(scale_down: u64) -> Result<Vec<Number>> {
         numbers.push(Number::new(what, resident(probe)?, "MB", Target::Under(60.0)));
     }
     Ok(numbers)
+}
+
+/// The first look of a probe on a node with that many sockets and tasks; the median of five starts.
+fn snapshot(scale_down: u64) -> Result<Vec<Number>> {
+    let (descriptors, tasks) = (DESCRIPTORS / scale_down, TASKS / scale_down);
+    let (_server, address) = parked_server()?;
+    let mut clients = client(&address, &[format!("--count={}", descriptors / 2), "--park".to_owned()])?;
+    clients.report()?;
+    let mut sleepers = Sleepers::default();
+    for _ in 0..tasks.saturating_sub(tasks_there()?) {
+        sleepers.0.push(Command::new("sleep").arg("600").spawn().context("cannot start sleep")?);
+    }
+    let there = tasks_there()?;
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let stack = Stack::start(Profile::Release)?;
+        times.push(metric(&stack, "probe_snapshot_seconds")?.context("the probe does not time its first look")? * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let what = format!("probe: snapshot of {descriptors} descriptors and {there} tasks");
+    Ok(vec![Number::new(what, percentile(&times, 0.5)?, "ms", Target::Under(50.0)).beside("Scope: 16 s a pass")])
+}
+
+/// Processes that do nothing; they end with this value.
+#[derive(Debug, Default)]
+struct Sleepers(Vec<std::process::Child>);
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // One that has ended already is no error.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Tasks of this machine, threads included.
+fn tasks_there() -> Result<u64> {
+    let text = fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
+    let tasks = text.split_whitespace().nth(3).and_then(|word| word.split_once('/')?.1.parse().ok());
+    tasks.with_context(|| format!("no number of tasks in {text:?}"))
 }
 
 /// As many short connections as this machine can make: is each counted, with its process?
@@ -180,41 +262,36 @@ fn restart(scale_down: u64) -> Result<Vec<Number>> {
 }
 
 /// Requests a second of a plain HTTP server, with the probe and without, in turns.
-fn felt_by_a_server(scale_down: u64) -> Result<Vec<Number>> {
-    let mut numbers = Vec::new();
-    for (what, options) in [("kept connections", [].as_slice()), ("a connection per request", ["--close".to_owned()].as_slice())] {
-        let mut arguments = vec!["http".to_owned(), "--bind=127.0.0.1:0".to_owned()];
-        arguments.extend_from_slice(options);
-        let mut server = traffic(&arguments)?;
-        let address = server.listening()?.to_string();
-        let time = (PAIR_SECONDS / scale_down).max(2);
-        let mut ratios = Vec::new();
-        let _alive = Pulse::start(&format!("an HTTP server with and without the probe, {what}"));
-        requests_per_second(&address, time)?;
-        for pair in 0..(PAIRS / scale_down).max(2) {
-            let with = |address: &str| {
-                let _stack = Stack::start(Profile::Release)?;
-                std::thread::sleep(Duration::from_secs(2));
-                requests_per_second(address, time)
-            };
-            // What is first in a pair changes from pair to pair: a machine that grows warm or busy favours neither.
-            let (with, without) = if pair % 2 == 0 {
-                let with = with(&address)?;
-                (with, requests_per_second(&address, time)?)
-            } else {
-                let without = requests_per_second(&address, time)?;
-                (with(&address)?, without)
-            };
-            ratios.push((1.0 - with / without) * 100.0);
-        }
-        ratios.sort_by(f64::total_cmp);
-        let median = percentile(&ratios, 0.5)?;
-        let spread = (ratios.last().copied().unwrap_or(0.0) - ratios.first().copied().unwrap_or(0.0)) / 2.0;
-        let target = if options.is_empty() { Target::Under(1.0) } else { Target::Stated };
-        let number = Number::new(format!("probe: requests/s less with it, {what} (±{spread:.1})"), median, "%", target);
-        numbers.push(number.beside("DeepFlow +0.46 CPU"));
+fn felt_by_a_server(what: &str, options: &[String], scale_down: u64) -> Result<Vec<Number>> {
+    let mut arguments = vec!["http".to_owned(), "--bind=127.0.0.1:0".to_owned()];
+    arguments.extend_from_slice(options);
+    let mut server = traffic(&arguments)?;
+    let address = server.listening()?.to_string();
+    let time = (PAIR_SECONDS / scale_down).max(2);
+    let mut ratios = Vec::new();
+    let _alive = Pulse::start(&format!("an HTTP server with and without the probe, {what}"));
+    requests_per_second(&address, time)?;
+    for pair in 0..(PAIRS / scale_down).max(2) {
+        let with = |address: &str| {
+            let _stack = Stack::start(Profile::Release)?;
+            std::thread::sleep(Duration::from_secs(2));
+            requests_per_second(address, time)
+        };
+        // What is first in a pair changes from pair to pair: a machine that grows warm or busy favours neither.
+        let (with, without) = if pair % 2 == 0 {
+            let with = with(&address)?;
+            (with, requests_per_second(&address, time)?)
+        } else {
+            let without = requests_per_second(&address, time)?;
+            (with(&address)?, without)
+        };
+        ratios.push((1.0 - with / without) * 100.0);
     }
-    Ok(numbers)
+    ratios.sort_by(f64::total_cmp);
+    let median = percentile(&ratios, 0.5)?;
+    let spread = (ratios.last().copied().unwrap_or(0.0) - ratios.first().copied().unwrap_or(0.0)) / 2.0;
+    let number = Number::new(format!("probe: requests/s less with it, {what} (±{spread:.1})"), median, "%", Target::Under(1.0));
+    Ok(vec![number.beside("DeepFlow +0.46 CPU")])
 }
 
 fn requests_per_second(address: &str, seconds: u64) -> Result<f64> {

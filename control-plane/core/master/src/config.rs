@@ -69,6 +69,10 @@ pub struct Config {
     pub max_offers_per_event: usize,
     /// Calls of a scheduler per time, by principal. (Mesos limits its old drivers alone.)
     pub rate_limits: BTreeMap<String, Rate>,
+    /// The same for all others together; none: they are not limited.
+    pub rate_limit_of_others: Option<Rate>,
+    /// Weights of roles, as long as the registry has none: whoever changed one at run time is not overruled by a restart.
+    pub weights: BTreeMap<String, f64>,
     /// Who may do what.
     pub authorizer: Arc<dyn Authorize>,
 }
@@ -106,6 +110,8 @@ impl Config {
             max_frameworks: 10_000,
             max_offers_per_event: 256,
             rate_limits: BTreeMap::new(),
+            rate_limit_of_others: None,
+            weights: BTreeMap::new(),
             authorizer: Arc::new(AllowAll),
         }
     }

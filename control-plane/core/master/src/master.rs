@@ -42,6 +42,7 @@ pub struct Master {
     pub(crate) silent_set: BTreeSet<AgentId>,
     pub(crate) removals: Limiter,
     pub(crate) calls: BTreeMap<String, Limiter>,
+    pub(crate) other_calls: Option<Limiter>,
     /// Ids of removed frameworks that are remembered.
     pub(crate) completed_ids: DenseMap<FrameworkId, ()>,
     /// Agents whose machine is planned to be down.
@@ -72,6 +73,11 @@ impl Master {
             seed: config.seed,
         };
         let mut allocator = Allocator::new(options, config.fair_sharing_excluded_resource_names.clone());
+        let mut writes = Writes::default();
+        if registry.weights.is_empty() && !config.weights.is_empty() {
+            config.weights.iter().for_each(|(role, weight)| allocator.set_weight(role, *weight));
+            writes.push(config.weights.iter().map(|(role, weight)| Change::Weight(role.clone(), *weight)).collect(), After::Nothing);
+        }
         for (role, weight) in &registry.weights {
             allocator.set_weight(role, *weight);
         }
@@ -97,7 +103,7 @@ impl Master {
             state: Snapshot { registry, recovered, ..Snapshot::default() },
             allocator,
             timers,
-            writes: Writes::default(),
+            writes,
             streams: DenseMap::default(),
             links: DenseMap::default(),
             pids: BTreeMap::new(),
@@ -107,6 +113,7 @@ impl Master {
             silent_set: BTreeSet::new(),
             removals,
             calls: BTreeMap::new(),
+            other_calls: None,
             completed_ids: DenseMap::default(),
             planned_agents: BTreeSet::new(),
             inverse_filters: BTreeMap::new(),

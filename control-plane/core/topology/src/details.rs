@@ -75,7 +75,11 @@ fn find(map: &Topology, view: View, id: &str) -> Option<Entity> {
     if let Some(host) = id.strip_prefix("pseudo:uncontained:") {
         return tables.host_names.get(host).map(|&host| Entity::Uncontained(host));
     }
+    if let Some(host) = id.strip_prefix(summary::UNTASKED) {
+        return tables.host_names.get(host).map(|&host| Entity::Untasked(host));
+    }
     match view {
+        View::Tasks => tables.tasks.find(id.strip_suffix(crate::tasks::SUFFIX)?).map(Entity::Task),
         View::Processes => {
             let (host, pid) = id.rsplit_once(';')?;
             let host = tables.hosts.get(*tables.host_names.get(host)?)?;
@@ -95,6 +99,7 @@ fn with_samples(map: &Topology, entity: Entity, summary: &mut NodeSummary) {
     summary.metrics = match entity {
         Entity::Host(host) => summary::host_metrics(&map.tables.hosts[host], true),
         Entity::Container(container) => summary::container_metrics(&map.tables, container, true),
+        Entity::Task(task) => crate::tasks::metrics(&map.tables, task),
         Entity::Object(object) => crate::kubernetes::metrics(&map.tables, object, true),
         Entity::Process(process) => {
             let row = &map.tables.processes[process];
@@ -126,6 +131,13 @@ fn members(map: &Topology, entity: Entity) -> Members {
             let containers = tables.hosts[host].containers.iter().copied();
             members.containers.extend(containers.filter(|&it| !tables.kubernetes.is_managed(tables, it)));
         }
+        Entity::Untasked(host) => {
+            let has_task = |it: ContainerIndex| tables.containers[it].task.is_some();
+            let outside = |process: &ProcessIndex| !tables.processes[*process].container.is_some_and(has_task);
+            members.processes.extend(tables.hosts[host].processes.values().copied().filter(outside));
+            members.containers.extend(tables.hosts[host].containers.iter().copied().filter(|&it| !has_task(it)));
+        }
+        Entity::Task(group) => members.containers.extend(tables.tasks.get(group).into_iter().flat_map(|row| row.members.iter())),
         Entity::Process(process) => members.processes.extend([process]),
         Entity::Name(group) => members.processes.extend(tables.names.get(group).into_iter().flat_map(|row| row.members.iter())),
         Entity::Container(container) => members.containers.extend([container]),

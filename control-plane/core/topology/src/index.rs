@@ -115,6 +115,10 @@ pub(crate) enum Entity {
     Object(ObjectIndex),
     /// What runs on a host outside of any pod.
     Unmanaged(HostIndex),
+    /// Containers of one Mesos task.
+    Task(GroupIndex),
+    /// What runs on a host and is no Mesos task.
+    Untasked(HostIndex),
     /// A known service outside, by its name.
     External(GroupIndex),
 }
@@ -122,6 +126,7 @@ pub(crate) enum Entity {
 impl Entity {
     /// Whether it stands for something that is not watched itself.
     pub(crate) fn is_pseudo(self) -> bool {
-        matches!(self, Entity::InternetIn | Entity::InternetOut | Entity::Uncontained(_) | Entity::Unmanaged(_) | Entity::External(_))
+        use Entity::{External, InternetIn, InternetOut, Uncontained, Unmanaged, Untasked};
+        matches!(self, InternetIn | InternetOut | Uncontained(_) | Unmanaged(_) | Untasked(_) | External(_))
     }
 }

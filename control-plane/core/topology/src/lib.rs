@@ -26,6 +26,7 @@ mod search;
 mod settle;
 mod summary;
 mod tables;
+mod tasks;
 mod text;
 mod told;
 mod topology;

@@ -10,6 +10,7 @@ use crate::projection::Projection;
 use crate::report::{Container, ContainerState};
 use crate::summary;
 use crate::tables::{GroupRow, Tables};
+use crate::tasks;
 use crate::text::image_without_tag;
 use crate::view::{Filter, StoppedFilter, SystemFilter, ViewKey, ViewSnapshot};
 
@@ -147,7 +148,7 @@ pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
     let Filter { system, stopped, hide_pseudo, hide_unconnected, hide_storage, .. } = key.filter;
     match entity {
         Entity::InternetIn | Entity::InternetOut | Entity::External(_) => true,
-        Entity::Uncontained(_) | Entity::Unmanaged(_) => !hide_pseudo,
+        Entity::Uncontained(_) | Entity::Unmanaged(_) | Entity::Untasked(_) => !hide_pseudo,
         Entity::Process(_) | Entity::Name(_) => !hide_unconnected || scene.projection.is_connected(entity),
         Entity::Container(container) => {
             let Some(record) = scene.tables.containers.get(container).and_then(|row| row.record.as_ref()) else { return false };
@@ -163,6 +164,7 @@ pub(crate) fn passes(scene: Scene<'_>, key: ViewKey, entity: Entity) -> bool {
         }
         Entity::Hostname(_) => system != Some(SystemFilter::System) && stopped != Some(StoppedFilter::Stopped),
         Entity::Object(object) => !hide_storage || !scene.tables.kubernetes.is_storage(object),
+        Entity::Task(task) => stopped.is_none_or(|wanted| tasks::states(scene.tables, task).any(|it| stopped_of(it) == wanted)),
         Entity::Host(_) => true,
     }
 }

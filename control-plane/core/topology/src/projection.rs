@@ -10,7 +10,7 @@ use crate::tables::Tables;
 use crate::view::View;
 
 /// Views that are kept as graphs. The others have nothing to show until something reports it.
-pub(crate) const PROJECTED: [View; 9] = [
+pub(crate) const PROJECTED: [View; 10] = [
     View::Processes,
     View::ProcessesByName,
     View::Containers,
@@ -20,6 +20,7 @@ pub(crate) const PROJECTED: [View; 9] = [
     View::Pods,
     View::KubeControllers,
     View::Services,
+    View::Tasks,
 ];
 
 /// Nodes of a view that an end belongs to: one, none, or several services.
@@ -258,6 +259,11 @@ fn project_one(tables: &Tables, view: View, terminal: Terminal) -> Option<Entity
         (View::Containers | View::ContainersByHostname | View::ContainersByImage, Terminal::Container(container)) => {
             contained(tables, view, container)
         }
+        (View::Tasks, Terminal::Process(process)) => {
+            let row = &tables.processes[process];
+            crate::tasks::project(tables, row.host, row.container)
+        }
+        (View::Tasks, Terminal::Container(container)) => crate::tasks::project(tables, tables.containers[container].host, Some(container)),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ use crate::names::Peers;
 use crate::node::NodeId;
 use crate::projection::{self, PROJECTED};
 use crate::topology::Topology;
+use crate::view::View;
 
 type Edges = Vec<(u8, Entity, Entity)>;
 
@@ -82,6 +83,9 @@ impl Topology {
             for (place, view) in (0_u8..).zip(PROJECTED) {
                 let sources = projection::project(&self.tables, view, from);
                 let targets = projection::project(&self.tables, view, to);
+                if view == View::Tasks && !crate::tasks::has_task(&sources, &targets) {
+                    continue;
+                }
                 edges.extend(sources.iter().flat_map(|&from| targets.iter().map(move |&to| (place, from, to))));
             }
         }

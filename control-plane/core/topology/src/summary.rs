@@ -21,6 +21,8 @@ pub(crate) use metrics::{container_metrics, host_metrics, process_metrics, value
 
 /// Id of the node for connections from the Internet.
 pub(crate) const INTERNET_IN: &str = "in-theinternet";
+/// Beginning of the ids of nodes for what is no Mesos task.
+pub(crate) const UNTASKED: &str = "pseudo:untasked:";
 /// Id of the node for connections to the Internet.
 pub(crate) const INTERNET_OUT: &str = "out-theinternet";
 
@@ -35,6 +37,8 @@ pub(crate) fn node_id(tables: &Tables, entity: Entity) -> Option<NodeId> {
         Entity::Container(container) => tables.containers.get(container).map(|row| row.node_id.clone()),
         Entity::Name(group) => tables.names.get(group).map(|row| row.node_id.clone()),
         Entity::Image(group) => tables.images.get(group).map(|row| row.node_id.clone()),
+        Entity::Task(group) => tables.tasks.get(group).map(|row| row.node_id.clone()),
+        Entity::Untasked(host) => tables.hosts.get(host).map(untasked_id),
         Entity::Hostname(group) => tables.hostnames.get(group).map(|row| row.node_id.clone()),
         Entity::Object(object) => tables.kubernetes.rows.get(object).map(|row| row.node_id.clone()),
         Entity::Unmanaged(host) => tables.hosts.get(host).map(|row| row.unmanaged_id.clone()),
@@ -66,6 +70,8 @@ pub(crate) fn summarize(tables: &Tables, entity: Entity, filter: Filter, now: Ti
             ..blank(row.node_id.clone(), Shape::Hexagon)
         }),
         Entity::Image(group) => image_summary(tables, group),
+        Entity::Task(group) => crate::tasks::summarize(tables, group, now),
+        Entity::Untasked(host) => tables.hosts.get(host).map(untasked),
         Entity::Object(object) => crate::kubernetes::summarize(tables, object),
         Entity::Unmanaged(host) => tables.hosts.get(host).map(unmanaged),
         Entity::External(group) => tables.externals.get(group).map(|row| NodeSummary {
@@ -124,6 +130,21 @@ fn unmanaged(host: &HostRow) -> NodeSummary {
         stack: true,
         pseudo: true,
         ..blank(host.unmanaged_id.clone(), Shape::Square)
+    }
+}
+
+fn untasked_id(host: &HostRow) -> NodeId {
+    format!("{UNTASKED}{}", host.name).into()
+}
+
+fn untasked(host: &HostRow) -> NodeSummary {
+    NodeSummary {
+        label: "No task".into(),
+        label_minor: host.name.clone(),
+        rank: format!("untasked:{}", host.name).into(),
+        stack: true,
+        pseudo: true,
+        ..blank(untasked_id(host), Shape::Square)
     }
 }
 
@@ -269,6 +290,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
     let rank = [image_name.into(), host_name.clone(), label.clone()].into_iter().find(|text: &Arc<str>| !text.is_empty());
     let mut parents = Vec::new();
     parents.extend(image_parent(tables, index));
+    parents.extend(crate::tasks::parent(tables, index));
     parents.extend(row.pod.into_iter().flat_map(|pod| crate::kubernetes::parents_below(tables, pod)));
     parents.extend(host_parent(tables, row.host));
     let mut shown_tables = Vec::new();
@@ -320,6 +342,7 @@ fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Contai
     ]
     .into_iter()
     .flatten()
+    .chain(crate::tasks::rows(container))
     .collect()
 }
 

@@ -128,6 +128,8 @@ pub(crate) struct ContainerRow {
     pub(crate) image: Option<GroupIndex>,
     pub(crate) hostname: Option<GroupIndex>,
     pub(crate) pod: Option<ObjectIndex>,
+    /// The Mesos task whose container it is.
+    pub(crate) task: Option<GroupIndex>,
     pub(crate) samples: VecDeque<ContainerSample>,
     /// The newest sample whole.
     pub(crate) latest: Option<Box<ContainerMetrics>>,
@@ -221,6 +223,8 @@ pub(crate) struct Tables {
     pub(crate) names: Groups<ProcessIndex>,
     pub(crate) images: Groups<ContainerIndex>,
     pub(crate) hostnames: Groups<ContainerIndex>,
+    /// Mesos tasks by their own and their framework's id.
+    pub(crate) tasks: Groups<ContainerIndex>,
     /// Known services outside, and the channels that lead there.
     pub(crate) externals: Groups<ChannelIndex>,
     pub(crate) kubernetes: ObjectTables,

@@ -29,6 +29,8 @@ pub enum View {
     EcsServices,
     /// `swarm-services`
     SwarmServices,
+    /// `tasks`, those of Mesos; Scope had no such view
+    Tasks,
     /// `hosts`
     Hosts,
     /// `weave`
@@ -37,7 +39,7 @@ pub enum View {
 
 impl View {
     /// All of them.
-    pub const ALL: [View; 13] = [
+    pub const ALL: [View; 14] = [
         View::Processes,
         View::ProcessesByName,
         View::Containers,
@@ -49,6 +51,7 @@ impl View {
         View::EcsTasks,
         View::EcsServices,
         View::SwarmServices,
+        View::Tasks,
         View::Hosts,
         View::Weave,
     ];
@@ -67,6 +70,7 @@ impl View {
             View::EcsTasks => "ecs-tasks",
             View::EcsServices => "ecs-services",
             View::SwarmServices => "swarm-services",
+            View::Tasks => "tasks",
             View::Hosts => "hosts",
             View::Weave => "weave",
         }
@@ -84,7 +88,7 @@ impl View {
 pub struct Filter {
     /// `system` of the container views.
     pub system: Option<SystemFilter>,
-    /// `stopped` of the container views.
+    /// `stopped` of the container views and of the tasks.
     pub stopped: Option<StoppedFilter>,
     /// `pseudo=hide`.
     pub hide_pseudo: bool,
@@ -129,7 +133,7 @@ impl Filter {
         let pseudo = !processes && !matches!(view, View::Hosts | View::Weave);
         Filter {
             system: self.system.filter(|_| containers),
-            stopped: self.stopped.filter(|_| containers),
+            stopped: self.stopped.filter(|_| containers || view == View::Tasks),
             hide_pseudo: self.hide_pseudo && pseudo,
             hide_unconnected: self.hide_unconnected && processes,
             hide_storage: self.hide_storage && view == View::Pods,

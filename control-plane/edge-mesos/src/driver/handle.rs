@@ -1,5 +1,6 @@
 //! How the edges talk to the loop. It owns the core; nobody else touches it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,6 +57,7 @@ pub(crate) enum Message {
     Agent { link: LinkId, message: FromAgent },
     Read { reply: oneshot::Sender<Arc<View>> },
     Watch { reply: oneshot::Sender<Watch> },
+    Whitelist { hostnames: Option<BTreeSet<String>> },
 }
 
 /// What the loop lets others read at any time, without asking it.
@@ -175,6 +177,11 @@ impl MasterHandle {
 
     pub(crate) async fn watch(&self) -> Result<Watch, Stopped> {
         self.ask(|reply| Message::Watch { reply }).await
+    }
+
+    /// Only agents on these hosts are offered from now on; none: all are.
+    pub(crate) async fn set_whitelist(&self, hostnames: Option<BTreeSet<String>>) -> Result<(), Stopped> {
+        self.inbox.send(Message::Whitelist { hostnames }).await.map_err(|_| Stopped)
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {

@@ -25,6 +25,8 @@ impl Drawing {
             View::EcsTasks => Graph::clone(&self.tasks()),
             View::EcsServices => self.task_services(),
             View::SwarmServices => self.swarm_services(),
+            // Scope's probes knew nothing of Mesos.
+            View::Tasks => Graph::default(),
             View::Hosts => self.hosts(),
             View::Weave => self.peers(),
         };

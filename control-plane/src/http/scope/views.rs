@@ -44,16 +44,19 @@ const STOPPED: Group = Group {
 };
 const UNCONTAINED: Group = Group { id: "pseudo", default: "hide", options: &[("show", "Show uncontained"), ("hide", "Hide uncontained")] };
 const UNMANAGED: Group = Group { id: "pseudo", default: "hide", options: &[("show", "Show unmanaged"), ("hide", "Hide unmanaged")] };
+const UNTASKED: Group =
+    Group { id: "pseudo", default: "hide", options: &[("show", "Show what is no task"), ("hide", "Hide what is no task")] };
 const STORAGE: Group = Group { id: "storage", default: "hide", options: &[("show", "Show storage"), ("hide", "Hide storage")] };
 const SNAPSHOT: Group = Group { id: "snapshot", default: "hide", options: &[("show", "Show snapshots"), ("hide", "Hide snapshots")] };
 
 const OF_PROCESSES: &[Group] = &[UNCONNECTED];
 const OF_CONTAINERS: &[Group] = &[SYSTEM, STOPPED, UNCONTAINED];
+const OF_TASKS: &[Group] = &[STOPPED, UNTASKED];
 const OF_PODS: &[Group] = &[SNAPSHOT, STORAGE, UNMANAGED];
 const OF_ORCHESTRATORS: &[Group] = &[UNMANAGED];
 
 /// Top-level views, sorted by name. All are listed even when empty: hiding is the client's part.
-const TOP: [Entry; 6] = [
+const TOP: [Entry; 7] = [
     Entry {
         view: View::Containers,
         name: "Containers",
@@ -73,6 +76,7 @@ const TOP: [Entry; 6] = [
         options: &[],
         children: &[child(View::Weave, "Weave Net", false, &[])],
     },
+    Entry { view: View::Tasks, name: "Mesos tasks", rank: 3, hide_if_empty: true, options: OF_TASKS, children: &[] },
     Entry {
         view: View::Pods,
         name: "Pods",

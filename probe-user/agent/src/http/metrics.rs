@@ -1,18 +1,80 @@
 //! `/metrics/snapshot`, by Mesos's names, and `/system/stats.json`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use mesos_proto::v1::TaskState;
 
 use super::Server;
-use crate::driver::Stopping;
+use crate::driver::{Handle, Stopping};
+use crate::fetcher::Fetcher;
+use crate::gc::Collector;
 use crate::host;
 use crate::table::Phase;
 use crate::words::{is_terminal, scalar};
 
+/// Where the numbers are.
+#[derive(Clone)]
+struct Meter {
+    driver: Handle,
+    collector: Collector,
+    fetcher: Arc<Fetcher>,
+    registered: Arc<AtomicBool>,
+    begun: SystemTime,
+}
+
+impl From<&Server> for Meter {
+    fn from(it: &Server) -> Self {
+        Meter {
+            driver: it.driver.clone(),
+            collector: it.collector.clone(),
+            fetcher: it.fetcher.clone(),
+            registered: it.registered.clone(),
+            begun: it.begun,
+        }
+    }
+}
+
+/// The metrics of an agent in this process, for whoever else serves metrics. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub struct AgentMetrics(Arc<OnceLock<Meter>>);
+
+impl std::fmt::Debug for AgentMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AgentMetrics").field(&self.0.get().is_some()).finish()
+    }
+}
+
+impl AgentMetrics {
+    pub(crate) fn of(&self, server: &Server) {
+        // A second agent in one process would be a mistake: the first goes on to be told of.
+        drop(self.0.set(server.into()));
+    }
+
+    /// As Prometheus reads them: `slave/tasks_running` is `mesos_slave_tasks_running`. Empty without an agent.
+    pub async fn page(&self) -> String {
+        use std::fmt::Write as _;
+
+        let Some(meter) = self.0.get() else { return String::new() };
+        let Ok(metrics) = measure(meter).await else { return String::new() };
+        let mut page = String::new();
+        // The machine's own numbers are the probe's to tell.
+        for (key, value) in metrics.iter().filter(|(key, _)| !key.starts_with("system/")) {
+            let name: String = key.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '_' }).collect();
+            let _ = writeln!(page, "# TYPE mesos_{name} gauge\nmesos_{name} {value}");
+        }
+        page
+    }
+}
+
 /// All metrics.
 pub(super) async fn snapshot(server: &Server) -> Result<BTreeMap<String, f64>, Stopping> {
+    measure(&server.into()).await
+}
+
+async fn measure(server: &Meter) -> Result<BTreeMap<String, f64>, Stopping> {
     let mut metrics = server.driver.look(of_table).await?;
     #[expect(clippy::cast_precision_loss, reason = "metrics are floating numbers")]
     let float = |it: u64| it as f64;

@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -180,7 +180,7 @@ pub(super) async fn attach_output(server: Server, id: &ContainerId, headers: &He
 
 /// The encoding of records that a client wants to read.
 fn message_encoding(headers: &HeaderMap) -> Result<(Encoding, bool), Answer> {
-    let accepts_records = headers.get(ACCEPT).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains(RECORDIO));
+    let accepts_records = super::wanted(headers).any(|it| it == RECORDIO);
     match headers.get("message-accept") {
         Some(value) if accepts_records => match (Encoding::of(value), value.to_str()) {
             (Some(encoding), _) => Ok((encoding, true)),
@@ -227,20 +227,23 @@ async fn pass_output(socket: &std::path::Path, handle: &Handle, encoding: Encodi
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let mut stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
-        // It was over sooner: what it said is in its logs.
         Err(error) => {
-            drop(handle.ended().await);
-            for (log, kind) in [("stdout", process_io::data::Type::Stdout), ("stderr", process_io::data::Type::Stderr)] {
-                let said = tokio::fs::read(handle.sandbox().join(log)).await.unwrap_or_default();
-                if handle.launch().session && !said.is_empty() {
-                    records.send(recordio::frame(&encoding.write(&data(kind, said)))).await.map_err(|_| gone())?;
-                }
-            }
+            pass_logs(handle, encoding, records).await?;
             return Err(error);
         }
     };
+    let mut is_first = true;
     loop {
-        let (kind, bytes) = read_frame(&mut stream).await?;
+        let (kind, bytes) = match read_frame(&mut stream).await {
+            Ok(frame) => frame,
+            Err(error) => {
+                if is_first {
+                    pass_logs(handle, encoding, records).await?;
+                }
+                return Err(error);
+            }
+        };
+        is_first = false;
         let kind = match kind {
             attach::STDOUT => process_io::data::Type::Stdout,
             attach::STDERR => process_io::data::Type::Stderr,
@@ -248,6 +251,22 @@ async fn pass_output(socket: &std::path::Path, handle: &Handle, encoding: Encodi
         };
         records.send(recordio::frame(&encoding.write(&data(kind, bytes)))).await.map_err(|_| gone())?;
     }
+}
+
+/// What a session has said that was over before anybody could attach is in its logs.
+async fn pass_logs(handle: &Handle, encoding: Encoding, records: &mpsc::Sender<Bytes>) -> io::Result<()> {
+    if !handle.launch().session {
+        return Ok(());
+    }
+    drop(handle.ended().await);
+    for (log, kind) in [("stdout", process_io::data::Type::Stdout), ("stderr", process_io::data::Type::Stderr)] {
+        let said = tokio::fs::read(handle.sandbox().join(log)).await.unwrap_or_default();
+        if !said.is_empty() {
+            let record = recordio::frame(&encoding.write(&data(kind, said)));
+            records.send(record).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        }
+    }
+    Ok(())
 }
 
 fn data(kind: process_io::data::Type, bytes: Vec<u8>) -> ProcessIo {
@@ -343,4 +362,35 @@ fn frames(input: &ProcessIo) -> Vec<Vec<u8>> {
     let size = input.control.as_ref().and_then(|it| it.tty_info.as_ref()).and_then(|it| it.window_size);
     let of = |it: u32| u16::try_from(it).unwrap_or(u16::MAX).to_be_bytes();
     size.map(|it| vec![frame(attach::WINDOW, &[of(it.rows), of(it.columns)].concat())]).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::ACCEPT;
+
+    use super::*;
+
+    fn asked(accept: &[&'static str], message: Option<&'static str>) -> Result<(Encoding, bool), u16> {
+        let mut headers = HeaderMap::new();
+        accept.iter().for_each(|it| drop(headers.append(ACCEPT, HeaderValue::from_static(it))));
+        message.into_iter().for_each(|it| drop(headers.insert("message-accept", HeaderValue::from_static(it))));
+        message_encoding(&headers).map_err(|answer| answer.status().as_u16())
+    }
+
+    #[test]
+    fn records_are_given_to_who_asks_for_them_in_whichever_header() {
+        assert_eq!(asked(&["application/recordio"], Some("application/x-protobuf")), Ok((Encoding::Protobuf, true)));
+        // As mesos-go asks.
+        assert_eq!(
+            asked(&["application/x-protobuf", "application/recordio"], Some("application/x-protobuf")),
+            Ok((Encoding::Protobuf, true))
+        );
+        assert_eq!(asked(&["application/recordio, */*"], None), Ok((Encoding::Json, true)));
+        assert_eq!(asked(&[], None), Ok((Encoding::Json, false)));
+        assert_eq!(asked(&["application/x-protobuf"], None), Ok((Encoding::Protobuf, false)));
+        assert_eq!(asked(&["application/json"], Some("application/json")), Err(406));
+        assert_eq!(asked(&["application/recordio"], Some("text/html")), Err(406));
+        assert_eq!(asked(&["text/html"], None), Err(406));
+    }
 }

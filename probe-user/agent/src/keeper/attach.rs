@@ -24,6 +24,9 @@ pub const FRAME_MAX: usize = 64 * 1024;
 /// Who may be attached at a time.
 const CLIENTS_MAX: usize = 32;
 
+/// What a session has said before anybody was attached, at most.
+const BACKLOG_MAX: usize = 256 * 1024;
+
 /// Who does not read for this long is let go: the container does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,8 @@ pub(super) struct Attach {
     listener: Option<UnixListener>,
     clients: Vec<Client>,
     terminal: bool,
+    /// What was said before the first one came, as frames; `None` when it has come, or where nobody is expected.
+    backlog: Option<Vec<u8>>,
 }
 
 struct Client {
@@ -45,11 +50,16 @@ impl Attach {
         if let Some(it) = &listener {
             drop(it.set_nonblocking(true));
         }
-        Attach { listener, clients: Vec::new(), terminal: false }
+        Attach { listener, clients: Vec::new(), terminal: false, backlog: None }
     }
 
     pub(super) fn has_terminal(&mut self) {
         self.terminal = true;
+    }
+
+    /// Somebody is about to attach who wants to see all of it: a short command says it sooner than they come.
+    pub(super) fn expect_somebody(&mut self) {
+        self.backlog = Some(Vec::new());
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
@@ -62,7 +72,10 @@ impl Attach {
             if self.clients.len() < CLIENTS_MAX {
                 drop(stream.set_nonblocking(true));
                 drop(stream.set_write_timeout(Some(PATIENCE)));
-                self.clients.push(Client { stream, received: Vec::new() });
+                let mut client = Client { stream, received: Vec::new() };
+                if self.backlog.take().is_none_or(|missed| client.write(&missed)) {
+                    self.clients.push(client);
+                }
             }
         }
         let terminal = self.terminal;
@@ -71,17 +84,17 @@ impl Attach {
 
     pub(super) fn output(&mut self, is_stderr: bool, bytes: &[u8]) {
         let frame = frame(if is_stderr { STDERR } else { STDOUT }, bytes);
-        self.clients.retain_mut(|it| {
-            // Blocking, within the patience.
-            drop(it.stream.set_nonblocking(false));
-            let sent = it.stream.write_all(&frame).is_ok();
-            drop(it.stream.set_nonblocking(true));
-            sent
-        });
+        if let Some(backlog) = &mut self.backlog
+            && backlog.len() + frame.len() <= BACKLOG_MAX
+        {
+            backlog.extend(&frame);
+        }
+        self.clients.retain_mut(|it| it.write(&frame));
     }
 
-    /// Lets everybody go who has seen the last.
-    pub(super) fn finish(&mut self) {
+    /// Lets everybody go who has seen the last, those included who are at the door.
+    pub(super) fn finish(&mut self, input: &mut Option<File>) {
+        self.serve(input);
         self.clients.clear();
     }
 }
@@ -96,6 +109,14 @@ pub fn frame(kind: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
+    /// Whether it has taken it, within the patience.
+    fn write(&mut self, frames: &[u8]) -> bool {
+        drop(self.stream.set_nonblocking(false));
+        let sent = self.stream.write_all(frames).is_ok();
+        drop(self.stream.set_nonblocking(true));
+        sent
+    }
+
     /// Whether it stays.
     fn read(&mut self, input: &mut Option<File>, terminal: bool) -> bool {
         let mut buffer = [0; 4096];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesos_proto::v1::{KillPolicy, TaskState, executor, framework_info, task_status};
+use mesos_proto::v1::{DurationInfo, KillPolicy, TaskState, executor, framework_info, task_status};
 
 use super::run::{event, has_begun};
 use super::state::{Kill, Kind, Phase};
@@ -46,7 +46,14 @@ impl Table {
         let grace = longest.map_or(grace, |longest| grace.min(longest));
         if kind == Kind::Custom {
             let delivered = task.delivered;
-            self.kill_in_custom(now, key, &holder, policy.cloned(), delivered, subscribed, out);
+            // While the agent drains, its executors are to know that there is less time.
+            let policy = match longest {
+                Some(_) => Some(KillPolicy {
+                    grace_period: Some(DurationInfo { nanoseconds: i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX) }),
+                }),
+                None => policy.cloned(),
+            };
+            self.kill_in_custom(now, key, &holder, policy, delivered, subscribed, out);
             return;
         }
         let in_launch = !has_begun(task.state);

@@ -146,7 +146,11 @@ fn words(effect: &Effect) -> String {
         }
         Effect::SendExecutorExited { executor, status } => format!("executor {} exited {status}", executor.executor),
         Effect::SendMessage { executor, .. } => format!("message from {}", executor.executor),
-        Effect::TellExecutor { executor, event } => format!("tell {} {}", executor.executor, event.r#type().as_str_name()),
+        Effect::TellExecutor { executor, event } => {
+            let grace = event.kill.as_ref().and_then(|it| it.kill_policy?.grace_period);
+            let grace = grace.map(|it| format!(" within {:?}", Duration::from_nanos(it.nanoseconds.unsigned_abs()))).unwrap_or_default();
+            format!("tell {} {}{grace}", executor.executor, event.r#type().as_str_name())
+        }
         Effect::CloseExecutor(it) => format!("close {}", it.executor),
         Effect::StartChecks { task, .. } => format!("check {}", task.task),
         Effect::StopChecks(task) => format!("check {} no more", task.task),
@@ -442,6 +446,28 @@ fn executors_that_do_not_come_or_come_back_are_ended() {
           check u no more
           send u TASK_GONE REASON_EXECUTOR_REREGISTRATION_TIMEOUT
           executor e exited 9
+    "#]]);
+}
+
+#[test]
+fn a_drain_gives_a_custom_executor_no_more_time_than_there_is() {
+    let mut world = World::new();
+    let mut slow = task("slow");
+    slow.kill_policy = Some(KillPolicy { grace_period: Some(DurationInfo { nanoseconds: 600_000_000_000 }) });
+    world.say("run", run(vec![slow], Some(executor("e", executor_info::Type::Custom))));
+    let container = world.table.executor(&executor_key("e")).unwrap().container.clone();
+    world.say("started", Input::Started { container, started: Box::default() });
+    world.say("subscribed", Input::Subscribed { executor: executor_key("e"), tasks: vec![], updates: vec![] });
+    world.say("drain", Input::Drain(Drain { max_grace_period: Some(Duration::from_secs(5)), mark_gone: false }));
+    world.check(&expect![[r#"
+        run
+          launch 01
+        started
+        subscribed
+          tell e SUBSCRIBED
+          tell e LAUNCH
+        drain
+          tell e KILL within 5s
     "#]]);
 }
 

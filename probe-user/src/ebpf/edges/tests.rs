@@ -74,7 +74,7 @@ fn idle_edges_leave_and_those_with_open_connections_stay_until_room_is_short() {
 const SECOND: u64 = 1_000_000_000;
 
 fn udp(tgid: u32) -> EdgeKey {
-    EdgeKey { tgid, protocol: PROTOCOL_UDP, ..EdgeKey::ZERO }
+    EdgeKey { tgid, protocol: PROTOCOL_UDP, client: [1; 16], server: [2; 16], ..EdgeKey::ZERO }
 }
 
 fn counts(observation: Option<Observation>) -> Option<(u64, u64)> {
@@ -119,6 +119,38 @@ fn a_connected_socket_is_told_when_it_has_lasted() {
     assert_eq!(counts(delivered.read(ms(310), &udp(1), &value(1, 1, ms(220)))), Some((0, 1)));
     // Opened and ended between two readings: told together.
     assert_eq!(counts(delivered.read(ms(400), &udp(1), &value(2, 2, ms(320)))), Some((1, 1)));
+}
+
+/// Idle entries are removed right after a reading: one that was read too early to be told would be gone with what is to be told of it.
+#[test]
+fn a_connected_socket_that_is_still_to_be_told_does_not_leave() {
+    let ms = |ms: u64| ms * 1_000_000;
+    let nameless = EdgeKey { client: [0; 16], ..udp(1) };
+    for (key, told_after) in [(udp(1), 51), (nameless, 401)] {
+        // In a table with room, and in one without.
+        for capacity in [100, 1] {
+            let mut delivered = Delivered::new(std::convert::identity);
+            for after in [10, told_after - 2] {
+                let now = SECOND + ms(after);
+                assert_eq!(counts(delivered.read(now, &key, &value(1, 0, SECOND))), None);
+                assert!(delivered.idle(now, capacity, 9).is_empty() && delivered.take_postponed(), "{key:?} after {after} ms");
+            }
+            assert_eq!(counts(delivered.read(SECOND + ms(told_after), &key, &value(1, 0, SECOND))), Some((1, 0)));
+        }
+    }
+}
+
+/// The search for its namespace has to wait for its turn: the address comes a little later.
+#[test]
+fn a_connected_socket_is_told_with_its_address() {
+    let known = std::cell::Cell::new(false);
+    let own: std::net::IpAddr = "10.0.0.1".parse().unwrap();
+    let mut delivered = Delivered::new(|end: FlowEnd| if known.get() { FlowEnd { client_address: own, ..end } } else { end });
+    let key = EdgeKey { client: [0; 16], ..udp(1) };
+    assert_eq!(counts(delivered.read(SECOND + 100_000_000, &key, &value(1, 0, SECOND))), None);
+    known.set(true);
+    let told = delivered.read(SECOND + 200_000_000, &key, &value(1, 0, SECOND));
+    assert!(matches!(told, Some(Observation::FlowCounted { end, .. }) if end.client_address == own), "{told:?}");
 }
 
 #[test]

@@ -43,7 +43,9 @@ pub(super) fn run(hooks: &mut [Hook], maps: &mut Maps, outcome: &mut Outcome, ow
         own.ports.push(port);
         let talked = talk(&server, server_address);
         let edges = own_edges(maps, port)?;
-        let talks = |wanted| edges.iter().any(|(key, value)| key.direction == wanted && value.tick != 0 && key.tgid != 0);
+        let talks = |wanted| {
+            edges.iter().any(|(key, value)| key.protocol == PROTOCOL_UDP && key.direction == wanted && value.tick != 0 && key.tgid != 0)
+        };
         if talked.is_ok() {
             for (wanted, hook) in [(direction::CLIENT, names.send), (direction::SERVER, names.receive)] {
                 if !talks(wanted) {

@@ -83,6 +83,15 @@ pub(crate) fn look() -> Look {
             last_active_unix_nanos: moment,
             ..v1::Flow::default()
         }],
+        unix_flows: vec![v1::UnixFlow {
+            id: 1,
+            client: Some(key),
+            server: Some(key),
+            path: "/run/app.sock".to_owned(),
+            open: 3,
+            server_container_id: "c".repeat(64),
+            ..v1::UnixFlow::default()
+        }],
         listeners: vec![v1::Listener {
             process: Some(key),
             protocol: flow_key::Protocol::Tcp.into(),
@@ -150,6 +159,8 @@ fn a_document_says_what_was_seen() {
     let process = &document.processes[0];
     assert_eq!((process.cpu_percent, process.started_at.as_deref()), (Some(3.25), Some("2023-11-14T22:12:20.000Z")));
     assert_eq!(document.listeners[0].address, "::");
+    let unix = &document.unix_flows[0];
+    assert_eq!((unix.path.as_str(), unix.open, unix.client_pid, unix.server_process.as_str()), ("/run/app.sock", 3, 7, "nginx"));
 }
 
 #[test]

@@ -29,6 +29,10 @@ fn people_read_tables_that_fit() {
         PID  PROCESS  END     PEER                             OPEN  CONNS    SENT  RECEIVED     RTT
           7  nginx    client  db.example.com:5432 (192.0.2.7)     2     12  1.5 MB     42 kB  1.5 ms
 
+        UNIX FLOWS (1)
+        CLIENT PID  CLIENT  SERVER PID  SERVER  OPEN  PATH
+                 7  nginx            7  nginx      3  /run/app.sock
+
         LISTENERS (1)
         PROTO  ADDRESS  PID  PROCESS  CONTAINER
         tcp    [::]:80    7  nginx

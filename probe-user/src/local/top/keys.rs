@@ -9,7 +9,7 @@ const PAGE: usize = 20;
 
 /// What the help says.
 pub(super) const HELP: [(&str, &str); 11] = [
-    ("1 2 3, Tab", "processes, flows, containers"),
+    ("1 to 4, Tab", "processes, flows, containers, Unix sockets"),
     ("← →, s", "sort by another column"),
     ("r", "sort the other way round"),
     ("/", "filter: lines that have all the words"),
@@ -59,6 +59,7 @@ impl Model {
             KeyCode::Char('1') => self.show(View::Processes),
             KeyCode::Char('2') => self.show(View::Flows),
             KeyCode::Char('3') => self.show(View::Containers),
+            KeyCode::Char('4') => self.show(View::UnixFlows),
             KeyCode::Tab => self.show(View::ALL[(self.place() + 1) % View::ALL.len()]),
             KeyCode::BackTab => self.show(View::ALL[(self.place() + View::ALL.len() - 1) % View::ALL.len()]),
             KeyCode::Right | KeyCode::Char('s' | '>') => self.sort_by(1),

@@ -21,11 +21,13 @@ pub enum View {
     Flows,
     /// Containers.
     Containers,
+    /// Connections over Unix sockets.
+    UnixFlows,
 }
 
 impl View {
     /// In the order of their keys.
-    pub const ALL: [View; 3] = [View::Processes, View::Flows, View::Containers];
+    pub const ALL: [View; 4] = [View::Processes, View::Flows, View::Containers, View::UnixFlows];
 
     /// For the head.
     pub fn title(self) -> &'static str {
@@ -33,6 +35,7 @@ impl View {
             View::Processes => "Processes",
             View::Flows => "Flows",
             View::Containers => "Containers",
+            View::UnixFlows => "Unix",
         }
     }
 }
@@ -96,6 +99,8 @@ pub struct Tables {
     pub flows: Vec<Row>,
     /// In any state.
     pub containers: Vec<Row>,
+    /// All; none unless they are looked for.
+    pub unix_flows: Vec<Row>,
 }
 
 impl Tables {
@@ -104,6 +109,7 @@ impl Tables {
             View::Processes => &self.processes,
             View::Flows => &self.flows,
             View::Containers => &self.containers,
+            View::UnixFlows => &self.unix_flows,
         }
     }
 }
@@ -143,7 +149,7 @@ pub enum Verdict {
 pub struct Model {
     /// Which table.
     pub view: View,
-    pub(super) sorts: [Sort; 3],
+    pub(super) sorts: [Sort; 4],
     /// Only lines with this.
     pub filter: String,
     /// What keys go to.
@@ -165,8 +171,8 @@ impl Default for Model {
         let by = |column| Sort { column, reversed: false };
         Model {
             view: View::default(),
-            // CPU, what is sent, CPU.
-            sorts: [by(2), by(5), by(2)],
+            // CPU, what is sent, CPU, what is open.
+            sorts: [by(2), by(5), by(2), by(4)],
             filter: String::new(),
             mode: Mode::default(),
             paused: false,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::local::document::{Container, Document, Flow, Process};
+use crate::local::document::{Container, Document, Flow, Process, UnixFlow};
 use crate::local::table;
 use crate::local::text::{self, Column};
 use crate::local::top::model::{Row, Tables, View, Weight};
@@ -50,12 +50,23 @@ pub(super) const CONTAINERS: [Column; 10] = [
     Column::rest("IMAGE"),
 ];
 
+/// Columns of the connections over Unix sockets.
+pub(super) const UNIX_FLOWS: [Column; 6] = [
+    Column::number("CLIENT PID"),
+    Column::words("CLIENT", 16),
+    Column::number("SERVER PID"),
+    Column::words("SERVER", 16),
+    Column::number("OPEN"),
+    Column::rest("PATH"),
+];
+
 /// The columns of a view.
 pub(super) fn columns(view: View) -> &'static [Column] {
     match view {
         View::Processes => &PROCESSES,
         View::Flows => &FLOWS,
         View::Containers => &CONTAINERS,
+        View::UnixFlows => &UNIX_FLOWS,
     }
 }
 
@@ -166,8 +177,9 @@ impl Rates {
         let processes = living.map(|it| process_row(it, of_process.get(&it.key).copied().unwrap_or_default())).collect();
         let rate_of = |it: &Container| of_container.get(it.id.as_str()).copied().unwrap_or_default();
         let containers = document.containers.iter().map(|it| container_row(it, rate_of(it))).collect();
+        let unix_flows = document.unix_flows.iter().map(unix_flow_row).collect();
         self.last = totals;
-        Tables { processes, flows, containers }
+        Tables { processes, flows, containers, unix_flows }
     }
 }
 
@@ -223,6 +235,20 @@ fn container_row(it: &Container, rate: Rate) -> Row {
         (it.image.clone(), Weight::text(&it.image)),
     ])
     .also_found_by(&it.id)
+}
+
+fn unix_flow_row(it: &UnixFlow) -> Row {
+    let (client, server) = (text::program(&it.client_process), text::program(&it.server_process));
+    Row::of([
+        (it.client_pid.to_string(), Weight::Number(it.client_pid.into())),
+        (client.clone(), Weight::text(&client)),
+        (it.server_pid.to_string(), Weight::Number(it.server_pid.into())),
+        (server.clone(), Weight::text(&server)),
+        amount(Some(it.open.into()), text::count),
+        (it.path.clone(), Weight::text(&it.path)),
+    ])
+    .also_found_by(&it.client_container_id)
+    .also_found_by(&it.server_container_id)
 }
 
 fn share(percent: Option<f64>) -> (String, Weight) {

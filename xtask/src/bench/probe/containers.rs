@@ -18,13 +18,14 @@ const STARTS: u64 = 100;
 /// How long a container may take to be on the map at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) fn run(checkout: &Checkout, scale_down: u64) -> Result<Vec<Number>> {
+/// Memory and time with many.
+pub(super) fn many(checkout: &Checkout, scale_down: u64) -> Result<Vec<Number>> {
     let stack = Stack::start(Profile::Release)?;
     let probe = stack.probe_pid()?;
-    let mut numbers = starts(checkout, &stack, (STARTS / scale_down).max(5))?;
     let many = Containers::start(checkout, CONTAINERS / scale_down)?;
     std::thread::sleep(seconds(40, scale_down));
-    numbers.push(Number::new(format!("probe: resident with {} containers", many.len()), resident(probe)?, "MB", Target::Under(60.0)));
+    let mut numbers =
+        vec![Number::new(format!("probe: resident with {} containers", many.len()), resident(probe)?, "MB", Target::Under(60.0))];
     let busy = super::cpu_percent(probe, seconds(30, scale_down))?;
     numbers.push(
         Number::new(format!("probe: with {} containers at rest, of one core", many.len()), busy, "%", Target::Stated)
@@ -34,7 +35,9 @@ pub(super) fn run(checkout: &Checkout, scale_down: u64) -> Result<Vec<Number>> {
 }
 
 /// From the start of a container, as the runtime tells it, to the message with its node.
-fn starts(checkout: &Checkout, stack: &Stack, count: u64) -> Result<Vec<Number>> {
+pub(super) fn starts(checkout: &Checkout, scale_down: u64) -> Result<Vec<Number>> {
+    let stack = &Stack::start(Profile::Release)?;
+    let count = (STARTS / scale_down).max(5);
     let _first = Containers::start(checkout, 1)?;
     let mut socket = watch_containers(stack)?;
     let (mut times, mut late) = (Vec::new(), 0_u32);

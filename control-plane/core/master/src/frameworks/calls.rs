@@ -70,7 +70,8 @@ impl Master {
     }
 
     fn within_rate(&mut self, now: Timestamp, principal: Option<&str>) -> Result<(), Reply> {
-        let Some(principal) = principal else { return Ok(()) };
+        let own = principal.filter(|it| self.config.rate_limits.contains_key(*it));
+        let Some(principal) = own else { return self.within_default_rate(now) };
         self.state.metrics.count_principal(principal, &self.config.rate_limits, "messages_received");
         let Some(rate) = self.config.rate_limits.get(principal) else { return Ok(()) };
         let limiter = self.calls.entry(principal.to_owned()).or_insert_with(|| Limiter::bursting(*rate));
@@ -78,6 +79,15 @@ impl Master {
             return Err(Reply::refused(Refusal::TooManyRequests, format!("Principal '{principal}' exceeds its rate limit")));
         }
         self.state.metrics.count_principal(principal, &self.config.rate_limits, "messages_processed");
+        Ok(())
+    }
+
+    /// All frameworks that have no limit of their own share one.
+    fn within_default_rate(&mut self, now: Timestamp) -> Result<(), Reply> {
+        let Some(rate) = self.config.rate_limit_of_others else { return Ok(()) };
+        if self.other_calls.get_or_insert_with(|| Limiter::bursting(rate)).take(now).is_err() {
+            return Err(Reply::refused(Refusal::TooManyRequests, "The rate limit of frameworks without a limit of their own is exceeded"));
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::index::{ContainerIndex, Entity, HostIndex, ProcessIndex};
 use crate::node::NodeId;
 use crate::report::{Container, ContainerMetrics, Image};
 use crate::tables::{ContainerRow, ContainerSample, ImageRow, push_sample};
+use crate::tasks;
 use crate::text::image_without_tag;
 use crate::topology::Topology;
 use crate::view::View;
@@ -44,6 +45,7 @@ impl Topology {
             image: None,
             hostname: None,
             pod: None,
+            task: None,
             samples: VecDeque::new(),
             latest: None,
             epoch: 0,
@@ -89,7 +91,8 @@ impl Topology {
         if old.is_none() {
             self.set_present(View::Containers, Entity::Container(container), true);
         }
-        let seen_by = old.as_ref().map(|old| (&old.image_name, &old.hostname)) != Some((&record.image_name, &record.hostname));
+        let groups = |it: &Container| (it.image_name.clone(), it.hostname.clone(), tasks::key(it));
+        let seen_by = old.as_ref().map(groups) != Some(groups(&record));
         if seen_by {
             self.unsettle_container(container);
         }
@@ -186,12 +189,14 @@ impl Topology {
     pub(super) fn regroup_container(&mut self, container: ContainerIndex, record: Option<&Container>) {
         let image = record.map(|it| Arc::<str>::from(image_without_tag(&it.image_name))).filter(|text| !text.is_empty());
         let hostname = record.map(|it| it.hostname.clone()).filter(|text| !text.is_empty());
+        let task = record.and_then(tasks::key);
         let row = &self.tables.containers[container];
-        let (old_image, old_hostname) = (row.image, row.hostname);
+        let (old_image, old_hostname, old_task) = (row.image, row.hostname, row.task);
         let new_image = image.map(|text| self.tables.images.join(&text, container, |text| format!("{text};<container_image>").into()));
         let new_hostname = hostname.map(|text| self.tables.hostnames.join(&text, container, |text| NodeId(text.clone())));
+        let new_task = task.map(|text| self.tables.tasks.join(&text, container, |text| format!("{text}{}", tasks::SUFFIX).into()));
         let row = &mut self.tables.containers[container];
-        (row.image, row.hostname) = (new_image, new_hostname);
+        (row.image, row.hostname, row.task) = (new_image, new_hostname, new_task);
         if let Some(old) = old_image.filter(|_| old_image != new_image) {
             let gone = self.tables.images.leave(old, container);
             self.group_changed(View::ContainersByImage, Entity::Image(old), !gone);
@@ -200,6 +205,11 @@ impl Topology {
             let gone = self.tables.hostnames.leave(old, container);
             self.group_changed(View::ContainersByHostname, Entity::Hostname(old), !gone);
         }
+        if let Some(old) = old_task.filter(|_| old_task != new_task) {
+            let gone = self.tables.tasks.leave(old, container);
+            self.group_changed(View::Tasks, Entity::Task(old), !gone);
+        }
+        new_task.into_iter().for_each(|it| self.group_changed(View::Tasks, Entity::Task(it), true));
         new_image.into_iter().for_each(|it| self.group_changed(View::ContainersByImage, Entity::Image(it), true));
         new_hostname.into_iter().for_each(|it| self.group_changed(View::ContainersByHostname, Entity::Hostname(it), true));
     }
@@ -211,11 +221,19 @@ impl Topology {
 
     pub(crate) fn touch_container(&mut self, container: ContainerIndex) {
         let row = &self.tables.containers[container];
-        let (image, hostname) = (row.image, row.hostname);
+        let (image, hostname, task) = (row.image, row.hostname, row.task);
         self.touch(View::Containers, Entity::Container(container));
         self.touch_pod_of(container, false);
+        task.into_iter().for_each(|it| self.touch(View::Tasks, Entity::Task(it)));
         image.into_iter().for_each(|it| self.touch(View::ContainersByImage, Entity::Image(it)));
         hostname.into_iter().for_each(|it| self.touch(View::ContainersByHostname, Entity::Hostname(it)));
+    }
+
+    /// The container's task shows something of it.
+    pub(crate) fn touch_task_of(&mut self, container: ContainerIndex) {
+        if let Some(task) = self.tables.containers.get(container).and_then(|row| row.task) {
+            self.touch(View::Tasks, Entity::Task(task));
+        }
     }
 
     pub(super) fn apply_container_metrics(&mut self, host: HostIndex, sample: ContainerMetrics) {
@@ -233,6 +251,9 @@ impl Topology {
                 self.touch(View::Containers, Entity::Container(container));
             } else {
                 self.touch_numbers(View::Containers, Entity::Container(container));
+            }
+            if let Some(task) = self.tables.containers[container].task {
+                self.touch_numbers(View::Tasks, Entity::Task(task));
             }
             self.touch_pod_of(container, true);
         }

@@ -81,6 +81,7 @@ impl Topology {
         if let Some(container) = container {
             change(&mut self.tables.containers[container].peers);
             self.touch(View::Containers, Entity::Container(container));
+            self.touch_task_of(container);
         }
     }
 }

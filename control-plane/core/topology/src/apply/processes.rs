@@ -95,6 +95,7 @@ impl Topology {
             // Their panels name whom their processes talk to.
             for container in [old, container].into_iter().flatten() {
                 self.touch(View::Containers, Entity::Container(container));
+                self.touch_task_of(container);
             }
         }
         self.unsettle_process(process);

@@ -99,6 +99,7 @@ const RANKS: [View; PROJECTED.len()] = [
     View::Services,
     View::KubeControllers,
     View::Pods,
+    View::Tasks,
     View::ContainersByImage,
     View::ContainersByHostname,
     View::Containers,

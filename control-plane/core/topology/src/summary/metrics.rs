@@ -117,6 +117,7 @@ pub(crate) fn value_of(tables: &Tables, entity: Entity, field: &str, now: Timest
                 _ => None,
             }
         }
+        Entity::Task(task) => return value_of(tables, crate::tasks::container(tables, task)?, field, now),
         Entity::Container(container) => {
             let row = tables.containers.get(container)?;
             let record = row.record.as_ref()?;

@@ -10,6 +10,7 @@ mod names;
 mod panels;
 mod random;
 mod searching;
+mod tasks;
 mod translated;
 mod views;
 mod world;

@@ -39,6 +39,11 @@ fn a_container() -> impl Strategy<Value = Container> {
         let mut it = container(&format!("c{id}"), ["n1", "n2", "weave"][image], ["i1:1", "i2", ""][image]);
         it.state = if runs { ContainerState::Running } else { ContainerState::Exited };
         it.network_mode = if image == 1 { "host".into() } else { "bridge".into() };
+        if image == 0 {
+            let task = format!("t{}", id % 2);
+            let ids = [("mesos.task_id", task.as_str()), ("mesos.framework_id", "f")];
+            it.labels = ids.map(|(key, value)| (arc(key), arc(value))).into_iter().collect();
+        }
         it.addresses = held.map(|index| address(ADDRESSES[index])).into_iter().collect();
         if publishes {
             it.ports = vec![PortMapping { container_port: 80, protocol: arc("tcp"), host: Some((address("0.0.0.0"), 80)) }];

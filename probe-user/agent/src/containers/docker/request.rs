@@ -57,14 +57,13 @@ pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<ContainerCrea
         }
     }
     host.binds = Some(binds);
+    let own = [(LABEL.to_owned(), launch.container.as_str().to_owned()), (OWNER_LABEL.to_owned(), config.work_dir.display().to_string())];
+    let labels = crate::labels::of_launch(launch).into_iter().chain(own);
     let mut body = ContainerCreateBody {
         image: Some(with_tag(&image.image)),
         env: Some(variables.map(|(name, value)| format!("{name}={value}")).collect()),
         hostname: info.hostname.clone(),
-        labels: Some(HashMap::from([
-            (LABEL.to_owned(), launch.container.as_str().to_owned()),
-            (OWNER_LABEL.to_owned(), config.work_dir.display().to_string()),
-        ])),
+        labels: Some(labels.collect()),
         ..ContainerCreateBody::default()
     };
     run_words(&command, &mut body);

@@ -64,15 +64,15 @@ fn processes_are_shown_with_what_their_connections_do_in_a_second() {
         110,
         8,
         expect![[r#"
-        node-1  cpu 12.5% of 4  load 0.50  memory 4 GB of 16 GB
-        1 Processes (2)  2 Flows (1)  3 Containers (1)
-        PID  USER      CPU▼  MEMORY  CONN/S  OPEN  OUT/S  IN/S     RTT  COMMAND
-          7  www-data  3.2%   80 MB       5     7   2 MB     -  400 µs  nginx -g daemon off;
-          9  www-data  0.5%   80 MB       -     -      -     -          sshd -D
+            node-1  cpu 12.5% of 4  load 0.50  memory 4 GB of 16 GB
+            1 Processes (2)  2 Flows (1)  3 Containers (1)  4 Unix (1)
+            PID  USER      CPU▼  MEMORY  CONN/S  OPEN  OUT/S  IN/S     RTT  COMMAND
+              7  www-data  3.2%   80 MB       5     7   2 MB     -  400 µs  nginx -g daemon off;
+              9  www-data  0.5%   80 MB       -     -      -     -          sshd -D
 
 
-        rung 1  sock_ops + raw tracepoints  complete 99.99%  lost 0                                     h help  q quit
-    "#]],
+            rung 1  sock_ops + raw tracepoints  complete 99.99%  lost 0                                     h help  q quit
+        "#]],
     );
 }
 
@@ -85,27 +85,41 @@ fn flows_and_containers_have_tables_of_their_own() {
         110,
         6,
         expect![[r#"
-        node-1  cpu 12.5% of 4  load 0.50  memory 4 GB of 16 GB
-        1 Processes (2)  2 Flows (1)  3 Containers (1)
-        PID  PROCESS  END     CONN/S  OPEN  OUT/S▼  IN/S     RTT  RETR/S  PEER
-          7  nginx    client       5     7    2 MB     -  400 µs       3  db.example.com:5432 (192.0.2.7)
+            node-1  cpu 12.5% of 4  load 0.50  memory 4 GB of 16 GB
+            1 Processes (2)  2 Flows (1)  3 Containers (1)  4 Unix (1)
+            PID  PROCESS  END     CONN/S  OPEN  OUT/S▼  IN/S     RTT  RETR/S  PEER
+              7  nginx    client       5     7    2 MB     -  400 µs       3  db.example.com:5432 (192.0.2.7)
 
-        rung 1  sock_ops + raw tracepoints  complete 99.99%  lost 0                                     h help  q quit
-    "#]],
+            rung 1  sock_ops + raw tracepoints  complete 99.99%  lost 0                                     h help  q quit
+        "#]],
     );
-    press(&mut model, KeyCode::Tab);
+    press(&mut model, KeyCode::Char('4'));
     check(
         &model,
         110,
         6,
         expect![[r#"
         node-1  cpu 12.5% of 4  load 0.50  memory 4 GB of 16 GB
-        1 Processes (2)  2 Flows (1)  3 Containers (1)
-        NAME  STATE    CPU▼  MEMORY  CONN/S  OPEN  OUT/S  IN/S     RTT  IMAGE
-        web   running  3.5%   90 MB       5     7   2 MB     -  400 µs  nginx:1.27
+        1 Processes (2)  2 Flows (1)  3 Containers (1)  4 Unix (1)
+        CLIENT PID  CLIENT  SERVER PID  SERVER  OPEN▼  PATH
+                 7  nginx            7  nginx       3  /run/app.sock
 
         rung 1  sock_ops + raw tracepoints  complete 99.99%  lost 0                                     h help  q quit
     "#]],
+    );
+    press(&mut model, KeyCode::Char('3'));
+    check(
+        &model,
+        110,
+        6,
+        expect![[r#"
+            node-1  cpu 12.5% of 4  load 0.50  memory 4 GB of 16 GB
+            1 Processes (2)  2 Flows (1)  3 Containers (1)  4 Unix (1)
+            NAME  STATE    CPU▼  MEMORY  CONN/S  OPEN  OUT/S  IN/S     RTT  IMAGE
+            web   running  3.5%   90 MB       5     7   2 MB     -  400 µs  nginx:1.27
+
+            rung 1  sock_ops + raw tracepoints  complete 99.99%  lost 0                                     h help  q quit
+        "#]],
     );
 }
 
@@ -155,7 +169,7 @@ fn the_help_names_every_key() {
         expect![[r#"
         node-1  cpu 12.5% of 4  load 0.50  memory 4 GB of 16 GB
         1 Proc┌Help────────────────────────────────────────────────────┐
-        PID  U│ 1 2 3, Tab   processes, flows, containers              │
+        PID  U│ 1 to 4, Tab  processes, flows, containers, Unix sockets│
           7  w│ ← →, s       sort by another column                    │n off;
           9  w│ r            sort the other way round                  │
               │ /            filter: lines that have all the words     │

@@ -1,0 +1,90 @@
+use clap::Parser as _;
+
+use super::*;
+
+fn resolve(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let flags = Flags::try_parse_from(std::iter::once("orchestrator-probe").chain(arguments.iter().copied())).unwrap();
+    let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    Config::resolve(&flags, environment).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn without_anything_the_probe_talks_to_this_machine_alone() {
+    let config = resolve(&[], &[]).unwrap();
+    assert_eq!(config.control_plane.uri().to_string(), "http://127.0.0.1:4041/");
+    assert_eq!(config.admin_address, Some("127.0.0.1:4042".parse().unwrap()));
+    assert!(!config.container_env);
+    assert!(config.conntrack);
+    assert!(!config.unix_sockets);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "metrics-interval = \"3s\"\nhost-name = \"from-file\"\ncontainer-env = true\nprobe-id = \"file\"\nunix-sockets = true\n",
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    let environment = [("ORCHESTRATOR_PROBE_HOST_NAME", "from-environment"), ("ORCHESTRATOR_PROBE_PROBE_ID", "environment")];
+    let config = resolve(&["--config", path, "--probe-id", "flag", "--no-docker", "--no-conntrack"], &environment).unwrap();
+    assert_eq!(config.metrics_interval, Duration::from_secs(3));
+    assert_eq!(config.host_name.as_deref(), Some("from-environment"));
+    assert_eq!(config.probe_id.as_deref(), Some("flag"));
+    assert_eq!(config.docker_socket, None);
+    assert!(config.container_env);
+    assert!(!config.conntrack);
+    assert!(config.unix_sockets);
+    assert!(resolve(&["--unix-sockets"], &[]).unwrap().unix_sockets);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_and_where_it_was_made() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "metrics-intervall = 3\nproc-root = \"proc\"\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let mistakes =
+        resolve(&["--config", path, "--capture", "magic", "--control-plane", "example.com"], &[("ORCHESTRATOR_PROBE_LOG_FORMAT", "xml")])
+            .unwrap_err();
+    let told = mistakes.join("\n").replace(path, "FILE");
+    expect_test::expect![[r#"
+        metrics-intervall in FILE is "3": no such key; there are roles, control-plane, tls-ca, tls-certificate, tls-key, tls-server-name, host-name, probe-id, state-dir, admin-address, metrics-interval, cpu-budget, memory-budget, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, controls, host-shell, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter, agent-address, advertise-ip, advertise-port, resources, attributes, default-role, domain, work-dir, runtime-dir, docker-config, isolation, allowed-devices, cgroups-root, cgroups-enable-cfs, cgroups-limit-swap, enforce-container-disk-quota, switch-user, executor-environment-variables, executor-registration-timeout, executor-reregistration-timeout, executor-shutdown-grace-period, recover, gc-delay, gc-disk-headroom, fetcher-cache-size, task-log-rotate-size
+        --control-plane is "example.com": not an address such as http://control.example.com:4041 or https://control.example.com:4041
+        proc-root in FILE is "proc": not an absolute path
+        --capture is "magic": there are auto, ebpf, netlink and proc
+        ORCHESTRATOR_PROBE_LOG_FORMAT is "xml": there are text and json"#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_budget_is_a_part_of_a_cpu_and_a_size_or_none() {
+    let budget = |arguments: &[&str]| resolve(arguments, &[]).map(|config| (config.cpu_budget, config.memory_budget));
+    assert_eq!(budget(&[]).unwrap(), (Some(5.0), Some(100_000_000)));
+    assert_eq!(budget(&["--cpu-budget", "12.5 %", "--memory-budget", "64MiB"]).unwrap(), (Some(12.5), Some(67_108_864)));
+    assert_eq!(budget(&["--cpu-budget", "off", "--memory-budget", "off"]).unwrap(), (None, None));
+    for (flag, value) in
+        [("cpu-budget", "0"), ("cpu-budget", "NaN"), ("cpu-budget", "much"), ("memory-budget", "12"), ("memory-budget", "9e9MB")]
+    {
+        let mistakes = budget(&[&format!("--{flag}"), value]).unwrap_err();
+        assert!(mistakes[0].starts_with(&format!("--{flag} is {value:?}: neither \"off\" nor")), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn the_metadata_service_is_near_or_not_asked() {
+    assert_eq!(resolve(&[], &[]).unwrap().cloud_metadata.unwrap().address, cloud::ADDRESS);
+    assert!(resolve(&["--no-cloud-metadata"], &[]).unwrap().cloud_metadata.is_none());
+    let other = resolve(&["--cloud-metadata-address", "127.0.0.1:81"], &[]).unwrap().cloud_metadata.unwrap();
+    assert_eq!(other.address, "127.0.0.1:81".parse().unwrap());
+    for far in ["10.0.0.1:80", "[2001:db8::1]:80", "169.254.169.254", "metadata:80"] {
+        let mistakes = resolve(&["--cloud-metadata-address", far], &[]).unwrap_err();
+        assert_eq!(mistakes, [format!("--cloud-metadata-address is {far:?}: not a link-local or loopback address and a port")]);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake() {
+    let mistakes = resolve(&["--config", "/does/not/exist"], &[]).unwrap_err();
+    assert_eq!(mistakes, ["config in /does/not/exist: No such file or directory (os error 2)"]);
+}
