@@ -13,8 +13,10 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::autoscale;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Service};
+use crate::dns;
 use crate::drivers::history::HistoryFeed;
 use crate::drivers::{self, TopologyHandle};
 use crate::grpc::{self, ProbeService};
@@ -94,6 +96,7 @@ impl App {
         let replica_listener = config.zk.as_ref().map(|_| bind(config.replica_address, "replicas'")).transpose()?;
         let marathon_address = config.marathon_address.filter(|_| config.services.contains(&Service::Scheduler));
         let marathon_listener = marathon_address.map(|address| bind(address, "Marathon")).transpose()?;
+        let dns_sockets = config.dns_address.map(|address| dns::bind(address).context("binding the DNS listener")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -166,7 +169,8 @@ impl App {
             true => {
                 let who = (hostname.as_str(), seed);
                 let own_master = mesos_address.map(|address| (address, tls_of(Listener::Mesos).is_some()));
-                Some(marathon::start(config, (marathon_address, own_master), who, replicas.as_ref(), &supervisor, &clock)?)
+                let (addresses, connected) = ((marathon_address, own_master), autoscale::on_the_map(topology.clone()));
+                Some(marathon::start(config, addresses, who, replicas.as_ref(), connected, &supervisor, &clock)?)
             }
             false => None,
         };
@@ -174,6 +178,11 @@ impl App {
             let front = Front::of(replicas.as_ref(), Purpose::Marathon);
             let entrance = Entrance { listener, tls: tls_of(Listener::Marathon), limit: HTTP_CONNECTIONS, front };
             marathon.serve(entrance, &supervisor, &telemetry);
+        }
+
+        if let Some(sockets) = dns_sockets {
+            let own_master = mesos_address.map(|address| (address, tls_of(Listener::Mesos).is_some()));
+            dns::start(config, sockets, own_master, &supervisor)?;
         }
 
         let id = format!("{:x}", seed >> 1);

@@ -41,6 +41,14 @@ pub struct Config {
     pub marathon_address: Option<SocketAddr>,
     /// Flags of a Marathon, each `--name=value`.
     pub marathon_flags: Vec<String>,
+    /// Where names of tasks are answered for, over UDP and TCP; none: nowhere.
+    pub dns_address: Option<SocketAddr>,
+    /// Below which they are.
+    pub dns_domain: String,
+    /// Who is asked for other names, in turn; none: they are refused.
+    pub dns_upstream: Vec<SocketAddr>,
+    /// For how long an answer may be remembered.
+    pub dns_ttl: Duration,
     /// Masters that the scheduler tries in turn; none: the one of this process.
     pub scheduler_masters: Vec<String>,
     /// The ensemble that several control planes share; alone without.
@@ -135,6 +143,10 @@ const MESOS_ADDRESS: &str = "mesos-address";
 const MESOS_FLAGS: &str = "mesos-flags";
 const MARATHON_ADDRESS: &str = "marathon-address";
 const MARATHON_FLAGS: &str = "marathon-flags";
+const DNS_ADDRESS: &str = "dns-address";
+const DNS_DOMAIN: &str = "dns-domain";
+const DNS_UPSTREAM: &str = "dns-upstream";
+const DNS_TTL: &str = "dns-ttl";
 const SCHEDULER_MASTER: &str = "scheduler-master";
 const ZK: &str = "zk";
 const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
@@ -152,7 +164,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 27] = [
+const BUILT_IN: [(&str, &str); 31] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -165,6 +177,10 @@ const BUILT_IN: [(&str, &str); 27] = [
     (MESOS_FLAGS, ""),
     (MARATHON_ADDRESS, "127.0.0.1:8080"),
     (MARATHON_FLAGS, ""),
+    (DNS_ADDRESS, "off"),
+    (DNS_DOMAIN, "mesos"),
+    (DNS_UPSTREAM, ""),
+    (DNS_TTL, "60s"),
     (SCHEDULER_MASTER, ""),
     (ZK, ""),
     (ZK_SESSION_TIMEOUT, "10s"),
@@ -225,6 +241,18 @@ pub struct Flags {
     /// Flags of a Marathon, separated by spaces, e.g. "--framework_name=web --mesos_role=web"
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     marathon_flags: Option<String>,
+    /// Where names of tasks (app.marathon.mesos) are answered for, over UDP and TCP, or off [default: off]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    dns_address: Option<String>,
+    /// Domain below which they are [default: mesos]
+    #[arg(long, value_name = "NAME")]
+    dns_domain: Option<String>,
+    /// DNS servers that are asked for all other names, in turn, e.g. 10.0.0.2,10.0.0.3:53 [default: none, such questions are refused]
+    #[arg(long, value_name = "LIST")]
+    dns_upstream: Option<String>,
+    /// For how long an answer may be remembered [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    dns_ttl: Option<String>,
     /// Mesos masters that the scheduler tries in turn, e.g. http://m1:5050,http://m2:5050 [default: the master of this process]
     #[arg(long, value_name = "LIST")]
     scheduler_master: Option<String>,
@@ -300,6 +328,10 @@ impl Flags {
             (MESOS_FLAGS, &self.mesos_flags),
             (MARATHON_ADDRESS, &self.marathon_address),
             (MARATHON_FLAGS, &self.marathon_flags),
+            (DNS_ADDRESS, &self.dns_address),
+            (DNS_DOMAIN, &self.dns_domain),
+            (DNS_UPSTREAM, &self.dns_upstream),
+            (DNS_TTL, &self.dns_ttl),
             (SCHEDULER_MASTER, &self.scheduler_master),
             (ZK, &self.zk),
             (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
@@ -408,6 +440,10 @@ impl Layers {
         let mesos_flags = self.parse(MESOS_FLAGS, parse_mesos_flags);
         let marathon_address = self.parse(MARATHON_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
         let marathon_flags = self.parse(MARATHON_FLAGS, parse_marathon_flags);
+        let dns_address = self.parse(DNS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
+        let dns_domain = self.parse(DNS_DOMAIN, parse_domain);
+        let dns_upstream = self.parse(DNS_UPSTREAM, parse_dns_servers);
+        let dns_ttl = self.parse(DNS_TTL, |text| humantime::parse_duration(text).map_err(|error| error.to_string()));
         let scheduler_masters = self.parse(SCHEDULER_MASTER, parse_masters);
         let zk = self.parse(ZK, |text| {
             if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: EnsembleError| error.to_string()) }
@@ -450,6 +486,10 @@ impl Layers {
                 mesos_flags: mesos_flags?,
                 marathon_address: marathon_address?,
                 marathon_flags: marathon_flags?,
+                dns_address: dns_address?,
+                dns_domain: dns_domain?,
+                dns_upstream: dns_upstream?,
+                dns_ttl: dns_ttl?,
                 scheduler_masters: scheduler_masters?,
                 zk: zk?,
                 zk_session_timeout: zk_session_timeout?,
@@ -590,6 +630,19 @@ fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
     Ok(words)
+}
+
+fn parse_domain(text: &str) -> Result<String, String> {
+    let is_label = |it: &str| !it.is_empty() && it.len() <= 63 && it.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if text.split('.').all(is_label) { Ok(text.to_lowercase()) } else { Err("not a domain's name".to_owned()) }
+}
+
+fn parse_dns_servers(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let server = |it: &str| {
+        let alone = it.parse::<std::net::IpAddr>().map(|address| SocketAddr::new(address, 53));
+        alone.or_else(|_| it.parse()).map_err(|_| format!("{it:?} is not an address"))
+    };
+    text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(server).collect()
 }
 
 fn parse_marathon_flags(text: &str) -> Result<Vec<String>, String> {

@@ -5,8 +5,10 @@
 //! hold a decision that a core could make.
 
 pub mod app;
+mod autoscale;
 pub mod clock;
 pub mod config;
+mod dns;
 pub mod drivers;
 pub mod grpc;
 pub mod http;

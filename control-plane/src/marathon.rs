@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use axum::extract::Request;
 use axum::response::IntoResponse as _;
 use axum::{Json, Router};
+use edge_marathon::autoscale::{self, AgentUsage, Connected};
 use edge_marathon::client::MasterTls;
 use edge_marathon::settings::Settings;
 use edge_marathon::store::{DiskStore, Store};
@@ -34,7 +35,8 @@ pub(crate) struct Marathon {
 }
 
 /// Starts the scheduler; with `replicas`, once this control plane leads. `own_master` is where the master of this process listens, and
-/// whether it speaks TLS there: the one to speak to when no other is named.
+/// whether it speaks TLS there: the one to speak to when no other is named. `connected` sees the
+/// connections of tasks.
 ///
 /// # Errors
 /// When a flag cannot be understood or the store cannot be opened.
@@ -43,6 +45,7 @@ pub(crate) fn start(
     (bound, own_master): (Option<SocketAddr>, Option<(SocketAddr, bool)>),
     (hostname, seed): (&str, u64),
     replicas: Option<&Replicas>,
+    connected: Arc<dyn Connected>,
     supervisor: &Supervisor,
     clock: &Clock,
 ) -> anyhow::Result<Marathon> {
@@ -74,7 +77,7 @@ pub(crate) fn start(
     match replicas {
         None => {
             let store = DiskStore::open(&config.data_dir.join("marathon.redb")).context("opening the scheduler's store")?;
-            run(&context, &settings, Arc::new(store), supervisor, clock)?;
+            run(&context, &settings, Arc::new(store), connected, supervisor, clock)?;
         }
         Some(replicas) => {
             let (mut standing, running, parent, clock) = (replicas.standing(), context.clone(), supervisor.clone(), clock.clone());
@@ -84,7 +87,7 @@ pub(crate) fn start(
                 let Some(term) = (tokio::select! { term = elected => term, () = stopping.cancelled() => None }) else { return };
                 let store = Arc::new(TermStore::new(term));
                 // Reading what the leader before has written blocks.
-                let begun = tokio::task::spawn_blocking(move || run(&running, &settings, store, &parent, &clock)).await;
+                let begun = tokio::task::spawn_blocking(move || run(&running, &settings, store, connected, &parent, &clock)).await;
                 match begun {
                     Ok(Ok(())) => stopping.cancelled().await,
                     Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "the scheduler cannot begin"),
@@ -97,7 +100,14 @@ pub(crate) fn start(
 }
 
 /// Starts the loops of a scheduler upon what `store` has.
-fn run(context: &Running, settings: &Arc<Settings>, store: Arc<dyn Store>, supervisor: &Supervisor, clock: &Clock) -> anyhow::Result<()> {
+fn run(
+    context: &Running,
+    settings: &Arc<Settings>,
+    store: Arc<dyn Store>,
+    connected: Arc<dyn Connected>,
+    supervisor: &Supervisor,
+    clock: &Clock,
+) -> anyhow::Result<()> {
     let now = clock.clone();
     let stopping = supervisor.stopping().clone();
     let (handle, outlets, run) =
@@ -106,6 +116,8 @@ fn run(context: &Running, settings: &Arc<Settings>, store: Arc<dyn Store>, super
     supervisor.essential("scheduler_client", client::run(settings.clone(), handle.clone(), outlets.calls, stopping.clone()));
     let at_once = settings.core.max_concurrent_health_checks;
     supervisor.essential("scheduler_probes", probes::run(outlets.probes, handle.clone(), at_once, stopping.clone()));
+    let (now, used) = (clock.clone(), Arc::new(AgentUsage::new(settings.clone())));
+    supervisor.essential("autoscaler", autoscale::run(handle.clone(), connected, used, move || now.now(), stopping.clone()));
     let now = clock.clone();
     let made = Context::new(settings.clone(), handle, move || now.now(), stopping.clone());
     // Who gives up leadership ends in good order, to be started again.
@@ -142,7 +154,7 @@ pub(crate) fn router_of(context: Running) -> Router {
 }
 
 /// The address to call a listener at that listens on every address.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }

@@ -70,15 +70,16 @@ def anchors(path):
 
 
 def check_documents(_):
-    """Every page is in the table of contents, every link and picture is there, and every block of commands is tested or says what it needs."""
+    """Every page is led to, every link and picture is there, and every block of commands of the book is tested or says what it needs."""
     found = []
     summary = (DOCS / "SUMMARY.md").read_text()
     listed = {(DOCS / it).resolve() for it in re.findall(r"\]\(([^)#]+\.md)\)", summary)}
     found += [f"docs/SUMMARY.md: there is no {it}" for it in listed if not it.exists()]
+    linked = {(path.parent / it).resolve() for path in pages() for it in re.findall(r"\]\(([^)\s#]+\.md)", path.read_text())}
     for path in pages():
         where = path.relative_to(ROOT)
-        if DOCS in path.parents and path.name != "SUMMARY.md" and path.resolve() not in listed:
-            found.append(f"{where} is not in docs/SUMMARY.md")
+        if DOCS in path.parents and path.name != "SUMMARY.md" and path.resolve() not in linked:
+            found.append(f"{where}: nothing leads there; it belongs into docs/SUMMARY.md")
         text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
             if re.match(r"[a-z]+:", target):
@@ -93,8 +94,8 @@ def check_documents(_):
     for where, _, these in blocks():
         for block in these:
             count += 1
-            # What stands at the top is for people who have nothing yet.
-            if where.parts[0] == "docs" and not block.tested and not block.needs:
+            # The book's own; what stands at the top is for people who have nothing yet.
+            if (ROOT / where).resolve() in listed and not block.tested and not block.needs:
                 found.append(f"{where}:{block.line}: neither tested nor marked with what it needs")
     return found if count > 20 else [*found, "hardly any commands were found"]
 

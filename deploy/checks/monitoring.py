@@ -37,8 +37,9 @@ FOREIGN = {
 def own_metrics(source):
     """Names of all metrics that the programs' code has. Those of histograms without their endings."""
     names = set()
-    for file in ("control-plane/src/telemetry/metrics.rs", "control-plane/zksync-service/src/metrics.rs", "probe-user/src/telemetry/metrics.rs", "probe-user/src/telemetry/metrics/kubernetes.rs"):
-        names |= set(re.findall(r'"((?:orchestrator|monitoring_app|probe|zk|scope)_[a-z0-9_]+)"', (source / file).read_text()))
+    for part in ("control-plane", "probe-user"):
+        for path in {*(source / part).glob("**/telemetry/**/*.rs"), *(source / part).glob("**/metrics*.rs")}:
+            names |= set(re.findall(r'"((?:orchestrator|monitoring_app|probe|zk|scope)_[a-z0-9_]+)"', path.read_text()))
     mesos = (source / "control-plane/edge-mesos/src/view/metrics.rs").read_text()
     keys = set(re.findall(r'"((?:master|allocator|registrar)/[a-z0-9_/]+)"', mesos)) | {f"master/{it}" for it in re.findall(r'put\("([a-z_]+)",', mesos)}
     live = re.search(r"const LIVE.*?\];", mesos, re.S)[0]

@@ -5,20 +5,16 @@ import re
 import shutil
 import tempfile
 
-from .common import ENVIRONMENTS, HERE, ROOT, Missing, chart, containers, kustomize, name_of, run
+from .common import ENVIRONMENTS, HERE, OPTIONAL, ROOT, Missing, chart, containers, kustomize, name_of, run
 
 
 def known_flags(source):
     """Flags of both programs, and those that take no value."""
     flags = {}
-    for program, files in {
-        "orchestrator-control": ["control-plane/src/config.rs"],
-        "orchestrator-probe": ["probe-user/src/config.rs", "probe-user/src/config/agent.rs", "probe-user/src/config/cluster.rs"],
-    }.items():
+    for program, directory in {"orchestrator-control": "control-plane/src", "orchestrator-probe": "probe-user/src"}.items():
         flags[program] = {}
-        for file in files:
-            path = source / file
-            text = path.read_text() if path.exists() else ""
+        for path in [source / directory / "config.rs", *sorted((source / directory / "config").rglob("*.rs"))]:
+            text = path.read_text()
             for attributes, name, kind in re.findall(r"#\[arg\(([^\]]*)\)\]\s+(?:pub )?(\w+): ([\w<>:]+)", text):
                 if re.search(r"\blong\b", attributes):
                     given = re.search(r'long = "([^"]+)"', attributes)
@@ -53,9 +49,12 @@ def commands():
                     for program in ("orchestrator-control", "orchestrator-probe"):
                         if re.search(rf"(^|/){program}(?=[:@]|$)", one["image"]):
                             yield f"{environment} {kind} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
-    for thing in kustomize(HERE / "rollouts") if (HERE / "rollouts").exists() else []:
-        for one in containers(thing) if thing["kind"] == "Rollout" else []:
-            yield name_of(thing), "orchestrator-control", one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
+    for directory in ("rollouts", *OPTIONAL):
+        for thing in kustomize(HERE / directory):
+            for one in containers(thing):
+                for program in ("orchestrator-control", "orchestrator-probe"):
+                    if re.search(rf"(^|/){program}(?=[:@]|$)", one["image"]):
+                        yield f"{directory} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
     for path in sorted((HERE / "systemd").glob("*.service")):
         text = path.read_text().replace("\\\n", " ")
         for line in re.findall(r"^ExecStart=(.+)$", text, re.M):

@@ -33,7 +33,7 @@
 //! ```
 //!
 //! with the flags `-C linker=bpf-linker -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order -C debuginfo=2
-//! --cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
+//! --remap-path-prefix=…` (so that they are the same bytes wherever they are built) `--cfg bpf_target_arch="x86_64"` (or `"aarch64"`: the machine that
 //! will run them), and copies `../target/bpf-build/bpfel-unknown-none/release/{sockets,processes,dns}` to `../target/bpf/{sockets,processes,dns}.o`,
 //! where the build script of `orchestrator-probe` finds them (`ORCHESTRATOR_BPF_DIR` names another directory).
 #![no_std]

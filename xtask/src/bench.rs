@@ -7,6 +7,7 @@ mod latency;
 mod master;
 mod overhead;
 mod probe;
+mod scheduler;
 
 use std::borrow::Cow;
 use std::process::Command;
@@ -39,6 +40,8 @@ pub(crate) enum Name {
     Master,
     /// The topology core alone, with 100,000 processes.
     Topology,
+    /// Marathon's scheduler: matching, 100,000 instances, event streams, and a real app replaced under load behind HAProxy.
+    Scheduler,
     /// Two ZooKeeper servers kept in step: lag, first copy of 100,000 znodes, verification, cutover.
     Zksync,
 }
@@ -62,6 +65,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Probe => probe::run(checkout, &flags.parts, flags.scale_down),
             Name::Master => master::run(checkout, flags.scale_down, &flags.piece),
             Name::Topology => topology(checkout),
+            Name::Scheduler => scheduler::run(checkout, flags.scale_down),
             Name::Zksync => zksync(checkout, flags.scale_down),
         });
         match outcome {

@@ -28,6 +28,8 @@ const UNSHARE: setup::Tool = setup::Tool { program: "unshare", packages: &["util
 
 const CURL: setup::Tool = setup::Tool { program: "curl", packages: &["curl"], purpose: "running what the documents say" };
 
+const OPENSSL: setup::Tool = setup::Tool { program: "openssl", packages: &["openssl"], purpose: "running what the documents say" };
+
 /// Programs that are taken out of Debian's packages, and where they are in them.
 const UNPACKED: [(&str, &[&str]); 2] =
     [("prometheus", &["usr/bin/promtool"]), ("apparmor", &["sbin/apparmor_parser", "usr/sbin/apparmor_parser"])];
@@ -67,7 +69,7 @@ pub(crate) fn check(checkout: &Checkout, flags: &DeployCheckFlags) -> Result<()>
 /// Gets the tools, where they can be had.
 pub(crate) fn set_up(checkout: &Checkout) -> Result<()> {
     let tools = Tools::of(checkout);
-    setup::tools(checkout, &[PYTHON, UNSHARE, CURL])?;
+    setup::tools(checkout, &[PYTHON, UNSHARE, CURL, OPENSSL])?;
     tools.set_up_python(checkout)?;
     tools.set_up_actionlint(checkout)?;
     for (package, programs) in UNPACKED {

@@ -63,13 +63,20 @@ fn prepared(checkout: &Checkout, route: &Route, mut command: Command, architectu
     machine::forget_this_package(&mut command);
     command.current_dir(checkout.root().join("probe-ebpf"));
     command.env_remove("RUSTFLAGS");
-    command.env("CARGO_ENCODED_RUSTFLAGS", compiler_flags(route.linker(), architecture).join("\u{1f}"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", compiler_flags(checkout, route.linker(), architecture).join("\u{1f}"));
     command
 }
 
 /// The linker, type information for the kernel, and the machine whose registers the programs read.
-fn compiler_flags(linker: &Path, architecture: &str) -> Vec<String> {
-    vec![
+fn compiler_flags(checkout: &Checkout, linker: &Path, architecture: &str) -> Vec<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let mut flags = vec![
+        // The same programs become the same bytes, wherever they are built: places are in what debuggers read.
+        format!("--remap-path-prefix={}=.", checkout.root().display()),
+    ];
+    flags.extend(home.map(|home| format!("--remap-path-prefix={}=cargo", home.display())));
+    flags.extend([
         "-C".to_owned(),
         format!("linker={}", linker.display()),
         "-C".to_owned(),
@@ -82,7 +89,8 @@ fn compiler_flags(linker: &Path, architecture: &str) -> Vec<String> {
         "debuginfo=2".to_owned(),
         "--cfg".to_owned(),
         format!("bpf_target_arch=\"{architecture}\""),
-    ]
+    ]);
+    flags
 }
 
 /// The names of the kernel programs' binaries.

@@ -73,6 +73,8 @@ impl Architecture {
 struct Image {
     /// Its name, and its program's and package's.
     name: &'static str,
+    /// Package and program that go into it besides.
+    besides: Option<(&'static str, &'static str)>,
     /// What its Dockerfile and its directory are called.
     component: &'static str,
     /// Most bytes that it may have, built with optimisation.
@@ -80,8 +82,9 @@ struct Image {
 }
 
 const IMAGES: [Image; 2] = [
-    Image { name: "orchestrator-control", component: "control", largest: 60_000_000 },
-    Image { name: "orchestrator-probe", component: "probe", largest: 40_000_000 },
+    // The command line of operators: `kubectl exec … -- /orchestrator agents`.
+    Image { name: "orchestrator-control", besides: Some(("orchestrator-cli", "orchestrator")), component: "control", largest: 60_000_000 },
+    Image { name: "orchestrator-probe", besides: None, component: "probe", largest: 40_000_000 },
 ];
 
 /// Reads programs' needs; comes with every compiler.
@@ -135,9 +138,10 @@ fn programs(checkout: &Checkout, profile: Profile, architecture: Architecture) -
     }
     let elsewhere = (architecture != Architecture::here()).then(|| architecture.target());
     let mut directory = checkout.target();
-    for image in IMAGES {
+    let programs = IMAGES.into_iter().flat_map(|image| [Some((image.name, image.name)), image.besides]).flatten();
+    for (package, program) in programs {
         let mut command = machine::cargo();
-        command.current_dir(checkout.root()).args(["rustc", "--package", image.name, "--bin", image.name]);
+        command.current_dir(checkout.root()).args(["rustc", "--package", package, "--bin", program]);
         command.env("ORCHESTRATOR_BPF_DIR", ebpf::objects(checkout, architecture.machine()));
         if let Some(target) = &elsewhere {
             let (variable, linker) = cross_linker(checkout, architecture)?;
@@ -145,14 +149,15 @@ fn programs(checkout: &Checkout, profile: Profile, architecture: Architecture) -
         }
         if profile == Profile::Release {
             command.arg("--release");
-            // Rust's own linker, the default on this machine, lays equal functions on one another: 1.2 MB of the probe's 37.
+            // Rust's own linker, the default on this machine, lays equal functions on one another: 1.2 MB of the probe's 37. Places that the loader
+            // must fill in are a list of 1.1 MB, or of a few kB for a loader that can read the short form, and the image has its own.
             if architecture == Architecture::Amd64 && elsewhere.is_none() {
-                command.args(["--", "-Clink-arg=-Wl,--icf=all"]);
+                command.args(["--", if loader_reads_short_lists() { SMALL_AND_SHORT } else { SMALL }]);
             }
         }
         let hint = elsewhere.as_ref().map_or_else(
-            || format!("{} does not build", image.name),
-            |target| format!("{} does not build; is Rust's library for {target} here? `rustup target add {target}`", image.name),
+            || format!("{program} does not build"),
+            |target| format!("{program} does not build; is Rust's library for {target} here? `rustup target add {target}`"),
         );
         stream("building the programs", &mut command).context(hint)?;
     }
@@ -160,6 +165,16 @@ fn programs(checkout: &Checkout, profile: Profile, architecture: Architecture) -
         directory.push(target);
     }
     Ok(directory.join(profile.directory()))
+}
+
+const SMALL: &str = "-Clink-args=-Wl,--icf=all";
+const SMALL_AND_SHORT: &str = "-Clink-args=-Wl,--icf=all -Wl,-z,pack-relative-relocs";
+
+/// Whether this machine's C library, which goes into the image, is glibc 2.36 or newer.
+fn loader_reads_short_lists() -> bool {
+    let version = machine::output(Command::new("getconf").arg("GNU_LIBC_VERSION")).unwrap_or_default();
+    let number = version.strip_prefix("glibc 2.").and_then(|minor| minor.parse::<u32>().ok());
+    number.is_some_and(|minor| minor >= 36)
 }
 
 /// The C compiler for another machine, which links, and the variable by which cargo is told of it.
@@ -175,7 +190,7 @@ fn cross_linker(checkout: &Checkout, architecture: Architecture) -> Result<(Stri
 
 /// The bill of materials of a program for this machine, without what an image adds.
 pub(crate) fn write_bill(checkout: &Checkout, program: &str, file: &Path) -> Result<()> {
-    let text = bill::of(checkout, program, &Architecture::here().target(), "")?;
+    let text = bill::of(checkout, &[program], &Architecture::here().target(), "")?;
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
@@ -193,10 +208,12 @@ fn pack(checkout: &Checkout, architecture: Architecture, binaries: &Path) -> Res
     for image in IMAGES {
         let root = roots.join(image.component);
         let script = checkout.root().join("deploy/images/pack.sh");
-        stream("packing", Command::new(script).arg(binaries.join(image.name)).arg(&root))?;
+        let besides = image.besides.map(|(_, program)| binaries.join(program));
+        stream("packing", Command::new(script).arg(binaries.join(image.name)).args(besides).arg(&root))?;
         let bill = context.join(format!("{}-{}.cdx.json", image.name, architecture.name()));
         let packages = std::fs::read_to_string(root.with_extension("packages")).unwrap_or_default();
-        let text = bill::of(checkout, image.name, &architecture.target(), &packages)?;
+        let crates: Vec<_> = std::iter::once(image.name).chain(image.besides.map(|(package, _)| package)).collect();
+        let text = bill::of(checkout, &crates, &architecture.target(), &packages)?;
         std::fs::write(&bill, text).with_context(|| format!("cannot write {}", bill.display()))?;
         note(&format!("bill of materials: {}", bill.display()));
     }

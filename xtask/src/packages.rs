@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::progress::{Steps, note, quietly, stream};
@@ -11,6 +11,29 @@ use crate::{Checkout, Profile, build, images, machine};
 
 /// What makes the packages.
 const CARGO_DEB: &str = "3.8.0";
+
+/// The packages, and what must be in each.
+const PACKAGES: [(&str, &[&str]); 2] = [
+    (
+        "orchestrator-control",
+        &[
+            "usr/bin/orchestrator-control",
+            "usr/bin/orchestrator",
+            "systemd/system/orchestrator-control.service",
+            "etc/default/orchestrator-control",
+        ],
+    ),
+    (
+        "orchestrator-probe",
+        &[
+            "usr/bin/orchestrator-probe",
+            "systemd/system/orchestrator-probe.service",
+            "systemd/system/orchestrator-agent.service",
+            "etc/default/orchestrator-probe",
+            "etc/default/orchestrator-agent",
+        ],
+    ),
+];
 
 /// Options of `packages`.
 #[derive(Debug, Args)]
@@ -47,10 +70,33 @@ fn cargo_deb(checkout: &Checkout) -> Result<PathBuf> {
     Ok(tool)
 }
 
+/// The package file that was made last.
+fn newest(directory: &Path, package: &str) -> Result<PathBuf> {
+    let files = std::fs::read_dir(directory)?.filter_map(Result::ok).map(|entry| entry.path());
+    let named = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with(&format!("{package}_")) && name.ends_with(".deb"))
+    };
+    let newest = files.filter(named).max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
+    newest.with_context(|| format!("there is no package of {package} in {}", directory.display()))
+}
+
+/// A package without a service, or with a unit that is not where systemd looks, would install without a word.
+fn look_into(package: &Path, files: &[&str]) -> Result<()> {
+    let listed = machine::output(Command::new("dpkg-deb").arg("--contents").arg(package)).context("dpkg-deb cannot read the package")?;
+    for file in files {
+        if !listed.lines().any(|line| line.ends_with(file)) {
+            bail!("{} has no {file}", package.display());
+        }
+    }
+    Ok(())
+}
+
 fn make(checkout: &Checkout, tool: &Path, profile: Profile) -> Result<()> {
     let directory = checkout.target().join("debian");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    for package in ["orchestrator-control", "orchestrator-probe"] {
+    for (package, files) in PACKAGES {
         let mut command = Command::new(tool);
         machine::forget_this_package(&mut command);
         command.current_dir(checkout.root()).args(["deb", "--no-build", "--package", package, "--output"]).arg(&directory);
@@ -58,6 +104,7 @@ fn make(checkout: &Checkout, tool: &Path, profile: Profile) -> Result<()> {
             command.args(["--profile", "dev"]);
         }
         stream("making a package", &mut command)?;
+        look_into(&newest(&directory, package)?, files)?;
         images::write_bill(checkout, package, &directory.join(format!("{package}.cdx.json")))?;
     }
     note(&format!("the packages are in {}", directory.display()));

@@ -36,6 +36,10 @@ pub(crate) const DOCKER: Tool = Tool { program: "dockerd", packages: &["docker.i
 pub(crate) const BROWSER: Tool = Tool { program: "chromium", packages: &["chromium"], purpose: "tests of the page" };
 /// A root file system in one program, for test containers.
 pub(crate) const BUSYBOX: Tool = Tool { program: "busybox", packages: &["busybox-static"], purpose: "the image of test containers" };
+/// What the load balancer keeps.
+pub(crate) const HAPROXY: Tool = Tool { program: "haproxy", packages: &["haproxy"], purpose: "the load balancer's tests" };
+/// Makes requests, many at once.
+pub(crate) const WRK: Tool = Tool { program: "wrk", packages: &["wrk"], purpose: "load in benchmarks" };
 /// Makes network namespaces.
 pub(crate) const IP: Tool = Tool { program: "ip", packages: &["iproute2"], purpose: "tests with network namespaces" };
 /// Servers for tests; they are started from the library, which puts no program on the path.
@@ -60,7 +64,7 @@ pub(crate) fn for_kernel_programs(checkout: &Checkout) -> Result<()> {
 
 /// What the tests need beyond building.
 pub(crate) fn for_testing(checkout: &Checkout) -> Result<()> {
-    tools(checkout, &[BUSYBOX, IP, BROWSER, DOCKER])?;
+    tools(checkout, &[BUSYBOX, IP, BROWSER, DOCKER, HAPROXY])?;
     packages(checkout, &ZOOKEEPER, "tests with ZooKeeper")?;
     deploy::set_up(checkout)
 }

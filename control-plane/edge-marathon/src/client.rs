@@ -51,6 +51,11 @@ impl MasterTls {
         MasterTls(config)
     }
 
+    /// What a connection is made with.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.0.clone()
+    }
+
     /// Not at all: for the master of the same process, which is called on an address of its own listener.
     pub fn own() -> Self {
         MasterTls(Arc::new(crate::probes::tls_config()))

@@ -13,6 +13,7 @@ use scheduler::{Effect, Input, Scheduler, View};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::autoscale::Board;
 use crate::events::Bus;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
@@ -49,6 +50,7 @@ pub struct Handle {
     inbox: mpsc::Sender<Message>,
     views: watch::Receiver<Arc<View>>,
     bus: Bus,
+    autoscale: Board,
 }
 
 impl fmt::Debug for Handle {
@@ -66,6 +68,11 @@ impl Handle {
     /// What is told to whoever listens.
     pub fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    /// What was decided of numbers of instances.
+    pub(crate) fn autoscale(&self) -> &Board {
+        &self.autoscale
     }
 
     /// Asks for something, and waits for what came of it.
@@ -137,7 +144,7 @@ where
     let (probes, probes_out) = mpsc::channel(PROBES_CAPACITY);
     let (views, views_out) = watch::channel(Arc::new(core.view()));
     let bus = Bus::new(settings.event_stream_max_outstanding_messages);
-    let handle = Handle { inbox, views: views_out, bus: bus.clone() };
+    let handle = Handle { inbox, views: views_out, bus: bus.clone(), autoscale: Board::default() };
     let driver = Driver { core, store, now, messages, views, calls, probes, bus, waiting: BTreeMap::new(), tickets: 0, stopping };
     Ok((handle, Outlets { calls: calls_out, probes: probes_out }, driver.run()))
 }

@@ -4,7 +4,9 @@
 
 mod answer;
 mod apps;
+mod autoscale;
 mod groups;
+mod measure;
 mod params;
 mod pods;
 mod selector;
@@ -256,6 +258,7 @@ async fn route(context: &Context, call: Call) -> Answer {
         "events" => stream::route(context, &call),
         "info" => system::info(context, &call),
         "leader" => system::leader(context, &call),
+        "autoscale" if rest.is_empty() || rest == "/" => autoscale::all(context, &call),
         "plugins" => system::plugins(&call, rest),
         _ => Err(ApiError::no_route()),
     }

@@ -1,6 +1,7 @@
 //! Marathon's JSON: read with its errors, written with its omissions.
 
 pub(crate) mod app;
+pub(crate) mod autoscale;
 pub(crate) mod checks;
 pub(crate) mod container;
 pub(crate) mod pieces;

@@ -4,6 +4,7 @@
 //! records are kept ([`store`]), the client of a Mesos master ([`client`]) and the probes of health checks ([`probes`]). Must never hold a
 //! decision that the core could make, and knows nothing of the process it runs in: listeners, clock and seed are given.
 
+pub mod autoscale;
 pub mod client;
 pub mod driver;
 pub mod events;

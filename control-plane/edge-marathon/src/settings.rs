@@ -77,7 +77,7 @@ impl Default for Settings {
             http_max_concurrent_requests: None,
             event_stream_max_outstanding_messages: 1_024,
             max_body: 64 << 20,
-            max_event_streams: 1_000,
+            max_event_streams: 4_000,
         }
     }
 }

@@ -9,7 +9,8 @@ use base::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
     Details, FlowPage, FlowQuery, HostExport, HostStatus, KubernetesObject, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId,
-    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, ViewKey, ViewSnapshot, ViewStats,
+    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, TrafficFlow, TrafficPlace, ViewKey,
+    ViewSnapshot, ViewStats,
 };
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
@@ -114,6 +115,7 @@ pub(crate) enum Message {
     Neighbours { networks: Vec<Network> },
     Namespaces { reply: oneshot::Sender<Vec<Arc<str>>> },
     ExportHost { name: Arc<str>, reply: oneshot::Sender<Option<Box<HostExport>>> },
+    Traffic { places: Vec<TrafficPlace>, reply: oneshot::Sender<Vec<Option<Vec<TrafficFlow>>>> },
     ExportObjects { reply: oneshot::Sender<Vec<KubernetesObject>> },
 }
 
@@ -301,6 +303,14 @@ impl TopologyHandle {
     /// When the driver is gone.
     pub async fn export_host(&self, name: Arc<str>) -> Result<Option<Box<HostExport>>, Stopped> {
         self.ask(|reply| Message::ExportHost { name, reply }).await
+    }
+
+    /// What came in at places, in their order; `None` where no connected probe looks.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn traffic(&self, places: Vec<TrafficPlace>) -> Result<Vec<Option<Vec<TrafficFlow>>>, Stopped> {
+        self.ask(|reply| Message::Traffic { places, reply }).await
     }
 
     /// All Kubernetes objects as they were reported.

@@ -148,6 +148,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             }
             Message::Namespaces { reply } => answer(reply, self.core.namespaces()),
             Message::ExportHost { name, reply } => answer(reply, self.core.export_host(&name).map(Box::new)),
+            Message::Traffic { places, reply } => answer(reply, self.core.traffic(&places)),
             Message::ExportObjects { reply } => answer(reply, self.core.export_objects()),
         }
     }

@@ -4,6 +4,7 @@
 //! certbot) puts new ones into the place of the old; a new one that cannot be read leaves the old one in use and is said in the log.
 //! [`Stream`] is a client's byte stream, the same with and without TLS.
 
+mod replica;
 mod stream;
 
 use std::io;
@@ -147,7 +148,8 @@ impl Tls {
         accepted.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake takes too long"))?.map(Stream::server)
     }
 
-    /// The client's part, towards another control plane that is reached as `host`. Without a CA the stream stays as it is.
+    /// The client's part, towards another control plane that is reached as `host`. Without a CA the stream stays as it is. Its certificate has to be
+    /// for that name or, where replicas share one, for a name that is in ours.
     ///
     /// # Errors
     /// When the other side is not who it should be.
@@ -207,7 +209,10 @@ impl Loaded {
         };
         let replicas = match &files.client_ca {
             Some(path) => {
-                let client = client_builder().with_root_certificates(roots(path)?).with_client_auth_cert(chain.clone(), key.clone_key());
+                let verifier = replica::OneOfUs::new(roots(path)?, provider(), &chain)
+                    .map_err(|problem| Unusable::File { path: path.to_owned(), problem })?;
+                let client = client_builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+                let client = client.with_client_auth_cert(chain.clone(), key.clone_key());
                 Some((server(true, &[])?, Arc::new(client.map_err(pair)?)))
             }
             None => None,

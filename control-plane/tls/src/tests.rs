@@ -95,6 +95,38 @@ async fn with_a_ca_for_clients_probes_need_a_certificate_and_browsers_do_not() {
     assert!(served.ahead().is_empty());
 }
 
+/// What comes of carrying a connection from a control plane with one certificate to another's, which is called by its address.
+async fn carried(ours: &[&str], theirs: &[&str], host: &str) -> io::Result<()> {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let authority = Authority::new();
+    let [here, there] = [(ours, &directories[0]), (theirs, &directories[1])].map(|(names, directory)| {
+        let (certificate, key) = authority.sign(names);
+        let at = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files =
+            Files { certificate: at("tls.crt", &certificate), key: at("tls.key", &key), client_ca: Some(at("ca.crt", &authority.pem)) };
+        Tls::load(files).unwrap()
+    });
+    let (client, server) = pair().await;
+    let (served, carried) = tokio::join!(there.accept(Door::Replicas, server), here.connect_replica(host, client));
+    served.and(carried).map(drop)
+}
+
+#[tokio::test]
+async fn replicas_that_share_a_certificate_know_each_other_at_any_address() {
+    let service = ["orchestrator-control.orchestrator.svc", "mesos-master.orchestrator.svc"];
+    assert!(carried(&service, &service, "10.1.2.3").await.is_ok());
+    assert!(carried(&service, &["10.1.2.3"], "10.1.2.3").await.is_ok(), "the address that was called is in the certificate");
+    assert!(carried(&["one.example"], &["two.example"], "two.example").await.is_ok());
+    let probe = carried(&service, &["orchestrator-probe.orchestrator-node.svc"], "10.1.2.3").await;
+    assert!(probe.is_err(), "a probe is signed by the same CA, and is no control plane");
+    assert!(carried(&["one.example"], &["two.example"], "three.example").await.is_err());
+    assert!(carried(&["10.1.2.4"], &["10.1.2.4"], "10.1.2.3").await.is_err(), "an address in ours is ours alone");
+}
+
 #[tokio::test]
 async fn what_was_looked_at_is_read_all_the_same() {
     let (mut client, server) = pair().await;

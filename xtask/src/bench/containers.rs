@@ -8,7 +8,7 @@ use crate::progress::Pulse;
 use crate::{Checkout, machine, setup};
 
 /// The image's name.
-const IMAGE: &str = "orchestrator-bench:busybox";
+pub(super) const IMAGE: &str = "orchestrator-bench:busybox";
 /// The label that tells our containers.
 const LABEL: &str = "orchestrator.bench=1";
 
@@ -54,7 +54,7 @@ pub(super) fn start_one() -> Result<String> {
 }
 
 /// An image with busybox and nothing else.
-fn image() -> Result<()> {
+pub(super) fn image() -> Result<()> {
     if docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]).is_ok() {
         return Ok(());
     }

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use crate::{Checkout, machine};
 
-/// The bill of one program. `packages` has a line for each package of the distribution: name, version, architecture.
-pub(super) fn of(checkout: &Checkout, program: &str, target: &str, packages: &str) -> Result<String> {
+/// The bill of the programs of an image, which is called after the first. `packages` has a line for each package of the distribution: name, version, architecture.
+pub(super) fn of(checkout: &Checkout, programs: &[&str], target: &str, packages: &str) -> Result<String> {
     let mut command = machine::cargo();
     command.current_dir(checkout.root()).args(["metadata", "--format-version", "1", "--locked", "--filter-platform", target]);
     let text = machine::output(&mut command).context("cargo metadata --locked failed; is Cargo.lock up to date?")?;
     let metadata: Value = serde_json::from_str(&text).context("cargo metadata is not JSON")?;
     let lock = std::fs::read_to_string(checkout.root().join("Cargo.lock")).context("there is no Cargo.lock")?;
     let distribution = distribution_name();
-    let bill = bill(&metadata, &checksums(&lock), program, &distribution, packages)?;
+    let bill = bill(&metadata, &checksums(&lock), programs, &distribution, packages)?;
     Ok(format!("{bill:#}\n"))
 }
 
@@ -25,7 +25,7 @@ fn distribution_name() -> String {
     text.lines().find_map(|line| line.strip_prefix("ID=")).unwrap_or("debian").trim_matches('"').to_owned()
 }
 
-fn bill(metadata: &Value, checksums: &BTreeMap<String, String>, program: &str, distribution: &str, libraries: &str) -> Result<Value> {
+fn bill(metadata: &Value, checksums: &BTreeMap<String, String>, programs: &[&str], distribution: &str, libraries: &str) -> Result<Value> {
     let packages: BTreeMap<&str, &Value> =
         metadata["packages"].as_array().into_iter().flatten().filter_map(|package| Some((package["id"].as_str()?, package))).collect();
     let edges: BTreeMap<&str, Vec<&str>> = metadata["resolve"]["nodes"]
@@ -34,9 +34,13 @@ fn bill(metadata: &Value, checksums: &BTreeMap<String, String>, program: &str, d
         .flatten()
         .filter_map(|node| Some((node["id"].as_str()?, linked(node))))
         .collect();
-    let root = packages.iter().find(|(_, package)| package["name"] == program).map(|(id, _)| *id);
-    let root = root.with_context(|| format!("there is no package {program}"))?;
-    let (mut reached, mut todo) = (BTreeSet::new(), vec![root]);
+    let find = |program: &str| {
+        let root = packages.iter().find(|(_, package)| package["name"] == program).map(|(id, _)| *id);
+        root.with_context(|| format!("there is no package {program}"))
+    };
+    let roots = programs.iter().map(|program| find(program)).collect::<Result<Vec<_>>>()?;
+    let root = *roots.first().context("a bill is of some program")?;
+    let (mut reached, mut todo) = (BTreeSet::new(), roots);
     while let Some(id) = todo.pop() {
         if reached.insert(id) {
             todo.extend(edges.get(id).into_iter().flatten());
@@ -64,7 +68,7 @@ fn bill(metadata: &Value, checksums: &BTreeMap<String, String>, program: &str, d
         "specVersion": "1.5",
         "version": 1,
         "metadata": { "component": {
-            "type": "application", "bom-ref": url(whole), "name": program, "version": whole["version"], "purl": url(whole),
+            "type": "application", "bom-ref": url(whole), "name": whole["name"], "version": whole["version"], "purl": url(whole),
             "licenses": [{ "expression": whole["license"] }],
         } },
         "components": components,
@@ -126,13 +130,13 @@ mod tests {
             ] },
         });
         let lock = "[[package]]\nname = \"linked\"\nversion = \"1.0.0\"\nsource = \"x\"\nchecksum = \"abc\"\n";
-        let bill = bill(&metadata, &checksums(lock), "app", "debian", "libc6 2.36-9 amd64\n").unwrap();
+        let bill = bill(&metadata, &checksums(lock), &["app"], "debian", "libc6 2.36-9 amd64\n").unwrap();
         let names: Vec<_> = bill["components"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["deeper", "linked", "libc6"]);
         assert_eq!(bill["components"][1]["hashes"][0]["content"], "abc");
         assert_eq!(bill["components"][1]["licenses"][0]["expression"], "MIT OR Apache-2.0");
         assert_eq!(bill["components"][2]["purl"], "pkg:deb/debian/libc6@2.36-9?arch=amd64");
         assert_eq!(bill["dependencies"][0], json!({ "ref": "pkg:cargo/app@1.0.0", "dependsOn": ["pkg:cargo/linked@1.0.0"] }));
-        assert!(super::bill(&metadata, &BTreeMap::new(), "another", "debian", "").is_err());
+        assert!(super::bill(&metadata, &BTreeMap::new(), &["another"], "debian", "").is_err());
     }
 }

@@ -98,7 +98,8 @@ fn started(directory: &Path, number: usize, zookeeper: SocketAddr, addresses: [S
         command.args([flag, &address.to_string()]);
     }
     command.args(["--advertise", "127.0.0.1", "--zk", &format!("zk://{zookeeper}/mesos"), "--zk-session-timeout", SESSION]);
-    command.arg("--data-dir").arg(directory.join(format!("data-{number}")));
+    // What has ended stays on the map for as long as a test may take.
+    command.args(["--window", "5m"]).arg("--data-dir").arg(directory.join(format!("data-{number}")));
     Program::start(&mut command, &directory.join(format!("control-{number}.log")))
 }
 

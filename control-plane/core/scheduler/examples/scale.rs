@@ -89,26 +89,46 @@ impl World {
     }
 }
 
+/// Prints a number beside its target.
+fn number(what: &str, value: f64, unit: &str, target: f64, at_least: bool) {
+    let met = if at_least { value >= target } else { value < target };
+    let word = if at_least { "at least" } else { "under" };
+    println!("  {what:<76} {value:>12.3} {unit:<4} {word} {target:<8} {}", if met { "met" } else { "NOT MET" });
+}
+
 fn main() {
     let config = Config { launch_tokens: u32::MAX, max_running_deployments: 1_000_000, max_instances_per_offer: 5, ..Config::default() };
     matching(config.clone());
+    queue(&config);
     groups(config);
 }
 
-/// 400 apps of 25 instances with two constraints each, on 10,000 agents.
+/// Offers looked at for something, over everything that waits.
+fn processed(world: &World) -> u64 {
+    world.core.queue(world.now).iter().map(|it| it.processed).sum()
+}
+
+fn constrained(id: &str, instances: u32, more: Constraint) -> App {
+    let mut app = app(id, instances, "sleep 1");
+    app.constraints = vec![
+        Constraint { field: "hostname".to_owned(), operator: Operator::Unique, value: None },
+        Constraint { field: "rack".to_owned(), operator: Operator::GroupBy, value: Some("20".to_owned()) },
+        more,
+    ];
+    app
+}
+
+fn per_second(count: u64, took: std::time::Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let count = count as f64;
+    count / took.as_secs_f64()
+}
+
+/// 400 apps of 25 instances on 10,000 agents; then 400 that no agent fits. Each has three constraints.
 fn matching(config: Config) {
     let mut world = World::new(config);
-    let edits = (0..400)
-        .map(|at| {
-            let mut app = app(&format!("/m/a{at}"), 25, "sleep 1");
-            app.constraints = vec![
-                Constraint { field: "hostname".to_owned(), operator: Operator::Unique, value: None },
-                Constraint { field: "rack".to_owned(), operator: Operator::GroupBy, value: Some("20".to_owned()) },
-            ];
-            put(app)
-        })
-        .collect();
-    world.change(edits);
+    let anywhere = || Constraint { field: "rack".to_owned(), operator: Operator::Like, value: Some("r[0-9]+".to_owned()) };
+    world.change((0..400).map(|at| put(constrained(&format!("/m/a{at}"), 25, anywhere()))).collect());
     let (mut launched, mut offers) = (0, 0);
     let begun = Instant::now();
     while launched < 10_000 && offers < 10_000 {
@@ -118,11 +138,48 @@ fn matching(config: Config) {
         launched += world.launched().len();
     }
     let took = begun.elapsed();
-    println!(
-        "matching: {launched} instances launched on {offers} offers in {took:?}: {:.0} launches/s, {:.0} offers/s",
-        f64::from(u32::try_from(launched).unwrap_or(0)) / took.as_secs_f64(),
-        f64::from(u32::try_from(offers).unwrap_or(0)) / took.as_secs_f64()
-    );
+    println!("matching: {launched} instances launched on {offers} offers in {took:?}");
+    number("instances launched, three constraints each", per_second(launched as u64, took), "/s", 1_000.0, true);
+    let nowhere = || Constraint { field: "rack".to_owned(), operator: Operator::Like, value: Some("x[0-9]+".to_owned()) };
+    world.change((0..400).map(|at| put(constrained(&format!("/n/a{at}"), 25, nowhere()))).collect());
+    let before = processed(&world);
+    let begun = Instant::now();
+    for from in (20_000..22_000).step_by(100) {
+        world.step(Input::Mesos(Event::Offers((from..from + 100).map(offer).collect())));
+    }
+    let took = begun.elapsed();
+    number("offer-app matches a second on one core, three constraints", per_second(processed(&world) - before, took), "/s", 20_000.0, true);
+}
+
+/// What 10,000 waiting instances do to an app that finds its place, and to the answer to somebody who changes something.
+fn queue(config: &Config) {
+    let cost = |waiting: u32| {
+        let mut world = World::new(config.clone());
+        let nowhere = || Constraint { field: "rack".to_owned(), operator: Operator::Like, value: Some("x[0-9]+".to_owned()) };
+        world.change((0..waiting / 10).map(|at| put(constrained(&format!("/w/a{at}"), 10, nowhere()))).collect());
+        let (mut changing, mut launching) = (Vec::new(), Vec::new());
+        for at in 0..50 {
+            let begun = Instant::now();
+            world.change(vec![put(app(&format!("/one/a{at}"), 1, "sleep 1"))]);
+            changing.push(begun.elapsed().as_secs_f64() * 1_000.0);
+            let begun = Instant::now();
+            let mut launched = 0;
+            let mut offers = 50_000 + at * 1_000;
+            while launched == 0 {
+                world.step(Input::Mesos(Event::Offers(vec![offer(offers)])));
+                offers += 1;
+                launched = world.launched().len();
+            }
+            launching.push(begun.elapsed().as_secs_f64() * 1_000.0);
+        }
+        changing.sort_by(f64::total_cmp);
+        launching.sort_by(f64::total_cmp);
+        (changing[47], launching[47])
+    };
+    let (idle, busy) = (cost(0), cost(10_000));
+    println!("without a queue: change {:.3} ms, launch {:.3} ms (p95)", idle.0, idle.1);
+    number("a change beside 10,000 waiting instances of 1,000 apps, p95", busy.0, "ms", 10.0, false);
+    number("from an offer to a launch beside 10,000 waiting instances, p95", busy.1, "ms", 20.0, false);
 }
 
 /// A group of 10,000 apps is made, runs, and is changed as a whole.
@@ -131,7 +188,7 @@ fn groups(config: Config) {
     let all = |cmd: &str| -> Vec<Edit> { (0..10_000).map(|at| put(app(&format!("/g{}/a{at}", at % 100), 1, cmd))).collect() };
     let begun = Instant::now();
     world.change(all("sleep 1"));
-    println!("group of 10,000 new apps planned and begun in {:?}", begun.elapsed());
+    number("a group of 10,000 new apps planned and begun", begun.elapsed().as_secs_f64(), "s", 1.0, false);
     let (begun, mut agents, mut running) = (Instant::now(), 0, 0);
     while running < 10_000 && agents < 20_000 {
         let batch: Vec<Offer> = (agents..agents + 100).map(offer).collect();
@@ -162,8 +219,8 @@ fn groups(config: Config) {
     );
     let begun = Instant::now();
     world.change(all("sleep 2"));
-    println!("update of all 10,000 apps planned and begun in {:?}", begun.elapsed());
+    number("an update of all 10,000 apps planned and begun", begun.elapsed().as_secs_f64(), "s", 1.0, false);
     let begun = Instant::now();
     world.change(vec![put(app("/one/more", 1, "sleep 1"))]);
-    println!("one more app beside them in {:?}", begun.elapsed());
+    number("one more app beside them", begun.elapsed().as_secs_f64() * 1_000.0, "ms", 10.0, false);
 }

@@ -5,6 +5,7 @@ use imbl::OrdMap;
 
 use crate::id::PathId;
 use crate::model::spec::Spec;
+use crate::scheduler::words::Undo;
 
 /// All that is defined at one time.
 #[derive(Clone, Debug, Default)]
@@ -184,6 +185,37 @@ impl Root {
             });
         }
         found
+    }
+}
+
+impl Root {
+    /// What takes the root that comes next, and differs so, back to this one.
+    pub(crate) fn undo(&self, differences: &Differences, next: Timestamp) -> Undo {
+        Undo {
+            version: next,
+            before: self.version,
+            specs: differences.specs.iter().map(|id| (id.clone(), self.specs.get(id).map(Spec::version))).collect(),
+            groups: differences.groups.iter().map(|id| (id.clone(), self.groups.get(id).cloned())).collect(),
+        }
+    }
+
+    /// The root before this one. `known` finds definitions by path and version.
+    pub(crate) fn taken_back(&self, undo: &Undo, known: impl Fn(&PathId, Timestamp) -> Option<Spec>) -> Root {
+        let mut root = self.clone();
+        for (id, version) in &undo.specs {
+            match version.and_then(|version| known(id, version)) {
+                Some(spec) => root.put_spec(spec),
+                None => drop(root.remove_spec(id)),
+            }
+        }
+        for (id, group) in &undo.groups {
+            match group {
+                Some(group) => drop(root.groups.insert(id.clone(), group.clone())),
+                None => drop(root.groups.remove(id)),
+            }
+        }
+        root.version = undo.before;
+        root
     }
 }
 

@@ -70,6 +70,15 @@ pub enum Input {
         /// Which.
         spec: PathId,
     },
+    /// Somebody wants an app's number of instances to be decided otherwise.
+    SetPolicy {
+        /// To answer to.
+        ticket: Ticket,
+        /// Which.
+        app: PathId,
+        /// How, in the words of whoever decides; none: by people alone.
+        policy: Option<Arc<str>>,
+    },
     /// The master tells something.
     Mesos(Event),
     /// A probe that was asked for has an answer.
@@ -120,10 +129,14 @@ pub struct Scheduler {
     /// Which deployment an app or pod belongs to.
     locks: BTreeMap<PathId, String>,
     failures: OrdMap<PathId, Arc<TaskFailure>>,
+    /// How numbers of instances are to be decided, by app: kept here, understood elsewhere.
+    policies: OrdMap<PathId, Arc<str>>,
     queue: BTreeMap<PathId, QueueEntry>,
     delays: BTreeMap<PathId, Delay>,
     /// Roles for which something waits that was not there at the last revival.
     demand: BTreeSet<String>,
+    /// Instances that are no more and had something reserved: until when it is looked for in offers of which role, to be given back.
+    orphans: BTreeMap<InstanceId, (String, Timestamp)>,
     /// Whether Mesos has yet to be told of a new role.
     roles_changed: bool,
     revived_at: Option<Timestamp>,
@@ -158,9 +171,11 @@ impl Scheduler {
             deployments: OrdMap::new(),
             locks: BTreeMap::new(),
             failures: loaded.failures.into_iter().map(|failure| (failure.app_id.clone(), Arc::new(failure))).collect(),
+            policies: loaded.policies.into_iter().collect(),
             queue: BTreeMap::new(),
             delays: BTreeMap::new(),
             demand: BTreeSet::new(),
+            orphans: BTreeMap::new(),
             roles_changed: false,
             revived_at: None,
             timers: Timers::default(),
@@ -186,6 +201,7 @@ impl Scheduler {
             this.root.put_group(id, group);
         }
         this.roots.insert(this.root.version(), this.root.clone());
+        this.recall_roots(loaded.undos);
         this.roles.extend(this.root.specs().map(|(_, spec)| spec.role().to_owned()));
         let mut ignored = Vec::new();
         for instance in loaded.instances {
@@ -230,6 +246,7 @@ impl Scheduler {
             Input::CancelDeployment { ticket, id, force } => self.on_cancel(now, ticket, &id, force, out),
             Input::Kill { ticket, instances, wipe } => self.on_kill_wanted(now, ticket, instances, wipe, out),
             Input::ResetDelay { ticket, spec } => self.on_reset_delay(ticket, &spec, out),
+            Input::SetPolicy { ticket, app, policy } => self.on_policy(ticket, app, policy, out),
             Input::Mesos(event) => self.on_event(now, event, out),
             Input::Probed { subject, outcome } => self.on_probed(now, &subject, &outcome, out),
             Input::Tick => {}

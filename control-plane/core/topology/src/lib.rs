@@ -30,6 +30,7 @@ mod tasks;
 mod text;
 mod told;
 mod topology;
+mod traffic;
 mod unix;
 mod view;
 
@@ -48,4 +49,5 @@ pub use report::{
 };
 pub use search::{Found, Match, Query, QueryError, SearchCursor, SearchHit, SearchPage, SearchQuery};
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};
+pub use traffic::{TrafficFlow, TrafficPlace};
 pub use view::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewSnapshot, ViewStats};

@@ -16,7 +16,7 @@ use super::answer::{
     Answer, ApiError, change, deployment_result, json, judge, not_found, ok, parse, unprocessable, with_deployment, with_location,
 };
 use super::selector::Selector;
-use super::{Call, Context, tasks};
+use super::{Call, Context, autoscale, tasks};
 use crate::events::simple;
 use crate::json::app::{app_fields, merged, read_app, write_app};
 use crate::json::{Json, Reading};
@@ -60,6 +60,9 @@ pub(super) async fn route(context: &Context, call: Call, rest: &str) -> Answer {
         };
     }
     let id = PathId::absolute(rest);
+    if let Some(app) = rest.strip_suffix("/autoscale").filter(|_| context.handle().view().root.spec(&id).is_none()) {
+        return autoscale::of_app(context, &call, &PathId::absolute(app)).await;
+    }
     match call.method {
         Method::GET | Method::HEAD if rest == "*" || rest.ends_with("/*") => all_below(context, &call, rest.trim_end_matches('*')),
         Method::GET | Method::HEAD => show(context, &call, &id),

@@ -15,14 +15,21 @@ use scheduler::words;
 
 use super::answer::{Answer, ApiError, deployment_result, empty, not_found, ok, unprocessable};
 use super::apps::reads;
+use super::measure::{Meter, Timer};
 use super::{Call, Context};
 use crate::json::Json;
 use crate::render;
 
+/// Methods that are measured alone.
+const METHODS: [&str; 4] = ["get", "post", "put", "delete"];
+
 /// What the server counts of itself.
 #[derive(Debug, Default)]
 pub(super) struct HttpCounts {
-    classes: [AtomicU64; 6],
+    classes: [Meter; 6],
+    all: Timer,
+    /// By method.
+    timers: [Timer; METHODS.len()],
     requests: AtomicU64,
     micros: AtomicU64,
     bytes_in: AtomicU64,
@@ -36,8 +43,12 @@ impl HttpCounts {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn answered(&self, _: &Method, status: StatusCode, took: Duration, response: &Response) {
-        self.classes[usize::from(status.as_u16() / 100).min(5)].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn answered(&self, method: &Method, status: StatusCode, took: Duration, response: &Response) {
+        self.classes[usize::from(status.as_u16() / 100).min(5)].mark();
+        self.all.took(took);
+        if let Some(at) = METHODS.iter().position(|known| known.eq_ignore_ascii_case(method.as_str())) {
+            self.timers[at].took(took);
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.bytes_out.fetch_add(response.body().size_hint().lower(), Ordering::Relaxed);
@@ -285,11 +296,17 @@ fn numbers(context: &Context) -> (Named<u64>, Named<f64>) {
         ("http.requests.counter".into(), load(&counts.requests)),
         ("http.requests.duration.counter.microseconds".into(), load(&counts.micros)),
     ];
+    let scaled = &context.handle().autoscale().totals;
+    counters.extend([
+        ("autoscale.decisions.counter".into(), load(&scaled.decisions)),
+        ("autoscale.scale-ups.counter".into(), load(&scaled.ups)),
+        ("autoscale.scale-downs.counter".into(), load(&scaled.downs)),
+        ("autoscale.refused.counter".into(), load(&scaled.refused)),
+        ("autoscale.missing-data.counter".into(), load(&scaled.blind)),
+        ("autoscale.looks-failed.counter".into(), load(&scaled.looks_failed)),
+    ]);
     for (at, (_, word)) in TaskState::ALL.iter().enumerate() {
         counters.push((format!("mesos.task-updates.{}.counter", word.to_lowercase().replace('_', "-")), totals.updates[at]));
-    }
-    for class in 1..=5 {
-        counters.push((format!("http.responses.{class}xx.rate.meter"), load(&counts.classes[class])));
     }
     let (mut running, mut staged, mut overdue) = (0_u64, 0_u64, 0_u64);
     for state in view.specs.values() {
@@ -319,18 +336,27 @@ fn numbers(context: &Context) -> (Named<u64>, Named<f64>) {
         ("uptime.gauge.seconds".into(), uptime),
         ("http.requests.active.gauge".into(), context.inner.active.load(Ordering::Relaxed) as f64),
         ("http.event-streams.active.gauge".into(), context.handle().bus().listeners() as f64),
+        ("autoscale.apps.gauge".into(), context.handle().autoscale().statuses().len() as f64),
         ("mesos.connected.gauge".into(), f64::from(u8::from(view.connected))),
     ];
     (counters, gauges)
 }
 
+/// What is timed, by name.
+fn timers(counts: &HttpCounts) -> impl Iterator<Item = (String, &Timer)> {
+    let by_method =
+        METHODS.iter().zip(&counts.timers).map(|(method, timer)| (format!("http.requests.{method}.duration.timer.seconds"), timer));
+    std::iter::once(("http.requests.duration.timer.seconds".to_owned(), &counts.all)).chain(by_method)
+}
+
 fn metrics(context: &Context) -> Answer {
     let (counters, gauges) = numbers(context);
+    let counts = &context.inner.counts;
     ok(|json| {
         json.object(|json| {
             json.text_field("version", "4.0.0");
             json.object_field("counters", |json| {
-                for (name, value) in counters.iter().filter(|(name, _)| !name.ends_with(".meter")) {
+                for (name, value) in &counters {
                     json.object_field(&format!("marathon.{name}"), |json| json.integer_field("count", *value));
                 }
             });
@@ -341,14 +367,15 @@ fn metrics(context: &Context) -> Answer {
             });
             json.object_field("histograms", |_| {});
             json.object_field("meters", |json| {
-                for (name, value) in counters.iter().filter(|(name, _)| name.ends_with(".meter")) {
-                    json.object_field(&format!("marathon.{name}"), |json| {
-                        json.integer_field("count", *value);
-                        json.text_field("units", "events/second");
-                    });
+                for class in 1..=5 {
+                    counts.classes[class].write(json.key(&format!("marathon.http.responses.{class}xx.rate.meter")));
                 }
             });
-            json.object_field("timers", |_| {});
+            json.object_field("timers", |json| {
+                for (name, timer) in timers(counts) {
+                    timer.write(json.key(&format!("marathon.{name}")));
+                }
+            });
         });
     })
 }
@@ -364,6 +391,14 @@ pub(super) fn prometheus(context: &Context) -> String {
     for (name, value) in gauges {
         let name = plain(&name);
         let _ = writeln!(text, "# TYPE {name} gauge\n{name} {value}");
+    }
+    let counts = &context.inner.counts;
+    for class in 1..=5 {
+        let name = plain(&format!("http.responses.{class}xx.rate.meter"));
+        let _ = writeln!(text, "# TYPE {name} counter\n{name} {}", counts.classes[class].count());
+    }
+    for (name, timer) in timers(counts) {
+        timer.prometheus(&plain(&name), &mut text);
     }
     text
 }

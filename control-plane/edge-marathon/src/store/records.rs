@@ -11,7 +11,7 @@ use scheduler::mesos::{Attribute, TaskState};
 use scheduler::model::spec::Spec;
 use scheduler::moment::{iso, parse_iso};
 use scheduler::plan::{Action, ActionKind, Change, Plan};
-use scheduler::words::{Loaded, Record, TaskFailure};
+use scheduler::words::{Loaded, Record, TaskFailure, Undo};
 use serde_json::{Value, json};
 
 use super::StoreError;
@@ -45,11 +45,7 @@ pub fn encode(record: &Record) -> Vec<Entry> {
         }
         Record::SpecRemoved(id) => entry(format!("current{id}"), None),
         Record::VersionDropped(id, version) => entry(version_key(id, *version), None),
-        Record::Group(id, group) => {
-            let dependencies: Vec<&str> = group.dependencies.iter().map(PathId::as_str).collect();
-            let text = json!({"dependencies": dependencies, "enforceRole": group.enforce_role, "version": iso(group.version)});
-            entry(format!("group{id}"), Some(text.to_string()))
-        }
+        Record::Group(id, group) => entry(format!("group{id}"), Some(write_group(group).to_string())),
         Record::GroupRemoved(id) => entry(format!("group{id}"), None),
         Record::Instance(instance) => entry(format!("instance/{}", instance.id), Some(write_instance(instance).to_string())),
         Record::InstanceRemoved(id) => entry(format!("instance/{id}"), None),
@@ -57,6 +53,10 @@ pub fn encode(record: &Record) -> Vec<Entry> {
         Record::DeploymentRemoved(id) => entry(format!("deployment/{id}"), None),
         Record::Failure(failure) => entry(format!("failure{}", failure.app_id), Some(write_failure(failure).to_string())),
         Record::FailureRemoved(id) => entry(format!("failure{id}"), None),
+        Record::Policy(id, text) => entry(format!("policy{id}"), Some(text.to_string())),
+        Record::PolicyRemoved(id) => entry(format!("policy{id}"), None),
+        Record::Undo(undo) => entry(format!("undo/{}", iso(undo.version)), Some(write_undo(undo).to_string())),
+        Record::UndoDropped(version) => entry(format!("undo/{}", iso(*version)), None),
     }
 }
 
@@ -97,18 +97,13 @@ pub fn decode(entries: impl Iterator<Item = (String, String)>) -> Result<Loaded,
                 loaded.current.insert(PathId::absolute(name), version);
             }
             "group" => {
-                let value = value()?;
-                let dependencies = strings(&value["dependencies"]).iter().map(|it| PathId::absolute(it)).collect();
-                let group = Group {
-                    dependencies,
-                    enforce_role: value["enforceRole"].as_bool(),
-                    version: moment(&value["version"]).unwrap_or_default(),
-                };
-                loaded.groups.insert(PathId::absolute(name), group);
+                loaded.groups.insert(PathId::absolute(name), read_group(&value()?));
             }
             "instance" => instances.push((key.clone(), value()?)),
             "deployment" => plans.push((key.clone(), value()?)),
             "failure" => loaded.failures.push(read_failure(&value()?).ok_or_else(|| damaged("not understood"))?),
+            "policy" => drop(loaded.policies.insert(PathId::absolute(name), text.into())),
+            "undo" => loaded.undos.push(read_undo(&value()?).ok_or_else(|| damaged("not understood"))?),
             "about" => {}
             _ => return Err(damaged("no such table")),
         }
@@ -128,6 +123,36 @@ pub fn decode(entries: impl Iterator<Item = (String, String)>) -> Result<Loaded,
         }
     }
     Ok(loaded)
+}
+
+fn write_group(group: &Group) -> Value {
+    let dependencies: Vec<&str> = group.dependencies.iter().map(PathId::as_str).collect();
+    json!({"dependencies": dependencies, "enforceRole": group.enforce_role, "version": iso(group.version)})
+}
+
+fn read_group(value: &Value) -> Group {
+    Group {
+        dependencies: strings(&value["dependencies"]).iter().map(|it| PathId::absolute(it)).collect(),
+        enforce_role: value["enforceRole"].as_bool(),
+        version: moment(&value["version"]).unwrap_or_default(),
+    }
+}
+
+fn write_undo(undo: &Undo) -> Value {
+    let specs: Vec<Value> = undo.specs.iter().map(|(id, version)| json!([id.as_str(), time(*version)])).collect();
+    let groups: Vec<Value> = undo.groups.iter().map(|(id, group)| json!([id.as_str(), group.as_ref().map(write_group)])).collect();
+    json!({"version": iso(undo.version), "before": iso(undo.before), "specs": specs, "groups": groups})
+}
+
+fn read_undo(value: &Value) -> Option<Undo> {
+    let spec = |it: &Value| Some((PathId::absolute(it[0].as_str()?), moment(&it[1])));
+    let group = |it: &Value| Some((PathId::absolute(it[0].as_str()?), it[1].is_object().then(|| read_group(&it[1]))));
+    Some(Undo {
+        version: moment(&value["version"])?,
+        before: moment(&value["before"])?,
+        specs: value["specs"].as_array()?.iter().map(spec).collect::<Option<_>>()?,
+        groups: value["groups"].as_array()?.iter().map(group).collect::<Option<_>>()?,
+    })
 }
 
 fn strings(value: &Value) -> Vec<String> {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::world::World;
 
 /// Listens, and gives out each event's type and JSON.
-async fn listen(world: &World, query: &str) -> mpsc::UnboundedReceiver<(String, Value)> {
+pub(crate) async fn listen(world: &World, query: &str) -> mpsc::UnboundedReceiver<(String, Value)> {
     let stream = TcpStream::connect(world.address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

@@ -7,9 +7,11 @@
     reason = "tests spawn freely, fail by panicking and know their numbers"
 )]
 
+mod autoscale;
 mod events;
 mod hostile;
 mod life;
 mod master;
 mod shapes;
+mod versions;
 mod world;

@@ -22,6 +22,7 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     pub(crate) master: Master,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) handle: driver::Handle,
     stopping: CancellationToken,
 }
 
@@ -91,7 +92,7 @@ impl World {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await }).await
         });
-        World { address, master, store, stopping }
+        World { address, master, store, handle, stopping }
     }
 
     /// Ends this Marathon; its master and its store live on.
@@ -147,6 +148,12 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+    }
+
+    /// The version of what is at `path`, once nothing is deployed any more.
+    pub(crate) async fn settled_version(&self, path: &str) -> String {
+        self.settled().await;
+        self.get(path).await.is(200)["version"].as_str().unwrap().to_owned()
     }
 
     /// Waits until no deployment runs.

@@ -373,8 +373,12 @@ mod tests {
 
     fn asked(accept: &[&'static str], message: Option<&'static str>) -> Result<(Encoding, bool), u16> {
         let mut headers = HeaderMap::new();
-        accept.iter().for_each(|it| drop(headers.append(ACCEPT, HeaderValue::from_static(it))));
-        message.into_iter().for_each(|it| drop(headers.insert("message-accept", HeaderValue::from_static(it))));
+        accept.iter().for_each(|it| {
+            headers.append(ACCEPT, HeaderValue::from_static(it));
+        });
+        if let Some(it) = message {
+            headers.insert("message-accept", HeaderValue::from_static(it));
+        }
         message_encoding(&headers).map_err(|answer| answer.status().as_u16())
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::Timestamp;
 
-use super::words::{Answer, BusEvent, Change, Edit, Expect, Record, Refusal, Ticket, Violation};
+use super::words::{Answer, BusEvent, Change, Edit, Expect, Record, Refusal, Ticket, Undo, Violation};
 use super::{Effect, Scheduler};
 use crate::id::PathId;
 use crate::model::app::VersionInfo;
@@ -137,12 +137,14 @@ impl Scheduler {
 
     fn commit(&mut self, root: Root, plan: &Plan, out: &mut Vec<Effect>) {
         // All that differ, not the plan's alone: what is in a group changes the group's version.
-        for id in self.root.differences(&root).groups {
-            out.push(Effect::Persist(match root.group(&id) {
-                Some(group) => Record::Group(id, group),
-                None => Record::GroupRemoved(id),
+        let differences = self.root.differences(&root);
+        for id in &differences.groups {
+            out.push(Effect::Persist(match root.group(id) {
+                Some(group) => Record::Group(id.clone(), group),
+                None => Record::GroupRemoved(id.clone()),
             }));
         }
+        let undo = self.root.undo(&differences, root.version());
         self.root = root;
         for (id, change) in &plan.changes {
             match &change.to {
@@ -164,16 +166,57 @@ impl Scheduler {
                 }
                 None => {
                     self.queue.remove(id);
+                    if self.policies.remove(id).is_some() {
+                        out.push(Effect::Persist(Record::PolicyRemoved(id.clone())));
+                    }
                     out.push(Effect::Persist(Record::SpecRemoved(id.clone())));
                 }
             }
         }
         out.push(Effect::Persist(Record::RootVersion(self.root.version())));
         self.roots.insert(self.root.version(), self.root.clone());
+        out.push(Effect::Persist(Record::Undo(Arc::new(undo))));
         while self.roots.len() > self.config.max_versions.max(1) {
             let Some((oldest, _)) = self.roots.get_min().cloned() else { break };
             self.roots.remove(&oldest);
+            // What led from the oldest to the next leads nowhere any more.
+            if let Some((next, _)) = self.roots.get_min() {
+                out.push(Effect::Persist(Record::UndoDropped(*next)));
+            }
         }
+    }
+
+    /// Makes the roots before the present one again.
+    pub(super) fn recall_roots(&mut self, mut undos: Vec<Undo>) {
+        undos.sort_by_key(|undo| std::cmp::Reverse(undo.version));
+        let mut root = self.root.clone();
+        for undo in undos {
+            // One that does not fit was written for a root that was never kept: what is older cannot be told.
+            if undo.version != root.version() || undo.before >= root.version() {
+                break;
+            }
+            root = root.taken_back(&undo, |id, version| self.history.get(id).and_then(|versions| versions.get(&version)).cloned());
+            self.roots.insert(root.version(), root.clone());
+        }
+    }
+
+    pub(super) fn on_policy(&mut self, ticket: Ticket, app: PathId, policy: Option<Arc<str>>, out: &mut Vec<Effect>) {
+        if self.root.spec(&app).is_none_or(Spec::is_pod) {
+            out.push(Effect::Reply(ticket, Answer::Refused(Refusal::NoSpec(app))));
+            return;
+        }
+        match policy {
+            Some(policy) => {
+                self.policies.insert(app.clone(), policy.clone());
+                out.push(Effect::Persist(Record::Policy(app, policy)));
+            }
+            None => {
+                if self.policies.remove(&app).is_some() {
+                    out.push(Effect::Persist(Record::PolicyRemoved(app)));
+                }
+            }
+        }
+        out.push(Effect::Reply(ticket, Answer::Done));
     }
 
     /// What waits without ever having been launched waits with the definition of now when only numbers differ.

@@ -62,7 +62,13 @@ impl Scheduler {
             let alive = |id: &str| {
                 InstanceId::parse(id).or_else(|| TaskId::parse(id).map(|it| it.instance())).is_some_and(|id| self.instance(&id).is_some())
             };
-            give_back(remaining.orphaned(framework_id, alive), &mut operations);
+            let orphaned = remaining.orphaned(framework_id, alive);
+            for id in orphaned.iter().filter_map(|it| it.label(INSTANCE_LABEL)) {
+                if let Some(id) = InstanceId::parse(id).or_else(|| TaskId::parse(id).map(|it| it.instance())) {
+                    self.orphans.remove(&id);
+                }
+            }
+            give_back(orphaned, &mut operations);
         }
         let owners: Vec<InstanceId> = self.owners(&shown);
         let waiting = self.order(&shown, &owners);

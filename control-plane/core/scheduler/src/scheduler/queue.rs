@@ -9,11 +9,15 @@ use base::Timestamp;
 use super::timers::Timer;
 use super::words::{Answer, Refusal, Ticket};
 use super::{Effect, Scheduler};
-use crate::id::PathId;
+use crate::id::{InstanceId, PathId};
 use crate::matching::Reason;
 use crate::mesos::{Call, Offer};
 use crate::model::spec::Spec;
 
+/// Instances whose reservations are looked for at once. Those of others are given back when they happen to be offered.
+const ORPHANS_MAX: usize = 1_000;
+/// How long a reservation is looked for: its agent may be gone with it.
+const ORPHANS_FOR: Duration = Duration::from_secs(600);
 /// Offers that are remembered per app.
 const UNUSED_OFFERS_MAX: usize = 25;
 
@@ -217,6 +221,15 @@ impl Scheduler {
         self.queue.iter().filter_map(item).collect()
     }
 
+    /// What was reserved for an instance is to be given back: offers of its role are wanted until one has it.
+    pub(super) fn look_for_orphan(&mut self, now: Timestamp, id: &InstanceId, role: &str) {
+        if self.orphans.len() < ORPHANS_MAX {
+            self.orphans.insert(id.clone(), (role.to_owned(), now + ORPHANS_FOR));
+            self.demand.insert(role.to_owned());
+            self.timers.add(now + ORPHANS_FOR, Timer::Revive);
+        }
+    }
+
     /// Asks for offers where something new waits, and for none where nothing does.
     pub(super) fn settle_roles(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         if !self.connected {
@@ -227,13 +240,15 @@ impl Scheduler {
             let roles = self.roles.iter().cloned().collect();
             out.push(Effect::Call(Call::UpdateRoles { roles, suppressed: self.suppressed.iter().cloned().collect() }));
         }
+        self.orphans.retain(|_, (_, until)| *until > now);
         if !self.demand.is_empty() {
             let due = self.revived_at.map(|at| at + self.config.min_revive_offers_interval);
             match due.filter(|due| *due > now) {
                 Some(due) => self.timers.add(due, Timer::Revive),
                 None => {
                     let waits = |role: &str| self.queue.iter().any(|(id, entry)| entry.role == role && self.launchable(now, id));
-                    let roles: Vec<String> = self.demand.iter().filter(|role| waits(role)).cloned().collect();
+                    let orphaned = |role: &String| self.orphans.values().any(|(of, _)| of == role);
+                    let roles: Vec<String> = self.demand.iter().filter(|role| waits(role) || orphaned(role)).cloned().collect();
                     self.demand.clear();
                     if !roles.is_empty() {
                         roles.iter().for_each(|role| {
@@ -246,7 +261,7 @@ impl Scheduler {
                 }
             }
         }
-        if self.config.suppress_offers && self.queue.is_empty() && self.suppressed.len() < self.roles.len() {
+        if self.config.suppress_offers && self.queue.is_empty() && self.orphans.is_empty() && self.suppressed.len() < self.roles.len() {
             let idle: Vec<String> = self.roles.difference(&self.suppressed).cloned().collect();
             self.suppressed.extend(idle.iter().cloned());
             self.totals.calls_suppress += 1;

@@ -28,6 +28,8 @@ pub struct View {
     pub deployments: OrdMap<String, Deployment>,
     /// Last failures.
     pub failures: OrdMap<PathId, Arc<TaskFailure>>,
+    /// How numbers of instances are to be decided, by app.
+    pub policies: OrdMap<PathId, Arc<str>>,
     /// Ours at the master.
     pub framework_id: Option<String>,
     /// Whether the master's stream is open.
@@ -67,6 +69,7 @@ impl Scheduler {
             specs: self.specs.clone(),
             deployments: self.deployments.clone(),
             failures: self.failures.clone(),
+            policies: self.policies.clone(),
             framework_id: self.framework_id.clone(),
             connected: self.connected,
             master: self.master.clone(),

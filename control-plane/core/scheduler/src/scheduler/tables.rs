@@ -182,6 +182,9 @@ impl Scheduler {
             self.specs.remove(&spec);
         }
         self.stop_killing(id);
+        if before.reservation.is_some() {
+            self.look_for_orphan(now, id, &before.role);
+        }
         self.queue_changed(now, &spec, waits, false);
         self.dirty.insert(spec);
         out.push(Effect::Persist(Record::InstanceRemoved(id.clone())));

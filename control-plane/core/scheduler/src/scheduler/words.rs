@@ -133,6 +133,23 @@ pub struct Loaded {
     pub deployments: Vec<Plan>,
     /// Last failures.
     pub failures: Vec<TaskFailure>,
+    /// How numbers of instances are to be decided, by app.
+    pub policies: BTreeMap<PathId, Arc<str>>,
+    /// What takes each root back to the one before it.
+    pub undos: Vec<Undo>,
+}
+
+/// What takes a root back to the one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undo {
+    /// The root's version.
+    pub version: Timestamp,
+    /// That of the one before.
+    pub before: Timestamp,
+    /// Apps and pods that differed: in which version they were, if they were.
+    pub specs: Vec<(PathId, Option<Timestamp>)>,
+    /// Groups that differed: how they were, if they were.
+    pub groups: Vec<(PathId, Option<Group>)>,
 }
 
 /// What must survive.
@@ -164,6 +181,14 @@ pub enum Record {
     Failure(Arc<TaskFailure>),
     /// Nothing is known of failures any more.
     FailureRemoved(PathId),
+    /// How an app's number of instances is to be decided.
+    Policy(PathId, Arc<str>),
+    /// Nobody but people decides it any more.
+    PolicyRemoved(PathId),
+    /// What takes the present root back.
+    Undo(Arc<Undo>),
+    /// The root before this version is not kept any longer.
+    UndoDropped(Timestamp),
 }
 
 /// Whom to answer.

@@ -10,7 +10,7 @@ use scheduler::model::spec::Spec;
 use scheduler::model::{Constraint, Operator, UnreachableStrategy, UpgradeStrategy};
 use scheduler::words::{Answer, Edit, Expect};
 
-use crate::world::{World, app};
+use crate::world::{Death, World, app};
 
 const NAMES: [&str; 6] = ["/a", "/b", "/g/c", "/g/d", "/g/h/e", "/f"];
 
@@ -45,7 +45,7 @@ fn act(world: &mut World) {
     let name = NAMES[world.rng.below(NAMES.len())];
     let id = PathId::absolute(name);
     let force = world.rng.below(3) == 0;
-    match world.rng.below(16) {
+    match world.rng.below(18) {
         0..=4 => {
             let spec = Spec::App(Arc::new(random_app(world, name)));
             world.change(vec![Edit::Put { spec, expect: Expect::Anything }], force);
@@ -91,6 +91,10 @@ fn act(world: &mut World) {
                 world.sick.insert(id);
             }
         }
+        15 | 16 => {
+            let after = world.rng.below(6);
+            world.dies = Some(if after == 5 { Death::BeforeStoring } else { Death::AfterEffects(after) });
+        }
         _ => world.refused = [0, 30, 90][world.rng.below(3)],
     }
 }
@@ -103,6 +107,7 @@ fn live(seed: u64) {
         world.run(span);
     }
     // All becomes well again, and then everything has to.
+    world.dies = None;
     world.refused = 0;
     world.fate.clear();
     world.sick.clear();

@@ -12,7 +12,7 @@ use scheduler::model::ResourceNeeds;
 use scheduler::model::app::App;
 use scheduler::model::spec::Spec;
 use scheduler::plan::{ActionKind, Plan};
-use scheduler::words::{Answer, Change, Config, Edit, Expect, Loaded, Outcome, Record, Subject, TaskFailure, Ticket};
+use scheduler::words::{Answer, Change, Config, Edit, Expect, Loaded, Outcome, Record, Subject, TaskFailure, Ticket, Undo};
 use scheduler::{Effect, Group, IdGen, Input, Scheduler, View};
 
 /// What was made safe.
@@ -26,6 +26,8 @@ pub(crate) struct Stored {
     instances: BTreeMap<InstanceId, Instance>,
     deployments: BTreeMap<String, Plan>,
     failures: BTreeMap<PathId, TaskFailure>,
+    policies: BTreeMap<PathId, Arc<str>>,
+    undos: BTreeMap<Timestamp, Undo>,
 }
 
 impl Stored {
@@ -47,6 +49,10 @@ impl Stored {
             Record::DeploymentRemoved(id) => drop(self.deployments.remove(&id)),
             Record::Failure(failure) => drop(self.failures.insert(failure.app_id.clone(), (*failure).clone())),
             Record::FailureRemoved(id) => drop(self.failures.remove(&id)),
+            Record::Policy(id, policy) => drop(self.policies.insert(id, policy)),
+            Record::PolicyRemoved(id) => drop(self.policies.remove(&id)),
+            Record::Undo(undo) => drop(self.undos.insert(undo.version, (*undo).clone())),
+            Record::UndoDropped(version) => drop(self.undos.remove(&version)),
         }
     }
 
@@ -60,6 +66,8 @@ impl Stored {
             instances: self.instances.values().cloned().collect(),
             deployments: self.deployments.values().cloned().collect(),
             failures: self.failures.values().cloned().collect(),
+            policies: self.policies.clone(),
+            undos: self.undos.values().cloned().collect(),
         }
     }
 }
@@ -77,6 +85,13 @@ struct Task {
     state: TaskState,
 }
 
+/// When the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    BeforeStoring,
+    AfterEffects(usize),
+}
+
 pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) core: Scheduler,
@@ -90,6 +105,8 @@ pub(crate) struct World {
     /// Percent of the acceptances that the master refuses.
     pub(crate) refused: u64,
     pub(crate) connected: bool,
+    /// The process dies at the next step that stores something: before it is stored, or after so many of the effects that follow.
+    pub(crate) dies: Option<Death>,
     pub(crate) answers: BTreeMap<u64, Answer>,
     pub(crate) log: Vec<String>,
     pub(crate) logging: bool,
@@ -122,6 +139,7 @@ impl World {
             sick: BTreeSet::new(),
             refused: 0,
             connected: false,
+            dies: None,
             answers: BTreeMap::new(),
             log: Vec::new(),
             logging: false,
@@ -173,6 +191,12 @@ impl World {
         let before = self.core.view();
         let mut effects = Vec::new();
         self.core.step(self.now, input, &mut effects);
+        let stores = effects.iter().any(|it| matches!(it, Effect::Persist(_)));
+        let dies = if stores { self.dies.take() } else { None };
+        if dies == Some(Death::BeforeStoring) {
+            self.crash();
+            return;
+        }
         for effect in &effects {
             if let Effect::Persist(record) = effect {
                 self.stored.write(record);
@@ -180,6 +204,10 @@ impl World {
         }
         self.check();
         upgrade_rules(&before, &self.core.view());
+        if let Some(Death::AfterEffects(left)) = dies {
+            effects.retain(|it| !matches!(it, Effect::Persist(_)));
+            effects.truncate(left);
+        }
         for effect in effects {
             if self.logging
                 && let Some(line) = describe(&effect)
@@ -203,6 +231,9 @@ impl World {
                 }
                 _ => {}
             }
+        }
+        if dies.is_some() {
+            self.crash();
         }
     }
 
@@ -432,8 +463,11 @@ impl World {
         self.tickets += 1;
         let ticket = self.tickets;
         let input = make(Ticket(ticket));
+        let mortal = self.dies.is_some();
         self.step(input);
-        self.answers.remove(&ticket).expect("every question is answered")
+        let answer = self.answers.remove(&ticket);
+        // Who dies may owe an answer.
+        if mortal && self.dies.is_none() { answer.unwrap_or(Answer::Done) } else { answer.expect("every question is answered") }
     }
 
     pub(crate) fn change(&mut self, edits: Vec<Edit>, force: bool) -> Answer {

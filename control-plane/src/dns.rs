@@ -1,0 +1,73 @@
+//! Names of tasks in this process: what a master says runs, answered for over UDP and TCP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::dns::{Cluster, Counts, Settings, Zone};
+use anyhow::Context as _;
+use edge_marathon::client::MasterTls;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::supervise::Supervisor;
+
+/// Time between two looks at what runs.
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// Both sockets of one address.
+pub(crate) struct Sockets {
+    udp: std::net::UdpSocket,
+    tcp: std::net::TcpListener,
+}
+
+/// Takes an address.
+///
+/// # Errors
+/// When somebody else has it.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<Sockets> {
+    let tcp = std::net::TcpListener::bind(address)?;
+    let udp = std::net::UdpSocket::bind(tcp.local_addr()?)?;
+    tcp.set_nonblocking(true)?;
+    udp.set_nonblocking(true)?;
+    Ok(Sockets { udp, tcp })
+}
+
+/// Answers on `sockets` for what the masters say that the scheduler speaks to, or else the one of this process.
+///
+/// # Errors
+/// When the CA of the masters cannot be read.
+pub(crate) fn start(
+    config: &Config,
+    sockets: Sockets,
+    own_master: Option<(SocketAddr, bool)>,
+    supervisor: &Supervisor,
+) -> anyhow::Result<()> {
+    let encrypted = config.scheduler_masters.iter().any(|it| it.starts_with("https://"));
+    let bare = |it: &String| it.split_once("://").map_or(it.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned();
+    let mut masters: Vec<String> = config.scheduler_masters.iter().map(bare).collect();
+    let mut tls = match &config.tls_ca {
+        Some(ca) if encrypted => Some(edge_tls::client_trusting(ca).context("reading who signs the masters' certificates")?),
+        _ => None,
+    };
+    if masters.is_empty() {
+        masters.extend(own_master.map(|(address, _)| crate::marathon::reachable(address).to_string()));
+        tls = own_master.filter(|(_, tls)| *tls).map(|_| MasterTls::own().config());
+    }
+    let (zone, zones) = watch::channel(Arc::new(Zone::new(&config.dns_domain, &Cluster::default())));
+    supervisor.essential("dns_names", ::dns::poll(masters, tls, REFRESH, zone, supervisor.stopping().clone()));
+    let settings = Settings { ttl: config.dns_ttl, upstream: config.dns_upstream.clone(), ..Settings::default() };
+    let stopping = supervisor.stopping().clone();
+    supervisor.essential("dns_listener", async move {
+        let sockets = UdpSocket::from_std(sockets.udp).and_then(|udp| Ok((udp, TcpListener::from_std(sockets.tcp)?)));
+        let served = match sockets {
+            Ok(sockets) => ::dns::serve(sockets, zones, settings, Arc::new(Counts::default()), stopping).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = served {
+            tracing::error!(error, "names are not answered for any more");
+        }
+    });
+    Ok(())
+}
