@@ -134,6 +134,7 @@ impl App {
             let (board, stopping) = (board.clone(), stopping.clone());
             async move { board.run(stopping).await }
         });
+        let page = http::lead::Page { port: http_listener.1.port(), tls: tls_of(Listener::Http).is_some() };
         let mesos_address = mesos_listener.as_ref().map(|(_, address)| *address);
         let master_id = edge_mesos::new_uuid();
         let replicas = match (&config.zk, &replica_listener) {
@@ -162,7 +163,7 @@ impl App {
             // Clients of Mesos are sent to the leader, not carried.
             let front = Front::alone(Purpose::Http);
             let entrance = Entrance { listener, tls: tls_of(Listener::Mesos), limit: MESOS_CONNECTIONS, front };
-            mesos.serve(entrance, &supervisor, &telemetry);
+            mesos.serve(entrance, page, &supervisor, &telemetry);
         }
         let marathon_address = marathon_listener.as_ref().map(|(_, address)| *address);
         let marathon = match config.services.contains(&Service::Scheduler) {
@@ -177,7 +178,7 @@ impl App {
         if let (Some(marathon), Some((listener, _))) = (&marathon, marathon_listener) {
             let front = Front::of(replicas.as_ref(), Purpose::Marathon);
             let entrance = Entrance { listener, tls: tls_of(Listener::Marathon), limit: HTTP_CONNECTIONS, front };
-            marathon.serve(entrance, &supervisor, &telemetry);
+            marathon.serve(entrance, page, &supervisor, &telemetry);
         }
 
         if let Some(sockets) = dns_sockets {

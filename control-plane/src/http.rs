@@ -2,6 +2,7 @@
 
 mod connection;
 mod json;
+pub(crate) mod lead;
 mod login;
 mod observe;
 mod platform;

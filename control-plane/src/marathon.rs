@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::http::lead::Page;
 use crate::http::{self, Entrance};
 use crate::replicas::{Replicas, TermStore};
 use crate::supervise::{Backoff, Supervisor};
@@ -162,8 +163,9 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 impl Marathon {
     /// Serves the API at `entrance`.
-    pub(crate) fn serve(&self, entrance: Entrance, supervisor: &Supervisor, telemetry: &Telemetry) {
-        let (router, parent, counters) = (self.router.clone(), supervisor.clone(), telemetry.clone());
+    pub(crate) fn serve(&self, entrance: Entrance, page: Page, supervisor: &Supervisor, telemetry: &Telemetry) {
+        let router = http::lead::from_marathon(self.router.clone(), page);
+        let (parent, counters) = (supervisor.clone(), telemetry.clone());
         supervisor.restarting("marathon_listener", Backoff::EDGE, move || {
             http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())
         });

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::http::lead::Page;
 use crate::http::{self, Entrance};
 use crate::replicas::{Replicas, TermRegistry};
 use crate::supervise::{Backoff, Supervisor};
@@ -120,8 +121,9 @@ pub(crate) fn start(
 
 impl Mesos {
     /// Serves the APIs at `entrance`.
-    pub(crate) fn serve(&self, entrance: Entrance, supervisor: &Supervisor, telemetry: &Telemetry) {
-        let (router, parent, counters) = (edge_mesos::router(self.context.clone()), supervisor.clone(), telemetry.clone());
+    pub(crate) fn serve(&self, entrance: Entrance, page: Page, supervisor: &Supervisor, telemetry: &Telemetry) {
+        let router = http::lead::from_mesos(edge_mesos::router(self.context.clone()), page);
+        let (parent, counters) = (supervisor.clone(), telemetry.clone());
         supervisor.restarting("mesos_listener", Backoff::EDGE, move || {
             http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())
         });
