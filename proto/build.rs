@@ -2,7 +2,12 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = std::path::Path::new("proto");
-    let files = ["orchestrator/probe/v1/probe.proto", "orchestrator/agent/v1/agent.proto", "runtime/v1/api.proto"];
+    let files = [
+        "orchestrator/probe/v1/probe.proto",
+        "orchestrator/agent/v1/agent.proto",
+        "orchestrator/zksync/v1/zksync.proto",
+        "runtime/v1/api.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={}", root.join(file).display());
     }

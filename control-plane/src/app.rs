@@ -118,7 +118,7 @@ impl App {
         supervisor.essential("topology_driver", driver);
 
         let zksync = match config.services.contains(&Service::ZkSync) {
-            true => Some(zksync::start(config, &supervisor, topology.clone(), seed, &hostname)?),
+            true => Some(zksync::start(config, &supervisor, topology.clone(), (seed, hostname.as_str()), config.zk.is_some())?),
             false => None,
         };
         let now = clock.clone();
@@ -152,6 +152,9 @@ impl App {
             }
             _ => None,
         };
+        if let (Some(zksync), Some(replicas)) = (&zksync, &replicas) {
+            zksync::lead(zksync.clone(), replicas, &supervisor);
+        }
         let mesos = match config.services.contains(&Service::Master) {
             true => {
                 let who = mesos::Who { hostname: &hostname, id: master_id, seed };
@@ -360,11 +363,14 @@ fn start_edges(
     let limits =
         grpc::Limits { streams: grpc_context.limits.streams + agents.as_ref().map_or(0, |_| mesos::MOST_AGENTS), ..grpc_context.limits };
     let service = ProbeService::new(grpc_context);
+    // Nobody logs in over gRPC: where users have to, they do it over HTTP.
+    let zksync = http_context.zksync.clone().filter(|_| http_context.users.is_none()).map(zksync_service::grpc::server);
     let parent = supervisor.clone();
     let (front, carried) = (Front::of(replicas, Purpose::Grpc), Arc::new(Mutex::new(carried)));
     supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
         let doors = (front.clone(), carried.clone(), grpc_tls.clone());
-        grpc::serve(grpc_listener.clone(), service.clone(), agents.clone(), limits, doors, parent.clone(), telemetry.clone())
+        let others = (agents.clone(), zksync.clone());
+        grpc::serve(grpc_listener.clone(), service.clone(), others, limits, doors, parent.clone(), telemetry.clone())
     });
 }
 

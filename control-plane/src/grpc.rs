@@ -73,11 +73,11 @@ impl Limits {
     }
 }
 
-/// Serves probes, and agents where there is a Mesos master, on `listener` until the process stops.
+/// Serves probes, agents where there is a Mesos master, and the API of ZooKeeper sync, on `listener` until the process stops.
 pub async fn serve(
     listener: Arc<TcpListener>,
     service: ProbeService,
-    agents: Option<AgentService>,
+    (agents, zksync): (Option<AgentService>, Option<zksync_service::grpc::Server>),
     limits: Limits,
     (front, carried, tls): (Front, Carried, Option<Tls>),
     supervisor: Supervisor,
@@ -94,6 +94,7 @@ pub async fn serve(
         .max_concurrent_streams(8)
         .add_service(service)
         .add_optional_service(agents.map(AgentService::into_server))
+        .add_optional_service(zksync)
         .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
         .await;
     if let Err(error) = outcome {

@@ -21,6 +21,15 @@ pub mod agent {
     }
 }
 
+/// Messages and service of the API of ZooKeeper sync, `orchestrator.zksync.v1`.
+pub mod zksync {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, reason = "generated; the .proto file has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("orchestrator.zksync.v1");
+    }
+}
+
 /// What the probe asks container runtimes, `runtime.v1`: a part of Kubernetes' Container Runtime Interface.
 pub mod cri {
     /// Version 1.
