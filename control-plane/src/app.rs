@@ -12,13 +12,15 @@ use relay::{Audit, Switchboard};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::autoscale;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Service};
 use crate::dns;
 use crate::drivers::history::HistoryFeed;
-use crate::drivers::{self, TopologyHandle};
+use crate::drivers::{self, OldReports, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http::{self, Entrance};
 use crate::known_probes;
@@ -29,7 +31,7 @@ use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::HistoryFailed;
+use crate::telemetry::events::{HistoryFailed, PicturesDrawn};
 use crate::zksync;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
@@ -114,7 +116,9 @@ impl App {
         }
         let now = clock.clone();
         let (feed, history) = start_history(config, &supervisor, &clock, &telemetry);
-        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now(), feed);
+        let counters = telemetry.clone();
+        let drawn = move |took| PicturesDrawn { took }.emit(&counters);
+        let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now(), feed, drawn);
         supervisor.essential("topology_driver", driver);
 
         let zksync = match config.services.contains(&Service::ZkSync) {
@@ -123,6 +127,7 @@ impl App {
         };
         let now = clock.clone();
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
+        let old_reports = start_old_reports(config, &supervisor, (clock.clone(), limits), &telemetry);
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);
         // Deadlines of calls and pipes do not jump with the wall's clock.
@@ -190,31 +195,42 @@ impl App {
         }
 
         let id = format!("{:x}", seed >> 1);
+        let http_context = http::Context {
+            topology: topology.clone(),
+            zksync,
+            history,
+            old_probes,
+            old_reports,
+            switchboard: switchboard.clone(),
+            instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
+            readiness: readiness.clone(),
+            supervisor: supervisor.clone(),
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            mesos: mesos.as_ref().map(|it| it.context.clone()),
+            marathon: marathon.as_ref().map(|it| it.context.clone()),
+            masters: config.scheduler_masters.clone(),
+            users: users.clone(),
+            label_filters: config.label_filters.clone().into(),
+            limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS, window: config.window },
+        };
+        let source = http::scope::rpc::Source::new(&http_context);
+        let control = edge_grpc::Limits::DEFAULT;
+        let control = edge_grpc::Context::new(source, switchboard.clone(), telemetry.clone(), control, supervisor.stopping().clone());
+        let services = edge_grpc::Services::new(&control);
+        let services = match http_context.zksync.clone() {
+            Some(zksync) => services.with(zksync_service::grpc::server(zksync)),
+            None => services,
+        };
+        let (routes, serving) = services.into_routes().await;
+        let routes = http::ask_of_messages(routes, users);
+        let (told, stopping) = (readiness.clone(), supervisor.stopping().clone());
+        supervisor.restarting("grpc_health", Backoff::EDGE, move || tell_health(serving.clone(), told.clone(), stopping.clone()));
         start_edges(
             &supervisor,
             (http_listener.0, tls_of(Listener::Http)),
             (grpc_listener.0, tls_of(Listener::Grpc)),
-            &http::Context {
-                topology: topology.clone(),
-                zksync,
-                history,
-                old_probes,
-                switchboard: switchboard.clone(),
-                instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
-                readiness: readiness.clone(),
-                supervisor: supervisor.clone(),
-                telemetry: telemetry.clone(),
-                clock: clock.clone(),
-                mesos: mesos.as_ref().map(|it| it.context.clone()),
-                marathon: marathon.as_ref().map(|it| it.context.clone()),
-                masters: config.scheduler_masters.clone(),
-                users,
-                limits: http::Limits {
-                    websocket_clients: config.max_websocket_clients,
-                    connections: HTTP_CONNECTIONS,
-                    window: config.window,
-                },
-            },
+            (&http_context, routes),
             grpc::Context {
                 topology: topology.clone(),
                 switchboard,
@@ -336,11 +352,45 @@ fn start_history(config: &Config, supervisor: &Supervisor, clock: &Clock, teleme
     }
 }
 
+/// The reports of Weave Scope's probes, kept for as long as the history reaches. What cannot be used keeps nothing else from working.
+fn start_old_reports(
+    config: &Config,
+    supervisor: &Supervisor,
+    (clock, window_limits): (Clock, scope_report::WindowLimits),
+    telemetry: &Telemetry,
+) -> Option<OldReports> {
+    let settings = archive::Settings {
+        directory: archive::directory_in(&config.data_dir),
+        keep_for: config.history?,
+        keep_bytes: config.history_bytes / 4,
+        segment: HISTORY_SEGMENT,
+    };
+    let limits = (http::scope::REPORT_LIMITS, window_limits);
+    let stopping = supervisor.stopping().clone();
+    let (ended, now) = (move || stopping.is_cancelled(), move || clock.now());
+    match drivers::old_reports::open(settings, config.window, limits, telemetry.clone(), ended, now) {
+        Ok((reports, write)) => {
+            supervisor.one_off("old_reports_writer", async move {
+                if let Err(error) = tokio::task::spawn_blocking(write).await
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            });
+            Some(reports)
+        }
+        Err(error) => {
+            HistoryFailed { error: &error }.emit(telemetry);
+            None
+        }
+    }
+}
+
 fn start_edges(
     supervisor: &Supervisor,
     (http_listener, http_tls): (Arc<TcpListener>, Option<Tls>),
     (grpc_listener, grpc_tls): (Arc<TcpListener>, Option<Tls>),
-    http_context: &http::Context,
+    (http_context, routes): (&http::Context, Routes),
     grpc_context: grpc::Context,
     (mesos, marathon): (Option<Mesos>, Option<Router>),
     (replicas, replica_listener, inner_tls): (Option<&Replicas>, Option<Arc<TcpListener>>, Option<Tls>),
@@ -363,15 +413,31 @@ fn start_edges(
     let limits =
         grpc::Limits { streams: grpc_context.limits.streams + agents.as_ref().map_or(0, |_| mesos::MOST_AGENTS), ..grpc_context.limits };
     let service = ProbeService::new(grpc_context);
-    // Nobody logs in over gRPC: where users have to, they do it over HTTP.
-    let zksync = http_context.zksync.clone().filter(|_| http_context.users.is_none()).map(zksync_service::grpc::server);
     let parent = supervisor.clone();
     let (front, carried) = (Front::of(replicas, Purpose::Grpc), Arc::new(Mutex::new(carried)));
     supervisor.restarting("grpc_listener", Backoff::EDGE, move || {
         let doors = (front.clone(), carried.clone(), grpc_tls.clone());
-        let others = (agents.clone(), zksync.clone());
-        grpc::serve(grpc_listener.clone(), service.clone(), others, limits, doors, parent.clone(), telemetry.clone())
+        let services = (service.clone(), agents.clone(), routes.clone());
+        grpc::serve(grpc_listener.clone(), services, limits, doors, parent.clone(), telemetry.clone())
     });
+}
+
+/// How often the health that gRPC clients are told of is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Tells gRPC clients whether we are ready, until the process stops.
+async fn tell_health(serving: edge_grpc::Serving, readiness: Readiness, stopping: CancellationToken) {
+    let mut told = false;
+    loop {
+        let ready = readiness.checks(stopping.is_cancelled()).iter().all(|check| check.passed);
+        if std::mem::replace(&mut told, ready) != ready {
+            serving.tell(ready).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+            () = stopping.cancelled() => return serving.tell(false).await,
+        }
+    }
 }
 
 fn bind(address: SocketAddr, what: &str) -> anyhow::Result<(Arc<TcpListener>, SocketAddr)> {

@@ -10,6 +10,8 @@ use clap::Parser;
 use figment::value::Value;
 use ha::{Ensemble, EnsembleError};
 
+use crate::http::scope::labels::{LabelFilter, parse_flags};
+
 mod tls;
 
 pub use tls::{Listener, TlsConfig};
@@ -29,6 +31,8 @@ pub struct Config {
     pub history: Option<Duration>,
     /// Bytes that the history may take on disk.
     pub history_bytes: u64,
+    /// Options of the views of containers, by a label.
+    pub label_filters: Vec<LabelFilter>,
     /// Probes on the map at once.
     pub max_probes: usize,
     /// WebSocket clients at once.
@@ -137,6 +141,7 @@ const DATA_DIR: &str = "data-dir";
 const WINDOW: &str = "window";
 const HISTORY: &str = "history";
 const HISTORY_SIZE: &str = "history-size";
+const SCOPE_FLAGS: &str = "scope-flags";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
 const MESOS_ADDRESS: &str = "mesos-address";
@@ -165,13 +170,14 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 32] = [
+const BUILT_IN: [(&str, &str); 33] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
     (WINDOW, "15s"),
     (HISTORY, "6h"),
     (HISTORY_SIZE, "2GiB"),
+    (SCOPE_FLAGS, ""),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
     (MESOS_ADDRESS, "127.0.0.1:5050"),
@@ -225,6 +231,9 @@ pub struct Flags {
     /// What the history may take on disk; the oldest goes first [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     history_size: Option<String>,
+    /// Flags of Weave Scope's app, separated by blanks: --app.container-label-filter=title:key=value, and -exclude
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    scope_flags: Option<String>,
     /// Probes on the map at once [default: 1000]
     #[arg(long, value_name = "NUMBER")]
     max_probes: Option<String>,
@@ -327,6 +336,7 @@ impl Flags {
             (WINDOW, &self.window),
             (HISTORY, &self.history),
             (HISTORY_SIZE, &self.history_size),
+            (SCOPE_FLAGS, &self.scope_flags),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
             (MESOS_ADDRESS, &self.mesos_address),
@@ -440,6 +450,7 @@ impl Layers {
         let window = self.parse(WINDOW, parse_window);
         let history = self.parse(HISTORY, parse_history);
         let history_bytes = self.parse(HISTORY_SIZE, parse_history_size);
+        let label_filters = self.parse(SCOPE_FLAGS, parse_flags);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
@@ -487,6 +498,7 @@ impl Layers {
                 window: window?,
                 history: history?,
                 history_bytes: history_bytes?,
+                label_filters: label_filters?,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
                 mesos_address: mesos_address?,

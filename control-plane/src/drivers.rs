@@ -3,8 +3,10 @@
 mod handle;
 pub mod history;
 pub mod old_probes;
+pub mod old_reports;
 pub mod topology;
 
 pub use handle::{Admission, Departure, DepartureReason, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};
 pub use history::{HistoryError, HistoryHandle, HistoryStatus};
 pub use old_probes::{OldProbeGauges, OldProbesHandle, Scenery};
+pub use old_reports::OldReports;

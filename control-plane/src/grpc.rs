@@ -1,4 +1,4 @@
-//! gRPC: the probes' streams. Translates between the wire's words and the map's, and lets nothing malformed through.
+//! gRPC: the probes' streams, and beside them what other crates serve on the same listener. Translates between the wire's words and the map's, and lets nothing malformed through.
 
 mod codec;
 pub mod convert;
@@ -15,6 +15,7 @@ use edge_mesos::AgentService;
 use edge_tls::Tls;
 use relay::Switchboard;
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::clock::Clock;
@@ -73,11 +74,13 @@ impl Limits {
     }
 }
 
-/// Serves probes, agents where there is a Mesos master, and the API of ZooKeeper sync, on `listener` until the process stops.
+/// Streams at once on one connection. A probe has one; a client of the control API may watch several views.
+const STREAMS_OF_A_CONNECTION: u32 = 32;
+
+/// Serves probes, agents where there is a Mesos master, and `routes`, on `listener` until the process stops.
 pub async fn serve(
     listener: Arc<TcpListener>,
-    service: ProbeService,
-    (agents, zksync): (Option<AgentService>, Option<zksync_service::grpc::Server>),
+    (service, agents, routes): (ProbeService, Option<AgentService>, Routes),
     limits: Limits,
     (front, carried, tls): (Front, Carried, Option<Tls>),
     supervisor: Supervisor,
@@ -91,10 +94,10 @@ pub async fn serve(
     let outcome = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(8)
+        .max_concurrent_streams(STREAMS_OF_A_CONNECTION)
+        .add_routes(routes)
         .add_service(service)
         .add_optional_service(agents.map(AgentService::into_server))
-        .add_optional_service(zksync)
         .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
         .await;
     if let Err(error) = outcome {

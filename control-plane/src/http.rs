@@ -22,12 +22,12 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::clock::Clock;
-use crate::drivers::{HistoryHandle, OldProbesHandle, TopologyHandle};
+use crate::drivers::{HistoryHandle, OldProbesHandle, OldReports, TopologyHandle};
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
-pub use login::Users;
+pub use login::{Users, ask_of_messages};
 pub(crate) use server::serve_connection;
 pub use server::{Entrance, serve};
 
@@ -42,6 +42,8 @@ pub struct Context {
     pub history: History,
     /// What Weave Scope's probes report.
     pub old_probes: OldProbesHandle,
+    /// What they reported, where a history is kept.
+    pub old_reports: Option<OldReports>,
     /// Controls and pipes.
     pub switchboard: Switchboard,
     /// What `GET /api` says.
@@ -58,6 +60,8 @@ pub struct Context {
     pub mesos: Option<edge_mesos::Context>,
     /// The scheduler, where one runs.
     pub marathon: Option<Arc<std::sync::OnceLock<edge_marathon::Context>>>,
+    /// Options that an operator has added to the views of containers.
+    pub label_filters: Arc<[scope::labels::LabelFilter]>,
     /// Masters of other processes that the scheduler uses instead of ours.
     pub masters: Vec<String>,
     /// Who may come in; none: everybody.

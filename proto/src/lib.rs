@@ -30,6 +30,18 @@ pub mod zksync {
     }
 }
 
+/// What clients of a control plane speak, `orchestrator.control.v1`.
+pub mod control {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, reason = "generated; the .proto file has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("orchestrator.control.v1");
+    }
+
+    /// The files that describe these services, as a reflection service hands them out: a `FileDescriptorSet`.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/served.bin"));
+}
+
 /// What the probe asks container runtimes, `runtime.v1`: a part of Kubernetes' Container Runtime Interface.
 pub mod cri {
     /// Version 1.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: numbers, each with its target, measured from outside on the real programs. Never a test: a busy machine is no failure.
 
+mod app;
 mod capture;
 mod containers;
 mod kernel_time;
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
+pub(crate) use self::app::Part as AppPart;
 use crate::flags::BenchFlags;
 use crate::progress::{Steps, bold, green, note, red, stream};
 use crate::stack::Stack;
@@ -36,6 +38,8 @@ pub(crate) enum Name {
     Latency,
     /// What the probe sees and costs on a busy node, beside what other agents have published.
     Probe,
+    /// The control plane with 1,000 to 5,000 probes, 50 open pages, searches, its history and pipes.
+    App,
     /// The Mesos master with simulated agents and frameworks: offers, launches, failover, `/state`.
     Master,
     /// The topology core alone, with 100,000 processes.
@@ -50,7 +54,7 @@ pub(crate) enum Name {
 pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
     let names = if flags.names.is_empty() { Name::value_variants() } else { &flags.names };
     let mut steps = Steps::new(if flags.as_built { 0 } else { build::STEPS } + names.len());
-    if !flags.as_built && names.iter().any(|name| !matches!(name, Name::Topology | Name::Zksync)) {
+    if !flags.as_built && names.iter().any(|name| !matches!(name, Name::App | Name::Topology | Name::Zksync)) {
         setup::ask_for_password_once()?;
         build::all(checkout, Profile::Release, &mut steps)?;
     }
@@ -63,6 +67,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Overhead => overhead::run(checkout, flags.scale_down),
             Name::Latency => latency::run(checkout, flags.scale_down),
             Name::Probe => probe::run(checkout, &flags.parts, flags.scale_down),
+            Name::App => app::run(checkout, flags),
             Name::Master => master::run(checkout, flags.scale_down, &flags.piece),
             Name::Topology => topology(checkout),
             Name::Scheduler => scheduler::run(checkout, flags.scale_down),

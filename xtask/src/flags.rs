@@ -132,6 +132,12 @@ pub(crate) struct BenchFlags {
     /// Divide the amount of work by this, for trying a benchmark out; the numbers then say nothing about the targets.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) scale_down: u64,
+    /// Parts of `app`, separated by commas; all of them when none is named.
+    #[arg(long = "app", value_enum, value_delimiter = ',', value_name = "PARTS")]
+    pub(crate) app_parts: Vec<bench::AppPart>,
+    /// For `app`: measure the binaries in this directory instead of building them.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) binaries: Option<std::path::PathBuf>,
     /// Only these pieces of `master`, separated by commas: core, offers, utilization, launch, failover, ensemble, containers.
     #[arg(long, value_delimiter = ',')]
     pub(crate) piece: Vec<String>,

@@ -4,17 +4,21 @@
 //! since then is played at the pace of its own moments. So whatever lingers on the live map lingers here, and whatever ended before is gone.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::sync_channel;
 
 use base::Timestamp;
 use topology::{
-    Config, Details, Effect, Flow, FlowPage, FlowQuery, Input, NodeId, ProbeHello, ProbeId, Report, ReportKind, SearchPage, SearchQuery,
-    StreamEnd, StreamId, Topology, ViewKey, ViewSnapshot, ViewStats,
+    Config, Details, Effect, Flow, FlowPage, FlowQuery, Input, Network, NodeId, ProbeHello, ProbeId, Report, ReportKind, SearchPage,
+    SearchQuery, StreamEnd, StreamId, Topology, ViewKey, ViewSnapshot, ViewStats,
 };
 
 use crate::code::DecodeError;
 use crate::segment::{self, Frame, Piece, SegmentReader};
 use crate::store::{Catalogue, Segment};
 use crate::world::{Change, Known, World};
+
+/// What one processor may be ahead of the other, in pieces or probes.
+const READ_AHEAD: usize = 8;
 
 /// Why a moment cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,7 @@ pub struct Player {
     position: Timestamp,
     reading: Reading,
     effects: Vec<Effect>,
+    neighbours: Vec<Network>,
 }
 
 /// A probe's stream on the map of the past.
@@ -70,23 +75,7 @@ impl Player {
     pub fn open(catalogue: Catalogue, config: Config, at: Timestamp) -> Result<Self, PlayError> {
         let earlier = at - config.window;
         let segment = catalogue.before(earlier).or_else(|| catalogue.before(at)).ok_or(PlayError::TooEarly)?;
-        let mut reading = Reading::open(segment)?;
-        let mut world = World::default();
-        let mut begun = Timestamp::EPOCH;
-        while let Some(piece) = reading.next_until(&catalogue, earlier.max(reading.segment.from))? {
-            match piece {
-                Piece::World(from, keyframe, continues) => {
-                    // In the middle of the way it says what is known already.
-                    if begun == Timestamp::EPOCH || !continues {
-                        (world, begun) = (*keyframe, from);
-                    }
-                }
-                Piece::Frame(frame) => frame.probes.iter().for_each(|(probe, changes)| {
-                    changes.iter().for_each(|change| world.apply(frame.at, probe, change));
-                }),
-                Piece::Gap(..) => {}
-            }
-        }
+        let (world, reading) = read_up_to(Reading::open(segment)?, &catalogue, earlier)?;
         let mut player = Player {
             catalogue,
             config,
@@ -96,6 +85,7 @@ impl Player {
             position: Timestamp::EPOCH,
             reading,
             effects: Vec::new(),
+            neighbours: Vec::new(),
         };
         player.restore(earlier);
         player.forward(at)?;
@@ -127,6 +117,14 @@ impl Player {
             self.step(to, Input::Tick);
         }
         Ok(())
+    }
+
+    /// Networks and addresses of machines that others reported on at this moment: they are not the Internet. Replaces what was said before.
+    pub fn neighbours(&mut self, networks: Vec<Network>) {
+        if self.neighbours != networks {
+            self.neighbours.clone_from(&networks);
+            self.step(self.position, Input::Neighbours(networks));
+        }
     }
 
     /// The picture at this moment.
@@ -184,14 +182,25 @@ impl Player {
     fn restore(&mut self, at: Timestamp) {
         self.core = Topology::new(self.config);
         self.streams.clear();
+        if !self.neighbours.is_empty() {
+            self.step(at, Input::Neighbours(self.neighbours.clone()));
+        }
         // A flow counts the connections of the last window by what it counted in the two before it. So all flows are counted twice, a window
         // apart, and the third window is the one to come.
         let (first, second) = (at - self.config.window * 2, at - self.config.window);
         let world = std::mem::take(&mut self.world);
         // What a lost probe said has left the map one window from here, unless it comes back: then it is put there with what it said.
-        for (probe, known) in world.probes.iter().filter(|(_, known)| !known.is_lost) {
-            self.connect(first, probe, known);
-        }
+        std::thread::scope(|scope| {
+            let (told, reports) = sync_channel(READ_AHEAD);
+            let world = &world;
+            scope.spawn(move || {
+                let mut connected = world.probes.iter().filter(|(_, known)| !known.is_lost);
+                connected.try_for_each(|(probe, known)| told.send((probe, known, known.report())))
+            });
+            for (probe, known, report) in reports {
+                self.connect(first, probe, known, report);
+            }
+        });
         for (probe, known) in world.probes.iter().filter(|(_, known)| !known.is_lost) {
             let flows = known.flows.values().filter(|flow| flow.counters.closed > 0).map(counted).collect();
             self.report(second, probe, Report { flows, ..Report::default() });
@@ -200,9 +209,9 @@ impl Player {
         self.position = at;
     }
 
-    fn connect(&mut self, at: Timestamp, probe: &ProbeId, known: &Known) {
+    fn connect(&mut self, at: Timestamp, probe: &ProbeId, known: &Known, report: Report) {
         if self.hello(at, probe, &known.hello) {
-            self.report(at, probe, known.report());
+            self.report(at, probe, report);
             if !known.forgotten.is_empty() {
                 // Now, when the flows are there that keep some of them.
                 self.report(at, probe, Report { resolved_addresses_gone: known.forgotten.keys().copied().collect(), ..Report::default() });
@@ -236,7 +245,7 @@ impl Player {
                     let full = std::mem::take(&mut batch);
                     self.report(at, &probe, full.report);
                 }
-                self.world.apply(at, &probe, &change);
+                self.world.apply(at, &probe, change.clone());
                 match change {
                     Change::Hello(hello) => self.returns(at, &probe, &hello),
                     Change::Lost | Change::Left => {
@@ -266,7 +275,7 @@ impl Player {
         }
         self.streams.remove(probe);
         let known = self.world.probes.get(probe).cloned();
-        known.into_iter().for_each(|known| self.connect(at, probe, &known));
+        known.into_iter().for_each(|known| self.connect(at, probe, &known, known.report()));
     }
 
     fn ends(&mut self, at: Timestamp, probe: &ProbeId, end: StreamEnd) {
@@ -276,6 +285,38 @@ impl Player {
             self.streams.remove(probe);
         }
     }
+}
+
+/// The records of a moment, and the files from there on. What is read is unpacked on one processor while what was unpacked is put together on
+/// another.
+fn read_up_to(mut reading: Reading, catalogue: &Catalogue, to: Timestamp) -> Result<(World, Reading), PlayError> {
+    std::thread::scope(|scope| {
+        let (unpacked, pieces) = sync_channel(READ_AHEAD);
+        let reader = scope.spawn(move || {
+            while let Some(piece) = reading.next_until(catalogue, to.max(reading.segment.from))? {
+                if unpacked.send(piece).is_err() {
+                    break;
+                }
+            }
+            Ok::<Reading, PlayError>(reading)
+        });
+        let mut world = World::default();
+        let mut begun = Timestamp::EPOCH;
+        for piece in pieces {
+            match piece {
+                Piece::World(from, keyframe, continues) => {
+                    // In the middle of the way it says what is known already.
+                    if begun == Timestamp::EPOCH || !continues {
+                        (world, begun) = (*keyframe, from);
+                    }
+                }
+                Piece::Frame(frame) => frame.probes.into_iter().for_each(|(probe, changes)| world.apply_all(frame.at, &probe, changes)),
+                Piece::Gap(..) => {}
+            }
+        }
+        let reading = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((world, reading?))
+    })
 }
 
 /// A flow as an update that says its counters.

@@ -155,7 +155,7 @@ impl Recorder {
         if !matches!(change, Change::Hello(_)) && !self.world.probes.contains_key(probe) {
             return;
         }
-        self.world.apply(at, probe, &change);
+        self.world.apply(at, probe, change.clone());
         self.change_count += 1;
         match self.changes.get_mut(probe) {
             Some(changes) => changes.push(change),

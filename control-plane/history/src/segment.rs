@@ -200,8 +200,12 @@ impl SegmentReader {
                 let mut world = World::default();
                 for _ in 0..reader.count()? {
                     let probe = ProbeId::take(&mut reader)?;
-                    for _ in 0..reader.count()? {
-                        world.apply(info.at, &probe, &Change::take(&mut reader)?);
+                    let count = reader.count()?;
+                    let mut failed = None;
+                    let changes = (0..count).map_while(|_| Change::take(&mut reader).map_err(|error| failed = Some(error)).ok());
+                    world.apply_all(info.at, &probe, changes);
+                    if let Some(error) = failed {
+                        return Err(error);
                     }
                 }
                 pieces.push(Piece::World(info.at, Box::new(world), info.kind == Kind::Keyframe));

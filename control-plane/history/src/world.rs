@@ -131,43 +131,43 @@ impl Known {
         self.processes.range(range).next_back().map(|(key, _)| *key)
     }
 
-    fn apply(&mut self, at: Timestamp, change: &Change) {
+    pub(crate) fn apply(&mut self, at: Timestamp, change: Change) {
         match change {
             // These concern the probe and not what it said.
             Change::Hello(_) | Change::Lost | Change::Left => {}
-            Change::Capture(capture) => self.hello.capture = (**capture).clone(),
-            Change::Losses(losses) => self.losses = Some((**losses).clone()),
-            Change::Host(host) => self.host = Some((**host).clone()),
-            Change::HostMetrics(metrics) => self.host_metrics = Some((**metrics).clone()),
+            Change::Capture(capture) => self.hello.capture = *capture,
+            Change::Losses(losses) => self.losses = Some(*losses),
+            Change::Host(host) => self.host = Some(*host),
+            Change::HostMetrics(metrics) => self.host_metrics = Some(*metrics),
             Change::Process(process) => {
                 self.ended.remove(&process.key);
-                self.processes.insert(process.key, (**process).clone());
+                self.processes.insert(process.key, *process);
             }
             Change::ProcessGone(key) => {
-                let container = self.processes.remove(key).and_then(|process| process.container_id);
-                self.process_metrics.remove(key);
-                self.ended.insert(*key, container);
+                let container = self.processes.remove(&key).and_then(|process| process.container_id);
+                self.process_metrics.remove(&key);
+                self.ended.insert(key, container);
             }
             Change::Sample { pid, fields } => {
-                if let Some(key) = self.holder(*pid) {
-                    self.process_metrics.entry(key).or_default().add(at, fields);
+                if let Some(key) = self.holder(pid) {
+                    self.process_metrics.entry(key).or_default().add(at, &fields);
                 }
             }
             Change::Container(container) => {
-                self.containers.insert(container.id.clone(), (**container).clone());
+                self.containers.insert(container.id.clone(), *container);
             }
             Change::ContainerGone(id) => {
-                self.containers.remove(id);
-                self.container_metrics.remove(id);
+                self.containers.remove(&id);
+                self.container_metrics.remove(&id);
             }
             Change::ContainerMetrics(metrics) => {
-                self.container_metrics.insert(metrics.id.clone(), (**metrics).clone());
+                self.container_metrics.insert(metrics.id.clone(), *metrics);
             }
             Change::Image(image) => {
-                self.images.insert(image.id.clone(), (**image).clone());
+                self.images.insert(image.id.clone(), *image);
             }
             Change::ImageGone(id) => {
-                self.images.remove(id);
+                self.images.remove(&id);
             }
             Change::Flow(flow) => {
                 if let Some(process) = flow.key.as_ref().and_then(|key| key.process)
@@ -178,43 +178,43 @@ impl Known {
                     self.flows = self.flows.iter().map(|(id, flow)| (*id, self.settled(flow))).collect();
                     self.ended.remove(&process);
                 }
-                self.flows.insert(flow.id, (**flow).clone());
+                self.flows.insert(flow.id, *flow);
             }
             Change::Count { id, active, counters } => {
-                if let Some(flow) = self.flows.get_mut(id) {
-                    flow.last_active = shifted(flow.last_active, *active);
-                    add_counters(&mut flow.counters, counters);
+                if let Some(flow) = self.flows.get_mut(&id) {
+                    flow.last_active = shifted(flow.last_active, active);
+                    add_counters(&mut flow.counters, &counters);
                 }
             }
             Change::FlowGone(id) => {
-                self.flows.remove(id);
+                self.flows.remove(&id);
             }
             Change::Listener(listener) => {
-                self.listeners.insert(listener.id, (**listener).clone());
+                self.listeners.insert(listener.id, *listener);
             }
             Change::ListenerGone(id) => {
-                self.listeners.remove(id);
+                self.listeners.remove(&id);
             }
             Change::Name(name) => {
                 self.forgotten.remove(&name.address);
-                self.names.insert(name.address, (**name).clone());
+                self.names.insert(name.address, *name);
             }
             Change::NameGone(address) => {
-                if let Some(name) = self.names.remove(address) {
-                    self.forgotten.insert(*address, name);
+                if let Some(name) = self.names.remove(&address) {
+                    self.forgotten.insert(address, name);
                 }
             }
             Change::Unix(flow) => {
-                self.unix_flows.insert(flow.id, (**flow).clone());
+                self.unix_flows.insert(flow.id, *flow);
             }
             Change::UnixGone(id) => {
-                self.unix_flows.remove(id);
+                self.unix_flows.remove(&id);
             }
             Change::Object(object) => {
-                self.objects.insert(object.uid.clone(), (**object).clone());
+                self.objects.insert(object.uid.clone(), *object);
             }
             Change::ObjectGone(uid) => {
-                self.objects.remove(uid);
+                self.objects.remove(&uid);
             }
         }
     }
@@ -294,15 +294,15 @@ impl Known {
 
 impl World {
     /// Takes one change over.
-    pub(crate) fn apply(&mut self, at: Timestamp, probe: &ProbeId, change: &Change) {
+    pub(crate) fn apply(&mut self, at: Timestamp, probe: &ProbeId, change: Change) {
         match change {
             Change::Hello(hello) => match self.probes.get_mut(probe) {
                 Some(known) => {
-                    known.hello = (**hello).clone();
+                    known.hello = *hello;
                     known.is_lost = false;
                 }
                 None => {
-                    self.probes.insert(probe.clone(), Known::new((**hello).clone()));
+                    self.probes.insert(probe.clone(), Known::new(*hello));
                 }
             },
             // It may come back and go on where it was.
@@ -318,6 +318,19 @@ impl World {
                 if let Some(known) = self.probes.get_mut(probe) {
                     known.apply(at, other);
                 }
+            }
+        }
+    }
+
+    /// Takes all changes of one probe over, in order.
+    pub(crate) fn apply_all(&mut self, at: Timestamp, probe: &ProbeId, changes: impl IntoIterator<Item = Change>) {
+        let mut changes = changes.into_iter().peekable();
+        while let Some(change) = changes.next() {
+            self.apply(at, probe, change);
+            let Some(known) = self.probes.get_mut(probe) else { continue };
+            // Looked up once for all that follow.
+            while let Some(change) = changes.next_if(|change| !matches!(change, Change::Hello(_) | Change::Lost | Change::Left)) {
+                known.apply(at, change);
             }
         }
     }

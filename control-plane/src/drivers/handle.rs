@@ -1,15 +1,16 @@
 //! How the edges talk to the topology driver. The driver owns the core; nobody else touches it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base::Timestamp;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
     Details, FlowPage, FlowQuery, HostExport, HostStatus, KubernetesObject, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId,
-    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, TrafficFlow, TrafficPlace, ViewKey,
+    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, TrafficFlow, TrafficPlace, View, ViewKey,
     ViewSnapshot, ViewStats,
 };
 
@@ -140,6 +141,10 @@ pub struct Gauges {
     /// Time that the core has worked since the start, in nanoseconds.
     pub busy_nanos: AtomicU64,
     departures: Mutex<VecDeque<Departure>>,
+    /// Of each view, how many nodes and edges.
+    view_sizes: Mutex<Vec<(View, u64, u64)>>,
+    /// How old the last report of each probe was when it came: of those whose stream is open.
+    lags: Mutex<HashMap<ProbeId, Duration>>,
 }
 
 impl Gauges {
@@ -150,6 +155,33 @@ impl Gauges {
             departures.pop_front();
         }
         departures.push_back(departure);
+    }
+
+    /// Each view that something is in has so many nodes and edges.
+    pub(crate) fn views_are(&self, sizes: &[(View, u64, u64)]) {
+        let mut known = self.view_sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clear();
+        known.extend_from_slice(sizes);
+    }
+
+    /// How many nodes and edges each view has.
+    pub fn view_sizes(&self) -> Vec<(View, u64, u64)> {
+        self.view_sizes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How old a report was when it came; none when the probe's stream has ended.
+    pub(crate) fn lag_is(&self, probe: &ProbeId, lag: Option<Duration>) {
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        match (lag, lags.get_mut(probe)) {
+            (Some(lag), Some(known)) => *known = lag,
+            (Some(lag), None) => drop(lags.insert(probe.clone(), lag)),
+            (None, _) => drop(lags.remove(probe)),
+        }
+    }
+
+    /// How old the last report of each probe was when it came.
+    pub fn lags(&self) -> HashMap<ProbeId, Duration> {
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The last probes whose nodes left the map, the latest first.

@@ -23,14 +23,16 @@ const UNWATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the map, and gives back the way to it and the loop that keeps it; the loop ends when every handle is dropped.
 ///
-/// `now` is the process's clock; what happens is told to `history`, if there is one.
-pub(crate) fn start<C>(
+/// `now` is the process's clock; what happens is told to `history`, if there is one, and how long the pictures of a batch took to `drawn`.
+pub(crate) fn start<C, D>(
     config: topology::Config,
     now: C,
     history: Option<HistoryFeed>,
+    drawn: D,
 ) -> (TopologyHandle, impl Future<Output = ()> + Send + 'static)
 where
     C: Fn() -> Timestamp + Send + 'static,
+    D: Fn(Duration) + Send + 'static,
 {
     let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
     let gauges = Arc::new(Gauges::default());
@@ -38,18 +40,21 @@ where
     let mut core = Topology::new(config);
     // Now, while there is nothing in it.
     core.index_for_searches(now());
-    let driver = Driver { core, now, history, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new() };
+    let driver = Driver { core, now, history, drawn, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new(), published: false };
     (handle, driver.run())
 }
 
-struct Driver<C> {
+struct Driver<C, D> {
     core: Topology,
     now: C,
     history: Option<HistoryFeed>,
+    drawn: D,
     inbox: mpsc::Receiver<Message>,
     gauges: Arc<Gauges>,
     pictures: BTreeMap<ViewKey, Channel>,
     effects: Vec<Effect>,
+    /// Whether a picture went out since the last account.
+    published: bool,
 }
 
 /// The view channel of a picture.
@@ -58,7 +63,7 @@ struct Channel {
     watched: bool,
 }
 
-impl<C: Fn() -> Timestamp> Driver<C> {
+impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
     async fn run(mut self) {
         let mut messages = Vec::with_capacity(BATCH);
         let mut unwatch = tokio::time::interval(UNWATCH_INTERVAL);
@@ -91,8 +96,13 @@ impl<C: Fn() -> Timestamp> Driver<C> {
         }
     }
 
-    fn account(&self, begun: Instant) {
-        let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    fn account(&mut self, begun: Instant) {
+        let took = begun.elapsed();
+        if std::mem::take(&mut self.published) {
+            (self.drawn)(took);
+        }
+        self.gauges.views_are(&self.core.view_sizes());
+        let spent = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.gauges.busy_nanos.fetch_add(spent, Ordering::Relaxed);
         self.gauges.containers.store(self.core.container_count() as u64, Ordering::Relaxed);
         self.gauges.pictures.store(self.core.picture_count() as u64, Ordering::Relaxed);
@@ -194,6 +204,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
     }
 
     fn publish(&mut self, key: ViewKey, snapshot: ViewSnapshot) {
+        self.published = true;
         let snapshot = Arc::new(snapshot);
         match self.pictures.get(&key) {
             Some(channel) => {

@@ -137,6 +137,7 @@ impl Session {
         ended.cancel();
         let end = if reason == StreamEndReason::Goodbye { StreamEnd::Goodbye } else { StreamEnd::Lost };
         let _ = self.context.topology.stream_ended(probe.clone(), stream, end).await;
+        self.context.topology.gauges().lag_is(&probe, None);
         StreamEnded { probe: &probe, reason }.emit(&self.context.telemetry);
         match outcome {
             Ok(End { status: Some(status), .. }) => self.outbox.end(status).await,
@@ -300,7 +301,7 @@ impl<F: Future<Output = ()> + Send + 'static> Conversation<'_, F> {
             }
         };
         match body {
-            Some(probe_message::Body::Report(report)) => self.on_report(report).await,
+            Some(probe_message::Body::Report(report)) => self.on_report(report, size).await,
             Some(probe_message::Body::Goodbye(goodbye)) => {
                 tracing::debug!(probe = &**self.probe, reason = goodbye.reason, "probe said goodbye");
                 Ok(Some(End { reason: StreamEndReason::Goodbye, status: None }))
@@ -324,7 +325,7 @@ impl<F: Future<Output = ()> + Send + 'static> Conversation<'_, F> {
         }
     }
 
-    async fn on_report(&mut self, report: proto::probe::v1::Report) -> Result<Option<End>, End> {
+    async fn on_report(&mut self, report: proto::probe::v1::Report, bytes: usize) -> Result<Option<End>, End> {
         let received = Instant::now();
         let now = self.context.clock.now();
         let sequence = report.sequence;
@@ -346,7 +347,8 @@ impl<F: Future<Output = ()> + Send + 'static> Conversation<'_, F> {
         match self.context.topology.report(self.probe.clone(), self.stream, converted.report).await? {
             ReportOutcome::Applied => {
                 let apply = received.elapsed();
-                ReportApplied { lag, apply }.emit(&self.context.telemetry);
+                ReportApplied { lag, apply, bytes }.emit(&self.context.telemetry);
+                self.context.topology.gauges().lag_is(self.probe, Some(lag));
                 self.rejections = 0;
                 self.pending = Some(sequence);
                 self.throttle(apply).await?;

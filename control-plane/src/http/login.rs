@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use tonic::Status;
+use tonic::service::Routes;
 
 use super::reply;
 
@@ -67,6 +69,24 @@ pub(super) fn layer(router: Router, users: Option<Users>) -> Router {
         Some(users) => router.layer(middleware::from_fn_with_state(users, ask)),
         None => router,
     }
+}
+
+/// The same for services of gRPC: the health service is for everybody.
+pub fn ask_of_messages(routes: Routes, users: Option<Users>) -> Routes {
+    match users {
+        Some(users) => Routes::from(routes.into_axum_router().layer(middleware::from_fn_with_state(users, ask_of_message))),
+        None => routes,
+    }
+}
+
+async fn ask_of_message(State(users): State<Users>, request: Request, next: Next) -> Response {
+    let is_open = request.uri().path().starts_with("/grpc.health.v1.Health/");
+    if is_open || request.headers().get(AUTHORIZATION).is_some_and(|header| users.admit(header)) {
+        return next.run(request).await;
+    }
+    let refusal =
+        Status::unauthenticated("a user name and a password are needed, as `authorization: Basic …`").into_http::<tonic::body::Body>();
+    refusal.map(axum::body::Body::new)
 }
 
 async fn ask(State(users): State<Users>, request: Request, next: Next) -> Response {

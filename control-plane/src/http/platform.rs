@@ -1,14 +1,14 @@
 //! What Scope did not have: health, metrics, flows with their counters, probes with what they lost, and the documents that describe it all.
 
 mod audit;
-mod changes;
+pub(super) mod changes;
 mod flows;
 mod health;
 mod hosts;
 mod listeners;
 pub(super) mod openapi;
 mod probes;
-mod search;
+pub(super) mod search;
 pub(super) mod services;
 pub(super) mod ui;
 

@@ -17,6 +17,11 @@ impl Query {
         Query(pairs.collect())
     }
 
+    /// From pairs that came another way.
+    pub(crate) fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        Query(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
     /// Whether there is no parameter at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -3,12 +3,14 @@
 mod controls;
 mod delta;
 mod filter;
+pub mod labels;
 mod merging;
 mod past;
 mod pieces;
 mod pipes;
 mod probe_socket;
 mod reports;
+pub mod rpc;
 mod scenes;
 pub mod schema;
 mod summary;
@@ -29,11 +31,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
-pub(crate) use self::past::{Failure, Past, parse as parse_moment, snapshot as snapshot_of};
+pub(crate) use self::past::{Failure, Past, parse as parse_moment, picture as picture_of};
 use self::pieces::Pieces;
 use self::reports::Intake;
+pub(crate) use self::reports::LIMITS as REPORT_LIMITS;
 use self::scenes::Scenes;
-use self::views::Wanted;
+pub(crate) use self::views::Wanted;
 use super::Context;
 use super::json::JsonWriter;
 use super::query::{Query, last_segments};
@@ -54,7 +57,7 @@ struct Scope {
 
 /// Scope's routes.
 pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRouter {
-    let scenes = Scenes::new(context.topology.clone(), context.old_probes.clone());
+    let scenes = Scenes::new(context);
     let scope = Scope { context: context.clone(), scenes, intake: Arc::default(), deltas: Arc::default(), websockets };
     OpenApiRouter::new()
         .routes(routes!(api))
@@ -130,7 +133,7 @@ async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Re
         },
     };
     match listed {
-        Ok((stats, namespaces)) => json_bytes(StatusCode::OK, views::encode_list(&stats, &namespaces)),
+        Ok((stats, namespaces)) => json_bytes(StatusCode::OK, views::encode_list(&stats, &namespaces, &scope.context.label_filters)),
         Err(failure) => failure.reply(),
     }
 }
@@ -174,7 +177,7 @@ async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
 /// The nodes that answer the query, if there is one.
 async fn filtered(words: Option<&Words>, snapshot: Arc<ViewSnapshot>) -> Arc<ViewSnapshot> {
     let Some(words) = words.cloned() else { return snapshot };
-    let filtering = tokio::task::spawn_blocking(move || filter::whole(&words, &snapshot));
+    let filtering = tokio::task::spawn_blocking(move || snapshot.answering(&words));
     // It only ends early when the process does.
     filtering.await.unwrap_or_default()
 }
@@ -249,11 +252,6 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
 )]
 async fn updates(State(scope): State<Scope>, request: Request) -> Response {
     websocket::upgrade(&scope, request)
-}
-
-/// The picture of the map that the options of a request ask for.
-pub(crate) fn key_of(view: View, query: &Query) -> topology::ViewKey {
-    Wanted::new(view, query).key
 }
 
 /// A request that asks for no upgrade, or not for one that we know.

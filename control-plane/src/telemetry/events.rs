@@ -8,10 +8,13 @@ use super::Telemetry;
 
 mod controls;
 mod history;
+mod map;
 mod probes;
+mod rpc;
 
 pub use controls::{AuditFailed, ControlSettled, PipeClosed, PipeRefused};
 pub use history::{HistoryCompactionFailed, HistoryFailed, HistoryObserved, HistoryOpened, HistoryWritten, TimestampIgnored};
+pub use map::{MapObserved, PicturesDrawn};
 pub use probes::ProbesObserved;
 
 /// A report is on the map.
@@ -21,6 +24,8 @@ pub struct ReportApplied {
     pub lag: Duration,
     /// From its receipt to the map.
     pub apply: Duration,
+    /// Its size on the wire, unpacked.
+    pub bytes: usize,
 }
 
 impl ReportApplied {
@@ -30,6 +35,8 @@ impl ReportApplied {
         metrics.reports_applied.inc();
         metrics.report_lag.observe(self.lag.as_secs_f64());
         metrics.report_apply.observe(self.apply.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "reports have some megabytes at most")]
+        metrics.report_bytes.observe(self.bytes as f64);
     }
 }
 
@@ -345,12 +352,18 @@ impl WebsocketOpened {
 
 /// An update was sent to a WebSocket client.
 #[derive(Debug)]
-pub struct WebsocketUpdated;
+pub struct WebsocketUpdated {
+    /// From its being due to its having been taken; none for the first message, which has its own size and pace.
+    pub late: Option<Duration>,
+}
 
 impl WebsocketUpdated {
     /// Counts it.
     pub fn emit(self, telemetry: &Telemetry) {
         telemetry.metrics().websocket_messages.inc();
+        if let Some(late) = self.late {
+            telemetry.metrics().push.observe(late.as_secs_f64());
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::events::RejectReason;
 use super::quiet::Quiet;
 
 /// Seconds. 1 and 2 are the numbers of the service's objectives, so both are edges.
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0];
+
+/// Bytes.
+const SIZE_BUCKETS: &[f64] = &[256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
 
 /// All metrics. Only events change the counters; gauges are set when the page is asked for.
 #[derive(Debug)]
@@ -65,6 +68,16 @@ pub(crate) struct Metrics {
     pub(crate) pipes_closed: IntCounterVec,
     pub(crate) pipes_refused: IntCounterVec,
     pub(crate) pipe_bytes: IntCounterVec,
+    pub(crate) view_nodes: IntGaugeVec,
+    pub(crate) view_edges: IntGaugeVec,
+    pub(crate) report_bytes: Histogram,
+    pub(crate) render: Histogram,
+    pub(crate) push: Histogram,
+    pub(crate) probe_lag_quantiles: GaugeVec,
+    pub(crate) probe_lag_worst: GaugeVec,
+    pub(crate) drops: IntGaugeVec,
+    pub(crate) grpc_calls: HistogramVec,
+    pub(crate) grpc_streams: IntGauge,
     pub(crate) audit_failures: IntCounter,
     pub(crate) rejection_lines: [Quiet; RejectReason::COUNT],
     pub(crate) stream_lines: Quiet,
@@ -174,6 +187,45 @@ impl Metrics {
             pipes_closed: counter_vec(r, "orchestrator_pipes_closed_total", "Pipes that were closed.", &["cause"]),
             pipes_refused: counter_vec(r, "orchestrator_pipes_refused_total", "Connections to pipes that were refused.", &["reason"]),
             pipe_bytes: counter_vec(r, "orchestrator_pipe_bytes_total", "Bytes through pipes, by where they went.", &["towards"]),
+            view_nodes: gauge_vec(r, "monitoring_app_view_nodes", "Nodes of a view, filters aside.", &["view"]),
+            view_edges: gauge_vec(r, "monitoring_app_view_edges", "Edges of a view, filters aside.", &["view"]),
+            report_bytes: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new("monitoring_app_report_bytes", "Size of an applied report, unpacked.")
+                        .buckets(SIZE_BUCKETS.to_vec()),
+                ),
+            ),
+            render: histogram(
+                r,
+                "monitoring_app_render_seconds",
+                "From the first of the messages that changed pictures to the last picture that was mended.",
+            ),
+            push: histogram(
+                r,
+                "monitoring_app_push_seconds",
+                "From an update's being due to its having been taken by a WebSocket's connection.",
+            ),
+            probe_lag_quantiles: float_gauge_vec(
+                r,
+                "monitoring_app_probe_lag_seconds",
+                "How old the last report of a probe was when it came: the lag that a share of the connected probes stay below.",
+                &["quantile"],
+            ),
+            probe_lag_worst: float_gauge_vec(
+                r,
+                "monitoring_app_probe_lag_worst_seconds",
+                "The same of those that lag most, 1 the most; which they are, /api/v1/probes tells.",
+                &["rank"],
+            ),
+            drops: gauge_vec(r, "monitoring_app_drops", "What was lost or refused since the start, by what it was.", &["what"]),
+            grpc_calls: histogram_vec(
+                r,
+                "monitoring_app_grpc_call_seconds",
+                "From a call of the gRPC API to its answer, or to the end of its stream.",
+                &["call", "code"],
+            ),
+            grpc_streams: gauge(r, "monitoring_app_grpc_streams", "Open streams of the gRPC API: watched views and pipes."),
             audit_failures: counter(r, "orchestrator_audit_failures_total", "Records of controls that could not be written to the file."),
             rejection_lines: Default::default(),
             stream_lines: Quiet::default(),
@@ -190,6 +242,11 @@ impl Metrics {
             this.reports_rejected.with_label_values(&[reason.label()]).reset();
         }
         this
+    }
+
+    /// Reports that were not applied, for whatever reason.
+    pub(crate) fn reports_rejected_in_all(&self) -> u64 {
+        RejectReason::ALL.into_iter().map(|reason| self.reports_rejected.with_label_values(&[reason.label()]).get()).sum()
     }
 
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
@@ -217,6 +274,10 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
 
 fn gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn float_gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    register(registry, GaugeVec::new(Opts::new(name, help), labels))
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {

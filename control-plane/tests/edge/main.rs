@@ -17,6 +17,7 @@ mod old_probes;
 mod probe;
 mod probes;
 mod process;
+mod rpc;
 mod scope;
 mod searching;
 mod services;

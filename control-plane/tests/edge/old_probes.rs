@@ -393,3 +393,63 @@ async fn a_search_finds_nodes_of_old_probes_and_pages_go_through_both() {
     let shown = nodes(&world, "/api/topology/processes?unconnected=show&q=nginx").await;
     assert!(shown.nodes.contains_key("web-1.example.com;200") && !shown.nodes.contains_key("web-1.example.com;201"));
 }
+
+/// What old probes reported is there in the past, too, as it was drawn then; so is the report of a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_past_has_what_old_probes_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = orchestrator_control::config::Config {
+        data_dir: directory.path().to_owned(),
+        history: Some(Duration::from_secs(3_600)),
+        window: Duration::from_secs(1),
+        ..config()
+    };
+    let world = World::start_with(kept, Arc::new(MemoryStore::default())).await;
+    let newest = async || {
+        let status: Value = world.get("/api/v1/history").await.json();
+        status["to"].as_str().unwrap_or_default().to_owned()
+    };
+    let mut web = crate::probe::Probe::connect(world.grpc, "probe-web", "web-1").await;
+    web.apply(crate::world::web_report(1)).await;
+    post(&world, &fixture("web")).await;
+    let host = "web-1.example.com;<host>";
+    appears(&world, "/api/topology/hosts", host).await;
+    let live: Value = world.get(&format!("/api/topology/hosts/{}", host.replace('<', "%3C").replace('>', "%3E"))).await.json();
+    let then = {
+        let before = newest().await;
+        let mut then = String::new();
+        let later = async || {
+            then = newest().await;
+            then > before
+        };
+        eventually(later, "the history goes on".to_owned()).await;
+        then
+    };
+    // The window is over: nothing of it is left in the present.
+    eventually(async || !nodes(&world, "/api/topology/hosts").await.nodes.contains_key(host), "it leaves".to_owned()).await;
+    let past = nodes(&world, &format!("/api/topology/hosts?timestamp={then}")).await;
+    assert!(past.nodes.contains_key(host) && past.nodes.contains_key("web-1;<host>"), "{:?}", past.nodes.keys());
+    let views: Vec<schema::ViewDescription> = world.get(&format!("/api/topology?timestamp={then}")).await.json();
+    let hosts = views.iter().find(|view| view.name == "Hosts").unwrap();
+    assert_eq!(hosts.stats.nonpseudo_node_count, past.nodes.values().filter(|node| !node.pseudo).count() as u64);
+    let target = format!("/api/topology/hosts/{}?timestamp={then}", host.replace('<', "%3C").replace('>', "%3E"));
+    let details: Value = world.get(&target).await.json();
+    assert_eq!(details["node"]["label"], live["node"]["label"]);
+    assert_eq!(details["node"]["controls"], json!([]));
+    // The raw report of then, and of now.
+    let reported = async |target: &str| {
+        let reply = world.get(target).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        decode(reply.text().as_bytes(), Format::Json, Compression::None, LIMITS).unwrap()
+    };
+    let report = reported(&format!("/api/report?timestamp={then}")).await;
+    let known: Vec<&str> = report.table(Kind::Host).nodes.keys().map(|id| &**id).collect();
+    assert_eq!(known, ["web-1.example.com;<host>", "web-1;<host>"]);
+    assert!(report.table(Kind::Process).nodes.contains_key("web-1;100"));
+    assert!(!reported("/api/report").await.table(Kind::Host).nodes.contains_key(host));
+    assert_eq!(reported("/api/report?timestamp=2001-01-01T00:00:00Z").await.node_count(), 0);
+    // What vanished is told, too.
+    let changes: Value = world.get(&format!("/api/v1/changes?view=hosts&from={then}")).await.json();
+    let vanished = changes["changes"].as_array().unwrap().iter().any(|change| change["id"] == host && change["kind"] == "vanished");
+    assert!(vanished, "{changes}");
+}

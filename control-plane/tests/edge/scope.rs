@@ -292,3 +292,26 @@ async fn storage_is_among_the_pods_unless_it_is_hidden() {
         assert_eq!(found, expected, "{query}");
     }
 }
+
+/// Scope's `--app.container-label-filter`: an option of its own, which keeps what has the label.
+#[tokio::test]
+async fn an_operator_adds_filters_by_label_to_the_options() {
+    let label_filters = orchestrator_control::http::scope::labels::parse_flags(
+        "--app.container-label-filter=At the front:tier=<front> --app.container-label-filter-exclude=Behind:tier=<front>",
+    );
+    let config = orchestrator_control::config::Config { label_filters: label_filters.unwrap(), ..crate::world::config() };
+    let world = World::start_with(config, std::sync::Arc::new(orchestrator_control::store::MemoryStore::default())).await;
+    let mut web = crate::probe::Probe::connect(world.grpc, "probe-web", "web-1").await;
+    web.apply(crate::world::web_report(1)).await;
+    let views: serde_json::Value = world.get("/api/topology").await.json();
+    let system = &views[0]["options"][0]["options"];
+    assert_eq!(system[3], serde_json::json!({"value": "containerLabelFilterExclude0", "label": "At the front"}));
+    assert_eq!(system[4], serde_json::json!({"value": "containerLabelFilter0", "label": "Behind"}));
+    for (value, count) in [("containerLabelFilterExclude0", 1), ("containerLabelFilter0", 0), ("containerLabelFilter1", 1), ("all", 1)] {
+        let reply: serde_json::Value = world.get(&format!("/api/topology/containers?system={value}")).await.json();
+        let containers = reply["nodes"].as_object().unwrap().keys().filter(|id| id.ends_with(";<container>")).count();
+        assert_eq!(containers, count, "{value}");
+        let views: serde_json::Value = world.get(&format!("/api/topology?system={value}")).await.json();
+        assert_eq!(views[0]["stats"]["nonpseudo_node_count"], count, "{value}");
+    }
+}

@@ -42,6 +42,7 @@ pub(crate) fn config() -> Config {
         window: Duration::from_secs(15),
         history: None,
         history_bytes: 1 << 30,
+        label_filters: Vec::new(),
         max_probes: 10,
         max_websocket_clients: 12_000,
         mesos_address: None,

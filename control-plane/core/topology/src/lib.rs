@@ -8,6 +8,7 @@
 
 mod apply;
 mod bridge;
+mod delta;
 mod details;
 mod export;
 mod flows;
@@ -35,6 +36,7 @@ mod unix;
 mod view;
 
 pub use bridge::{End, Link, LinkEnds};
+pub use delta::Delta;
 pub use export::HostExport;
 pub use node::{
     ChildGroup, Column, Connection, Control, Details, Grid, GridColumn, GridRow, MetadataRow, MetricRow, NodeId, NodeSummary, Parent,

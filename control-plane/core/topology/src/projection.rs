@@ -35,6 +35,8 @@ pub(crate) fn place(view: View) -> Option<usize> {
 #[derive(Debug, Default)]
 pub(crate) struct Projection {
     nodes: BTreeMap<Entity, Ends>,
+    /// How many there are from one node to another.
+    edges: u64,
     /// What changed since the pictures were last mended; kept only while there are pictures.
     dirty: BTreeSet<Entity>,
     watched: bool,
@@ -90,6 +92,11 @@ impl Projection {
     /// Nodes that exist, filters aside.
     pub(crate) fn len(&self) -> u64 {
         self.nodes.len() as u64
+    }
+
+    /// Edges between them, filters aside.
+    pub(crate) fn edge_count(&self) -> u64 {
+        self.edges
     }
 
     /// Something that a summary shows has changed.
@@ -148,6 +155,7 @@ impl Projection {
         let is_new = *count == 1;
         *self.nodes.entry(to).or_default().incoming.entry(from).or_insert(0) += 1;
         if is_new {
+            self.edges += 1;
             self.touch_edge(from);
             self.touch_edge(to);
         }
@@ -168,6 +176,7 @@ impl Projection {
             }
         }
         if is_last {
+            self.edges = self.edges.saturating_sub(1);
             self.touch_edge(from);
             self.touch_edge(to);
         }
@@ -205,6 +214,10 @@ impl Projection {
 
     /// Every edge is known at both of its ends with the same count, and no entry is empty.
     pub(crate) fn check(&self) -> Result<(), String> {
+        let edges: u64 = self.nodes.values().map(|ends| ends.outgoing.len() as u64).sum();
+        if edges != self.edges {
+            return Err(format!("{} edges are counted, and there are {edges}", self.edges));
+        }
         for (&entity, ends) in &self.nodes {
             if ends.is_empty() {
                 return Err(format!("{entity:?} has an empty entry"));

@@ -340,6 +340,14 @@ impl Topology {
         }
     }
 
+    /// How many nodes and edges each view has that something is in, filters aside. Costs nothing.
+    pub fn view_sizes(&self) -> [(View, u64, u64); PROJECTED.len()] {
+        std::array::from_fn(|place| {
+            let projection = &self.projections[place];
+            (PROJECTED[place], projection.len(), projection.edge_count())
+        })
+    }
+
     /// How many pictures are kept up to date.
     pub fn picture_count(&self) -> usize {
         self.pictures.len()

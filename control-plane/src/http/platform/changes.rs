@@ -5,14 +5,15 @@ use axum::response::Response;
 use base::Timestamp;
 use http::StatusCode;
 use imbl::ordmap::DiffItem;
+use proto::control::v1 as wire;
 use serde::Serialize;
-use topology::{NodeSummary, View, ViewKey, ViewSnapshot};
+use topology::{NodeSummary, View, ViewSnapshot};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{moment, number};
 use crate::http::query::Query;
 use crate::http::reply::{json_value, problem};
-use crate::http::scope::{Failure, Past, key_of, parse_moment, snapshot_of};
+use crate::http::scope::{Failure, Past, Wanted, parse_moment, picture_of};
 use crate::http::{Context, History};
 
 /// Nodes of a page when the client does not say.
@@ -110,14 +111,45 @@ pub(crate) struct FieldChange {
     )
 )]
 pub(crate) async fn changes(State(context): State<Context>, RawQuery(query): RawQuery) -> Response {
-    let query = Query::parse(query.as_deref());
-    let asked = match Asked::parse(&context, &query) {
-        Ok(asked) => asked,
-        Err(text) => return problem(StatusCode::BAD_REQUEST, &text),
-    };
-    match asked.answer(&context).await {
-        Ok(reply) => json_value(StatusCode::OK, &reply),
+    match answer(&context, &Query::parse(query.as_deref())).await {
+        Ok(Ok(reply)) => json_value(StatusCode::OK, &reply),
+        Ok(Err(text)) => problem(StatusCode::BAD_REQUEST, &text),
         Err(failure) => failure.reply(),
+    }
+}
+
+/// A page, or which parameter cannot be understood.
+pub(crate) async fn answer(context: &Context, query: &Query) -> Result<Result<ChangesReply, String>, Failure> {
+    match Asked::parse(context, query) {
+        Ok(asked) => Ok(Ok(asked.answer(context).await?)),
+        Err(text) => Ok(Err(text)),
+    }
+}
+
+impl From<ChangesReply> for wire::ListChangesResponse {
+    fn from(reply: ChangesReply) -> Self {
+        let field = |it: FieldChange| wire::FieldChange { field: it.field, before: it.before, after: it.after };
+        let change = |it: NodeChange| wire::Change {
+            kind: match it.kind {
+                "appeared" => wire::change::Kind::Appeared,
+                "vanished" => wire::change::Kind::Vanished,
+                _ => wire::change::Kind::Changed,
+            }
+            .into(),
+            id: it.id,
+            label: it.label,
+            label_minor: it.label_minor,
+            fields: it.fields.into_iter().map(field).collect(),
+            connected: it.connected,
+            disconnected: it.disconnected,
+        };
+        wire::ListChangesResponse {
+            appeared: reply.appeared,
+            vanished: reply.vanished,
+            changed: reply.changed,
+            changes: reply.changes.into_iter().map(change).collect(),
+            next_page_token: reply.next.unwrap_or_default(),
+        }
     }
 }
 
@@ -125,7 +157,7 @@ struct Asked {
     from: Past,
     to: Option<Past>,
     until: Timestamp,
-    key: ViewKey,
+    wanted: Wanted,
     limit: usize,
     after: Option<String>,
 }
@@ -152,12 +184,12 @@ impl Asked {
         let from = past(from).ok_or("no history is kept")?;
         let to = if until < now { past(until) } else { None };
         let after = query.first("after").filter(|text| !text.is_empty()).map(str::to_owned);
-        Ok(Asked { from, to, until, key: key_of(view, query), limit, after })
+        Ok(Asked { from, to, until, wanted: Wanted::new(view, query), limit, after })
     }
 
     async fn answer(self, context: &Context) -> Result<ChangesReply, Failure> {
-        let before = self.from.snapshot(self.key).await?;
-        let after = snapshot_of(context, self.to.as_ref(), self.key).await?;
+        let before = self.from.picture(&self.wanted).await?;
+        let after = picture_of(context, self.to.as_ref(), &self.wanted).await?;
         // Comparing the texts of two large views takes its time.
         let page = tokio::task::spawn_blocking(move || self.compare(&before, &after));
         page.await.map_err(|_| Failure::broken())
@@ -165,7 +197,7 @@ impl Asked {
 
     fn compare(self, before: &ViewSnapshot, after: &ViewSnapshot) -> ChangesReply {
         let mut reply = ChangesReply {
-            view: self.key.view.id(),
+            view: self.wanted.key.view.id(),
             from: moment(self.from.at),
             to: moment(self.until),
             appeared: 0,

@@ -10,11 +10,11 @@ use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::drivers::HistoryStatus;
+use crate::drivers::{HistoryStatus, OldReports};
 use crate::http::Context;
 use crate::http::reply::json_value;
 use crate::readiness::Check;
-use crate::telemetry::events::{DriverObserved, HistoryObserved, OldProbesObserved, ProbesObserved};
+use crate::telemetry::events::{DriverObserved, HistoryObserved, MapObserved, OldProbesObserved, ProbesObserved};
 
 /// A driver that does not answer within this time does not live.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -110,6 +110,15 @@ pub(crate) async fn metrics(State(context): State<Context>) -> Response {
         let HistoryStatus { bytes, segments, queued, lost, .. } = history.status();
         HistoryObserved { bytes, segments, queued, lost }.emit(&context.telemetry);
     }
+    MapObserved {
+        views: &gauges.view_sizes(),
+        lags: gauges.lags(),
+        records_refused: gauges.records_refused.load(Ordering::Relaxed),
+        history_lost: context.history.kept().map_or(0, |history| history.status().lost),
+        old_reports_refused: context.old_probes.gauges().reports_refused.load(Ordering::Relaxed),
+        old_reports_not_kept: context.old_reports.as_ref().map_or(0, OldReports::lost),
+    }
+    .emit(&context.telemetry);
     let old_probes = context.old_probes.gauges();
     OldProbesObserved {
         reports: old_probes.reports.load(Ordering::Relaxed),

@@ -67,6 +67,9 @@ pub(crate) struct Probe {
     losses: Losses,
     /// How much of it is on the map.
     counts: Counts,
+    /// How old its last report was when it came, in seconds; null when its stream is not open.
+    #[schema(required)]
+    lag_seconds: Option<f64>,
 }
 
 /// How a probe sees.
@@ -148,7 +151,12 @@ pub(crate) async fn probes(State(context): State<Context>) -> Response {
     match context.topology.probes().await {
         Ok(probes) => {
             let departed = context.topology.gauges().departures().into_iter().map(Departed::from).collect();
-            json_value(StatusCode::OK, &ProbeList { probes: probes.into_iter().map(Probe::from).collect(), departed })
+            let lags = context.topology.gauges().lags();
+            let told = |status: ProbeStatus| {
+                let lag_seconds = lags.get(&status.id).map(std::time::Duration::as_secs_f64);
+                Probe { lag_seconds, ..Probe::from(status) }
+            };
+            json_value(StatusCode::OK, &ProbeList { probes: probes.into_iter().map(told).collect(), departed })
         }
         Err(error) => stopped(error),
     }
@@ -172,6 +180,7 @@ impl From<ProbeStatus> for Probe {
                 flows: counts.flows,
                 records_refused: counts.records_refused,
             },
+            lag_seconds: None,
         }
     }
 }

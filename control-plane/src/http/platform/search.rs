@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
+use proto::control::v1 as wire;
 use scope_report::{Drawing, Item, Options};
 use serde::Serialize;
 use topology::{Filter, NodeSummary, Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, View, ViewKey, ViewSnapshot};
@@ -105,13 +106,18 @@ pub(crate) struct Match {
     )
 )]
 pub(crate) async fn search(State(context): State<Context>, RawQuery(query): RawQuery) -> Response {
-    let query = match parse(&Query::parse(query.as_deref())) {
-        Ok(query) => query,
-        Err(text) => return problem(StatusCode::BAD_REQUEST, &text),
-    };
-    match both(&context, query).await {
-        Ok(page) => json_value(StatusCode::OK, &SearchReply::from(page)),
+    match answer(&context, &Query::parse(query.as_deref())).await {
+        Ok(Ok(page)) => json_value(StatusCode::OK, &page),
+        Ok(Err(text)) => problem(StatusCode::BAD_REQUEST, &text),
         Err(error) => stopped(error),
+    }
+}
+
+/// A page, or which parameter cannot be understood.
+pub(crate) async fn answer(context: &Context, query: &Query) -> Result<Result<SearchReply, String>, Stopped> {
+    match parse(query) {
+        Ok(query) => Ok(Ok(both(context, query).await?.into())),
+        Err(text) => Ok(Err(text)),
     }
 }
 
@@ -196,6 +202,35 @@ impl From<SearchPage> for SearchReply {
             totals: page.totals.into_iter().map(|(view, total)| (view.id(), total)).collect(),
             hits: page.hits.into_iter().map(Hit::from).collect(),
             next: page.next.map(|SearchCursor { score, rank, ordinal }| format!("{score}.{rank}.{ordinal}")),
+        }
+    }
+}
+
+impl From<SearchReply> for wire::SearchResponse {
+    fn from(reply: SearchReply) -> Self {
+        let range = |(begin, end)| wire::Range { begin, end };
+        let found = |it: Match| wire::Match {
+            field: it.field,
+            text: it.text,
+            skipped: it.skipped,
+            ranges: it.ranges.into_iter().map(range).collect(),
+        };
+        let hit = |hit: Hit| wire::Hit {
+            view: hit.view.to_owned(),
+            id: hit.id,
+            label: hit.label,
+            label_minor: hit.label_minor,
+            shape: hit.shape.to_owned(),
+            stack: hit.stack,
+            pseudo: hit.pseudo,
+            score: hit.score,
+            matches: hit.matches.into_iter().map(found).collect(),
+        };
+        wire::SearchResponse {
+            total: reply.total,
+            totals: reply.totals.into_iter().map(|(view, total)| (view.to_owned(), total)).collect(),
+            hits: reply.hits.into_iter().map(hit).collect(),
+            next_page_token: reply.next.unwrap_or_default(),
         }
     }
 }

@@ -1,40 +1,9 @@
-//! What changed between two snapshots of a picture, shared by the clients that go from the one to the other.
+//! Changes of pictures, shared by the clients that go from the one snapshot to the other.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use imbl::ordmap::DiffItem;
-use topology::{NodeId, PublishedNode, ViewSnapshot};
-
-/// A change of a picture: apply `remove`, then `update`, then `add`.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Delta {
-    /// Nodes that came.
-    pub(crate) add: Vec<PublishedNode>,
-    /// Nodes of which something changed.
-    pub(crate) update: Vec<PublishedNode>,
-    /// Nodes that went.
-    pub(crate) remove: Vec<NodeId>,
-}
-
-impl Delta {
-    /// From one snapshot to another. Costs in proportion to what differs: subtrees that both share are skipped.
-    pub(crate) fn between(from: &ViewSnapshot, to: &ViewSnapshot) -> Self {
-        let mut delta = Delta::default();
-        for item in from.nodes.diff(&to.nodes) {
-            match item {
-                DiffItem::Add(_, node) => delta.add.push(node.clone()),
-                DiffItem::Update { old: (_, old), new: (_, new) } => {
-                    if old.summary() != new.summary() {
-                        delta.update.push(new.clone());
-                    }
-                }
-                DiffItem::Remove(id, _) => delta.remove.push(id.clone()),
-            }
-        }
-        delta
-    }
-}
+use topology::{Delta, ViewSnapshot};
 
 /// The latest deltas. Clients of one picture mostly go from the same snapshot to the same snapshot at about the same time.
 #[derive(Debug, Default)]

@@ -7,11 +7,14 @@ use axum::response::Response;
 use base::Timestamp;
 use history::{PlayError, Player};
 use http::StatusCode;
-use topology::{Details, NodeId, ViewKey, ViewSnapshot, ViewStats};
+use scope_report::{Drawing, Joints, Report};
+use topology::{Details, Filter, Link, NodeId, ViewKey, ViewSnapshot, ViewStats};
 
-use super::scenes::keep_namespaces;
+use super::labels::LabelFilter;
+use super::merging;
+use super::scenes::{Scenes, composed, keep};
 use super::views::{Namespaces, Wanted};
-use crate::drivers::{HistoryError, HistoryHandle, Stopped};
+use crate::drivers::{HistoryError, HistoryHandle, OldReports, Stopped};
 use crate::http::Context;
 use crate::http::query::Query;
 use crate::http::reply::{problem, stopped};
@@ -20,11 +23,16 @@ use crate::telemetry::events::TimestampIgnored;
 /// Parameter with the moment, in RFC 3339.
 const PARAMETER: &str = "timestamp";
 
+/// Connections of old probes that the map of a moment is asked for.
+const LINKS_MAX: usize = 200_000;
+
 /// A moment of the past that a request asks for, and the way there.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
     pub(crate) at: Timestamp,
     history: HistoryHandle,
+    old_reports: Option<OldReports>,
+    labels: Arc<[LabelFilter]>,
 }
 
 /// Why a request cannot be answered.
@@ -62,76 +70,152 @@ impl Past {
             TimestampIgnored { text }.emit(&context.telemetry);
             return None;
         };
-        let history = context.history.kept()?.clone();
-        (at < context.clock.now()).then_some(Past { at, history })
+        Past::at(context, at).filter(|_| at < context.clock.now())
     }
 
     /// A moment, if there is a history.
     pub(crate) fn at(context: &Context, at: Timestamp) -> Option<Past> {
-        Some(Past { at, history: context.history.kept()?.clone() })
+        let (old_reports, labels) = (context.old_reports.clone(), context.label_filters.clone());
+        Some(Past { at, history: context.history.kept()?.clone(), old_reports, labels })
     }
 
     /// Later or earlier, by the same way.
     pub(crate) fn moved_to(&self, at: Timestamp) -> Past {
-        Past { at, history: self.history.clone() }
+        Past { at, ..self.clone() }
     }
 
-    /// Looks at the map of that moment; `None` when it is before everything that is kept.
-    pub(crate) async fn look<R: Send + 'static>(&self, look: impl FnOnce(&mut Player) -> R + Send + 'static) -> Result<Option<R>, Failure> {
-        match self.history.at(self.at, look).await {
-            Ok(seen) => Ok(Some(seen)),
+    /// Looks at the map of that moment, and at what old probes reported then; `None` when it is before everything that is kept.
+    pub(crate) async fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Then<'_>) -> R + Send + 'static,
+    ) -> Result<Option<R>, Failure> {
+        let (at, old_reports) = (self.at, self.old_reports.clone());
+        let seen = self.history.at(at, move |player| {
+            let report = old_reports.map(|reports| reports.at(at)).transpose().map_err(PlayError::File)?.flatten();
+            let drawing = report.as_deref().map(|report| drawing(player, report));
+            player.neighbours(drawing.as_ref().map(Drawing::neighbours).unwrap_or_default());
+            Ok::<R, PlayError>(look(&mut Then { player, drawing: drawing.as_ref(), report: report.as_deref() }))
+        });
+        match seen.await {
+            Ok(Ok(seen)) => Ok(Some(seen)),
             Err(HistoryError::Play(PlayError::TooEarly)) => Ok(None),
+            Ok(Err(error)) => Err(Failure::History(HistoryError::Play(error))),
             Err(error) => Err(Failure::History(error)),
         }
     }
 
-    /// The picture that a request asks for, of that moment. What old probes reported is not kept.
+    /// The picture that a request asks for, of that moment; an empty one before everything that is kept.
     pub(crate) async fn picture(&self, wanted: &Wanted) -> Result<Arc<ViewSnapshot>, Failure> {
-        if !wanted.names_namespaces() {
-            return self.snapshot(wanted.key).await;
-        }
-        let wanted = wanted.clone();
-        let picture = self.look(move |player| {
-            let mut picture = player.snapshot(wanted.key);
-            if let Some(namespaces) = wanted.namespaces(&namespaces_of(player)) {
-                keep_namespaces(&mut picture, &namespaces);
-            }
-            picture
-        });
-        Ok(Arc::new(picture.await?.unwrap_or_default()))
+        let (wanted, labels) = (wanted.clone(), self.labels.clone());
+        Ok(Arc::new(self.look(move |then| then.cut_picture(&wanted, &labels)).await?.unwrap_or_default()))
     }
 
     /// Numbers of all views for one query, and what `namespace` may be.
     pub(crate) async fn list(&self, wanted: Vec<Wanted>) -> Result<(Vec<ViewStats>, Namespaces), Failure> {
-        let listed = self.look(move |player| {
-            let keys: Vec<ViewKey> = wanted.iter().map(|wanted| wanted.key).collect();
-            (player.stats(&keys), namespaces_of(player))
+        let labels = self.labels.clone();
+        let listed = self.look(move |then| {
+            let stats = if then.drawing.is_none() && !wanted.iter().any(Wanted::is_cut) {
+                let keys: Vec<ViewKey> = wanted.iter().map(|wanted| wanted.key).collect();
+                then.player.stats(&keys)
+            } else {
+                wanted.iter().map(|wanted| then.cut_picture(wanted, &labels).stats).collect()
+            };
+            (stats, then.namespaces())
         });
         Ok(listed.await?.unwrap_or_default())
     }
 
     /// A node's panel at that moment. There is nothing to be done to the past.
     pub(crate) async fn details(&self, wanted: &Wanted, id: String) -> Result<Option<Box<Details>>, Failure> {
-        let key = wanted.key;
-        let details = self.look(move |player| player.details(key, &NodeId::from(id)).map(Box::new)).await?.flatten();
-        Ok(details.map(|details| Box::new(Details { controls: Vec::new(), ..*details })))
-    }
-
-    /// The picture of that moment; an empty one before everything that is kept.
-    pub(crate) async fn snapshot(&self, key: ViewKey) -> Result<Arc<ViewSnapshot>, Failure> {
-        Ok(Arc::new(self.look(move |player| player.snapshot(key)).await?.unwrap_or_default()))
+        let wanted = wanted.clone();
+        let details = self.look(move |then| then.details(&wanted, &id)).await?.flatten();
+        Ok(details.map(|details| Box::new(Details { controls: Vec::new(), ..details })))
     }
 }
 
-fn namespaces_of(player: &Player) -> Namespaces {
-    Namespaces { kubernetes: player.map().namespaces().into_iter().collect(), ..Namespaces::default() }
+/// A moment of the past.
+pub(crate) struct Then<'a> {
+    pub(crate) player: &'a mut Player,
+    /// What old probes reported, as one; nothing when there was none.
+    pub(crate) report: Option<&'a Report>,
+    drawing: Option<&'a Drawing>,
+}
+
+impl Then<'_> {
+    fn cut_picture(&mut self, wanted: &Wanted, labels: &[LabelFilter]) -> ViewSnapshot {
+        let mut picture = self.picture(wanted);
+        if let Some(label) = wanted.label_filter(labels) {
+            keep(&mut picture, |node| label.keeps(node));
+        }
+        picture
+    }
+
+    fn picture(&mut self, wanted: &Wanted) -> ViewSnapshot {
+        let namespaces = if wanted.names_namespaces() { wanted.namespaces(&self.namespaces()) } else { None };
+        let base = self.player.snapshot(wanted.key);
+        let Some(drawing) = self.drawing else {
+            return match namespaces {
+                None => base,
+                Some(namespaces) => composed(&base, &base, scope_report::Overlay::default(), Some(&namespaces)),
+            };
+        };
+        let whole = if wanted.key.filter.hide_unconnected {
+            let filter = Filter { hide_unconnected: false, ..wanted.key.filter };
+            self.player.snapshot(ViewKey { filter, ..wanted.key })
+        } else {
+            base.clone()
+        };
+        let overlay = drawing.overlay(wanted.key.view, &wanted.options(namespaces.clone()));
+        composed(&base, &whole, overlay, namespaces.as_ref())
+    }
+
+    fn namespaces(&self) -> Namespaces {
+        let mut namespaces = Namespaces { kubernetes: self.player.map().namespaces().into_iter().collect(), ..Namespaces::default() };
+        if let Some(drawing) = self.drawing {
+            let (kubernetes, stacks) = drawing.namespaces();
+            namespaces.kubernetes.extend(kubernetes);
+            namespaces.stacks = stacks;
+        }
+        namespaces
+    }
+
+    fn details(&mut self, wanted: &Wanted, id: &str) -> Option<Details> {
+        let view = wanted.key.view;
+        let ours = self.player.details(wanted.key, &NodeId::from(id));
+        let Some(drawing) = self.drawing else { return ours };
+        let is_there = ours.is_some() || drawing.finds(view, id) == Some(false);
+        let namespaces = if wanted.names_namespaces() { wanted.namespaces(&self.namespaces()) } else { None };
+        let theirs = is_there.then(|| drawing.details(view, id, &wanted.options(namespaces))).flatten();
+        let details = match (ours, theirs) {
+            (ours, None) => return ours,
+            (None, Some(theirs)) => theirs,
+            (Some(mut ours), Some(theirs)) => {
+                merging::details(&mut ours, theirs);
+                ours
+            }
+        };
+        // Neighbours of the other side are known there by their ids alone.
+        Some(merging::with_labels(details, &self.picture(wanted)))
+    }
+}
+
+/// What old probes reported, with the ends of their connections that the map of that moment knows.
+fn drawing(player: &Player, report: &Report) -> Drawing {
+    let mut questions = Joints::questions(report);
+    questions.truncate(LINKS_MAX);
+    let links: Vec<Link> = questions.iter().map(|(link, ..)| *link).collect();
+    let joints = Joints::answers(report, &questions, player.map().link_ends(&links));
+    Drawing::new(report.clone(), joints)
 }
 
 /// The picture that a request asks for, of now or of the past.
-pub(crate) async fn snapshot(context: &Context, past: Option<&Past>, key: ViewKey) -> Result<Arc<ViewSnapshot>, Failure> {
+pub(crate) async fn picture(context: &Context, past: Option<&Past>, wanted: &Wanted) -> Result<Arc<ViewSnapshot>, Failure> {
     match past {
-        Some(past) => past.snapshot(key).await,
-        None => context.topology.snapshot(key).await.map_err(Failure::Stopped),
+        Some(past) => past.picture(wanted).await,
+        None => {
+            let scenes = Scenes::new(context);
+            scenes.snapshot(wanted).await.map_err(Failure::Stopped)
+        }
     }
 }
 

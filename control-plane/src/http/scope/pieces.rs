@@ -5,9 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use topology::{NodeId, PublishedNode, ViewSnapshot};
+use topology::{Delta, NodeId, PublishedNode, ViewSnapshot};
 
-use super::delta::Delta;
 use super::summary;
 use crate::http::json;
 

@@ -13,14 +13,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use topology::{FlowEntry, FlowQuery};
 
-use super::Scope;
+use super::past::Then;
+use super::{Failure, Past, Scope};
 use crate::drivers::Stopped;
 use crate::http::json;
 use crate::http::query::Query;
 use crate::http::reply::{json_bytes, problem, stopped};
 
 /// What one report may cost. Scope had no limit; its largest known reports unpack to some megabytes.
-const LIMITS: Limits = Limits { bytes: 64 << 20, texts: 4_000_000 };
+pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, texts: 4_000_000 };
 /// Bytes of a body before it is unpacked.
 const BODY_MAX: usize = 32 << 20;
 /// Bytes of all bodies that are being read.
@@ -79,21 +80,26 @@ pub(super) async fn post_report(State(scope): State<Scope>, request: Request) ->
     let decoded = tokio::task::spawn_blocking(move || {
         let outcome = decode(&bytes, format, compression, LIMITS);
         drop(permit);
-        outcome
+        (outcome, bytes)
     });
     let decoded = decoded.await;
     drop(room);
-    if matches!(decoded, Ok(Err(_))) {
+    if matches!(decoded, Ok((Err(_), _))) {
         scope.context.old_probes.refused();
     }
     match decoded {
-        Ok(Ok(report)) => match scope.context.old_probes.add(Box::new(report)).await {
-            Ok(Added::Yes) => Response::new(Body::empty()),
+        Ok((Ok(report), bytes)) => match scope.context.old_probes.add(Box::new(report)).await {
+            Ok(Added::Yes) => {
+                if let Some(kept) = &scope.context.old_reports {
+                    kept.keep(scope.context.clock.now(), format, compression, &bytes);
+                }
+                Response::new(Body::empty())
+            }
             Ok(Added::Full) => problem(StatusCode::SERVICE_UNAVAILABLE, "there is no room for more reports"),
             Err(error) => stopped(error),
         },
-        Ok(Err(error)) if error.is_limit() => problem(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()),
-        Ok(Err(error)) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        Ok((Err(error), _)) if error.is_limit() => problem(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()),
+        Ok((Err(error), _)) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(_) => stopped(Stopped),
     }
 }
@@ -140,11 +146,14 @@ async fn read(mut body: BodyDataStream, room: &Semaphore) -> Result<(Vec<u8>, Op
     path = "/api/report",
     tag = "Weave Scope",
     params(
-        ("timestamp" = Option<String>, Query, description = "A moment, RFC 3339, that is read and ignored: every moment shows the present"),
+        ("timestamp" = Option<String>, Query, description = "A moment, RFC 3339; now when absent"),
         ("hideCommandLineArguments" = Option<String>, Query, description = "`true` keeps only the first word of command lines"),
         ("hideEnvironmentVariables" = Option<String>, Query, description = "`true` leaves out environment variables")
     ),
-    responses((status = 200, description = "The report", body = Object, content_type = "application/json"))
+    responses(
+        (status = 200, description = "The report", body = Object, content_type = "application/json"),
+        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json")
+    )
 )]
 pub(super) async fn get_report(State(scope): State<Scope>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let query = Query::parse(query.as_deref());
@@ -152,13 +161,21 @@ pub(super) async fn get_report(State(scope): State<Scope>, RawQuery(query): RawQ
     let msgpack = accept.starts_with("application/msgpack");
     // One after the other: each is as large as everything on the map.
     let Ok(_permit) = scope.intake.exports.acquire().await else { return stopped(Stopped) };
-    let report = match everything(&scope).await {
-        Ok(report) => report,
-        Err(error) => return stopped(error),
+    let reported = match Past::of(&scope.context, &query) {
+        Some(past) => {
+            let at = Time::from(past.at);
+            past.look(move |then| everything_then(then, at)).await.map(Option::unwrap_or_default)
+        }
+        None => everything(&scope).await.map_err(Failure::Stopped),
     };
+    let mut report = match reported {
+        Ok(report) => report,
+        Err(failure) => return failure.reply(),
+    };
+    report.window = i64::try_from(scope.context.limits.window.as_nanos()).unwrap_or(i64::MAX);
+    report.shortcut = false;
     let hidden = (query.is_true("hideCommandLineArguments"), query.is_true("hideEnvironmentVariables"));
     let written = tokio::task::spawn_blocking(move || {
-        let mut report = report;
         report.censor(hidden.0, hidden.1);
         if msgpack { to_msgpack(&report) } else { to_json(&report) }
     });
@@ -192,9 +209,35 @@ async fn everything(scope: &Scope) -> Result<Report, Stopped> {
     if report.at.is_zero() {
         report.at = at;
     }
-    report.window = i64::try_from(scope.context.limits.window.as_nanos()).unwrap_or(i64::MAX);
-    report.shortcut = false;
     Ok(report)
+}
+
+/// The same of a moment of the past.
+fn everything_then(then: &mut Then<'_>, at: Time) -> Report {
+    let map = then.player.map();
+    let mut report = then.report.cloned().unwrap_or_default();
+    for host in map.hosts() {
+        let Some(export) = map.export_host(&host.name) else { continue };
+        let mut flows = Vec::new();
+        let mut query = FlowQuery { host: Some(host.name), limit: FLOWS_AT_ONCE, ..FlowQuery::default() };
+        loop {
+            let page = map.flows(&query);
+            flows.extend(page.flows);
+            match page.next {
+                Some(next) => query.after = next,
+                None => break,
+            }
+        }
+        report.merge(translate(&Ours::Host(&export, &flows), at));
+    }
+    let objects = map.export_objects();
+    if !objects.is_empty() {
+        report.merge(translate(&Ours::Objects(&objects), at));
+    }
+    if report.at.is_zero() {
+        report.at = at;
+    }
+    report
 }
 
 async fn flows_of(scope: &Scope, host: Arc<str>) -> Result<Vec<FlowEntry>, Stopped> {

@@ -12,9 +12,11 @@ use scope_report::Overlay;
 use tokio::sync::{OnceCell, watch};
 use topology::{Details, Filter, NodeId, NodeSummary, PublishedNode, View, ViewKey, ViewSnapshot, ViewStats};
 
+use super::labels::LabelFilter;
 use super::merging;
 use super::views::{Namespaces, Wanted};
 use crate::drivers::{OldProbesHandle, Scenery, Stopped, Subscription, TopologyHandle};
+use crate::http::Context;
 
 /// Pictures that are kept for clients who ask for the same.
 const CACHE_CAPACITY: usize = 64;
@@ -24,6 +26,7 @@ const CACHE_CAPACITY: usize = 64;
 pub(super) struct Scenes {
     topology: TopologyHandle,
     old_probes: OldProbesHandle,
+    labels: Arc<[LabelFilter]>,
     cache: Arc<Mutex<VecDeque<Entry>>>,
 }
 
@@ -37,8 +40,9 @@ struct Entry {
 }
 
 impl Scenes {
-    pub(super) fn new(topology: TopologyHandle, old_probes: OldProbesHandle) -> Self {
-        Scenes { topology, old_probes, cache: Arc::default() }
+    pub(super) fn new(context: &Context) -> Self {
+        let Context { topology, old_probes, label_filters, .. } = context;
+        Scenes { topology: topology.clone(), old_probes: old_probes.clone(), labels: label_filters.clone(), cache: Arc::default() }
     }
 
     /// The picture as it is now.
@@ -56,7 +60,7 @@ impl Scenes {
 
     /// Numbers of all views for one query, in the order of [`View::ALL`].
     pub(super) async fn stats(&self, wanted: Vec<Wanted>) -> Result<Vec<ViewStats>, Stopped> {
-        if self.old_probes.scenery().drawing.is_none() && !wanted.iter().any(Wanted::names_namespaces) {
+        if self.old_probes.scenery().drawing.is_none() && !wanted.iter().any(Wanted::is_cut) {
             return self.topology.stats(wanted.iter().map(|wanted| wanted.key).collect()).await;
         }
         let mut stats = Vec::with_capacity(wanted.len());
@@ -113,7 +117,8 @@ impl Scenes {
 
     async fn compose(&self, base: Arc<ViewSnapshot>, scenery: Arc<Scenery>, wanted: &Wanted) -> Result<Arc<ViewSnapshot>, Stopped> {
         let namespaces = self.effective_namespaces(wanted).await?;
-        if scenery.drawing.is_none() && namespaces.is_none() {
+        let label = wanted.label_filter(&self.labels).cloned();
+        if scenery.drawing.is_none() && namespaces.is_none() && label.is_none() {
             return Ok(base);
         }
         let cell = self.cell(&base, scenery.generation, wanted);
@@ -131,7 +136,11 @@ impl Scenes {
                 let (view, options, base) = (wanted.key.view, wanted.options(namespaces.clone()), base.clone());
                 off_thread(move || {
                     let overlay = scenery.drawing.as_ref().map(|drawing| drawing.overlay(view, &options)).unwrap_or_default();
-                    Arc::new(composed(&base, &whole, overlay, namespaces.as_ref()))
+                    let mut picture = composed(&base, &whole, overlay, namespaces.as_ref());
+                    if let Some(label) = label {
+                        keep(&mut picture, |node| label.keeps(node));
+                    }
+                    Arc::new(picture)
                 })
                 .await
             })
@@ -199,7 +208,12 @@ impl Feed {
 
 /// The map's picture with the nodes of old probes in it, and of all that what is in some namespaces. `whole` has nodes that `base` hides only
 /// because nothing on the map connects them.
-fn composed(base: &ViewSnapshot, whole: &ViewSnapshot, overlay: Overlay, namespaces: Option<&BTreeSet<Arc<str>>>) -> ViewSnapshot {
+pub(super) fn composed(
+    base: &ViewSnapshot,
+    whole: &ViewSnapshot,
+    overlay: Overlay,
+    namespaces: Option<&BTreeSet<Arc<str>>>,
+) -> ViewSnapshot {
     let mut picture = base.clone();
     if let Some(wanted) = namespaces {
         keep_namespaces(&mut picture, wanted);
@@ -261,8 +275,12 @@ fn count(stats: &mut ViewStats, summary: &NodeSummary, comes: bool) {
 }
 
 /// Leaves nodes of some namespaces, the edges between them, and what of the outside is connected to them.
-pub(super) fn keep_namespaces(picture: &mut ViewSnapshot, wanted: &BTreeSet<Arc<str>>) {
-    let keeps = |summary: &NodeSummary| summary.pseudo || wanted.contains(namespace(summary));
+fn keep_namespaces(picture: &mut ViewSnapshot, wanted: &BTreeSet<Arc<str>>) {
+    keep(picture, |summary| summary.pseudo || wanted.contains(namespace(summary)));
+}
+
+/// Leaves some nodes, the edges between them, and what of the outside is connected to them.
+pub(super) fn keep(picture: &mut ViewSnapshot, keeps: impl Fn(&NodeSummary) -> bool) {
     let kept: BTreeSet<NodeId> = picture.nodes.iter().filter(|(_, node)| keeps(node.summary())).map(|(id, _)| id.clone()).collect();
     let edges = |node: &PublishedNode| node.summary().adjacency.iter().filter(|target| kept.contains(*target)).cloned().collect::<Vec<_>>();
     let mut connected = BTreeSet::new();

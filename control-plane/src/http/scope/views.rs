@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use proto::control::v1 as wire;
 use scope_report::{Choice, Options};
 use topology::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewStats};
 
+use super::labels::{self, LabelFilter};
 use crate::http::json::JsonWriter;
 use crate::http::query::Query;
 
@@ -119,6 +121,8 @@ pub(crate) struct Wanted {
     filter: Filter,
     /// Names in `namespace`, whether they exist or not.
     namespaces: BTreeSet<Arc<str>>,
+    /// Value of `system` that may be that of a filter by a label.
+    label_filter: Option<String>,
 }
 
 impl Wanted {
@@ -131,8 +135,19 @@ impl Wanted {
             has_parameters: !query.is_empty(),
             hide_snapshots: query.first("snapshot").map_or(!query.is_empty(), |value| value == "hide"),
             filter,
+            label_filter: query.first("system").filter(|value| value.starts_with("containerLabelFilter")).map(str::to_owned),
             namespaces: namespaces.split(',').filter(|name| !name.is_empty()).map(Arc::from).collect(),
         }
+    }
+
+    /// The filter by a label that is asked for, if there is such a one.
+    pub(crate) fn label_filter<'a>(&self, filters: &'a [LabelFilter]) -> Option<&'a LabelFilter> {
+        labels::chosen(filters, self.key.view, self.label_filter.as_deref()?)
+    }
+
+    /// Whether more is asked for than the map itself can leave out.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.names_namespaces() || self.label_filter.is_some()
     }
 
     /// Whether it names namespaces, of which some may exist.
@@ -180,13 +195,13 @@ impl Namespaces {
 }
 
 /// The list of views; `stats` are in the order of [`View::ALL`].
-pub(crate) fn encode_list(stats: &[ViewStats], namespaces: &Namespaces) -> Vec<u8> {
+pub(crate) fn encode_list(stats: &[ViewStats], namespaces: &Namespaces, labels: &[LabelFilter]) -> Vec<u8> {
     let stats_of = |view: View| {
         let at = View::ALL.iter().position(|known| *known == view);
         at.and_then(|at| stats.get(at)).copied().unwrap_or_default()
     };
     let mut json = JsonWriter::new();
-    json.array(&TOP, |json, entry| write_entry(json, entry, &groups_of(entry.view, namespaces), &stats_of));
+    json.array(&TOP, |json, entry| write_entry(json, entry, (&groups_of(entry.view, namespaces), labels), &stats_of));
     json.into_bytes()
 }
 
@@ -200,7 +215,12 @@ fn groups_of(view: View, namespaces: &Namespaces) -> Vec<NamespaceGroup<'_>> {
     kubernetes.into_iter().chain(stacks).filter(|(_, names)| !names.is_empty()).collect()
 }
 
-fn write_entry(json: &mut JsonWriter, entry: &Entry, groups: &[NamespaceGroup<'_>], stats_of: &dyn Fn(View) -> ViewStats) {
+fn write_entry(
+    json: &mut JsonWriter,
+    entry: &Entry,
+    (groups, labels): (&[NamespaceGroup<'_>], &[LabelFilter]),
+    stats_of: &dyn Fn(View) -> ViewStats,
+) {
     json.object(|json| {
         json.key("name").string(entry.name);
         json.key("rank").integer(entry.rank);
@@ -211,13 +231,13 @@ fn write_entry(json: &mut JsonWriter, entry: &Entry, groups: &[NamespaceGroup<'_
         } else {
             let own = entry.options.iter().map(Either::Options);
             json.array(own.chain(groups.iter().map(Either::Namespaces)), |json, group| match group {
-                Either::Options(group) => write_group(json, group),
+                Either::Options(group) => write_group(json, group, labels),
                 Either::Namespaces(group) => write_namespaces(json, group),
             });
         }
         json.key("url").string(&format!("/api/topology/{}", entry.view.id()));
         if !entry.children.is_empty() {
-            json.key("sub_topologies").array(entry.children, |json, child| write_entry(json, child, groups, stats_of));
+            json.key("sub_topologies").array(entry.children, |json, child| write_entry(json, child, (groups, labels), stats_of));
         }
         let stats = stats_of(entry.view);
         json.key("stats").object(|json| {
@@ -227,6 +247,45 @@ fn write_entry(json: &mut JsonWriter, entry: &Entry, groups: &[NamespaceGroup<'_
             json.key("filtered_nodes").integer(stats.filtered_nodes);
         });
     });
+}
+
+/// The same for the gRPC API: those at the top, each followed by those below it.
+pub(crate) fn listed(stats: &[ViewStats], namespaces: &Namespaces, labels: &[LabelFilter]) -> Vec<wire::View> {
+    let of = |entry: &Entry, parent: Option<&Entry>| {
+        let at = View::ALL.iter().position(|known| *known == entry.view);
+        let stats = at.and_then(|at| stats.get(at)).copied().unwrap_or_default();
+        let groups = groups_of(parent.unwrap_or(entry).view, namespaces);
+        let option = |value: &str, label: &str| wire::Option { value: value.to_owned(), label: label.to_owned() };
+        let own = entry.options.iter().map(|group| wire::OptionGroup {
+            id: group.id.to_owned(),
+            default_value: group.default.to_owned(),
+            options: values_of(group, labels).iter().map(|(value, label)| option(value, label)).collect(),
+            ..wire::OptionGroup::default()
+        });
+        let names = groups.iter().filter(|_| !entry.options.is_empty()).map(|(none_label, names)| wire::OptionGroup {
+            id: "namespace".to_owned(),
+            options: names.iter().map(|name| option(name, name)).collect(),
+            takes_several: true,
+            none_label: (*none_label).to_owned(),
+            ..wire::OptionGroup::default()
+        });
+        wire::View {
+            id: entry.view.id().to_owned(),
+            name: entry.name.to_owned(),
+            parent_id: parent.map_or("", |parent| parent.view.id()).to_owned(),
+            rank: u32::try_from(entry.rank).unwrap_or(u32::MAX),
+            hide_if_empty: entry.hide_if_empty,
+            option_groups: own.chain(names).collect(),
+            statistics: Some(wire::Statistics {
+                node_count: stats.node_count,
+                nonpseudo_node_count: stats.nonpseudo_node_count,
+                edge_count: stats.edge_count,
+                filtered_nodes: stats.filtered_nodes,
+            }),
+        }
+    };
+    let with_children = TOP.iter().flat_map(|top| std::iter::once((top, None)).chain(top.children.iter().map(move |it| (it, Some(top)))));
+    with_children.map(|(entry, parent)| of(entry, parent)).collect()
 }
 
 enum Either<'a> {
@@ -250,11 +309,18 @@ fn write_namespaces(json: &mut JsonWriter, (none_label, names): &NamespaceGroup<
     });
 }
 
-fn write_group(json: &mut JsonWriter, group: &Group) {
+/// The values of a group with their labels; an operator's filters by label are among those of `system`.
+fn values_of(group: &Group, labels: &[LabelFilter]) -> Vec<(String, String)> {
+    let own = group.options.iter().map(|(value, label)| ((*value).to_owned(), (*label).to_owned()));
+    let added = labels::with_ids(labels).filter(|_| group.id == SYSTEM.id).map(|(id, filter)| (id, filter.title.clone()));
+    own.chain(added).collect()
+}
+
+fn write_group(json: &mut JsonWriter, group: &Group, labels: &[LabelFilter]) {
     json.object(|json| {
         json.key("id").string(group.id);
         json.key("defaultValue").string(group.default);
-        json.key("options").array(group.options, |json, (value, label)| {
+        json.key("options").array(&values_of(group, labels), |json, (value, label)| {
             json.object(|json| {
                 json.key("value").string(value);
                 json.key("label").string(label);

@@ -20,9 +20,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
-use topology::{Query as Words, View, ViewSnapshot};
+use topology::{Delta, Query as Words, View, ViewSnapshot};
 
-use super::delta::Delta;
 use super::pieces::Pieces;
 use super::scenes::Feed;
 use super::views::Wanted;
@@ -215,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
         let Some(known) = source.newest().await else { return source.end() };
         let shown = filtered(self.words.as_ref(), known.clone()).await;
-        if let Err(end) = self.send(Pieces::of_reset(shown.clone())).await {
+        if let Err(end) = self.send(Pieces::of_reset(shown.clone()), None).await {
             return end;
         }
         let now = Instant::now();
@@ -255,16 +254,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends what changed since the last message.
     async fn update(&mut self, source: &mut Source, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
+        let due = progress.due();
         let Some(newest) = source.newest().await else { return Err(source.end()) };
         let change = self.scope.deltas.between(&progress.known, &newest);
         let (change, shown) = match &self.words {
             None => (change, newest.clone()),
             Some(words) => {
-                let shown = filter::after(words, &progress.shown, &change, &newest);
+                let shown = newest.answering_after(words, &progress.shown, &change);
                 (Arc::new(Delta::between(&progress.shown, &shown)), shown)
             }
         };
-        self.send(Pieces::of_delta(change)).await?;
+        self.send(Pieces::of_delta(change), due).await?;
         progress.shown = shown;
         let now = Instant::now();
         progress.known = newest;
@@ -279,13 +279,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    async fn send(&mut self, mut pieces: Pieces) -> Result<(), WebsocketEnd> {
+    /// Sends a message that was to be sent at a moment.
+    async fn send(&mut self, mut pieces: Pieces, due: Option<Instant>) -> Result<(), WebsocketEnd> {
         let mut data = Data::Text;
         while let Some(piece) = pieces.next_piece(PIECE) {
             self.send_frame(Frame::message(piece, OpCode::Data(data), pieces.is_ended())).await?;
             data = Data::Continue;
         }
-        WebsocketUpdated.emit(&self.open.telemetry);
+        WebsocketUpdated { late: due.map(|due| due.elapsed()) }.emit(&self.open.telemetry);
         Ok(())
     }
 

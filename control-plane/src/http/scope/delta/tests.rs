@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use imbl::OrdMap;
 use proptest::prelude::*;
-use topology::{NodeSummary, Shape};
+use topology::{NodeId, NodeSummary, PublishedNode, Shape};
 
 use super::*;
 
