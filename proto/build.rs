@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 /// What clients may ask a control plane to describe.
-const SERVED: [&str; 1] = ["orchestrator/control/v1/topology.proto"];
+const SERVED: [&str; 2] = ["orchestrator/control/v1/topology.proto", "orchestrator/zksync/v1/zksync.proto"];
 /// What programs of ours and runtimes say to each other.
 const INTERNAL: [&str; 3] = ["orchestrator/probe/v1/probe.proto", "orchestrator/agent/v1/agent.proto", "runtime/v1/api.proto"];
 

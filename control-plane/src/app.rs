@@ -122,7 +122,7 @@ impl App {
         supervisor.essential("topology_driver", driver);
 
         let zksync = match config.services.contains(&Service::ZkSync) {
-            true => Some(zksync::start(config, &supervisor, topology.clone(), seed, &hostname)?),
+            true => Some(zksync::start(config, &supervisor, topology.clone(), (seed, hostname.as_str()), config.zk.is_some())?),
             false => None,
         };
         let now = clock.clone();
@@ -157,6 +157,9 @@ impl App {
             }
             _ => None,
         };
+        if let (Some(zksync), Some(replicas)) = (&zksync, &replicas) {
+            zksync::lead(zksync.clone(), replicas, &supervisor);
+        }
         let mesos = match config.services.contains(&Service::Master) {
             true => {
                 let who = mesos::Who { hostname: &hostname, id: master_id, seed };
@@ -214,7 +217,12 @@ impl App {
         let source = http::scope::rpc::Source::new(&http_context);
         let control = edge_grpc::Limits::DEFAULT;
         let control = edge_grpc::Context::new(source, switchboard.clone(), telemetry.clone(), control, supervisor.stopping().clone());
-        let (routes, serving) = edge_grpc::Services::new(&control).into_routes().await;
+        let services = edge_grpc::Services::new(&control);
+        let services = match http_context.zksync.clone() {
+            Some(zksync) => services.with(zksync_service::grpc::server(zksync)),
+            None => services,
+        };
+        let (routes, serving) = services.into_routes().await;
         let routes = http::ask_of_messages(routes, users);
         let (told, stopping) = (readiness.clone(), supervisor.stopping().clone());
         supervisor.restarting("grpc_health", Backoff::EDGE, move || tell_health(serving.clone(), told.clone(), stopping.clone()));

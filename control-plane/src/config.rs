@@ -155,6 +155,7 @@ const DNS_TTL: &str = "dns-ttl";
 const SCHEDULER_MASTER: &str = "scheduler-master";
 const ZK: &str = "zk";
 const ZK_SESSION_TIMEOUT: &str = "zk-session-timeout";
+const ZK_ACCESS_FILE: &str = "zk-access-file";
 const ADVERTISE: &str = "advertise";
 const REPLICA_ADDRESS: &str = "replica-address";
 const TLS_CERTIFICATE: &str = "tls-certificate";
@@ -169,7 +170,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 32] = [
+const BUILT_IN: [(&str, &str); 33] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -190,6 +191,7 @@ const BUILT_IN: [(&str, &str); 32] = [
     (SCHEDULER_MASTER, ""),
     (ZK, ""),
     (ZK_SESSION_TIMEOUT, "10s"),
+    (ZK_ACCESS_FILE, ""),
     (ADVERTISE, ""),
     (REPLICA_ADDRESS, "127.0.0.1:4044"),
     (TLS_CERTIFICATE, ""),
@@ -271,6 +273,9 @@ pub struct Flags {
     /// How long a session with the ensemble outlives its connection [default: 10s]
     #[arg(long, value_name = "TIME")]
     zk_session_timeout: Option<String>,
+    /// JSON file that tells how to reach it: digest_file, sasl_file, tls {ca_file, certificate_file, key_file, check_name} [default: plain]
+    #[arg(long, value_name = "FILE")]
+    zk_access_file: Option<String>,
     /// Name or address by which others reach this control plane [default: its address towards the world]
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
@@ -345,6 +350,7 @@ impl Flags {
             (SCHEDULER_MASTER, &self.scheduler_master),
             (ZK, &self.zk),
             (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
+            (ZK_ACCESS_FILE, &self.zk_access_file),
             (ADVERTISE, &self.advertise),
             (REPLICA_ADDRESS, &self.replica_address),
             (TLS_CERTIFICATE, &self.tls_certificate),
@@ -457,9 +463,10 @@ impl Layers {
         let dns_ttl = self.parse(DNS_TTL, |text| humantime::parse_duration(text).map_err(|error| error.to_string()));
         let scheduler_masters = self.parse(SCHEDULER_MASTER, parse_masters);
         let zk = self.parse(ZK, |text| {
-            if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: EnsembleError| error.to_string()) }
+            if text.is_empty() { Ok(None) } else { text.parse::<Ensemble>().map(Some).map_err(|error: EnsembleError| error.to_string()) }
         });
         let zk_session_timeout = self.parse(ZK_SESSION_TIMEOUT, parse_session_timeout);
+        let zk_access = self.parse(ZK_ACCESS_FILE, parse_access);
         let advertise = self.parse(ADVERTISE, parse_host);
         let replica_address = self.parse(REPLICA_ADDRESS, parse_address);
         let tls = self.tls();
@@ -503,7 +510,10 @@ impl Layers {
                 dns_upstream: dns_upstream?,
                 dns_ttl: dns_ttl?,
                 scheduler_masters: scheduler_masters?,
-                zk: zk?,
+                zk: match (zk?, zk_access?) {
+                    (Some(ensemble), Some(access)) => Some(ensemble.reached_as(&access)),
+                    (ensemble, _) => ensemble,
+                },
                 zk_session_timeout: zk_session_timeout?,
                 advertise: advertise?,
                 replica_address: replica_address?,
@@ -575,6 +585,14 @@ fn parse_window(text: &str) -> Result<Duration, String> {
 }
 
 /// What servers grant with their usual settings: 2 to 30 ticks of 2 s.
+fn parse_access(text: &str) -> Result<Option<zk::Options>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let access = zksync_service::definition::EnsembleDefinition::access_in(std::path::Path::new(text));
+    access.map(Some).map_err(|error| error.to_string())
+}
+
 fn parse_session_timeout(text: &str) -> Result<Duration, String> {
     let timeout = humantime::parse_duration(text).map_err(|_| "not a time, such as 10s".to_owned())?;
     if (Duration::from_secs(2)..=Duration::from_secs(60)).contains(&timeout) {

@@ -36,8 +36,7 @@ pub(crate) struct Marathon {
 }
 
 /// Starts the scheduler; with `replicas`, once this control plane leads. `own_master` is where the master of this process listens, and
-/// whether it speaks TLS there: the one to speak to when no other is named. `connected` sees the
-/// connections of tasks.
+/// whether it speaks TLS there: the one to speak to when no other is named. `connected` sees the connections of tasks.
 ///
 /// # Errors
 /// When a flag cannot be understood or the store cannot be opened.

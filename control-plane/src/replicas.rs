@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use crate::supervise::{Backoff, Supervisor};
 
 pub(crate) use inside::{Inside, serve as serve_inside};
-pub(crate) use registry::{TermRegistry, TermStore};
+pub(crate) use registry::{TermDocuments, TermRegistry, TermStore};
 
 /// How long the leader may take to accept a connection, and a client to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);

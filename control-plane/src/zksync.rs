@@ -7,17 +7,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 use topology::{Direction, FlowEntry, FlowQuery};
+use zksync_service::Service;
 use zksync_service::store::Store;
 use zksync_service::witness::{FlowRow, Holder, HttpWitness, Witness, holders_in};
 
 use crate::config::Config;
 use crate::drivers::TopologyHandle;
+use crate::replicas::{Replicas, TermDocuments};
 use crate::supervise::Supervisor;
 
 /// Flows of one question.
 const PAGE: usize = 10_000;
 
-/// Starts the service.
+/// Makes the service. With `shared`, nothing runs before [`lead`]: the control plane that leads does the work, and its API is where clients come.
 ///
 /// # Errors
 /// When its store cannot be used.
@@ -25,9 +27,9 @@ pub(crate) fn start(
     config: &Config,
     supervisor: &Supervisor,
     topology: TopologyHandle,
-    seed: u64,
-    hostname: &str,
-) -> anyhow::Result<zksync_service::Service> {
+    (seed, hostname): (u64, &str),
+    shared: bool,
+) -> anyhow::Result<Service> {
     let store = Store::open(&config.data_dir).context("opening the store of zksync")?;
     let witness: Arc<dyn Witness> = match &config.zksync_topology_url {
         Some(url) => Arc::new(HttpWitness::at(url)),
@@ -37,7 +39,28 @@ pub(crate) fn start(
     let spawn = Arc::new(move |name, run: BoxFuture<'static, ()>| loops.one_off(name, run));
     let name = format!("{hostname}-{:x}", seed >> 32);
     let stopping = supervisor.stopping().clone();
-    zksync_service::Service::start(store, Some(witness), seed, &name, stopping, spawn).context("starting zksync")
+    let service = Service::waiting(store, Some(witness), seed, &name, stopping, spawn);
+    if !shared {
+        service.begin().context("starting zksync")?;
+    }
+    Ok(service)
+}
+
+/// Runs the links once this control plane leads, with what the leader before has left in the ensemble of the control planes.
+pub(crate) fn lead(service: Service, replicas: &Replicas, supervisor: &Supervisor) {
+    let (mut standing, stopping) = (replicas.standing(), supervisor.stopping().clone());
+    supervisor.essential("zksync", async move {
+        let elected = async { standing.wait_for(|it| it.leads()).await.ok().and_then(|it| it.term.clone()) };
+        let Some(term) = (tokio::select! { term = elected => term, () = stopping.cancelled() => None }) else { return };
+        let shared = Arc::new(TermDocuments::new(term));
+        // Reading what the leader before has written blocks.
+        let begun = tokio::task::spawn_blocking(move || service.store().share(shared).and_then(|()| service.begin())).await;
+        match begun {
+            Ok(Ok(())) => stopping.cancelled().await,
+            Ok(Err(error)) => tracing::error!(%error, "zksync cannot begin"),
+            Err(error) => tracing::error!(%error, "zksync cannot begin"),
+        }
+    });
 }
 
 /// The map of this process.

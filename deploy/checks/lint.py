@@ -75,10 +75,23 @@ def check_workflows(_):
             for include in job.get("strategy", {}).get("matrix", {}).get("include", []):
                 if "component" in include and "architecture" in include:
                     architectures.setdefault(include["component"], set()).add(include["architecture"])
+    found += nested_rights()
     wanted = {it: {"amd64", "arm64"} for it in ("control", "probe")}
     if architectures != wanted:
         found.append(f"images are built for {architectures}, not for {wanted}")
     return found
+
+
+def nested_rights():
+    """Jobs of a called workflow that ask for more than the caller gives them: the whole run would be refused at its start."""
+    rank = {"none": 0, "read": 1, "write": 2}
+    for path, whole in workflows():
+        for name, job in whole.get("jobs", {}).items():
+            called = ROOT / job.get("uses", "").removeprefix("./") if job.get("uses", "").startswith("./") else None
+            for inner, nested in (yaml.safe_load(called.read_text())["jobs"] if called else {}).items():
+                for right, level in nested.get("permissions", {}).items():
+                    if rank[level] > rank[job.get("permissions", {}).get(right, "none")]:
+                        yield f"{path.relative_to(ROOT)}: {name} gives no {right}: {level}, which {inner} of {called.name} asks for"
 
 
 def check_actionlint(options):

@@ -21,6 +21,15 @@ pub mod agent {
     }
 }
 
+/// Messages and service of the API of ZooKeeper sync, `orchestrator.zksync.v1`.
+pub mod zksync {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, reason = "generated; the .proto file has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("orchestrator.zksync.v1");
+    }
+}
+
 /// What clients of a control plane speak, `orchestrator.control.v1`.
 pub mod control {
     /// Version 1.

@@ -112,11 +112,24 @@ pub enum Command {
     Leader,
     /// Keep ZooKeeper ensembles in step, and move clients from one to another
     Zk(zksync_service::cli::ZkFlags),
+    /// Marathon: HAProxy in front of its apps, and definitions moved from one to another
+    #[command(subcommand)]
+    Marathon(MarathonFlags),
     /// Print the completion of a shell, e.g. `orchestrator completion bash >/etc/bash_completion.d/orchestrator`
     Completion {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// `marathon`.
+#[derive(Debug, Subcommand)]
+pub enum MarathonFlags {
+    /// Keep an HAProxy in front of Marathon's apps, by their HAPROXY_* labels
+    Lb(lb::LbArgs),
+    /// What is defined.
+    #[command(flatten)]
+    Definitions(marathon_migrate::MarathonCommand),
 }
 
 /// `tasks`.

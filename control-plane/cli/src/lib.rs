@@ -11,6 +11,7 @@ mod exec;
 mod list;
 mod logs;
 mod maintenance;
+mod marathon;
 mod output;
 mod resolve;
 mod resources;
@@ -34,6 +35,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8> {
             clap_complete::generate(*shell, &mut Arguments::command(), "orchestrator", out);
             return Ok(0);
         }
+        // These know Marathon's API alone, whoever serves it.
+        Command::Marathon(flags) => return marathon::run(flags, out),
         // It speaks with the control plane's own API, and has its own address and shape of output.
         Command::Zk(flags) => return Ok(u8::from(!zksync_service::cli::run(flags, &mut &mut *out)?)),
         _ => {}
@@ -61,7 +64,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8> {
         Command::Unreserve(flags) => resources::reserve(&client, flags, false, out)?,
         Command::Volumes(flags) => resources::volumes(&client, flags, out)?,
         Command::Teardown { framework } => change::teardown(&client, framework, out)?,
-        Command::Completion { .. } | Command::Zk(_) => {}
+        Command::Completion { .. } | Command::Zk(_) | Command::Marathon(_) => {}
     }
     Ok(0)
 }

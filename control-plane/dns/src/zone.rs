@@ -142,9 +142,11 @@ impl Zone {
                     }
                 }
                 for port in task.discovery.iter().flatten().filter(|it| it.protocol.as_ref().is_none_or(|it| it == protocol)) {
-                    self.service(&format!("_{name}._{protocol}.{tail}"), &target, port.number);
+                    // A port of the agent is served there, also where the task has an address of its own.
+                    let target = if task.ports.contains(&port.number) { &target_on_host } else { &target };
+                    self.service(&format!("_{name}._{protocol}.{tail}"), target, port.number);
                     if let Some(called) = port.name.as_deref().map(label).filter(|it| !it.is_empty()) {
-                        self.service(&format!("_{called}._{name}._{protocol}.{tail}"), &target, port.number);
+                        self.service(&format!("_{called}._{name}._{protocol}.{tail}"), target, port.number);
                     }
                 }
             }

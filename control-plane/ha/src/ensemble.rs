@@ -4,13 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use zk::Options;
+use zk::{Options, Sasl, Tls};
 
 /// An ensemble and the path that is ours in it. Prints without the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ensemble {
     servers: String,
     digest: Option<String>,
+    sasl: Option<Sasl>,
+    tls: Option<Tls>,
     path: String,
 }
 
@@ -36,15 +38,26 @@ impl Ensemble {
     /// How to open a session.
     pub fn options(&self, session_timeout: Duration) -> Options {
         let options = Options::new(self.servers.clone()).with_session_timeout(session_timeout);
-        match &self.digest {
+        let mut options = match &self.digest {
             Some(digest) => options.with_digest(digest.clone()),
             None => options,
-        }
+        };
+        (options.sasl, options.tls) = (self.sasl.clone(), self.tls.clone());
+        options
+    }
+
+    /// The same ensemble, reached as `access` says: its identities and its encryption. An identity of the address itself stays.
+    #[must_use]
+    pub fn reached_as(mut self, access: &Options) -> Self {
+        let digest = access.auth.iter().find(|auth| auth.scheme == "digest").map(|auth| auth.secret.clone());
+        self.digest = self.digest.or(digest);
+        (self.sasl, self.tls) = (access.sasl.clone(), access.tls.clone());
+        self
     }
 
     /// Whether sessions show an identity; what they create is then theirs to change alone.
     pub fn has_identity(&self) -> bool {
-        self.digest.is_some()
+        self.digest.is_some() || self.sasl.is_some()
     }
 }
 
@@ -75,7 +88,7 @@ impl FromStr for Ensemble {
                 return Err(wrong("a server is not host:port"));
             }
         }
-        Ok(Ensemble { servers: servers.to_owned(), digest, path: format!("/{path}") })
+        Ok(Ensemble { servers: servers.to_owned(), digest, sasl: None, tls: None, path: format!("/{path}") })
     }
 }
 
@@ -101,6 +114,8 @@ mod tests {
         let ensemble: Ensemble = "zk://me:se@cret@a:2181,b:2182/mesos/".parse().unwrap();
         assert_eq!((ensemble.servers(), ensemble.path(), ensemble.has_identity()), ("a:2181,b:2182", "/mesos", true));
         assert_eq!(format!("{ensemble} {ensemble:?}"), "zk://…@a:2181,b:2182/mesos zk://…@a:2181,b:2182/mesos");
+        let named = "zk://a:1/x".parse::<Ensemble>().unwrap().reached_as(&Options::new("").with_sasl("me", "secret"));
+        assert!(named.has_identity() && named.options(Duration::from_secs(1)).sasl.is_some());
         let plain: Ensemble = "zk://[::1]:2181/a/b".parse().unwrap();
         assert_eq!((plain.servers(), plain.path(), plain.has_identity()), ("[::1]:2181", "/a/b", false));
     }

@@ -162,7 +162,8 @@ fn backend(app: &Value, at: usize, service_port: u16, groups: &[String], raw: bo
     if service_port == 0 {
         return Err("it has no service port".to_owned());
     }
-    let hosts: Vec<String> = labels.words("VHOST").into_iter().map(str::to_lowercase).collect();
+    let is_host = |it: &&str| it.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'*' | b':'));
+    let hosts: Vec<String> = labels.words("VHOST").into_iter().filter(is_host).map(str::to_lowercase).collect();
     let check = list(&app["healthChecks"]).iter().find_map(|it| check_of(it, at));
     let mode = match labels.word("MODE").map(str::to_lowercase).as_deref() {
         Some("http") => Mode::Http,

@@ -20,8 +20,8 @@ pub struct Options {
     pub stats_port: Option<u16>,
     /// HAProxy's own socket for commands.
     pub socket: Option<String>,
-    /// Connections at once.
-    pub max_connections: u32,
+    /// Connections at once; none: as many as HAProxy may have files open for.
+    pub max_connections: Option<u32>,
     /// How long a connection that began before a change of the configuration may go on, in seconds.
     pub drain_seconds: u64,
     /// How long nothing may be heard of a client or server, in seconds.
@@ -37,7 +37,7 @@ impl Default for Options {
             app_id_port: Some(9_091),
             stats_port: Some(9_090),
             socket: None,
-            max_connections: 50_000,
+            max_connections: None,
             drain_seconds: 300,
             timeout_seconds: 60,
         }
@@ -79,14 +79,15 @@ fn safe(text: &str) -> String {
 }
 
 fn head(out: &mut String, options: &Options) {
-    let Options { max_connections, drain_seconds, timeout_seconds, .. } = options;
+    let Options { drain_seconds, timeout_seconds, .. } = options;
+    let most = options.max_connections.map(|it| format!("  maxconn {it}\n")).unwrap_or_default();
     let socket =
         options.socket.as_ref().map(|path| format!("  stats socket {path} mode 600 level admin expose-fd listeners\n")).unwrap_or_default();
     let _ = write!(
         out,
         "# Made of what Marathon says. Changes are overwritten.\n\
-         global\n  maxconn {max_connections}\n  hard-stop-after {drain_seconds}s\n  tune.ssl.default-dh-param 2048\n{socket}\n\
-         defaults\n  load-server-state-from-file none\n  maxconn {max_connections}\n  timeout connect 5s\n  timeout client {timeout_seconds}s\n  timeout server {timeout_seconds}s\n  \
+         global\n{most}  hard-stop-after {drain_seconds}s\n  tune.ssl.default-dh-param 2048\n{socket}\n\
+         defaults\n  load-server-state-from-file none\n{most}  timeout connect 5s\n  timeout client {timeout_seconds}s\n  timeout server {timeout_seconds}s\n  \
          timeout tunnel 3600s\n  timeout http-request 30s\n  timeout http-keep-alive 10s\n  timeout queue 10s\n  retries 3\n  \
          option redispatch 1\n  option dontlognull\n  option http-server-close\n  default-server init-addr last,libc,none\n\n"
     );

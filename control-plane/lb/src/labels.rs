@@ -18,8 +18,8 @@ impl<'a> Labels<'a> {
     /// not end where a label says.
     pub(crate) fn text(&self, name: &str) -> Option<&'a str> {
         let own = self.labels[format!("HAPROXY_{}_{name}", self.port)].as_str();
-        let text = own.or_else(|| self.labels[format!("HAPROXY_{name}")].as_str())?.trim();
-        (!text.is_empty() && text.chars().all(|it| !it.is_control()) && text.len() <= 4_096).then_some(text)
+        let text = own.or_else(|| self.labels[format!("HAPROXY_{name}")].as_str())?;
+        (text.chars().all(|it| !it.is_control()) && text.len() <= 4_096).then_some(text.trim()).filter(|it| !it.is_empty())
     }
 
     /// A single word that means nothing but itself to HAProxy.

@@ -30,6 +30,8 @@ const EVENTS: [&str; 6] = [
 const GATHERING: Duration = Duration::from_millis(100);
 /// How long to wait before listening again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+/// How long to wait before our HAProxy is started again.
+const START_AGAIN: Duration = Duration::from_secs(1);
 /// How long our HAProxy may finish its connections when everything ends.
 const STOPPING: Duration = Duration::from_secs(30);
 
@@ -37,7 +39,7 @@ const STOPPING: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, clap::Args)]
 pub struct LbArgs {
     /// Addresses of Marathon, tried in turn
-    #[arg(long, short = 'm', default_value = "http://127.0.0.1:8080", num_args = 1..)]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", num_args = 1..)]
     pub marathon: Vec<String>,
     /// How to be let in there
     #[command(flatten)]
@@ -75,6 +77,9 @@ pub struct LbArgs {
     /// Port of HAProxy's own page; 0 for none
     #[arg(long, default_value_t = 9090)]
     pub stats_port: u16,
+    /// Connections at once [default: as many as HAProxy may have files open for]
+    #[arg(long)]
+    pub max_connections: Option<u32>,
     /// Seconds that connections to the configuration before may go on
     #[arg(long, default_value_t = 300)]
     pub drain_seconds: u64,
@@ -99,6 +104,7 @@ impl LbArgs {
             ssl_certs: self.ssl_certs.clone(),
             app_id_port: port(self.app_id_port),
             stats_port: port(self.stats_port),
+            max_connections: self.max_connections,
             drain_seconds: self.drain_seconds,
             ..Options::default()
         }
@@ -189,6 +195,7 @@ impl Keeper {
                     tracing::error!(how, "HAProxy has ended, and is started again");
                     self.board.lock().restarts += 1;
                     self.written = None;
+                    tokio::time::sleep(START_AGAIN).await;
                 }
             }
             let least = begun + Duration::from_millis(self.args.min_interval);

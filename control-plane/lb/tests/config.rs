@@ -36,7 +36,7 @@ fn options() -> Options {
 fn check(apps: Vec<Value>, expected: &Expect) {
     let (config, refused) = render(&backends(apps), &options());
     assert_eq!(refused, []);
-    let from = config.find("\n\n").map_or(0, |at| at + 2);
+    let from = config.find("\nfrontend").map_or(0, |at| at + 1);
     expected.assert_eq(&config[from..]);
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 /// The kinds of records, below the path of the ensemble.
 const MESOS: &str = "mesos";
 const MARATHON: &str = "marathon";
+const ZKSYNC: &str = "zksync";
 
 /// A registry that is there for whoever leads. Calls block, and need a thread that may.
 #[derive(Debug)]
@@ -113,5 +114,40 @@ impl edge_marathon::store::Store for TermStore {
         let mut guard = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = guard.as_mut().ok_or_else(|| edge_marathon::store::StoreError::Damaged("it was not read yet".to_owned()))?;
         self.runtime.block_on(kept.write(&changes)).map_err(unavailable)
+    }
+}
+
+/// The links and migrations of zksync, for whoever leads. Calls block, and need a thread that may.
+#[derive(Debug)]
+pub(crate) struct TermDocuments {
+    term: Term,
+    runtime: Handle,
+    records: Mutex<Option<Records>>,
+}
+
+impl TermDocuments {
+    /// Written by the right of `term`.
+    pub(crate) fn new(term: Term) -> Self {
+        TermDocuments { term, runtime: Handle::current(), records: Mutex::new(None) }
+    }
+}
+
+impl zksync_service::store::Shared for TermDocuments {
+    fn load(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let loaded = self.runtime.block_on(Records::load(&self.term, ZKSYNC));
+        let (records, values) = loaded.map_err(|error| error.to_string())?;
+        *self.records.lock().unwrap_or_else(PoisonError::into_inner) = Some(records);
+        Ok(values.into_iter().collect())
+    }
+
+    fn put(&self, name: &str, value: Option<Vec<u8>>) -> Result<(), String> {
+        let key = name.to_owned();
+        let change = match value {
+            Some(value) => Change::Put { key, value },
+            None => Change::Delete { key },
+        };
+        let mut guard = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = guard.as_mut().ok_or("it was not read yet")?;
+        self.runtime.block_on(kept.write(&[change])).map_err(|error| error.to_string())
     }
 }

@@ -641,7 +641,10 @@ const server = createServer(async (request, response) => {
     const parsed = body === "" ? null : body.startsWith("{") || body.startsWith("[") ? JSON.parse(body) : body;
     const answer = await others.answer(request.method, path, url.searchParams, parsed, response);
     if (answer === null) return;
-    if (answer !== undefined) return json(answer[1], answer[0]);
+    if (answer !== undefined) {
+      response.writeHead(answer[0], { "Content-Type": "application/json" });
+      return response.end(JSON.stringify(answer[1]));
+    }
   }
   if (segments[0] === "api" && segments[1] === "control" && request.method === "POST") {
     const [status, value] = await callControl(request, segments);

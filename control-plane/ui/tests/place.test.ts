@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodePlace, encodePlace, type Place } from "../src/model/place";
-import { mesosContainerOf } from "../src/model/containers";
+import { mesosContainerOf, taskPath } from "../src/model/containers";
 import { flag, list, number, record, records, safeUrl, text, texts } from "../src/model/safe";
 
 describe("a place in the app", () => {
@@ -23,6 +23,17 @@ describe("the Mesos container of a node of the map", () => {
   it("is told by its name", () => {
     expect(mesosContainerOf(["shop", "/mesos-0f0a1b2c-0000-4000-8000-0123456789ab"])).toBe("0f0a1b2c-0000-4000-8000-0123456789ab");
     expect(mesosContainerOf(["mesos-agent", "", "mesos-0f0a"])).toBeNull();
+  });
+});
+
+describe("the task of a node of the map", () => {
+  const node = (fields: object) => ({ label: "x", ...fields }) as Parameters<typeof taskPath>[0];
+  it("is told by its ids, or by the name of its container", () => {
+    const table = (rows: [string, string][]) => [{ id: "l", label: "Labels", type: "property-list", columns: null, rows: rows.map(([label, value], index) => ({ id: String(index), entries: { label, value } })) }];
+    expect(taskPath(node({ metadata: [{ id: "mesos_framework_id", label: "", value: "f" }, { id: "mesos_task_id", label: "", value: "t" }] }))).toEqual(["tasks", "f", "t"]);
+    expect(taskPath(node({ tables: table([["mesos.task_id", "t"], ["mesos.framework_id", "f"]]) }))).toEqual(["tasks", "f", "t"]);
+    expect(taskPath(node({ label: "mesos-0f0a1b2c-0000-4000-8000-0123456789ab" }))).toEqual(["container", "0f0a1b2c-0000-4000-8000-0123456789ab"]);
+    expect(taskPath(node({ tables: [{ rows: null }, { rows: [{}] }] }))).toBeNull();
   });
 });
 

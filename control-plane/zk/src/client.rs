@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -5,11 +6,14 @@ use zookeeper_client as library;
 
 use crate::error::{Error, MultiError};
 use crate::options::Options;
+use crate::tunnel::Tunnel;
 
 /// One session. Cheap to clone; ends for good when the session does.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) inner: library::Client,
+    /// Carries its connections, when they are encrypted.
+    tunnel: Option<Arc<Tunnel>>,
 }
 
 /// What the ensemble keeps about a znode.
@@ -211,7 +215,18 @@ impl Client {
         for auth in &options.auth {
             connector = connector.with_auth(&auth.scheme, auth.secret.as_bytes());
         }
-        Ok(Client { inner: connector.connect(&options.connect).await? })
+        if let Some(sasl) = &options.sasl {
+            connector = connector.with_sasl(library::SaslOptions::digest_md5(sasl.user.clone(), sasl.password.clone()));
+        }
+        let tunnel = match &options.tls {
+            Some(tls) => Some(Arc::new(Tunnel::open(options, tls).await?)),
+            None => None,
+        };
+        let to = tunnel.as_ref().map_or(&options.connect, |tunnel| &tunnel.connect);
+        match connector.connect(to).await {
+            Ok(inner) => Ok(Client { inner, tunnel }),
+            Err(error) => Err(tunnel.map_or_else(|| error.clone().into(), |tunnel| tunnel.explain(error.clone().into()))),
+        }
     }
 
     /// The session's number, as it stands in [`Stat::ephemeral_owner`].
@@ -238,6 +253,11 @@ impl Client {
                 state.changed().await;
             }
         }
+    }
+
+    /// Whether its connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.tunnel.is_some()
     }
 
     /// Whether the session is over.

@@ -14,6 +14,7 @@ mod election;
 mod error;
 mod options;
 mod session;
+mod tunnel;
 mod watch;
 
 #[cfg(feature = "testing")]
@@ -23,6 +24,6 @@ pub use children::ChildrenWatch;
 pub use client::{Acl, Client, CreateKind, NodeRead, Op, OpDone, Read, Stat};
 pub use election::{Candidate, Leadership};
 pub use error::{Error, MultiError};
-pub use options::{Auth, Options};
+pub use options::{Auth, Options, Sasl, Tls};
 pub use session::{Session, SessionState};
 pub use watch::{TreeEvent, TreeWatch, WatchMode};

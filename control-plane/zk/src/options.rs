@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How to reach an ensemble.
@@ -9,6 +10,10 @@ pub struct Options {
     pub connect: String,
     /// Identities, shown on every connection.
     pub auth: Vec<Auth>,
+    /// An identity that is proved to the server without telling the password (SASL, mechanism DIGEST-MD5).
+    pub sasl: Option<Sasl>,
+    /// Connections are encrypted; `connect` then names the servers' secure ports.
+    pub tls: Option<Tls>,
     /// Asked for; the server may grant another (it limits it to 2 to 20 ticks unless told otherwise).
     pub session_timeout: Duration,
 }
@@ -28,13 +33,41 @@ impl fmt::Debug for Auth {
     }
 }
 
+/// Who we are, for servers with a JAAS configuration (`org.apache.zookeeper.server.auth.DigestLoginModule`).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sasl {
+    /// The name; access control lists call it `sasl:name`.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl fmt::Debug for Sasl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sasl({}, ***)", self.user)
+    }
+}
+
+/// How connections are encrypted. Files are PEM, and are read for every connection, so that they may be renewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates of those who sign the servers' certificates.
+    pub ca_file: PathBuf,
+    /// Our certificate and those between it and its root, for servers that ask for one.
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+    /// Whether the name that was connected to must stand in the server's certificate. Who signed it counts either way.
+    pub check_name: bool,
+}
+
 impl Options {
     /// Mesos and Marathon use the same.
     pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Without identities.
+    /// Without identities, not encrypted.
     pub fn new(connect: impl Into<String>) -> Self {
-        Options { connect: connect.into(), auth: Vec::new(), session_timeout: Self::SESSION_TIMEOUT }
+        Options { connect: connect.into(), auth: Vec::new(), sasl: None, tls: None, session_timeout: Self::SESSION_TIMEOUT }
     }
 
     /// Shows `user:password` by the scheme `digest`.
@@ -44,11 +77,30 @@ impl Options {
         self
     }
 
+    /// Proves to be `user` by SASL.
+    #[must_use]
+    pub fn with_sasl(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.sasl = Some(Sasl { user: user.into(), password: password.into() });
+        self
+    }
+
+    /// Encrypts connections.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Asks for another session timeout.
     #[must_use]
     pub fn with_session_timeout(mut self, timeout: Duration) -> Self {
         self.session_timeout = timeout;
         self
+    }
+
+    /// Whether a server will know who we are.
+    pub fn has_identity(&self) -> bool {
+        !self.auth.is_empty() || self.sasl.is_some()
     }
 
     /// The servers, `host:port` each, without the chroot.
@@ -86,7 +138,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let shown = format!("{:?}", Options::new("a").with_digest("me:secret"));
+        let shown = format!("{:?}", Options::new("a").with_digest("me:secret").with_sasl("me", "secret"));
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Everything is on loopback with its own configuration, data directory and ports; what is started here is ended here, by pid.
 
+mod old;
 mod proxy;
 mod server;
 
+pub use old::OldServer;
 pub use proxy::Proxy;
-pub use server::{Ensemble, Server, ServerOptions, available, four_letters, on_test_machine};
+pub use server::{Ensemble, Release, Secure, Server, ServerOptions, available, four_letters, on_test_machine, releases};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use zk::testing::{Ensemble, Proxy, ServerOptions, on_test_machine};
+use zk::testing::{Ensemble, OldServer, Proxy, ServerOptions, on_test_machine, releases};
 use zk::{Acl, Candidate, Client, CreateKind, Error, MultiError, Op, OpDone, Options, Read, Session, TreeEvent, WatchMode};
 
 async fn create(client: &Client, path: &str, data: &[u8]) {
@@ -141,4 +141,77 @@ async fn the_lead_passes_on_when_the_leader_of_the_quorum_dies_and_when_a_candid
     let lead = tokio::time::timeout(Duration::from_secs(20), second.elected()).await.unwrap().unwrap();
     assert_eq!(Candidate::leader(&clients[1], "/app/election").await.unwrap().as_deref(), Some("two"));
     lead.resign().await.unwrap();
+}
+
+/// What every user of this crate needs, on a server of whatever age.
+async fn works(address: &str, release: &str, recursive: bool) {
+    let client = Client::connect(&Options::new(address)).await.expect("the servers of a test answer");
+    create(&client, "/t", b"").await;
+    let events: Arc<Mutex<Vec<TreeEvent>>> = Arc::default();
+    let told = events.clone();
+    let watch = client
+        .watch_tree("/t", WatchMode::Auto, move |event| told.lock().expect("nobody panicked").push(event))
+        .await
+        .expect("the servers of a test answer");
+    assert_eq!(watch.recursive, recursive, "{release}");
+    client
+        .multi(&[
+            Op::Create { path: "/t/a".into(), data: b"1".to_vec(), acl: Acl::open(), kind: CreateKind::Persistent },
+            Op::Create { path: "/t/a/b".into(), data: b"2".to_vec(), acl: Acl::open(), kind: CreateKind::Persistent },
+        ])
+        .await
+        .expect("the servers of a test answer");
+    for wanted in ["/t/a", "/t/a/b"] {
+        until(&format!("{wanted} on {release}"), || {
+            events.lock().expect("nobody panicked").contains(&TreeEvent::Changed(wanted.to_owned()))
+        })
+        .await;
+    }
+    events.lock().expect("nobody panicked").clear();
+    client.set("/t/a/b", b"3", None).await.expect("the servers of a test answer");
+    until(&format!("the change on {release}"), || {
+        events.lock().expect("nobody panicked").contains(&TreeEvent::Changed("/t/a/b".to_owned()))
+    })
+    .await;
+    let read = |path: &str| Read { path: path.to_owned(), children: true, acl: true };
+    let nodes = client.read(&[read("/t/a"), read("/none"), read("/t/a/b")]).await.expect("the servers of a test answer");
+    assert_eq!(
+        nodes[0].as_ref().expect("the servers of a test answer").children.as_deref(),
+        Some(["b".to_owned()].as_slice()),
+        "{release}"
+    );
+    assert_eq!(nodes[1].as_ref().expect_err("what is not there is refused"), &Error::NoNode, "{release}");
+    assert_eq!(
+        (
+            nodes[2].as_ref().expect("the servers of a test answer").data.as_slice(),
+            nodes[2].as_ref().expect("the servers of a test answer").acl.is_some()
+        ),
+        (b"3".as_slice(), true),
+        "{release}"
+    );
+    client.create("/t/box", b"", &Acl::open(), CreateKind::Container).await.expect("the servers of a test answer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_the_newer_operations_is_used_by_the_older_ones() {
+    if !on_test_machine() {
+        return;
+    }
+    let ensemble = Ensemble::start(1, &ServerOptions::default());
+    let old = OldServer::before(ensemble.servers[0].address()).await;
+    works(&old.address().to_string(), "before 3.6", false).await;
+    assert!(old.refused() >= 2, "the watch and the reads were asked for in vain: {}", old.refused());
+}
+
+/// With `ORCHESTRATOR_ZOOKEEPER_RELEASES` alone: other releases are no packages of the system.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_release_that_is_here_works() {
+    if !on_test_machine() {
+        return;
+    }
+    for release in releases() {
+        let version = release.version.clone();
+        let ensemble = Ensemble::start(1, &ServerOptions { release: Some(release), ..ServerOptions::default() });
+        works(&ensemble.connect_string(), &version, !version.starts_with("3.5")).await;
+    }
 }

@@ -1,12 +1,14 @@
 //! What clients cannot see but rely on: the numbers that sequential children get, and containers and times to live.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zk::{Acl, Client, CreateKind, Error, MultiError, Op};
-use zksync::{LinkConfig, PerSide, Side, TypeRule, ZnodeKind};
+use zksync::{Key, LinkConfig, PerSide, Side, Stat, TypeRule, ZnodeKind};
 
 use crate::link::now;
-use crate::tree::{self, Tree};
+use crate::tree;
 use crate::verify::counters;
 
 /// Pairs of a create and a delete in one transaction.
@@ -27,28 +29,44 @@ pub struct Aligned {
     pub problems: Vec<String>,
 }
 
-/// Puts every counter of `to` at least `margin` beyond the other side's, and gives znodes of B the kinds that `rules` tell. Both sides stand still.
+/// Puts every counter of `to` at least `margin` beyond the other side's, and gives znodes of B the kinds that `rules` tell. Both sides stand still;
+/// `source` is what the other side has, if it has been read since.
 ///
 /// # Errors
 /// When a side does not answer.
-pub async fn align(config: &LinkConfig, rules: &[TypeRule], margin: u32, clients: &PerSide<Client>, to: Side) -> Result<Aligned, Error> {
-    let (a, b) = futures::join!(tree::read(&clients.a, config, Side::A), tree::read(&clients.b, config, Side::B));
-    let mut trees = PerSide { a: a?, b: b? };
+pub async fn align(
+    config: &LinkConfig,
+    rules: &[TypeRule],
+    margin: u32,
+    clients: &PerSide<Client>,
+    to: Side,
+    source: Option<Arc<BTreeMap<Key, Stat>>>,
+) -> Result<Aligned, Error> {
+    let read = async |side: Side| tree::read_stats(&clients[side], config, side).await.map(|tree| tree.stats);
+    let source_stats = async {
+        match source {
+            Some(stats) => Ok(BTreeMap::clone(&stats)),
+            None => read(to.other()).await,
+        }
+    };
+    let (mine, others) = futures::join!(read(to), source_stats);
+    let (mine, others) = (mine?, others?);
+    let mut stats = if to == Side::B { PerSide { a: others, b: mine } } else { PerSide { a: mine, b: others } };
     let mut aligned = Aligned::default();
     // A create with a new name, so that it cannot collide with one that failed half-way before.
     let probe = format!("zksync-align-{}", now().unix_nanos());
     // Kinds first: a znode that is made again begins to count again.
-    for key in trees.b.stats.keys() {
+    for key in stats.b.keys() {
         let Some(rule) = rules.iter().find(|rule| zksync::names_exactly(&rule.path, key)) else { continue };
-        match change_kind(config, &trees.b, &clients.b, key, rule.kind).await {
+        match change_kind(config, &stats.b, &clients.b, key, rule.kind).await {
             Ok(changed) => aligned.kinds += u64::from(changed),
             Err(problem) => aligned.problems.push(problem),
         }
     }
     if aligned.kinds > 0 {
-        trees.b = tree::read(&clients.b, config, Side::B).await?;
+        stats.b = read(Side::B).await?;
     }
-    for counter in counters(&trees) {
+    for counter in counters(&stats) {
         let path = config.mapping.path(to, &counter.path);
         let Some(stat) = clients[to].stat(&path).await? else { continue };
         let wanted = if to == Side::B { counter.a } else { counter.b };
@@ -87,10 +105,16 @@ async fn bump(client: &Client, child: &str, times: i64) -> Result<(), MultiError
 }
 
 /// Makes a znode again as another kind, in one transaction with what is below it.
-async fn change_kind(config: &LinkConfig, tree: &Tree, client: &Client, key: &str, kind: ZnodeKind) -> Result<bool, String> {
+async fn change_kind(
+    config: &LinkConfig,
+    stats: &BTreeMap<Key, Stat>,
+    client: &Client,
+    key: &str,
+    kind: ZnodeKind,
+) -> Result<bool, String> {
     let path = config.mapping.path(Side::B, key);
     let problem = |error: &dyn std::fmt::Display| format!("{path}: {error}");
-    let Some(stat) = tree.stats.get(key) else { return Ok(false) };
+    let Some(stat) = stats.get(key) else { return Ok(false) };
     if path == "/" {
         return Err(problem(&"the root cannot change its kind"));
     }

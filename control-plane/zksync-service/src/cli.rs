@@ -90,6 +90,15 @@ enum ZkCommand {
         /// How conflicts were decided so far
         #[arg(long)]
         decided: bool,
+        /// Decide all below this path by --choice a or b
+        #[arg(long, value_name = "PATH", requires = "choice", conflicts_with_all = ["resolve", "show", "decided"])]
+        all_below: Option<String>,
+        /// With --all-below: only say how many there are
+        #[arg(long, requires = "all_below")]
+        dry_run: bool,
+        /// Put back what lost: a number of --decided
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["resolve", "show", "decided", "all_below"])]
+        restore: Option<u64>,
     },
     /// Compare both sides now; exit code 1 when they differ
     Verify {
@@ -170,8 +179,15 @@ pub fn run(flags: &ZkFlags, out: &mut impl Write) -> Result<bool> {
             Ok(true)
         }
         ZkCommand::Status { id } => status(&api, id.as_deref(), flags.json, out),
-        ZkCommand::Conflicts { id, show, resolve, choice, data, decided } => {
-            if let Some(number) = resolve {
+        ZkCommand::Conflicts { id, show, resolve, choice, data, decided, all_below, dry_run, restore } => {
+            if let Some(prefix) = all_below {
+                let decision = json!({ "prefix": prefix, "choice": choice, "dry_run": dry_run });
+                let done = api.post(&format!("/links/{id}/conflicts/resolve"), &decision)?;
+                let count = done["conflicts"].as_array().map_or(0, Vec::len);
+                writeln!(out, "{count} conflicts {}", if *dry_run { "would be decided" } else { "will be carried out" })?;
+            } else if let Some(number) = restore {
+                writeln!(out, "{}", text(&api.post(&format!("/links/{id}/resolutions/{number}/restore"), &json!({}))?))?;
+            } else if let Some(number) = resolve {
                 let seen = api.get(&format!("/links/{id}/conflicts/{number}"))?;
                 let expect = json!({ "a_mzxid": seen["a"]["mzxid"], "b_mzxid": seen["b"]["mzxid"] });
                 let decision = json!({ "choice": choice, "data": data, "expect": expect });

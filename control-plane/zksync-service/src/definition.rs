@@ -1,6 +1,6 @@
 //! A link as an operator writes it down.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,9 @@ pub struct Definition {
     /// Deletes within a minute that are never held back.
     #[serde(default = "deletes_free")]
     pub deletes_free: usize,
+    /// What both sides agree on is kept on B, too, so that another control plane can go on with it: about 100 bytes a znode.
+    #[serde(default = "yes")]
+    pub checkpoint: bool,
 }
 
 /// An ensemble.
@@ -67,17 +70,45 @@ pub struct Definition {
 #[serde(deny_unknown_fields)]
 pub struct EnsembleDefinition {
     /// `host:port,host:port/chroot`.
+    #[serde(default)]
     pub connect: String,
     /// A file with `user:password` for the scheme `digest`. The super user sees everything; anybody else only what access control lists allow.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub digest_file: Option<PathBuf>,
+    /// A file with `user:password` that is proved by SASL (DIGEST-MD5) without being told.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub sasl_file: Option<PathBuf>,
+    /// Connections are encrypted: `connect` names the servers' secure ports.
+    #[serde(default)]
+    pub tls: Option<TlsDefinition>,
     /// What is asked for; Mesos and Marathon use 10 s.
     #[serde(default = "session_timeout")]
     pub session_timeout_seconds: u64,
     /// Two watches on every znode although the server could watch the tree as one.
     #[serde(default)]
     pub watch_one_by_one: bool,
+}
+
+/// How connections are encrypted. Files are PEM, and may be renewed while the link runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsDefinition {
+    /// Certificates of those who sign the servers' certificates.
+    #[schema(value_type = String)]
+    pub ca_file: PathBuf,
+    /// Our certificate, for servers that ask for one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub key_file: Option<PathBuf>,
+    /// Whether the name that is connected to must stand in the server's certificate.
+    #[serde(default = "yes")]
+    pub check_name: bool,
 }
 
 /// What is wrong with a definition.
@@ -113,6 +144,10 @@ const fn full_pass() -> u64 {
     60
 }
 
+const fn yes() -> bool {
+    true
+}
+
 const fn deletes_free() -> usize {
     100
 }
@@ -127,6 +162,8 @@ impl Definition {
         let ensemble = |connect: &str| EnsembleDefinition {
             connect: connect.to_owned(),
             digest_file: None,
+            sasl_file: None,
+            tls: None,
             session_timeout_seconds: session_timeout(),
             watch_one_by_one: false,
         };
@@ -145,6 +182,7 @@ impl Definition {
             types: Vec::new(),
             full_pass_seconds: full_pass(),
             deletes_free: deletes_free(),
+            checkpoint: yes(),
         }
     }
 
@@ -194,16 +232,54 @@ impl Definition {
 }
 
 impl EnsembleDefinition {
-    /// How to reach it; reads the secret.
+    /// The same words in a file, without `connect`: for an ensemble whose address is told elsewhere.
     ///
     /// # Errors
-    /// When the file with the secret cannot be read.
+    /// When the file cannot be read, or makes no sense.
+    pub fn access_in(path: &Path) -> Result<Options, DefinitionError> {
+        let problem = |error: &dyn std::fmt::Display| DefinitionError(format!("{}: {error}", path.display()));
+        let text = std::fs::read(path).map_err(|error| problem(&error))?;
+        let access: EnsembleDefinition = serde_json::from_slice(&text).map_err(|error| problem(&error))?;
+        if !access.connect.is_empty() {
+            return Err(problem(&"connect has no place here"));
+        }
+        access.options()
+    }
+
+    /// How to reach it; reads the secrets.
+    ///
+    /// # Errors
+    /// When a file cannot be read or makes no sense.
     pub fn options(&self) -> Result<Options, DefinitionError> {
         let mut options = Options::new(&self.connect).with_session_timeout(Duration::from_secs(self.session_timeout_seconds));
         if let Some(path) = &self.digest_file {
-            let secret = std::fs::read_to_string(path).map_err(|error| DefinitionError(format!("{}: {error}", path.display())))?;
-            options = options.with_digest(secret.trim());
+            options = options.with_digest(secret(path)?);
+        }
+        if let Some(path) = &self.sasl_file {
+            let secret = secret(path)?;
+            let told = secret.split_once(':');
+            let (user, password) = told.ok_or_else(|| DefinitionError(format!("{}: not user:password", path.display())))?;
+            options = options.with_sasl(user, password);
+        }
+        if let Some(tls) = &self.tls {
+            if tls.certificate_file.is_some() != tls.key_file.is_some() {
+                return Err(DefinitionError("tls: certificate_file and key_file are given both or not at all".to_owned()));
+            }
+            for path in [Some(&tls.ca_file), tls.certificate_file.as_ref(), tls.key_file.as_ref()].into_iter().flatten() {
+                std::fs::metadata(path).map_err(|error| DefinitionError(format!("{}: {error}", path.display())))?;
+            }
+            options = options.with_tls(zk::Tls {
+                ca_file: tls.ca_file.clone(),
+                certificate_file: tls.certificate_file.clone(),
+                key_file: tls.key_file.clone(),
+                check_name: tls.check_name,
+            });
         }
         Ok(options)
     }
+}
+
+fn secret(path: &Path) -> Result<String, DefinitionError> {
+    let secret = std::fs::read_to_string(path).map_err(|error| DefinitionError(format!("{}: {error}", path.display())))?;
+    Ok(secret.trim().to_owned())
 }

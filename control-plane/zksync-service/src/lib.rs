@@ -6,11 +6,14 @@
 
 pub mod align;
 pub mod api;
+pub mod checkpoint;
 pub mod cli;
 pub mod definition;
+pub mod grpc;
 pub mod link;
 pub mod metrics;
 pub mod migrate;
+mod operations;
 pub mod prepare;
 pub mod service;
 pub mod store;

@@ -13,12 +13,13 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use zk::Client;
+use zk::{Acl, Client};
 use zksync::{Effect, Input, Link, LinkConfig, PerSide, RESERVED, Side, Status};
 
 pub use convert::{node_from, read_outcome};
 pub use lag::{LagSummary, LagWindow};
 
+use crate::checkpoint::Checkpoint;
 use crate::definition::{Definition, DefinitionError};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -139,6 +140,11 @@ impl Reserved {
         format!("{}/j/{}", self.root, sequence % zksync::SLOTS)
     }
 
+    /// Where it stands what both sides agree on.
+    pub fn base(&self) -> String {
+        format!("{}/base", self.root)
+    }
+
     /// What is written to compare clocks.
     pub fn heartbeat(&self) -> String {
         format!("{}/hb", self.root)
@@ -181,10 +187,15 @@ pub fn start(
         wants_events: wants[side].subscribe(),
     };
     let (side_a, side_b) = (make(Side::A), make(Side::B));
+    let acl = if options.b.has_identity() { Acl::creator() } else { Acl::open() };
+    let writer = watch::Sender::new(None);
+    let checkpoint = definition.checkpoint.then(|| Checkpoint::new(&definition.id, store.clone(), writer.subscribe(), acl));
     let driver = Driver {
         id: definition.id.clone(),
         link,
         store,
+        checkpoint,
+        writer,
         metrics,
         events,
         from_sides,
@@ -212,6 +223,9 @@ struct Driver {
     id: String,
     link: Link,
     store: Store,
+    checkpoint: Option<Checkpoint>,
+    /// Our right to write the checkpoint.
+    writer: watch::Sender<Option<(Client, i32)>>,
     metrics: Metrics,
     events: Arc<Events>,
     from_sides: mpsc::Receiver<SideNews>,
@@ -263,12 +277,25 @@ impl Driver {
     fn on_news(&mut self, news: SideNews) {
         match news {
             SideNews::Up(client, input) => {
-                if let Input::Up { side, .. } = &input {
-                    self.clients[*side] = Some(client);
+                if let Input::Up { side, epoch, zxid, .. } = &input {
+                    self.clients[*side] = Some(client.clone());
+                    if *side == Side::B {
+                        self.writer.send_replace(Some((client, *epoch)));
+                        let (store, id, epoch, zxid) = (self.store.clone(), self.id.clone(), *epoch, *zxid);
+                        self.under_way.push(Box::pin(async move {
+                            blocking(move || store.note_epoch(&id, epoch, zxid)).await?;
+                            Ok(None)
+                        }));
+                    }
                 }
                 self.step(input);
             }
-            SideNews::Told(input) => self.step(input),
+            SideNews::Told(input) => {
+                if matches!(input, Input::Down { side: Side::B }) {
+                    self.writer.send_replace(None);
+                }
+                self.step(input);
+            }
         }
         self.publish();
     }
@@ -349,11 +376,23 @@ impl Driver {
                 }));
             }
             Effect::Persist { number, bases, conflicts, applied } => {
-                let (store, id) = (self.store.clone(), self.id.clone());
+                let (store, id, checkpoint) = (self.store.clone(), self.id.clone(), self.checkpoint.clone());
                 self.under_way.push(Box::pin(async move {
-                    blocking(move || store.save(&id, &bases, &conflicts, applied)).await?;
+                    let save = move || store.save(&id, &bases, &conflicts, applied).map(|save| (save, bases, conflicts));
+                    let (save, bases, conflicts) = blocking(save).await?;
+                    if let Some(checkpoint) = checkpoint {
+                        checkpoint.append(save, &bases, &conflicts, applied).await;
+                    }
                     Ok(Some(Input::Persisted { number }))
                 }));
+                if let Some(checkpoint) = self.checkpoint.clone() {
+                    self.under_way.push(Box::pin(async move {
+                        if checkpoint.is_long().await {
+                            checkpoint.compact().await;
+                        }
+                        Ok(None)
+                    }));
+                }
             }
             Effect::Resolved(resolution) => {
                 tracing::info!(
@@ -381,7 +420,7 @@ impl Driver {
     }
 }
 
-async fn blocking(run: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> Result<(), StoreError> {
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(run).await {
         Ok(done) => done,
         Err(error) => Err(StoreError::Damaged { place: "the store".to_owned(), detail: error.to_string() }),

@@ -1,7 +1,7 @@
 //! Driving a migration: does what its phases ask for, and tells it what came of that.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use zk::Client;
 use zksync::{
-    Key, LinkConfig, LinkState, Migration, MigrationCommand, MigrationEffect, MigrationInput, Mode, Observation, Phase, Report, Side, Step,
+    Key, LinkConfig, LinkState, Migration, MigrationCommand, MigrationEffect, MigrationInput, Mode, Observation, Phase, Report, Side, Stat,
+    Step,
 };
 
 use crate::align::align;
@@ -24,8 +25,10 @@ use crate::{prepare, tree};
 
 /// Between two looks at how the link stands.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long the source must be silent to count as frozen.
-const SILENCE: Duration = Duration::from_secs(2);
+/// Between the two looks that show that the writers have stopped. That they have not begun again is shown by a third, of the last comparison.
+const SILENCE: Duration = Duration::from_secs(1);
+/// What a hook may take: less than the phase that it is called in.
+const HOOK_PATIENCE: Duration = Duration::from_secs(20);
 /// What a write and a read of the new ensemble may take.
 const COORDINATION: Duration = Duration::from_millis(100);
 
@@ -81,6 +84,27 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who sees connections.
     pub witness: Option<Arc<dyn Witness>>,
+    /// Access control lists that were read before.
+    pub known: verify::Known,
+    /// What the side that counts had when its writers had stopped.
+    pub frozen: Frozen,
+}
+
+/// What a side had when its writers had stopped. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Frozen(Arc<Mutex<Option<(Side, Stats)>>>);
+
+type Stats = Arc<BTreeMap<Key, Stat>>;
+
+impl Frozen {
+    fn set(&self, side: Side, stats: BTreeMap<Key, Stat>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((side, Arc::new(stats)));
+    }
+
+    fn of(&self, side: Side) -> Option<Stats> {
+        let frozen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        frozen.as_ref().filter(|(of, _)| *of == side).map(|(_, stats)| stats.clone())
+    }
 }
 
 enum Found {
@@ -122,7 +146,7 @@ impl Driver {
         loop {
             tokio::select! {
                 Some((step, report, found)) = self.under_way.next(), if !self.under_way.is_empty() => {
-                    self.found(found)?;
+                    self.found(found).await?;
                     self.input(MigrationInput::Done(step, report)).await?;
                 }
                 command = self.inbox.recv() => match command {
@@ -188,14 +212,17 @@ impl Driver {
         Ok(())
     }
 
-    fn found(&mut self, found: Found) -> Result<(), StoreError> {
+    async fn found(&mut self, found: Found) -> Result<(), StoreError> {
         let mut view = MigrationView::clone(&self.tell.borrow());
         match found {
             Found::Nothing => return Ok(()),
             Found::Preparation(preparation) => view.preparation = Some(Arc::new(preparation)),
             Found::Verification(report) => {
-                self.context.store.put(REPORTS, &self.context.definition.id, Some(&report))?;
-                view.verification = Some(Arc::new(report));
+                let report = Arc::new(report);
+                view.verification = Some(report.clone());
+                let (store, id) = (self.context.store.clone(), self.context.definition.id.clone());
+                let kept = tokio::task::spawn_blocking(move || store.put(REPORTS, &id, Some(report.as_ref()))).await;
+                kept.unwrap_or_else(|error| Err(StoreError::Damaged { place: REPORTS.to_owned(), detail: error.to_string() }))?;
             }
             Found::Holders(holders) => view.holders = holders,
         }
@@ -222,15 +249,15 @@ async fn observe(link: &LinkHandle) -> Observation {
 async fn run_step(context: &Context, plan: &zksync::Plan, phase: Phase, step: Step) -> (Report, Found) {
     let outcome = match step {
         Step::Prepare => look_first(context).await,
-        Step::Verify => compare(context, false).await,
+        Step::Verify => compare(context, false, None).await,
         Step::FinalVerify => match back_in_line(context, plan, phase).await {
-            Ok(()) => compare(context, true).await,
+            Ok(()) => compare(context, true, Some(if phase == Phase::FinalVerify { Side::A } else { Side::B })).await,
             Err(text) => Err(text),
         },
         Step::Freeze => freeze(context, plan, phase).await,
-        Step::Unfreeze => call(plan.unfreeze_hook.as_deref(), context, "unfreeze").await.map(|text| (good(text), Found::Nothing)),
+        Step::Unfreeze => call(plan, plan.unfreeze_hook.as_deref(), context, "unfreeze").await.map(|text| (good(text), Found::Nothing)),
         Step::Align => align_sides(context, plan).await,
-        Step::Switch => call(plan.switch_hook.as_deref(), context, "switch").await.map(|text| {
+        Step::Switch => call(plan, plan.switch_hook.as_deref(), context, "switch").await.map(|text| {
             let finished = plan.switch_hook.is_some();
             (Report { ok: true, text, finished }, Found::Nothing)
         }),
@@ -247,7 +274,7 @@ fn good(text: String) -> Report {
 type StepOutcome = Result<(Report, Found), String>;
 
 async fn look_first(context: &Context) -> StepOutcome {
-    let found = prepare::prepare(&context.definition, &context.config).await?;
+    let found = prepare::prepare(&context.definition, &context.config, &context.known).await?;
     let ok = found.blockers.is_empty();
     let text = if ok {
         format!("{} znodes on A, {} on B, {} differ", found.a.nodes, found.b.nodes, found.differing)
@@ -257,9 +284,18 @@ async fn look_first(context: &Context) -> StepOutcome {
     Ok((Report { ok, text, finished: false }, Found::Preparation(found)))
 }
 
-async fn compare(context: &Context, strict: bool) -> StepOutcome {
+async fn compare(context: &Context, strict: bool, still: Option<Side>) -> StepOutcome {
     let clients = verify::connect(&context.definition).await?;
-    let report = verify::verify(&context.definition.id, &context.config, &clients, strict).await.map_err(|error| error.to_string())?;
+    let compared = verify::verify_trees(&context.definition.id, &context.config, &clients, strict, &context.known).await;
+    let (report, trees) = compared.map_err(|error| error.to_string())?;
+    // Where both sides are written to, the link itself writes on this one.
+    if let Some(side) = still.filter(|_| context.config.mode.source().is_some())
+        && let Some(frozen) = context.frozen.of(side)
+        && let Some(moved) = written_between(&frozen, &trees[side].stats)
+    {
+        let text = format!("{moved} was written on {} after its writers had stopped", side.as_str().to_uppercase());
+        return Ok((Report { ok: false, text, finished: false }, Found::Verification(report)));
+    }
     context.metrics.verified(&context.definition.id, &report);
     let text = if report.found.equal {
         format!("equal: {} znodes, {} bytes, root {}", report.found.nodes_a, report.found.bytes_a, report.found.root_a)
@@ -270,31 +306,32 @@ async fn compare(context: &Context, strict: bool) -> StepOutcome {
     Ok((Report { ok: report.found.equal, text, finished: false }, Found::Verification(report)))
 }
 
-/// (czxid, mzxid, pzxid, aversion): changes with everything that can be written to a znode.
-type Fingerprint = (i64, i64, i64, i32);
+/// The first path that was written between two looks: (czxid, mzxid, pzxid, aversion) changes with everything that can be written to a znode.
+/// That the number of transactions grows is no sign of that: sessions that come and go count, too.
+fn written_between(before: &BTreeMap<Key, Stat>, after: &BTreeMap<Key, Stat>) -> Option<Key> {
+    let print = |stat: &Stat| (stat.czxid, stat.mzxid, stat.pzxid, stat.aversion);
+    let changed = after.iter().find(|(key, stat)| before.get(*key).map(print) != Some(print(stat)));
+    changed.map(|(key, _)| key.clone()).or_else(|| before.keys().find(|key| !after.contains_key(*key)).cloned())
+}
 
-/// Proves that nobody writes on the side that counts: two looks at everything, some time apart, that find the same. That the number of
-/// transactions grows is no sign of the contrary: sessions that come and go count, too.
+/// Proves that nobody writes on the side that counts: two looks at everything, some time apart, that find the same.
 async fn freeze(context: &Context, plan: &zksync::Plan, phase: Phase) -> StepOutcome {
     let side = if phase == Phase::Freeze { Side::A } else { Side::B };
-    let called = call(plan.freeze_hook.as_deref(), context, "freeze").await?;
-    let holders = holders_of(context, side).await;
-    let clients = verify::connect(&context.definition).await?;
-    let look = async || -> Result<BTreeMap<Key, Fingerprint>, String> {
-        let tree = tree::read(&clients[side], &context.config, side).await.map_err(|error| error.to_string())?;
-        Ok(tree.stats.into_iter().map(|(key, stat)| (key, (stat.czxid, stat.mzxid, stat.pzxid, stat.aversion))).collect())
-    };
-    let before = look().await?;
-    tokio::time::sleep(SILENCE).await;
-    let after = look().await?;
-    if before == after {
-        let text = format!("{called}; nothing was written on {} for {} s", side.as_str().to_uppercase(), SILENCE.as_secs());
+    let called = call(plan, plan.freeze_hook.as_deref(), context, "freeze").await?;
+    let (holders, clients) = futures::join!(holders_of(context, side), verify::connect(&context.definition));
+    let clients = clients?;
+    let look = async || tree::read_stats(&clients[side], &context.config, side).await.map_err(|error| error.to_string());
+    let began = tokio::time::Instant::now();
+    let before = look().await?.stats;
+    tokio::time::sleep_until(began + SILENCE).await;
+    let after = look().await?.stats;
+    let Some(moved) = written_between(&before, &after) else {
+        context.frozen.set(side, after);
+        let text = format!("{called}; nothing is written on {}", side.as_str().to_uppercase());
         return Ok((good(text), Found::Holders(holders)));
-    }
-    let moved = after.iter().find(|(key, seen)| before.get(*key) != Some(seen)).map(|(key, _)| key.clone());
-    let moved = moved.or_else(|| before.keys().find(|key| !after.contains_key(*key)).cloned());
+    };
     let who = holders.as_ref().map(|holders| name_all(holders)).unwrap_or_default();
-    let text = format!("{} was written although the writers were to be stopped; connected: {who}", moved.as_deref().unwrap_or("something"));
+    let text = format!("{moved} was written although the writers were to be stopped; connected: {who}");
     Ok((Report { ok: false, text, finished: false }, Found::Holders(holders)))
 }
 
@@ -315,7 +352,7 @@ pub(crate) async fn holders_of(context: &Context, side: Side) -> Result<Vec<Hold
 
 async fn align_sides(context: &Context, plan: &zksync::Plan) -> StepOutcome {
     let clients = verify::connect(&context.definition).await?;
-    let aligned = align(&context.config, &context.definition.types, plan.sequence_margin, &clients, Side::B)
+    let aligned = align(&context.config, &context.definition.types, plan.sequence_margin, &clients, Side::B, context.frozen.of(Side::A))
         .await
         .map_err(|error| error.to_string())?;
     let text = format!("{} counters aligned, {} kinds changed", aligned.counters, aligned.kinds);
@@ -330,7 +367,9 @@ async fn back_in_line(context: &Context, plan: &zksync::Plan, phase: Phase) -> R
         return Ok(());
     }
     let clients = verify::connect(&context.definition).await?;
-    let aligned = align(&context.config, &[], plan.sequence_margin, &clients, Side::A).await.map_err(|error| error.to_string())?;
+    let aligned = align(&context.config, &[], plan.sequence_margin, &clients, Side::A, context.frozen.of(Side::B))
+        .await
+        .map_err(|error| error.to_string())?;
     if aligned.problems.is_empty() { Ok(()) } else { Err(aligned.problems.join("; ")) }
 }
 
@@ -366,11 +405,20 @@ async fn coordination(client: &Client, reserved: &Reserved) -> Result<Duration, 
 }
 
 /// Calls a hook: POST with what is asked and for which link. Without one, somebody else has done it.
-async fn call(hook: Option<&str>, context: &Context, what: &str) -> Result<String, String> {
+async fn call(plan: &zksync::Plan, hook: Option<&str>, context: &Context, what: &str) -> Result<String, String> {
     let Some(url) = hook.map(str::to_owned) else { return Ok(format!("{what}: no hook, left to the operator")) };
     let body = serde_json::json!({ "action": what, "link": context.definition.id });
     let text = format!("{what}: {url} answered");
-    let called = tokio::task::spawn_blocking(move || ureq::post(&url).send_json(body).map(drop).map_err(|error| format!("{url}: {error}")));
+    let token_file = plan.hook_token_file.clone();
+    let called = tokio::task::spawn_blocking(move || {
+        let mut request = ureq::post(&url).config().timeout_global(Some(HOOK_PATIENCE)).build();
+        if let Some(path) = token_file {
+            // Read every time, so that it may be renewed.
+            let token = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+            request = request.header("authorization", format!("Bearer {}", token.trim()));
+        }
+        request.send_json(body).map(drop).map_err(|error| format!("{url}: {error}"))
+    });
     called.await.map_err(|error| error.to_string())?.map(|()| text)
 }
 
@@ -386,6 +434,15 @@ pub(crate) async fn clean_up(context: &Context) -> Result<(), String> {
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes what a link has left on a side, but for who stands for election.
+pub(crate) async fn remove_work(client: &Client, id: &str) -> Result<(), zk::Error> {
+    let reserved = Reserved::of(id);
+    for root in [reserved.base(), format!("{}/j", reserved.root()), reserved.heartbeat(), reserved.epoch()] {
+        remove_all(client, &root).await?;
     }
     Ok(())
 }

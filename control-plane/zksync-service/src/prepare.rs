@@ -60,10 +60,11 @@ const COPIES_PER_SECOND: f64 = 8_000.0;
 ///
 /// # Errors
 /// When a side cannot be reached.
-pub async fn prepare(definition: &Definition, config: &LinkConfig) -> Result<Preparation, String> {
+pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verify::Known) -> Result<Preparation, String> {
     let clients = verify::connect(definition).await?;
-    let (report, trees) =
-        verify::verify_trees(&definition.id, config, &clients, true).await.map_err(|error| format!("reading both sides: {error}"))?;
+    let (report, trees) = verify::verify_trees(&definition.id, config, &clients, true, known)
+        .await
+        .map_err(|error| format!("reading both sides: {error}"))?;
     let a = side_found(&clients.a, &trees.a).await;
     let b = side_found(&clients.b, &trees.b).await;
     let mut blockers = Vec::new();

@@ -1,26 +1,30 @@
 //! All links of this control plane: kept across restarts, one leader each.
 
+mod lead;
+
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zk::{Candidate, Session};
-use zksync::{LinkState, Migration, Mode, Plan, Side};
+use zksync::{LinkState, Migration, Mode, Plan, Side, Strategy};
 
 use crate::definition::{Definition, DefinitionError};
-use crate::link::{self, LinkHandle, Reserved, now};
+use crate::link::{LinkHandle, now};
 use crate::metrics::Metrics;
 use crate::migrate::{self, Context, MIGRATIONS, MigrationHandle, REPORTS};
 use crate::store::{Store, StoreError};
-use crate::verify::{self, VerificationReport};
+use crate::verify::{self, Known, VerificationReport};
 use crate::witness::Witness;
 
 /// Links at most.
 pub const LINKS_MAX: usize = 64;
 const LINKS: &str = "link";
+/// Links whose znodes on the ensembles are not to be gone by.
+const FRESH: &str = "fresh";
 /// Before a link whose driver has ended, or whose election failed, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -42,6 +46,7 @@ struct Inner {
     name: String,
     spawn: Spawn,
     stopping: CancellationToken,
+    begun: AtomicBool,
     links: Mutex<BTreeMap<String, Running>>,
 }
 
@@ -53,10 +58,17 @@ impl std::fmt::Debug for Service {
 
 #[derive(Clone)]
 struct Running {
-    definition: Arc<Definition>,
+    written: watch::Sender<Arc<Definition>>,
     stop: CancellationToken,
     role: watch::Receiver<Role>,
     migration: Arc<Mutex<Option<MigrationHandle>>>,
+    known: Known,
+}
+
+impl Running {
+    fn definition(&self) -> Arc<Definition> {
+        self.written.borrow().clone()
+    }
 }
 
 /// What this process is to a link.
@@ -103,14 +115,52 @@ impl Service {
         stopping: CancellationToken,
         spawn: Spawn,
     ) -> Result<Service, StoreError> {
-        let definitions: BTreeMap<String, Definition> = store.documents(LINKS)?;
-        let inner =
-            Inner { store, metrics: Metrics::new(), witness, leader, name: name.to_owned(), spawn, stopping, links: Mutex::default() };
-        let service = Service { inner: Arc::new(inner) };
-        for definition in definitions.into_values() {
-            service.run(definition);
-        }
+        let service = Service::waiting(store, witness, leader, name, stopping, spawn);
+        service.begin()?;
         Ok(service)
+    }
+
+    /// The same, but nothing runs before [`Service::begin`]: another control plane may be the one that does the work.
+    pub fn waiting(
+        store: Store,
+        witness: Option<Arc<dyn Witness>>,
+        leader: u64,
+        name: &str,
+        stopping: CancellationToken,
+        spawn: Spawn,
+    ) -> Service {
+        let inner = Inner {
+            store,
+            metrics: Metrics::new(),
+            witness,
+            leader,
+            name: name.to_owned(),
+            spawn,
+            stopping,
+            begun: AtomicBool::new(false),
+            links: Mutex::default(),
+        };
+        Service { inner: Arc::new(inner) }
+    }
+
+    /// Every link in the store begins to run.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn begin(&self) -> Result<(), StoreError> {
+        let definitions: BTreeMap<String, Definition> = self.inner.store.documents(LINKS)?;
+        self.inner.begun.store(true, Ordering::SeqCst);
+        for definition in definitions.into_values() {
+            self.run(definition);
+        }
+        Ok(())
+    }
+
+    fn has_begun(&self) -> Result<(), ServiceError> {
+        if self.inner.begun.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        Err(ServiceError::Unavailable("another control plane leads, or it is not known yet who does".to_owned()))
     }
 
     /// Numbers.
@@ -155,7 +205,7 @@ impl Service {
 
     /// All links.
     pub fn list(&self) -> Vec<(Arc<Definition>, Role)> {
-        self.links().values().map(|running| (running.definition.clone(), running.role.borrow().clone())).collect()
+        self.links().values().map(|running| (running.definition(), running.role.borrow().clone())).collect()
     }
 
     /// A link as it was written down, and what this process is to it.
@@ -165,7 +215,7 @@ impl Service {
     pub fn get(&self, id: &str) -> Result<(Arc<Definition>, Role), ServiceError> {
         let running = self.running(id)?;
         let role = running.role.borrow().clone();
-        Ok((running.definition, role))
+        Ok((running.definition(), role))
     }
 
     /// The driver of a link that this process leads.
@@ -185,6 +235,7 @@ impl Service {
     /// # Errors
     /// When it makes no sense, or there is one of that name.
     pub fn create(&self, definition: Definition) -> Result<(), ServiceError> {
+        self.has_begun()?;
         definition.config()?;
         definition.a.options()?;
         definition.b.options()?;
@@ -197,8 +248,29 @@ impl Service {
                 return Err(ServiceError::Conflict(format!("{LINKS_MAX} links are the most there can be")));
             }
         }
+        // What an earlier link of this name has left on the ensembles is nothing to go by.
+        self.inner.store.put(FRESH, &definition.id, Some(&true))?;
         self.inner.store.put(LINKS, &definition.id, Some(&definition))?;
         self.run(definition);
+        Ok(())
+    }
+
+    /// Changes a link as it is written down.
+    pub(crate) fn change(&self, id: &str, mode: Option<Mode>, strategy: Option<Strategy>) -> Result<(), ServiceError> {
+        let running = self.running(id)?;
+        let migration = running.migration.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if mode.is_some()
+            && let Some(migration) = migration
+            && !migration.view().migration.phase.is_over()
+        {
+            return Err(ServiceError::Conflict(format!("a migration of the link {id} is under way: it sees to the direction")));
+        }
+        let mut definition = Definition::clone(&running.definition());
+        definition.mode = mode.unwrap_or(definition.mode);
+        definition.strategy = strategy.unwrap_or(definition.strategy);
+        definition.config()?;
+        self.inner.store.put(LINKS, id, Some(&definition))?;
+        running.written.send_replace(Arc::new(definition));
         Ok(())
     }
 
@@ -217,6 +289,7 @@ impl Service {
         running.stop.cancel();
         self.links().remove(id);
         self.inner.store.put::<Definition>(LINKS, id, None)?;
+        self.inner.store.put::<bool>(FRESH, id, None)?;
         self.inner.store.put::<Migration>(MIGRATIONS, id, None)?;
         self.inner.store.put::<VerificationReport>(REPORTS, id, None)?;
         self.inner.store.forget(id)?;
@@ -228,13 +301,16 @@ impl Service {
     /// # Errors
     /// When there is no such link, or an ensemble does not answer.
     pub async fn verify(&self, id: &str) -> Result<VerificationReport, ServiceError> {
-        let definition = self.running(id)?.definition;
+        let definition = self.running(id)?.definition();
         let config = definition.config()?;
         let clients = verify::connect(&definition).await.map_err(ServiceError::Unavailable)?;
-        let report = verify::verify(id, &config, &clients, false).await.map_err(|error| ServiceError::Unavailable(error.to_string()))?;
+        let known = self.running(id)?.known;
+        let report =
+            verify::verify(id, &config, &clients, false, &known).await.map_err(|error| ServiceError::Unavailable(error.to_string()))?;
         self.inner.metrics.verified(id, &report);
-        self.inner.store.put(REPORTS, id, Some(&report))?;
-        Ok(report)
+        let (service, id) = (self.clone(), id.to_owned());
+        let kept = tokio::task::spawn_blocking(move || service.inner.store.put(REPORTS, &id, Some(&report)).map(|()| report));
+        Ok(kept.await.map_err(|error| ServiceError::Unavailable(error.to_string()))??)
     }
 
     /// The newest comparison, if there is one.
@@ -250,9 +326,10 @@ impl Service {
     /// # Errors
     /// When there is no such link, or a migration of it is under way.
     pub fn migrate(&self, plan: Plan) -> Result<(), ServiceError> {
+        self.has_begun()?;
         let running = self.running(&plan.link)?;
         let handle = self.handle(&plan.link)?;
-        if running.definition.mode == Mode::BToA {
+        if running.definition().mode == Mode::BToA {
             return Err(ServiceError::Conflict("a migration goes from A to B, and the link takes from B".to_owned()));
         }
         let under_way = running.migration.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -289,12 +366,14 @@ impl Service {
 
     fn context(&self, running: &Running, link: LinkHandle) -> Result<Context, ServiceError> {
         Ok(Context {
-            definition: Definition::clone(&running.definition),
-            config: running.definition.config()?,
+            definition: Definition::clone(&running.definition()),
+            config: running.definition().config()?,
             link,
             store: self.inner.store.clone(),
             metrics: self.inner.metrics.clone(),
             witness: self.inner.witness.clone(),
+            known: running.known.clone(),
+            frozen: migrate::Frozen::default(),
         })
     }
 
@@ -302,7 +381,7 @@ impl Service {
         let context = self.context(running, link)?;
         let (handle, run) = migrate::start(context, migration);
         *running.migration.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
-        let (stop, id) = (running.stop.clone(), running.definition.id.clone());
+        let (stop, id) = (running.stop.clone(), running.definition().id.clone());
         let run = async move {
             tokio::select! {
                 ended = run => if let Err(error) = ended {
@@ -317,128 +396,19 @@ impl Service {
 
     fn run(&self, definition: Definition) {
         let (tell, role) = watch::channel(Role::Waiting("it is being looked for who leads".to_owned()));
-        let running =
-            Running { definition: Arc::new(definition), stop: self.inner.stopping.child_token(), role, migration: Arc::default() };
-        self.links().insert(running.definition.id.clone(), running.clone());
+        let running = Running {
+            written: watch::Sender::new(Arc::new(definition)),
+            stop: self.inner.stopping.child_token(),
+            role,
+            migration: Arc::default(),
+            known: Known::default(),
+        };
+        self.links().insert(running.definition().id.clone(), running.clone());
         let service = self.clone();
         let stop = running.stop.clone();
         let run = async move {
             tokio::select! { () = service.lead(running, tell) => {}, () = stop.cancelled() => {} }
         };
         (self.inner.spawn)("zksync_link", Box::pin(run));
-    }
-
-    /// Stands for election on B, leads when elected, and begins again when the lead is lost. That two never write at once does not rest on
-    /// this but on the epochs.
-    async fn lead(self, running: Running, tell: watch::Sender<Role>) {
-        let id = running.definition.id.clone();
-        let parent = format!("{}/election", Reserved::of(&id).root());
-        let waiting = |why: String| tell.send_replace(Role::Waiting(why));
-        loop {
-            if self.is_complete(&id) {
-                tell.send_replace(Role::Standby("nobody any more: its migration is complete".to_owned()));
-                return std::future::pending().await;
-            }
-            let options = match running.definition.b.options() {
-                Ok(options) => options,
-                Err(error) => {
-                    waiting(error.to_string());
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            };
-            let session = Session::open(options);
-            let client = tokio::select! {
-                client = session.client() => client,
-                () = tokio::time::sleep(Duration::from_secs(5)) => {
-                    waiting("B is not reached".to_owned());
-                    session.client().await
-                }
-            };
-            let candidate = match Candidate::stand(&client, &parent, &self.inner.name).await {
-                Ok(candidate) => candidate,
-                Err(error) => {
-                    waiting(format!("standing for election on B: {error}"));
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            };
-            if let Ok(Some(leader)) = Candidate::leader(&client, &parent).await
-                && leader != self.inner.name
-            {
-                tell.send_replace(Role::Standby(leader));
-            }
-            let Ok(leadership) = candidate.elected().await else { continue };
-            let stop = running.stop.child_token();
-            match self.start_link(&running, stop.clone()) {
-                Ok((handle, run)) => {
-                    tell.send_replace(Role::Leading(handle.clone()));
-                    if let Err(error) = self.resume_migration(&running, handle.clone()) {
-                        tracing::error!(link = id, %error, "the migration cannot be taken up");
-                    }
-                    tokio::select! {
-                        ended = run => {
-                            if let Err(error) = ended {
-                                tracing::error!(link = id, %error, "the link ends");
-                            }
-                        }
-                        // A cut connection is no lost lead yet: the epochs tell. Only when the session is over does another one lead.
-                        () = session_over(&client) => tracing::info!(link = id, "the lead is lost"),
-                        () = fenced(&handle) => tracing::warn!(link = id, "another leader has taken over"),
-                    }
-                    stop.cancel();
-                }
-                Err(error) => {
-                    waiting(error.to_string());
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-            waiting("it is being looked for who leads".to_owned());
-            let _ = leadership.resign().await;
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    fn is_complete(&self, id: &str) -> bool {
-        let migrations = self.inner.store.documents::<Migration>(MIGRATIONS).unwrap_or_default();
-        migrations.get(id).is_some_and(|migration| migration.phase == zksync::Phase::Complete)
-    }
-
-    fn start_link(
-        &self,
-        running: &Running,
-        stop: CancellationToken,
-    ) -> Result<(LinkHandle, BoxFuture<'static, Result<(), StoreError>>), link::StartError> {
-        let mut definition = Definition::clone(&running.definition);
-        // After a switch it is the new side that counts, whatever the link was made for.
-        let migrations: BTreeMap<String, Migration> = self.inner.store.documents(MIGRATIONS)?;
-        if migrations.get(&definition.id).is_some_and(|migration| migration.phase.is_after_switch()) {
-            definition.mode = Mode::BToA;
-        }
-        let (handle, run) = link::start(&definition, self.inner.store.clone(), self.inner.metrics.clone(), self.inner.leader, stop)?;
-        Ok((handle, Box::pin(run)))
-    }
-
-    fn resume_migration(&self, running: &Running, handle: LinkHandle) -> Result<(), ServiceError> {
-        let mut migrations: BTreeMap<String, Migration> = self.inner.store.documents(MIGRATIONS)?;
-        match migrations.remove(&running.definition.id) {
-            Some(migration) => self.drive(running, handle, migration),
-            None => Ok(()),
-        }
-    }
-}
-
-async fn session_over(client: &zk::Client) {
-    while !client.is_over() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-async fn fenced(handle: &LinkHandle) {
-    let mut statuses = handle.statuses();
-    while statuses.borrow_and_update().state != LinkState::Fenced {
-        if statuses.changed().await.is_err() {
-            return;
-        }
     }
 }

@@ -2,27 +2,57 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zksync::{Base, Conflict, Key, PerSide, Resolution};
+
+use crate::checkpoint::entry::Entry;
 
 const DOCUMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("documents");
 const BASES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("bases");
 const APPLIED: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("applied");
 const CONFLICTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("conflicts");
+const SAVES: TableDefinition<'_, &str, u64> = TableDefinition::new("saves");
+const EPOCHS: TableDefinition<'_, &str, (i32, i64)> = TableDefinition::new("epochs");
 const RESOLUTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("resolutions");
 
 /// Resolutions kept of a link; the oldest go.
 pub const RESOLUTIONS_MAX: u64 = 10_000;
 
+/// Number of a save: each has one more than the one before.
+pub type Save = u64;
+
+/// Pairs that are given at once by [`Store::stream`].
+const STREAMED: usize = 2_000;
+
 /// The store. Cheap to clone. Calls block.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Arc<Database>,
+    shared: Arc<OnceLock<Arc<dyn Shared>>>,
 }
+
+/// Where control planes that stand in for each other keep what the next one must know: links, migrations, reports. Only the leader can write.
+/// Calls block, and need a thread that may.
+pub trait Shared: Send + Sync + std::fmt::Debug {
+    /// Everything that is there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&self) -> Result<Vec<(String, Vec<u8>)>, String>;
+
+    /// Keeps this; none to forget it.
+    ///
+    /// # Errors
+    /// When it was not written, because another one leads or nobody answers.
+    fn put(&self, name: &str, value: Option<Vec<u8>>) -> Result<(), String>;
+}
+
+/// Says that what is shared was begun: from then on it counts, even when it is empty.
+const BEGUN: &str = "begun";
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +60,9 @@ pub enum StoreError {
     /// The file cannot be read or written.
     #[error("the store of zksync cannot be used")]
     Unavailable(#[source] Box<redb::Error>),
+    /// What control planes share cannot be read or written.
+    #[error("what the control planes share cannot be used: {0}")]
+    Shared(String),
     /// Something in it is not what this program writes.
     #[error("the store of zksync has something else than expected at {place}: {detail}")]
     Damaged {
@@ -70,9 +103,44 @@ impl Store {
         transaction.open_table(BASES)?;
         transaction.open_table(APPLIED)?;
         transaction.open_table(CONFLICTS)?;
+        transaction.open_table(SAVES)?;
+        transaction.open_table(EPOCHS)?;
         transaction.open_table(RESOLUTIONS)?;
         transaction.commit()?;
-        Ok(Store { database: Arc::new(database) })
+        Ok(Store { database: Arc::new(database), shared: Arc::default() })
+    }
+
+    /// Takes over what control planes share, and keeps links, migrations and reports there from now on. What is here and was never shared
+    /// is shared now.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn share(&self, shared: Arc<dyn Shared>) -> Result<(), StoreError> {
+        let there = shared.load().map_err(StoreError::Shared)?;
+        if there.iter().any(|(name, _)| name == BEGUN) {
+            let transaction = self.database.begin_write()?;
+            {
+                let mut table = transaction.open_table(DOCUMENTS)?;
+                table.retain(|_, _| false)?;
+                for (name, value) in &there {
+                    if let Some((kind, name)) = name.split_once('/') {
+                        table.insert((kind, name), value.as_slice())?;
+                    }
+                }
+            }
+            transaction.commit()?;
+        } else {
+            let transaction = self.database.begin_read()?;
+            for entry in transaction.open_table(DOCUMENTS)?.range(("", "")..)? {
+                let (key, value) = entry?;
+                let (kind, name) = key.value();
+                shared.put(&format!("{kind}/{name}"), Some(value.value().to_vec())).map_err(StoreError::Shared)?;
+            }
+            shared.put(BEGUN, Some(Vec::new())).map_err(StoreError::Shared)?;
+        }
+        // There is one election in the life of a process.
+        drop(self.shared.set(shared));
+        Ok(())
     }
 
     /// All documents of a kind, by name.
@@ -99,12 +167,16 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn put<T: Serialize>(&self, kind: &str, name: &str, document: Option<&T>) -> Result<(), StoreError> {
+        let document = document.map(render).transpose()?;
+        if let Some(shared) = self.shared.get() {
+            shared.put(&format!("{kind}/{name}"), document.clone()).map_err(StoreError::Shared)?;
+        }
         let transaction = self.database.begin_write()?;
         {
             let mut table = transaction.open_table(DOCUMENTS)?;
             match document {
                 Some(document) => {
-                    table.insert((kind, name), render(document)?.as_slice())?;
+                    table.insert((kind, name), document.as_slice())?;
                 }
                 None => {
                     table.remove((kind, name))?;
@@ -143,7 +215,7 @@ impl Store {
         Ok(kept)
     }
 
-    /// Keeps what has changed, all or nothing.
+    /// Keeps what has changed, all or nothing; gives back which save it was.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -153,33 +225,84 @@ impl Store {
         bases: &BTreeMap<Key, Option<Base>>,
         conflicts: &BTreeMap<u64, Option<Conflict>>,
         applied: PerSide<u64>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Save, StoreError> {
         let transaction = self.database.begin_write()?;
-        {
-            let mut table = transaction.open_table(BASES)?;
-            for (key, base) in bases {
-                match base {
-                    Some(base) => {
-                        table.insert((link, key.as_ref()), base.encode().as_slice())?;
-                    }
-                    None => {
-                        table.remove((link, key.as_ref()))?;
-                    }
-                }
+        let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()) + 1;
+        keep(&transaction, link, bases, conflicts, Some(applied), Some(save))?;
+        transaction.commit()?;
+        Ok(save)
+    }
+
+    /// Keeps what another leader has left.
+    pub(crate) fn adopt(&self, link: &str, entry: &Entry) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        keep(&transaction, link, &entry.bases, &entry.conflicts, entry.applied, entry.save)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Gives everything about a link, as it was at one moment, piece by piece; ends early when `take` does not want more.
+    pub(crate) fn stream(
+        &self,
+        link: &str,
+        mut take: impl FnMut(BTreeMap<Key, Option<Base>>, BTreeMap<u64, Option<Conflict>>, PerSide<u64>, Save) -> bool,
+    ) -> Result<(), StoreError> {
+        let transaction = self.database.begin_read()?;
+        let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value());
+        let mut bases = BTreeMap::new();
+        for entry in transaction.open_table(BASES)?.range((link, "")..)? {
+            let (key, value) = entry?;
+            let (of, path) = key.value();
+            if of != link {
+                break;
             }
-            let mut table = transaction.open_table(CONFLICTS)?;
-            for (id, conflict) in conflicts {
-                match conflict {
-                    Some(conflict) => {
-                        table.insert((link, *id), render(conflict)?.as_slice())?;
-                    }
-                    None => {
-                        table.remove((link, *id))?;
-                    }
-                }
+            let base = Base::decode(value.value());
+            let base = base.ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no base".to_owned() })?;
+            bases.insert(path.into(), Some(base));
+            // Nothing is said to be applied before all of it was given.
+            if bases.len() >= STREAMED && !take(std::mem::take(&mut bases), BTreeMap::new(), PerSide::default(), save) {
+                return Ok(());
             }
-            transaction.open_table(APPLIED)?.insert(link, (applied.a, applied.b))?;
         }
+        let mut conflicts = BTreeMap::new();
+        for entry in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
+            let (key, value) = entry?;
+            let id = key.value().1;
+            conflicts.insert(id, Some(parse(&format!("{link} conflict {id}"), value.value())?));
+        }
+        let applied = transaction.open_table(APPLIED)?.get(link)?.map_or((0, 0), |applied| applied.value());
+        take(bases, conflicts, PerSide { a: applied.0, b: applied.1 }, save);
+        Ok(())
+    }
+
+    /// The last save of a link.
+    pub(crate) fn saves(&self, link: &str) -> Result<Save, StoreError> {
+        Ok(self.database.begin_read()?.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()))
+    }
+
+    /// Pairs of a link.
+    pub(crate) fn count(&self, link: &str) -> Result<u64, StoreError> {
+        let transaction = self.database.begin_read()?;
+        let table = transaction.open_table(BASES)?;
+        let mut count = 0;
+        for entry in table.range((link, "")..)? {
+            if entry?.0.value().0 != link {
+                break;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The epoch of B that we took last: its version, and the transaction that took it.
+    pub(crate) fn epoch(&self, link: &str) -> Result<Option<(i32, i64)>, StoreError> {
+        Ok(self.database.begin_read()?.open_table(EPOCHS)?.get(link)?.map(|epoch| epoch.value()))
+    }
+
+    /// Notes that we have taken the epoch of B.
+    pub(crate) fn note_epoch(&self, link: &str, version: i32, zxid: i64) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(EPOCHS)?.insert(link, (version, zxid))?;
         transaction.commit()?;
         Ok(())
     }
@@ -234,21 +357,75 @@ impl Store {
         Ok(found)
     }
 
+    /// How one conflict was decided.
+    pub(crate) fn resolution(&self, link: &str, number: u64) -> Result<Option<Resolution>, StoreError> {
+        let transaction = self.database.begin_read()?;
+        let found = transaction.open_table(RESOLUTIONS)?.get((link, number))?;
+        found.map(|value| parse(&format!("{link} resolution {number}"), value.value())).transpose()
+    }
+
     /// Forgets everything about a link but its reports.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub fn forget(&self, link: &str) -> Result<(), StoreError> {
+        self.forget_pairs(link)?;
         let transaction = self.database.begin_write()?;
-        {
-            transaction.open_table(BASES)?.retain(|(of, _), _| of != link)?;
-            transaction.open_table(CONFLICTS)?.retain(|(of, _), _| of != link)?;
-            transaction.open_table(RESOLUTIONS)?.retain(|(of, _), _| of != link)?;
-            transaction.open_table(APPLIED)?.remove(link)?;
-        }
+        transaction.open_table(RESOLUTIONS)?.retain(|(of, _), _| of != link)?;
+        transaction.open_table(EPOCHS)?.remove(link)?;
         transaction.commit()?;
         Ok(())
     }
+
+    /// Forgets what both sides agreed on, and open conflicts.
+    pub(crate) fn forget_pairs(&self, link: &str) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(BASES)?.retain(|(of, _), _| of != link)?;
+        transaction.open_table(CONFLICTS)?.retain(|(of, _), _| of != link)?;
+        transaction.open_table(APPLIED)?.remove(link)?;
+        transaction.open_table(SAVES)?.remove(link)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn keep(
+    transaction: &WriteTransaction,
+    link: &str,
+    bases: &BTreeMap<Key, Option<Base>>,
+    conflicts: &BTreeMap<u64, Option<Conflict>>,
+    applied: Option<PerSide<u64>>,
+    save: Option<Save>,
+) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(BASES)?;
+    for (key, base) in bases {
+        match base {
+            Some(base) => {
+                table.insert((link, key.as_ref()), base.encode().as_slice())?;
+            }
+            None => {
+                table.remove((link, key.as_ref()))?;
+            }
+        }
+    }
+    let mut table = transaction.open_table(CONFLICTS)?;
+    for (id, conflict) in conflicts {
+        match conflict {
+            Some(conflict) => {
+                table.insert((link, *id), render(conflict)?.as_slice())?;
+            }
+            None => {
+                table.remove((link, *id))?;
+            }
+        }
+    }
+    if let Some(applied) = applied {
+        transaction.open_table(APPLIED)?.insert(link, (applied.a, applied.b))?;
+    }
+    if let Some(save) = save {
+        transaction.open_table(SAVES)?.insert(link, save)?;
+    }
+    Ok(())
 }
 
 fn parse<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, StoreError> {

@@ -1,15 +1,16 @@
 //! Reading one side as a whole, for those who trust nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use zk::{Client, Error, Read};
-use zksync::{AclPolicy, Entry, Key, LinkConfig, Side, Stat};
+use zksync::{Acl, AclPolicy, Entry, Hash, Key, LinkConfig, Side, Stat};
 
 use crate::link::node_from;
 
-const BATCH: usize = 200;
+const BATCH: usize = 400;
 const WINDOW: usize = 4;
+const ACLS_AT_ONCE: usize = 500;
 /// Paths that are named where something could not be read.
 const NAMED: usize = 100;
 
@@ -34,15 +35,135 @@ pub struct Tree {
     pub bytes: u64,
     /// Entries of access control lists by scheme.
     pub schemes: BTreeMap<String, u64>,
-    /// Access control lists whose digests are hidden from us.
+    /// Access control lists with digests that are hidden from us.
     pub hidden_acls: u64,
+    /// Access control lists that were read, because they were not known.
+    pub acls_read: u64,
+    /// Places of entries whose access control lists are to be read.
+    without_acl: Vec<usize>,
+    names: HashMap<usize, Hash>,
+    known: HashMap<Hash, u64>,
 }
 
-/// Reads everything that is mapped. `path_of` a key is as the mapping says; nothing is written.
+/// Access control lists that were read before. A server counts their changes: the one of a path that was created by one transaction and has
+/// one version is one list for ever, and need not be read again, which takes a request for each znode. It is not taken from what the link
+/// remembers: each was read from its side once.
+#[derive(Debug, Default)]
+pub struct KnownAcls {
+    hashes: HashMap<Hash, u64>,
+}
+
+impl KnownAcls {
+    fn name(side: Side, path: &str, stat: &zk::Stat) -> Hash {
+        let mut name = Vec::with_capacity(path.len() + 13);
+        name.push(u8::from(side == Side::B));
+        name.extend(stat.czxid.to_le_bytes());
+        name.extend(stat.aversion.to_le_bytes());
+        name.extend(path.as_bytes());
+        zksync::hash_of(&name)
+    }
+}
+
+/// Reads everything that is mapped, to compare it. Nothing is written. `known` is what was read before, and becomes what is known now.
 ///
 /// # Errors
 /// When the ensemble does not answer.
-pub async fn read(client: &Client, config: &LinkConfig, side: Side) -> Result<Tree, Error> {
+pub async fn read(client: &Client, config: &LinkConfig, side: Side, known: &mut KnownAcls) -> Result<Tree, Error> {
+    let mut tree = walk(client, config, side, Some(known)).await?;
+    if config.acl == AclPolicy::Copy {
+        let unknown = std::mem::take(&mut tree.without_acl);
+        let (acls, denied) = read_all_acls(client, config, side, &tree.entries, &unknown).await?;
+        for (place, error) in denied {
+            tree.denied_total += 1;
+            if tree.denied.len() < NAMED {
+                tree.denied.push((config.mapping.path(side, &tree.entries[place].key), error.to_string()));
+            }
+        }
+        tree.acls_read = unknown.len() as u64;
+        for (place, acl) in acls {
+            let mut hidden = false;
+            for entry in &acl {
+                *tree.schemes.entry(entry.scheme.clone()).or_default() += 1;
+                hidden |= entry.scheme == "digest" && entry.id.ends_with(":x");
+            }
+            let hash = config.acl_hash(side, &acl);
+            tree.entries[place].acl = hash;
+            match tree.names.remove(&place) {
+                // With another identity it may be seen, so it is read again.
+                _ if hidden => tree.hidden_acls += 1,
+                Some(name) => drop(tree.known.insert(name, hash)),
+                None => {}
+            }
+        }
+        tree.names.clear();
+        // What is not there any more is forgotten.
+        known.hashes = std::mem::take(&mut tree.known);
+    }
+    Ok(tree)
+}
+
+/// Reads what the ensemble keeps about everything that is mapped, without access control lists.
+///
+/// # Errors
+/// When the ensemble does not answer.
+pub async fn read_stats(client: &Client, config: &LinkConfig, side: Side) -> Result<Tree, Error> {
+    walk(client, config, side, None).await
+}
+
+type Acls = Vec<(usize, Vec<Acl>)>;
+
+/// Those that could be read, and why the others could not. One whose znode has gone meanwhile is neither: the comparison finds that out.
+async fn read_all_acls(
+    client: &Client,
+    config: &LinkConfig,
+    side: Side,
+    entries: &[Entry],
+    places: &[usize],
+) -> Result<(Acls, Vec<(usize, Error)>), Error> {
+    let (mut read, mut denied) = (Vec::new(), Vec::new());
+    let mut under_way = FuturesUnordered::new();
+    let mut batches = places.chunks(ACLS_AT_ONCE);
+    loop {
+        while under_way.len() < 2
+            && let Some(places) = batches.next()
+        {
+            under_way.push(read_acls(client, config, side, entries, places));
+        }
+        let Some(batch) = under_way.next().await else { return Ok((read, denied)) };
+        for (place, acl) in batch? {
+            match acl {
+                Ok(acl) => read.push((place, acl)),
+                Err(Error::NoNode) => {}
+                Err(error) => denied.push((place, error)),
+            }
+        }
+    }
+}
+
+async fn read_acls(
+    client: &Client,
+    config: &LinkConfig,
+    side: Side,
+    entries: &[Entry],
+    places: &[usize],
+) -> Result<Vec<(usize, Result<Vec<Acl>, Error>)>, Error> {
+    let paths: Vec<String> = places.iter().map(|place| config.mapping.path(side, &entries[*place].key)).collect();
+    let acls = futures::future::join_all(paths.iter().map(|path| client.acl(path))).await;
+    let mut found = Vec::with_capacity(places.len());
+    for (place, acl) in places.iter().zip(acls) {
+        match acl {
+            Err(error) if error.is_ambiguous() => return Err(error),
+            acl => found.push((*place, acl.map(|acl| acl_from(&acl)))),
+        }
+    }
+    Ok(found)
+}
+
+fn acl_from(acl: &[zk::Acl]) -> Vec<Acl> {
+    acl.iter().map(|entry| Acl { permissions: entry.permissions, scheme: entry.scheme.clone(), id: entry.id.clone() }).collect()
+}
+
+async fn walk(client: &Client, config: &LinkConfig, side: Side, mut known: Option<&mut KnownAcls>) -> Result<Tree, Error> {
     client.sync("/").await?;
     let mut tree = Tree::default();
     let mut queue: VecDeque<Key> = config.mapping.rules().iter().map(|rule| rule.a.as_str().into()).collect();
@@ -50,12 +171,12 @@ pub async fn read(client: &Client, config: &LinkConfig, side: Side) -> Result<Tr
     loop {
         while under_way.len() < WINDOW && !queue.is_empty() {
             let keys: Vec<Key> = queue.drain(..queue.len().min(BATCH)).collect();
-            under_way.push(read_batch(client, config, side, keys, true));
+            under_way.push(read_batch(client, config, side, keys, true, false));
         }
         let Some(batch) = under_way.next().await else { return Ok(tree) };
         for (key, node) in batch? {
             match node {
-                Ok(node) => add(&mut tree, &mut queue, config, side, key, node),
+                Ok(node) => add(&mut tree, &mut queue, (config, side), key, node, known.as_deref_mut()),
                 Err(Error::NoNode) => {}
                 Err(error) => {
                     tree.denied_total += 1;
@@ -75,7 +196,7 @@ pub async fn read(client: &Client, config: &LinkConfig, side: Side) -> Result<Tr
 pub async fn read_some(client: &Client, config: &LinkConfig, side: Side, keys: &[Key]) -> Result<BTreeMap<Key, Entry>, Error> {
     let mut found = BTreeMap::new();
     for keys in keys.chunks(BATCH) {
-        for (key, node) in read_batch(client, config, side, keys.to_vec(), false).await? {
+        for (key, node) in read_batch(client, config, side, keys.to_vec(), false, config.acl == AclPolicy::Copy).await? {
             if let Ok(node) = node
                 && node.stat.ephemeral_owner == 0
             {
@@ -88,14 +209,20 @@ pub async fn read_some(client: &Client, config: &LinkConfig, side: Side, keys: &
 
 type Batch = Vec<(Key, Result<zk::NodeRead, Error>)>;
 
-async fn read_batch(client: &Client, config: &LinkConfig, side: Side, keys: Vec<Key>, children: bool) -> Result<Batch, Error> {
-    let acl = config.acl == AclPolicy::Copy;
+async fn read_batch(client: &Client, config: &LinkConfig, side: Side, keys: Vec<Key>, children: bool, acl: bool) -> Result<Batch, Error> {
     let reads: Vec<Read> = keys.iter().map(|key| Read { path: config.mapping.path(side, key), children, acl }).collect();
     let nodes = client.read(&reads).await?;
     Ok(keys.into_iter().zip(nodes).collect())
 }
 
-fn add(tree: &mut Tree, queue: &mut VecDeque<Key>, config: &LinkConfig, side: Side, key: Key, node: zk::NodeRead) {
+fn add(
+    tree: &mut Tree,
+    queue: &mut VecDeque<Key>,
+    (config, side): (&LinkConfig, Side),
+    key: Key,
+    node: zk::NodeRead,
+    known: Option<&mut KnownAcls>,
+) {
     let path = config.mapping.path(side, &key);
     let prefix = if path == "/" { "" } else { &path };
     for name in node.children.iter().flatten() {
@@ -113,11 +240,19 @@ fn add(tree: &mut Tree, queue: &mut VecDeque<Key>, config: &LinkConfig, side: Si
     if size > tree.largest.1 || tree.largest.0.is_empty() {
         tree.largest = (path.clone(), size);
     }
-    for entry in node.acl.iter().flatten() {
-        *tree.schemes.entry(entry.scheme.clone()).or_default() += 1;
-        tree.hidden_acls += u64::from(entry.scheme == "digest" && entry.id.ends_with(":x"));
-    }
+    let before = known.filter(|_| config.acl == AclPolicy::Copy).map(|known| {
+        let name = KnownAcls::name(side, &path, &node.stat);
+        let hash = known.hashes.get(&name).copied();
+        match hash {
+            Some(hash) => drop(tree.known.insert(name, hash)),
+            None => {
+                tree.without_acl.push(tree.entries.len());
+                tree.names.insert(tree.entries.len(), name);
+            }
+        }
+        hash
+    });
     let node = node_from(node);
     tree.stats.insert(key.clone(), node.stat);
-    tree.entries.push(Entry::of(config, side, key, &node));
+    tree.entries.push(Entry::with_acl(key, &node, before.flatten().unwrap_or(0)));
 }

@@ -1,16 +1,18 @@
 //! Comparing both sides without trusting anything that was remembered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 use zk::{Client, Error};
-use zksync::{Entry, Key, LinkConfig, PerSide, Side, Verification, compare, is_numbered};
+use zksync::{Entry, Key, LinkConfig, PerSide, Side, Stat, Verification, compare, is_numbered};
 
 use crate::definition::Definition;
 use crate::link::now;
-use crate::tree::{self, Tree};
+use crate::tree::{self, KnownAcls, Tree};
 
 /// How often what differs is looked at again while both sides live.
 const LOOKS: usize = 3;
@@ -35,6 +37,9 @@ pub struct VerificationReport {
     /// What differs.
     #[schema(value_type = Object)]
     pub found: Verification,
+    /// Access control lists that were read; the others were read by a comparison before and have not changed since, as their versions tell.
+    #[serde(default)]
+    pub acls_read: u64,
     /// Znodes that were not compared, by reason and side.
     pub excluded: BTreeMap<String, u64>,
     /// Sequence counters of parents with numbered children that differ, the first thousand.
@@ -67,12 +72,22 @@ pub async fn connect(definition: &Definition) -> Result<PerSide<Client>, String>
     Ok(PerSide { a: a?, b: b? })
 }
 
+/// Access control lists that were read by comparisons of a link before. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Arc<Mutex<PerSide<KnownAcls>>>);
+
 /// Compares both sides.
 ///
 /// # Errors
 /// When a side does not answer.
-pub async fn verify(link: &str, config: &LinkConfig, clients: &PerSide<Client>, strict: bool) -> Result<VerificationReport, Error> {
-    let (report, _) = verify_trees(link, config, clients, strict).await?;
+pub async fn verify(
+    link: &str,
+    config: &LinkConfig,
+    clients: &PerSide<Client>,
+    strict: bool,
+    known: &Known,
+) -> Result<VerificationReport, Error> {
+    let (report, _) = verify_trees(link, config, clients, strict, known).await?;
     Ok(report)
 }
 
@@ -85,11 +100,16 @@ pub async fn verify_trees(
     config: &LinkConfig,
     clients: &PerSide<Client>,
     strict: bool,
+    known: &Known,
 ) -> Result<(VerificationReport, PerSide<Tree>), Error> {
     let started_ms = now().unix_millis();
     let began = Instant::now();
-    let (a, b) = futures::join!(tree::read(&clients.a, config, Side::A), tree::read(&clients.b, config, Side::B));
-    let trees = PerSide { a: a?, b: b? };
+    // One comparison of a link at a time: the second finds what the first has read.
+    let mut acls = known.0.lock().await;
+    let PerSide { a: known_a, b: known_b } = &mut *acls;
+    let (a, b) = futures::join!(tree::read(&clients.a, config, Side::A, known_a), tree::read(&clients.b, config, Side::B, known_b));
+    let mut trees = PerSide { a: a?, b: b? };
+    drop(acls);
     let mut found = compared(&trees.a.entries, &trees.b.entries).await;
     if !strict {
         for _ in 0..LOOKS {
@@ -111,7 +131,9 @@ pub async fn verify_trees(
             found.root_b.clone_from(&found.root_a);
         }
     }
-    let counters = counters(&trees);
+    let stats = PerSide { a: std::mem::take(&mut trees.a.stats), b: std::mem::take(&mut trees.b.stats) };
+    let counters = counters(&stats);
+    (trees.a.stats, trees.b.stats) = (stats.a, stats.b);
     let mut excluded = BTreeMap::new();
     for (side, tree) in [("a", &trees.a), ("b", &trees.b)] {
         for (reason, count) in [("ephemeral", tree.ephemerals), ("filtered", tree.filtered), ("unreadable", tree.denied_total)] {
@@ -127,6 +149,7 @@ pub async fn verify_trees(
         took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         strict,
         found,
+        acls_read: trees.a.acls_read + trees.b.acls_read,
         excluded,
         counters_total: counters.len() as u64,
         counters: counters.into_iter().take(COUNTERS_MAX).collect(),
@@ -141,21 +164,21 @@ async fn compared(a: &[Entry], b: &[Entry]) -> Verification {
 }
 
 /// Parents whose next sequential child would get another number on B than on A.
-pub fn counters(trees: &PerSide<Tree>) -> Vec<SequenceCounter> {
+pub fn counters(stats: &PerSide<BTreeMap<Key, Stat>>) -> Vec<SequenceCounter> {
     let mut numbered: BTreeMap<&str, ()> = BTreeMap::new();
-    for key in trees.a.stats.keys().filter(|key| is_numbered(key)) {
+    for key in stats.a.keys().filter(|key| is_numbered(key)) {
         if let Some((parent, _)) = key.rsplit_once('/') {
             numbered.insert(if parent.is_empty() { "/" } else { parent }, ());
         }
     }
     // A queue that is empty right now has none to show.
-    for (key, stat) in &trees.a.stats {
+    for (key, stat) in &stats.a {
         if stat.children == 0 && stat.creations() > 0 {
             numbered.insert(key, ());
         }
     }
     let counter = |path: &str| {
-        let creations = |side: Side| trees[side].stats.get(path).map_or(0, zksync::Stat::creations);
+        let creations = |side: Side| stats[side].get(path).map_or(0, zksync::Stat::creations);
         SequenceCounter { path: path.to_owned(), a: creations(Side::A), b: creations(Side::B) }
     };
     numbered.keys().map(|path| counter(path)).filter(|counter| counter.a != counter.b).collect()

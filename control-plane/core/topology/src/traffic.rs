@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::index::{ContainerIndex, FlowIndex, HostIndex};
 use crate::report::{Direction, FlowCounters};
@@ -21,16 +22,20 @@ pub struct TrafficPlace {
 }
 
 /// Connections that came in at a place, from one client address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficFlow {
-    /// The number of the flow in listings; told of one flow as long as it is known.
-    pub ordinal: u64,
-    /// Totals.
+    /// The probe's run that tells of it.
+    pub session: Arc<str>,
+    /// Its number in that run. A flow that was silent for long leaves the map, and comes back under the same number.
+    pub number: u64,
+    /// Totals since it was first seen.
     pub counters: FlowCounters,
     /// Requests of protocols that are understood.
     pub requests: u64,
     /// Those of them that were answered with an error.
     pub errors: u64,
+    /// From when it was first seen to when something last happened on it, by the clock of its host.
+    pub age: Duration,
 }
 
 impl Topology {
@@ -98,7 +103,14 @@ impl Topology {
         let row = self.flows.rows.get(flow).filter(|row| row.key.direction == Direction::Server)?;
         let (requests, errors) =
             row.applications().iter().fold((0, 0), |(requests, errors), it| (requests + it.requests, errors + it.errors));
-        Some(TrafficFlow { ordinal: row.ordinal, counters: row.counters, requests, errors })
+        Some(TrafficFlow {
+            session: row.session.clone(),
+            number: row.probe_flow_id,
+            counters: row.counters,
+            requests,
+            errors,
+            age: row.last_active.since(row.first_seen),
+        })
     }
 
     fn hosts_seen(&self) -> BTreeSet<HostIndex> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::mapping::Mapping;
-use crate::node::{Acl, PerSide, Side};
+use crate::node::{Acl, PerSide, Side, hash_acl};
 
 /// What a link is told to do.
 #[derive(Clone, Debug)]
@@ -232,6 +232,11 @@ impl LinkConfig {
             Side::A => acl.to_vec(),
             Side::B => acl.iter().map(|entry| self.translate_one(entry, Side::B)).collect(),
         }
+    }
+
+    /// What an access control list of `side` hashes to, in A's words.
+    pub fn acl_hash(&self, side: Side, acl: &[Acl]) -> u64 {
+        hash_acl(&self.canonical(acl, side))
     }
 
     fn translate_one(&self, entry: &Acl, from: Side) -> Acl {

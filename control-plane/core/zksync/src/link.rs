@@ -1,27 +1,30 @@
 //! The state machine of a link: [`Link::step`] takes what happened, and says what to read, write and remember.
 
+mod collide;
 mod look;
 mod sides;
+mod words;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
 
-use crate::codec::{Record, Slot};
-use crate::config::{Clock, LinkConfig, Mode, Strategy};
+use crate::codec::Record;
+use crate::config::{Clock, LinkConfig};
 use crate::conflict::{Conflict, Resolution};
 use crate::dirty::{Dirt, DirtySet};
-use crate::node::{Acl, Base, Key, Node, PerSide, Seen, Side};
+use crate::node::{Acl, Base, Key, PerSide, Seen, Side};
 use crate::scan::Scan;
 use crate::status::{Counters, LinkState, Status};
+
+pub use words::{AclDone, Command, Effect, FoundSlot, HaltReason, Input, Outcome, ReadWant, Reading, Refusal, WriteKind, WriteOp};
 
 /// The subtree on both ensembles that is ours.
 pub const RESERVED: &str = "/__zksync";
 /// Slots of a direction. A transaction is not sent before what the one this many before it did is persisted.
-pub const SLOTS: u64 = 8;
+pub const SLOTS: u64 = 128;
 /// How often a pair is tried before it is given up until the next comparison of everything.
 const ATTEMPTS: u8 = 8;
 /// Within which deletes are counted for the brake.
@@ -32,328 +35,6 @@ const APPROVAL: Duration = Duration::from_secs(600);
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
 /// Blocked paths that a status names.
 const BLOCKED_NAMED: usize = 100;
-
-/// Everything that can happen to a link.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A side is connected, its watch is set, and its epoch is ours.
-    Up {
-        /// Which.
-        side: Side,
-        /// Our session there.
-        session: i64,
-        /// Version of the epoch's znode.
-        epoch: i32,
-        /// Number of the transaction that wrote it: the newest that there is.
-        zxid: i64,
-        /// What our transactions left there.
-        slots: Vec<FoundSlot>,
-    },
-    /// A side's connection is gone. Nothing that was asked there will be answered any more.
-    Down {
-        /// Which.
-        side: Side,
-    },
-    /// A znode was created, deleted, or its data changed.
-    Changed {
-        /// Where.
-        side: Side,
-        /// Its path there.
-        path: String,
-    },
-    /// Answers to [`Effect::Read`], one for each.
-    Read {
-        /// Where.
-        side: Side,
-        /// The effect's number.
-        id: u64,
-        /// In the order of the questions.
-        answers: Vec<Reading>,
-    },
-    /// What became of [`Effect::Write`].
-    Wrote {
-        /// Where.
-        side: Side,
-        /// The effect's number.
-        sequence: u64,
-        /// What became of it.
-        outcome: Outcome,
-    },
-    /// What became of [`Effect::SetAcl`].
-    AclSet {
-        /// Where.
-        side: Side,
-        /// The effect's number.
-        id: u64,
-        /// What became of it.
-        outcome: AclDone,
-    },
-    /// [`Effect::Persist`] is safe.
-    Persisted {
-        /// The effect's number.
-        number: u64,
-    },
-    /// The epoch of a side is another leader's.
-    Fenced {
-        /// Which.
-        side: Side,
-    },
-    /// A side's clock was compared with ours.
-    Clock {
-        /// Whose.
-        side: Side,
-        /// What it is off by.
-        clock: Clock,
-    },
-    /// An operator, or the migration, wants something.
-    Command(Command),
-    /// Time has passed.
-    Tick,
-}
-
-/// What an operator can ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Stop reading and writing; go on hearing.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Take changes from other sides than before.
-    SetMode(Mode),
-    /// Decide conflicts otherwise than before.
-    SetStrategy(Strategy),
-    /// Compare everything now.
-    Resync,
-    /// Carry out the deletes that were held back.
-    ApproveDeletes,
-    /// Decide an open conflict.
-    Resolve {
-        /// The conflict.
-        id: u64,
-        /// Whose state is to stand.
-        winner: Side,
-    },
-}
-
-/// What our transactions left in a slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundSlot {
-    /// What it says.
-    pub slot: Slot,
-    /// Number of the transaction that wrote it.
-    pub zxid: i64,
-}
-
-/// A znode to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadWant {
-    /// Its path on the side asked.
-    pub path: String,
-    /// Its access control list, too.
-    pub acl: bool,
-    /// Its children, too.
-    pub children: bool,
-}
-
-/// What reading a znode came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// It is there.
-    Present(Node),
-    /// It is not.
-    Absent,
-    /// It could not be read, e.g. because we are not allowed to.
-    Denied(String),
-}
-
-/// An operation of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WriteOp {
-    /// The znode, on the side written to.
-    pub path: String,
-    /// What is to be done.
-    pub kind: WriteKind,
-}
-
-/// What an operation of a transaction does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteKind {
-    /// Creates it.
-    Create {
-        /// Its data.
-        data: Arc<[u8]>,
-        /// Its access control list.
-        acl: Vec<Acl>,
-        /// It lives as long as our session.
-        ephemeral: bool,
-    },
-    /// Changes its data, if it has this version.
-    Set {
-        /// The data.
-        data: Arc<[u8]>,
-        /// The version.
-        version: i32,
-    },
-    /// Deletes it, if it has this version.
-    Delete {
-        /// The version.
-        version: i32,
-    },
-}
-
-/// What became of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was applied under this number; for each operation that changed data, the state that it made.
-    Applied {
-        /// Its number.
-        zxid: i64,
-        /// In the order of the operations.
-        states: Vec<Option<Seen>>,
-    },
-    /// An operation was refused, so none was applied.
-    Refused {
-        /// Which.
-        index: usize,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// The epoch is not ours any more.
-    Fenced,
-    /// There was no answer.
-    Unknown,
-}
-
-/// Why an operation was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// It is there already.
-    NodeExists,
-    /// It, or the one above it, is not there.
-    NoNode,
-    /// Somebody else wrote.
-    BadVersion,
-    /// There is something below it.
-    NotEmpty,
-    /// Trying again changes nothing, e.g. because we are not allowed to.
-    Final(String),
-}
-
-/// What became of a change of an access control list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AclDone {
-    /// It was made, and this is the version now.
-    Set {
-        /// Version of the access control list.
-        aversion: i32,
-    },
-    /// Somebody else was there; read again.
-    Stale,
-    /// Trying again changes nothing.
-    Refused(String),
-    /// There was no answer.
-    Unknown,
-}
-
-/// Everything a link may ask of the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Read these, in one request as far as that is possible, on the session whose watch tells of changes.
-    Read {
-        /// Where.
-        side: Side,
-        /// To be told with the answers.
-        id: u64,
-        /// What.
-        reads: Vec<ReadWant>,
-    },
-    /// One transaction: check the epoch, do all operations, write `slot`.
-    Write {
-        /// Where.
-        side: Side,
-        /// To be told with the outcome. `sequence % SLOTS` is the slot's place.
-        sequence: u64,
-        /// Version that the epoch's znode must have.
-        epoch: i32,
-        /// What.
-        ops: Vec<WriteOp>,
-        /// What it did.
-        slot: Slot,
-    },
-    /// Change an access control list, which no transaction can.
-    SetAcl {
-        /// Where.
-        side: Side,
-        /// To be told with the outcome.
-        id: u64,
-        /// The znode there.
-        path: String,
-        /// The list.
-        acl: Vec<Acl>,
-        /// Version of the list that it must have.
-        aversion: i32,
-    },
-    /// Remember these, all or nothing. Nothing waits for it but the slots.
-    Persist {
-        /// To be told when it is safe.
-        number: u64,
-        /// Pairs; none for one that is none any more.
-        bases: BTreeMap<Key, Option<Base>>,
-        /// Open conflicts; none for one that is closed.
-        conflicts: BTreeMap<u64, Option<Conflict>>,
-        /// The last transaction of each side that is in them.
-        applied: PerSide<u64>,
-    },
-    /// A side's connection is not to be trusted any more, or must watch otherwise: take the epoch and read the slots again.
-    Reopen {
-        /// Which.
-        side: Side,
-    },
-    /// A conflict was decided: to be recorded.
-    Resolved(Resolution),
-    /// How long changes took from the event that told of them until they were applied on this side.
-    Lags {
-        /// The side that they were applied on.
-        side: Side,
-        /// For each.
-        lags: Vec<Duration>,
-    },
-    /// The link stops for good; somebody must look.
-    Halt(HaltReason),
-}
-
-/// Why a link stopped by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HaltReason {
-    /// A side's newest transaction is older than one that was seen before: it was restored, replaced, or is another ensemble.
-    WentBack {
-        /// Which.
-        side: Side,
-        /// The newest that was seen.
-        seen: i64,
-        /// The newest that there is.
-        found: i64,
-    },
-    /// Another leader has taken the epoch.
-    Fenced {
-        /// Where it was noticed.
-        side: Side,
-    },
-}
-
-impl std::fmt::Display for HaltReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            HaltReason::WentBack { side, seen, found } => write!(
-                f,
-                "ensemble {} went back in time: transaction {seen:#x} was seen there, and its newest is {found:#x}; it was restored, replaced, \
-                 or is another one. Nothing was written. Make a new link, whose first step compares everything",
-                side.as_str().to_uppercase()
-            ),
-            HaltReason::Fenced { side } => write!(f, "another leader has taken over (seen on {})", side.as_str().to_uppercase()),
-        }
-    }
-}
 
 /// A link between two ensembles.
 #[derive(Debug)]
@@ -366,7 +47,8 @@ pub struct Link {
     dirty: DirtySet,
     /// Pairs that are being looked at, written, or wait for that.
     busy: BTreeSet<Key>,
-    look: Option<Look>,
+    /// In the order in which they were begun, and are concluded.
+    looks: VecDeque<Look>,
     look_size: usize,
     scan_reads: BTreeMap<u64, (Side, u32, Vec<Key>)>,
     blocked: BTreeMap<Key, String>,
@@ -518,7 +200,7 @@ impl Link {
             sides,
             dirty: DirtySet::default(),
             busy: BTreeSet::new(),
-            look: None,
+            looks: VecDeque::new(),
             look_size: 64,
             scan_reads: BTreeMap::new(),
             blocked: BTreeMap::new(),
@@ -592,7 +274,7 @@ impl Link {
             self.feed_scan(side, out);
         }
         if !self.paused {
-            self.start_look(out);
+            self.start_looks(out);
             for side in Side::BOTH {
                 self.send(side, out);
                 self.send_acl(side, out);
@@ -676,7 +358,7 @@ impl Link {
                 && it.ready.is_empty()
                 && it.acl_ready.is_empty()
         };
-        self.dirty.is_empty() && self.look.is_none() && Side::BOTH.into_iter().all(at_rest)
+        self.dirty.is_empty() && self.looks.is_empty() && Side::BOTH.into_iter().all(at_rest)
     }
 
     /// Everything an operator wants to know.

@@ -26,6 +26,11 @@ impl Entry {
         let acl = if config.acl == crate::config::AclPolicy::Ignore { 0 } else { node.acl.as_ref().map_or(0, acl) };
         Entry { key, data: hash_data(&node.data), acl, size: node.data.len() as u64 }
     }
+
+    /// The same, where what the access control list hashes to was found before and cannot have changed since.
+    pub fn with_acl(key: Key, node: &Node, acl: u64) -> Entry {
+        Entry { key, data: hash_data(&node.data), acl, size: node.data.len() as u64 }
+    }
 }
 
 /// What differs.
@@ -40,6 +45,18 @@ pub enum DifferenceKind {
     Data,
     /// The access control lists differ.
     Acl,
+}
+
+impl DifferenceKind {
+    /// As it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DifferenceKind::OnlyA => "only_a",
+            DifferenceKind::OnlyB => "only_b",
+            DifferenceKind::Data => "data",
+            DifferenceKind::Acl => "acl",
+        }
+    }
 }
 
 /// A znode in which the sides differ.

@@ -21,6 +21,13 @@ function quoted(words: string): string {
 /** Shows a task's container on the map. `containers`: its id and those of the containers around it. */
 export async function showContainer(containers: readonly string[], taskId: string): Promise<void> {
   try {
+    // Our own agents label their containers, and the map has a view of them.
+    const task = await findOnMap("tasks", taskId);
+    if (task !== null) {
+      go("map");
+      showInView(task);
+      return;
+    }
     for (const words of [...containers.map((id) => `mesos-${id}`), ...containers, taskId]) {
       if (words === "") continue;
       const found = await findOnMap("containers", words);

@@ -73,6 +73,8 @@ function onShortcut(event: KeyboardEvent): void {
   if (target !== null && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
   // What is typed into a terminal is the terminal's.
   if (target?.closest("[data-terminal]")) return;
+  // Behind a question nothing happens.
+  if (question.peek() !== null && event.key !== "Escape") return;
   const number = SECTIONS[Number(event.key) - 1];
   if (number !== undefined && /^[1-9]$/.test(event.key)) {
     goToSection(number.section);

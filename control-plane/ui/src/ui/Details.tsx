@@ -9,7 +9,7 @@ import { Controls } from "./Controls";
 import { Icon, NodeGlyph } from "./icons";
 import { MetricCard } from "./Sparkline";
 import { Traffic } from "./Traffic";
-import { mesosContainerOf } from "../model/containers";
+import { taskPath } from "../model/containers";
 import { hrefOf } from "../state/shell";
 
 const POLL_MS = 3_000;
@@ -104,13 +104,12 @@ function useDetails(panel: PanelRef): Loaded {
   return loaded.ref.view === panel.view && loaded.ref.id === panel.id ? loaded : { ref: panel, node: null, isGone: false, error: null };
 }
 
-/** The way to the Mesos task whose container this is. */
+/** The way to the Mesos task that this is, or whose container it is. */
 function TaskLink({ node }: { node: NodeDetails }) {
-  const texts = [node.label, ...(node.metadata ?? []).map((row) => row.value), ...(node.tables ?? []).flatMap((table) => table.rows.slice(0, 500).flatMap((row) => Object.values(row.entries)))];
-  const container = mesosContainerOf(texts);
-  if (container === null) return null;
+  const path = taskPath(node);
+  if (path === null) return null;
   return (
-    <a class="show-in-view" data-testid="show-task" href={hrefOf("cluster", ["container", container])}>
+    <a class="show-in-view" data-testid="show-task" href={hrefOf("cluster", path)}>
       <Icon name="cluster" size={15} /> Its task in the cluster
     </a>
   );

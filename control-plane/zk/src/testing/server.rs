@@ -1,5 +1,5 @@
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +9,12 @@ use nix::unistd::Pid;
 
 const JAR: &str = "/usr/share/java/zookeeper.jar";
 const LOGGING_JARS: &str = "/usr/share/java/slf4j-api.jar:/usr/share/java/slf4j-simple.jar";
+/// What encrypted ports need, of `/usr/share/java`.
+const NETTY_JARS: [&str; 8] =
+    ["handler", "common", "buffer", "transport", "codec", "resolver", "transport-native-unix-common", "transport-native-epoll"];
+const MAIN: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+/// Names the directory of other releases than the one that is installed.
+const RELEASES: &str = "ORCHESTRATOR_ZOOKEEPER_RELEASES";
 /// A server that is not up by then will not be.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,6 +39,46 @@ pub fn on_test_machine() -> bool {
     available()
 }
 
+/// A release of ZooKeeper that is not installed: a directory with its jars, and with a file `main` that names the class to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its number, such as 3.5.9.
+    pub version: String,
+    directory: PathBuf,
+    main: String,
+}
+
+/// Other releases that can be started here: those in the directory that `ORCHESTRATOR_ZOOKEEPER_RELEASES` names, which
+/// `control-plane/zk/tests/releases.sh` fills.
+///
+/// # Panics
+/// When that directory is named and has none.
+pub fn releases() -> Vec<Release> {
+    let Some(root) = std::env::var_os(RELEASES).map(PathBuf::from) else { return Vec::new() };
+    let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{RELEASES}={}: {error}", root.display()));
+    let mut found: Vec<Release> = entries
+        .filter_map(|entry| {
+            let directory = entry.ok()?.path();
+            let main = std::fs::read_to_string(directory.join("main")).ok()?.trim().to_owned();
+            Some(Release { version: directory.file_name()?.to_str()?.to_owned(), directory, main })
+        })
+        .collect();
+    assert!(!found.is_empty(), "{RELEASES}={}: no release in it", root.display());
+    found.sort_by(|one, other| one.version.cmp(&other.version));
+    found
+}
+
+/// An encrypted port besides the plain one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secure {
+    /// PEM file with the server's private key and certificate.
+    pub key_store: PathBuf,
+    /// PEM file with the certificates of those who sign clients' certificates.
+    pub trust_store: PathBuf,
+    /// Clients must show a certificate.
+    pub ask_clients: bool,
+}
+
 /// What differs from a server's defaults.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -44,6 +90,16 @@ pub struct ServerOptions {
     pub heap: &'static str,
     /// Whether code is compiled for speed: slower to start.
     pub optimized: bool,
+    /// Another release than the one that is installed.
+    pub release: Option<Release>,
+    /// An encrypted port besides the plain one.
+    pub secure: Option<Secure>,
+    /// Where it listens for clients.
+    pub address: IpAddr,
+    /// What starts it instead of itself, such as `ip netns exec NAME`.
+    pub within: Vec<String>,
+    /// Variables of its environment besides ours.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for ServerOptions {
@@ -53,6 +109,11 @@ impl Default for ServerOptions {
             properties: vec!["zookeeper.extendedTypesEnabled=true".to_owned()],
             heap: "256m",
             optimized: false,
+            release: None,
+            secure: None,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            within: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -63,6 +124,7 @@ pub struct Server {
     directory: PathBuf,
     options: ServerOptions,
     client_port: u16,
+    secure_port: Option<u16>,
     child: Option<Child>,
 }
 
@@ -78,34 +140,63 @@ impl Server {
     fn prepare(directory: &Path, client_port: u16, options: ServerOptions, members: &str) -> Server {
         std::fs::create_dir_all(directory.join("data")).expect("making the server's directory");
         let mut config = format!(
-            "dataDir={}\nclientPort={client_port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
+            "dataDir={}\nclientPort={client_port}\nclientPortAddress={}\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
              maxClientCnxns=0\ninitLimit=20\nsyncLimit=10\nautopurge.purgeInterval=0\n{members}",
-            directory.join("data").display()
+            directory.join("data").display(),
+            options.address
         );
         for line in &options.config {
             config.push_str(line);
             config.push('\n');
         }
+        let secure_port = options.secure.as_ref().map(|secure| {
+            let port = free_ports(1)[0];
+            let ask = if secure.ask_clients { "need" } else { "none" };
+            let (key, trust) = (secure.key_store.display(), secure.trust_store.display());
+            config.push_str(&format!(
+                "secureClientPort={port}\nsecureClientPortAddress=127.0.0.1\nssl.keyStore.location={key}\nssl.keyStore.type=PEM\n\
+                 ssl.trustStore.location={trust}\nssl.trustStore.type=PEM\nssl.clientAuth={ask}\nssl.hostnameVerification=false\n"
+            ));
+            port
+        });
         std::fs::write(directory.join("zoo.cfg"), config).expect("writing the server's configuration");
-        Server { directory: directory.to_owned(), options, client_port, child: None }
+        Server { directory: directory.to_owned(), options, client_port, secure_port, child: None }
     }
 
     /// Where clients connect: `127.0.0.1:port`.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.client_port))
+        SocketAddr::new(self.options.address, self.client_port)
+    }
+
+    /// Where clients connect by TLS, if they can.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.secure_port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// Starts it, or starts it again with the data that it has.
     pub fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.directory.join("log")).expect("opening the server's log");
-        let mut command = Command::new("java");
+        let mut words = self.options.within.iter().map(String::as_str).chain(["java"]);
+        let mut command = Command::new(words.next().unwrap_or("java"));
+        command.args(words).envs(self.options.environment.iter().cloned());
         command.args(["-XX:+UseSerialGC", "-Xshare:auto", &format!("-Xmx{}", self.options.heap)]);
         if !self.options.optimized {
             command.arg("-XX:TieredStopAtLevel=1");
         }
         command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
         command.args(self.options.properties.iter().map(|property| format!("-D{property}")));
-        command.arg("-cp").arg(format!("{JAR}:{LOGGING_JARS}")).arg("org.apache.zookeeper.server.quorum.QuorumPeerMain");
+        let (classes, main) = match &self.options.release {
+            Some(release) => (format!("{}/*", release.directory.display()), release.main.as_str()),
+            None => (format!("{JAR}:{LOGGING_JARS}"), MAIN),
+        };
+        let classes = match &self.options.secure {
+            Some(_) => NETTY_JARS.iter().fold(classes, |classes, jar| format!("{classes}:/usr/share/java/netty-{jar}.jar")),
+            None => classes,
+        };
+        if self.options.secure.is_some() {
+            command.arg("-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory");
+        }
+        command.arg("-cp").arg(classes).arg(main);
         command.arg(self.directory.join("zoo.cfg")).stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(command.spawn().expect("starting java"));
     }
@@ -154,6 +245,23 @@ impl Server {
             let pid = i32::try_from(child.id()).expect("a pid fits");
             let _ = kill(Pid::from_raw(pid), signal);
         }
+    }
+
+    /// Copies what it has stored, as a backup does. It must not run.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn back_up(&self, to: &Path) {
+        copy_all(&self.directory.join("data/version-2"), to);
+    }
+
+    /// Has stored what a backup has, and nothing else. It must not run.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn restore(&self, from: &Path) {
+        self.wipe();
+        copy_all(from, &self.directory.join("data/version-2"));
     }
 
     /// Forgets everything that it has stored, as a disk that was replaced does. It must not run.
@@ -229,6 +337,14 @@ pub fn four_letters(address: SocketAddr, command: &str) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("making a directory");
+    for entry in std::fs::read_dir(from).expect("reading a directory") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copying a file");
+    }
 }
 
 /// Ports that nobody listens on right now. All are held at once, so that no two are the same.

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use zk::{Acl, Client, CreateKind, Error, Options, Session, SessionState, TreeEvent, TreeWatch, WatchMode};
+use zk::{Acl, Client, CreateKind, Error, Options, Read, Session, SessionState, TreeEvent, TreeWatch, WatchMode};
 use zksync::{Clock, FoundSlot, Input, LinkConfig, SLOTS, Side, Slot};
 
 use super::Reserved;
@@ -15,6 +15,8 @@ const RETRY: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(20);
 /// Between two comparisons of clocks.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Slots that are read in one request: full ones have 50 KB.
+const SLOTS_AT_ONCE: usize = 16;
 /// Comparisons of which the best counts.
 const HEARTBEATS_KEPT: usize = 16;
 
@@ -150,10 +152,14 @@ impl SideLoop {
         client.sync("/").await?;
         let (epoch, zxid) = self.take_epoch(client, held).await?;
         let mut slots = Vec::new();
-        for place in 0..SLOTS {
-            let (data, stat) = client.get(&self.reserved.slot(place)).await?;
-            if let Some(slot) = Slot::decode(&data) {
-                slots.push(FoundSlot { slot, zxid: stat.mzxid });
+        let places: Vec<u64> = (0..SLOTS).collect();
+        for places in places.chunks(SLOTS_AT_ONCE) {
+            let read = |place: &u64| Read { path: self.reserved.slot(*place), children: false, acl: false };
+            for node in client.read(&places.iter().map(read).collect::<Vec<_>>()).await? {
+                let node = node?;
+                if let Some(slot) = Slot::decode(&node.data) {
+                    slots.push(FoundSlot { slot, zxid: node.stat.mzxid });
+                }
             }
         }
         Ok((Input::Up { side: self.side, session: client.session_id(), epoch, zxid, slots }, watches))
@@ -168,10 +174,22 @@ impl SideLoop {
         client.create_all(self.reserved.root()).await?;
         client.create_all(&format!("{}/j", self.reserved.root())).await?;
         // Where we have an identity, nobody else may move what fences us.
-        let acl = if self.options.auth.is_empty() { Acl::open() } else { Acl::creator() };
+        let acl = if self.options.has_identity() { Acl::creator() } else { Acl::open() };
         let places = (0..SLOTS).map(|place| self.reserved.slot(place));
-        for path in places.chain([self.reserved.epoch(), self.reserved.heartbeat()]) {
-            match client.create(&path, b"", &acl, CreateKind::Persistent).await {
+        let wanted: Vec<String> = places.chain([self.reserved.epoch(), self.reserved.heartbeat()]).collect();
+        let reads: Vec<Read> = wanted.iter().map(|path| Read { path: path.clone(), children: false, acl: false }).collect();
+        let mut missing = Vec::new();
+        for some in reads.chunks(SLOTS_AT_ONCE) {
+            for (read, node) in some.iter().zip(client.read(some).await?) {
+                if matches!(node, Err(Error::NoNode)) {
+                    missing.push(read.path.clone());
+                }
+            }
+        }
+        // None waits for another: the first time it is more than a hundred.
+        let made = missing.iter().map(|path| client.create(path, b"", &acl, CreateKind::Persistent));
+        for made in futures::future::join_all(made).await {
+            match made {
                 Ok(_) | Err(Error::NodeExists) => {}
                 Err(error) => return Err(error),
             }

@@ -1,5 +1,10 @@
 //! Against real ensembles, which the tests start and end themselves.
 
 mod common;
+mod faults;
 mod links;
 mod migration;
+mod operator;
+mod operators;
+mod releases;
+mod takeover;

@@ -1,81 +1,16 @@
 //! A migration between real ensembles, as an operator does it: through the API.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::{create, ensembles};
-use axum::Router;
-use axum::body::Body;
-use futures::future::BoxFuture;
-use http::{Request, StatusCode};
-use http_body_util::BodyExt as _;
+use crate::operator::Operator;
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 use zk::{Acl, Client, CreateKind, Options};
 use zksync_service::definition::Definition;
 use zksync_service::store::Store;
 use zksync_service::witness::Holder;
-use zksync_service::{Service, Witness, api};
-
-/// Tells what the test lets it tell.
-#[derive(Debug, Default)]
-struct Scripted(Mutex<Vec<Holder>>);
-
-impl Witness for Scripted {
-    fn holders(&self, servers: Vec<SocketAddr>) -> BoxFuture<'_, Result<Vec<Holder>, String>> {
-        assert!(!servers.is_empty());
-        let holders = self.0.lock().map(|holders| holders.clone()).map_err(|error| error.to_string());
-        Box::pin(async move { holders })
-    }
-}
-
-struct Operator {
-    router: Router,
-    witness: Arc<Scripted>,
-    stop: CancellationToken,
-    _loops: Arc<Mutex<JoinSet<()>>>,
-}
-
-impl Operator {
-    fn with(store: Store, leader: u64) -> Operator {
-        let loops: Arc<Mutex<JoinSet<()>>> = Arc::default();
-        let into = loops.clone();
-        let spawn = Arc::new(move |_: &'static str, run: BoxFuture<'static, ()>| {
-            into.lock().expect("nobody panicked").spawn(run);
-        });
-        let witness = Arc::new(Scripted::default());
-        let stop = CancellationToken::new();
-        let service =
-            Service::start(store, Some(witness.clone()), leader, &format!("p{leader}"), stop.clone(), spawn).expect("the store works");
-        let (router, _) = api::routes(service).split_for_parts();
-        Operator { router, witness, stop, _loops: loops }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
-        let request =
-            Request::builder().method(method).uri(format!("/api/v1/zksync{path}")).body(Body::from(body.to_owned())).expect("a request");
-        let response = self.router.clone().oneshot(request).await.expect("the router answers");
-        let status = response.status();
-        let body = response.into_body().collect().await.expect("a whole body").to_bytes();
-        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
-    }
-
-    async fn until_phase(&self, id: &str, wanted: &str) -> Value {
-        let mut last = Value::Null;
-        for _ in 0..1_200 {
-            let (_, page) = self.ask("GET", &format!("/migrations/{id}"), "").await;
-            if page["migration"]["phase"] == wanted {
-                return page;
-            }
-            last = page;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("not {wanted} within a minute: {last:#}");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_names_who_stayed_behind_and_goes_back_with_everything_written_since() {

@@ -177,11 +177,14 @@ impl Scheduler {
         self.roots.insert(self.root.version(), self.root.clone());
         out.push(Effect::Persist(Record::Undo(Arc::new(undo))));
         while self.roots.len() > self.config.max_versions.max(1) {
-            let Some((oldest, _)) = self.roots.get_min().cloned() else { break };
+            let Some((oldest, root)) = self.roots.get_min().cloned() else { break };
             self.roots.remove(&oldest);
             // What led from the oldest to the next leads nowhere any more.
-            if let Some((next, _)) = self.roots.get_min() {
-                out.push(Effect::Persist(Record::UndoDropped(*next)));
+            if let Some((version, next)) = self.roots.get_min().cloned() {
+                out.push(Effect::Persist(Record::UndoDropped(version)));
+                for id in root.differences(&next).specs {
+                    self.forget_versions(&id, out);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A step is never remembered as a list of things still to do: what to do next follows from what is there. So a deployment goes on after a
 //! restart by beginning again, and a lost answer, a failed task or a lost agent needs no case of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base::Timestamp;
@@ -203,12 +203,30 @@ impl Scheduler {
             }
             self.dirty.insert(spec.clone());
             // Its versions were kept for a rollback of this deployment.
-            if change.to.is_none() && self.root.spec(spec).is_none() {
-                let versions = self.history.remove(spec).unwrap_or_default();
-                out.extend(versions.keys().map(|version| Effect::Persist(Record::VersionDropped(spec.clone(), *version))));
+            if change.to.is_none() {
+                self.forget_versions(spec, out);
             }
         }
         out.push(Effect::Persist(Record::DeploymentRemoved(id.to_owned())));
+    }
+
+    /// Drops the versions of an app or pod that is no more, but for those that an old root names.
+    pub(super) fn forget_versions(&mut self, spec: &PathId, out: &mut Vec<Effect>) {
+        if self.root.spec(spec).is_some() || self.locks.contains_key(spec) {
+            return;
+        }
+        let Some(versions) = self.history.get(spec) else { return };
+        let named: BTreeSet<Timestamp> = self.roots.values().filter_map(|root| root.spec(spec)).map(Spec::version).collect();
+        let dropped: Vec<Timestamp> = versions.keys().filter(|version| !named.contains(version)).copied().collect();
+        for version in dropped {
+            if let Some(versions) = self.history.get_mut(spec) {
+                versions.remove(&version);
+            }
+            out.push(Effect::Persist(Record::VersionDropped(spec.clone(), version)));
+        }
+        if named.is_empty() {
+            self.history.remove(spec);
+        }
     }
 
     /// Ends a deployment where it is.

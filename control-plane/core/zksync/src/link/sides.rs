@@ -103,7 +103,7 @@ impl Link {
             self.busy.remove(&plan.key);
             self.dirty.mark(plan.key, Dirt::on_both(now));
         }
-        if let Some(look) = self.look.take() {
+        for look in std::mem::take(&mut self.looks) {
             for (key, dirt) in look.pairs {
                 self.busy.remove(&key);
                 self.dirty.mark(key, dirt);

@@ -1,4 +1,4 @@
-//! The commands alone: `cargo run -p marathon-migrate --example marathon -- export --from http://127.0.0.1:8080 --to apps.json`.
+//! The commands alone: `cargo run -p marathon-migrate --example migrate -- export --from http://127.0.0.1:8080 --to apps.json`.
 
 use std::process::ExitCode;
 

@@ -1,0 +1,166 @@
+use super::*;
+
+struct Run {
+    migration: Migration,
+    now: Timestamp,
+    effects: Vec<Effect>,
+}
+
+fn run() -> Run {
+    let now = Timestamp::from_unix_millis(1_000);
+    let mut run = Run { migration: Migration::new(Plan::of("l"), now), now, effects: Vec::new() };
+    run.input(Input::Begin);
+    run
+}
+
+const CALM_LINK: Observation =
+    Observation { live: true, settled: true, lag_p99_ms: 3.0, open_conflicts: 0, held_deletes: 0, blocked: 0, halted: false };
+
+impl Run {
+    fn input(&mut self, input: Input) {
+        self.effects.clear();
+        self.migration.step(self.now, input, &mut self.effects);
+        // As the driver does it: what is persisted is what goes on after a crash.
+        let kept = format!("{:?}", self.migration);
+        assert!(!kept.is_empty());
+    }
+
+    fn done(&mut self, step: Step, ok: bool) {
+        self.input(Input::Done(step, Report { ok, text: format!("{step:?} {ok}"), finished: false }));
+    }
+
+    fn wait(&mut self, seconds: u64, seen: Observation) {
+        for _ in 0..seconds * 2 {
+            self.now = self.now + Duration::from_millis(500);
+            self.input(Input::Observed(seen));
+        }
+    }
+
+    fn until_ready(&mut self) {
+        self.done(Step::Prepare, true);
+        self.wait(7, CALM_LINK);
+        self.done(Step::Verify, true);
+        self.wait(2, CALM_LINK);
+        self.done(Step::Verify, true);
+        assert_eq!(self.migration.phase, Phase::Ready);
+    }
+
+    fn until_switch(&mut self) {
+        self.until_ready();
+        self.input(Input::Command(Command::Cutover));
+        self.done(Step::Freeze, true);
+        self.wait(1, CALM_LINK);
+        self.done(Step::Align, true);
+        self.done(Step::FinalVerify, true);
+        assert_eq!(self.migration.phase, Phase::Switch);
+    }
+}
+
+#[test]
+fn a_migration_goes_from_the_first_look_to_the_last() {
+    let mut run = run();
+    run.until_switch();
+    run.done(Step::Switch, true);
+    assert!(run.migration.waiting_for.contains("advance"));
+    run.input(Input::Command(Command::Advance));
+    for _ in 0..8 {
+        run.done(Step::Confirm, true);
+        run.wait(1, CALM_LINK);
+    }
+    assert_eq!(run.migration.phase, Phase::Drain);
+    run.input(Input::Command(Command::Complete));
+    assert_eq!(run.effects, [Effect::Persist, Effect::StopLink, Effect::Do(Step::CleanUp)]);
+    assert!(run.migration.allows(Command::Rollback).is_err(), "there is no way back from here");
+}
+
+#[test]
+fn nothing_is_cut_over_before_it_is_ready_nor_while_something_is_in_the_way() {
+    let mut run = run();
+    assert!(run.migration.allows(Command::Cutover).is_err());
+    run.input(Input::Command(Command::Cutover));
+    assert_eq!(run.migration.phase, Phase::Prepare);
+    run.done(Step::Prepare, true);
+    run.wait(20, Observation { open_conflicts: 2, blocked: 1, ..CALM_LINK });
+    assert_eq!(run.migration.phase, Phase::CatchUp);
+    assert_eq!(run.migration.waiting_for, "2 open conflicts, 1 paths that cannot be copied");
+}
+
+#[test]
+fn a_blocker_found_at_first_holds_it_there() {
+    let mut run = run();
+    run.done(Step::Prepare, false);
+    run.wait(1, CALM_LINK);
+    assert_eq!(run.migration.phase, Phase::Prepare);
+    run.wait(3, CALM_LINK);
+    assert_eq!(run.migration.step_under_way, Some(Step::Prepare), "it looks again");
+}
+
+#[test]
+fn a_write_after_the_freeze_or_a_difference_lets_the_writers_go_on() {
+    for failing in [Step::Freeze, Step::Align, Step::FinalVerify] {
+        let mut run = run();
+        run.until_ready();
+        run.input(Input::Command(Command::Cutover));
+        for step in [Step::Freeze, Step::Align, Step::FinalVerify] {
+            run.done(step, step != failing);
+            if step == failing {
+                break;
+            }
+            run.wait(1, CALM_LINK);
+        }
+        assert_eq!(run.migration.phase, Phase::Verify, "{failing:?}");
+        assert!(run.effects.contains(&Effect::Do(Step::Unfreeze)), "{failing:?}");
+        assert!(!run.effects.contains(&Effect::TakeFromB), "{failing:?}");
+    }
+}
+
+#[test]
+fn a_step_that_takes_too_long_is_rolled_back_by_itself() {
+    let mut run = run();
+    run.until_ready();
+    run.input(Input::Command(Command::Cutover));
+    run.done(Step::Freeze, true);
+    run.wait(32, Observation { settled: false, ..CALM_LINK });
+    assert_eq!(run.migration.phase, Phase::Verify);
+    assert!(run.migration.history.iter().any(|note| note.text.contains("final_sync took too long")));
+}
+
+#[test]
+fn after_the_switch_the_way_back_carries_what_was_written_since() {
+    let mut run = run();
+    run.until_switch();
+    run.done(Step::Switch, true);
+    run.input(Input::Command(Command::Rollback));
+    assert_eq!(run.migration.phase, Phase::RollbackFreeze);
+    run.done(Step::Freeze, true);
+    run.wait(1, Observation { settled: false, ..CALM_LINK });
+    assert_eq!(run.migration.phase, Phase::RollbackSync);
+    run.wait(1, CALM_LINK);
+    run.done(Step::FinalVerify, false);
+    assert_eq!(run.migration.phase, Phase::RollbackVerify, "never back to a state that is not proved");
+    run.wait(3, CALM_LINK);
+    run.done(Step::FinalVerify, true);
+    assert_eq!(run.migration.phase, Phase::RolledBack);
+    assert_eq!(run.effects, [Effect::Persist, Effect::TakeFromA, Effect::Do(Step::Unfreeze), Effect::PauseLink]);
+}
+
+#[test]
+fn a_restart_does_the_phase_again_from_its_beginning() {
+    let mut run = run();
+    run.until_switch();
+    run.input(Input::Begin);
+    assert_eq!(run.effects, [Effect::TakeFromB, Effect::Do(Step::Switch)]);
+}
+
+#[test]
+fn a_paused_migration_does_nothing_until_it_is_resumed() {
+    let mut run = run();
+    run.done(Step::Prepare, true);
+    run.input(Input::Command(Command::Pause));
+    assert_eq!(run.effects, [Effect::Persist, Effect::PauseLink]);
+    run.wait(20, CALM_LINK);
+    assert_eq!(run.migration.phase, Phase::Snapshot);
+    run.input(Input::Command(Command::Resume));
+    run.wait(1, CALM_LINK);
+    assert_eq!(run.migration.phase, Phase::CatchUp);
+}

@@ -1,0 +1,324 @@
+//! Phases, plans, steps, and what is told of them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a migration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Both sides are looked at, and nothing is written.
+    Prepare,
+    /// Everything is copied for the first time.
+    Snapshot,
+    /// Changes are carried until nothing waits.
+    CatchUp,
+    /// Both sides are compared until they are equal twice in a row.
+    Verify,
+    /// Waits for the word to cut over; days if need be.
+    Ready,
+    /// The writers are stopped, and that is proved.
+    Freeze,
+    /// The last changes are carried.
+    FinalSync,
+    /// What clients cannot see but rely on: sequence counters and kinds of znodes.
+    Align,
+    /// Both sides are compared, with no tolerance.
+    FinalVerify,
+    /// The direction is turned round, and the clients are moved.
+    Switch,
+    /// Nobody talks to the old ensemble any more, and the new one answers.
+    Confirm,
+    /// The old ensemble follows the new one, so that there is a way back.
+    Drain,
+    /// Over: there is no way back.
+    Complete,
+    /// After the switch: the writers of the new ensemble are stopped.
+    RollbackFreeze,
+    /// The old ensemble gets the last changes.
+    RollbackSync,
+    /// Both sides are compared.
+    RollbackVerify,
+    /// Over: the old ensemble is the one that counts.
+    RolledBack,
+}
+
+impl Phase {
+    /// All, in order.
+    pub const ALL: [Phase; 17] = [
+        Phase::Prepare,
+        Phase::Snapshot,
+        Phase::CatchUp,
+        Phase::Verify,
+        Phase::Ready,
+        Phase::Freeze,
+        Phase::FinalSync,
+        Phase::Align,
+        Phase::FinalVerify,
+        Phase::Switch,
+        Phase::Confirm,
+        Phase::Drain,
+        Phase::Complete,
+        Phase::RollbackFreeze,
+        Phase::RollbackSync,
+        Phase::RollbackVerify,
+        Phase::RolledBack,
+    ];
+
+    /// As it stands in JSON and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Prepare => "prepare",
+            Phase::Snapshot => "snapshot",
+            Phase::CatchUp => "catch_up",
+            Phase::Verify => "verify",
+            Phase::Ready => "ready",
+            Phase::Freeze => "freeze",
+            Phase::FinalSync => "final_sync",
+            Phase::Align => "align",
+            Phase::FinalVerify => "final_verify",
+            Phase::Switch => "switch",
+            Phase::Confirm => "confirm",
+            Phase::Drain => "drain",
+            Phase::Complete => "complete",
+            Phase::RollbackFreeze => "rollback_freeze",
+            Phase::RollbackSync => "rollback_sync",
+            Phase::RollbackVerify => "rollback_verify",
+            Phase::RolledBack => "rolled_back",
+        }
+    }
+
+    /// How long it may take; without end where somebody's word is waited for.
+    pub(super) fn patience(self) -> Option<Duration> {
+        let seconds = match self {
+            Phase::Prepare => 600,
+            Phase::Snapshot | Phase::CatchUp => 24 * 3_600,
+            Phase::Verify => 3_600,
+            Phase::Freeze | Phase::FinalSync | Phase::Align | Phase::RollbackFreeze | Phase::RollbackSync => 30,
+            Phase::FinalVerify | Phase::RollbackVerify => 60,
+            Phase::Switch => 120,
+            Phase::Confirm => 300,
+            Phase::Ready | Phase::Drain | Phase::Complete | Phase::RolledBack => return None,
+        };
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// Whether the writers are stopped on the old ensemble, and nothing has been turned round yet.
+    pub(super) fn is_before_switch(self) -> bool {
+        matches!(self, Phase::Freeze | Phase::FinalSync | Phase::Align | Phase::FinalVerify)
+    }
+
+    /// Whether the new ensemble is the one that counts.
+    pub fn is_after_switch(self) -> bool {
+        matches!(self, Phase::Switch | Phase::Confirm | Phase::Drain | Phase::RollbackFreeze | Phase::RollbackSync | Phase::RollbackVerify)
+    }
+
+    /// Whether nothing follows.
+    pub fn is_over(self) -> bool {
+        matches!(self, Phase::Complete | Phase::RolledBack)
+    }
+}
+
+/// What a migration is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// What a link of this name does.
+    pub link: String,
+    /// Whether nobody may talk to the old ensemble any more before the migration counts as confirmed.
+    #[serde(default = "yes")]
+    pub require_no_clients: bool,
+    /// Called (POST, JSON) when the writers must stop; without it the one who says `cutover` has stopped them.
+    #[serde(default)]
+    pub freeze_hook: Option<String>,
+    /// Called when the writers may go on where they were.
+    #[serde(default)]
+    pub unfreeze_hook: Option<String>,
+    /// Called when the clients are to be moved; without it somebody moves them and says `advance`.
+    #[serde(default)]
+    pub switch_hook: Option<String>,
+    /// A file with a token that hooks are called with (`Authorization: Bearer`).
+    #[serde(default)]
+    pub hook_token_file: Option<String>,
+    /// How far the target's sequence counters are put beyond the source's.
+    #[serde(default = "margin")]
+    pub sequence_margin: u32,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn margin() -> u32 {
+    10
+}
+
+impl Plan {
+    /// A plan without hooks.
+    pub fn of(link: &str) -> Plan {
+        Plan {
+            link: link.to_owned(),
+            require_no_clients: yes(),
+            freeze_hook: None,
+            unfreeze_hook: None,
+            switch_hook: None,
+            hook_token_file: None,
+            sequence_margin: margin(),
+        }
+    }
+}
+
+/// A step whose outcome is told back by [`Input::Done`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Look at both sides.
+    Prepare,
+    /// Compare both sides while they live.
+    Verify,
+    /// Call the hook that stops the writers, and prove that nobody writes on the side that counts.
+    Freeze,
+    /// Call the hook that lets the writers go on where they were.
+    Unfreeze,
+    /// Align counters and kinds.
+    Align,
+    /// Compare both sides, with no tolerance.
+    FinalVerify,
+    /// Call the hook that moves the clients.
+    Switch,
+    /// Ask who talks to the old ensemble, and whether the new one answers.
+    Confirm,
+    /// Remove what is ours from both ensembles.
+    CleanUp,
+}
+
+/// What a step found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether the migration may go on.
+    pub ok: bool,
+    /// For people: what was found, or what stands in the way.
+    pub text: String,
+    /// Nobody has to be waited for: the hook did it, or there is none.
+    #[serde(default)]
+    pub finished: bool,
+}
+
+/// How the link stands, as far as it matters here.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// Both sides are connected and were read as a whole.
+    pub live: bool,
+    /// Nothing waits.
+    pub settled: bool,
+    /// 99 of 100 changes took less, in milliseconds; 0 without changes.
+    pub lag_p99_ms: f64,
+    /// Conflicts that wait for an operator.
+    pub open_conflicts: usize,
+    /// Deletes that wait for approval.
+    pub held_deletes: usize,
+    /// Paths that cannot be copied.
+    pub blocked: usize,
+    /// The link has stopped by itself.
+    pub halted: bool,
+}
+
+/// What an operator says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Cut over, now that it is ready.
+    Cutover,
+    /// What was waited for is done: the clients are moved.
+    Advance,
+    /// Go back.
+    Rollback,
+    /// Do nothing further for now.
+    Pause,
+    /// Go on.
+    Resume,
+    /// There is to be no way back any more.
+    Complete,
+}
+
+/// Everything that can happen to a migration.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// It was just made, or loaded: do what the phase begins with.
+    Begin,
+    /// A step has ended.
+    Done(Step, Report),
+    /// How the link stands.
+    Observed(Observation),
+    /// An operator says something.
+    Command(Command),
+}
+
+/// Everything a migration may ask of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Do a step, and say what came of it. May be asked again after a restart: every step may be repeated.
+    Do(Step),
+    /// The link takes changes from A.
+    TakeFromA,
+    /// The link takes changes from B.
+    TakeFromB,
+    /// The link pauses.
+    PauseLink,
+    /// The link goes on.
+    ResumeLink,
+    /// The link ends.
+    StopLink,
+    /// Remember the migration before anything else is done.
+    Persist,
+}
+
+/// A migration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// What it was told.
+    pub plan: Plan,
+    /// Where it is.
+    pub phase: Phase,
+    /// Since when: milliseconds since 1970.
+    pub since_ms: u64,
+    /// An operator paused it.
+    pub paused: bool,
+    /// Until when the phase must have ended: milliseconds since 1970.
+    pub deadline_ms: Option<u64>,
+    /// What stands in the way right now; empty when nothing does.
+    pub waiting_for: String,
+    /// What happened, the oldest first.
+    pub history: Vec<Note>,
+    pub(super) equal_in_a_row: u32,
+    pub(super) calm_since_ms: Option<u64>,
+    pub(super) step_under_way: Option<Step>,
+    pub(super) retry_at_ms: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When: milliseconds since 1970.
+    pub at_ms: u64,
+    /// In which phase.
+    pub phase: Phase,
+    /// What.
+    pub text: String,
+}
+
+/// The phase does not allow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotNow {
+    /// What was asked for.
+    pub command: Command,
+    /// Where the migration is.
+    pub phase: Phase,
+}
+
+impl std::fmt::Display for NotNow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} is not possible in the phase {}", self.command, self.phase.as_str())
+    }
+}

@@ -1,0 +1,252 @@
+//! What the API takes and gives.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use zksync::{Conflict, Difference, Migration, Mode, PerSide, Resolution, Status, Strategy};
+
+use crate::definition::Definition;
+use crate::link::LagSummary;
+use crate::migrate::MigrationHandle;
+use crate::prepare::Preparation;
+use crate::service::{Role, Service};
+use crate::verify::VerificationReport;
+use crate::witness::Holder;
+
+/// A link.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LinkView {
+    /// As it was written down.
+    pub(crate) definition: Definition,
+    /// `leading`, `standby` or `waiting`.
+    pub(crate) role: &'static str,
+    /// Who leads, or what is waited for.
+    pub(crate) detail: String,
+    /// How it stands; null when this process does not lead it.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) status: Option<Status>,
+    /// How long changes took on their way to each side.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) lag: Option<PerSide<LagSummary>>,
+}
+
+/// What of a link can be changed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkChange {
+    /// `a_to_b`, `b_to_a` or `both`.
+    #[schema(value_type = Option<String>)]
+    pub(crate) mode: Option<Mode>,
+    /// `last_write_wins`, `a_wins`, `b_wins` or `manual`.
+    #[schema(value_type = Option<String>)]
+    pub(crate) strategy: Option<Strategy>,
+}
+
+/// A page of conflicts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConflictPage {
+    /// In the order in which they were found.
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) conflicts: Vec<Conflict>,
+    /// How many there are.
+    pub(crate) total: usize,
+}
+
+/// Which conflicts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ConflictQuery {
+    /// Paths that begin so.
+    #[serde(default)]
+    pub(crate) prefix: String,
+    /// At most this many, up to 1,000.
+    pub(crate) limit: Option<usize>,
+}
+
+/// A conflict with what each side has now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ThreeWay {
+    /// The conflict; its `base` names the state that both last agreed on, of which only a hash is kept.
+    #[schema(value_type = Object)]
+    pub(crate) conflict: Conflict,
+    /// Hash of what both last agreed on, in hexadecimal; null when that is not known.
+    pub(crate) base_hash: Option<String>,
+    /// What A has now; null when it is absent.
+    pub(crate) a: Option<SideValue>,
+    /// What B has now; null when it is absent.
+    pub(crate) b: Option<SideValue>,
+}
+
+/// What a side has.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SideValue {
+    /// Transaction that last changed its data: what `expect` of a resolution names.
+    pub(crate) mzxid: i64,
+    /// Its version.
+    pub(crate) version: i32,
+    /// When it was written, by that side's clock: milliseconds since 1970.
+    pub(crate) mtime: i64,
+    /// Bytes of its data.
+    pub(crate) size: usize,
+    /// Its data, if they are text; up to 64 KiB.
+    pub(crate) text: Option<String>,
+    /// Hash of its data, in hexadecimal.
+    pub(crate) hash: String,
+    /// Who may do what.
+    pub(crate) acl: Vec<String>,
+}
+
+/// How a conflict is to be decided.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Decision {
+    /// `a`, `b`, `custom` or `delete`.
+    pub(crate) choice: Choice,
+    /// The data, for `custom`.
+    pub(crate) data: Option<String>,
+    /// What was looked at; something else by now is 409.
+    pub(crate) expect: Option<Expect>,
+}
+
+/// Whose state is to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Choice {
+    /// A's.
+    A,
+    /// B's.
+    B,
+    /// Other data.
+    Custom,
+    /// Neither's.
+    Delete,
+}
+
+/// What was looked at.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct Expect {
+    /// `mzxid` of A; null when it was absent.
+    pub(crate) a_mzxid: Option<i64>,
+    /// `mzxid` of B; null when it was absent.
+    pub(crate) b_mzxid: Option<i64>,
+}
+
+/// Resolutions, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ResolutionPage {
+    /// With what both sides had.
+    pub(crate) resolutions: Vec<NumberedResolution>,
+}
+
+/// How a conflict was decided.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NumberedResolution {
+    /// Its number within the link.
+    pub(crate) number: u64,
+    /// What collided, who won, and what both sides had.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub(crate) resolution: Resolution,
+}
+
+/// Which conflicts are to be decided at once, and how.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BulkDecision {
+    /// Paths that begin so.
+    pub(crate) prefix: String,
+    /// `a` or `b`.
+    pub(crate) choice: Choice,
+    /// Only say which ones.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+}
+
+/// What a decision about many conflicts has come to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkOutcome {
+    /// Numbers of the conflicts that it is about.
+    pub(crate) conflicts: Vec<u64>,
+    /// Whether they will be decided so.
+    pub(crate) accepted: bool,
+}
+
+/// Differences that the newest comparison found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DifferencePage {
+    /// The first of them.
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) differences: Vec<Difference>,
+    /// How many the comparison found.
+    pub(crate) total: u64,
+    /// When it began: milliseconds since 1970.
+    pub(crate) started_ms: u64,
+}
+
+/// A migration.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MigrationPage {
+    /// Where it is, and what happened.
+    #[schema(value_type = Object)]
+    pub(crate) migration: Migration,
+    /// Who was connected to the old ensemble when it was last asked.
+    pub(crate) holders: Vec<Holder>,
+    /// Why that is not known; null when it is.
+    pub(crate) holders_unknown: Option<String>,
+    /// The newest comparison.
+    pub(crate) verification: Option<VerificationReport>,
+    /// The first look.
+    pub(crate) preparation: Option<Preparation>,
+    /// How much has been copied, of about how much.
+    pub(crate) progress: Progress,
+}
+
+/// How far the copy is.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Progress {
+    /// Znodes that both sides have.
+    pub(crate) pairs: usize,
+    /// Znodes to be looked at.
+    pub(crate) backlog: usize,
+    /// Of a hundred.
+    pub(crate) percent: u64,
+}
+
+/// A link as it stands.
+pub(crate) fn view(definition: &Definition, role: Role) -> LinkView {
+    let definition = definition.clone();
+    match role {
+        Role::Leading(handle) => {
+            let (status, lag) = (Status::clone(&handle.status()), handle.lag());
+            LinkView { definition, role: "leading", detail: String::new(), status: Some(status), lag: Some(lag) }
+        }
+        Role::Standby(leader) => LinkView { definition, role: "standby", detail: leader, status: None, lag: None },
+        Role::Waiting(why) => LinkView { definition, role: "waiting", detail: why, status: None, lag: None },
+    }
+}
+
+/// A migration as it stands.
+pub(crate) fn migration_page(service: &Service, id: &str, handle: &MigrationHandle) -> MigrationPage {
+    let view = handle.view();
+    let (holders, holders_unknown) = match &view.holders {
+        Ok(holders) => (holders.clone(), None),
+        Err(why) => (Vec::new(), Some(why.clone())),
+    };
+    let preparation = view.preparation.as_ref().map(|it| Preparation::clone(it));
+    let progress = service.handle(id).map(|link| progress(&link.status(), preparation.as_ref())).unwrap_or_default();
+    MigrationPage {
+        migration: view.migration.clone(),
+        holders,
+        holders_unknown,
+        verification: view.verification.as_ref().map(|it| VerificationReport::clone(it)),
+        preparation,
+        progress,
+    }
+}
+
+fn progress(status: &Arc<Status>, preparation: Option<&Preparation>) -> Progress {
+    let total =
+        preparation.map_or(0, |found| usize::try_from(found.a.nodes).unwrap_or(usize::MAX)).max(status.pairs + status.backlog).max(1);
+    Progress { pairs: status.pairs, backlog: status.backlog, percent: (status.pairs.min(total) * 100 / total) as u64 }
+}

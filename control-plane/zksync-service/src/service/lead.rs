@@ -1,0 +1,160 @@
+//! Who leads a link, and what a leader begins with.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zk::{Candidate, Session};
+use zksync::{LinkState, Migration, Mode, Side};
+
+use super::{FRESH, RETRY, Role, Running, Service, ServiceError};
+use crate::definition::Definition;
+use crate::link::{self, LinkHandle, Reserved};
+use crate::migrate::{self, MIGRATIONS};
+use crate::store::StoreError;
+use crate::{checkpoint, verify};
+
+impl Service {
+    /// Stands for election on B, leads when elected, and begins again when the lead is lost. That two never write at once does not rest on
+    /// this but on the epochs.
+    pub(super) async fn lead(self, running: Running, tell: watch::Sender<Role>) {
+        let id = running.definition().id.clone();
+        let parent = format!("{}/election", Reserved::of(&id).root());
+        let waiting = |why: String| tell.send_replace(Role::Waiting(why));
+        loop {
+            if self.is_complete(&id) {
+                tell.send_replace(Role::Standby("nobody any more: its migration is complete".to_owned()));
+                return std::future::pending().await;
+            }
+            let options = match running.definition().b.options() {
+                Ok(options) => options,
+                Err(error) => {
+                    waiting(error.to_string());
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            let session = Session::open(options);
+            let client = tokio::select! {
+                client = session.client() => client,
+                () = tokio::time::sleep(Duration::from_secs(5)) => {
+                    waiting("B is not reached".to_owned());
+                    session.client().await
+                }
+            };
+            let candidate = match Candidate::stand(&client, &parent, &self.inner.name).await {
+                Ok(candidate) => candidate,
+                Err(error) => {
+                    waiting(format!("standing for election on B: {error}"));
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            if let Ok(Some(leader)) = Candidate::leader(&client, &parent).await
+                && leader != self.inner.name
+            {
+                tell.send_replace(Role::Standby(leader));
+            }
+            let Ok(leadership) = candidate.elected().await else { continue };
+            if let Err(why) = self.take_over(&running.definition(), &client).await {
+                waiting(why);
+                let _ = leadership.resign().await;
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            let stop = running.stop.child_token();
+            match self.start_link(&running, stop.clone()) {
+                Ok((handle, run)) => {
+                    tell.send_replace(Role::Leading(handle.clone()));
+                    if let Err(error) = self.resume_migration(&running, handle.clone()) {
+                        tracing::error!(link = id, %error, "the migration cannot be taken up");
+                    }
+                    tokio::select! {
+                        ended = run => {
+                            if let Err(error) = ended {
+                                tracing::error!(link = id, %error, "the link ends");
+                            }
+                        }
+                        // A cut connection is no lost lead yet: the epochs tell. Only when the session is over does another one lead.
+                        () = session_over(&client) => tracing::info!(link = id, "the lead is lost"),
+                        () = fenced(&handle) => tracing::warn!(link = id, "another leader has taken over"),
+                    }
+                    stop.cancel();
+                }
+                Err(error) => {
+                    waiting(error.to_string());
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            waiting("it is being looked for who leads".to_owned());
+            let _ = leadership.resign().await;
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Before a link begins: it goes on from where the leader before has come to, or from nothing if it is new.
+    async fn take_over(&self, definition: &Definition, b: &zk::Client) -> Result<(), String> {
+        let (id, store) = (definition.id.clone(), self.inner.store.clone());
+        let fresh = store.documents::<bool>(FRESH).map_err(|error| error.to_string())?.contains_key(&id);
+        if fresh {
+            let clients = verify::connect(definition).await?;
+            for side in Side::BOTH {
+                migrate::remove_work(&clients[side], &id).await.map_err(|error| format!("{}: {error}", side.as_str().to_uppercase()))?;
+            }
+            let forgotten = tokio::task::spawn_blocking(move || store.forget(&id).and_then(|()| store.put::<bool>(FRESH, &id, None)));
+            return forgotten.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string());
+        }
+        if definition.checkpoint {
+            let identity = definition.b.options().map_err(|error| error.to_string())?.has_identity();
+            let acl = if identity { zk::Acl::creator() } else { zk::Acl::open() };
+            let recovered = checkpoint::recover(b, &id, &store, &acl).await?;
+            tracing::info!(link = id, ?recovered, "takes over");
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self, id: &str) -> bool {
+        let migrations = self.inner.store.documents::<Migration>(MIGRATIONS).unwrap_or_default();
+        migrations.get(id).is_some_and(|migration| migration.phase == zksync::Phase::Complete)
+    }
+
+    fn start_link(
+        &self,
+        running: &Running,
+        stop: CancellationToken,
+    ) -> Result<(LinkHandle, BoxFuture<'static, Result<(), StoreError>>), link::StartError> {
+        let mut definition = Definition::clone(&running.definition());
+        // After a switch it is the new side that counts, whatever the link was made for.
+        let migrations: BTreeMap<String, Migration> = self.inner.store.documents(MIGRATIONS)?;
+        if migrations.get(&definition.id).is_some_and(|migration| migration.phase.is_after_switch()) {
+            definition.mode = Mode::BToA;
+        }
+        let (handle, run) = link::start(&definition, self.inner.store.clone(), self.inner.metrics.clone(), self.inner.leader, stop)?;
+        Ok((handle, Box::pin(run)))
+    }
+
+    fn resume_migration(&self, running: &Running, handle: LinkHandle) -> Result<(), ServiceError> {
+        let mut migrations: BTreeMap<String, Migration> = self.inner.store.documents(MIGRATIONS)?;
+        match migrations.remove(&running.definition().id) {
+            Some(migration) => self.drive(running, handle, migration),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn session_over(client: &zk::Client) {
+    while !client.is_over() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn fenced(handle: &LinkHandle) {
+    let mut statuses = handle.statuses();
+    while statuses.borrow_and_update().state != LinkState::Fenced {
+        if statuses.changed().await.is_err() {
+            return;
+        }
+    }
+}

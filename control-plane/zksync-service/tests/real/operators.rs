@@ -1,0 +1,201 @@
+//! What operators do besides watching: change, decide, put back; over HTTP and over gRPC.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::routing::post;
+use futures::StreamExt as _;
+use http::{Request, StatusCode};
+use proto::zksync::v1 as wire;
+use proto::zksync::v1::zk_sync_client::ZkSyncClient;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+use zk::{Client, Options};
+use zksync::{Mode, Strategy};
+use zksync_service::definition::Definition;
+use zksync_service::store::Store;
+
+use crate::common::{create, ensembles};
+use crate::operator::Operator;
+
+async fn value(client: &Client, path: &str, wanted: &[u8]) {
+    for _ in 0..400 {
+        if client.get(path).await.is_ok_and(|(data, _)| data == wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{path} is not {:?}: {:?}", String::from_utf8_lossy(wanted), client.get(path).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conflicts_are_decided_at_once_what_lost_is_put_back_and_changes_last() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let (old, new) = (
+        Client::connect(&Options::new(a.connect_string())).await.unwrap(),
+        Client::connect(&Options::new(b.connect_string())).await.unwrap(),
+    );
+    for client in [&old, &new] {
+        create(client, "/app", b"").await;
+    }
+    for n in 0..5 {
+        create(&old, &format!("/app/c{n}"), b"a").await;
+        create(&new, &format!("/app/c{n}"), b"b").await;
+    }
+    let mut definition = Definition::between("d", &a.connect_string(), &b.connect_string());
+    (definition.mode, definition.strategy) = (Mode::Both, Strategy::Manual);
+    let written = serde_json::to_string(&definition).unwrap();
+
+    // Who asks again under the same key is answered as the first time; under it something else is refused.
+    let keyed = async |key: &str, body: &str| {
+        let request = Request::builder().method("POST").uri("/api/v1/zksync/links").header("idempotency-key", key);
+        let response = operator.router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+        (response.status(), response.headers().contains_key("idempotency-replayed"))
+    };
+    assert_eq!(keyed("k1", &written).await, (StatusCode::CREATED, false));
+    assert_eq!(keyed("k1", &written).await, (StatusCode::CREATED, true));
+    assert_eq!(keyed("k1", "{}").await, (StatusCode::UNPROCESSABLE_ENTITY, false));
+    assert_eq!(keyed("k2", &written).await, (StatusCode::CONFLICT, false));
+    assert_eq!(keyed("", &written).await, (StatusCode::BAD_REQUEST, false));
+
+    operator.until_leading("d").await;
+    for _ in 0..400 {
+        if operator.ask("GET", "/links/d/conflicts", "").await.1["total"] == 5 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let all = r#"{"prefix":"/app/c","choice":"a"}"#;
+    let (status, would) = operator.ask("POST", "/links/d/conflicts/resolve", r#"{"prefix":"/app/c","choice":"a","dry_run":true}"#).await;
+    assert_eq!((status, would["conflicts"].as_array().unwrap().len(), &would["accepted"]), (StatusCode::ACCEPTED, 5, &json!(false)));
+    assert_eq!(new.get("/app/c0").await.unwrap().0, b"b", "a dry run changes nothing");
+    assert_eq!(operator.ask("POST", "/links/d/conflicts/resolve", r#"{"prefix":"/","choice":"custom"}"#).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(operator.ask("POST", "/links/d/conflicts/resolve", all).await.0, StatusCode::ACCEPTED);
+    for n in 0..5 {
+        value(&new, &format!("/app/c{n}"), b"a").await;
+    }
+
+    let mut page = Value::Null;
+    for _ in 0..200 {
+        page = operator.ask("GET", "/links/d/resolutions?prefix=/app/c3", "").await.1;
+        if page["resolutions"].as_array().is_some_and(|it| it.len() == 1) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let number = page["resolutions"][0]["number"].as_u64().unwrap_or_else(|| panic!("{page}"));
+    assert_eq!(operator.ask("POST", "/links/d/resolutions/999999/restore", "").await.0, StatusCode::NOT_FOUND);
+    let (status, told) = operator.ask("POST", &format!("/links/d/resolutions/{number}/restore"), "").await;
+    assert_eq!((status, told.as_str()), (StatusCode::ACCEPTED, Some("/app/c3 on B is as it was")));
+    value(&old, "/app/c3", b"b").await;
+
+    // What is changed is changed for good.
+    let (status, link) = operator.ask("PATCH", "/links/d", r#"{"mode":"a_to_b","strategy":"b_wins"}"#).await;
+    assert_eq!(
+        (status, &link["definition"]["mode"], &link["definition"]["strategy"]),
+        (StatusCode::OK, &json!("a_to_b"), &json!("b_wins"))
+    );
+    let operator = Operator::with(operator.die(directory.path()).await, 2);
+    operator.until_leading("d").await;
+    let (_, link) = operator.ask("GET", "/links/d", "").await;
+    assert_eq!((&link["status"]["mode"], &link["definition"]["strategy"]), (&json!("a_to_b"), &json!("b_wins")));
+
+    operator.until_settled("d").await;
+    new.set("/app/c1", b"drifted", None).await.unwrap();
+    let (_, report) = operator.ask("POST", "/links/d/verifications", "").await;
+    assert_eq!(report["found"]["equal"], json!(false));
+    let (_, differences) = operator.ask("GET", "/links/d/differences?prefix=/app/c1", "").await;
+    assert_eq!(differences["differences"], json!([{ "path": "/app/c1", "kind": "data" }]));
+
+    // The stream tells of the link at once, and again.
+    let request = Request::builder().uri("/api/v1/zksync/links/d/events").body(Body::empty()).unwrap();
+    let response = operator.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body().into_data_stream();
+    let mut heard = String::new();
+    while heard.matches("event: link").count() < 3 {
+        let some = tokio::time::timeout(Duration::from_secs(5), body.next()).await.unwrap().unwrap().unwrap();
+        heard.push_str(&String::from_utf8_lossy(&some));
+    }
+    assert!(heard.contains(r#""p99_ms""#) && heard.contains(r#""role":"leading""#), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_know_who_calls() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming =
+        futures::stream::unfold(listener, |listener| async move { Some((listener.accept().await.map(|(stream, _)| stream), listener)) });
+    let server = tonic::transport::Server::builder().add_service(zksync_service::grpc::server(operator.service.clone()));
+    let mut running = JoinSet::new();
+    running.spawn(async move { server.serve_with_incoming(Box::pin(incoming)).await.unwrap() });
+    let mut client =
+        ZkSyncClient::new(tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap());
+
+    let old = Client::connect(&Options::new(a.connect_string())).await.unwrap();
+    create(&old, "/app", b"1").await;
+    let definition = serde_json::to_string(&Definition::between("g", &a.connect_string(), &b.connect_string())).unwrap();
+    let code = |result: Result<tonic::Response<wire::Link>, tonic::Status>| result.unwrap_err().code();
+    assert_eq!(code(client.get_link(wire::GetLinkRequest { id: "g".into() }).await), tonic::Code::NotFound);
+    assert_eq!(code(client.create_link(wire::CreateLinkRequest { definition: "{".into() }).await), tonic::Code::InvalidArgument);
+    let found = client.plan(wire::PlanRequest { definition: definition.clone() }).await.unwrap().into_inner();
+    assert!(found.blockers.is_empty() && found.differing >= 1, "{found:?}");
+    client.create_link(wire::CreateLinkRequest { definition: definition.clone() }).await.unwrap();
+    assert_eq!(code(client.create_link(wire::CreateLinkRequest { definition }).await), tonic::Code::FailedPrecondition);
+    let mut watching = client.watch_link(wire::WatchLinkRequest { id: "g".into() }).await.unwrap().into_inner();
+    loop {
+        let link = tokio::time::timeout(Duration::from_secs(60), watching.message()).await.unwrap().unwrap().unwrap();
+        if link.status.is_some_and(|status| status.state == "live" && status.pairs >= 2 && status.created.is_some_and(|it| it.b >= 1)) {
+            break;
+        }
+    }
+    let report = client.verify(wire::VerifyRequest { id: "g".into() }).await.unwrap().into_inner();
+    assert!(report.equal && report.nodes_a >= 2, "{report:?}");
+
+    // Hooks are called with the token that the plan's file has.
+    let called: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let calls = called.clone();
+    let hook = axum::Router::new().route(
+        "/{what}",
+        post(move |path: axum::extract::Path<String>, headers: http::HeaderMap| {
+            let token = headers.get("authorization").and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
+            calls.lock().unwrap().push((path.0, token));
+            async { "done" }
+        }),
+    );
+    let hooks = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = hooks.local_addr().unwrap();
+    running.spawn(async move { axum::serve(hooks, hook).await.unwrap() });
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "t0ken\n").unwrap();
+    let plan = json!({
+        "link": "g", "freeze_hook": format!("http://{at}/freeze"), "switch_hook": format!("http://{at}/switch"),
+        "hook_token_file": token.path(),
+    });
+    client.start_migration(wire::StartMigrationRequest { plan: plan.to_string() }).await.unwrap();
+    let advance = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Advance.into() };
+    assert_eq!(client.control_migration(advance).await.unwrap_err().code(), tonic::Code::FailedPrecondition);
+    let mut watching = client.watch_migration(wire::WatchMigrationRequest { link: "g".into() }).await.unwrap().into_inner();
+    let mut phases = Vec::new();
+    while phases.last().is_none_or(|phase| phase != "drain") {
+        let page = tokio::time::timeout(Duration::from_secs(60), watching.message()).await.unwrap().unwrap().unwrap();
+        if phases.last() != Some(&page.phase) {
+            phases.push(page.phase.clone());
+            if page.phase == "ready" {
+                let cutover = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Cutover.into() };
+                client.control_migration(cutover).await.unwrap();
+            }
+        }
+    }
+    let told = called.lock().unwrap().clone();
+    let wanted = ["freeze", "switch"].map(|what| (what.to_owned(), "Bearer t0ken".to_owned()));
+    assert_eq!(told, wanted, "{phases:?}");
+}
