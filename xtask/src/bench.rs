@@ -18,14 +18,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-pub(crate) use self::app::Part as AppPart;
 use crate::flags::BenchFlags;
 use crate::progress::{Steps, bold, green, note, red, stream};
 use crate::stack::Stack;
 use crate::traffic::Process;
 use crate::{Checkout, Profile, build, machine, setup};
-
-pub(crate) use probe::Part;
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,6 +49,7 @@ pub(crate) enum Name {
 
 /// `cargo xtask bench`.
 pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
+    check_parts(&flags.parts)?;
     let names = if flags.names.is_empty() { Name::value_variants() } else { &flags.names };
     let mut steps = Steps::new(if flags.as_built { 0 } else { build::STEPS } + names.len());
     if !flags.as_built && names.iter().any(|name| !matches!(name, Name::App | Name::Topology | Name::Zksync)) {
@@ -66,9 +64,9 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
             Name::Capture => capture::run(checkout, flags.scale_down),
             Name::Overhead => overhead::run(checkout, flags.scale_down),
             Name::Latency => latency::run(checkout, flags.scale_down),
-            Name::Probe => probe::run(checkout, &flags.parts, flags.scale_down),
+            Name::Probe => probe::run(checkout, &chosen(flags), flags.scale_down),
             Name::App => app::run(checkout, flags),
-            Name::Master => master::run(checkout, flags.scale_down, &flags.piece),
+            Name::Master => master::run(checkout, flags.scale_down, &chosen(flags)),
             Name::Topology => topology(checkout),
             Name::Scheduler => scheduler::run(checkout, flags.scale_down),
             Name::Zksync => zksync(checkout, flags.scale_down),
@@ -83,6 +81,25 @@ pub(crate) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<()> {
     }
     print(&results);
     steps.summary()
+}
+
+/// The parts of one benchmark that were asked for: all, or those of the names that are its own.
+fn chosen<P: ValueEnum>(flags: &BenchFlags) -> Vec<P> {
+    match flags.parts.is_empty() {
+        true => P::value_variants().to_vec(),
+        false => flags.parts.iter().filter_map(|name| P::from_str(name, true).ok()).collect(),
+    }
+}
+
+/// A part that no benchmark has would otherwise measure nothing, without a word.
+fn check_parts(parts: &[String]) -> Result<()> {
+    fn names<P: ValueEnum>() -> Vec<String> {
+        P::value_variants().iter().filter_map(|it| Some(it.to_possible_value()?.get_name().to_owned())).collect()
+    }
+    let known = [("probe", names::<probe::Part>()), ("app", names::<app::Part>()), ("master", names::<master::Part>())];
+    let Some(unknown) = parts.iter().find(|part| !known.iter().any(|(_, names)| names.contains(part))) else { return Ok(()) };
+    let listed: Vec<String> = known.iter().map(|(name, names)| format!("{name} has {}", names.join(", "))).collect();
+    bail!("there is no part {unknown:?}: {}", listed.join("; "))
 }
 
 /// One number.

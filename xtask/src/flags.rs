@@ -123,24 +123,18 @@ pub(crate) struct BenchFlags {
     /// Which to run; all when none is named.
     #[arg(value_enum)]
     pub(crate) names: Vec<bench::Name>,
-    /// Of `probe`, these parts alone: each takes less than five minutes.
-    #[arg(long = "part", value_enum, value_name = "PART")]
-    pub(crate) parts: Vec<bench::Part>,
+    /// Of `probe`, `app` and `master`, these parts alone, separated by commas: each takes less than five minutes. A wrong one lists them.
+    #[arg(long = "part", value_name = "PARTS", value_delimiter = ',')]
+    pub(crate) parts: Vec<String>,
     /// Measure the release binaries as they are, without building them first.
     #[arg(long)]
     pub(crate) as_built: bool,
     /// Divide the amount of work by this, for trying a benchmark out; the numbers then say nothing about the targets.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) scale_down: u64,
-    /// Parts of `app`, separated by commas; all of them when none is named.
-    #[arg(long = "app", value_enum, value_delimiter = ',', value_name = "PARTS")]
-    pub(crate) app_parts: Vec<bench::AppPart>,
     /// For `app`: measure the binaries in this directory instead of building them.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) binaries: Option<std::path::PathBuf>,
-    /// Only these pieces of `master`, separated by commas: core, offers, utilization, launch, failover, ensemble, containers.
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) piece: Vec<String>,
 }
 
 impl Flags {

@@ -76,9 +76,8 @@ pub(super) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<Vec<Number>
         command.current_dir(checkout.root()).args(["build", "--release", "--package=orchestrator-control"]);
         crate::progress::stream("building what is measured", command.arg("--package=orchestrator-synthetic"))?;
     }
-    let parts = if flags.app_parts.is_empty() { Part::value_variants() } else { &flags.app_parts };
     let mut numbers = Vec::new();
-    for part in parts {
+    for part in super::chosen::<Part>(flags) {
         let measured = match part {
             Part::Size => size(&binaries, FULL.divided(flags.scale_down)),
             Part::Growth => growth(&binaries, FULL.divided(flags.scale_down)),

@@ -2,7 +2,8 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::{Number, Target};
@@ -10,20 +11,51 @@ use crate::progress::{Pulse, note, stream};
 use crate::{Checkout, Profile, machine};
 
 /// What is measured, each in a run of its own: what another measured is not lost when one fails.
-pub(super) const SCENES: [&str; 7] = ["core", "offers", "utilization", "launch", "failover", "ensemble", "containers"];
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// One allocation over 10,000 agents, without any protocol.
+    Core,
+    /// From resources that are free to the offer on a framework's stream.
+    Offers,
+    /// How much of a cluster is used when everybody takes what is offered.
+    Utilization,
+    /// Tasks that run a second.
+    Launch,
+    /// 20,000 agents and 200,000 tasks come to a new leader; and `/state` for twenty who ask.
+    Failover,
+    /// Three masters on ZooKeeper, of which the leader is killed.
+    Ensemble,
+    /// Real containers on a real agent.
+    Containers,
+}
+
+impl Part {
+    /// What the load generator calls it.
+    fn scene(self) -> &'static str {
+        match self {
+            Part::Core => "core",
+            Part::Offers => "offers",
+            Part::Utilization => "utilization",
+            Part::Launch => "launch",
+            Part::Failover => "failover",
+            Part::Ensemble => "ensemble",
+            Part::Containers => "containers",
+        }
+    }
+}
 
 /// Image for containers: a static busybox and nothing else.
 const IMAGE: &str = "orchestrator-bench:latest";
 
-pub(super) fn run(checkout: &Checkout, scale_down: u64, pieces: &[String]) -> Result<Vec<Number>> {
-    if let Some(unknown) = pieces.iter().find(|it| !SCENES.contains(&it.as_str())) {
-        bail!("there is no piece {unknown:?}; there are {}", SCENES.join(", "));
+pub(super) fn run(checkout: &Checkout, scale_down: u64, parts: &[Part]) -> Result<Vec<Number>> {
+    if parts.is_empty() {
+        return Ok(Vec::new());
     }
     let mut command = machine::cargo();
     command.current_dir(checkout.root()).args(["build", "--release", "--package", "mesos-load"]);
     stream("building the load generator", &mut command)?;
     let mut numbers = Vec::new();
-    for scene in SCENES.iter().filter(|it| pieces.is_empty() || pieces.iter().any(|wanted| wanted == *it)) {
+    for scene in parts.iter().map(|part| part.scene()) {
         match measure(checkout, scene, scale_down) {
             Ok(more) => numbers.extend(more),
             Err(error) => note(&format!("{scene}: {error:#}")),
