@@ -146,13 +146,18 @@ impl Scheduler {
         order
     }
 
+    /// Who is launched next: the newest definition first. What waits with an older one may never fit, and must not stand before what replaces it.
     fn next_instance(&self, spec: &PathId, owners: &[InstanceId]) -> Option<Arc<Instance>> {
         let state = self.specs.get(spec)?;
+        let newest = state.tallies.iter().rev().find(|(_, tally)| tally.scheduled > 0).map(|(version, _)| *version);
+        let of = |id: &InstanceId| state.instances.get(id);
         let owner = owners.iter().find(|id| state.scheduled.contains(*id));
-        let free = || state.scheduled.iter().find(|id| state.instances.get(*id).is_some_and(|it| it.reservation.is_none()));
+        let free = |it: &Arc<Instance>| it.reservation.is_none();
+        let fresh = || state.scheduled.iter().find(|id| of(id).is_some_and(|it| free(it) && Some(it.config_version()) == newest));
+        let older = || state.scheduled.iter().find(|id| of(id).is_some_and(free));
         // All others wait for their reservations to be offered.
         let any = || state.scheduled.iter().next();
-        owner.or_else(free).or_else(any).and_then(|id| state.instances.get(id)).cloned()
+        owner.or_else(fresh).or_else(older).or_else(any).and_then(of).cloned()
     }
 
     fn placement(&self, spec: &Spec) -> Placement {
