@@ -63,7 +63,7 @@ fn page(server: SocketAddr, complete: &AtomicUsize, ended: &AtomicBool) -> Resul
 
 /// When the containers of a message's `add` were made.
 fn made(message: &str) -> impl Iterator<Item = u64> {
-    let added = message.strip_prefix("{\"add\":").and_then(|rest| rest.split("],\"update\":").next()).unwrap_or_default();
+    let added = message.strip_prefix("{\"add\":[").and_then(|rest| rest.split("],\"update\":").next()).unwrap_or_default();
     let labels = added.split("\"label\":\"").skip(1).filter_map(|text| text.split('"').next());
     labels.filter_map(|label| label.rsplit_once("-made-")?.1.parse().ok())
 }
