@@ -284,11 +284,18 @@ impl Scheduler {
             // Nothing is on its way, and there is no room: one that does not serve makes it.
             kills = 1;
         }
-        for victim in self.victims(spec, kills as usize, &[], outdated) {
+        // Those that do not serve go first, wherever they run: of the others, what is above the minimum.
+        let mut victims = self.victims(spec, kills as usize, &[], |it| outdated(it) && !it.facts().healthy);
+        let others = (kills as usize).saturating_sub(victims.len()).min(above as usize);
+        victims.extend(self.victims(spec, others, &[], |it| outdated(it) && it.facts().healthy));
+        for victim in victims {
             self.end(now, &victim, out);
         }
         if new.wanted > wanted {
-            for victim in self.victims(spec, (new.wanted - wanted) as usize, &[], |it| !outdated(it)) {
+            let surplus = (new.wanted - wanted) as usize;
+            let mut victims = self.victims(spec, surplus, &[], |it| !outdated(it) && !it.facts().healthy);
+            victims.extend(self.victims(spec, surplus - victims.len(), &[], |it| !outdated(it) && it.facts().healthy));
+            for victim in victims {
                 self.end(now, &victim, out);
             }
         }
