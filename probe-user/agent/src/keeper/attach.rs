@@ -120,12 +120,17 @@ impl Client {
     /// Whether it stays.
     fn read(&mut self, input: &mut Option<File>, terminal: bool) -> bool {
         let mut buffer = [0; 4096];
+        let mut stays = true;
         loop {
             match self.stream.read(&mut buffer) {
-                Ok(0) => return false,
+                // What came before the end counts: the end of the input often comes right before that of the connection.
+                Ok(0) => stays = false,
                 Ok(read) => self.received.extend(&buffer[..read]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return false,
+                Err(_) => stays = false,
+            }
+            if !stays {
+                break;
             }
             if self.received.len() > 2 * FRAME_MAX {
                 break;
@@ -142,7 +147,7 @@ impl Client {
             let frame: Vec<u8> = self.received.drain(..5 + length).collect();
             take(frame[0], &frame[5..], input, terminal);
         }
-        true
+        stays
     }
 }
 
@@ -178,5 +183,50 @@ fn take(kind: u8, bytes: &[u8], input: &mut Option<File>, terminal: bool) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn input_that_comes_with_the_end_of_the_connection_is_not_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("io.sock");
+        let mut attach = Attach::listen(&path);
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let mut input = Some(File::from(write));
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(&[frame(STDIN, b"typed"), frame(STDIN, b"")].concat()).unwrap();
+        drop(stream);
+        attach.serve(&mut input);
+        assert!(input.is_none(), "its end was passed on");
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "typed");
+        assert_eq!(attach.clients.len(), 0);
+    }
+
+    #[test]
+    fn what_was_said_before_anybody_came_is_told_to_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("io.sock");
+        let mut attach = Attach::listen(&path);
+        attach.expect_somebody();
+        attach.output(false, b"early");
+        let mut first = UnixStream::connect(&path).unwrap();
+        attach.serve(&mut None);
+        let mut second = UnixStream::connect(&path).unwrap();
+        attach.serve(&mut None);
+        attach.output(true, b"late");
+        attach.finish(&mut None);
+        let (mut told, mut later) = (Vec::new(), Vec::new());
+        first.read_to_end(&mut told).unwrap();
+        second.read_to_end(&mut later).unwrap();
+        assert_eq!(told, [frame(STDOUT, b"early"), frame(STDERR, b"late")].concat());
+        assert_eq!(later, frame(STDERR, b"late"));
     }
 }
