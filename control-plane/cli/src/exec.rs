@@ -67,7 +67,12 @@ fn attend(client: &Client, agent: &str, container: &Value, flags: &ExecFlags, ou
         feed(&records, container, flags.interactive, flags.tty)?;
         let (client, agent) = (client.clone(), agent.to_owned());
         // It ends with the process: nothing can take a thread out of a read of standard input.
-        std::thread::spawn(move || client.agent_feed(&agent, Records { taken, rest: VecDeque::new() }));
+        std::thread::spawn(move || {
+            if let Err(error) = client.agent_feed(&agent, Records { taken, rest: VecDeque::new() }) {
+                // The command may go on without: it is not ours to end.
+                let _ = writeln!(io::stderr(), "what is typed does not reach the command: {error:#}");
+            }
+        });
     }
     pass(output)?;
     match ended.join() {
