@@ -225,7 +225,7 @@ fn output_stream(server: Server, key: ContainerKey, handle: Handle, (encoding, i
 
 async fn pass_output(socket: &std::path::Path, handle: &Handle, encoding: Encoding, records: &mpsc::Sender<Bytes>) -> io::Result<()> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let mut stream = match UnixStream::connect(socket).await {
+    let mut stream = match connected(socket) {
         Ok(stream) => stream,
         Err(error) => {
             pass_logs(handle, encoding, records).await?;
@@ -347,7 +347,14 @@ async fn connect(server: &Server, key: &ContainerKey) -> Result<UnixStream, Answ
         return Err(bad("The container has no input to attach to"));
     }
     let socket = Files::of(&server.containers.layout().keeper(key)).socket();
-    UnixStream::connect(socket).await.map_err(|_| not_found(key))
+    connected(&socket).map_err(|_| not_found(key))
+}
+
+/// A socket of this machine that is listened to, or not, answers at once.
+fn connected(socket: &std::path::Path) -> io::Result<UnixStream> {
+    let stream = attach::connect(socket)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
 }
 
 /// What the keeper is told.

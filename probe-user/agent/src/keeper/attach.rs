@@ -4,9 +4,9 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Output of the container.
@@ -46,7 +46,7 @@ struct Client {
 impl Attach {
     /// Without a socket nobody can attach; the container runs all the same.
     pub(super) fn listen(path: &Path) -> Self {
-        let listener = UnixListener::bind(path).ok();
+        let listener = within_reach(path).and_then(|(_directory, path)| UnixListener::bind(path)).ok();
         if let Some(it) = &listener {
             drop(it.set_nonblocking(true));
         }
@@ -97,6 +97,26 @@ impl Attach {
         self.serve(input);
         self.clients.clear();
     }
+}
+
+/// Connects to the socket at `path`, however long that is.
+///
+/// # Errors
+/// When nobody listens there.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (_directory, path) = within_reach(path)?;
+    UnixStream::connect(path)
+}
+
+/// The directory of a socket, and a path to the socket that is valid as long as that is open. An address of a socket has at most 107 bytes
+/// (`sun_path` of unix(7)); the directory of a nested container alone may have more.
+fn within_reach(path: &Path) -> io::Result<(File, PathBuf)> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let directory = File::open(directory)?;
+    let path = Path::new("/proc/self/fd").join(directory.as_fd().as_raw_fd().to_string()).join(name);
+    Ok((directory, path))
 }
 
 /// A frame of at most [`FRAME_MAX`] bytes.
@@ -174,7 +194,6 @@ fn take(kind: u8, bytes: &[u8], input: &mut Option<File>, terminal: bool) {
                     ws_xpixel: 0,
                     ws_ypixel: 0,
                 };
-                use std::os::fd::AsRawFd as _;
                 #[expect(unsafe_code, reason = "an ioctl has no safe form")]
                 // SAFETY: the file is open and the kernel only reads the structure, which lives until the call returns.
                 unsafe {
@@ -208,6 +227,23 @@ mod tests {
         File::from(read).read_to_string(&mut text).unwrap();
         assert_eq!(text, "typed");
         assert_eq!(attach.clients.len(), 0);
+    }
+
+    #[test]
+    fn a_path_may_be_longer_than_an_address() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a".repeat(120)).join("b".repeat(80));
+        std::fs::create_dir_all(&deep).unwrap();
+        let path = deep.join("io.sock");
+        let mut attach = Attach::listen(&path);
+        let mut stream = connect(&path).unwrap();
+        attach.serve(&mut None);
+        attach.output(false, b"far");
+        attach.finish(&mut None);
+        let mut told = Vec::new();
+        stream.read_to_end(&mut told).unwrap();
+        assert_eq!(told, frame(STDOUT, b"far"));
+        connect(&deep.join("nobody.sock")).unwrap_err();
     }
 
     #[test]
