@@ -32,7 +32,10 @@ use output::Out;
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8> {
     match &arguments.command {
         Command::Completion { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "orchestrator", out);
+            // Into memory first: the generator panics where a reader goes away.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "orchestrator", &mut script);
+            out.write_all(&script)?;
             return Ok(0);
         }
         // These know Marathon's API alone, whoever serves it.
