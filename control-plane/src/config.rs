@@ -6,15 +6,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
 use figment::value::Value;
 use ha::{Ensemble, EnsembleError};
 
 use crate::http::scope::labels::{LabelFilter, parse_flags};
 
+mod flags;
+mod parse;
 mod tls;
 
+pub use flags::{Flags, Subcommand};
 pub use tls::{Listener, TlsConfig};
+
+use parse::*;
 
 /// What the process was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,169 +209,6 @@ const BUILT_IN: [(&str, &str); 33] = [
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
-
-/// The control plane of Orchestrator: the live map, its Weave Scope API and its UI.
-///
-/// Every flag can also be given as an environment variable (ORCHESTRATOR_HTTP_ADDRESS, ...) or as a key of the --config file
-/// (http-address = "..."). A flag wins over the environment, which wins over the file.
-#[derive(Debug, Parser)]
-#[command(name = "orchestrator-control", version)]
-pub struct Flags {
-    /// Listener of the UI, the API and /metrics [default: 127.0.0.1:4040]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    http_address: Option<String>,
-    /// Listener of the probes' gRPC streams [default: 127.0.0.1:4041]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    grpc_address: Option<String>,
-    /// Directory of the store [default: /var/lib/orchestrator]
-    #[arg(long, value_name = "DIRECTORY")]
-    data_dir: Option<String>,
-    /// How long what has ended stays on the map [default: 15s]
-    #[arg(long, value_name = "TIME")]
-    window: Option<String>,
-    /// How far back the map can be seen, or off [default: 6h]
-    #[arg(long, value_name = "TIME")]
-    history: Option<String>,
-    /// What the history may take on disk; the oldest goes first [default: 2GiB]
-    #[arg(long, value_name = "SIZE")]
-    history_size: Option<String>,
-    /// Flags of Weave Scope's app, separated by blanks: --app.container-label-filter=title:key=value, and -exclude
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    scope_flags: Option<String>,
-    /// Probes on the map at once [default: 1000]
-    #[arg(long, value_name = "NUMBER")]
-    max_probes: Option<String>,
-    /// WebSocket clients at once [default: 10000]
-    #[arg(long, value_name = "NUMBER")]
-    max_websocket_clients: Option<String>,
-    /// Listener of the Mesos master's API, or off [default: 127.0.0.1:5050]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    mesos_address: Option<String>,
-    /// Flags of a Mesos master, separated by spaces, e.g. "--cluster=main --allocation_interval=2secs"
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    mesos_flags: Option<String>,
-    /// Listener of Marathon's API, or off [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    marathon_address: Option<String>,
-    /// Flags of a Marathon, separated by spaces, e.g. "--framework_name=web --mesos_role=web"
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    marathon_flags: Option<String>,
-    /// Where names of tasks (app.marathon.mesos) are answered for, over UDP and TCP, or off [default: off]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    dns_address: Option<String>,
-    /// Domain below which they are [default: mesos]
-    #[arg(long, value_name = "NAME")]
-    dns_domain: Option<String>,
-    /// DNS servers that are asked for all other names, in turn, e.g. 10.0.0.2,10.0.0.3:53 [default: none, such questions are refused]
-    #[arg(long, value_name = "LIST")]
-    dns_upstream: Option<String>,
-    /// For how long an answer may be remembered [default: 60s]
-    #[arg(long, value_name = "TIME")]
-    dns_ttl: Option<String>,
-    /// Mesos masters that the scheduler tries in turn, e.g. http://m1:5050,http://m2:5050 [default: the master of this process]
-    #[arg(long, value_name = "LIST")]
-    scheduler_master: Option<String>,
-    /// ZooKeeper ensemble of several control planes, zk://[user:password@]host:port,host:port/path; without, this one is alone and leads
-    #[arg(long, value_name = "ENSEMBLE")]
-    zk: Option<String>,
-    /// How long a session with the ensemble outlives its connection [default: 10s]
-    #[arg(long, value_name = "TIME")]
-    zk_session_timeout: Option<String>,
-    /// JSON file that tells how to reach it: digest_file, sasl_file, tls {ca_file, certificate_file, key_file, check_name} [default: plain]
-    #[arg(long, value_name = "FILE")]
-    zk_access_file: Option<String>,
-    /// Name or address by which others reach this control plane [default: its address towards the world]
-    #[arg(long, value_name = "HOST")]
-    advertise: Option<String>,
-    /// Listener for connections that other control planes carry here, with --zk [default: 127.0.0.1:4044]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    replica_address: Option<String>,
-    /// Certificate (PEM, followed by those up to the root) with which the listeners speak TLS; read again when it is renewed
-    #[arg(long, value_name = "FILE")]
-    tls_certificate: Option<String>,
-    /// Private key of the certificate
-    #[arg(long, value_name = "FILE")]
-    tls_key: Option<String>,
-    /// Who signs the certificates of probes, agents and other control planes; with it, they need one
-    #[arg(long, value_name = "FILE")]
-    tls_client_ca: Option<String>,
-    /// Listeners that speak TLS, separated by commas [default: http,grpc,mesos,marathon]
-    #[arg(long, value_name = "LIST")]
-    tls_listeners: Option<String>,
-    /// Who signs the certificates of masters that --scheduler-master calls by https
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<String>,
-    /// A file of lines user:password; with it, port 4040 asks for one of them (HTTP Basic), but for /health and /ready
-    #[arg(long, value_name = "FILE")]
-    users_file: Option<String>,
-    /// Services to run, separated by commas: topology, master, scheduler, zksync [default: all]
-    #[arg(long, value_name = "LIST")]
-    services: Option<String>,
-    /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
-    #[arg(long, value_name = "URL")]
-    zksync_topology_url: Option<String>,
-    /// How log lines look: text or json [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// Which log lines are written, e.g. info or warn,orchestrator_control=debug [default: info]
-    #[arg(long, value_name = "FILTER")]
-    log_filter: Option<String>,
-    /// A TOML file with any of these keys
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// What to do instead of running
-    #[command(subcommand)]
-    pub command: Option<Subcommand>,
-}
-
-/// What the program can do besides running: speak to one that runs.
-#[derive(Debug, clap::Subcommand)]
-pub enum Subcommand {
-    /// Keep two ZooKeeper ensembles in step, and move clients from one to the other
-    Zk(zksync_service::cli::ZkFlags),
-}
-
-impl Flags {
-    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [
-            (HTTP_ADDRESS, &self.http_address),
-            (GRPC_ADDRESS, &self.grpc_address),
-            (DATA_DIR, &self.data_dir),
-            (WINDOW, &self.window),
-            (HISTORY, &self.history),
-            (HISTORY_SIZE, &self.history_size),
-            (SCOPE_FLAGS, &self.scope_flags),
-            (MAX_PROBES, &self.max_probes),
-            (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),
-            (MESOS_ADDRESS, &self.mesos_address),
-            (MESOS_FLAGS, &self.mesos_flags),
-            (MARATHON_ADDRESS, &self.marathon_address),
-            (MARATHON_FLAGS, &self.marathon_flags),
-            (DNS_ADDRESS, &self.dns_address),
-            (DNS_DOMAIN, &self.dns_domain),
-            (DNS_UPSTREAM, &self.dns_upstream),
-            (DNS_TTL, &self.dns_ttl),
-            (SCHEDULER_MASTER, &self.scheduler_master),
-            (ZK, &self.zk),
-            (ZK_SESSION_TIMEOUT, &self.zk_session_timeout),
-            (ZK_ACCESS_FILE, &self.zk_access_file),
-            (ADVERTISE, &self.advertise),
-            (REPLICA_ADDRESS, &self.replica_address),
-            (TLS_CERTIFICATE, &self.tls_certificate),
-            (TLS_KEY, &self.tls_key),
-            (TLS_CLIENT_CA, &self.tls_client_ca),
-            (TLS_LISTENERS, &self.tls_listeners),
-            (TLS_CA, &self.tls_ca),
-            (USERS_FILE, &self.users_file),
-            (SERVICES, &self.services),
-            (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
-            (LOG_FORMAT, &self.log_format),
-            (LOG_FILTER, &self.log_filter),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value.as_deref()?)))
-    }
-}
 
 impl Config {
     /// Reads flags, environment and file.
@@ -566,142 +407,6 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Num(_, number) => number.to_i128().map(|it| it.to_string()).or_else(|| number.to_u128().map(|it| it.to_string())),
         Value::Array(_, items) => Some(items.iter().map(scalar).collect::<Option<Vec<_>>>()?.join(",")),
         _ => None,
-    }
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    // Scope's way of saying "on every address".
-    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.replace("localhost:", "127.0.0.1:") };
-    whole.parse().map_err(|_| "not an address and a port, such as 127.0.0.1:4040 or [::1]:4040".to_owned())
-}
-
-fn parse_window(text: &str) -> Result<Duration, String> {
-    let window = humantime::parse_duration(text).map_err(|_| "not a time, such as 15s or 2m".to_owned())?;
-    if (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&window) {
-        Ok(window)
-    } else {
-        Err("not between 1s and 1h".to_owned())
-    }
-}
-
-/// What servers grant with their usual settings: 2 to 30 ticks of 2 s.
-fn parse_access(text: &str) -> Result<Option<zk::Options>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let access = zksync_service::definition::EnsembleDefinition::access_in(std::path::Path::new(text));
-    access.map(Some).map_err(|error| error.to_string())
-}
-
-fn parse_session_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = humantime::parse_duration(text).map_err(|_| "not a time, such as 10s".to_owned())?;
-    if (Duration::from_secs(2)..=Duration::from_secs(60)).contains(&timeout) {
-        Ok(timeout)
-    } else {
-        Err("not between 2s and 60s".to_owned())
-    }
-}
-
-fn parse_host(text: &str) -> Result<Option<String>, String> {
-    if text.chars().any(|it| it.is_whitespace() || it == '/') {
-        return Err("neither a name nor an address".to_owned());
-    }
-    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
-}
-
-fn parse_history(text: &str) -> Result<Option<Duration>, String> {
-    if text == "off" {
-        return Ok(None);
-    }
-    let span = humantime::parse_duration(text).map_err(|_| "neither off nor a time, such as 6h".to_owned())?;
-    if (Duration::from_secs(60)..=Duration::from_secs(30 * 86_400)).contains(&span) {
-        Ok(Some(span))
-    } else {
-        Err("neither off nor between 1m and 30days".to_owned())
-    }
-}
-
-fn parse_history_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
-    let unit = match text[digits..].trim() {
-        "" | "B" => Some(1),
-        "MB" => Some(1_000_000),
-        "MiB" => Some(1 << 20),
-        "GB" => Some(1_000_000_000),
-        "GiB" => Some(1 << 30),
-        _ => None,
-    };
-    let bytes = unit.and_then(|unit: u64| text[..digits].parse::<u64>().ok()?.checked_mul(unit));
-    match bytes {
-        Some(bytes) if bytes >= 1 << 20 => Ok(bytes),
-        _ => Err("not a size of at least 1MiB, such as 500MB or 2GiB".to_owned()),
-    }
-}
-
-fn parse_count(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if (least..=most).contains(&count) => Ok(count),
-        _ => Err(format!("not a number between {least} and {most}")),
-    }
-}
-
-fn parse_services(text: &str) -> Result<Vec<Service>, String> {
-    let one = |name: &str| match name.trim() {
-        "topology" => Ok(Service::Topology),
-        "master" => Ok(Service::Master),
-        "scheduler" => Ok(Service::Scheduler),
-        "zksync" => Ok(Service::ZkSync),
-        other => Err(format!("there is no service {other:?}; there are topology, master, scheduler and zksync")),
-    };
-    text.split(',').map(one).collect()
-}
-
-fn parse_mesos_flags(text: &str) -> Result<Vec<String>, String> {
-    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    edge_mesos::Flags::default().with(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
-    Ok(words)
-}
-
-fn parse_domain(text: &str) -> Result<String, String> {
-    let is_label = |it: &str| !it.is_empty() && it.len() <= 63 && it.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if text.split('.').all(is_label) { Ok(text.to_lowercase()) } else { Err("not a domain's name".to_owned()) }
-}
-
-fn parse_dns_servers(text: &str) -> Result<Vec<SocketAddr>, String> {
-    let server = |it: &str| {
-        let alone = it.parse::<std::net::IpAddr>().map(|address| SocketAddr::new(address, 53));
-        alone.or_else(|_| it.parse()).map_err(|_| format!("{it:?} is not an address"))
-    };
-    text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(server).collect()
-}
-
-fn parse_marathon_flags(text: &str) -> Result<Vec<String>, String> {
-    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    edge_marathon::settings::Settings::default().with_flags(words.iter().map(String::as_str)).map_err(|error| error.to_string())?;
-    Ok(words)
-}
-
-fn parse_masters(text: &str) -> Result<Vec<String>, String> {
-    let masters: Vec<String> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
-    match masters.iter().find(|it| it.contains("://") && !it.starts_with("http://") && !it.starts_with("https://")) {
-        Some(other) => Err(format!("{other:?} is not of the form http://host:port or https://host:port")),
-        None => Ok(masters),
-    }
-}
-
-fn parse_url(text: &str) -> Result<Option<String>, String> {
-    match text {
-        "" => Ok(None),
-        url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
-        _ => Err("not an address such as http://map:4040".to_owned()),
-    }
-}
-
-fn parse_log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("neither text nor json".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ def known_flags(source):
         flags[program] = {}
         for path in [source / directory / "config.rs", *sorted((source / directory / "config").rglob("*.rs"))]:
             text = path.read_text()
-            for attributes, name, kind in re.findall(r"#\[arg\(([^\]]*)\)\]\s+(?:pub )?(\w+): ([\w<>:]+)", text):
+            for attributes, name, kind in re.findall(r"#\[arg\(([^\]]*)\)\]\s+(?:pub(?:\(super\))? )?(\w+): ([\w<>:]+)", text):
                 if re.search(r"\blong\b", attributes):
                     given = re.search(r'long = "([^"]+)"', attributes)
                     flags[program][given[1] if given else name.replace("_", "-")] = kind != "bool"
@@ -26,7 +26,7 @@ def known_flags(source):
 
 def known_services(source):
     """Words that parse_services and parse_roles take."""
-    text = (source / "control-plane/src/config.rs").read_text()
+    text = (source / "control-plane/src/config/parse.rs").read_text()
     return set(re.findall(r'"(\w+)" => Ok\(Service::', text))
 
 
