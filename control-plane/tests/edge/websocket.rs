@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::{SinkExt as _, StreamExt as _};
 use orchestrator_control::http::scope::schema::{NodeSummary, Nodes, Update};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -249,7 +249,10 @@ async fn never_reading(http: SocketAddr, grpc: SocketAddr, process: u32, count: 
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut stream = TcpStream::connect(http).await.unwrap();
+        // What nobody reads lies in the kernel, which has so much room for all sockets together: beyond it those of other tests are reset.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let mut stream = socket.connect(http).await.unwrap();
         stream.write_all(upgrade.as_bytes()).await.unwrap();
         let mut head = [0; 12];
         stream.read_exact(&mut head).await.unwrap();
