@@ -50,7 +50,9 @@ impl Link {
         let id = self.take_id();
         let mut look = Look { id, pairs, answers: PerSide::default(), waiting: PerSide::default() };
         for side in Side::BOTH {
-            let want = |(key, dirt): &(Key, Dirt)| ReadWant { path: self.config.mapping.path(side, key), acl: dirt.acl, children: false };
+            // Each takes a request of its own.
+            let acl = self.config.acl == AclPolicy::Copy;
+            let want = |(key, dirt): &(Key, Dirt)| ReadWant { path: self.config.mapping.path(side, key), acl: acl && dirt.acl, children: false };
             let reads: Vec<ReadWant> = look.pairs.iter().filter(|(_, dirt)| dirt.sides[side]).map(want).collect();
             if reads.is_empty() {
                 look.answers[side] = Some(Vec::new());
