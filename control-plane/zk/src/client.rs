@@ -6,6 +6,7 @@ use zookeeper_client as library;
 
 use crate::error::{Error, MultiError};
 use crate::options::Options;
+use crate::readers::{Readers, WORTH_IT};
 use crate::tunnel::Tunnel;
 
 /// One session. Cheap to clone; ends for good when the session does.
@@ -14,6 +15,7 @@ pub struct Client {
     pub(crate) inner: library::Client,
     /// Carries its connections, when they are encrypted.
     tunnel: Option<Arc<Tunnel>>,
+    readers: Arc<Readers>,
 }
 
 /// What the ensemble keeps about a znode.
@@ -224,7 +226,7 @@ impl Client {
         };
         let to = tunnel.as_ref().map_or(&options.connect, |tunnel| &tunnel.connect);
         match connector.connect(to).await {
-            Ok(inner) => Ok(Client { inner, tunnel }),
+            Ok(inner) => Ok(Client { inner, tunnel, readers: Arc::new(Readers::new(options)) }),
             Err(error) => Err(tunnel.map_or_else(|| error.clone().into(), |tunnel| tunnel.explain(error.clone().into()))),
         }
     }
@@ -395,20 +397,61 @@ impl Client {
     /// # Errors
     /// No answer.
     pub async fn read(&self, reads: &[Read]) -> Result<Vec<Result<NodeRead, Error>>, Error> {
+        if reads.iter().filter(|read| read.acl).count() >= WORTH_IT {
+            return self.read_with_many_acls(reads).await;
+        }
         // Polled in this order, so that the data's request goes first: an access control list newer than the stat beside it is found out by
         // the next look at the stat, an older one never.
         let acls = join_all(reads.iter().map(|read| async move { if read.acl { Some(self.acl(&read.path).await) } else { None } }));
         let (nodes, acls) = futures::join!(self.read_data(reads), acls);
         let mut nodes = nodes?;
         for (node, acl) in nodes.iter_mut().zip(acls) {
-            match (node.as_mut(), acl) {
-                (Ok(node), Some(Ok(acl))) => node.acl = Some(acl),
-                (Ok(_), Some(Err(error))) if error.is_ambiguous() => return Err(error),
-                (Ok(_), Some(Err(error))) => *node = Err(error),
-                _ => {}
+            if let Some(acl) = acl {
+                give_acl(node, acl)?;
             }
         }
         Ok(nodes)
+    }
+
+    async fn read_with_many_acls(&self, reads: &[Read]) -> Result<Vec<Result<NodeRead, Error>>, Error> {
+        let mut nodes = self.read_data(reads).await?;
+        let wanted = |(read, node): (&Read, &Result<NodeRead, Error>)| {
+            let stat = node.as_ref().ok().filter(|_| read.acl)?.stat;
+            Some((read.path.clone(), stat))
+        };
+        let wanted: Vec<(String, Stat)> = reads.iter().zip(&nodes).filter_map(wanted).collect();
+        let acls = self.acls(&wanted).await?;
+        let places = reads.iter().zip(&mut nodes).filter(|(read, node)| read.acl && node.is_ok());
+        for ((_, node), acl) in places.zip(acls) {
+            give_acl(node, acl)?;
+        }
+        Ok(nodes)
+    }
+
+    /// Access control lists of many znodes, each as new as the stat that is given with it or newer. Over several connections, which may lead to
+    /// servers that lag behind this session's: what they say is then asked again here.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn acls(&self, wanted: &[(String, Stat)]) -> Result<Vec<Result<Vec<Acl>, Error>>, Error> {
+        let readers = if wanted.len() >= WORTH_IT { self.readers.open().await } else { Vec::new() };
+        let connections: Vec<&Client> = std::iter::once(self).chain(&readers).collect();
+        let asked = wanted.iter().enumerate().map(|(n, (path, stat))| {
+            let by = connections[n % connections.len()];
+            async move {
+                match by.inner.get_acl(path).await {
+                    Ok((acl, now)) if now.czxid >= stat.czxid && (now.czxid > stat.czxid || now.aversion >= stat.aversion) => {
+                        Ok(acl.iter().map(Acl::from_library).collect())
+                    }
+                    _ => self.acl(path).await,
+                }
+            }
+        });
+        let acls: Vec<Result<Vec<Acl>, Error>> = join_all(asked).await;
+        match acls.iter().find_map(|acl| acl.as_ref().err().filter(|error| error.is_ambiguous())) {
+            Some(error) => Err(error.clone()),
+            None => Ok(acls),
+        }
     }
 
     async fn read_data(&self, reads: &[Read]) -> Result<Vec<Result<NodeRead, Error>>, Error> {
@@ -459,4 +502,15 @@ impl Client {
             None => Ok(nodes),
         }
     }
+}
+
+/// The error when nothing is known, which is one of the whole answer.
+fn give_acl(node: &mut Result<NodeRead, Error>, acl: Result<Vec<Acl>, Error>) -> Result<(), Error> {
+    match (node.as_mut(), acl) {
+        (Ok(node), Ok(acl)) => node.acl = Some(acl),
+        (Ok(_), Err(error)) if error.is_ambiguous() => return Err(error),
+        (Ok(_), Err(error)) => *node = Err(error),
+        (Err(_), _) => {}
+    }
+    Ok(())
 }

@@ -13,6 +13,7 @@ mod client;
 mod election;
 mod error;
 mod options;
+mod readers;
 mod session;
 mod tunnel;
 mod watch;

@@ -59,6 +59,51 @@ async fn transactions_reads_and_errors_are_as_they_are_called() {
     assert_eq!(numbered, "/a/n-0000000001");
 }
 
+/// How many connections a server has, the one that asks included.
+fn connections(address: std::net::SocketAddr) -> usize {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"mntr").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let line = text.lines().find(|line| line.starts_with("zk_num_alive_connections")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_access_control_lists_are_read_over_connections_that_go_when_they_are_not_needed() {
+    if !on_test_machine() {
+        return;
+    }
+    // Of the second no more connections may come than two, beside the one that asks for their number.
+    for (limit, expected) in [(60, 8), (3, 3)] {
+        let config = vec![format!("maxClientCnxns={limit}")];
+        let ensemble = Ensemble::start(1, &ServerOptions { config, ..ServerOptions::default() });
+        let address = ensemble.servers[0].address();
+        let client = Client::connect(&Options::new(ensemble.connect_string()).with_digest("me:secret")).await.unwrap();
+        create(&client, "/a", b"").await;
+        let path = |n: usize| format!("/a/{n:03}");
+        for n in 0..200 {
+            let acl = if n % 3 == 0 { Acl::creator() } else { Acl::open() };
+            client.create(&path(n), b"", &acl, CreateKind::Persistent).await.unwrap();
+        }
+        let reads: Vec<Read> = (0..201).map(|n| Read { path: path(n), children: false, acl: true }).collect();
+        let nodes = client.read(&reads).await.unwrap();
+        for (n, node) in nodes[..200].iter().enumerate() {
+            let acl = node.as_ref().unwrap().acl.clone().unwrap();
+            assert_eq!(acl[0].scheme, if n % 3 == 0 { "digest" } else { "world" }, "{n}: {acl:?}");
+        }
+        assert_eq!(nodes[200].as_ref().unwrap_err(), &Error::NoNode);
+        assert_eq!(connections(address), expected);
+        // As if the others' server had not heard of a change yet: this session's own is asked.
+        let stat = client.get(&path(0)).await.unwrap().1;
+        let newer = zk::Stat { aversion: stat.aversion + 1, ..stat };
+        let acls = client.acls(&(0..100).map(|_| (path(0), newer)).collect::<Vec<_>>()).await.unwrap();
+        assert!(acls.iter().all(|acl| acl.as_ref().unwrap()[0].scheme == "digest"));
+        until("they go", || connections(address) == 2).await;
+    }
+}
+
 /// The library alone goes silent here: its watch is not registered again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_tells_of_changes_after_every_cut_of_the_connection() {

@@ -10,7 +10,7 @@ use crate::link::node_from;
 
 const BATCH: usize = 400;
 const WINDOW: usize = 4;
-const ACLS_AT_ONCE: usize = 500;
+const ACLS_AT_ONCE: usize = 1_000;
 /// Paths that are named where something could not be read.
 const NAMED: usize = 100;
 
@@ -72,7 +72,7 @@ pub async fn read(client: &Client, config: &LinkConfig, side: Side, known: &mut 
     let mut tree = walk(client, config, side, Some(known)).await?;
     if config.acl == AclPolicy::Copy {
         let unknown = std::mem::take(&mut tree.without_acl);
-        let (acls, denied) = read_all_acls(client, config, side, &tree.entries, &unknown).await?;
+        let (acls, denied) = read_all_acls(client, (config, side), &tree, &unknown).await?;
         for (place, error) in denied {
             tree.denied_total += 1;
             if tree.denied.len() < NAMED {
@@ -115,9 +115,8 @@ type Acls = Vec<(usize, Vec<Acl>)>;
 /// Those that could be read, and why the others could not. One whose znode has gone meanwhile is neither: the comparison finds that out.
 async fn read_all_acls(
     client: &Client,
-    config: &LinkConfig,
-    side: Side,
-    entries: &[Entry],
+    (config, side): (&LinkConfig, Side),
+    tree: &Tree,
     places: &[usize],
 ) -> Result<(Acls, Vec<(usize, Error)>), Error> {
     let (mut read, mut denied) = (Vec::new(), Vec::new());
@@ -127,36 +126,30 @@ async fn read_all_acls(
         while under_way.len() < 2
             && let Some(places) = batches.next()
         {
-            under_way.push(read_acls(client, config, side, entries, places));
+            let wanted = places.iter().map(|place| {
+                let key = &tree.entries[*place].key;
+                let stat = tree.stats.get(key).copied().unwrap_or_default();
+                // What tells whether a list is as new as this.
+                (config.mapping.path(side, key), zk::Stat { czxid: stat.czxid, aversion: stat.aversion, ..zk::Stat::default() })
+            });
+            under_way.push(read_acls(client, wanted.collect(), places));
         }
         let Some(batch) = under_way.next().await else { return Ok((read, denied)) };
-        for (place, acl) in batch? {
+        let (places, acls) = batch?;
+        for (place, acl) in places.iter().zip(acls) {
             match acl {
-                Ok(acl) => read.push((place, acl)),
+                Ok(acl) => read.push((*place, acl_from(&acl))),
                 Err(Error::NoNode) => {}
-                Err(error) => denied.push((place, error)),
+                Err(error) => denied.push((*place, error)),
             }
         }
     }
 }
 
-async fn read_acls(
-    client: &Client,
-    config: &LinkConfig,
-    side: Side,
-    entries: &[Entry],
-    places: &[usize],
-) -> Result<Vec<(usize, Result<Vec<Acl>, Error>)>, Error> {
-    let paths: Vec<String> = places.iter().map(|place| config.mapping.path(side, &entries[*place].key)).collect();
-    let acls = futures::future::join_all(paths.iter().map(|path| client.acl(path))).await;
-    let mut found = Vec::with_capacity(places.len());
-    for (place, acl) in places.iter().zip(acls) {
-        match acl {
-            Err(error) if error.is_ambiguous() => return Err(error),
-            acl => found.push((*place, acl.map(|acl| acl_from(&acl)))),
-        }
-    }
-    Ok(found)
+type AclsRead<'a> = (&'a [usize], Vec<Result<Vec<zk::Acl>, Error>>);
+
+async fn read_acls<'a>(client: &Client, wanted: Vec<(String, zk::Stat)>, places: &'a [usize]) -> Result<AclsRead<'a>, Error> {
+    Ok((places, client.acls(&wanted).await?))
 }
 
 fn acl_from(acl: &[zk::Acl]) -> Vec<Acl> {

@@ -52,7 +52,8 @@ impl Link {
         for side in Side::BOTH {
             // Each takes a request of its own.
             let acl = self.config.acl == AclPolicy::Copy;
-            let want = |(key, dirt): &(Key, Dirt)| ReadWant { path: self.config.mapping.path(side, key), acl: acl && dirt.acl, children: false };
+            let want =
+                |(key, dirt): &(Key, Dirt)| ReadWant { path: self.config.mapping.path(side, key), acl: acl && dirt.acl, children: false };
             let reads: Vec<ReadWant> = look.pairs.iter().filter(|(_, dirt)| dirt.sides[side]).map(want).collect();
             if reads.is_empty() {
                 look.answers[side] = Some(Vec::new());
