@@ -59,15 +59,15 @@ async fn transactions_reads_and_errors_are_as_they_are_called() {
     assert_eq!(numbered, "/a/n-0000000001");
 }
 
-/// How many connections a server has, the one that asks included.
-fn connections(address: std::net::SocketAddr) -> usize {
+/// How many connections a server has, the one that asks included; none when it has no room for this one.
+fn connections(address: std::net::SocketAddr) -> Option<usize> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(b"mntr").unwrap();
+    stream.write_all(b"mntr").ok()?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let line = text.lines().find(|line| line.starts_with("zk_num_alive_connections")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    stream.read_to_string(&mut text).ok()?;
+    let line = text.lines().find(|line| line.starts_with("zk_num_alive_connections"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,8 +75,8 @@ async fn many_access_control_lists_are_read_over_connections_that_go_when_they_a
     if !on_test_machine() {
         return;
     }
-    // Of the second no more connections may come than two, beside the one that asks for their number.
-    for (limit, expected) in [(60, 8), (3, 3)] {
+    // The second has room for two besides the session, and then none for a question.
+    for (limit, expected) in [(60, Some(8)), (3, None)] {
         let config = vec![format!("maxClientCnxns={limit}")];
         let ensemble = Ensemble::start(1, &ServerOptions { config, ..ServerOptions::default() });
         let address = ensemble.servers[0].address();
@@ -100,7 +100,7 @@ async fn many_access_control_lists_are_read_over_connections_that_go_when_they_a
         let newer = zk::Stat { aversion: stat.aversion + 1, ..stat };
         let acls = client.acls(&(0..100).map(|_| (path(0), newer)).collect::<Vec<_>>()).await.unwrap();
         assert!(acls.iter().all(|acl| acl.as_ref().unwrap()[0].scheme == "digest"));
-        until("they go", || connections(address) == 2).await;
+        until("they go", || connections(address) == Some(2)).await;
     }
 }
 
