@@ -22,12 +22,19 @@ pub fn hostname() -> String {
     std::env::var("SCOPE_HOSTNAME").ok().filter(|name| !name.is_empty()).or_else(system).unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// Raises the limit of open files as far as the process may: each client and probe is one.
+/// Open files that are enough for the largest cluster: each agent, probe and client is one.
+const OPEN_FILES: u64 = 131_072;
+
+/// Raises the limit of open files as far as the process may: to the hard limit, and beyond it where a privileged process finds it low. What it is
+/// then.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn raise_open_files() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if hard < OPEN_FILES && setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).is_ok() {
+        return Ok(OPEN_FILES);
+    }
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }

@@ -232,9 +232,6 @@ impl Follower {
             Ok(Message::Entry(entry)) if entry.is_translated() => {
                 Some(Observation::Translated(translated(&entry, self.questions.network_namespace, self.looking)))
             }
-            Ok(Message::Ended(entry)) if entry.is_translated() => {
-                Some(Observation::TranslationEnded(translated(&entry, self.questions.network_namespace, self.looking)))
-            }
             Ok(_) => None,
             Err(error) => {
                 tracing::debug!(%error, "a message of connection tracking is not understood");

@@ -164,11 +164,6 @@ impl FlowTable {
         self.translations.translated(translated);
     }
 
-    /// A translated connection is no longer tracked.
-    pub fn translation_ended(&mut self, translated: &Translated) {
-        self.translations.ended(translated);
-    }
-
     /// Tries again to name the holders of flows that wait for one. Called when processes were described, and as time passes.
     pub fn settle(&mut self, now: BootNanos, processes: &ProcessTable) {
         let waiting: Vec<u64> = self.awaiting.iter().copied().collect();

@@ -123,8 +123,6 @@ pub enum Observation {
     Lost(LossTotals),
     /// The kernel translates the addresses of a connection.
     Translated(Translated),
-    /// A translated connection is no longer tracked.
-    TranslationEnded(Translated),
     /// Losses of a cause that has no field in [`LossTotals`].
     LostOther {
         /// The cause, as `Losses.other` names it.

@@ -143,7 +143,6 @@ impl Builder {
             }
             Observation::CaptureBegins => self.flows.forget_all(),
             Observation::Translated(translated) => self.flows.translated(&translated),
-            Observation::TranslationEnded(translated) => self.flows.translation_ended(&translated),
             Observation::LostOther { cause, total } => drop(self.lost_other.insert(cause, total)),
             Observation::NameResolved { at, name, addresses } => {
                 let name: Arc<str> = name.into();

@@ -96,11 +96,29 @@ impl Flags {
     fn scaled(&self, count: u32) -> u32 {
         (count / self.scale_down).max(1)
     }
+
+    /// As many agents, each of which is an open file here and in the control plane; fewer where this machine allows no more.
+    fn scaled_agents(&self, count: u32) -> u32 {
+        use nix::sys::resource::{Resource, getrlimit};
+        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft);
+        let most = u32::try_from(files.saturating_sub(1_000)).unwrap_or(u32::MAX).max(1);
+        let count = self.scaled(count);
+        if count > most {
+            eprintln!("{files} open files are allowed here: {most} agents instead of {count}");
+        }
+        count.min(most)
+    }
 }
+
+/// Enough for the most agents that are simulated.
+const OPEN_FILES: u64 = 131_072;
 
 /// Every agent and framework has connections of its own.
 fn raise_open_files() -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("asking for the limit of open files")?;
+    if hard < OPEN_FILES && setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).is_ok() {
+        return Ok(());
+    }
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of open files")
 }

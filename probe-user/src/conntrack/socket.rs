@@ -14,10 +14,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::conntrack::message::{CTA_STATUS, Entry, IPS_DST_NAT, IPS_SRC_NAT, Message, count_request, dump_request, parse};
 
-/// Multicast groups (`NFNLGRP_CONNTRACK_…`). There is a third for changes of an entry. It is not joined: an entry's addresses are settled before
-/// it is told as new, and its changes are many.
+/// Multicast group `NFNLGRP_CONNTRACK_NEW`. There are others for changes and for the end of an entry. They are not joined: an entry's addresses are
+/// settled before it is told as new, and each message costs whoever sends and receives the packets, translated or not.
 const GROUP_NEW: u32 = 1;
-const GROUP_DESTROY: u32 = 3;
 
 /// A datagram of a dump has at most this; the kernel fills what the reader offers.
 const DATAGRAM_MAX: usize = 32 * 1024;
@@ -25,7 +24,7 @@ const DATAGRAM_MAX: usize = 32 * 1024;
 /// The kernel answers a dump from memory. One that does not answer is broken.
 const ANSWERED_WITHIN_SECONDS: i64 = 10;
 
-/// A socket that is told of new and ended connections that are translated.
+/// A socket that is told of new connections that are translated.
 pub struct Events {
     socket: Socket,
     buffer: Vec<u8>,
@@ -55,7 +54,6 @@ impl Events {
         attach_filter(&socket)?;
         socket.bind_auto()?;
         socket.add_membership(GROUP_NEW)?;
-        socket.add_membership(GROUP_DESTROY)?;
         Ok(Events { socket, buffer: Vec::with_capacity(DATAGRAM_MAX) })
     }
 

@@ -116,14 +116,6 @@ impl TranslationTable {
         self.add(as_server, client.0, server);
     }
 
-    /// A translated connection is no longer tracked: the kernel may use its number again.
-    pub fn ended(&mut self, translated: &Translated) {
-        let identity = translated.identity();
-        for generation in &mut self.counted {
-            generation.remove(&identity);
-        }
-    }
-
     /// A flow came.
     pub fn flow_came(&mut self, id: u64, end: &FlowEnd) {
         let addresses = Addresses::of(end);

@@ -30,7 +30,6 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::CaptureBegins => "capture_begins",
         Observation::Lost(_) | Observation::LostOther { .. } => "lost",
         Observation::Translated(_) => "translated",
-        Observation::TranslationEnded(_) => "translation_ended",
         Observation::NameResolved { .. } => "name_resolved",
         Observation::NamesCounted(_) => "names_counted",
     };

@@ -332,6 +332,8 @@ impl Master {
             }
         }
         self.allocator.recover(framework, agent, resources, None);
+        // Somebody may be waiting for just this; what is declined, in contrast, waits for the next full run, else it would go round and round.
+        self.allocator.wake_agent(agent);
     }
 
     /// 16 bytes that no other operation has.

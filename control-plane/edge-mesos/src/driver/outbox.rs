@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 
 use super::Closed;
 
-/// Events that may wait for a framework, and the bytes they may have (as protobuf).
-const FRAMEWORK_EVENTS: usize = 16_384;
+/// Events that may wait for a framework, and the bytes they may have (as protobuf). One question for all of its tasks is answered with an event for
+/// each, all at once: a framework with more of them than fit here could never ask.
+const FRAMEWORK_EVENTS: usize = 262_144;
 const FRAMEWORK_BYTES: usize = 64 << 20;
 /// Commands that may wait for an agent.
 const LINK_COMMANDS: usize = 16_384;

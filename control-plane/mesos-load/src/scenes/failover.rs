@@ -85,7 +85,7 @@ fn introduction(agent: usize, id: &str, infos: &[v1::FrameworkInfo]) -> Introduc
 }
 
 async fn measure(flags: &Flags) -> Result<()> {
-    let count = flags.scaled(20_000);
+    let count = flags.scaled_agents(20_000);
     let (directory, mut control) = control::fresh(&flags.control, &[]).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let empty = control.resident();

@@ -1,5 +1,7 @@
 //! From subscription to a task's end.
 
+use std::time::Duration;
+
 use master::{FromAgent, Refusal, Reply, ToAgent};
 use mesos::Resources;
 use mesos_proto::v1;
@@ -53,6 +55,30 @@ fn a_task_from_offer_to_acknowledged_end() {
     assert!(state.frameworks[&id].tasks.is_empty() && state.agents[&agent].tasks.is_empty());
     assert_eq!(state.frameworks[&id].completed_tasks.len(), 1);
     assert_eq!(state.metrics.get("master/tasks_finished"), 1);
+}
+
+#[test]
+fn what_a_task_leaves_is_offered_at_once_and_what_is_declined_is_not() {
+    let mut world = World::new();
+    let agent = world.new_agent(1, "cpus:4;mem:1024");
+    let id = world.subscribe("s", framework(&["dev"])).expect("subscribed");
+    world.pass_secs(1);
+    let offers = world.take_offers("s");
+    world.accept("s", &id, &[&offers[0]], vec![launch(vec![task("t", &offers[0].agent_id, "cpus:4;mem:1024")])]);
+    world.update(1, &id, "t", TaskRunning, Some(1));
+    world.acknowledge("s", &id, &agent, "t", 1);
+    // Between two full runs, which are a second apart.
+    world.pass_secs(2);
+    world.pass(Duration::from_millis(300));
+    assert!(world.take_offers("s").is_empty());
+    world.update(1, &id, "t", TaskFinished, Some(2));
+    world.pass(Duration::from_millis(10));
+    let [offer] = &world.take_offers("s")[..] else { panic!("one offer") };
+    world.decline("s", &id, &[offer], Some(0.0));
+    world.pass(Duration::from_millis(10));
+    assert!(world.take_offers("s").is_empty(), "else who declines would be asked without end");
+    world.pass_secs(1);
+    assert_eq!(world.take_offers("s").len(), 1);
 }
 
 #[test]
