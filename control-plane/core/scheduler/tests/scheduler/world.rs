@@ -189,6 +189,8 @@ impl World {
 
     pub(crate) fn step(&mut self, input: Input) {
         let before = self.core.view();
+        // Whoever kills instances by name may go below what an upgrade keeps.
+        let asked_for = matches!(input, Input::Kill { .. });
         let mut effects = Vec::new();
         self.core.step(self.now, input, &mut effects);
         let stores = effects.iter().any(|it| matches!(it, Effect::Persist(_)));
@@ -203,7 +205,9 @@ impl World {
             }
         }
         self.check();
-        upgrade_rules(&before, &self.core.view());
+        if !asked_for {
+            upgrade_rules(&before, &self.core.view());
+        }
         if let Some(Death::AfterEffects(left)) = dies {
             effects.retain(|it| !matches!(it, Effect::Persist(_)));
             effects.truncate(left);
