@@ -290,12 +290,15 @@ impl Driver {
                 }
                 self.step(input);
             }
-            SideNews::Told(input) => {
-                if matches!(input, Input::Down { side: Side::B }) {
+            SideNews::Down(side, heard) => {
+                if side == Side::B {
                     self.writer.send_replace(None);
                 }
-                self.step(input);
+                self.step(Input::Down { side });
+                // Whoever asked may be gone.
+                let _ = heard.send(());
             }
+            SideNews::Told(input) => self.step(input),
         }
         self.publish();
     }

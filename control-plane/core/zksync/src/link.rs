@@ -125,6 +125,13 @@ struct SideState {
     acl_flight: Option<(u64, AclPlan)>,
 }
 
+impl SideState {
+    /// A transaction that was made there.
+    fn saw(&mut self, zxid: i64) {
+        self.zxid = self.zxid.max(zxid);
+    }
+}
+
 /// A look at pairs that is under way.
 #[derive(Debug)]
 struct Look {
@@ -185,8 +192,7 @@ impl Link {
         let mut shadows = BTreeSet::new();
         for (key, base) in bases {
             for side in Side::BOTH {
-                let newest = base.seen[side].mzxid.max(base.seen[side].czxid);
-                sides[side].zxid = sides[side].zxid.max(newest);
+                sides[side].saw(base.seen[side].newest());
             }
             if base.shadow_of.is_some() {
                 shadows.insert(key.clone());
@@ -258,7 +264,10 @@ impl Link {
                 }
             }
             Input::Fenced { side } => self.halt(HaltReason::Fenced { side }, out),
-            Input::Clock { side, clock } => self.sides[side].clock = clock,
+            Input::Clock { side, clock, zxid } => {
+                self.sides[side].clock = clock;
+                self.sides[side].saw(zxid);
+            }
             Input::Command(command) => self.command(command, out),
             Input::Tick => self.tick(),
         }
@@ -435,6 +444,11 @@ impl Link {
     }
 
     fn set_base(&mut self, key: &Key, base: Base) {
+        // An ensemble that comes back with less than this has lost what was copied already. What only others wrote counts as well: after a
+        // restore, the sessions that end and begin are transactions too, and soon more than ours.
+        for side in Side::BOTH {
+            self.sides[side].saw(base.seen[side].newest());
+        }
         let mark = PerSide { a: self.sides.a.generation, b: self.sides.b.generation };
         if base.shadow_of.is_some() {
             self.shadows.insert(key.clone());

@@ -124,6 +124,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// The newest transaction that it tells of.
+    pub fn newest(&self) -> i64 {
+        self.mzxid.max(self.czxid)
+    }
+
     /// Whether data and life are the same; the access control list may differ.
     pub fn same_data(&self, other: &Seen) -> bool {
         self.czxid == other.czxid && self.mzxid == other.mzxid

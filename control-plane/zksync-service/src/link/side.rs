@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use zk::{Acl, Client, CreateKind, Error, Options, Read, Session, SessionState, TreeEvent, TreeWatch, WatchMode};
 use zksync::{Clock, FoundSlot, Input, LinkConfig, SLOTS, Side, Slot};
 
@@ -25,6 +25,8 @@ const HEARTBEATS_KEPT: usize = 16;
 pub(super) enum SideNews {
     /// It is connected, watched, and its epoch is ours.
     Up(Client, Input),
+    /// It is not up any more; answered when the core knows.
+    Down(Side, oneshot::Sender<()>),
     /// Anything else.
     Told(Input),
 }
@@ -112,9 +114,12 @@ impl SideLoop {
                     _ = self.wants_events.changed() => {}
                     () = heartbeats => {}
                 }
-                if self.news.send(SideNews::Told(Input::Down { side: self.side })).await.is_err() {
+                let (heard, heeded) = oneshot::channel();
+                if self.news.send(SideNews::Down(self.side, heard)).await.is_err() {
                     return;
                 }
+                // What is read until then was read before the epoch is taken, and tells of nothing newer.
+                let _ = heeded.await;
             }
             watches.clear();
             if state.changed().await.is_err() {
@@ -232,7 +237,7 @@ async fn compare_clocks(side: Side, client: Client, path: String, news: mpsc::Se
         }
         kept.push_back(Clock { offset_ms: stat.mtime - middle, error_ms });
         if let Some(clock) = kept.iter().min_by_key(|clock| clock.error_ms).copied()
-            && news.send(SideNews::Told(Input::Clock { side, clock })).await.is_err()
+            && news.send(SideNews::Told(Input::Clock { side, clock, zxid: stat.mzxid })).await.is_err()
         {
             return;
         }

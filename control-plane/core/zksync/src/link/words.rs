@@ -80,6 +80,8 @@ pub enum Input {
         side: Side,
         /// What it is off by.
         clock: Clock,
+        /// The transaction that it was compared by: newer than all that anybody made there before.
+        zxid: i64,
     },
     /// An operator, or the migration, wants something.
     Command(Command),

@@ -69,7 +69,7 @@ impl Link {
     pub(super) fn landed(&mut self, side: Side, flight: Flight, zxid: i64, states: &[Option<Seen>], out: &mut Vec<Effect>) {
         let state = &mut self.sides[side];
         state.applied = flight.sequence;
-        state.zxid = state.zxid.max(zxid);
+        state.saw(zxid);
         state.batch = (state.batch * 2).min(self.config.limits.batch_ops);
         self.counters.transactions[side] += 1;
         self.unsaved.dirty = true;

@@ -128,3 +128,20 @@ fn an_ensemble_that_went_back_in_time_stops_the_link_before_it_writes() {
     assert_eq!(world.link.status().state, LinkState::Halted);
     assert_eq!(world.link_ops, writes);
 }
+
+/// After a restore, sessions that end and begin are transactions as well: the ensemble may be past all that the link wrote there itself.
+#[test]
+fn what_others_wrote_before_it_went_back_counts_as_well() {
+    let mut world = World::new(1, LinkConfig::one_way(Mapping::everything()));
+    world.rest();
+    for _ in 0..50 {
+        world.client(&[Side::A]);
+    }
+    world.rest();
+    let newest = world.sides.a.zxid;
+    // The epoch is taken with the next transaction, the last but one of those that were there.
+    world.cut(Side::A);
+    world.sides.a.zxid = newest - 2;
+    world.connect(Side::A);
+    assert!(matches!(world.halted, Some(HaltReason::WentBack { side: Side::A, .. })), "{:?}", world.halted);
+}
