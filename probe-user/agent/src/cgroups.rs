@@ -24,6 +24,9 @@ pub use statistics::Usage;
 /// Least memory that a container gets, in bytes, as in Mesos.
 const MEMORY_MIN: u64 = 32 << 20;
 
+/// How long a killed process may still be counted by its cgroup: it is not listed any more, and on a busy machine waits for its turn to leave.
+const LEAVING: Duration = Duration::from_secs(5);
+
 /// One period of the CPU ceiling.
 const CFS_PERIOD_US: u64 = 100_000;
 
@@ -421,17 +424,18 @@ impl Cgroup {
         }
     }
 
-    /// Removes it when it is empty.
+    /// Removes it when it is empty. Blocks, for at most [`LEAVING`].
     ///
     /// # Errors
     /// When it is not, or the kernel refuses.
     pub fn remove(&self) -> io::Result<()> {
+        let until = Instant::now() + LEAVING;
         for (controller, path) in &self.paths {
             // Nested containers share all but these with the outermost one.
             if !self.is_v2 && self.is_nested && !matches!(*controller, "freezer" | "systemd") {
                 continue;
             }
-            remove_tree(path)?;
+            remove_tree(path, until)?;
         }
         Ok(())
     }
@@ -442,23 +446,19 @@ impl Cgroup {
     }
 }
 
-fn remove_tree(path: &Path) -> io::Result<()> {
+fn remove_tree(path: &Path, until: Instant) -> io::Result<()> {
     for child in children(path) {
-        remove_tree(&child)?;
+        remove_tree(&child, until)?;
     }
-    let mut last = Ok(());
-    // A process that has just ended may still be counted.
-    for _ in 0..20 {
+    loop {
         match std::fs::remove_dir(path) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                last = Err(error);
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => return other,
         }
     }
-    last
 }
 
 fn children(path: &Path) -> Vec<PathBuf> {
