@@ -90,6 +90,15 @@ def check_documents(_):
                 found.append(f"{where}: {target} leads nowhere")
             elif anchor and at.suffix == ".md" and anchor not in anchors(at):
                 found.append(f"{where}: {target}: there is no such heading")
+    # mdBook has room for the pages of the summary alone, and takes a word in angle brackets for HTML: it would not be seen.
+    for path in [*pages(), *sorted(DOCS.glob("decisions/*.md"))]:
+        if DOCS not in path.parents or path.name == "SUMMARY.md":
+            continue
+        where = path.relative_to(ROOT)
+        if path.resolve() not in listed:
+            found.append(f"{where}: docs/SUMMARY.md does not list it, so the book has no such page")
+        text = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.S)
+        found += [f"{where}: {it} is HTML to mdBook; it belongs into backquotes" for it in re.findall(r"<[a-z][\w-]*>", text)]
     count = 0
     for where, _, these in blocks():
         for block in these:
