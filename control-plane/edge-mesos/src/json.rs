@@ -1,44 +1,50 @@
 //! Writes the documents of the classic endpoints: straight into bytes, because they have megabytes.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use mesos_proto::json::{Spelling, push_number, push_text, write};
 use prost::{Message, Name};
+
+use crate::pieces::Sink;
 
 /// The members of an object that is being written.
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Sink,
     first: bool,
 }
 
 /// The items of an array that is being written.
 #[derive(Debug)]
 pub(crate) struct Array<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Sink,
     first: bool,
 }
 
 /// Writes an object.
-pub(crate) fn object(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
-    out.push(b'{');
+pub(crate) fn object(out: &mut Sink, fill: impl FnOnce(&mut Object<'_>)) {
+    out.bytes().push(b'{');
     fill(&mut Object { out, first: true });
-    out.push(b'}');
+    out.bytes().push(b'}');
 }
 
 /// Writes an array.
-pub(crate) fn array(out: &mut Vec<u8>, fill: impl FnOnce(&mut Array<'_>)) {
-    out.push(b'[');
+pub(crate) fn array(out: &mut Sink, fill: impl FnOnce(&mut Array<'_>)) {
+    out.bytes().push(b'[');
     fill(&mut Array { out, first: true });
-    out.push(b']');
+    out.bytes().push(b']');
 }
 
 impl Object<'_> {
     fn key(&mut self, name: &str) -> &mut Vec<u8> {
+        let out = self.out.bytes();
         if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
+            out.push(b',');
         }
-        push_text(name, self.out);
-        self.out.push(b':');
-        self.out
+        push_text(name, out);
+        out.push(b':');
+        out
     }
 
     pub(crate) fn text(&mut self, name: &str, text: &str) {
@@ -72,11 +78,13 @@ impl Object<'_> {
     }
 
     pub(crate) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
-        object(self.key(name), fill);
+        self.key(name);
+        object(self.out, fill);
     }
 
     pub(crate) fn array(&mut self, name: &str, fill: impl FnOnce(&mut Array<'_>)) {
-        array(self.key(name), fill);
+        self.key(name);
+        array(self.out, fill);
     }
 
     /// A message in the classic spelling.
@@ -93,10 +101,11 @@ impl Object<'_> {
 
 impl Array<'_> {
     fn item(&mut self) -> &mut Vec<u8> {
+        let out = self.out.bytes();
         if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
+            out.push(b',');
         }
-        self.out
+        out
     }
 
     pub(crate) fn text(&mut self, text: &str) {
@@ -104,7 +113,22 @@ impl Array<'_> {
     }
 
     pub(crate) fn object(&mut self, fill: impl FnOnce(&mut Object<'_>)) {
-        object(self.item(), fill);
+        self.item();
+        object(self.out, fill);
+    }
+
+    /// An object for each item. Runs of items that are what they were when the document was last written are not written again, so `fill` must
+    /// depend on the item alone.
+    pub(crate) fn objects<'t, T: Any + Send + Sync>(
+        &mut self,
+        items: impl Iterator<Item = &'t Arc<T>>,
+        fill: impl Fn(&mut Object<'_>, &T),
+    ) {
+        self.out.items(&mut self.first, items, |out, first, items| {
+            let mut array = Array { out, first: *first };
+            items.iter().for_each(|it| array.object(|object| fill(object, it)));
+            *first = array.first;
+        });
     }
 
     /// A message in the classic spelling.

@@ -19,6 +19,7 @@ mod guards;
 mod http;
 mod json;
 mod leadership;
+mod pieces;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@ use super::rendered::{Key, Rendered};
 use super::route::Route;
 use super::{Context, reply};
 use crate::acl::Sight;
+use crate::pieces::Runs;
 use crate::view::classic::{Document, TaskQuery, render};
 use crate::view::sight::Viewer;
 
@@ -27,7 +28,7 @@ pub(super) async fn serve(context: &Context, route: Route, viewer: Viewer, reque
     let kept = !matches!(&document, Document::Tasks(_) | Document::Agents { id: Some(_) } | Document::Frameworks { id: Some(_) });
     let rendered = if kept {
         let key = Key::Document(document.clone(), viewer.key());
-        let found = context.inner.cache.get(key, context.scene(), move |scene| render(&viewer.cut(scene), &document)).await;
+        let found = context.inner.cache.get(key, context.scene(), move |scene, runs| render(&viewer.cut(scene), &document, runs)).await;
         match found {
             Ok((rendered, hit)) => {
                 context.inner.master.gauges().cache_hits.fetch_add(u64::from(hit), Ordering::Relaxed);
@@ -40,14 +41,14 @@ pub(super) async fn serve(context: &Context, route: Route, viewer: Viewer, reque
             Ok(scene) => scene,
             Err(stopped) => return reply::stopped(stopped),
         };
-        match tokio::task::spawn_blocking(move || render(&viewer.cut(scene), &document)).await {
-            Ok(bytes) => Rendered::alone(bytes),
+        match tokio::task::spawn_blocking(move || render(&viewer.cut(scene), &document, &mut Runs::default())).await {
+            Ok(pieces) => Rendered::alone(pieces),
             Err(_) => return reply::text(http::StatusCode::INTERNAL_SERVER_ERROR, ""),
         }
     };
     match query.first("jsonp") {
         None => rendered.response("application/json", &request.headers).await,
-        Some(_) => reply::json(rendered.bytes().to_vec(), &query),
+        Some(_) => reply::json(rendered.to_vec(), &query),
     }
 }
 

@@ -20,6 +20,7 @@ use super::{Context, reply};
 use crate::acl::Sight;
 use crate::files::{FileError, say_mode};
 use crate::json::{array, object};
+use crate::pieces::Sink;
 use crate::view::Build;
 use crate::view::classic;
 use crate::view::metrics::{self, Surroundings, System};
@@ -172,7 +173,7 @@ fn logging_toggle(context: &Context, method: &Method, query: &Query) -> Response
 
 fn system_stats() -> Vec<u8> {
     let system = System::read();
-    let mut out = Vec::new();
+    let mut out = Sink::default();
     object(&mut out, |object| {
         object.number("avg_load_1min", system.load[0]);
         object.number("avg_load_5min", system.load[1]);
@@ -181,7 +182,7 @@ fn system_stats() -> Vec<u8> {
         object.number("mem_total_bytes", system.memory_total);
         object.number("mem_free_bytes", system.memory_free);
     });
-    out
+    out.into_bytes()
 }
 
 async fn with_files<T, F>(context: &Context, ask: F) -> Result<T, Response>
@@ -203,15 +204,15 @@ async fn files(context: &Context, route: Route, query: Query) -> Response {
     let path = query.first("path").unwrap_or_default();
     match route {
         Route::FilesDebug => {
-            let mut out = Vec::new();
+            let mut out = Sink::default();
             object(&mut out, |object| {
                 context.inner.files.iter().for_each(|(name, real)| object.text(name, &real.to_string_lossy()));
             });
-            reply::json(out, &query)
+            reply::json(out.into_bytes(), &query)
         }
         Route::FilesBrowse => match with_files(context, move |files| files.browse(&path)).await {
             Ok(infos) => {
-                let mut out = Vec::new();
+                let mut out = Sink::default();
                 array(&mut out, |array| {
                     for info in &infos {
                         array.object(|object| {
@@ -225,7 +226,7 @@ async fn files(context: &Context, route: Route, query: Query) -> Response {
                         });
                     }
                 });
-                reply::json(out, &query)
+                reply::json(out.into_bytes(), &query)
             }
             Err(refused) => refused,
         },
@@ -240,12 +241,12 @@ async fn files(context: &Context, route: Route, query: Query) -> Response {
             };
             match with_files(context, move |files| files.read(&path, offset, length)).await {
                 Ok((size, data)) => {
-                    let mut out = Vec::new();
+                    let mut out = Sink::default();
                     object(&mut out, |object| {
                         object.text("data", &String::from_utf8_lossy(&data));
                         object.integer("offset", offset.unwrap_or(size));
                     });
-                    reply::json(out, &query)
+                    reply::json(out.into_bytes(), &query)
                 }
                 Err(refused) => refused,
             }

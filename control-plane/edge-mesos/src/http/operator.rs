@@ -18,6 +18,7 @@ use super::stream::{HEARTBEAT, OperatorBody};
 use super::{Context, call, local, reply};
 use crate::acl::Sight;
 use crate::driver::Published;
+use crate::pieces::Runs;
 use crate::view::Scene;
 use crate::view::operator::{Question, answer, subscribed};
 use crate::view::sight::{EventFilter, Viewer};
@@ -99,7 +100,7 @@ fn question(kind: Type) -> Option<Question> {
 
 async fn read(context: &Context, question: Question, viewer: Viewer, encoding: Encoding, headers: &HeaderMap) -> Response {
     let key = Key::Question(question, encoding, viewer.key());
-    let render = move |scene: Scene| encoding.encode(&answer(&viewer.cut(scene), question));
+    let render = move |scene: Scene, _: &mut Runs| encoding.encode(&answer(&viewer.cut(scene), question)).into();
     match context.inner.cache.get(key, context.scene(), render).await {
         Ok((rendered, hit)) => {
             context.inner.master.gauges().cache_hits.fetch_add(u64::from(hit), Ordering::Relaxed);

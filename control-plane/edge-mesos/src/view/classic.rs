@@ -13,6 +13,7 @@ use super::operator;
 use super::state::{agent, build, first_told, framework, recovered_agents, task};
 use crate::acl::Sight;
 use crate::json::{Object, array, object};
+use crate::pieces::{Pieces, Runs, Sink};
 
 /// A document that is a function of state and query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,9 +59,10 @@ pub(crate) struct TaskQuery {
     pub(crate) task_id: Option<String>,
 }
 
-/// Writes a document.
-pub(crate) fn render(scene: &Scene, document: &Document) -> Vec<u8> {
-    let mut out = Vec::with_capacity(4_096);
+/// Writes a document, with the runs that it had when it was last written for the same viewer.
+pub(crate) fn render(scene: &Scene, document: &Document, runs: &mut Runs) -> Pieces {
+    // What a viewer may not see is cut out of copies, which are others each time.
+    let mut out = if scene.viewer.key().is_none() { Sink::with(std::mem::take(runs)) } else { Sink::default() };
     let snapshot = &scene.view.snapshot;
     match document {
         Document::State { flags } => super::state::state(scene, *flags, &mut out),
@@ -68,11 +70,8 @@ pub(crate) fn render(scene: &Scene, document: &Document) -> Vec<u8> {
         Document::Agents { id } => object(&mut out, |object| {
             let wanted = |it: &str| id.as_deref().is_none_or(|id| id == it);
             object.array("slaves", |array| {
-                snapshot
-                    .agents
-                    .values()
-                    .filter(|it| wanted(&it.id))
-                    .for_each(|it| array.object(|object| agent(object, it, &scene.viewer, true)));
+                let agents = snapshot.agents.values().filter(|it| wanted(&it.id));
+                array.objects(agents, |object, it| agent(object, it, &scene.viewer, true));
             });
             match id {
                 None => recovered_agents(object, snapshot),
@@ -101,30 +100,32 @@ pub(crate) fn render(scene: &Scene, document: &Document) -> Vec<u8> {
                 });
             }
         }),
-        Document::Quota => write(&operator::quota(snapshot), Spelling::V0, &mut out),
-        Document::MaintenanceSchedule => write(&snapshot.registry.schedule, Spelling::V0, &mut out),
-        Document::MaintenanceStatus => write(&operator::maintenance_status(snapshot), Spelling::V0, &mut out),
+        Document::Quota => write(&operator::quota(snapshot), Spelling::V0, out.bytes()),
+        Document::MaintenanceSchedule => write(&snapshot.registry.schedule, Spelling::V0, out.bytes()),
+        Document::MaintenanceStatus => write(&operator::maintenance_status(snapshot), Spelling::V0, out.bytes()),
     }
-    out
+    let (pieces, kept) = out.finish();
+    *runs = kept;
+    pieces
 }
 
 /// `/version`
 pub(crate) fn version(scene: super::Build) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Sink::default();
     object(&mut out, |object| build(object, scene));
-    out
+    out.into_bytes()
 }
 
 /// `/flags`
 pub(crate) fn flags(flags: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Sink::default();
     object(&mut out, |object| {
         object.object("flags", |object| flags.iter().for_each(|(name, value)| object.text(name, value)));
     });
-    out
+    out.into_bytes()
 }
 
-fn tasks(scene: &Scene, query: &TaskQuery, out: &mut Vec<u8>) {
+fn tasks(scene: &Scene, query: &TaskQuery, out: &mut Sink) {
     let snapshot = &scene.view.snapshot;
     let mut found: Vec<&Arc<Task>> = Vec::new();
     for framework in snapshot.frameworks.values().chain(snapshot.completed_frameworks.iter()) {
@@ -201,7 +202,7 @@ pub(super) fn holdings(scene: &Scene) -> BTreeMap<String, Holdings> {
     all
 }
 
-fn roles(scene: &Scene, out: &mut Vec<u8>) {
+fn roles(scene: &Scene, out: &mut Sink) {
     let registry = &scene.view.snapshot.registry;
     object(out, |object| {
         object.array("roles", |array| {

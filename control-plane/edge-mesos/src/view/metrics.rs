@@ -10,6 +10,7 @@ use mesos_proto::v1::{OperationState, TaskState};
 
 use super::state::count;
 use crate::driver::{Gauges, Named, View};
+use crate::pieces::Sink;
 
 /// Counters that show before they are first counted.
 const COUNTERS: &[&str] = &[
@@ -310,9 +311,9 @@ fn big(number: u64) -> f64 {
 
 /// The flat object.
 pub(crate) fn render(named: &Named) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Sink::default();
     crate::json::object(&mut out, |object| named.iter().for_each(|(key, value)| object.number(key, *value)));
-    out
+    out.into_bytes()
 }
 
 /// The same numbers as Prometheus reads them: `master/tasks_running` is `mesos_master_tasks_running`. What belongs to single frameworks, roles and

@@ -12,15 +12,14 @@ use super::sight::Viewer;
 use crate::acl::Sight;
 use crate::clock::seconds;
 use crate::json::{Array, Object, object};
+use crate::pieces::Sink;
 
 /// `/state`
-pub(super) fn state(scene: &Scene, with_flags: bool, out: &mut Vec<u8>) {
+pub(super) fn state(scene: &Scene, with_flags: bool, out: &mut Sink) {
     let snapshot = &scene.view.snapshot;
     object(out, |object| {
         head(object, scene, with_flags);
-        object.array("slaves", |array| {
-            snapshot.agents.values().for_each(|it| array.object(|object| agent(object, it, &scene.viewer, false)))
-        });
+        object.array("slaves", |array| array.objects(snapshot.agents.values(), |object, it| agent(object, it, &scene.viewer, false)));
         recovered_agents(object, snapshot);
         object.array("frameworks", |array| {
             snapshot.frameworks.values().for_each(|it| array.object(|object| framework(object, it, &snapshot.offers)));
@@ -138,8 +137,12 @@ pub(super) fn recovered_agents(object: &mut Object<'_>, snapshot: &Snapshot) {
     });
 }
 
-/// What every mention of a framework begins with.
-pub(super) fn framework_head(object: &mut Object<'_>, framework: &Framework, offers: &OrdMap<OfferId, std::sync::Arc<Offer>>) {
+/// What every mention of a framework begins with. Gives what it uses and is offered.
+pub(super) fn framework_head(
+    object: &mut Object<'_>,
+    framework: &Framework,
+    offers: &OrdMap<OfferId, std::sync::Arc<Offer>>,
+) -> mesos::Resources {
     let (info, used, offered) = (&framework.info, framework.used_total(), offered(framework, offers));
     object.text("id", &framework.id);
     object.text("name", &info.name);
@@ -157,6 +160,9 @@ pub(super) fn framework_head(object: &mut Object<'_>, framework: &Framework, off
     object.flag("active", framework.active());
     object.flag("connected", framework.connected());
     object.flag("recovered", framework.recovered);
+    let mut both = used;
+    both.add_all(&offered);
+    both
 }
 
 /// What a framework is offered.
@@ -169,15 +175,13 @@ pub(super) fn offered(framework: &Framework, offers: &OrdMap<OfferId, std::sync:
 /// An entry of `frameworks`.
 pub(super) fn framework(object: &mut Object<'_>, framework: &Framework, offers: &OrdMap<OfferId, std::sync::Arc<Offer>>) {
     let info = &framework.info;
-    framework_head(object, framework, offers);
+    let both = framework_head(object, framework, offers);
     object.text("user", &info.user);
     object.number("failover_timeout", info.failover_timeout());
     object.flag("checkpoint", info.checkpoint());
     object.number("registered_time", seconds(framework.registered_at));
     object.number("unregistered_time", framework.unregistered_at.map_or(0.0, seconds));
     object.text_if("principal", info.principal.as_deref());
-    let mut both = framework.used_total();
-    both.add_all(&offered(framework, offers));
     resources(object, "resources", &both);
     object.number_if("reregistered_time", framework.reregistered_at.map(seconds));
     if framework.capabilities.multi_role() {
@@ -212,7 +216,7 @@ pub(super) fn framework(object: &mut Object<'_>, framework: &Framework, offers: 
 }
 
 fn tasks<'a>(array: &mut Array<'_>, all: impl Iterator<Item = &'a std::sync::Arc<Task>>) {
-    all.for_each(|it| array.object(|object| task(object, it)));
+    array.objects(all, task);
 }
 
 /// A task.

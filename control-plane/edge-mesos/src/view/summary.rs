@@ -8,6 +8,7 @@ use mesos_proto::v1::TaskState;
 use super::Scene;
 use super::state::{agent, framework_head};
 use crate::json::{Object, object};
+use crate::pieces::Sink;
 
 /// The states that are counted, as the endpoint names them.
 const STATES: [TaskState; 10] = [
@@ -64,7 +65,7 @@ fn sums(snapshot: &Snapshot) -> Sums<'_> {
     sums
 }
 
-pub(super) fn summary(scene: &Scene, out: &mut Vec<u8>) {
+pub(super) fn summary(scene: &Scene, out: &mut Sink) {
     let snapshot = &scene.view.snapshot;
     let sums = sums(snapshot);
     let nothing = (Counts::default(), BTreeSet::new());

@@ -11,6 +11,7 @@ use super::classic::{Document, render};
 use super::operator::{Question, answer};
 use super::*;
 use crate::flags::Flags;
+use crate::pieces::Runs;
 
 /// A master with so many agents of 20 tasks each.
 fn scene(agents: usize) -> Scene {
@@ -73,13 +74,17 @@ fn scene(agents: usize) -> Scene {
     Scene { view: Arc::new(View { snapshot: master.snapshot(), version: 1 }), about, viewer: sight::Viewer::default() }
 }
 
+fn whole(scene: &Scene, document: &Document) -> Vec<u8> {
+    render(scene, document, &mut Runs::default()).to_vec()
+}
+
 #[test]
 fn documents_of_many_agents_are_whole() {
     let scene = scene(300);
-    let state: serde_json::Value = serde_json::from_slice(&render(&scene, &Document::State { flags: true })).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&whole(&scene, &Document::State { flags: true })).unwrap();
     assert_eq!(state["slaves"].as_array().unwrap().len(), 300);
     assert_eq!(state["frameworks"][0]["tasks"].as_array().unwrap().len(), 6_000);
-    let summary: serde_json::Value = serde_json::from_slice(&render(&scene, &Document::Summary)).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&whole(&scene, &Document::Summary)).unwrap();
     assert_eq!(summary["slaves"][7]["TASK_RUNNING"], 20);
     let response = answer(&scene, Question::State);
     let text = mesos_proto::json::to_vec(&response);
@@ -95,9 +100,16 @@ fn documents_of_twenty_thousand_agents() {
     let scene = scene(20_000);
     println!("registered in {:?}", begun.elapsed());
     for document in [Document::State { flags: true }, Document::Summary, Document::Agents { id: None }, Document::Roles] {
+        let (begun, mut runs) = (Instant::now(), Runs::default());
+        let pieces = render(&scene, &document, &mut runs);
+        println!("{document:?}: {} bytes in {:?}", pieces.len(), begun.elapsed());
         let begun = Instant::now();
-        let bytes = render(&scene, &document).len();
-        println!("{document:?}: {bytes} bytes in {:?}", begun.elapsed());
+        println!("    {} bytes compressed in {:?}", pieces.gzip().len(), begun.elapsed());
+        let begun = Instant::now();
+        let pieces = render(&scene, &document, &mut runs);
+        println!("    again in {:?}", begun.elapsed());
+        let begun = Instant::now();
+        println!("    {} bytes compressed again in {:?}", pieces.gzip().len(), begun.elapsed());
     }
     for question in [Question::State, Question::Agents, Question::Tasks] {
         let begun = Instant::now();
