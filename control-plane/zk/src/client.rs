@@ -4,6 +4,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use zookeeper_client as library;
 
+use crate::age::Age;
 use crate::error::{Error, MultiError};
 use crate::options::Options;
 use crate::readers::{Readers, WORTH_IT};
@@ -16,6 +17,7 @@ pub struct Client {
     /// Carries its connections, when they are encrypted.
     tunnel: Option<Arc<Tunnel>>,
     readers: Arc<Readers>,
+    pub(crate) age: Arc<Age>,
 }
 
 /// What the ensemble keeps about a znode.
@@ -226,7 +228,7 @@ impl Client {
         };
         let to = tunnel.as_ref().map_or(&options.connect, |tunnel| &tunnel.connect);
         match connector.connect(to).await {
-            Ok(inner) => Ok(Client { inner, tunnel, readers: Arc::new(Readers::new(options)) }),
+            Ok(inner) => Ok(Client { inner, tunnel, readers: Arc::new(Readers::new(options)), age: Arc::default() }),
             Err(error) => Err(tunnel.map_or_else(|| error.clone().into(), |tunnel| tunnel.explain(error.clone().into()))),
         }
     }
@@ -400,6 +402,8 @@ impl Client {
         if reads.iter().filter(|read| read.acl).count() >= WORTH_IT {
             return self.read_with_many_acls(reads).await;
         }
+        // Before anything else is under way.
+        self.is_old().await?;
         // Polled in this order, so that the data's request goes first: an access control list newer than the stat beside it is found out by
         // the next look at the stat, an older one never.
         let acls = join_all(reads.iter().map(|read| async move { if read.acl { Some(self.acl(&read.path).await) } else { None } }));
@@ -455,6 +459,9 @@ impl Client {
     }
 
     async fn read_data(&self, reads: &[Read]) -> Result<Vec<Result<NodeRead, Error>>, Error> {
+        if self.is_old().await? {
+            return self.read_one_by_one(reads).await;
+        }
         let mut reader = self.inner.new_multi_reader();
         for read in reads {
             reader.add_get_data(&read.path)?;
@@ -464,7 +471,10 @@ impl Client {
         }
         let answers = match reader.commit().await {
             Ok(answers) => answers,
-            Err(library::Error::Unimplemented) => return self.read_one_by_one(reads).await,
+            Err(library::Error::Unimplemented) => {
+                self.turned_out_old().await?;
+                return self.read_one_by_one(reads).await;
+            }
             Err(error) => return Err(error.into()),
         };
         let mut answers = answers.into_iter();

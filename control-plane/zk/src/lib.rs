@@ -8,6 +8,7 @@
 //! Owns sessions, watches, elections. Must never know what the znodes mean. Futures send their request when they are made, in the order in
 //! which they are made, and not when they are polled.
 
+mod age;
 mod children;
 mod client;
 mod election;

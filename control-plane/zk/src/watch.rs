@@ -49,7 +49,7 @@ impl Client {
     pub async fn watch_tree(&self, path: &str, mode: WatchMode, tell: impl FnMut(TreeEvent) + Send + 'static) -> Result<TreeWatch, Error> {
         let stop = CancellationToken::new();
         let ended = stop.clone();
-        if mode == WatchMode::Auto {
+        if mode == WatchMode::Auto && !self.is_old().await? {
             match self.inner.watch(path, library::AddWatchMode::PersistentRecursive).await {
                 Ok(watcher) => {
                     let recursive = Recursive { client: self.clone(), path: path.to_owned(), watcher };
@@ -58,7 +58,7 @@ impl Client {
                     });
                     return Ok(TreeWatch { recursive: true, _ends: stop.drop_guard() });
                 }
-                Err(library::Error::Unimplemented) => {}
+                Err(library::Error::Unimplemented) => self.turned_out_old().await?,
                 Err(error) => return Err(error.into()),
             }
         }

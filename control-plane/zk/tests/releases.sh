@@ -24,6 +24,6 @@ release 3.5.9 apache-flink-libraries==1.15.4 $shaded '*/lib/flink-shaded-zookeep
 release 3.7.1 apache-flink-libraries==1.17.2 $shaded '*/lib/flink-dist-*' '*/lib/log4j-api*' '*/lib/log4j-core*' '*/lib/log4j-slf4j*'
 for it in 3.6.2=pyspark==3.3.4 3.9.3=pyspark==4.0.0; do
     release "${it%%=*}" "${it#*=}" $plain '*/jars/zookeeper*' '*/jars/netty*' '*/jars/slf4j-api*' '*/jars/metrics-core*' '*/jars/snappy*' \
-        '*/jars/log4j-api*' '*/jars/log4j-core*' '*/jars/log4j-slf4j*'
+        '*/jars/commons-lang*' '*/jars/log4j-api*' '*/jars/log4j-core*' '*/jars/log4j-slf4j*'
 done
 ls "$to"

@@ -17,8 +17,8 @@ const UNIMPLEMENTED: i32 = -6;
 /// Bytes of a request or an answer.
 const FRAME_MAX: usize = 64 * 1024 * 1024;
 
-/// A server as it was before 3.6, made of a newer one: stands before it and answers what the old one did not have as the old one did, which is
-/// "unimplemented". Gone when dropped.
+/// A server as it was before 3.6, made of a newer one: stands before it and answers what the old one did not have as the old one did: with
+/// "unimplemented", and then it hangs up. Gone when dropped.
 #[derive(Debug)]
 pub struct OldServer {
     address: SocketAddr,
@@ -102,6 +102,8 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, marked: &Marke
             // Number and transaction stay; the error stands where all is well before, and nothing follows.
             frame.truncate(12);
             frame.extend(UNIMPLEMENTED.to_be_bytes());
+            // Whoever asks such things is hung up on.
+            return write_frame(&mut to, &frame).await;
         }
         first = false;
         write_frame(&mut to, &frame).await?;

@@ -8,7 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const JAR: &str = "/usr/share/java/zookeeper.jar";
-const LOGGING_JARS: &str = "/usr/share/java/slf4j-api.jar:/usr/share/java/slf4j-simple.jar";
+const LOGGING_API_JAR: &str = "/usr/share/java/slf4j-api.jar";
+const LOGGING_JAR: &str = "/usr/share/java/slf4j-simple.jar";
 /// What encrypted ports need, of `/usr/share/java`.
 const NETTY_JARS: [&str; 8] =
     ["handler", "common", "buffer", "transport", "codec", "resolver", "transport-native-unix-common", "transport-native-epoll"];
@@ -186,8 +187,9 @@ impl Server {
         command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
         command.args(self.options.properties.iter().map(|property| format!("-D{property}")));
         let (classes, main) = match &self.options.release {
-            Some(release) => (format!("{}/*", release.directory.display()), release.main.as_str()),
-            None => (format!("{JAR}:{LOGGING_JARS}"), MAIN),
+            // Some are packed without what their log stands on; where a release has its own, it comes first.
+            Some(release) => (format!("{}/*:{LOGGING_API_JAR}", release.directory.display()), release.main.as_str()),
+            None => (format!("{JAR}:{LOGGING_API_JAR}:{LOGGING_JAR}"), MAIN),
         };
         let classes = match &self.options.secure {
             Some(_) => NETTY_JARS.iter().fold(classes, |classes, jar| format!("{classes}:/usr/share/java/netty-{jar}.jar")),
@@ -214,6 +216,18 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Its process, while there is one.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// How many connections it has, the one that asks included; none when it does not serve.
+    pub fn connections(&self) -> Option<usize> {
+        let answer = four_letters(self.address(), "mntr")?;
+        let line = answer.lines().find(|line| line.starts_with("zk_num_alive_connections"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// `leader`, `follower`, `standalone`, or nothing when it does not serve.
