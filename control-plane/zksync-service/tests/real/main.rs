@@ -7,4 +7,5 @@ mod migration;
 mod operator;
 mod operators;
 mod releases;
+mod servers;
 mod takeover;
