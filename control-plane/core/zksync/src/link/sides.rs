@@ -78,6 +78,10 @@ impl Link {
                 self.set_base(&record.key.clone(), base);
             }
         }
+        // The other side may have been read as a whole before we knew of this pair: what became of it there while nobody led was not looked for.
+        if self.sides[side.other()].ever_up {
+            self.mark(record.key.clone(), Dirt::on_both(self.now));
+        }
     }
 
     pub(super) fn halt(&mut self, reason: HaltReason, out: &mut Vec<Effect>) {
