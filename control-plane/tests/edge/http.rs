@@ -55,6 +55,18 @@ pub(crate) async fn raw(server: SocketAddr, bytes: &[u8]) -> Reply {
     timeout(Duration::from_secs(10), exchange).await.expect("the reply comes in time")
 }
 
+/// The same of a server that may not be there, or may go before it has answered.
+pub(crate) async fn try_raw(server: SocketAddr, bytes: &[u8]) -> Option<Reply> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(server).await.ok()?;
+        stream.write_all(bytes).await.ok()?;
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).await.ok()?;
+        reply.windows(4).any(|window| window == b"\r\n\r\n").then(|| parse(&reply))
+    };
+    timeout(Duration::from_secs(10), exchange).await.ok().flatten()
+}
+
 /// The status of a reply to a request that is refused before it was read whole, after which the connection may be reset.
 pub(crate) async fn raw_lenient(server: SocketAddr, bytes: &[u8]) -> u16 {
     let exchange = async {

@@ -21,6 +21,7 @@ mod rpc;
 mod scope;
 mod searching;
 mod services;
+mod syncing;
 mod telling;
 mod tls;
 mod websocket;
