@@ -23,6 +23,7 @@ use crate::checkpoint::Checkpoint;
 use crate::definition::{Definition, DefinitionError};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
+use crate::tree::AclNotes;
 use events::Events;
 use side::{SideLoop, SideNews};
 
@@ -36,6 +37,7 @@ pub struct LinkHandle {
     inbox: mpsc::Sender<Message>,
     status: watch::Receiver<Arc<Status>>,
     lags: Arc<Mutex<PerSide<LagWindow>>>,
+    acls: AclNotes,
     stop: CancellationToken,
 }
 
@@ -86,6 +88,11 @@ impl LinkHandle {
     pub fn lag(&self) -> PerSide<LagSummary> {
         let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         PerSide { a: lags.a.summary(), b: lags.b.summary() }
+    }
+
+    /// The access control lists that it has read.
+    pub fn acls(&self) -> AclNotes {
+        self.acls.clone()
     }
 
     /// Ends it: its sessions close, and nothing is read or written any more.
@@ -169,7 +176,8 @@ pub fn start(
     let (inbox, messages) = mpsc::channel(INBOX);
     let (tell_status, status) = watch::channel(Arc::new(link.status()));
     let lags: Arc<Mutex<PerSide<LagWindow>>> = Arc::default();
-    let handle = LinkHandle { inbox, status, lags: lags.clone(), stop: stop.clone() };
+    let acls = AclNotes::default();
+    let handle = LinkHandle { inbox, status, lags: lags.clone(), acls: acls.clone(), stop: stop.clone() };
     let events = Arc::new(Events::default());
     let (news, from_sides) = mpsc::channel(INBOX);
     let reopen = PerSide { a: Arc::new(Notify::new()), b: Arc::new(Notify::new()) };
@@ -192,6 +200,8 @@ pub fn start(
     let checkpoint = definition.checkpoint.then(|| Checkpoint::new(&definition.id, store.clone(), writer.subscribe(), acl));
     let driver = Driver {
         id: definition.id.clone(),
+        config: Arc::new(config),
+        acls,
         link,
         store,
         checkpoint,
@@ -221,6 +231,8 @@ pub fn start(
 
 struct Driver {
     id: String,
+    config: Arc<LinkConfig>,
+    acls: AclNotes,
     link: Link,
     store: Store,
     checkpoint: Option<Checkpoint>,
@@ -343,9 +355,17 @@ impl Driver {
             Effect::Read { side, id, reads } => {
                 let Some(client) = self.clients[side].clone() else { return };
                 let reopen = self.reopen[side].clone();
+                let (config, acls) = (self.config.clone(), self.acls.clone());
                 self.under_way.push(Box::pin(async move {
                     match client.read(&convert::reads(&reads)).await {
-                        Ok(answers) => Ok(Some(Input::Read { side, id, answers: answers.into_iter().map(convert::reading).collect() })),
+                        Ok(answers) => {
+                            for (want, answer) in reads.iter().zip(&answers) {
+                                if let Ok(node) = answer {
+                                    acls.note(&config, side, &want.path, node);
+                                }
+                            }
+                            Ok(Some(Input::Read { side, id, answers: answers.into_iter().map(convert::reading).collect() }))
+                        }
                         // The side's loop notices that the connection is gone, if it is; if it is not, it must begin anew all the same.
                         Err(error) => {
                             tracing::debug!(%error, side = side.as_str(), "a read was not answered");

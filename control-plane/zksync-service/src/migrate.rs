@@ -274,6 +274,8 @@ fn good(text: String) -> Report {
 type StepOutcome = Result<(Report, Found), String>;
 
 async fn look_first(context: &Context) -> StepOutcome {
+    // It tells of every list, so it has to see every list.
+    context.known.forget().await;
     let found = prepare::prepare(&context.definition, &context.config, &context.known).await?;
     let ok = found.blockers.is_empty();
     let text = if ok {

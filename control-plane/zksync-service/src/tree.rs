@@ -1,10 +1,11 @@
 //! Reading one side as a whole, for those who trust nothing else.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use zk::{Client, Error, Read};
-use zksync::{Acl, AclPolicy, Entry, Hash, Key, LinkConfig, Side, Stat};
+use zksync::{Acl, AclPolicy, Entry, Hash, Key, LinkConfig, PerSide, Side, Stat};
 
 use crate::link::node_from;
 
@@ -13,6 +14,8 @@ const WINDOW: usize = 4;
 const ACLS_AT_ONCE: usize = 1_000;
 /// Paths that are named where something could not be read.
 const NAMED: usize = 100;
+/// Lists that are noted for the next comparison, of each side. It reads the others itself.
+const NOTED: usize = 1_000_000;
 
 /// One side, as it was read.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +50,7 @@ pub struct Tree {
 
 /// Access control lists that were read before. A server counts their changes: the one of a path that was created by one transaction and has
 /// one version is one list for ever, and need not be read again, which takes a request for each znode. It is not taken from what the link
-/// remembers: each was read from its side once.
+/// has written: each was read from its side once, by a comparison or by the link.
 #[derive(Debug, Default)]
 pub struct KnownAcls {
     hashes: HashMap<Hash, u64>,
@@ -62,6 +65,39 @@ impl KnownAcls {
         name.extend(path.as_bytes());
         zksync::hash_of(&name)
     }
+}
+
+/// Lists that a link has read since the last comparison, for the next one. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct AclNotes(Arc<Mutex<PerSide<HashMap<Hash, u64>>>>);
+
+impl AclNotes {
+    /// Notes the list of a znode that was read with it.
+    pub(crate) fn note(&self, config: &LinkConfig, side: Side, path: &str, node: &zk::NodeRead) {
+        let Some(acl) = &node.acl else { return };
+        let acl = acl_from(acl);
+        if is_hidden(&acl) {
+            return;
+        }
+        let (name, hash) = (KnownAcls::name(side, path, &node.stat), config.acl_hash(side, &acl));
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes[side].len() < NOTED {
+            notes[side].insert(name, hash);
+        }
+    }
+
+    /// Moves what was noted to what is known.
+    pub(crate) fn move_to(&self, known: &mut PerSide<KnownAcls>) {
+        let mut notes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for side in Side::BOTH {
+            known[side].hashes.extend(notes[side].drain());
+        }
+    }
+}
+
+/// With another identity it may be seen.
+fn is_hidden(acl: &[Acl]) -> bool {
+    acl.iter().any(|entry| entry.scheme == "digest" && entry.id.ends_with(":x"))
 }
 
 /// Reads everything that is mapped, to compare it. Nothing is written. `known` is what was read before, and becomes what is known now.
@@ -81,16 +117,14 @@ pub async fn read(client: &Client, config: &LinkConfig, side: Side, known: &mut 
         }
         tree.acls_read = unknown.len() as u64;
         for (place, acl) in acls {
-            let mut hidden = false;
             for entry in &acl {
                 *tree.schemes.entry(entry.scheme.clone()).or_default() += 1;
-                hidden |= entry.scheme == "digest" && entry.id.ends_with(":x");
             }
             let hash = config.acl_hash(side, &acl);
             tree.entries[place].acl = hash;
             match tree.names.remove(&place) {
-                // With another identity it may be seen, so it is read again.
-                _ if hidden => tree.hidden_acls += 1,
+                // It is read again next time.
+                _ if is_hidden(&acl) => tree.hidden_acls += 1,
                 Some(name) => drop(tree.known.insert(name, hash)),
                 None => {}
             }

@@ -1,7 +1,7 @@
 //! Comparing both sides without trusting anything that was remembered.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use zksync::{Entry, Key, LinkConfig, PerSide, Side, Stat, Verification, compare,
 
 use crate::definition::Definition;
 use crate::link::now;
-use crate::tree::{self, KnownAcls, Tree};
+use crate::tree::{self, AclNotes, KnownAcls, Tree};
 
 /// How often what differs is looked at again while both sides live.
 const LOOKS: usize = 3;
@@ -74,7 +74,29 @@ pub async fn connect(definition: &Definition) -> Result<PerSide<Client>, String>
 
 /// Access control lists that were read by comparisons of a link before. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Mutex<PerSide<KnownAcls>>>);
+pub struct Known {
+    lists: Arc<Mutex<PerSide<KnownAcls>>>,
+    /// Where the link notes what it reads.
+    notes: Arc<std::sync::Mutex<AclNotes>>,
+}
+
+impl Known {
+    /// From now on, what a link has noted is taken as known.
+    pub fn listen_to(&self, notes: AclNotes) {
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+    }
+
+    fn notes(&self) -> AclNotes {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next comparison reads everything itself.
+    pub(crate) async fn forget(&self) {
+        let mut lists = self.lists.lock().await;
+        self.notes().move_to(&mut PerSide::default());
+        *lists = PerSide::default();
+    }
+}
 
 /// Compares both sides.
 ///
@@ -105,11 +127,12 @@ pub async fn verify_trees(
     let started_ms = now().unix_millis();
     let began = Instant::now();
     // One comparison of a link at a time: the second finds what the first has read.
-    let mut acls = known.0.lock().await;
-    let PerSide { a: known_a, b: known_b } = &mut *acls;
+    let mut lists = known.lists.lock().await;
+    known.notes().move_to(&mut lists);
+    let PerSide { a: known_a, b: known_b } = &mut *lists;
     let (a, b) = futures::join!(tree::read(&clients.a, config, Side::A, known_a), tree::read(&clients.b, config, Side::B, known_b));
     let mut trees = PerSide { a: a?, b: b? };
-    drop(acls);
+    drop(lists);
     let mut found = compared(&trees.a.entries, &trees.b.entries).await;
     if !strict {
         for _ in 0..LOOKS {

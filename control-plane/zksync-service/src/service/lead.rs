@@ -67,6 +67,7 @@ impl Service {
             let stop = running.stop.child_token();
             match self.start_link(&running, stop.clone()) {
                 Ok((handle, run)) => {
+                    running.known.listen_to(handle.acls());
                     tell.send_replace(Role::Leading(handle.clone()));
                     if let Err(error) = self.resume_migration(&running, handle.clone()) {
                         tracing::error!(link = id, %error, "the migration cannot be taken up");
