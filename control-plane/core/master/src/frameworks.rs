@@ -39,6 +39,7 @@ pub(crate) fn new_framework(id: FrameworkId, info: v1::FrameworkInfo, now: Times
         completed_tasks: imbl::Vector::new(),
         executors: imbl::OrdMap::new(),
         used: imbl::OrdMap::new(),
+        used_scalars: mesos::Resources::new(),
         offers: imbl::OrdSet::new(),
         inverse_offers: imbl::OrdSet::new(),
         operations: imbl::OrdMap::new(),

@@ -305,7 +305,7 @@ impl Master {
             agent.used.entry(framework.clone()).or_default().add_all(resources);
         }
         if let Some(framework) = self.framework_mut(framework) {
-            framework.used.entry(agent.clone()).or_default().add_all(resources);
+            framework.change_used(agent, |used| used.add_all(resources));
         }
         if !allocated {
             self.allocator.allocate(framework, agent, resources);
@@ -325,11 +325,7 @@ impl Master {
             }
         }
         if let Some(framework) = self.framework_mut(framework) {
-            let used = framework.used.entry(agent.clone()).or_default();
-            used.subtract_all(resources);
-            if used.is_empty() {
-                framework.used.remove(agent);
-            }
+            framework.change_used(agent, |used| used.subtract_all(resources));
         }
         self.allocator.recover(framework, agent, resources, None);
         // Somebody may be waiting for just this; what is declined, in contrast, waits for the next full run, else it would go round and round.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use base::Timestamp;
 use imbl::{OrdMap, OrdSet, Vector};
-use mesos::{AgentId, ExecutorId, Format, FrameworkId, OfferId, OperationId, Quantities, Resources, Role, TaskId};
+use mesos::{AgentId, ExecutorId, Format, FrameworkId, OfferId, OperationId, Quantities, Resource, Resources, Role, TaskId, Value};
 use mesos_proto::v1;
 use v1::scheduler;
 use v1::{OperationState, TaskState};
@@ -158,6 +158,8 @@ pub struct Framework {
     pub executors: OrdMap<(AgentId, ExecutorId), Arc<v1::ExecutorInfo>>,
     /// What its tasks and executors use, by agent; allocated.
     pub used: OrdMap<AgentId, Resources>,
+    /// The sum of the scalars in `used`: there may be thousands of agents, and this is asked for often.
+    pub(crate) used_scalars: Resources,
     /// Its open offers.
     pub offers: OrdSet<OfferId>,
     /// Its open inverse offers.
@@ -204,17 +206,33 @@ impl Framework {
 
     /// What it uses on all agents.
     pub fn used_total(&self) -> Resources {
-        let mut sum = Resources::new();
-        for used in self.used.values() {
-            sum.add_all(used);
+        let mut sum = self.used_scalars.clone();
+        for used in self.used.values().flatten().filter(|it| !is_summable(it)) {
+            sum.add(used.clone());
         }
         sum
+    }
+
+    /// Changes what it uses of an agent.
+    pub(crate) fn change_used(&mut self, agent: &AgentId, change: impl FnOnce(&mut Resources)) {
+        let used = self.used.entry(agent.clone()).or_default();
+        used.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.subtract(it));
+        change(used);
+        used.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.add(it.clone()));
+        if used.is_empty() {
+            self.used.remove(agent);
+        }
     }
 
     /// How its resources are spelled.
     pub fn format(&self) -> Format {
         if self.capabilities.reservation_refinement() { Format::Refined } else { Format::PreRefinement }
     }
+}
+
+/// Whether a sum of these can be taken apart again. Ranges of two agents may overlap, and volumes are not added up.
+fn is_summable(resource: &Resource) -> bool {
+    matches!(resource.value(), Value::Scalar(_)) && !resource.is_indivisible()
 }
 
 /// A task.

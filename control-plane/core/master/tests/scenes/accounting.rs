@@ -37,6 +37,11 @@ fn uses(state: &Snapshot, wrong: &mut Vec<String>) {
         for ((agent, _), executor) in &framework.executors {
             used.entry((agent.clone(), framework.id.clone())).or_default().add_all(&Resources::from_proto(&executor.resources));
         }
+        let mut sum = Resources::new();
+        framework.used.values().for_each(|it| sum.add_all(it));
+        if framework.used_total() != sum {
+            wrong.push(format!("{}: uses {sum} in all, and says {}", framework.id, framework.used_total()));
+        }
         for (agent, resources) in &framework.used {
             let expected = used.get(&(agent.clone(), framework.id.clone())).cloned().unwrap_or_default();
             if *resources != expected {
