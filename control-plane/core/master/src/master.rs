@@ -305,7 +305,7 @@ impl Master {
             agent.used.entry(framework.clone()).or_default().add_all(resources);
         }
         if let Some(framework) = self.framework_mut(framework) {
-            framework.change_used(agent, |used| used.add_all(resources));
+            framework.use_more(agent, resources);
         }
         if !allocated {
             self.allocator.allocate(framework, agent, resources);
@@ -325,7 +325,7 @@ impl Master {
             }
         }
         if let Some(framework) = self.framework_mut(framework) {
-            framework.change_used(agent, |used| used.subtract_all(resources));
+            framework.use_less(agent, resources);
         }
         self.allocator.recover(framework, agent, resources, None);
         // Somebody may be waiting for just this; what is declined, in contrast, waits for the next full run, else it would go round and round.

@@ -213,11 +213,17 @@ impl Framework {
         sum
     }
 
-    /// Changes what it uses of an agent.
-    pub(crate) fn change_used(&mut self, agent: &AgentId, change: impl FnOnce(&mut Resources)) {
+    /// It uses more of an agent.
+    pub(crate) fn use_more(&mut self, agent: &AgentId, resources: &Resources) {
+        self.used.entry(agent.clone()).or_default().add_all(resources);
+        resources.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.add(it.clone()));
+    }
+
+    /// It uses less of an agent. What it does not use there is ignored.
+    pub(crate) fn use_less(&mut self, agent: &AgentId, resources: &Resources) {
         let used = self.used.entry(agent.clone()).or_default();
         used.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.subtract(it));
-        change(used);
+        used.subtract_all(resources);
         used.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.add(it.clone()));
         if used.is_empty() {
             self.used.remove(agent);

@@ -49,6 +49,7 @@ pub(crate) async fn measure(a: &Ensemble, b: &Ensemble, count: usize) -> Result<
         ))?;
         let clients = verify::connect(&definition).await.map_err(Error::msg)?;
         let known = Known::default();
+        known.listen_to(handle.acls());
         for words in ["the first", "the next"] {
             let report = verify::verify("tree", &config, &clients, true, &known).await?;
             tell(&format!(
