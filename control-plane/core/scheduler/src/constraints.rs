@@ -1,6 +1,7 @@
 //! Where the instances of one app may be, given where they are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -17,7 +18,7 @@ pub(crate) struct Placement {
 #[derive(Debug)]
 struct Rule {
     constraint: Constraint,
-    pattern: Option<Regex>,
+    pattern: Option<Arc<Regex>>,
     /// Instances per value of the field.
     counts: BTreeMap<String, u32>,
 }
@@ -53,13 +54,35 @@ pub(crate) fn whole_match(pattern: &str) -> Option<Regex> {
     regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build().ok()
 }
 
+/// Patterns that were compiled before: that takes far longer than to see whether something fits, and thousands of apps that wait mostly share a
+/// few.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns(BTreeMap<String, Option<Arc<Regex>>>);
+
+impl Patterns {
+    /// More are not kept.
+    const CAPACITY: usize = 1_000;
+
+    fn get(&mut self, pattern: &str) -> Option<Arc<Regex>> {
+        if let Some(compiled) = self.0.get(pattern) {
+            return compiled.clone();
+        }
+        if self.0.len() >= Self::CAPACITY {
+            self.0.clear();
+        }
+        let compiled = whole_match(pattern).map(Arc::new);
+        self.0.insert(pattern.to_owned(), compiled.clone());
+        compiled
+    }
+}
+
 impl Placement {
-    pub(crate) fn new(constraints: &[Constraint]) -> Placement {
+    pub(crate) fn new(constraints: &[Constraint], patterns: &mut Patterns) -> Placement {
         let rules = constraints
             .iter()
             .map(|constraint| {
                 let pattern = match constraint.operator {
-                    Operator::Like | Operator::Unlike => constraint.value.as_deref().and_then(whole_match),
+                    Operator::Like | Operator::Unlike => constraint.value.as_deref().and_then(|it| patterns.get(it)),
                     _ => None,
                 };
                 Rule { constraint: constraint.clone(), pattern, counts: BTreeMap::new() }
@@ -162,7 +185,7 @@ mod tests {
                 None => Vec::new(),
             })
             .collect();
-        let mut placement = Placement::new(&[constraint]);
+        let mut placement = Placement::new(&[constraint], &mut Patterns::default());
         let mut taken = Vec::new();
         for &at in offers {
             let host = hosts[at].split(':').next().unwrap();
@@ -201,7 +224,7 @@ mod tests {
     fn numbers_are_equal_as_numbers() {
         let attributes = [("gen".to_owned(), Attribute::Scalar(2_500))];
         let place = Place { host: "a", region: None, zone: None, attributes: &attributes };
-        assert!(Placement::new(&[constraint("gen", Operator::Is, Some("2.50"))]).accepts(place));
+        assert!(Placement::new(&[constraint("gen", Operator::Is, Some("2.50"))], &mut Patterns::default()).accepts(place));
         assert_eq!(place.value("gen").as_deref(), Some("2.5"));
     }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use base::Timestamp;
 use imbl::OrdMap;
 
+use crate::constraints::Patterns;
 use crate::id::{InstanceId, PathId};
 use crate::instance::{Condition, Goal, Instance};
 use crate::mesos::{Call, Event};
@@ -150,6 +151,7 @@ pub struct Scheduler {
     /// Apps and pods whose instances have changed since they were last looked at.
     dirty: BTreeSet<PathId>,
     totals: words::Totals,
+    patterns: Patterns,
 }
 
 impl Scheduler {
@@ -157,6 +159,7 @@ impl Scheduler {
     pub fn new(config: Config, loaded: Loaded, now: Timestamp) -> Scheduler {
         let mut this = Scheduler {
             ids: IdGen::new(config.seed),
+            patterns: Patterns::default(),
             tokens: config.launch_tokens,
             framework_id: loaded.framework_id,
             connected: false,

@@ -73,6 +73,16 @@ impl Scheduler {
         let owners: Vec<InstanceId> = self.owners(&shown);
         let waiting = self.order(&shown, &owners);
         let totals = Totals::of(&shown);
+        let framework_id = self.framework_id.clone().unwrap_or_default();
+        let principal = self.config.principal.clone();
+        let home = self.home_region.clone();
+        let policy = Policy {
+            framework_id: &framework_id,
+            principal: principal.as_deref(),
+            accepted_roles: self.config.accepted_roles,
+            home_region: home.as_deref(),
+            gpus_are_scarce: self.config.gpus_are_scarce,
+        };
         let (mut launched, mut delayed) = (0, false);
         let mut passes = waiting;
         while !passes.is_empty() {
@@ -96,16 +106,6 @@ impl Scheduler {
                     continue;
                 }
                 let placement = placements.entry(id.clone()).or_insert_with(|| self.placement(&spec));
-                let framework_id = self.framework_id.clone().unwrap_or_default();
-                let principal = self.config.principal.clone();
-                let home = self.home_region.clone();
-                let policy = Policy {
-                    framework_id: &framework_id,
-                    principal: principal.as_deref(),
-                    accepted_roles: self.config.accepted_roles,
-                    home_region: home.as_deref(),
-                    gpus_are_scarce: self.config.gpus_are_scarce,
-                };
                 let by = now + self.config.draining;
                 match remaining.fit(by, &spec, (&instance.id, instance.reservation.as_ref()), placement, policy, &mut self.ids) {
                     Ok(found) => {
@@ -160,8 +160,8 @@ impl Scheduler {
         owner.or_else(fresh).or_else(older).or_else(any).and_then(of).cloned()
     }
 
-    fn placement(&self, spec: &Spec) -> Placement {
-        let mut placement = Placement::new(spec.constraints());
+    fn placement(&mut self, spec: &Spec) -> Placement {
+        let mut placement = Placement::new(spec.constraints(), &mut self.patterns);
         if placement.looks_at_others()
             && let Some(state) = self.specs.get(spec.id())
         {
