@@ -6,7 +6,7 @@ use base::{DenseSet, Timestamp};
 
 use crate::index::{ContainerIndex, Entity};
 use crate::node::{NodeId, NodeSummary, PublishedNode};
-use crate::projection::Projection;
+use crate::projection::{Dirty, Projection};
 use crate::report::{Container, ContainerState};
 use crate::summary;
 use crate::tables::{GroupRow, Tables};
@@ -40,7 +40,7 @@ impl Picture {
     pub(crate) fn draw(key: ViewKey, scene: Scene<'_>) -> Self {
         let mut picture =
             Picture { key, snapshot: ViewSnapshot::default(), passing: DenseSet::default(), shown: BTreeMap::new(), idle_since: None };
-        picture.mend(scene, &scene.projection.entities().collect());
+        picture.mend(scene, &Dirty { changed: scene.projection.entities().collect(), ..Dirty::default() });
         picture
     }
 
@@ -49,7 +49,7 @@ impl Picture {
     }
 
     /// Draws what changed, and says whether anything looks different now.
-    pub(crate) fn mend(&mut self, scene: Scene<'_>, dirty: &BTreeSet<Entity>) -> bool {
+    pub(crate) fn mend(&mut self, scene: Scene<'_>, dirty: &Dirty) -> bool {
         let work = self.judge(scene, dirty);
         let mut change = Change::default();
         // Two passes: a process that took a dead one's pid has the same node id, and must not be removed with it.
@@ -71,14 +71,17 @@ impl Picture {
         change.anything
     }
 
-    /// Decides again who passes the filter, and returns whom that concerns: the changed, and the neighbours of those who came or went.
-    fn judge(&mut self, scene: Scene<'_>, dirty: &BTreeSet<Entity>) -> BTreeSet<Entity> {
-        let mut work = dirty.clone();
-        for &entity in dirty {
+    /// Decides again who passes the filter, and returns whom that concerns: the changed, those who came or went, and who shows those.
+    fn judge(&mut self, scene: Scene<'_>, dirty: &Dirty) -> BTreeSet<Entity> {
+        let mut work = dirty.changed.clone();
+        // No other filter asks for edges.
+        let grazed = Some(&dirty.grazed).filter(|_| self.key.filter.hide_unconnected).into_iter().flatten();
+        for &entity in dirty.changed.iter().chain(grazed) {
             let passes = scene.projection.exists(entity) && passes(scene, self.key, entity);
             let changed = if passes { self.passing.insert(entity) } else { self.passing.remove(&entity) };
             if changed {
-                work.extend(scene.projection.ends(entity).into_iter().flat_map(|ends| ends.neighbours()));
+                work.insert(entity);
+                work.extend(scene.projection.ends(entity).into_iter().flat_map(|ends| ends.concerned()));
             }
         }
         work

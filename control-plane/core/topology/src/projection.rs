@@ -38,11 +38,26 @@ pub(crate) struct Projection {
     /// How many there are from one node to another.
     edges: u64,
     /// What changed since the pictures were last mended; kept only while there are pictures.
-    dirty: BTreeSet<Entity>,
+    dirty: Dirty,
     watched: bool,
     /// Nodes whose texts may have changed since the index of searches was last mended; kept only while there is one.
     reworded: BTreeSet<Entity>,
     indexed: bool,
+}
+
+/// Nodes that pictures have to look at again.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    /// They may look different.
+    pub(crate) changed: BTreeSet<Entity>,
+    /// Somebody began or ceased to have an edge to them, which no summary shows: it can only matter to whether they are shown at all.
+    pub(crate) grazed: BTreeSet<Entity>,
+}
+
+impl Dirty {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.grazed.is_empty()
+    }
 }
 
 /// A node's edges, each with the number of links that say so.
@@ -61,6 +76,12 @@ impl Ends {
     /// Everybody at the other end of an edge; twice when there are edges both ways.
     pub(crate) fn neighbours(&self) -> impl Iterator<Item = Entity> + '_ {
         self.outgoing.keys().chain(self.incoming.keys()).copied()
+    }
+
+    /// To whom it matters whether this node is shown: those with an edge to it show that edge, and what stands for the outside is shown only
+    /// together with another.
+    pub(crate) fn concerned(&self) -> impl Iterator<Item = Entity> + '_ {
+        self.incoming.keys().chain(self.outgoing.keys().filter(|it| it.is_pseudo())).copied()
     }
 }
 
@@ -108,7 +129,7 @@ impl Projection {
     /// Only edges or metrics of a summary have changed: nothing that a search looks into.
     pub(crate) fn touch_numbers(&mut self, entity: Entity) {
         if self.watched {
-            self.dirty.insert(entity);
+            self.dirty.changed.insert(entity);
         }
     }
 
@@ -119,11 +140,18 @@ impl Projection {
     }
 
     /// An edge has come or gone. What is not watched itself exists by its edges.
-    fn touch_edge(&mut self, entity: Entity) {
-        if entity.is_pseudo() {
-            self.reword(entity);
+    fn touch_edge(&mut self, from: Entity, to: Entity) {
+        for end in [from, to] {
+            if end.is_pseudo() {
+                self.reword(end);
+            }
         }
-        self.touch_numbers(entity);
+        self.touch_numbers(from);
+        if to.is_pseudo() {
+            self.touch_numbers(to);
+        } else if self.watched {
+            self.dirty.grazed.insert(to);
+        }
     }
 
     pub(crate) fn set_present(&mut self, entity: Entity, present: bool) {
@@ -141,8 +169,8 @@ impl Projection {
         }
         if self.watched {
             // The number may stand for something else by the time the pictures are mended: whoever has an edge to it looks again.
-            self.dirty.extend(ends.neighbours());
-            self.dirty.insert(entity);
+            self.dirty.changed.extend(ends.concerned());
+            self.dirty.changed.insert(entity);
         }
         if ends.is_empty() {
             self.nodes.remove(&entity);
@@ -156,8 +184,7 @@ impl Projection {
         *self.nodes.entry(to).or_default().incoming.entry(from).or_insert(0) += 1;
         if is_new {
             self.edges += 1;
-            self.touch_edge(from);
-            self.touch_edge(to);
+            self.touch_edge(from, to);
         }
     }
 
@@ -177,8 +204,7 @@ impl Projection {
         }
         if is_last {
             self.edges = self.edges.saturating_sub(1);
-            self.touch_edge(from);
-            self.touch_edge(to);
+            self.touch_edge(from, to);
         }
     }
 
@@ -186,7 +212,7 @@ impl Projection {
     pub(crate) fn set_watched(&mut self, watched: bool) {
         self.watched = watched;
         if !watched {
-            self.dirty.clear();
+            self.dirty = Dirty::default();
         }
     }
 
@@ -208,7 +234,7 @@ impl Projection {
         !self.dirty.is_empty()
     }
 
-    pub(crate) fn take_dirty(&mut self) -> BTreeSet<Entity> {
+    pub(crate) fn take_dirty(&mut self) -> Dirty {
         std::mem::take(&mut self.dirty)
     }
 
