@@ -35,7 +35,9 @@ pub fn process_exec(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `sched_process_exit(task[, group_dead])`. Runs in each thread that ends; the last one's counts.
+/// `sched_process_exit(task[, group_dead])`. Runs in each thread that ends; the last one's counts. The kernel
+/// counts a thread out before it comes here, so two that end in the same instant may both be the last: an exit is then told twice, with one status
+/// and one start, and whoever is told knows that process as ended already.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let task = ctx.arg::<u64>(0);

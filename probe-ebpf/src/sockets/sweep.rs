@@ -19,7 +19,7 @@ use probe_ebpf::{
 
 use crate::{
     edges,
-    owners::settle_open,
+    owners::{settle, settle_open},
     tcp::{SOCK_DONE, state},
 };
 
@@ -82,6 +82,17 @@ fn visit<const EXCHANGE: bool>(ctx: *mut c_void) {
         bytes_received: settle_open::<EXCHANGE>(&mut owner.counted_received, progress.received),
         ..EdgeValue::default()
     };
+    // A FIN is among the received bytes before its flag says so. Seen so, it has just been counted as a byte; and if the connection has ended
+    // meanwhile, nobody comes to take it back. It was among them if nothing has come since: nothing comes after a FIN.
+    if change.bytes_received != 0
+        && !progress.fin_taken
+        && fin_taken(socket)
+        && task::read::<u64>(socket, offset!(socket.bytes_received)) == Some(progress.received)
+        && owner.counted_received == progress.received
+    {
+        let taken_back = settle::<EXCHANGE>(&mut owner.counted_received, progress.received - 1);
+        change.bytes_received = change.bytes_received.wrapping_add(taken_back);
+    }
     let moved = change.bytes_sent | change.bytes_received != 0;
     if found_open {
         tell(ctx, &FoundOpen { key, socket });
@@ -102,6 +113,8 @@ fn visit<const EXCHANGE: bool>(ctx: *mut c_void) {
 struct Progress {
     sent: u64,
     received: u64,
+    /// The other end's FIN is not among them any more.
+    fin_taken: bool,
 }
 
 /// What a connection moved so far; `None` when it is not open.
@@ -111,7 +124,7 @@ struct Progress {
 fn progress(socket: KernelPointer, owner: &Owner) -> Option<Progress> {
     let acknowledged = task::read::<u64>(socket, offset!(socket.bytes_acked))?;
     let received = task::read::<u64>(socket, offset!(socket.bytes_received))?;
-    let fin_taken = task::read::<u64>(socket, offset!(socket.flags)).unwrap_or(0) >> SOCK_DONE & 1;
+    let fin_taken = fin_taken(socket);
     let fin_sent = match u32::from(task::read::<u8>(socket, offset!(socket.state))?) {
         state::ESTABLISHED | state::CLOSE_WAIT => 0,
         // Perhaps acknowledged, perhaps not.
@@ -119,7 +132,13 @@ fn progress(socket: KernelPointer, owner: &Owner) -> Option<Progress> {
         _ => return None,
     };
     let syn = u64::from(owner.flags & flag::CLIENT != 0);
-    Some(Progress { sent: acknowledged.saturating_sub(syn + fin_sent), received: received.saturating_sub(fin_taken) })
+    Some(Progress { sent: acknowledged.saturating_sub(syn + fin_sent), received: received.saturating_sub(u64::from(fin_taken)), fin_taken })
+}
+
+/// Whether the other end's FIN has been taken in.
+#[inline(always)]
+fn fin_taken(socket: KernelPointer) -> bool {
+    task::read::<u64>(socket, offset!(socket.flags)).unwrap_or(0) >> SOCK_DONE & 1 != 0
 }
 
 /// The edge of a socket, and the port of its client.

@@ -45,6 +45,9 @@ pub(crate) struct Watch {
     pub(crate) seen: Vec<Observation>,
 }
 
+/// Flows and events of processes that a failure tells of.
+const TOLD: usize = 20;
+
 impl Watch {
     pub(crate) fn start(config: &Config) -> Self {
         let (running, receiver) = Capture::start(config).expect("capture");
@@ -80,8 +83,11 @@ impl Watch {
     }
 
     fn story(&self) -> String {
-        let flows: Vec<_> = self.totals().into_iter().filter(|(end, _)| end.pid == std::process::id()).collect();
-        format!("{flows:#?} {:?}", self.losses())
+        let is_of_a_process = |it: &&Observation| matches!(it, Observation::ProcessStarted(_) | Observation::ProcessExited { .. });
+        let processes: Vec<_> = self.seen.iter().filter(is_of_a_process).collect();
+        let rest = processes.len().saturating_sub(TOLD);
+        let flows: Vec<_> = self.totals().into_iter().take(TOLD).collect();
+        format!("{flows:#?}\n{:#?}\n{:?}", &processes[rest..], self.losses())
     }
 
     /// Stops the capture, and takes what that brought.
