@@ -77,6 +77,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
     pub zksync_topology_url: Option<String>,
+    /// A file with the line `user:password` that is shown to it.
+    pub zksync_topology_login_file: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
@@ -170,11 +172,12 @@ const TLS_CA: &str = "tls-ca";
 const USERS_FILE: &str = "users-file";
 const SERVICES: &str = "services";
 const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
+const ZKSYNC_TOPOLOGY_LOGIN_FILE: &str = "zksync-topology-login-file";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 33] = [
+const BUILT_IN: [(&str, &str); 34] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -206,6 +209,7 @@ const BUILT_IN: [(&str, &str); 33] = [
     (USERS_FILE, ""),
     (SERVICES, "topology,master,scheduler,zksync"),
     (ZKSYNC_TOPOLOGY_URL, ""),
+    (ZKSYNC_TOPOLOGY_LOGIN_FILE, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -315,6 +319,7 @@ impl Layers {
         let users_file = self.parse(USERS_FILE, tls::parse_file);
         let services = self.parse(SERVICES, parse_services);
         let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
+        let zksync_topology_login_file = self.parse(ZKSYNC_TOPOLOGY_LOGIN_FILE, tls::parse_file);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -363,6 +368,7 @@ impl Layers {
                 users_file: users_file?,
                 services: services?,
                 zksync_topology_url: zksync_topology_url?,
+                zksync_topology_login_file: zksync_topology_login_file?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })

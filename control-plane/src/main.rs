@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
     };
     if let Some(Subcommand::Zk(flags)) = &flags.command {
-        return match zksync_service::cli::run(flags, &mut std::io::stdout()) {
+        return match zksync_service::cli::run(&flags.zk, &flags.access, &mut std::io::stdout()) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {

@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use access::{Access, AccessFlags};
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 use topology::{Direction, FlowEntry, FlowQuery};
@@ -18,6 +20,8 @@ use crate::supervise::Supervisor;
 
 /// Flows of one question.
 const PAGE: usize = 10_000;
+/// How long a page of connections of another control plane may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes the service. With `shared`, nothing runs before [`lead`]: the control plane that leads does the work, and its API is where clients come.
 ///
@@ -32,7 +36,7 @@ pub(crate) fn start(
 ) -> anyhow::Result<Service> {
     let store = Store::open(&config.data_dir).context("opening the store of zksync")?;
     let witness: Arc<dyn Witness> = match &config.zksync_topology_url {
-        Some(url) => Arc::new(HttpWitness::at(url)),
+        Some(url) => Arc::new(HttpWitness::at(url, access_to_map(config)?)),
         None => Arc::new(Map(topology)),
     };
     let loops = supervisor.clone();
@@ -44,6 +48,23 @@ pub(crate) fn start(
         service.begin().context("starting zksync")?;
     }
     Ok(service)
+}
+
+/// How the control plane with the map is asked: as whoever has a login there, trusting whom all of this process's own calls trust.
+fn access_to_map(config: &Config) -> anyhow::Result<Access> {
+    let files = config.tls.as_ref().map(|tls| &tls.files);
+    let flags = AccessFlags {
+        tls_ca: config.tls_ca.clone(),
+        tls_certificate: files.map(|files| files.certificate.clone()),
+        tls_key: files.map(|files| files.key.clone()),
+        ..AccessFlags::default()
+    };
+    let access = flags.open(|requests| requests.timeout_global(Some(PATIENCE))).context("calling the map by https")?;
+    let Some(file) = &config.zksync_topology_login_file else { return Ok(access) };
+    let login = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let login = login.trim();
+    anyhow::ensure!(login.contains(':'), "{} has no line user:password", file.display());
+    Ok(access.with_login(login))
 }
 
 /// Runs the links once this control plane leads, with what the leader before has left in the ensemble of the control planes.

@@ -51,21 +51,6 @@ impl Socket {
         }
     }
 
-    /// The next message as text; `None` when none came in time.
-    pub fn next_text(&mut self, patience: Duration) -> Result<Option<tungstenite::Utf8Bytes>> {
-        self.socket.get_mut().set_read_timeout(Some(patience))?;
-        loop {
-            match self.socket.read() {
-                Ok(Message::Text(text)) => return Ok(Some(text)),
-                Ok(_) => {}
-                Err(Error::Io(error)) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error).context("the WebSocket broke"),
-            }
-        }
-    }
-
     /// Sends a message.
     pub fn send(&mut self, message: &Value) -> Result<()> {
         self.socket.send(Message::text(message.to_string())).context("the WebSocket broke")

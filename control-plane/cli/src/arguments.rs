@@ -1,26 +1,23 @@
 //! What can be asked for.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use access::AccessFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Operates a cluster: agents, frameworks, tasks, quota and more, through the APIs of its Mesos master.
 #[derive(Debug, Parser)]
 #[command(name = "orchestrator", version, propagate_version = true, max_term_width = 140)]
 pub struct Arguments {
-    /// The master: host:port, http://host:port, several of them separated by commas, or zk://host:port,host:port/path
+    /// The master: host:port, https://host:port, several of them separated by commas, or zk://host:port,host:port/path
     #[arg(long, short, global = true, value_name = "MASTER", default_value = "127.0.0.1:5050", env = "ORCHESTRATOR_MASTER")]
     pub master: String,
     /// How results are printed
     #[arg(long, short, global = true, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
-    /// Who asks, where the master wants to know
-    #[arg(long, global = true, value_name = "NAME", env = "ORCHESTRATOR_PRINCIPAL", requires = "secret_file")]
-    pub principal: Option<String>,
-    /// File with the principal's secret
-    #[arg(long, global = true, value_name = "FILE", env = "ORCHESTRATOR_SECRET_FILE")]
-    pub secret_file: Option<PathBuf>,
+    /// Whom to trust, and who is asking
+    #[command(flatten)]
+    pub access: AccessFlags,
     /// What to do
     #[command(subcommand)]
     pub command: Command,

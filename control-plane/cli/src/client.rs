@@ -2,11 +2,10 @@
 
 use std::cell::RefCell;
 use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 
+use access::{Access, AccessFlags};
 use anyhow::{Context as _, Result, anyhow, bail};
-use base64::Engine as _;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use ureq::Body;
@@ -25,37 +24,30 @@ const ENSEMBLE_PATIENCE: Duration = Duration::from_secs(10);
 /// Asks the master that leads.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    agent: ureq::Agent,
+    access: Access,
     /// Masters that may lead; the first is asked, and changes with every redirect.
     masters: RefCell<Vec<String>>,
-    authorization: Option<String>,
 }
 
 impl Client {
     /// Takes what stands after `--master`.
-    pub(crate) fn open(master: &str, principal: Option<&str>, secret_file: Option<&Path>) -> Result<Client> {
+    pub(crate) fn open(master: &str, access: &AccessFlags) -> Result<Client> {
+        let access = access.open(|config| {
+            config
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .timeout_connect(Some(CONNECT_PATIENCE))
+                .user_agent(concat!("orchestrator/", env!("CARGO_PKG_VERSION")))
+        })?;
+        let scheme = access.scheme();
         let masters = match master.starts_with("zk://") {
-            true => vec![leader_in_ensemble(master)?],
-            false => master.split(',').map(str::trim).filter(|it| !it.is_empty()).map(base_url).collect(),
+            true => vec![format!("{scheme}://{}", leader_in_ensemble(master)?)],
+            false => master.split(',').map(str::trim).filter(|it| !it.is_empty()).map(|it| base_url(it, scheme)).collect(),
         };
         if masters.is_empty() {
             bail!("--master names no master");
         }
-        let authorization = match (principal, secret_file) {
-            (Some(principal), Some(file)) => {
-                let secret = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-                let pair = format!("{principal}:{}", secret.trim_end_matches(['\r', '\n']));
-                Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
-            }
-            _ => None,
-        };
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT_PATIENCE))
-            .user_agent(concat!("orchestrator/", env!("CARGO_PKG_VERSION")));
-        Ok(Client { agent: config.build().new_agent(), masters: RefCell::new(masters), authorization })
+        Ok(Client { access, masters: RefCell::new(masters) })
     }
 
     /// Address of the master that answered last.
@@ -87,9 +79,13 @@ impl Client {
             };
             let answered = match body {
                 Some(body) => self.post(&format!("{master}{path}"), body),
-                None => {
-                    self.authorized(self.agent.get(format!("{master}{path}"))).config().timeout_global(Some(ANSWER_PATIENCE)).build().call()
-                }
+                None => self
+                    .access
+                    .authorized(self.access.agent().get(format!("{master}{path}")))
+                    .config()
+                    .timeout_global(Some(ANSWER_PATIENCE))
+                    .build()
+                    .call(),
             };
             let response = match answered {
                 Ok(response) => response,
@@ -109,27 +105,24 @@ impl Client {
                 bail!("the masters send us from one to another; is there a leader?");
             }
             let location = response.headers().get("location").and_then(|it| it.to_str().ok()).unwrap_or_default();
-            let leader = leader_of(location).with_context(|| format!("{master} redirects to {location:?}"))?;
+            let leader = leader_of(location, &master).with_context(|| format!("{master} redirects to {location:?}"))?;
             self.masters.borrow_mut().insert(0, leader);
         }
     }
 
-    fn authorized<T>(&self, request: ureq::RequestBuilder<T>) -> ureq::RequestBuilder<T> {
-        match &self.authorization {
-            Some(value) => request.header("Authorization", value),
-            None => request,
-        }
-    }
-
     fn post(&self, url: &str, body: &Value) -> Result<Response<Body>, ureq::Error> {
-        let request = self.agent.post(url).config().timeout_global(Some(ANSWER_PATIENCE)).build();
-        self.authorized(request).header("Content-Type", "application/json").header("Accept", "application/json").send(body.to_string())
+        let request = self.access.agent().post(url).config().timeout_global(Some(ANSWER_PATIENCE)).build();
+        self.access
+            .authorized(request)
+            .header("Content-Type", "application/json")
+            .header("Accept", "application/json")
+            .send(body.to_string())
     }
 
     /// JSON of a path of an agent at `http://host:port`.
     pub(crate) fn agent_get(&self, agent: &str, path: &str) -> Result<Value> {
-        let request = self.agent.get(format!("{agent}{path}")).config().timeout_global(Some(ANSWER_PATIENCE)).build();
-        json_of(self.authorized(request).call().with_context(|| format!("the agent at {agent} does not answer"))?)
+        let request = self.access.agent().get(format!("{agent}{path}")).config().timeout_global(Some(ANSWER_PATIENCE)).build();
+        json_of(self.access.authorized(request).call().with_context(|| format!("the agent at {agent} does not answer"))?)
     }
 
     /// A call of the v1 API of an agent.
@@ -140,13 +133,15 @@ impl Client {
 
     /// The same, however long it takes.
     pub(crate) fn agent_wait(&self, agent: &str, call: &Value) -> Result<Value> {
-        let request = self.authorized(self.agent.post(format!("{agent}/api/v1"))).header("Content-Type", "application/json");
+        let request =
+            self.access.authorized(self.access.agent().post(format!("{agent}/api/v1"))).header("Content-Type", "application/json");
         json_of(request.header("Accept", "application/json").send(call.to_string())?)
     }
 
     /// A call whose answer is a stream of records.
     pub(crate) fn agent_stream(&self, agent: &str, call: &Value) -> Result<impl Read + Send + use<>> {
-        let request = self.authorized(self.agent.post(format!("{agent}/api/v1"))).header("Content-Type", "application/json");
+        let request =
+            self.access.authorized(self.access.agent().post(format!("{agent}/api/v1"))).header("Content-Type", "application/json");
         let request = request.header("Accept", "application/recordio").header("Message-Accept", "application/json");
         let response = request.send(call.to_string()).with_context(|| format!("the agent at {agent} does not answer"))?;
         Ok(checked(response)?.into_body().into_reader())
@@ -154,7 +149,8 @@ impl Client {
 
     /// A call whose body is a stream of records; returns when it was taken to its end.
     pub(crate) fn agent_feed(&self, agent: &str, mut records: impl Read) -> Result<()> {
-        let request = self.authorized(self.agent.post(format!("{agent}/api/v1"))).header("Content-Type", "application/recordio");
+        let request =
+            self.access.authorized(self.access.agent().post(format!("{agent}/api/v1"))).header("Content-Type", "application/recordio");
         let request = request.header("Message-Content-Type", "application/json").header("Accept", "application/json");
         checked(request.send(ureq::SendBody::from_reader(&mut records))?).map(drop)
     }
@@ -170,19 +166,19 @@ fn is_unreached(error: &ureq::Error) -> bool {
     }
 }
 
-/// `host:port` may stand without `http://`, and without a port that of masters is meant.
-fn base_url(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+/// `host:port` may stand without a scheme, and without a port that of masters is meant.
+fn base_url(text: &str, scheme: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or((scheme, text));
     let rest = rest.trim_end_matches('/');
     let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if has_port { format!("{scheme}://{rest}") } else { format!("{scheme}://{rest}:5050") }
 }
 
-/// Mesos's redirects have no scheme: `//host:port/path`.
-fn leader_of(location: &str) -> Option<String> {
+/// Mesos's redirects have no scheme but that of the request: `//host:port/path`.
+fn leader_of(location: &str, asked: &str) -> Option<String> {
     let (scheme, rest) = match location.split_once("://") {
         Some((scheme, rest)) => (scheme, rest),
-        None => ("http", location.strip_prefix("//")?),
+        None => (asked.split_once("://")?.0, location.strip_prefix("//")?),
     };
     let authority = rest.split('/').next().filter(|it| !it.is_empty())?;
     Some(format!("{scheme}://{authority}"))
@@ -229,7 +225,7 @@ fn leader_in_ensemble(text: &str) -> Result<String> {
     let data = looked.map_err(|_| anyhow!("{ensemble} does not answer"))?.with_context(|| format!("asking {ensemble} who leads"))?;
     let data = data.with_context(|| format!("nobody leads at {ensemble}"))?;
     let member = ha::Member::decode(&data).with_context(|| format!("the leader's znode at {ensemble} cannot be understood"))?;
-    Ok(format!("http://{}", member.master))
+    Ok(member.master.to_string())
 }
 
 #[cfg(test)]
@@ -241,14 +237,17 @@ mod tests {
         for (text, url) in
             [("m1", "http://m1:5050"), ("m1:80", "http://m1:80"), ("https://m1:1/", "https://m1:1"), ("[::1]:5050", "http://[::1]:5050")]
         {
-            assert_eq!(base_url(text), url);
+            assert_eq!(base_url(text, "http"), url);
         }
+        assert_eq!(base_url("m1", "https"), "https://m1:5050");
     }
 
     #[test]
     fn redirects_of_mesos_have_no_scheme() {
-        assert_eq!(leader_of("//m2:5050/master/state?x=1").as_deref(), Some("http://m2:5050"));
-        assert_eq!(leader_of("https://m2:5050/").as_deref(), Some("https://m2:5050"));
-        assert_eq!((leader_of("/state"), leader_of("//"), leader_of("")), (None, None, None));
+        assert_eq!(leader_of("//m2:5050/master/state?x=1", "http://m1:5050").as_deref(), Some("http://m2:5050"));
+        assert_eq!(leader_of("//m2:5050/master/state", "https://m1:5050").as_deref(), Some("https://m2:5050"));
+        assert_eq!(leader_of("https://m2:5050/", "http://m1").as_deref(), Some("https://m2:5050"));
+        let leader = |location| leader_of(location, "http://m1:5050");
+        assert_eq!((leader("/state"), leader("//"), leader("")), (None, None, None));
     }
 }

@@ -41,10 +41,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8> {
         // These know Marathon's API alone, whoever serves it.
         Command::Marathon(flags) => return marathon::run(flags, out),
         // It speaks with the control plane's own API, and has its own address and shape of output.
-        Command::Zk(flags) => return Ok(u8::from(!zksync_service::cli::run(flags, &mut &mut *out)?)),
+        Command::Zk(flags) => return Ok(u8::from(!zksync_service::cli::run(flags, &arguments.access, &mut &mut *out)?)),
         _ => {}
     }
-    let client = Client::open(&arguments.master, arguments.principal.as_deref(), arguments.secret_file.as_deref())?;
+    let client = Client::open(&arguments.master, &arguments.access)?;
     let mut out = Out::new(out, arguments.output);
     let out = &mut out;
     match &arguments.command {

@@ -94,7 +94,7 @@ pub struct Flags {
     /// Listeners that speak TLS, separated by commas [default: http,grpc,mesos,marathon]
     #[arg(long, value_name = "LIST")]
     tls_listeners: Option<String>,
-    /// Who signs the certificates of masters that --scheduler-master calls by https
+    /// Who signs the certificates of masters that --scheduler-master, and of the control plane that --zksync-topology-url calls by https
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<String>,
     /// A file of lines user:password; with it, port 4040 asks for one of them (HTTP Basic), but for /health and /ready
@@ -106,6 +106,9 @@ pub struct Flags {
     /// The control plane that zksync asks who is connected to an ensemble, e.g. http://map:4040 [default: this one]
     #[arg(long, value_name = "URL")]
     zksync_topology_url: Option<String>,
+    /// A file with the line user:password that is shown to that control plane
+    #[arg(long, value_name = "FILE")]
+    zksync_topology_login_file: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -124,7 +127,18 @@ pub struct Flags {
 #[derive(Debug, clap::Subcommand)]
 pub enum Subcommand {
     /// Keep two ZooKeeper ensembles in step, and move clients from one to the other
-    Zk(zksync_service::cli::ZkFlags),
+    Zk(ZkCommand),
+}
+
+/// What to ask, and of whom.
+#[derive(Debug, clap::Args)]
+pub struct ZkCommand {
+    /// What to ask
+    #[command(flatten)]
+    pub zk: zksync_service::cli::ZkFlags,
+    /// Whom to trust, and who is asking
+    #[command(flatten)]
+    pub access: access::AccessFlags,
 }
 
 impl Flags {
@@ -161,6 +175,7 @@ impl Flags {
             (USERS_FILE, &self.users_file),
             (SERVICES, &self.services),
             (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
+            (ZKSYNC_TOPOLOGY_LOGIN_FILE, &self.zksync_topology_login_file),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ]

@@ -58,6 +58,7 @@ fn built_in_values_are_those_of_a_single_machine() {
                 ZkSync,
             ],
             zksync_topology_url: None,
+            zksync_topology_login_file: None,
             log_format: Text,
             log_filter: "info",
         }

@@ -3,8 +3,10 @@
 mod controls;
 mod delta;
 mod filter;
+mod incoming;
 pub mod labels;
 mod merging;
+mod packed;
 mod past;
 mod pieces;
 mod pipes;
@@ -31,6 +33,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
+use self::packed::PackedCache;
 pub(crate) use self::past::{Failure, Past, parse as parse_moment, picture as picture_of};
 use self::pieces::Pieces;
 use self::reports::Intake;
@@ -52,13 +55,15 @@ struct Scope {
     scenes: Scenes,
     intake: Arc<Intake>,
     deltas: Arc<DeltaCache>,
+    packed: Arc<PackedCache>,
     websockets: Arc<Semaphore>,
 }
 
 /// Scope's routes.
 pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRouter {
     let scenes = Scenes::new(context);
-    let scope = Scope { context: context.clone(), scenes, intake: Arc::default(), deltas: Arc::default(), websockets };
+    let scope =
+        Scope { context: context.clone(), scenes, intake: Arc::default(), deltas: Arc::default(), packed: Arc::default(), websockets };
     OpenApiRouter::new()
         .routes(routes!(api))
         .routes(routes!(list_views))

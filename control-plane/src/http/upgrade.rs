@@ -20,6 +20,15 @@ pub(crate) fn accept_key(method: &Method, headers: &HeaderMap) -> Result<HeaderV
     HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| "the header Sec-WebSocket-Key is not well-formed")
 }
 
+/// The answer that begins a WebSocket with extensions that the client offered.
+pub(crate) fn switching_protocols_with(accept: HeaderValue, extensions: Option<HeaderValue>) -> Response {
+    let mut response = switching_protocols(accept);
+    if let Some(extensions) = extensions {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
+    }
+    response
+}
+
 /// The answer that begins a WebSocket.
 pub(crate) fn switching_protocols(accept: HeaderValue) -> Response {
     let mut response = Response::default();

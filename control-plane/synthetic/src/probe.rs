@@ -44,7 +44,8 @@ pub(crate) async fn run(
     let mut random = Random::new(world.seed.wrapping_add(u64::from(host)));
     let mut offset = |span: Duration| span.mul_f64(random.share());
     let (first, samples) = (offset(CHANGE_INTERVAL), offset(rates.metrics_interval));
-    tokio::time::sleep(first).await;
+    let begun = Instant::now() + first;
+    tokio::time::sleep_until(begun).await;
     let channel = endpoint.connect().await.with_context(|| format!("probe {host} cannot connect"))?;
     let (sender, receiver) = mpsc::channel(UNANSWERED_MAX + 2);
     sender.send(message(probe_message::Body::Hello(hello(host)))).await?;
@@ -59,10 +60,11 @@ pub(crate) async fn run(
     let mut line = Line { sender, unanswered: Vec::new(), statistics: statistics.clone() };
     line.tell(snapshot).await?;
     let mut synchronized = false;
-    let mut change = tokio::time::interval_at(Instant::now() + CHANGE_INTERVAL, CHANGE_INTERVAL);
-    change.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sample = tokio::time::interval_at(Instant::now() + samples, rates.metrics_interval);
-    sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Whoever was held up goes on at its own moments: hosts that have waited for one and the same thing are not to march in step from then on.
+    let mut change = tokio::time::interval_at(begun + CHANGE_INTERVAL, CHANGE_INTERVAL);
+    change.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut sample = tokio::time::interval_at(begun + samples, rates.metrics_interval);
+    sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sample_due = false;
     loop {
         tokio::select! {

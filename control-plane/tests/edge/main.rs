@@ -7,6 +7,7 @@
     reason = "all of this is a test, helpers too: a surprise ends it"
 )]
 
+mod compressed;
 mod controls;
 mod documents;
 mod generated;

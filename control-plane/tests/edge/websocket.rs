@@ -32,7 +32,7 @@ impl Client {
         timeout(Duration::from_secs(10), self.0.next()).await.expect("a message comes in time").expect("the socket is open").unwrap()
     }
 
-    async fn text(&mut self) -> String {
+    pub(crate) async fn text(&mut self) -> String {
         loop {
             match self.message().await {
                 Message::Text(text) => return text.to_string(),

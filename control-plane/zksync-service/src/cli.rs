@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use access::{Access, AccessFlags};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -134,8 +135,9 @@ enum ZkCommand {
 ///
 /// # Errors
 /// When the control plane does not answer, or refuses.
-pub fn run(flags: &ZkFlags, out: &mut impl Write) -> Result<bool> {
-    let api = Api { url: format!("{}/api/v1/zksync", flags.url.trim_end_matches('/')) };
+pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Result<bool> {
+    let access = access.open(|config| config.user_agent(concat!("orchestrator/", env!("CARGO_PKG_VERSION"))))?;
+    let api = Api { url: format!("{}/api/v1/zksync", flags.url.trim_end_matches('/')), access };
     match &flags.command {
         ZkCommand::Plan { id, from, to, file, path, both, output } => {
             let definition = match file {
@@ -242,15 +244,16 @@ pub fn run(flags: &ZkFlags, out: &mut impl Write) -> Result<bool> {
 
 struct Api {
     url: String,
+    access: Access,
 }
 
 impl Api {
     fn get(&self, path: &str) -> Result<Value> {
-        answer(ureq::get(&format!("{}{path}", self.url)).config().http_status_as_error(false).build().call())
+        answer(self.access.authorized(self.access.agent().get(format!("{}{path}", self.url))).call())
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        answer(ureq::post(&format!("{}{path}", self.url)).config().http_status_as_error(false).build().send_json(body))
+        answer(self.access.authorized(self.access.agent().post(format!("{}{path}", self.url))).send_json(body))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use access::Access;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -41,12 +42,13 @@ impl Holder {
 #[derive(Clone, Debug)]
 pub struct HttpWitness {
     url: String,
+    access: Access,
 }
 
 impl HttpWitness {
-    /// `http://host:port`.
-    pub fn at(url: &str) -> HttpWitness {
-        HttpWitness { url: url.trim_end_matches('/').to_owned() }
+    /// `http://host:port` or `https://host:port`.
+    pub fn at(url: &str, access: Access) -> HttpWitness {
+        HttpWitness { url: url.trim_end_matches('/').to_owned(), access }
     }
 }
 
@@ -144,7 +146,7 @@ fn own_name() -> String {
 
 impl Witness for HttpWitness {
     fn holders(&self, servers: Vec<SocketAddr>) -> BoxFuture<'_, Result<Vec<Holder>, String>> {
-        let url = self.url.clone();
+        let (url, access) = (self.url.clone(), self.access.clone());
         Box::pin(async move {
             let asked = tokio::task::spawn_blocking(move || -> Result<Vec<Holder>, String> {
                 let mut flows = Vec::new();
@@ -152,10 +154,13 @@ impl Witness for HttpWitness {
                 for port in ports {
                     let mut after = 0;
                     loop {
-                        let page: FlowPage = ureq::get(&format!("{url}/api/v1/flows?port={port}&limit=10000&after={after}"))
-                            .call()
-                            .and_then(|mut response| response.body_mut().read_json())
-                            .map_err(|error| format!("asking {url} for connections: {error}"))?;
+                        let request = access.agent().get(format!("{url}/api/v1/flows?port={port}&limit=10000&after={after}"));
+                        let failed = |error| format!("asking {url} for connections: {error}");
+                        let mut response = access.authorized(request).call().map_err(failed)?;
+                        if !response.status().is_success() {
+                            return Err(failed(ureq::Error::StatusCode(response.status().as_u16())));
+                        }
+                        let page: FlowPage = response.body_mut().read_json().map_err(failed)?;
                         flows.extend(page.flows);
                         match page.next {
                             Some(next) => after = next,

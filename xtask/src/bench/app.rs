@@ -3,6 +3,7 @@
 //! The generator, the clients and the control plane share this machine's processors, so what is measured under load has the cost of the load in it.
 
 mod history;
+mod page;
 mod pipes;
 mod plane;
 mod viewers;
@@ -100,8 +101,6 @@ pub(super) fn run(checkout: &Checkout, flags: &BenchFlags) -> Result<Vec<Number>
 fn size(binaries: &std::path::Path, size: Size) -> Result<Vec<Number>> {
     let plane = Plane::start(binaries, size)?;
     let mut numbers = cost(&plane, "app", Target::Under(50.0), Target::Under(1_000.0))?;
-    numbers.extend(answers(&plane, "app", 100.0)?);
-    numbers.push(searches(&plane)?);
     let seen = viewers::watch(plane.http(), VIEWERS, MEASURED, || cpu_percent(plane.pid()?, MEASURED))?;
     let delays = seen.delays;
     numbers.push(Number::new(format!("app: changes seen by {VIEWERS} pages, in all"), float(delays.len() as u64), "", Target::Stated));
@@ -115,6 +114,9 @@ fn size(binaries: &std::path::Path, size: Size) -> Result<Vec<Number>> {
     numbers.push(Number::new(format!("app: with {VIEWERS} pages, of one core"), seen.measured, "%", Target::Stated));
     numbers.push(Number::new(format!("app: with {VIEWERS} pages, resident"), plane.resident()?, "MB", Target::Stated));
     numbers.push(plane.applied(Target::Stated)?);
+    // Last: the pictures that are drawn for it are kept up to date for half a minute after.
+    numbers.extend(answers(&plane, "app", 100.0)?);
+    numbers.push(searches(&plane)?);
     Ok(numbers)
 }
 

@@ -321,7 +321,7 @@ fn namespace(summary: &NodeSummary) -> &str {
 }
 
 /// Work that would hold up others where they run.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
+pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => Ok(outcome),
         Err(panic) => match panic.try_into_panic() {

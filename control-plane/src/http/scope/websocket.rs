@@ -1,8 +1,8 @@
 //! A view over a WebSocket: the whole of it first, then what changed.
 //!
-//! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way; with a query, also a list of the nodes
-//! that answer it. A client that takes nothing is dropped
-//! when a piece has waited for [`WRITE_DEADLINE`].
+//! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way, or a message that it shares with others
+//! who take compressed ones; with a query, also a list of the nodes that answer it. A client that takes nothing is dropped when a piece has waited
+//! for [`WRITE_DEADLINE`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, Utf8Byt
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 use topology::{Delta, Query as Words, View, ViewSnapshot};
 
+use super::incoming::Incoming;
+use super::packed::{Packed, negotiate, pack};
 use super::pieces::Pieces;
 use super::scenes::Feed;
 use super::views::Wanted;
@@ -29,7 +31,7 @@ use super::{Past, Scope, bad_request, filter, filtered};
 use crate::drivers::Stopped;
 use crate::http::query::{Query, last_segments, parse_go_duration};
 use crate::http::reply::{not_found, problem};
-use crate::http::upgrade::{accept_key, switching_protocols};
+use crate::http::upgrade::{accept_key, switching_protocols_with};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{WebsocketClosed, WebsocketEnd, WebsocketOpened, WebsocketRefused, WebsocketUpdated};
 
@@ -69,6 +71,8 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
         Ok(accept) => accept,
         Err(problem) => return bad_request(problem),
     };
+    let extensions = negotiate(request.headers());
+    let is_compressed = extensions.is_some();
     let Some(upgraded) = request.extensions_mut().remove::<OnUpgrade>() else { return bad_request("this connection cannot be upgraded") };
     let context = &scope.context;
     let permit = match scope.websockets.clone().try_acquire_owned() {
@@ -87,12 +91,13 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
                 .max_write_buffer_size(1 << 20)
                 .max_message_size(Some(INCOMING_MAX))
                 .max_frame_size(Some(INCOMING_MAX));
-            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            Client::new(socket, &this, words).run(wanted, past, interval).await;
+            let stream = Incoming::new(TokioIo::new(upgraded), is_compressed);
+            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+            Client::new(socket, &this, words, is_compressed).run(wanted, past, interval).await;
         }
         drop(permit);
     });
-    switching_protocols(accept)
+    switching_protocols_with(accept, extensions)
 }
 
 /// One connected client.
@@ -101,6 +106,8 @@ struct Client<S> {
     scope: Scope,
     /// What its nodes have to answer, if it says so.
     words: Option<Words>,
+    /// It takes compressed messages.
+    is_compressed: bool,
     /// A client whose loop is torn down in any other way than by its own end has gone away.
     open: OpenSocket,
 }
@@ -169,10 +176,10 @@ impl Source {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    fn new(socket: WebSocketStream<S>, scope: &Scope, words: Option<Words>) -> Self {
+    fn new(socket: WebSocketStream<S>, scope: &Scope, words: Option<Words>, is_compressed: bool) -> Self {
         let telemetry = scope.context.telemetry.clone();
         WebsocketOpened.emit(&telemetry);
-        Client { socket, scope: scope.clone(), words, open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
+        Client { socket, scope: scope.clone(), words, is_compressed, open: OpenSocket { telemetry, end: WebsocketEnd::Client } }
     }
 
     async fn run(mut self, wanted: Option<Wanted>, past: Option<Past>, interval: Duration) {
@@ -214,7 +221,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
         let Some(known) = source.newest().await else { return source.end() };
         let shown = filtered(self.words.as_ref(), known.clone()).await;
-        if let Err(end) = self.send(Pieces::of_reset(shown.clone()), None).await {
+        let first = shown.clone();
+        if let Err(end) = self.send(None, &shown, move || Pieces::of_reset(first), None).await {
             return end;
         }
         let now = Instant::now();
@@ -264,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 (Arc::new(Delta::between(&progress.shown, &shown)), shown)
             }
         };
-        self.send(Pieces::of_delta(change), due).await?;
+        self.send(Some(&progress.shown), &shown, move || Pieces::of_delta(change), due).await?;
         progress.shown = shown;
         let now = Instant::now();
         progress.known = newest;
@@ -279,14 +287,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    /// Sends a message that was to be sent at a moment.
-    async fn send(&mut self, mut pieces: Pieces, due: Option<Instant>) -> Result<(), WebsocketEnd> {
+    /// Sends the message that leads from one picture to another one, and was to be sent at a moment.
+    async fn send(
+        &mut self,
+        from: Option<&Arc<ViewSnapshot>>,
+        to: &Arc<ViewSnapshot>,
+        text: impl FnOnce() -> Pieces + Send + 'static,
+        due: Option<Instant>,
+    ) -> Result<(), WebsocketEnd> {
+        if self.is_compressed {
+            // What answers a query is this client's own.
+            let message = match &self.words {
+                None => self.scope.packed.message(from, to, text).await,
+                Some(_) => pack(text).await,
+            };
+            let message = message.map_err(|_| WebsocketEnd::Stopping)?;
+            self.send_packed(&message).await?;
+        } else {
+            self.send_text(text()).await?;
+        }
+        WebsocketUpdated { late: due.map(|due| due.elapsed()) }.emit(&self.open.telemetry);
+        Ok(())
+    }
+
+    async fn send_text(&mut self, mut pieces: Pieces) -> Result<(), WebsocketEnd> {
         let mut data = Data::Text;
         while let Some(piece) = pieces.next_piece(PIECE) {
             self.send_frame(Frame::message(piece, OpCode::Data(data), pieces.is_ended())).await?;
             data = Data::Continue;
         }
-        WebsocketUpdated { late: due.map(|due| due.elapsed()) }.emit(&self.open.telemetry);
+        Ok(())
+    }
+
+    async fn send_packed(&mut self, message: &Packed) -> Result<(), WebsocketEnd> {
+        let last = message.frames.len().saturating_sub(1);
+        for (n, bytes) in message.frames.iter().enumerate() {
+            let data = if n == 0 { Data::Text } else { Data::Continue };
+            let mut frame = Frame::message(bytes.clone(), OpCode::Data(data), n == last);
+            frame.header_mut().rsv1 = n == 0;
+            self.send_frame(frame).await?;
+        }
         Ok(())
     }
 
