@@ -30,21 +30,7 @@ use topology::{Details, NodeId, NodeSummary, PublishedNode, Shape, View, ViewSna
 struct Made(watch::Sender<Arc<ViewSnapshot>>);
 
 fn node(id: &str, label: &str) -> PublishedNode {
-    PublishedNode::new(NodeSummary {
-        id: id.into(),
-        label: label.into(),
-        label_minor: "".into(),
-        rank: "".into(),
-        shape: Shape::Hexagon,
-        tag: "",
-        stack: false,
-        pseudo: false,
-        metadata: Vec::new(),
-        parents: Vec::new(),
-        metrics: Vec::new(),
-        tables: Vec::new(),
-        adjacency: Vec::new(),
-    })
+    PublishedNode::new(NodeSummary { label: label.into(), ..NodeSummary::blank(id.into(), Shape::Hexagon) })
 }
 
 fn picture(nodes: impl IntoIterator<Item = (String, String)>) -> Arc<ViewSnapshot> {

@@ -14,7 +14,7 @@ use crate::index::{ContainerIndex, Entity, HostIndex, ObjectIndex, Table};
 use crate::node::{MetadataRow, MetricRow, NodeId, NodeSummary, Parent, Shape};
 use crate::projection::Entities;
 use crate::report::{Endpoint, KubernetesKind as Kind, KubernetesObject, ProbeId};
-use crate::summary::{self, blank, row};
+use crate::summary::{self, row};
 use crate::tables::Tables;
 use crate::text::{join, plural, rfc3339};
 use crate::view::View;
@@ -320,7 +320,7 @@ pub(crate) fn summarize(tables: &Tables, object: ObjectIndex) -> Option<NodeSumm
         parents,
         metrics: metrics(tables, object, false),
         tables: vec![summary::property_list("kubernetes_labels_", "Kubernetes labels", &record.labels)],
-        ..blank(object_row.node_id.clone(), shape)
+        ..NodeSummary::blank(object_row.node_id.clone(), shape)
     })
 }
 

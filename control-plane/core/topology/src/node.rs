@@ -84,6 +84,27 @@ pub struct NodeSummary {
     pub adjacency: Vec<NodeId>,
 }
 
+impl NodeSummary {
+    /// One of which nothing is known yet but what it is.
+    pub fn blank(id: NodeId, shape: Shape) -> Self {
+        NodeSummary {
+            id,
+            label: "".into(),
+            label_minor: "".into(),
+            rank: "".into(),
+            shape,
+            tag: "",
+            stack: false,
+            pseudo: false,
+            metadata: Vec::new(),
+            parents: Vec::new(),
+            metrics: Vec::new(),
+            tables: Vec::new(),
+            adjacency: Vec::new(),
+        }
+    }
+}
+
 /// Shape of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {

@@ -60,14 +60,14 @@ pub(crate) fn summarize(tables: &Tables, entity: Entity, filter: Filter, now: Ti
             label_minor: plural(row.members.len(), "process", "processes"),
             rank: row.text.clone(),
             stack: true,
-            ..blank(row.node_id.clone(), Shape::Square)
+            ..NodeSummary::blank(row.node_id.clone(), Shape::Square)
         }),
         Entity::Hostname(group) => tables.hostnames.get(group).map(|row| NodeSummary {
             label: row.text.clone(),
             label_minor: plural(row.members.len(), "container", "containers"),
             rank: row.text.clone(),
             stack: true,
-            ..blank(row.node_id.clone(), Shape::Hexagon)
+            ..NodeSummary::blank(row.node_id.clone(), Shape::Hexagon)
         }),
         Entity::Image(group) => image_summary(tables, group),
         Entity::Task(group) => crate::tasks::summarize(tables, group, now),
@@ -78,26 +78,8 @@ pub(crate) fn summarize(tables: &Tables, entity: Entity, filter: Filter, now: Ti
             label: row.text.clone(),
             rank: row.node_id.0.clone(),
             pseudo: true,
-            ..blank(row.node_id.clone(), Shape::Cloud)
+            ..NodeSummary::blank(row.node_id.clone(), Shape::Cloud)
         }),
-    }
-}
-
-pub(crate) fn blank(id: NodeId, shape: Shape) -> NodeSummary {
-    NodeSummary {
-        id,
-        label: "".into(),
-        label_minor: "".into(),
-        rank: "".into(),
-        shape,
-        tag: "",
-        stack: false,
-        pseudo: false,
-        metadata: Vec::new(),
-        parents: Vec::new(),
-        metrics: Vec::new(),
-        tables: Vec::new(),
-        adjacency: Vec::new(),
     }
 }
 
@@ -107,7 +89,7 @@ fn internet(id: &str, label_minor: &str) -> NodeSummary {
         label_minor: label_minor.into(),
         rank: id.into(),
         pseudo: true,
-        ..blank(id.into(), Shape::Cloud)
+        ..NodeSummary::blank(id.into(), Shape::Cloud)
     }
 }
 
@@ -118,7 +100,7 @@ fn uncontained(host: &HostRow) -> NodeSummary {
         rank: format!("uncontained:{}", host.name).into(),
         stack: true,
         pseudo: true,
-        ..blank(host.uncontained_id.clone(), Shape::Square)
+        ..NodeSummary::blank(host.uncontained_id.clone(), Shape::Square)
     }
 }
 
@@ -129,7 +111,7 @@ fn unmanaged(host: &HostRow) -> NodeSummary {
         rank: format!("unmanaged:{}", host.name).into(),
         stack: true,
         pseudo: true,
-        ..blank(host.unmanaged_id.clone(), Shape::Square)
+        ..NodeSummary::blank(host.unmanaged_id.clone(), Shape::Square)
     }
 }
 
@@ -144,7 +126,7 @@ fn untasked(host: &HostRow) -> NodeSummary {
         rank: format!("untasked:{}", host.name).into(),
         stack: true,
         pseudo: true,
-        ..blank(untasked_id(host), Shape::Square)
+        ..NodeSummary::blank(untasked_id(host), Shape::Square)
     }
 }
 
@@ -198,7 +180,7 @@ fn host_summary(host: &HostRow, now: Timestamp) -> NodeSummary {
         rank: rest.into(),
         metadata: metadata.into_iter().flatten().collect(),
         metrics: host_metrics(host, false),
-        ..blank(host.node_id.clone(), Shape::Circle)
+        ..NodeSummary::blank(host.node_id.clone(), Shape::Circle)
     }
 }
 
@@ -239,7 +221,7 @@ fn process_summary(tables: &Tables, index: ProcessIndex, filter: Filter) -> Opti
         metadata: metadata.into_iter().flatten().collect(),
         parents,
         metrics: process_metrics(process, host.record.cpu_count, false),
-        ..blank(process.node_id.clone(), Shape::Square)
+        ..NodeSummary::blank(process.node_id.clone(), Shape::Square)
     })
 }
 
@@ -307,7 +289,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
         parents,
         metrics: container_metrics(tables, index, false),
         tables: shown_tables,
-        ..blank(row.node_id.clone(), Shape::Hexagon)
+        ..NodeSummary::blank(row.node_id.clone(), Shape::Hexagon)
     })
 }
 
@@ -456,7 +438,7 @@ fn image_summary(tables: &Tables, index: crate::index::GroupIndex) -> Option<Nod
         stack: true,
         metadata: row("container", "# Containers", "number", 2.0, count.to_string()).into_iter().collect(),
         tables: labels.into_iter().collect(),
-        ..blank(group.node_id.clone(), Shape::Hexagon)
+        ..NodeSummary::blank(group.node_id.clone(), Shape::Hexagon)
     })
 }
 

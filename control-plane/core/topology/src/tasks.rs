@@ -11,7 +11,7 @@ use crate::index::{ContainerIndex, Entity, GroupIndex};
 use crate::node::{MetadataRow, NodeSummary, Parent, Shape};
 use crate::projection::Entities;
 use crate::report::{Container, ContainerState};
-use crate::summary::{self, blank, row};
+use crate::summary::{self, row};
 use crate::tables::Tables;
 use crate::text::join;
 
@@ -109,7 +109,7 @@ pub(crate) fn summarize(tables: &Tables, group: GroupIndex, now: Timestamp) -> O
         metadata,
         parents: summary::host_parent(tables, row_of.host).into_iter().collect(),
         metrics: summary::container_metrics(tables, index, false),
-        ..blank(node_id, Shape::Hexagon)
+        ..NodeSummary::blank(node_id, Shape::Hexagon)
     })
 }
 

@@ -58,27 +58,13 @@ pub(super) fn view_of(kind: Kind) -> Option<View> {
 
 /// A node of which only the edges count.
 pub(super) fn bare(node: &Drawn) -> NodeSummary {
-    let mut summary = blank(node.id.clone(), Shape::Circle);
+    let mut summary = labelled_by_id(&node.id, Shape::Circle);
     summary.adjacency = node.adjacency.iter().map(|id| topology::NodeId(id.clone())).collect();
     summary
 }
 
-fn blank(id: Text, shape: Shape) -> NodeSummary {
-    NodeSummary {
-        label: id.clone(),
-        label_minor: "".into(),
-        rank: "".into(),
-        shape,
-        tag: "",
-        stack: false,
-        pseudo: false,
-        metadata: Vec::new(),
-        parents: Vec::new(),
-        metrics: Vec::new(),
-        tables: Vec::new(),
-        adjacency: Vec::new(),
-        id: topology::NodeId(id),
-    }
+fn labelled_by_id(id: &Text, shape: Shape) -> NodeSummary {
+    NodeSummary { label: id.clone(), ..NodeSummary::blank(topology::NodeId(id.clone()), shape) }
 }
 
 impl Drawing {
@@ -119,7 +105,7 @@ impl Drawing {
         let kind = Kind::from_name(&node.topology)?;
         let table = self.report.table(kind);
         let shape = Shape::from_word(table.shape.as_deref().unwrap_or(kind.shape())).unwrap_or(Shape::Circle);
-        let mut summary = blank(node.id.clone(), shape);
+        let mut summary = labelled_by_id(&node.id, shape);
         summary.tag = if table.tag.as_deref().unwrap_or(kind.tag()) == "camera" { "camera" } else { "" };
         let value = |key: &str| node.value(key).cloned();
         let some = |key: &str| value(key).filter(|text| !text.is_empty());
@@ -191,7 +177,7 @@ impl Drawing {
         let kind = group.split_once(':').and_then(|(kind, _)| Kind::from_name(kind));
         let table = kind.map(|kind| (kind, self.report.table(kind)));
         let shape = table.and_then(|(kind, table)| Shape::from_word(table.shape.as_deref().unwrap_or(kind.shape())));
-        let mut summary = blank(node.id.clone(), shape.unwrap_or(Shape::Triangle));
+        let mut summary = labelled_by_id(&node.id, shape.unwrap_or(Shape::Triangle));
         summary.rank = node.id.clone();
         summary.stack = true;
         if let Some((kind, table)) = table {
@@ -228,7 +214,7 @@ fn rows<T>(rows: impl Iterator<Item = T>, priority: impl Fn(&T) -> f64) -> Vec<T
 
 fn pseudo(node: &Drawn) -> NodeSummary {
     let id = &*node.id;
-    let mut summary = blank(node.id.clone(), Shape::Cloud);
+    let mut summary = labelled_by_id(&node.id, Shape::Cloud);
     summary.pseudo = true;
     summary.rank = id.strip_prefix("pseudo:").unwrap_or(id).into();
     match id {

@@ -346,7 +346,7 @@ mod tests {
         let mut index = Index::default();
         let place = |number: usize| Place { view: 0, entity: Entity::Host(HostIndex::from_row(number)) };
         let node = |number: usize, round: usize| {
-            let mut node = crate::summary::blank(format!("node-{number}").as_str().into(), Shape::Circle);
+            let mut node = crate::node::NodeSummary::blank(format!("node-{number}").as_str().into(), Shape::Circle);
             node.label = format!("{} in round {round} of {number}", "x".repeat(100)).into();
             node.label_minor = "the same for all".into();
             node

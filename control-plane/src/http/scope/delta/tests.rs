@@ -8,21 +8,7 @@ use topology::{NodeId, NodeSummary, PublishedNode, Shape};
 use super::*;
 
 fn node(id: &str, label: &str) -> PublishedNode {
-    PublishedNode::new(NodeSummary {
-        id: id.into(),
-        label: label.into(),
-        label_minor: "".into(),
-        rank: "".into(),
-        shape: Shape::Square,
-        tag: "",
-        stack: false,
-        pseudo: false,
-        metadata: Vec::new(),
-        parents: Vec::new(),
-        metrics: Vec::new(),
-        tables: Vec::new(),
-        adjacency: Vec::new(),
-    })
+    PublishedNode::new(NodeSummary { label: label.into(), ..NodeSummary::blank(id.into(), Shape::Square) })
 }
 
 fn id(number: u32) -> NodeId {

@@ -11,21 +11,7 @@ fn picture(labels: impl IntoIterator<Item = String>) -> Arc<ViewSnapshot> {
     let mut picture = ViewSnapshot::default();
     for (n, label) in labels.into_iter().enumerate() {
         let id = NodeId::from(format!("node-{n:06}").as_str());
-        let summary = NodeSummary {
-            id: id.clone(),
-            label: label.into(),
-            label_minor: "".into(),
-            rank: "".into(),
-            shape: Shape::Square,
-            tag: "",
-            stack: false,
-            pseudo: false,
-            metadata: Vec::new(),
-            parents: Vec::new(),
-            metrics: Vec::new(),
-            tables: Vec::new(),
-            adjacency: Vec::new(),
-        };
+        let summary = NodeSummary { label: label.into(), ..NodeSummary::blank(id.clone(), Shape::Square) };
         picture.nodes.insert(id, PublishedNode::new(summary));
     }
     Arc::new(picture)

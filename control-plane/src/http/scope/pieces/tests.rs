@@ -6,21 +6,7 @@ use topology::{NodeSummary, Shape};
 use super::*;
 
 fn node(id: &str) -> PublishedNode {
-    PublishedNode::new(NodeSummary {
-        id: id.into(),
-        label: id.into(),
-        label_minor: "".into(),
-        rank: "".into(),
-        shape: Shape::Square,
-        tag: "",
-        stack: false,
-        pseudo: false,
-        metadata: Vec::new(),
-        parents: Vec::new(),
-        metrics: Vec::new(),
-        tables: Vec::new(),
-        adjacency: Vec::new(),
-    })
+    PublishedNode::new(NodeSummary { label: id.into(), ..NodeSummary::blank(id.into(), Shape::Square) })
 }
 
 fn ids(count: usize) -> Vec<String> {

@@ -7,21 +7,7 @@ use topology::{NodeId, Parent, Shape};
 use super::*;
 
 fn bare() -> NodeSummary {
-    NodeSummary {
-        id: "a;<host>".into(),
-        label: "a".into(),
-        label_minor: "".into(),
-        rank: "".into(),
-        shape: Shape::Circle,
-        tag: "",
-        stack: false,
-        pseudo: false,
-        metadata: Vec::new(),
-        parents: Vec::new(),
-        metrics: Vec::new(),
-        tables: Vec::new(),
-        adjacency: Vec::new(),
-    }
+    NodeSummary { label: "a".into(), ..NodeSummary::blank("a;<host>".into(), Shape::Circle) }
 }
 
 fn metric(samples: Vec<(Timestamp, f64)>) -> MetricRow {
