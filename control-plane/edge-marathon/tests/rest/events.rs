@@ -28,7 +28,11 @@ pub(crate) async fn listen(world: &World, query: &str) -> mpsc::UnboundedReceive
         let mut text = String::new();
         while let Some(Ok(frame)) = body.frame().await {
             text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
-            while let Some(end) = text.find("\r\n\r\n") {
+            loop {
+                // A heartbeat is an empty line. Two of them in a row look like the end of an event.
+                let events = text.trim_start_matches("\r\n").len();
+                text.drain(..text.len() - events);
+                let Some(end) = text.find("\r\n\r\n") else { break };
                 let record: String = text.drain(..end + 4).collect();
                 let mut lines = record.trim().split("\r\n");
                 let kind = lines.next().unwrap().strip_prefix("event: ").unwrap().to_owned();
