@@ -16,7 +16,8 @@ pub struct Window {
     pub days: [bool; 7],
     /// Minute of the day at which it opens.
     pub from: u16,
-    /// Minute of the day at which it closes; on the next day when it is not after the opening.
+    /// Minute of the day at which it closes; on the next day when it is not after the opening. Up to
+    /// 1,440: midnight at the end of the day.
     pub to: u16,
     /// Minutes by which the clock meant is ahead of UTC.
     pub utc_offset: i16,
@@ -58,6 +59,14 @@ mod tests {
         let mut open = [false; 7];
         days.iter().for_each(|day| open[*day] = true);
         Window { name: String::new(), days: open, from, to, utc_offset, min: None, max: None }
+    }
+
+    #[test]
+    fn a_window_may_close_at_the_end_of_the_day() {
+        for to in [0, 24 * 60] {
+            let evening = window(&[0], 18 * 60, to, 0);
+            assert!(evening.is_open(monday(24 * 60 - 1)) && !evening.is_open(monday(24 * 60)), "{to}");
+        }
     }
 
     #[test]

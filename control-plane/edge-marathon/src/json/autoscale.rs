@@ -8,9 +8,19 @@ use serde_json::Value;
 use super::reader::Reader;
 use super::{Json, Reading};
 
+/// Fields of a policy.
+const POLICY_FIELDS: [&str; 11] = [
+    "min", "max", "targets", "tolerance", "intervalSeconds", "warmUpSeconds", "scaleUp", "scaleDown", "schedule", "dryRun", "enabled",
+];
+/// Fields of `scaleUp` and `scaleDown`.
+const RULE_FIELDS: [&str; 4] = ["cooldownSeconds", "stabilizationSeconds", "maxStep", "maxFactor"];
+/// Fields of a window of the schedule.
+const WINDOW_FIELDS: [&str; 7] = ["name", "days", "from", "to", "utcOffset", "min", "max"];
+
 /// The policy that `value` is; what is wrong with it is noted.
 pub(crate) fn read_policy(value: &Value, reading: &Reading) -> Option<Policy> {
     let form = reading.object(value, "")?;
+    form.only(&POLICY_FIELDS);
     let min = form.u32("min").unwrap_or(1);
     if !form.has("max") {
         form.wrong("max", "error.path.missing");
@@ -49,6 +59,7 @@ fn seconds(form: &Reader<'_>, key: &str) -> Option<Duration> {
 }
 
 fn read_target(form: Reader<'_>) -> Option<Target> {
+    form.only(&["signal", "value"]);
     let words: Vec<(&str, Signal)> = Signal::ALL.iter().map(|(signal, word)| (*word, *signal)).collect();
     for key in ["signal", "value"] {
         if !form.has(key) {
@@ -59,6 +70,7 @@ fn read_target(form: Reader<'_>) -> Option<Target> {
 }
 
 fn read_rule(form: &Reader<'_>, default: Rule) -> Rule {
+    form.only(&RULE_FIELDS);
     Rule {
         cooldown: seconds(form, "cooldownSeconds").unwrap_or(default.cooldown),
         stabilization: seconds(form, "stabilizationSeconds").unwrap_or(default.stabilization),
@@ -68,6 +80,7 @@ fn read_rule(form: &Reader<'_>, default: Rule) -> Rule {
 }
 
 fn read_window(form: Reader<'_>) -> Window {
+    form.only(&WINDOW_FIELDS);
     let mut days = [!form.has("days"); 7];
     for (path, item) in form.items("days").into_iter().flatten() {
         let day = item.as_str().map(str::to_lowercase).and_then(|word| DAYS.iter().position(|day| word.starts_with(day)));
@@ -78,12 +91,12 @@ fn read_window(form: Reader<'_>) -> Window {
     }
     let minute = |key: &str| {
         let text = form.required_string(key);
-        let parsed = minute_of(&text, 24 * 60);
+        // A day that ends at midnight may say so; none begins there.
+        let parsed = minute_of(&text, if key == "to" { 24 * 60 } else { 24 * 60 - 1 });
         if parsed.is_none() && !text.is_empty() {
             form.wrong(key, "error.pattern");
         }
-        // Midnight at the end of a day is that at the beginning of the next.
-        u16::try_from(parsed.unwrap_or(0) % (24 * 60)).unwrap_or(0)
+        u16::try_from(parsed.unwrap_or(0)).unwrap_or(0)
     };
     let offset = form.string("utcOffset").unwrap_or_default();
     let utc_offset = match offset.as_str() {
@@ -213,6 +226,7 @@ mod tests {
         let policy = parse_policy(text).unwrap();
         assert_eq!(policy.schedule[0].utc_offset, -210);
         assert_eq!(policy.up.max_step, Some(3));
+        assert!(Json::text(|json| write_policy(json, &policy)).contains(r#""to":"24:00""#));
         assert_eq!(parse_policy(&Json::text(|json| write_policy(json, &policy))).unwrap(), policy);
     }
 
@@ -221,6 +235,11 @@ mod tests {
         for (text, problem) in [
             ("{", "no JSON: EOF while parsing an object at line 1 column 1"),
             ("[]", "/: error.expected.jsobject"),
+            (
+                r#"{"max": 3, "targets": [{"signal": "cpu", "value": 1, "Value": 2}], "scaleUp": {"cooldown": 3}}"#,
+                "/targets(0)/Value: unknown; there are signal, value; \
+                 /scaleUp/cooldown: unknown; there are cooldownSeconds, stabilizationSeconds, maxStep, maxFactor",
+            ),
             (r#"{"max": 3, "targets": []}"#, "/targets: must not be empty without a schedule"),
             (
                 r#"{"max": 3, "targets": [{"signal": "x", "value": 1}]}"#,

@@ -18,7 +18,7 @@ pub(crate) struct Reading {
     pub(crate) meaning: RefCell<Vec<Violation>>,
 }
 
-/// An object being read. `null` is as good as absent, and unknown fields are nobody's business.
+/// An object being read. `null` is as good as absent, and unknown fields are nobody's business unless [`Reader::only`] says so.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     object: &'a Map<String, Value>,
@@ -61,6 +61,13 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Notes each field that is not among `known`: for our own objects, where a misspelt field would go unnoticed.
+    pub(crate) fn only(&self, known: &[&str]) {
+        for key in self.object.keys().filter(|key| !known.contains(&key.as_str())) {
+            self.wrong(key, &format!("unknown; there are {}", known.join(", ")));
+        }
     }
 
     pub(crate) fn at(&self, key: &str) -> String {
