@@ -12,7 +12,7 @@ mod quota;
 mod run;
 mod sorter;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +25,15 @@ pub(crate) use agent::refusal_time;
 pub(crate) use constraints::{Constraints, none as no_constraints};
 pub(crate) use run::{HandOut, next_random};
 
-use crate::FrameworkCapabilities;
+use crate::limits::Limiter;
+use crate::{FrameworkCapabilities, Rate};
 use agent::AgentEntry;
 use quota::QuotaEntry;
 use sorter::{FrameworkSorter, RoleSorter, Totals, slot};
+
+/// How many agents whose offers were refused are offered to the next one without waiting for the next run over all. What a cluster whose
+/// frameworks refuse everything costs is bounded by it.
+const PASSED_ON: Rate = Rate { permits: 250, per: Duration::from_millis(100) };
 
 /// What of the configuration decides offers.
 #[derive(Clone, Debug)]
@@ -103,6 +108,9 @@ pub(crate) struct Allocator {
     /// Agents that an event-driven run looks at.
     candidates: BTreeSet<u32>,
     all_candidates: bool,
+    /// Agents of which somebody refused something since they were looked at, oldest first.
+    refused: VecDeque<u32>,
+    passed_on: Limiter,
     /// When filters end, per agent the next.
     filter_ends: BTreeSet<(Timestamp, u32)>,
     random: u64,
@@ -133,6 +141,8 @@ impl Allocator {
             whitelist: None,
             candidates: BTreeSet::new(),
             all_candidates: false,
+            refused: VecDeque::new(),
+            passed_on: Limiter::bursting(PASSED_ON),
             filter_ends: BTreeSet::new(),
             paused: false,
             runs: 0,
@@ -382,6 +392,9 @@ impl Allocator {
                 if let Some(next) = entry.next_filter_end {
                     self.filter_ends.insert((next, agent));
                 }
+                if !part.is_empty() && !std::mem::replace(&mut entry.refused, true) {
+                    self.refused.push_back(agent);
+                }
             }
         }
     }
@@ -422,7 +435,7 @@ impl Allocator {
 
     /// Whether an event-driven run is due.
     pub(crate) fn wants_run(&self) -> bool {
-        !self.paused && (self.all_candidates || !self.candidates.is_empty())
+        !self.paused && (self.all_candidates || !self.candidates.is_empty() || !self.refused.is_empty())
     }
 
     fn expire_filters(&mut self, now: Timestamp) {

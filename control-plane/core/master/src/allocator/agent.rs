@@ -37,6 +37,8 @@ pub(super) struct AgentEntry {
     pub(super) next_filter_end: Option<Timestamp>,
     /// The run that looked at it last gave nothing of it to anybody, and the allocator's epoch was this.
     pub(super) settled: u64,
+    /// It is among those that wait for being passed on.
+    pub(super) refused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -210,6 +212,7 @@ impl Allocator {
                     filters: Vec::new(),
                     next_filter_end: None,
                     settled: 0,
+                    refused: false,
                 };
                 let at = slot(self.agents.insert(entry));
                 self.agent_slots.insert(id.clone(), at);

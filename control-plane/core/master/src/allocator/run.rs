@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::ops::ControlFlow;
 
 use base::Timestamp;
@@ -41,7 +41,8 @@ impl Allocator {
         }
         self.expire_filters(now);
         let all = std::mem::take(&mut self.all_candidates);
-        let some = std::mem::take(&mut self.candidates);
+        let mut some = std::mem::take(&mut self.candidates);
+        self.pass_on(now, all, &mut some);
         let epoch = self.epoch;
         let whitelist = self.whitelist.as_ref();
         let looked_at =
@@ -85,6 +86,18 @@ impl Allocator {
             }
         });
         hand_outs.collect()
+    }
+
+    /// Moves agents of which somebody refused something to those that are looked at: all of them, or as many as may be.
+    fn pass_on(&mut self, now: Timestamp, all: bool, candidates: &mut BTreeSet<u32>) {
+        while !self.refused.is_empty() && (all || self.passed_on.take(now).is_ok()) {
+            let Some(at) = self.refused.pop_front() else { return };
+            // Another agent may have the number by now.
+            if let Some(agent) = self.agents.get_mut(at as usize).filter(|it| it.refused) {
+                agent.refused = false;
+                candidates.insert(at);
+            }
+        }
     }
 
     fn headroom(&mut self) -> Option<Headroom> {

@@ -1,5 +1,7 @@
 //! What operators do: quotas, weights, reservations, volumes, maintenance, draining.
 
+use std::time::Duration;
+
 use master::{FromAgent, Input, Refusal, Reply, ToAgent};
 use mesos::{AgentId, FrameworkId, Resource, Resources};
 use mesos_proto::v1;
@@ -480,6 +482,50 @@ fn what_was_refused_is_not_offered_until_more_is_there_or_it_is_revived() {
     world.call("s", &id, revive(&["dev"]));
     world.pass_secs(1);
     assert_eq!(world.take_offers("s").len(), 1);
+}
+
+#[test]
+fn what_one_refuses_goes_on_to_the_next_at_once() {
+    let mut world = World::new();
+    let mut waiting: Vec<_> = (0..10)
+        .map(|at| {
+            let name = format!("s{at}");
+            let id = world.subscribe(&name, framework(&["dev"])).expect("subscribed");
+            (name, id)
+        })
+        .collect();
+    world.new_agent(1, "cpus:4;mem:1024");
+    for step in 0..10 {
+        // A hundred milliseconds for a round that would take ten runs over all agents.
+        world.pass(Duration::from_millis(10));
+        let found = waiting.iter().enumerate().find_map(|(at, (name, _))| world.take_offers(name).pop().map(|offer| (at, offer)));
+        let (at, offer) = found.unwrap_or_else(|| panic!("nobody is asked after {step} refusals"));
+        let (name, id) = waiting.swap_remove(at);
+        world.decline(&name, &id, &[&offer], Some(3600.0));
+    }
+    world.live_secs(10, &[1]);
+    assert!((0..10).all(|at| world.take_offers(&format!("s{at}")).is_empty()), "all of them refused");
+}
+
+#[test]
+fn who_refuses_everything_is_asked_no_more_often_than_so() {
+    let mut world = World::new();
+    let frameworks: Vec<_> = ["s", "t", "u"].map(|name| (name, world.subscribe(name, framework(&["dev"])).expect("subscribed"))).into();
+    for link in 1..=2_000 {
+        world.new_agent(link, "cpus:4;mem:1024");
+    }
+    let mut asked = 0;
+    // Less than the time between two runs over all agents.
+    for _ in 0..80 {
+        world.pass(Duration::from_millis(10));
+        for (name, id) in &frameworks {
+            let offers = world.take_offers(name);
+            asked += offers.len();
+            world.decline(name, id, &offers.iter().collect::<Vec<_>>(), Some(5.0));
+        }
+    }
+    // Each agent once because it is new, and by one run over all of them; the rest is what is passed on.
+    assert!((4_000..4_000 + 2_500).contains(&asked), "{asked} offers");
 }
 
 #[test]
