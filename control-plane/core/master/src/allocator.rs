@@ -117,7 +117,7 @@ pub(crate) struct Allocator {
     /// Nothing is offered before enough agents are back.
     pub(crate) paused: bool,
     pub(crate) runs: u64,
-    /// How many agents the last run looked at: what it cost.
+    /// Of how many agents the last run looked for a taker: what it cost. Full ones cost next to nothing.
     pub(crate) looked_at: usize,
 }
 

@@ -53,7 +53,7 @@ impl Allocator {
             some.into_iter().filter(|at| self.agents.get(*at as usize).is_some_and(&looked_at)).collect()
         };
         self.runs += 1;
-        self.looked_at = candidates.len();
+        self.looked_at = 0;
         self.role_sorter.sort(&self.totals);
         for (_, role) in &mut self.roles {
             role.sorter.sort(&self.totals);
@@ -117,6 +117,7 @@ impl Allocator {
         if free.is_empty() {
             return;
         }
+        self.looked_at += 1;
         let limited = headroom.is_some() || self.quotas.values().any(|quota| quota.limits.is_some());
         let free = self.agents[at as usize].free();
         let plain = !free.iter().any(|it| it.is_reserved() || it.is_shared() || it.is_revocable());

@@ -529,6 +529,29 @@ fn who_refuses_everything_is_asked_no_more_often_than_so() {
 }
 
 #[test]
+fn what_comes_to_be_free_does_not_wait_for_a_look_at_full_agents() {
+    let mut world = World::new();
+    let id = world.subscribe("s", framework(&["dev"])).expect("subscribed");
+    let links: Vec<u64> = (1..=3_000).collect();
+    links.iter().for_each(|link| drop(world.new_agent(*link, "cpus:1;mem:64")));
+    world.pass_secs(1);
+    let offers = world.take_offers("s");
+    assert_eq!(offers.len(), links.len());
+    let last = offers.last().expect("there are some").agent_id.clone();
+    for offer in &offers {
+        let name = format!("t-{}", offer.agent_id.value);
+        world.accept("s", &id, &[offer], vec![launch(vec![task(&name, &offer.agent_id, "cpus:1;mem:64")])]);
+    }
+    // Just after a run over all agents.
+    world.pass_secs(1);
+    world.pass(Duration::from_millis(1));
+    let link = links.iter().find(|link| world.registered(**link).is_some_and(|it| it == AgentId::from(&last))).expect("it is known");
+    world.update(*link, &id, &format!("t-{}", last.value), TaskKilled, Some(9));
+    world.pass(Duration::from_millis(6));
+    assert_eq!(world.take_offers("s").len(), 1);
+}
+
+#[test]
 fn a_suppressed_role_gets_nothing() {
     let mut world = World::new();
     world.new_agent(1, "cpus:4;mem:1024");
