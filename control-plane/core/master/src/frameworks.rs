@@ -40,6 +40,8 @@ pub(crate) fn new_framework(id: FrameworkId, info: v1::FrameworkInfo, now: Times
         executors: imbl::OrdMap::new(),
         used: imbl::OrdMap::new(),
         used_scalars: mesos::Resources::new(),
+        used_others: imbl::OrdMap::new(),
+        offered: std::sync::OnceLock::new(),
         offers: imbl::OrdSet::new(),
         inverse_offers: imbl::OrdSet::new(),
         operations: imbl::OrdMap::new(),

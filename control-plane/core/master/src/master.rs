@@ -328,7 +328,7 @@ impl Master {
             framework.use_less(agent, resources);
         }
         self.allocator.recover(framework, agent, resources, None);
-        // Somebody may be waiting for just this; what is declined, in contrast, waits for the next full run, else it would go round and round.
+        // Somebody may be waiting for just this; what is declined, in contrast, is passed on at a rate that has a limit.
         self.allocator.wake_agent(agent);
     }
 

@@ -57,7 +57,7 @@ impl Master {
         let (of, to) = (Arc::make_mut(of), Arc::make_mut(to));
         of.offered.add_all(&resources);
         of.offers.insert(id.clone());
-        to.offers.insert(id.clone());
+        to.add_offer(id.clone());
         let offer = Offer { id: id.clone(), framework_id: framework, agent_id: agent, role, resources, offered_at: now };
         let proto = offer.to_proto(of, to);
         offers.insert(id.clone(), Arc::new(offer));
@@ -82,7 +82,7 @@ impl Master {
             agent.offers.remove(id);
         }
         if let Some(framework) = self.framework_mut(&offer.framework_id) {
-            framework.offers.remove(id);
+            framework.remove_offer(id);
         }
         Some(offer)
     }

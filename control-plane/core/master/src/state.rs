@@ -2,7 +2,7 @@
 //! master.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::Timestamp;
 use imbl::{OrdMap, OrdSet, Vector};
@@ -160,8 +160,12 @@ pub struct Framework {
     pub used: OrdMap<AgentId, Resources>,
     /// The sum of the scalars in `used`: there may be thousands of agents, and this is asked for often.
     pub(crate) used_scalars: Resources,
+    /// The rest of `used`, where there is any.
+    pub(crate) used_others: OrdMap<AgentId, Resources>,
     /// Its open offers.
     pub offers: OrdSet<OfferId>,
+    /// What they offer together, once somebody asked.
+    pub(crate) offered: OnceLock<Resources>,
     /// Its open inverse offers.
     pub inverse_offers: OrdSet<OfferId>,
     /// Its operations that have an id, to their uuid.
@@ -207,16 +211,37 @@ impl Framework {
     /// What it uses on all agents.
     pub fn used_total(&self) -> Resources {
         let mut sum = self.used_scalars.clone();
-        for used in self.used.values().flatten().filter(|it| !is_summable(it)) {
-            sum.add(used.clone());
-        }
+        self.used_others.values().for_each(|used| sum.add_all(used));
         sum
+    }
+
+    /// What it is offered, of the `offers` of the same snapshot.
+    pub fn offered_total(&self, offers: &OrdMap<OfferId, Arc<Offer>>) -> &Resources {
+        self.offered.get_or_init(|| {
+            let mut sum = Resources::new();
+            self.offers.iter().filter_map(|id| offers.get(id)).for_each(|offer| sum.add_all(&offer.resources));
+            sum
+        })
+    }
+
+    pub(crate) fn add_offer(&mut self, id: OfferId) {
+        self.offers.insert(id);
+        self.offered = OnceLock::new();
+    }
+
+    pub(crate) fn remove_offer(&mut self, id: &OfferId) {
+        self.offers.remove(id);
+        self.offered = OnceLock::new();
     }
 
     /// It uses more of an agent.
     pub(crate) fn use_more(&mut self, agent: &AgentId, resources: &Resources) {
         self.used.entry(agent.clone()).or_default().add_all(resources);
         resources.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.add(it.clone()));
+        let others = resources.filter(|it| !is_summable(it));
+        if !others.is_empty() {
+            self.used_others.entry(agent.clone()).or_default().add_all(&others);
+        }
     }
 
     /// It uses less of an agent. What it does not use there is ignored.
@@ -225,6 +250,12 @@ impl Framework {
         used.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.subtract(it));
         used.subtract_all(resources);
         used.iter().filter(|it| is_summable(it)).for_each(|it| self.used_scalars.add(it.clone()));
+        let others = used.filter(|it| !is_summable(it));
+        if others.is_empty() {
+            self.used_others.remove(agent);
+        } else {
+            self.used_others.insert(agent.clone(), others);
+        }
         if used.is_empty() {
             self.used.remove(agent);
         }

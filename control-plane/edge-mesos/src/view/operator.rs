@@ -10,7 +10,7 @@ use v1::master::{Event, Response};
 
 use super::Scene;
 use super::classic::holdings;
-use super::state::{offered, time_info};
+use super::state::time_info;
 use crate::clock::seconds;
 
 /// What is asked, of what the state can answer.
@@ -161,7 +161,7 @@ fn framework(snapshot: &Snapshot, framework: &Framework) -> response::get_framew
             })
             .collect(),
         allocated_resources: list(&framework.used_total()),
-        offered_resources: list(&offered(framework, &snapshot.offers)),
+        offered_resources: list(framework.offered_total(&snapshot.offers)),
         offer_constraints: framework.offer_constraints.as_deref().cloned(),
     }
 }

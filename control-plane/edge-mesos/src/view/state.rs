@@ -143,11 +143,11 @@ pub(super) fn framework_head(
     framework: &Framework,
     offers: &OrdMap<OfferId, std::sync::Arc<Offer>>,
 ) -> mesos::Resources {
-    let (info, used, offered) = (&framework.info, framework.used_total(), offered(framework, offers));
+    let (info, used, offered) = (&framework.info, framework.used_total(), framework.offered_total(offers));
     object.text("id", &framework.id);
     object.text("name", &info.name);
     resources(object, "used_resources", &used);
-    resources(object, "offered_resources", &offered);
+    resources(object, "offered_resources", offered);
     object.array("capabilities", |array| {
         for capability in info.capabilities.iter().filter_map(|it| it.r#type) {
             if let Ok(known) = v1::framework_info::capability::Type::try_from(capability) {
@@ -161,15 +161,8 @@ pub(super) fn framework_head(
     object.flag("connected", framework.connected());
     object.flag("recovered", framework.recovered);
     let mut both = used;
-    both.add_all(&offered);
+    both.add_all(offered);
     both
-}
-
-/// What a framework is offered.
-pub(super) fn offered(framework: &Framework, offers: &OrdMap<OfferId, std::sync::Arc<Offer>>) -> mesos::Resources {
-    let mut sum = mesos::Resources::new();
-    framework.offers.iter().filter_map(|id| offers.get(id)).for_each(|offer| sum.add_all(&offer.resources));
-    sum
 }
 
 /// An entry of `frameworks`.
@@ -193,15 +186,13 @@ pub(super) fn framework(object: &mut Object<'_>, framework: &Framework, offers: 
     object.array("unreachable_tasks", |array| tasks(array, framework.unreachable_tasks.values()));
     object.array("completed_tasks", |array| tasks(array, framework.completed_tasks.iter()));
     object.array("offers", |array| {
-        for offer in framework.offers.iter().filter_map(|id| offers.get(id)) {
-            array.object(|object| {
-                object.text("id", &offer.id);
-                object.text("framework_id", &offer.framework_id);
-                object.object("allocation_info", |object| object.text("role", offer.role.as_str()));
-                object.text("slave_id", &offer.agent_id);
-                resources(object, "resources", &offer.resources);
-            });
-        }
+        array.objects(framework.offers.iter().filter_map(|id| offers.get(id)), |object, offer| {
+            object.text("id", &offer.id);
+            object.text("framework_id", &offer.framework_id);
+            object.object("allocation_info", |object| object.text("role", offer.role.as_str()));
+            object.text("slave_id", &offer.agent_id);
+            resources(object, "resources", &offer.resources);
+        });
     });
     object.array("executors", |array| {
         for ((agent, _), info) in &framework.executors {
