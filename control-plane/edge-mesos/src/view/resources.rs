@@ -1,10 +1,12 @@
 //! Resources as the classic endpoints show them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use mesos::{Format, Resource, Resources, Scalar, Value};
 use mesos_proto::v1;
 use mesos_proto::v1::value::Type;
+use smallvec::SmallVec;
 
 use crate::json::{Array, Object};
 
@@ -15,40 +17,41 @@ enum Sum {
     Set(mesos::Set),
 }
 
-/// The resources object: `cpus`, `gpus`, `mem` and `disk` always, and whatever else there is.
+/// The resources object: `cpus`, `gpus`, `mem` and `disk` always, and whatever else there is by name.
 pub(super) fn resources<'a>(object: &mut Object<'_>, name: &str, all: impl IntoIterator<Item = &'a Resource>) {
-    let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
+    const ALWAYS: [&str; 4] = ["cpus", "gpus", "mem", "disk"];
+    // There are a handful of names, and this is done for every task there is.
+    let mut sums: SmallVec<[(&str, bool, Sum); 8]> = SmallVec::new();
     for resource in all {
-        let key = if resource.is_revocable() { format!("{}_revocable", resource.name()) } else { resource.name().to_string() };
-        match (sums.get_mut(&key), resource.value()) {
+        let (name, revocable) = (resource.name().as_ref(), resource.is_revocable());
+        let known = sums.iter_mut().find(|(known, known_revocable, _)| *known_revocable == revocable && *known == name);
+        match (known.map(|(_, _, sum)| sum), resource.value()) {
             (Some(Sum::Scalar(sum)), Value::Scalar(amount)) => *sum += *amount,
             (Some(Sum::Ranges(sum)), Value::Ranges(more)) => *sum = sum.union(more),
             (Some(Sum::Set(sum)), Value::Set(more)) => *sum = sum.union(more),
             // Two types under one name: the first stands.
             (Some(_), _) => {}
-            (None, Value::Scalar(amount)) => {
-                sums.insert(key, Sum::Scalar(*amount));
-            }
-            (None, Value::Ranges(ranges)) => {
-                sums.insert(key, Sum::Ranges(ranges.clone()));
-            }
-            (None, Value::Set(set)) => {
-                sums.insert(key, Sum::Set(set.clone()));
-            }
+            (None, Value::Scalar(amount)) => sums.push((name, revocable, Sum::Scalar(*amount))),
+            (None, Value::Ranges(ranges)) => sums.push((name, revocable, Sum::Ranges(ranges.clone()))),
+            (None, Value::Set(set)) => sums.push((name, revocable, Sum::Set(set.clone()))),
         }
     }
     object.object(name, |object| {
-        for name in ["cpus", "gpus", "mem", "disk"] {
-            match sums.remove(name) {
-                Some(Sum::Scalar(amount)) => object.number(name, amount.to_f64()),
-                _ => object.number(name, 0.0),
-            }
+        for always in ALWAYS {
+            let amount = sums.iter().find_map(|(name, revocable, sum)| match sum {
+                Sum::Scalar(amount) if !revocable && *name == always => Some(amount.to_f64()),
+                _ => None,
+            });
+            object.number(always, amount.unwrap_or(0.0));
         }
-        for (name, sum) in &sums {
+        sums.retain(|(name, revocable, _)| *revocable || !ALWAYS.contains(name));
+        sums.sort_unstable_by_key(|(name, revocable, _)| (*name, *revocable));
+        for (name, revocable, sum) in &sums {
+            let name = if *revocable { Cow::Owned(format!("{name}_revocable")) } else { Cow::Borrowed(*name) };
             match sum {
-                Sum::Scalar(amount) => object.number(name, amount.to_f64()),
-                Sum::Ranges(ranges) => object.text(name, &say_ranges(ranges.iter())),
-                Sum::Set(set) => object.text(name, &say_items(set.iter())),
+                Sum::Scalar(amount) => object.number(&name, amount.to_f64()),
+                Sum::Ranges(ranges) => object.text(&name, &say_ranges(ranges.iter())),
+                Sum::Set(set) => object.text(&name, &say_items(set.iter())),
             }
         }
     });
