@@ -72,6 +72,12 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// Whether it has its own process ids.
     pub pid_namespace: bool,
+    /// Whether it has its own System V and POSIX IPC, `/dev/shm` included.
+    #[serde(default)]
+    pub ipc_namespace: bool,
+    /// Bytes that fit into a `/dev/shm` of its own; `None`: as the kernel has it.
+    #[serde(default)]
+    pub shm_bytes: Option<u64>,
     /// Namespaces that it enters: files of `/proc/<pid>/ns`.
     pub enter_namespaces: Vec<PathBuf>,
     /// Host name of its own.

@@ -5,7 +5,13 @@ mod support;
 
 use std::time::Duration;
 
-use mesos_proto::v1::{DurationInfo, HealthCheck, KillPolicy, TaskState, health_check, task_status};
+use mesos_proto::v1::linux_info::IpcMode;
+use mesos_proto::v1::volume::source::DockerVolume;
+use mesos_proto::v1::volume::{Source, source};
+use mesos_proto::v1::{
+    ContainerInfo, DurationInfo, HealthCheck, KillPolicy, LinuxInfo, NetworkInfo, SeccompInfo, TaskState, Volume, container_info,
+    health_check, task_status,
+};
 use support::{World, framework, names, task};
 
 #[test]
@@ -72,12 +78,46 @@ fn what_cannot_be_launched_says_why() {
     absent.command.as_mut().unwrap().shell = Some(false);
     world.master.run_task(&framework, &absent);
     assert!(world.master.status("absent").message.unwrap().contains("/no/such/program"));
+    // What would silently be something else.
+    let network = NetworkInfo { name: Some("no-such-network".to_owned()), ..Default::default() };
+    let driver = DockerVolume { driver: Some("rexray".to_owned()), name: "v".to_owned(), driver_options: None };
+    let volume = Volume {
+        container_path: "v".to_owned(),
+        source: Some(Source { r#type: Some(source::Type::DockerVolume as i32), docker_volume: Some(driver), ..Default::default() }),
+        ..Default::default()
+    };
+    let seccomp = SeccompInfo { profile_name: Some("strict.json".to_owned()), unconfined: Some(false) };
+    for (name, info, why) in [
+        ("named-network", ContainerInfo { network_infos: vec![network], ..Default::default() }, "Unknown CNI network 'no-such-network'"),
+        ("external-volume", ContainerInfo { volumes: vec![volume], ..Default::default() }, "DOCKER_VOLUME"),
+        (
+            "seccomp",
+            ContainerInfo { linux_info: Some(LinuxInfo { seccomp: Some(seccomp), ..Default::default() }), ..Default::default() },
+            "strict.json",
+        ),
+    ] {
+        let mut asked = task(name, "true");
+        asked.container = Some(ContainerInfo { r#type: container_info::Type::Mesos as i32, ..info });
+        world.master.run_task(&framework, &asked);
+        let status = world.master.status(name);
+        assert_eq!((status.state(), status.reason()), (TaskState::TaskFailed, task_status::Reason::ContainerLaunchFailed));
+        assert!(status.message.as_ref().unwrap().contains(why), "{status:?}");
+    }
+
     let mut other = task("other-user", "id -un > who");
     other.command.as_mut().unwrap().user = Some("daemon".to_owned());
     world.master.acknowledge_all(true);
     world.master.run_task(&framework, &other);
     world.master.state("other-user", TaskState::TaskFinished);
     assert_eq!(std::fs::read_to_string(world.sandbox(&framework, "other-user").join("who")).unwrap(), "daemon\n");
+    let mut private = task("private-ipc", "readlink /proc/self/ns/ipc > ns; df -k --output=size /dev/shm | tail -1 > shm");
+    let linux = LinuxInfo { ipc_mode: Some(IpcMode::Private as i32), shm_size: Some(8), ..Default::default() };
+    private.container = Some(ContainerInfo { r#type: container_info::Type::Mesos as i32, linux_info: Some(linux), ..Default::default() });
+    world.master.run_task(&framework, &private);
+    world.master.state("private-ipc", TaskState::TaskFinished);
+    let read = |name: &str| std::fs::read_to_string(world.sandbox(&framework, "private-ipc").join(name)).unwrap();
+    assert_eq!(read("shm").trim(), "8192");
+    assert_ne!(read("ns").trim(), std::fs::read_link("/proc/self/ns/ipc").unwrap().to_str().unwrap());
 }
 
 #[test]

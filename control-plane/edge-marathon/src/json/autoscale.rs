@@ -9,9 +9,8 @@ use super::reader::Reader;
 use super::{Json, Reading};
 
 /// Fields of a policy.
-const POLICY_FIELDS: [&str; 11] = [
-    "min", "max", "targets", "tolerance", "intervalSeconds", "warmUpSeconds", "scaleUp", "scaleDown", "schedule", "dryRun", "enabled",
-];
+const POLICY_FIELDS: [&str; 11] =
+    ["min", "max", "targets", "tolerance", "intervalSeconds", "warmUpSeconds", "scaleUp", "scaleDown", "schedule", "dryRun", "enabled"];
 /// Fields of `scaleUp` and `scaleDown`.
 const RULE_FIELDS: [&str; 4] = ["cooldownSeconds", "stabilizationSeconds", "maxStep", "maxFactor"];
 /// Fields of a window of the schedule.

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mesos_proto::v1::ContainerInfo;
+use mesos_proto::v1::linux_info::IpcMode;
 use nix::sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Interest};
@@ -171,6 +172,9 @@ async fn prepare(it: Preparation) -> Result<Option<Spec>, String> {
 impl Preparation {
     fn prepare(&self, root: Option<super::rootfs::Root>) -> Result<Option<Spec>, String> {
         let (config, launch) = (&self.shared.config, &self.launch);
+        if let Some(problem) = launch.container_info.as_ref().and_then(|it| unsupported(it, launch.container.parent().is_some())) {
+            return Err(problem);
+        }
         let owner = self.owner()?;
         let text = |error: io::Error| format!("Failed to make the sandbox: {error}");
         sandbox::make(&self.sandbox, owner.as_ref()).map_err(text)?;
@@ -247,6 +251,8 @@ impl Preparation {
             root: root.map(|it| it.path),
             mounts,
             pid_namespace: self.shares_no_pids() && inside_of.is_none(),
+            ipc_namespace: linux.is_some_and(|it| it.ipc_mode() == IpcMode::Private) && inside_of.is_none(),
+            shm_bytes: linux.and_then(|it| it.shm_size).map(|megabytes| u64::from(megabytes) << 20),
             enter_namespaces: inside_of.map(namespaces).unwrap_or_default(),
             hostname: info.and_then(|it| it.hostname.clone()),
             rlimits: rlimits(info)?,
@@ -346,6 +352,23 @@ impl Preparation {
         }
         Ok(target)
     }
+}
+
+/// What a container asks for and would not get here. Without a word it would run on the host's network, write into the sandbox in place of its
+/// volume, or run unconfined.
+fn unsupported(info: &ContainerInfo, is_nested: bool) -> Option<String> {
+    use mesos_proto::v1::volume::source::Type;
+    // Those that are nested share the network of what they are nested in.
+    if let Some(name) = info.network_infos.iter().find_map(|it| it.name.as_deref()).filter(|_| !is_nested) {
+        return Some(format!("Unknown CNI network '{name}'"));
+    }
+    let external = |it: &Type| matches!(it, Type::DockerVolume | Type::CsiVolume);
+    if let Some(kind) = info.volumes.iter().filter_map(|it| Some(it.source.as_ref()?.r#type())).find(external) {
+        return Some(format!("Volumes of type {} are not supported by the Mesos containerizer", kind.as_str_name()));
+    }
+    let linux = info.linux_info.as_ref()?;
+    let profile = linux.seccomp.as_ref().and_then(|it| it.profile_name.as_ref());
+    profile.map(|name| format!("The seccomp profile '{name}' cannot be applied: seccomp is not supported"))
 }
 
 fn has_image(launch: &crate::table::Launch) -> bool {

@@ -75,7 +75,10 @@ fn prepare(spec: &Spec, standard: Option<Standard>) -> io::Result<Infallible> {
         unshare(CloneFlags::CLONE_NEWUTS)?;
         nix::unistd::sethostname(hostname)?;
     }
-    if spec.pid_namespace || spec.root.is_some() || !spec.mounts.is_empty() {
+    if spec.ipc_namespace {
+        unshare(CloneFlags::CLONE_NEWIPC).map_err(io::Error::from).map_err(failed("an IPC namespace"))?;
+    }
+    if spec.pid_namespace || spec.ipc_namespace || spec.root.is_some() || !spec.mounts.is_empty() {
         arrange_mounts(spec)?;
     }
     if let Some(score) = spec.oom_score_adj {
@@ -181,6 +184,7 @@ fn arrange_mounts(spec: &Spec) -> io::Result<()> {
     if let Some(root) = &spec.root {
         mount(Some(root), root, NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING)?;
         make_devices(root)?;
+        mount_shm(&root.join("dev/shm"), spec.shm_bytes)?;
         let sys = root.join("sys");
         std::fs::create_dir_all(&sys)?;
         mount(
@@ -192,6 +196,9 @@ fn arrange_mounts(spec: &Spec) -> io::Result<()> {
         )
         .map_err(io::Error::from)
         .map_err(failed("mounting /sys"))?;
+    }
+    if spec.root.is_none() && spec.ipc_namespace {
+        mount_shm(Path::new("/dev/shm"), spec.shm_bytes)?;
     }
     let inside = spec.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     for it in &spec.mounts {
@@ -249,6 +256,15 @@ fn within(root: &Path, target: &Path) -> io::Result<PathBuf> {
     Ok(at)
 }
 
+/// A `/dev/shm` of its own.
+fn mount_shm(target: &Path, bytes: Option<u64>) -> io::Result<()> {
+    std::fs::create_dir_all(target)?;
+    let options = bytes.map_or_else(|| "mode=1777".to_owned(), |bytes| format!("mode=1777,size={bytes}"));
+    mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(io::Error::from)
+        .map_err(failed("mounting /dev/shm"))
+}
+
 fn make_devices(root: &Path) -> io::Result<()> {
     let dev = root.join("dev");
     std::fs::create_dir_all(&dev)?;
@@ -263,9 +279,6 @@ fn make_devices(root: &Path) -> io::Result<()> {
     let pts = dev.join("pts");
     std::fs::create_dir_all(&pts)?;
     mount(Some("devpts"), &pts, Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some("newinstance,ptmxmode=0666,mode=0620"))?;
-    let shm = dev.join("shm");
-    std::fs::create_dir_all(&shm)?;
-    mount(Some("tmpfs"), &shm, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=1777"))?;
     let links = [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
