@@ -59,7 +59,13 @@ pub(crate) fn start(
     if let Some(host) = &config.advertise {
         settings.hostname.clone_from(host);
     }
-    let mut settings = settings.with_flags(config.marathon_flags.iter().map(String::as_str))?;
+    let flags = || config.marathon_flags.iter().map(String::as_str);
+    anyhow::ensure!(
+        config.zk.is_some() || !names_ensemble(flags()),
+        "marathon-flags has --zk, and the control plane's own key `zk` is not set: several of them would each lead, and keep what they know \
+         to themselves. Set that key (`--zk=zk://host:2181/mesos`), or leave the flag out to run a single one"
+    );
+    let mut settings = settings.with_flags(flags())?;
     if !config.scheduler_masters.is_empty() {
         settings.masters.clone_from(&config.scheduler_masters);
     } else if settings.masters.is_empty() {
@@ -169,5 +175,22 @@ impl Marathon {
         supervisor.restarting("marathon_listener", Backoff::EDGE, move || {
             http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())
         });
+    }
+}
+
+/// Whether Marathon's own flags say where it would have kept its state.
+fn names_ensemble<'a>(mut flags: impl Iterator<Item = &'a str>) -> bool {
+    flags.any(|word| word.starts_with("--") && word.trim_start_matches('-').split('=').next() == Some("zk"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ensemble_in_the_flags_of_marathon_is_noticed() {
+        assert!(names_ensemble(["--zk=zk://z:2181/marathon"].into_iter()));
+        assert!(names_ensemble(["--ha", "--zk", "zk://z:2181/marathon"].into_iter()));
+        assert!(!names_ensemble(["--zk_timeout=3", "--hostname", "zk"].into_iter()));
     }
 }

@@ -57,9 +57,12 @@ pub(crate) fn start(
 ) -> anyhow::Result<Mesos> {
     let mut flags = Flags::default().with(config.mesos_flags.iter().map(String::as_str))?;
     if let Some(host) = &config.advertise {
-        let name = if host.parse::<IpAddr>().is_ok() { "advertise_ip" } else { "hostname" };
-        if flags.get(name).is_none() {
-            flags.set(name, host.clone());
+        if host.parse::<IpAddr>().is_ok() && flags.get("advertise_ip").is_none() {
+            flags.set("advertise_ip", host.clone());
+        }
+        // An address, too: what it is called here need not mean anything to others, and the ensemble says the same.
+        if flags.get("hostname").is_none() {
+            flags.set("hostname", host.clone());
         }
     }
     let seed = who.seed;
@@ -70,6 +73,9 @@ pub(crate) fn start(
     }
     flags.set("hostname", info.hostname());
     flags.set("work_dir", config.data_dir.display().to_string());
+    if let Some(zk) = &config.zk {
+        flags.set("zk", zk.to_string());
+    }
     let credentials = Credentials::from_flags(&flags)?;
     let mut core = master::Config::new(info, seed);
     flags.apply(&mut core)?;

@@ -86,6 +86,10 @@ const LISTS: &[(&str, &str)] = &[
     ("prune_images", "images"),
 ];
 
+/// The only paths that rules of `get_endpoints` are about, as with Mesos; what else may be read has rules of its own.
+pub(crate) const AUTHORIZABLE_PATHS: [&str; 6] =
+    ["/containers", "/containerizer/debug", "/files/debug", "/logging/toggle", "/metrics/snapshot", "/monitor/statistics"];
+
 /// What of the master can be read, and by whom it may be forbidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sight<'a> {
@@ -115,6 +119,11 @@ impl Entity {
             }
             Some(other) => Err(format!("a rule of {list} has an entity of the type {other:?}")),
         }
+    }
+
+    /// What it names.
+    fn values(&self) -> &[String] {
+        if let Entity::Some(values) = self { values } else { &[] }
     }
 
     fn names(values: &[String], wanted: &str, hierarchical: bool) -> bool {
@@ -167,7 +176,13 @@ impl Acls {
             let rule = |it: &Value| -> Result<Rule, String> {
                 Ok(Rule { principals: Entity::parse(it.get("principals"), list)?, objects: Entity::parse(it.get(*key), list)? })
             };
-            acls.rules.insert(list, items.iter().map(rule).collect::<Result<_, _>>()?);
+            let rules: Vec<Rule> = items.iter().map(rule).collect::<Result<_, _>>()?;
+            if *list == "get_endpoints"
+                && let Some(path) = rules.iter().flat_map(|it| it.objects.values()).find(|it| !AUTHORIZABLE_PATHS.contains(&it.as_str()))
+            {
+                return Err(format!("{path} is no path that get_endpoints can forbid; those are {}", AUTHORIZABLE_PATHS.join(", ")));
+            }
+            acls.rules.insert(list, rules);
         }
         Ok(acls)
     }
@@ -273,6 +288,7 @@ mod tests {
     #[test]
     fn what_would_forbid_nothing_is_a_mistake() {
         for text in [
+            r#"{"get_endpoints": [{"principals": {"type": "NONE"}, "paths": {"values": ["/state"]}}]}"#,
             "[]",
             r#"{"permissive": 1}"#,
             r#"{"run_task": []}"#,

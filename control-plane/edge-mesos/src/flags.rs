@@ -88,6 +88,12 @@ const WITHOUT_DEFAULT: &[&str] = &[
     "zk",
 ];
 
+/// Flags that would decide who leads: taken here they would only seem to.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("zk", "who leads is decided by the key `zk` of the control plane (`--zk=zk://host:2181/mesos`), for everything in it at once"),
+    ("quorum", "there is no replicated log: the ensemble of the control plane's key `zk` has a majority of its own"),
+];
+
 /// All flags as texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flags(BTreeMap<String, String>);
@@ -129,6 +135,9 @@ impl Flags {
             let failed = |problem: String| FlagError { name: name.clone(), problem };
             if !DEFAULTS.iter().any(|(it, _)| *it == name) && !WITHOUT_DEFAULT.contains(&name.as_str()) {
                 return Err(failed("Mesos has no such flag, or it means nothing here".to_owned()));
+            }
+            if let Some((_, instead)) = ELSEWHERE.iter().find(|(it, _)| *it == name) {
+                return Err(failed((*instead).to_owned()));
             }
             // The whitelist's file is looked at again and again.
             let value = match value.strip_prefix("file://").filter(|_| name != "whitelist") {
@@ -329,5 +338,7 @@ mod tests {
         assert!(error(&["--firewall_rules={"]).starts_with("--firewall_rules"));
         assert!(error(&["--rate_limits={}"]).starts_with("--rate_limits"));
         assert!(error(&["--credentials=file:///does/not/exist"]).starts_with("--credentials"));
+        assert!(error(&["--zk=zk://z:2181/mesos"]).contains("the key `zk` of the control plane"));
+        assert!(error(&["--quorum=1"]).starts_with("--quorum: there is no replicated log"));
     }
 }

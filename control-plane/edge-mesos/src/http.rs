@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 pub use auth::Credentials;
 
-use crate::acl::{Acls, Sight};
+use crate::acl::{self, Acls, Sight};
 use crate::clock::Clock;
 use crate::driver::MasterHandle;
 use crate::files::Files;
@@ -204,7 +204,10 @@ async fn serve(State(context): State<Context>, request: Request) -> Response {
         return elsewhere;
     }
     let path = request.uri().path().trim_end_matches('/').trim_start_matches("/master").to_owned();
-    if context.inner.acls.is_some() && !context.viewer(principal.clone()).sees(Sight::Endpoint(&path)) {
+    if acl::AUTHORIZABLE_PATHS.contains(&path.as_str())
+        && context.inner.acls.is_some()
+        && !context.viewer(principal.clone()).sees(Sight::Endpoint(&path))
+    {
         return reply::text(http::StatusCode::FORBIDDEN, "");
     }
     let is_get = request.method() == Method::GET;

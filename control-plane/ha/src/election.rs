@@ -12,8 +12,11 @@ use crate::store::Term;
 
 /// Begins the names of candidates, here as with Mesos.
 const CANDIDATE: &str = "json.info_";
-/// Below the path of the ensemble: what is ours alone, beside the candidates.
-const OURS: &str = "orchestrator";
+/// Below the path of the ensemble: what is ours alone. Clients take any child of the path for a candidate but this one of Mesos', and Mesos' own
+/// masters pass over what has no number in it.
+const OURS: &str = "log_replicas/orchestrator";
+/// Where it was before. What is there stays in use.
+const OURS_BEFORE: &str = "orchestrator";
 /// Between two attempts to stand for election.
 const RETRY: Duration = Duration::from_millis(500);
 /// Before looking again after an answer that did not come.
@@ -175,7 +178,12 @@ impl Candidate {
         if self.tell.borrow().term.as_ref().is_some_and(|term| !term.is_over()) {
             return Ok(());
         }
-        let root = format!("{}/{OURS}", self.ensemble.path());
+        let before = format!("{}/{OURS_BEFORE}", self.ensemble.path());
+        let root = match client.stat(&before).await {
+            Ok(Some(_)) => before,
+            Ok(None) => format!("{}/{OURS}", self.ensemble.path()),
+            Err(error) => return Err(error),
+        };
         let term = Term::begin(client, &root, &self.member.id).await?;
         tracing::info!(term = term.number(), "this control plane leads");
         self.tell.send_replace(Standing { leader: Some(self.member.clone()), term: Some(term), trouble: None });

@@ -154,8 +154,8 @@ async fn values_and_changes_of_any_size_are_there_as_a_whole() {
     assert_eq!(values, BTreeMap::from([("../a b/ü%".into(), b"odd names".to_vec()), ("large".into(), b"small".to_vec())]));
     let client = Client::connect(&Options::new(servers.connect_string())).await.unwrap();
     let mut znodes = 0;
-    for shard in client.children("/mesos/test/orchestrator/store/registry").await.unwrap() {
-        let shard = format!("/mesos/test/orchestrator/store/registry/{shard}");
+    for shard in client.children("/mesos/test/log_replicas/orchestrator/store/registry").await.unwrap() {
+        let shard = format!("/mesos/test/log_replicas/orchestrator/store/registry/{shard}");
         for name in client.children(&shard).await.unwrap() {
             znodes += 1 + client.children(&format!("{shard}/{name}")).await.unwrap().len();
         }

@@ -318,7 +318,7 @@ async fn what_is_forbidden_is_not_shown() {
         "view_frameworks": [{"principals": {"values": ["p"]}, "users": {"type": "ANY"}}, {"principals": {"type": "NONE"}, "users": {"values": ["secret"]}}],
         "view_tasks": [{"principals": {"type": "ANY"}, "users": {"values": ["root"]}}],
         "view_flags": [{"principals": {"values": ["p"]}, "flags": {"type": "ANY"}}, {"principals": {"type": "NONE"}, "flags": {"type": "ANY"}}],
-        "get_endpoints": [{"principals": {"type": "NONE"}, "paths": {"values": ["/metrics/snapshot"]}}],
+        "get_endpoints": [{"principals": {"type": "NONE"}, "paths": {"type": "ANY"}}],
         "update_weights": [{"principals": {"type": "NONE"}, "roles": {"type": "ANY"}}],
         "view_roles": [{"principals": {"type": "NONE"}, "roles": {"values": ["ads"]}}]
     }"#;
@@ -341,6 +341,19 @@ async fn what_is_forbidden_is_not_shown() {
     let (_, mut refused) = server.open("/api/v1/scheduler", crate::testing::JSON, call).await;
     let message = refused.event("ERROR").await["error"]["message"].to_string();
     assert!(message.contains("Not authorized"), "{message}");
+}
+
+#[tokio::test]
+async fn roles_are_shown_with_those_above_them() {
+    let server = server().await;
+    // An empty id is as good as none.
+    let call =
+        r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"root","name":"deep","role":"top/sub/leaf","id":{"value":""}}}}"#;
+    let (_, mut stream) = server.open("/api/v1/scheduler", crate::testing::JSON, call).await;
+    stream.event("SUBSCRIBED").await;
+    let roles = server.get("/roles").await.json();
+    let names: Vec<&str> = roles["roles"].as_array().unwrap().iter().filter_map(|it| it["name"].as_str()).collect();
+    assert!(["top", "top/sub", "top/sub/leaf"].iter().all(|it| names.contains(it)), "{names:?}");
 }
 
 #[tokio::test]

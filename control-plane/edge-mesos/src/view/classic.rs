@@ -146,7 +146,7 @@ fn tasks(scene: &Scene, query: &TaskQuery, out: &mut Sink) {
     });
 }
 
-/// The roles that are known: with frameworks, a weight, a quota or reservations.
+/// The roles that are known: with frameworks, a weight, a quota or reservations, and what they are below.
 pub(super) fn known_roles(scene: &Scene) -> BTreeSet<String> {
     let snapshot = &scene.view.snapshot;
     let mut roles: BTreeSet<String> = snapshot.registry.weights.keys().chain(snapshot.registry.quotas.keys()).cloned().collect();
@@ -158,6 +158,8 @@ pub(super) fn known_roles(scene: &Scene) -> BTreeSet<String> {
             }
         }
     }
+    let above: Vec<String> = roles.iter().flat_map(|role| role.match_indices('/').map(|(end, _)| role[..end].to_owned())).collect();
+    roles.extend(above);
     roles
 }
 

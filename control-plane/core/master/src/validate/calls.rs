@@ -13,7 +13,8 @@ pub fn scheduler_call_error(call: &scheduler::Call, principal: Option<&str>) -> 
     if kind == Type::Subscribe {
         let Some(subscribe) = &call.subscribe else { return expecting("subscribe") };
         let info = &subscribe.framework_info;
-        if id != info.id.as_ref().map(|it| it.value.as_str()) {
+        // An empty id is as good as none: the framework is new.
+        if id.unwrap_or_default() != info.id.as_ref().map(|it| it.value.as_str()).unwrap_or_default() {
             return Some("'framework_id' differs from 'subscribe.framework_info.id'".into());
         }
         if let (Some(principal), Some(claimed)) = (principal, info.principal.as_deref())
