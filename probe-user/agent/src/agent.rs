@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::checker::Checker;
 use crate::config::{Config, Recover};
 use crate::containers::{Containers, Spawn};
-use crate::driver::{self, Driver, LEDGER_FACT};
+use crate::driver::{self, Driver, Ended, LEDGER_FACT};
 use crate::executors::Executors;
 use crate::fetcher::Fetcher;
 use crate::gc::{self, Collector};
@@ -44,7 +44,14 @@ pub enum AgentError {
     Directory(std::path::PathBuf, #[source] std::io::Error),
 }
 
-/// Runs an agent until `stopping`, or until it is not wanted any more. Tasks outlive it.
+/// An agent that was shut down less than this ago and is shut down again is unwanted for longer: the pause before the next registration grows.
+const UNWANTED_AGAIN_WITHIN: Duration = Duration::from_secs(300);
+
+/// Runs an agent until `stopping`. Tasks outlive it.
+///
+/// When the master shuts the agent down (its machine is down, it is marked gone), its tasks are ended and forgotten, and a new agent registers: what
+/// happens to Mesos's agent, which ends its process for whoever supervises it to start it again. Here it happens within the process, which may have
+/// more to do than to run tasks.
 ///
 /// # Errors
 /// When it cannot start, or cannot store any more.
@@ -55,11 +62,35 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
     for directory in [&config.work_dir, &config.runtime_dir] {
         std::fs::create_dir_all(directory).map_err(|error| AgentError::Directory(directory.clone(), error))?;
     }
+    let layout = crate::sandbox::Layout::new(&config.work_dir, &config.runtime_dir);
+    let store = Arc::new(Store::open(&layout.meta())?);
+    let listener = Arc::new(listener);
+    let mut pause = Duration::ZERO;
+    loop {
+        let begun = Instant::now();
+        if live(config.clone(), listener.clone(), store.clone(), pause, &stopping).await? == Ended::Stopping {
+            return Ok(());
+        }
+        tracing::info!("all tasks are ended; the next agent of this machine registers as a new one");
+        let again = pause.saturating_mul(2).min(link::BACKOFF_MAX);
+        pause = if begun.elapsed() < UNWANTED_AGAIN_WITHIN { again.max(config.registration_backoff_factor) } else { Duration::ZERO };
+    }
+}
+
+/// One agent, from its registration until it stops or is over. It registers after some part of `pause`.
+async fn live(
+    config: Arc<Config>,
+    listener: Arc<TcpListener>,
+    store: Arc<Store>,
+    pause: Duration,
+    stopping: &CancellationToken,
+) -> Result<Ended, AgentError> {
+    let stopping = stopping.child_token();
+    let layout = crate::sandbox::Layout::new(&config.work_dir, &config.runtime_dir);
+    let port = config.advertise_port.unwrap_or(config.listen.port());
     let loops = TaskTracker::new();
     let spawn = spawner(&loops);
     let begun = Instant::now();
-    let layout = crate::sandbox::Layout::new(&config.work_dir, &config.runtime_dir);
-    let store = Arc::new(Store::open(&layout.meta())?);
     let boot_id = boot_id();
     forget_before_reboot(&store, &layout, &boot_id)?;
 
@@ -99,7 +130,7 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
     let (handle, inputs, inbox) = driver::channel();
     let (outbox, sent) = mpsc::channel(link::OUTBOX_MAX);
     let fetcher = Arc::new(Fetcher::new(&config.fetcher_cache_dir, config.fetcher_cache_size, config.fetcher_stall_timeout));
-    let endpoint = format!("{}:{}", config.advertise_ip, config.advertise_port.unwrap_or(port));
+    let endpoint = format!("{}:{port}", config.advertise_ip);
     let containers = Containers::new(config.clone(), fetcher.clone(), endpoint, inputs.clone(), spawn.clone());
     containers.end_orphans(&claimed).await;
     let executors = Executors::default();
@@ -109,7 +140,6 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
         .filter_map(|it| if let Effect::Reattach(it) = it { Some(layout.sandbox_of(table.agent_id(), it)) } else { None })
         .collect();
     collector.find_abandoned(&layout.slaves(), &claimed_sandboxes);
-    let empty = CancellationToken::new();
     let driver = Driver {
         table,
         ledger,
@@ -120,8 +150,8 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
         collector: collector.clone(),
         outbox,
         agent,
-        empty: empty.clone(),
         begun,
+        is_over: false,
     };
     let status = link::Status::default();
     let server = Server {
@@ -139,18 +169,14 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
     config.metrics.of(&server);
     spawn("http", Box::pin(http::run(listener, server)));
     spawn("sandboxes", Box::pin(collect(config.clone(), collector, stopping.clone())));
-    let link_stop = stopping.child_token();
-    spawn("link", Box::pin(link::run(config.clone(), handle, sent, status, boot_id, link_stop)));
-    let driving = driver.run(inbox, recovered, stopping.clone());
-    let result = tokio::select! {
-        result = driving => result.map_err(AgentError::from),
-        () = empty.cancelled() => Ok(()),
-    };
+    let link = link::Link { config: config.clone(), driver: handle, status, boot_id };
+    spawn("link", Box::pin(link.run(sent, pause, stopping.clone())));
+    let ended = driver.run(inbox, recovered, stopping.clone()).await;
     stopping.cancel();
     loops.close();
     // Loops of containers end with the runtime; their keepers do not.
     drop(tokio::time::timeout(Duration::from_millis(500), loops.wait()).await);
-    result
+    Ok(ended?)
 }
 
 /// The one place of this crate that spawns.
@@ -192,8 +218,7 @@ async fn collect(config: Arc<Config>, collector: Collector, stopping: Cancellati
         tokio::select! { _ = watch.tick() => {}, () = stopping.cancelled() => return }
         let (collector, config) = (collector.clone(), config.clone());
         let done = tokio::task::spawn_blocking(move || {
-            #[expect(clippy::cast_precision_loss, reason = "a part of one")]
-            let used = host::file_system(&config.work_dir).map_or(0.0, |(size, free)| 1.0 - free as f64 / size.max(1) as f64);
+            let used = host::FileSystem::at(&config.work_dir).map_or(0.0, |it| it.used_part());
             collector.collect(SystemTime::now(), gc::allowed_age(config.gc_delay, config.gc_disk_headroom, used));
         });
         drop(done.await);

@@ -162,10 +162,19 @@ pub struct Driver {
     pub outbox: mpsc::Sender<wire::AgentMessage>,
     /// Who this agent is.
     pub agent: AgentInfo,
-    /// Cancelled when everything has ended as it was wanted.
-    pub empty: CancellationToken,
     /// The process's own clock began here.
     pub begun: Instant,
+    /// Set when everything has ended because the master does not want this agent.
+    pub is_over: bool,
+}
+
+/// Why a driver ended that could store everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The agent stops. What it remembers is there for the next start.
+    Stopping,
+    /// The master does not want this agent: everything has ended, and nothing of it is remembered.
+    Unwanted,
 }
 
 /// The name of the resources among the stored facts.
@@ -177,11 +186,11 @@ impl Driver {
         Now { wall, steady: self.begun.elapsed() }
     }
 
-    /// Runs until the agent stops. `recovered` is what the table wants done after recovery.
+    /// Runs until the agent stops, or is over. `recovered` is what the table wants done after recovery.
     ///
     /// # Errors
     /// When something cannot be stored: nothing is promised any more then.
-    pub async fn run(mut self, mut inbox: Inbox, recovered: Vec<Effect>, stopping: CancellationToken) -> Result<(), StoreError> {
+    pub async fn run(mut self, mut inbox: Inbox, recovered: Vec<Effect>, stopping: CancellationToken) -> Result<Ended, StoreError> {
         let mut master_hostname: Option<String> = None;
         for effect in recovered {
             self.perform(effect).await;
@@ -200,7 +209,7 @@ impl Driver {
             };
             tokio::select! {
                 biased;
-                () = stopping.cancelled() => return Ok(()),
+                () = stopping.cancelled() => return Ok(Ended::Stopping),
                 input = inbox.inputs.recv() => inputs.extend(input),
                 ask = inbox.asks.recv() => asks.extend(ask),
                 () = alarm => inputs.push(Input::Tick),
@@ -222,7 +231,19 @@ impl Driver {
                 }
             }
             self.turn(inputs, asks, &mut master_hostname).await?;
+            if self.is_over {
+                self.forget().await?;
+                return Ok(Ended::Unwanted);
+            }
         }
+    }
+
+    /// As Mesos's agent removes the link to its latest state when it is shut down: the next one registers as a new agent. Reservations and volumes are
+    /// the machine's and stay, as they do there.
+    async fn forget(&self) -> Result<(), StoreError> {
+        let (store, ledger) = (self.store.clone(), self.ledger.for_next_agent());
+        let forgotten = tokio::task::spawn_blocking(move || store.forget(&[(LEDGER_FACT, ledger)])).await;
+        forgotten.unwrap_or_else(|_| Err(std::io::Error::other("storing failed").into()))
     }
 
     /// One batch: steps, one commit, effects, answers.
@@ -327,7 +348,7 @@ impl Driver {
             Effect::StartChecks { task, container, info } => self.checker.start(&task, &container, &info),
             Effect::StopChecks(task) => self.checker.stop(&task),
             Effect::CollectSandbox(container) => self.collect(&container),
-            Effect::AgentEmpty => self.empty.cancel(),
+            Effect::AgentEmpty => self.is_over = true,
         }
     }
 

@@ -117,20 +117,42 @@ pub fn load() -> Option<[f64; 3]> {
 /// Megabytes: all but five gigabytes, or half of what is less than ten.
 #[expect(clippy::cast_precision_loss, reason = "whole megabytes")]
 fn disk(path: &Path) -> f64 {
-    match file_system(path) {
+    match FileSystem::at(path) {
         None => 10_240.0,
-        Some((size, _)) => {
-            let megabytes = size / (1 << 20);
+        Some(it) => {
+            let megabytes = it.bytes() / (1 << 20);
             (if megabytes >= 10_240 { megabytes - 5_120 } else { megabytes / 2 }) as f64
         }
     }
 }
 
-/// Size of the file system at a path, and what of it can still be used, in bytes.
-pub fn file_system(path: &Path) -> Option<(u64, u64)> {
-    let existing = path.ancestors().find(|it| it.exists())?;
-    let it = nix::sys::statvfs::statvfs(existing).ok()?;
-    Some((it.blocks() * it.fragment_size(), it.blocks_available() * it.fragment_size()))
+/// The file system at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    block_bytes: u64,
+    blocks: u64,
+    blocks_free: u64,
+}
+
+impl FileSystem {
+    /// The one that a path is on, or will be.
+    pub fn at(path: &Path) -> Option<Self> {
+        let existing = path.ancestors().find(|it| it.exists())?;
+        let it = nix::sys::statvfs::statvfs(existing).ok()?;
+        Some(FileSystem { block_bytes: it.fragment_size(), blocks: it.blocks(), blocks_free: it.blocks_free() })
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.saturating_mul(self.block_bytes)
+    }
+
+    /// The part that is used, 0 to 1. What is kept back for the superuser is not, as in Mesos: else a disk with five in a hundred kept back would
+    /// seem fuller than it is, and sandboxes be deleted long before their time.
+    #[expect(clippy::cast_precision_loss, reason = "a part of one")]
+    pub fn used_part(&self) -> f64 {
+        self.blocks.saturating_sub(self.blocks_free) as f64 / self.blocks.max(1) as f64
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +173,20 @@ mod tests {
         assert_eq!(crate::words::scalar(&found, "cpus"), 1.5);
         assert!(crate::words::scalar(&found, "mem") > 100.0 && crate::words::scalar(&found, "disk") > 100.0);
         assert_eq!(crate::words::ranges(&found, "ports"), [(31_000, 32_000)]);
+    }
+
+    #[test]
+    fn blocks_that_are_kept_back_are_not_used() {
+        let nearly_empty = FileSystem { block_bytes: 4096, blocks: 1000, blocks_free: 900 };
+        assert_eq!((nearly_empty.bytes(), nearly_empty.used_part()), (4_096_000, 0.1));
+        assert_eq!(FileSystem { blocks: 0, blocks_free: 0, ..nearly_empty }.used_part(), 0.0);
+
+        let root = Path::new("/");
+        let (found, kernels) = (FileSystem::at(root).unwrap(), nix::sys::statvfs::statvfs(root).unwrap());
+        let used = (kernels.blocks() - kernels.blocks_free()) as f64 / kernels.blocks() as f64;
+        // Others write meanwhile.
+        assert!((found.used_part() - used).abs() < 0.01, "{found:?} {kernels:?}");
+        assert_eq!(FileSystem::at(Path::new("/no/such/path")).map(|it| it.blocks), Some(found.blocks));
     }
 
     #[test]

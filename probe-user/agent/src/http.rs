@@ -87,8 +87,8 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Serves until the agent stops.
-pub async fn run(listener: TcpListener, server: Server) {
+/// Serves until the agent stops, or is over; the listener may serve another one then.
+pub async fn run(listener: Arc<TcpListener>, server: Server) {
     let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };

@@ -117,6 +117,18 @@ impl Ledger {
         .encode_to_vec()
     }
 
+    /// To be stored for an agent of another id on the same machine: reservations and volumes, without the operations, which were this agent's.
+    /// `None` where there are none, so that it may be configured otherwise.
+    pub fn for_next_agent(&self) -> Option<Vec<u8>> {
+        let stored = Stored {
+            total: self.total.to_proto(Format::Refined),
+            version: self.version.to_vec(),
+            operations: Vec::new(),
+            configured: self.configured.to_proto(Format::Refined),
+        };
+        (self.total != self.configured).then(|| stored.encode_to_vec())
+    }
+
     /// The agent's id, for statuses.
     pub fn set_agent_id(&mut self, id: &str) {
         id.clone_into(&mut self.agent_id);
@@ -324,6 +336,18 @@ mod tests {
         let other = parse_resources("cpus:8", "*").unwrap();
         assert!(matches!(Ledger::new(&other, Some(&ledger.stored()), &mut ids), Err(LedgerError::Changed { .. })));
         assert!(matches!(Ledger::new(&other, Some(b"\xff"), &mut ids), Err(LedgerError::Damaged)));
+    }
+
+    #[test]
+    fn reservations_stay_with_the_machine_when_its_agent_is_another() {
+        let configured = parse_resources("cpus:4;mem:100", "*").unwrap();
+        let now = Now { wall: 0.0, steady: Duration::ZERO };
+        let mut ids = Counting(0);
+        let mut ledger = Ledger::new(&configured, None, &mut ids).unwrap();
+        assert_eq!(ledger.for_next_agent(), None);
+        ledger.apply(now, &reserve(1, 3.0), &mut ids);
+        let next = Ledger::new(&configured, ledger.for_next_agent().as_deref(), &mut ids).unwrap();
+        assert_eq!((next.total(), next.operations().count()), (ledger.total(), 0));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub const VERSION: &str = "1.11.0";
 pub const OUTBOX_MAX: usize = 4096;
 
 /// Longest pause before registering again.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// How long a master may take to answer a registration.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(30);
@@ -61,66 +61,83 @@ enum End {
     Stopping,
 }
 
-/// Runs until the agent stops.
-pub async fn run(
-    config: Arc<Config>,
-    driver: Handle,
-    mut outbox: mpsc::Receiver<wire::AgentMessage>,
-    status: Status,
-    boot_id: String,
-    stopping: CancellationToken,
-) {
-    let mut pause = config.registration_backoff_factor;
-    let mut master = config.master.clone();
-    loop {
-        let stream = Stream { config: &config, driver: &driver, status: &status, boot_id: &boot_id };
-        let was_registered = AtomicBool::new(false);
-        let ended = tokio::select! {
-            ended = stream.run(&master, &mut outbox, &was_registered) => ended,
-            () = stopping.cancelled() => End::Stopping,
-        };
-        status.registered.store(false, Ordering::Relaxed);
-        if driver.input(Input::Disconnected).await.is_err() {
-            return;
-        }
-        master.clone_from(&config.master);
-        match ended {
-            End::Stopping => return,
-            End::Again(Some(leader)) => {
-                let scheme = if config.master.starts_with("https://") { "https" } else { "http" };
-                master = if leader.contains("://") { leader } else { format!("{scheme}://{leader}") };
+/// The agent's end of the stream to the master.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// The loop that owns the table.
+    pub driver: Handle,
+    /// Told how the link is.
+    pub status: Status,
+    /// Of this run of the machine.
+    pub boot_id: String,
+}
+
+impl Link {
+    /// Runs until the agent stops or is over. Registers after some part of `first_pause`.
+    pub async fn run(self, mut outbox: mpsc::Receiver<wire::AgentMessage>, first_pause: Duration, stopping: CancellationToken) {
+        tokio::select! {
+            () = self.keep(&mut outbox, first_pause) => {}
+            () = stopping.cancelled() => {
+                self.status.registered.store(false, Ordering::Relaxed);
+                let _ = self.driver.input(Input::Disconnected).await;
             }
-            End::Again(None) => {}
-            End::Shutdown(why) => {
-                tracing::error!(why, "the master does not want this agent: all tasks are ended");
-                let _ = driver.input(Input::ShutdownAgent).await;
-                stopping.cancelled().await;
+        }
+    }
+
+    async fn keep(&self, outbox: &mut mpsc::Receiver<wire::AgentMessage>, first_pause: Duration) {
+        sleep(some_part_of(first_pause)).await;
+        let mut pause = self.config.registration_backoff_factor;
+        let mut master = self.config.master.clone();
+        let mut was_told = false;
+        loop {
+            let was_registered = AtomicBool::new(false);
+            let ended = self.stream(&master, outbox, &was_registered).await;
+            self.status.registered.store(false, Ordering::Relaxed);
+            if self.driver.input(Input::Disconnected).await.is_err() {
                 return;
             }
+            master.clone_from(&self.config.master);
+            match ended {
+                End::Stopping => return,
+                End::Again(Some(leader)) => {
+                    let scheme = if self.config.master.starts_with("https://") { "https" } else { "http" };
+                    master = if leader.contains("://") { leader } else { format!("{scheme}://{leader}") };
+                }
+                End::Again(None) => {}
+                End::Shutdown(why) => match self.driver.look(|view| view.table.agent_id().is_empty()).await {
+                    Err(Stopping) => return,
+                    Ok(false) => {
+                        tracing::error!(why, "the master does not want this agent: all tasks are ended");
+                        let _ = self.driver.input(Input::ShutdownAgent).await;
+                        return;
+                    }
+                    // There is nothing to end: the machine is down, and may come up again.
+                    Ok(true) if !was_told => {
+                        was_told = true;
+                        tracing::warn!(why, longest_pause = ?BACKOFF_MAX, "the master takes no agent of this machine; it is asked again and again");
+                    }
+                    Ok(true) => tracing::debug!(why, "the master still takes no agent of this machine"),
+                },
+            }
+            if was_registered.load(Ordering::Relaxed) {
+                pause = self.config.registration_backoff_factor;
+            }
+            sleep(some_part_of(pause)).await;
+            pause = pause.saturating_mul(2).min(BACKOFF_MAX);
         }
-        if was_registered.load(Ordering::Relaxed) {
-            pause = config.registration_backoff_factor;
-        }
-        // Somewhere within the pause, so that a thousand agents do not come at once.
-        let random =
-            f64::from(u16::from_be_bytes([crate::words::Ids::uuid(&mut SystemIds)[0], crate::words::Ids::uuid(&mut SystemIds)[1]]));
-        tokio::select! {
-            () = sleep(pause.mul_f64(random / f64::from(u16::MAX))) => {}
-            () = stopping.cancelled() => return,
-        }
-        pause = pause.saturating_mul(2).min(BACKOFF_MAX);
     }
 }
 
-struct Stream<'a> {
-    config: &'a Config,
-    driver: &'a Handle,
-    status: &'a Status,
-    boot_id: &'a str,
+/// Somewhere within a pause, so that a thousand agents do not come at once.
+fn some_part_of(pause: Duration) -> Duration {
+    let random = crate::words::Ids::uuid(&mut SystemIds);
+    pause.mul_f64(f64::from(u16::from_be_bytes([random[0], random[1]])) / f64::from(u16::MAX))
 }
 
-impl Stream<'_> {
-    async fn run(&self, master: &str, outbox: &mut mpsc::Receiver<wire::AgentMessage>, was_registered: &AtomicBool) -> End {
+impl Link {
+    async fn stream(&self, master: &str, outbox: &mut mpsc::Receiver<wire::AgentMessage>, was_registered: &AtomicBool) -> End {
         match self.try_run(master, outbox, was_registered).await {
             Ok(end) => end,
             Err(problem) => {
@@ -141,7 +158,7 @@ impl Stream<'_> {
         let mut client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
         let (ours, sent) = mpsc::channel(64);
         let config = self.config.clone();
-        let boot_id = self.boot_id.to_owned();
+        let boot_id = self.boot_id.clone();
         let Ok(parts) = self.driver.look(move |view| registration(view, &config, &boot_id)).await else { return Ok(End::Stopping) };
         // What was to be sent on an earlier stream is in the registration, or is sent again.
         while outbox.try_recv().is_ok() {}
@@ -269,9 +286,11 @@ impl Stream<'_> {
 fn refused(it: wire::Refused) -> End {
     use wire::refused::Reason;
 
+    if it.reason() == Reason::Shutdown {
+        return End::Shutdown(it.message);
+    }
     tracing::warn!(reason = it.reason().as_str_name(), message = it.message, "the master refused this agent");
     match it.reason() {
-        Reason::Shutdown => End::Shutdown(it.message),
         Reason::NotLeading => End::Again(Some(it.leader).filter(|it| !it.is_empty())),
         _ => End::Again(None),
     }

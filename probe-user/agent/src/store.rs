@@ -65,6 +65,27 @@ impl Store {
         Ok(())
     }
 
+    /// Removes all records, and has these facts from now on, as far as they have a value. All or nothing; blocks until it is on disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn forget(&self, facts: &[(&str, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
+        {
+            let mut table = transaction.open_table(RECORDS).map_err(redb::Error::from)?;
+            table.retain(|_, _| false).map_err(redb::Error::from)?;
+            let mut table = transaction.open_table(FACTS).map_err(redb::Error::from)?;
+            for (name, value) in facts {
+                match value {
+                    Some(value) => drop(table.insert(*name, value.as_slice()).map_err(redb::Error::from)?),
+                    None => drop(table.remove(*name).map_err(redb::Error::from)?),
+                }
+            }
+        }
+        transaction.commit().map_err(redb::Error::from)?;
+        Ok(())
+    }
+
     /// All records.
     ///
     /// # Errors
@@ -144,5 +165,11 @@ mod tests {
         found.sort();
         assert_eq!(found, [keys[0].clone(), keys[2].clone(), keys[3].clone()]);
         assert_eq!((store.fact("boot").unwrap(), store.fact("other").unwrap()), (Some(b"1".to_vec()), None));
+
+        store.forget(&[("other", Some(b"2".to_vec())), ("third", None)]).unwrap();
+        assert!(store.records().unwrap().is_empty());
+        assert_eq!((store.fact("boot").unwrap(), store.fact("other").unwrap()), (Some(b"1".to_vec()), Some(b"2".to_vec())));
+        store.forget(&[("other", None)]).unwrap();
+        assert_eq!(store.fact("other").unwrap(), None);
     }
 }

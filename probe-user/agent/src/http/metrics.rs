@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use mesos_proto::v1::TaskState;
@@ -39,26 +39,30 @@ impl From<&Server> for Meter {
 
 /// The metrics of an agent in this process, for whoever else serves metrics. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub struct AgentMetrics(Arc<OnceLock<Meter>>);
+pub struct AgentMetrics(Arc<RwLock<Option<Meter>>>);
 
 impl std::fmt::Debug for AgentMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("AgentMetrics").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("AgentMetrics").field(&self.meter().is_some()).finish()
     }
 }
 
 impl AgentMetrics {
     pub(crate) fn of(&self, server: &Server) {
-        // A second agent in one process would be a mistake: the first goes on to be told of.
-        drop(self.0.set(server.into()));
+        // A later agent of this process follows one that is over.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(server.into());
+    }
+
+    fn meter(&self) -> Option<Meter> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// As Prometheus reads them: `slave/tasks_running` is `mesos_slave_tasks_running`. Empty without an agent.
     pub async fn page(&self) -> String {
         use std::fmt::Write as _;
 
-        let Some(meter) = self.0.get() else { return String::new() };
-        let Ok(metrics) = measure(meter).await else { return String::new() };
+        let Some(meter) = self.meter() else { return String::new() };
+        let Ok(metrics) = measure(&meter).await else { return String::new() };
         let mut page = String::new();
         // The machine's own numbers are the probe's to tell.
         for (key, value) in metrics.iter().filter(|(key, _)| !key.starts_with("system/")) {

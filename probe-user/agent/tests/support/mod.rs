@@ -54,6 +54,10 @@ struct Shared {
     stream: Option<mpsc::Sender<Result<wire::MasterMessage, Status>>>,
     sequence: u64,
     acknowledges: bool,
+    /// Agents that have no id yet get the next one.
+    ids_given: usize,
+    /// Why nobody may register.
+    shuts_down: Option<String>,
 }
 
 #[tonic::async_trait]
@@ -70,10 +74,22 @@ impl AgentService for Master {
                 match body {
                     Ours::Register(it) => {
                         let more = it.more;
-                        master.shared.lock().unwrap().registrations.push(it);
+                        let info = v1::AgentInfo::decode(&*it.agent_info).unwrap();
+                        let refused = {
+                            let mut shared = master.shared.lock().unwrap();
+                            shared.registrations.push(it);
+                            shared.shuts_down.clone()
+                        };
+                        if let Some(message) = refused {
+                            let reason = wire::refused::Reason::Shutdown as i32;
+                            let refused = Theirs::Refused(wire::Refused { reason, message, leader: String::new() });
+                            drop(sender.send(Ok(wire::MasterMessage { body: Some(refused), sequence: 0 })).await);
+                            return;
+                        }
                         if !more {
+                            let agent_id = info.id.map_or_else(|| master.next_id(), |it| it.value);
                             let registered = wire::Registered {
-                                agent_id: AGENT_ID.to_owned(),
+                                agent_id,
                                 ping_interval_ms: 1000,
                                 master_hostname: "master".to_owned(),
                                 ..Default::default()
@@ -118,6 +134,23 @@ impl AgentService for Master {
 }
 
 impl Master {
+    fn next_id(&self) -> String {
+        let mut shared = self.shared.lock().unwrap();
+        let id = format!("test-S{}", shared.ids_given);
+        shared.ids_given += 1;
+        id
+    }
+
+    /// From now on whoever registers is told to shut down, and why; or may register again.
+    pub fn shut_down_whoever_comes(&self, why: Option<&str>) {
+        self.shared.lock().unwrap().shuts_down = why.map(str::to_owned);
+    }
+
+    /// How often somebody tried to register.
+    pub fn registrations(&self) -> Vec<wire::Register> {
+        self.shared.lock().unwrap().registrations.clone()
+    }
+
     pub fn say(&self, body: Theirs) {
         let mut shared = self.shared.lock().unwrap();
         shared.sequence += 1;
@@ -223,7 +256,6 @@ pub struct World {
     pub config: Config,
     pub http: SocketAddr,
     cgroups_root: String,
-    running: usize,
 }
 
 impl World {
@@ -248,23 +280,34 @@ impl World {
         config.cgroups_root.clone_from(&cgroups_root);
         change(&mut config);
         let http = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut world = World {
-            master,
-            address,
-            master_runtime: Some(runtime),
-            agent_runtime: None,
-            directory,
-            config,
-            http,
-            cgroups_root,
-            running: 0,
-        };
+        let mut world =
+            World { master, address, master_runtime: Some(runtime), agent_runtime: None, directory, config, http, cgroups_root };
         world.start_agent();
         world
     }
 
     /// Starts the agent, and waits until it is registered.
     pub fn start_agent(&mut self) {
+        self.start_agent_as(AGENT_ID);
+    }
+
+    /// The same, where it has had another id before.
+    pub fn start_agent_as(&mut self, id: &str) {
+        let before = self.master.registrations().len();
+        let told = self.spawn_agent();
+        self.master.registration(before);
+        if let Ok(result) = told.try_recv() {
+            result.unwrap();
+        }
+        let begun = Instant::now();
+        while self.json("/state")["id"] != id {
+            assert!(begun.elapsed() < PATIENCE, "the agent does not take its id");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts the agent. What comes from it is how it ended.
+    pub fn spawn_agent(&mut self) -> std::sync::mpsc::Receiver<Result<(), agent::agent::AgentError>> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         self.http = listener.local_addr().unwrap();
@@ -275,16 +318,7 @@ impl World {
             drop(tell.send(result));
         });
         self.agent_runtime = Some(runtime);
-        self.master.registration(self.running);
-        self.running += 1;
-        if let Ok(result) = told.try_recv() {
-            result.unwrap();
-        }
-        let begun = Instant::now();
-        while self.json("/state")["id"] != AGENT_ID {
-            assert!(begun.elapsed() < PATIENCE, "the agent does not take its id");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        told
     }
 
     /// Ends the agent as SIGKILL would: none of its loops gets a word in.

@@ -1,0 +1,102 @@
+//! An agent that its master does not want any more, and the one that follows it.
+#![allow(clippy::unwrap_used, missing_docs, reason = "the helpers of a test fail by panicking")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use mesos_proto::v1::{AgentInfo, TaskState, executor_info};
+use prost::Message as _;
+use proto::agent::v1 as wire;
+use proto::agent::v1::master_message::Body as Theirs;
+use support::{World, executor, framework, task};
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < support::PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn id_of(registration: &wire::Register) -> Option<String> {
+    AgentInfo::decode(&*registration.agent_info).unwrap().id.map(|it| it.value)
+}
+
+/// A shell that writes its pid down and goes on.
+fn endless(id: &str) -> mesos_proto::v1::TaskInfo {
+    task(id, "echo $$ > pid; exec sleep 1000")
+}
+
+fn pid_in(sandbox: &std::path::Path) -> i32 {
+    let file = sandbox.join("pid");
+    until("the task has begun", || std::fs::read_to_string(&file).is_ok_and(|it| it.ends_with('\n')));
+    std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+}
+
+/// Between two agents nobody answers, or that one ends.
+fn is_agent(world: &World, id: &str) -> bool {
+    let answer = ureq::get(format!("http://{}/state", world.http)).call().and_then(|mut it| it.body_mut().read_to_string());
+    answer.ok().and_then(|it| serde_json::from_str::<serde_json::Value>(&it).ok()).is_some_and(|it| it["id"] == id)
+}
+
+fn lives(pid: i32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
+}
+
+#[test]
+fn who_is_shut_down_ends_its_tasks_and_comes_back_as_a_new_agent() {
+    let mut world = World::new(|_| {});
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    world.master.run_task(&framework, &endless("command"));
+    world.master.run_group(&framework, &executor("group", executor_info::Type::Default, None), vec![endless("member")]);
+    for id in ["command", "member"] {
+        world.master.state(id, TaskState::TaskRunning);
+    }
+    let member = world.json(&format!("/files/browse?path={}/containers", world.sandbox(&framework, "group").display()));
+    let pids = [pid_in(&world.sandbox(&framework, "command")), pid_in(member[0]["path"].as_str().unwrap().as_ref())];
+    assert!(pids.iter().all(|it| lives(*it)));
+
+    // The machine is down: whoever comes is told the same.
+    world.master.shut_down_whoever_comes(Some("the machine is down"));
+    world.master.say(Theirs::ShutdownAgent(wire::ShutdownAgent { message: "the machine is down".to_owned() }));
+    until("the tasks end", || !pids.iter().any(|it| lives(*it)));
+    until("a new agent tries again and again", || world.master.registrations().len() >= 4);
+    let tries = world.master.registrations();
+    assert!(tries[1..].iter().all(|it| id_of(it).is_none() && it.tasks.is_empty() && it.frameworks.is_empty()), "{tries:#?}");
+    assert_eq!(world.get("/health").0, 200);
+    assert_eq!(world.json("/metrics/snapshot")["slave/registered"], 0.0);
+
+    // It is up again.
+    world.master.shut_down_whoever_comes(None);
+    until("the agent has another id", || is_agent(&world, "test-S1"));
+    assert_eq!(world.json("/metrics/snapshot")["slave/registered"], 1.0);
+    world.master.run_task(&framework, &task("afterwards", "true"));
+    world.master.state("afterwards", TaskState::TaskFinished);
+
+    // What it remembers is of the new agent.
+    world.kill_agent();
+    let before = world.master.registrations().len();
+    world.start_agent_as("test-S1");
+    assert_eq!(id_of(&world.master.registrations()[before]).as_deref(), Some("test-S1"));
+}
+
+#[test]
+fn an_agent_that_was_away_when_it_was_shut_down_hears_of_it_when_it_registers() {
+    let mut world = World::new(|_| {});
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    world.master.run_task(&framework, &endless("survivor"));
+    world.master.state("survivor", TaskState::TaskRunning);
+    let pid = pid_in(&world.sandbox(&framework, "survivor"));
+    world.kill_agent();
+    world.master.shut_down_whoever_comes(Some("the agent is marked gone"));
+    world.spawn_agent();
+    until("the agent registers with its id", || world.master.registrations().get(1).is_some_and(|it| id_of(it).is_some()));
+    // Only the old agent is gone.
+    world.master.shut_down_whoever_comes(None);
+    until("the agent has another id", || is_agent(&world, "test-S1"));
+    assert!(!lives(pid));
+    assert_eq!(id_of(&world.master.registrations()[2]), None);
+}
