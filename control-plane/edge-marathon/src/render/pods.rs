@@ -7,6 +7,7 @@ use scheduler::mesos::TaskState;
 use scheduler::model::pod::{Pod, PodContainer};
 use scheduler::model::spec::Spec;
 use scheduler::moment::iso;
+use scheduler::words::{ContainerTermination, Termination};
 
 use crate::json::Json;
 use crate::json::pieces::write_unreachable;
@@ -21,6 +22,7 @@ pub(crate) fn status(json: &mut Json, view: &View, pod: &Pod, now: Timestamp) {
     } else {
         ("DEGRADED", Some(format!("{stable} of {} instances are stable", pod.instances)))
     };
+    let terminations = view.failures.get(&pod.id).map_or(&[][..], |failure| &failure.terminations);
     let changed = instances.iter().map(|it| it.since).max().unwrap_or(pod.version);
     json.object(|json| {
         json.text_field("id", pod.id.as_str());
@@ -29,21 +31,47 @@ pub(crate) fn status(json: &mut Json, view: &View, pod: &Pod, now: Timestamp) {
         json.text_field("status", status);
         json.time_field("statusSince", changed);
         json.text_if("message", message.as_deref());
-        json.array_field("instances", instances.iter().filter(|it| it.condition != Condition::Scheduled), |json, it| {
-            instance(json, it, now)
+        // What never was launched yet is in the queue alone; what was, and waits to be again, is seen with how it ended.
+        let shown = instances.iter().filter(|it| it.condition != Condition::Scheduled || it.incarnation > 0);
+        json.array_field("instances", shown, |json, it| {
+            let last = terminations.iter().find(|last| last.instance == it.id).filter(|_| it.condition == Condition::Scheduled);
+            instance(json, it, last, now)
         });
-        json.array_field("terminationHistory", view.failures.get(&pod.id), |json, failure| {
-            json.object(|json| {
-                json.text_field("instanceID", failure.task_id.split("._").next().unwrap_or_default());
-                json.time_field("startedAt", failure.timestamp);
-                json.time_field("terminatedAt", failure.timestamp);
-                json.text_field("message", &failure.message);
-                json.array_field("containers", [(); 0], |json, ()| json.null());
-            });
-        });
+        json.array_field("terminationHistory", terminations, termination);
         json.time_field("lastUpdated", now);
         json.time_field("lastChanged", changed);
     });
+}
+
+fn termination(json: &mut Json, it: &Termination) {
+    json.object(|json| {
+        json.text_field("instanceID", it.instance.as_str());
+        json.time_field("startedAt", it.started_at);
+        json.time_field("terminatedAt", it.terminated_at);
+        json.text_if("message", Some(it.message.as_str()).filter(|it| !it.is_empty()));
+        json.array_field("containers", &it.containers, |json, container| {
+            json.object(|json| {
+                json.text_field("containerId", &container.task_id);
+                json.text_field("lastKnownState", container.state.word());
+                termination_state(json, &container.message);
+            });
+        });
+    });
+}
+
+fn termination_state(json: &mut Json, message: &str) {
+    json.object_field("termination", |json| {
+        if let Some(code) = exit_code(message) {
+            json.integer_field("exitCode", code);
+        }
+        json.text_if("message", Some(message).filter(|it| !it.is_empty()));
+    });
+}
+
+/// Mesos tells the code that a command ended with in words alone: `Command exited with status 4`.
+fn exit_code(message: &str) -> Option<u32> {
+    let (_, code) = message.split_once(" exited with status ")?;
+    code.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn word(instance: &Instance) -> &'static str {
@@ -59,7 +87,8 @@ fn word(instance: &Instance) -> &'static str {
     }
 }
 
-fn instance(json: &mut Json, it: &Instance, now: Timestamp) {
+/// `last` is how it ended the last time, when it waits to be launched again.
+fn instance(json: &mut Json, it: &Instance, last: Option<&Termination>, now: Timestamp) {
     let Spec::Pod(pod) = &it.spec else { return json.null() };
     json.object(|json| {
         json.text_field("id", it.id.as_str());
@@ -71,6 +100,9 @@ fn instance(json: &mut Json, it: &Instance, now: Timestamp) {
             json.text_field("agentId", &agent.agent_id);
             json.text_if("agentRegion", agent.region.as_deref());
             json.text_if("agentZone", agent.zone.as_deref());
+        } else if let Some(last) = last {
+            json.text_field("agentHostname", &last.host);
+            json.text_if("agentId", last.agent_id.as_deref());
         }
         let needs = pod.needs();
         json.object_field("resources", |json| {
@@ -86,9 +118,12 @@ fn instance(json: &mut Json, it: &Instance, now: Timestamp) {
                 json.texts_field("addresses", addresses.iter().map(|(address, _)| address));
             });
         });
-        json.array_field("containers", pod.containers.iter().zip(&it.tasks), |json, (definition, task)| {
-            container(json, definition, task, now)
-        });
+        match last {
+            Some(last) => json.array_field("containers", &last.containers, |json, it| ended_container(json, it, now)),
+            None => json.array_field("containers", pod.containers.iter().zip(&it.tasks), |json, (definition, task)| {
+                container(json, definition, task, now)
+            }),
+        }
         json.text_field("specReference", &format!("/v2/pods{}::versions/{}", pod.id, iso(pod.version)));
         let volumes = it.reservation.iter().flat_map(|held| &held.volumes);
         json.array_field("localVolumes", volumes, |json, volume| {
@@ -102,6 +137,22 @@ fn instance(json: &mut Json, it: &Instance, now: Timestamp) {
         json.time_field("lastUpdated", now);
         json.time_field("lastChanged", it.since);
         json.text_field("role", &it.role);
+    });
+}
+
+/// A container of the launch before, which holds nothing any more.
+fn ended_container(json: &mut Json, it: &ContainerTermination, now: Timestamp) {
+    json.object(|json| {
+        json.text_field("name", &it.name);
+        json.text_field("status", it.state.word());
+        json.time_field("statusSince", it.timestamp);
+        json.text_if("message", Some(it.message.as_str()).filter(|it| !it.is_empty()));
+        json.array_field("conditions", [(); 0], |json, ()| json.null());
+        json.text_field("containerId", &it.task_id);
+        json.array_field("endpoints", [(); 0], |json, ()| json.null());
+        termination_state(json, &it.message);
+        json.time_field("lastUpdated", now);
+        json.time_field("lastChanged", it.timestamp);
     });
 }
 
@@ -140,7 +191,7 @@ fn container(json: &mut Json, definition: &PodContainer, task: &Task, now: Times
             json.integer_field("gpus", definition.resources.gpus);
         });
         if state.is_terminal() {
-            json.object_field("termination", |json| json.text_field("message", &task.message));
+            termination_state(json, &task.message);
         }
         json.time_field("lastUpdated", now);
         json.time_field("lastChanged", task.since);

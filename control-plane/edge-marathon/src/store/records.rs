@@ -11,7 +11,7 @@ use scheduler::mesos::{Attribute, TaskState};
 use scheduler::model::spec::Spec;
 use scheduler::moment::{iso, parse_iso};
 use scheduler::plan::{Action, ActionKind, Change, Plan};
-use scheduler::words::{Loaded, Record, TaskFailure, Undo};
+use scheduler::words::{ContainerTermination, Loaded, Record, TaskFailure, Termination, Undo};
 use serde_json::{Value, json};
 
 use super::StoreError;
@@ -374,13 +374,48 @@ fn read_plan(value: &Value, versions: &BTreeMap<(PathId, Timestamp), Spec>) -> O
 }
 
 fn write_failure(it: &TaskFailure) -> Value {
+    let container = |it: &ContainerTermination| {
+        json!({
+            "name": it.name, "taskId": it.task_id, "state": it.state.word(), "message": it.message, "timestamp": iso(it.timestamp),
+        })
+    };
+    let termination = |it: &Termination| {
+        json!({
+            "instance": it.instance.as_str(), "startedAt": iso(it.started_at), "terminatedAt": iso(it.terminated_at),
+            "message": it.message, "host": it.host, "agentId": it.agent_id,
+            "containers": it.containers.iter().map(container).collect::<Vec<_>>(),
+        })
+    };
     json!({
         "appId": it.app_id.as_str(), "taskId": it.task_id, "state": it.state.word(), "message": it.message, "host": it.host,
         "agentId": it.agent_id, "version": iso(it.version), "timestamp": iso(it.timestamp),
+        "terminations": it.terminations.iter().map(termination).collect::<Vec<_>>(),
     })
 }
 
 fn read_failure(value: &Value) -> Option<TaskFailure> {
+    let container = |it: &Value| {
+        Some(ContainerTermination {
+            name: text(&it["name"])?,
+            task_id: text(&it["taskId"])?,
+            state: TaskState::parse(it["state"].as_str()?)?,
+            message: text(&it["message"])?,
+            timestamp: moment(&it["timestamp"])?,
+        })
+    };
+    let termination = |it: &Value| {
+        Some(Termination {
+            instance: InstanceId::parse(it["instance"].as_str()?)?,
+            started_at: moment(&it["startedAt"])?,
+            terminated_at: moment(&it["terminatedAt"])?,
+            message: text(&it["message"])?,
+            host: text(&it["host"])?,
+            agent_id: text(&it["agentId"]),
+            containers: it["containers"].as_array()?.iter().map(container).collect::<Option<_>>()?,
+        })
+    };
+    // Those that were written before there was a history have none.
+    let terminations = value["terminations"].as_array().map(|all| all.iter().map(termination).collect::<Option<Vec<_>>>());
     Some(TaskFailure {
         app_id: PathId::absolute(value["appId"].as_str()?),
         task_id: text(&value["taskId"])?,
@@ -390,5 +425,6 @@ fn read_failure(value: &Value) -> Option<TaskFailure> {
         agent_id: text(&value["agentId"]),
         version: moment(&value["version"])?,
         timestamp: moment(&value["timestamp"])?,
+        terminations: terminations.unwrap_or_else(|| Some(Vec::new()))?,
     })
 }

@@ -57,11 +57,14 @@ pub(super) fn task(launch: &Launch, settings: &Settings) -> Option<v1::TaskInfo>
 }
 
 fn command(app: &App, task: &TaskLaunch, settings: &Settings) -> v1::CommandInfo {
+    let has_image = app.container.as_ref().is_some_and(|container| container.docker.is_some());
+    // Arguments alone are for the entry point of an image. Where there is no image, the first of them is the program itself.
+    let program = app.args.first().filter(|_| !has_image);
     v1::CommandInfo {
         uris: uris(&app.fetch),
         environment: environment(&task.environment, &app.secrets),
         shell: Some(app.cmd.is_some()),
-        value: app.cmd.clone(),
+        value: app.cmd.as_ref().or(program).cloned(),
         arguments: app.args.clone(),
         user: Some(app.user.clone().unwrap_or_else(|| settings.user.clone())),
     }
@@ -467,7 +470,8 @@ fn pod_task(launch: &Launch, pod: &Pod, container: &PodContainer, task: &TaskLau
     let names: Vec<String> = container.endpoints.iter().map(|it| it.name.clone()).collect();
     let mut command =
         container.exec.as_ref().map(command_of).unwrap_or_else(|| v1::CommandInfo { shell: Some(false), ..v1::CommandInfo::default() });
-    if container.override_entrypoint == Some(false) && command.shell == Some(false) {
+    // As with apps: the words are arguments of the image's entry point, unless they are to replace it or there is none.
+    if container.image.is_some() && container.override_entrypoint != Some(true) && command.shell == Some(false) {
         command.value = None;
     }
     command.uris = uris(&container.artifacts);

@@ -10,8 +10,10 @@
 mod autoscale;
 mod events;
 mod hostile;
+mod launches;
 mod life;
 mod master;
+mod pods;
 mod shapes;
 mod versions;
 mod world;

@@ -184,6 +184,16 @@ impl Master {
         self.state.lock().unwrap().update(task, state, message, None);
     }
 
+    /// The executor of a pod ends all of its containers when one is over.
+    fn end_siblings(&self, id: &str) {
+        let Some((instance, _)) = id.rsplit_once('.').and_then(|(rest, _)| rest.rsplit_once('.')) else { return };
+        let mut inner = self.state.lock().unwrap();
+        let siblings: Vec<String> = inner.tasks.keys().filter(|it| it.starts_with(&format!("{instance}."))).cloned().collect();
+        for sibling in siblings {
+            inner.update(&sibling, v1::TaskState::TaskKilled, "Container killed: another of its pod is over", None);
+        }
+    }
+
     /// What the agent's health check says of every running task.
     pub(crate) fn report_health(&self, healthy: bool) {
         let mut inner = self.state.lock().unwrap();
@@ -372,6 +382,7 @@ async fn on_call(State(master): State<Master>, headers: HeaderMap, body: Bytes) 
                 let state = if code.trim() == "0" { v1::TaskState::TaskFinished } else { v1::TaskState::TaskFailed };
                 if master.state.lock().unwrap().tasks.contains_key(&id) {
                     master.update(&id, state, &format!("Command exited with status {code}"));
+                    master.end_siblings(&id);
                 }
             }
         });

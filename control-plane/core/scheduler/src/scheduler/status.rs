@@ -5,20 +5,24 @@ use std::time::Duration;
 use base::Timestamp;
 
 use super::timers::Timer;
-use super::words::{BusEvent, Record, TaskFailure};
+use super::words::{BusEvent, ContainerTermination, Record, TaskFailure, Termination};
 use super::{Effect, Scheduler};
 use crate::id::TaskId;
-use crate::instance::{Condition, Goal, Instance, Readiness};
+use crate::instance::{Condition, Goal, Instance, Readiness, Task};
 use crate::mesos::{Call, TaskState, TaskStatus};
 use crate::model::UnreachableStrategy;
 use crate::model::spec::Spec;
 
 /// Longest message that is kept.
 const MESSAGE_MAX: usize = 10_000;
+/// Longest message of a container in the history of a pod, which is stored as a whole with every entry.
+const TERMINATION_MESSAGE_MAX: usize = 1_000;
+/// Ended instances that are kept in the history of a pod.
+const TERMINATIONS_MAX: usize = 5;
 
 impl Scheduler {
     pub(super) fn on_status(&mut self, now: Timestamp, mut status: TaskStatus, out: &mut Vec<Effect>) {
-        status.message = cut(status.message);
+        status.message = cut(status.message, MESSAGE_MAX);
         self.totals.updates[status.state as usize] += 1;
         let acknowledge = status.uuid.take().zip(status.agent_id.clone());
         self.apply_status(now, &status, out);
@@ -153,16 +157,9 @@ impl Scheduler {
 
     fn on_terminal(&mut self, now: Timestamp, instance: &Instance, state: TaskState, status: &TaskStatus, out: &mut Vec<Effect>) {
         self.stop_killing(&instance.id);
-        if matches!(
-            state,
-            TaskState::Failed
-                | TaskState::Error
-                | TaskState::Lost
-                | TaskState::Dropped
-                | TaskState::Gone
-                | TaskState::GoneByOperator
-                | TaskState::Unknown
-        ) {
+        if instance.spec.is_pod() {
+            self.record_termination(now, instance, out);
+        } else if is_failure(state) {
             self.record_failure(now, instance, &status.task_id, state, &status.message, out);
         }
         if instance.goal == Goal::Running
@@ -209,6 +206,36 @@ impl Scheduler {
         self.put(now, rescheduled, out);
     }
 
+    /// An instance of a pod is over. What we ended ourselves is no news; everything else is, also when no container failed: pods are not
+    /// supposed to finish.
+    fn record_termination(&mut self, now: Timestamp, instance: &Instance, out: &mut Vec<Effect>) {
+        let failed = |task: &&Task| task.state.is_some_and(is_failure);
+        // Of several, the others were ended because of the first.
+        let first = instance.tasks.iter().filter(failed).min_by_key(|task| task.since);
+        let by_us = instance.goal != Goal::Running || instance.doomed;
+        let Some(task) = first.or_else(|| instance.tasks.iter().min_by_key(|task| task.since).filter(|_| !by_us)) else { return };
+        let over = |task: &Task| ContainerTermination {
+            name: task.container.clone(),
+            task_id: task.id.as_str().to_owned(),
+            state: task.state.unwrap_or(TaskState::Unknown),
+            message: cut(task.message.clone(), TERMINATION_MESSAGE_MAX),
+            timestamp: task.since,
+        };
+        let termination = Termination {
+            instance: instance.id.clone(),
+            started_at: instance.began(),
+            terminated_at: now,
+            message: cut(task.message.clone(), TERMINATION_MESSAGE_MAX),
+            host: instance.host().unwrap_or_default().to_owned(),
+            agent_id: instance.agent.as_ref().map(|agent| agent.agent_id.clone()),
+            containers: instance.tasks.iter().map(over).collect(),
+        };
+        let before = self.failures.get(instance.spec_id()).map(|failure| failure.terminations.clone()).unwrap_or_default();
+        let terminations = std::iter::once(termination).chain(before).take(TERMINATIONS_MAX).collect();
+        let (task_id, state, message) = (task.id.as_str(), task.state.unwrap_or(TaskState::Unknown), task.message.as_str());
+        self.keep_failure(now, instance, (task_id, state, message), terminations, out);
+    }
+
     pub(super) fn record_failure(
         &mut self,
         now: Timestamp,
@@ -216,6 +243,17 @@ impl Scheduler {
         task_id: &str,
         state: TaskState,
         message: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        self.keep_failure(now, instance, (task_id, state, message), Vec::new(), out);
+    }
+
+    fn keep_failure(
+        &mut self,
+        now: Timestamp,
+        instance: &Instance,
+        (task_id, state, message): (&str, TaskState, &str),
+        terminations: Vec<Termination>,
         out: &mut Vec<Effect>,
     ) {
         if self.root.spec(instance.spec_id()).is_none() {
@@ -230,6 +268,7 @@ impl Scheduler {
             agent_id: instance.agent.as_ref().map(|agent| agent.agent_id.clone()),
             version: instance.spec.version(),
             timestamp: now,
+            terminations,
         });
         self.failures.insert(failure.app_id.clone(), failure.clone());
         out.push(Effect::Persist(Record::Failure(failure)));
@@ -309,9 +348,23 @@ pub(super) fn record(health: &mut crate::instance::Health, now: Timestamp, resul
         Err(cause) => {
             health.consecutive_failures = health.consecutive_failures.saturating_add(1);
             health.last_failure = Some(health.last_success.filter(|success| *success > now).unwrap_or(now));
-            health.last_failure_cause = Some(cut(cause.to_owned()));
+            health.last_failure_cause = Some(cut(cause.to_owned(), MESSAGE_MAX));
         }
     }
+}
+
+/// Whether a task in this state ended otherwise than it should.
+fn is_failure(state: TaskState) -> bool {
+    matches!(
+        state,
+        TaskState::Failed
+            | TaskState::Error
+            | TaskState::Lost
+            | TaskState::Dropped
+            | TaskState::Gone
+            | TaskState::GoneByOperator
+            | TaskState::Unknown
+    )
 }
 
 /// The state as a framework that knows partitions sees it, when the master still spoke of lost tasks.
@@ -337,9 +390,9 @@ fn understood(status: &TaskStatus) -> TaskState {
     }
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > MESSAGE_MAX {
-        let end = (0..=MESSAGE_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
     }
     text

@@ -177,7 +177,7 @@ pub enum Record {
     Deployment(Arc<Plan>),
     /// There is no such deployment any more.
     DeploymentRemoved(String),
-    /// The last failure of an app or pod.
+    /// The last failure of an app or pod, and with it how the last instances of a pod ended.
     Failure(Arc<TaskFailure>),
     /// Nothing is known of failures any more.
     FailureRemoved(PathId),
@@ -331,6 +331,42 @@ pub struct TaskFailure {
     pub agent_id: Option<String>,
     /// Which version.
     pub version: Timestamp,
+    /// When.
+    pub timestamp: Timestamp,
+    /// How the last instances of a pod ended, the latest first. Empty for an app.
+    pub terminations: Vec<Termination>,
+}
+
+/// How an instance of a pod ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// Which.
+    pub instance: InstanceId,
+    /// When its first container ran; when it was launched, if none did.
+    pub started_at: Timestamp,
+    /// When its last container was over.
+    pub terminated_at: Timestamp,
+    /// For people: what the container that failed first said.
+    pub message: String,
+    /// Where.
+    pub host: String,
+    /// Which agent.
+    pub agent_id: Option<String>,
+    /// Its containers, in the order of the definition.
+    pub containers: Vec<ContainerTermination>,
+}
+
+/// How a container of a pod ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerTermination {
+    /// Its name.
+    pub name: String,
+    /// Its task.
+    pub task_id: String,
+    /// The state that it ended in.
+    pub state: TaskState,
+    /// For people.
+    pub message: String,
     /// When.
     pub timestamp: Timestamp,
 }
