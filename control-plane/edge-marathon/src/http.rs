@@ -2,6 +2,7 @@
 //!
 //! Paths of apps have slashes of their own and verbs at their ends, so that routes are told apart by hand: see [`route`].
 
+mod allow;
 mod answer;
 mod apps;
 mod autoscale;
@@ -205,8 +206,15 @@ async fn answer(context: &Context, request: Request) -> Answer {
     let limit = context.settings().max_body;
     let body = axum::body::to_bytes(body, limit).await.map_err(|_| error(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"))?;
     context.inner.counts.received(body.len());
+    if parts.method == Method::OPTIONS {
+        return allow::options(&path);
+    }
+    let methods = allow::methods(&path);
     let call = Call { method: parts.method, path, params, headers: parts.headers, body, peer };
-    route(context, call).await
+    match (route(context, call).await, methods) {
+        (Err(refused), Some(methods)) if refused.is_of_method() => Ok(allow::with_methods(refused.into_response(), methods)),
+        (answer, _) => answer,
+    }
 }
 
 fn authorize(context: &Context, headers: &HeaderMap) -> Result<(), ApiError> {

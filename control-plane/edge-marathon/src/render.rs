@@ -4,6 +4,8 @@ pub(crate) mod groups;
 pub(crate) mod pods;
 pub(crate) mod queue;
 
+use std::sync::Arc;
+
 use base::Timestamp;
 use scheduler::id::PathId;
 use scheduler::instance::{Condition, Health, Instance, Task};
@@ -293,15 +295,14 @@ pub(crate) fn dry_run(json: &mut Json, plan: &scheduler::plan::Plan) {
     });
 }
 
-/// Everything of an app's path that an endpoint list shows.
-pub(crate) fn endpoint_lines(view: &View) -> String {
+/// Where each service port of `apps` is reached, one line each.
+pub(crate) fn endpoint_lines<'a>(view: &View, apps: impl Iterator<Item = &'a Arc<App>>) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
-    for (id, spec) in view.root.specs() {
-        let Some(app) = spec.app() else { continue };
-        let mut running: Vec<_> = view.instances_of(id).filter(|it| it.condition == Condition::Running).collect();
+    for app in apps {
+        let mut running: Vec<_> = view.instances_of(&app.id).filter(|it| it.condition == Condition::Running).collect();
         running.sort_by(|one, two| one.host().cmp(&two.host()));
-        let name = safe(id);
+        let name = safe(&app.id);
         let ports = app.service_ports();
         if ports.is_empty() {
             let hosts: Vec<&str> = running.iter().filter_map(|it| it.host()).collect();

@@ -53,6 +53,11 @@ impl ApiError {
         error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
     }
 
+    /// Whether the route is there, and the method is not among its own.
+    pub(crate) fn is_of_method(&self) -> bool {
+        self.status == StatusCode::METHOD_NOT_ALLOWED
+    }
+
     pub(crate) fn unauthorized(realm: &str) -> ApiError {
         ApiError { realm: Some(realm.replace('"', "")), ..error(StatusCode::UNAUTHORIZED, "Unauthorized") }
     }

@@ -9,7 +9,7 @@ use scheduler::model::app::App;
 use scheduler::model::spec::Spec;
 use scheduler::moment::{iso, parse_iso};
 use scheduler::plan::Plan;
-use scheduler::words::{Change, Edit, Expect};
+use scheduler::words::{Change, Edit, Expect, Violation};
 use serde_json::{Map, Value};
 
 use super::answer::{
@@ -48,7 +48,7 @@ pub(super) async fn route(context: &Context, call: Call, rest: &str) -> Answer {
     }
     if let Some(id) = rest.strip_suffix("/tasks") {
         return match call.method {
-            Method::GET | Method::HEAD => tasks::of_app(context, id),
+            Method::GET | Method::HEAD => tasks::of_app(context, &call, id),
             Method::DELETE => tasks::kill_of_app(context, &call, &PathId::absolute(id), None).await,
             _ => Err(ApiError::no_method()),
         };
@@ -186,11 +186,15 @@ fn edit(
         return Err(no_app(id));
     }
     let given: Vec<&String> = update.iter().filter(|(key, value)| !value.is_null() && *key != "id").map(|(key, _)| key).collect();
-    if update.get("version").is_some_and(|it| !it.is_null()) {
+    let version = update.get("version").filter(|it| !it.is_null());
+    // A whole definition may bear the version it was read with, which says nothing of what it is to become.
+    let goes_back = if current.is_some() { partial } else { given.len() == 1 };
+    if let Some(version) = version.filter(|_| goes_back) {
         if given.len() > 1 {
-            reading.meaning(format!("{path}/version"), "The 'version' field may only be combined with the 'id' field.");
+            let at = if path.is_empty() { "/" } else { path };
+            return Err(ApiError::invalid(&[Violation::new(at, "The 'version' field may only be combined with the 'id' field.")]));
         }
-        let version = rollback(view, id, update.get("version"))?;
+        let version = rollback(view, id, version)?;
         let expect = current.map_or(Expect::Anything, |it| Expect::Version(it.version));
         return Ok((Edit::Put { spec: version, expect }, current.is_some()));
     }
@@ -205,11 +209,11 @@ fn edit(
     Ok((Edit::Put { spec: Spec::App(Arc::new(app)), expect }, current.is_some()))
 }
 
-fn rollback(view: &View, id: &PathId, version: Option<&Value>) -> Result<Spec, ApiError> {
-    let text = version.and_then(Value::as_str).unwrap_or_default();
-    let at = timestamp(text)?;
+/// What an app was. A version that is not kept is as unknown as an app that never was.
+fn rollback(view: &View, id: &PathId, version: &Value) -> Result<Spec, ApiError> {
+    let at = timestamp(version.as_str().unwrap_or_default())?;
     let found = view.history.get(id).and_then(|versions| versions.get(&at)).filter(|spec| !spec.is_pod());
-    found.cloned().ok_or_else(|| unprocessable(format!("App '{id}' does not exist in version {}", iso(at))))
+    found.cloned().ok_or_else(|| no_app(id))
 }
 
 /// A moment out of a path or a body.

@@ -75,6 +75,11 @@ fn plain(text: impl Into<Body>, kind: &'static str) -> Response {
     response
 }
 
+/// Whether [`route`] knows `path`.
+pub(super) fn is_route(path: &str) -> bool {
+    matches!(path, "/" | "/ui" | "/ui/" | "/ping" | "/metrics" | "/metrics/prometheus" | "/config" | "/help")
+}
+
 /// What is not below `/v2`.
 pub(super) fn route(context: &Context, call: &Call) -> Answer {
     match call.path.as_str() {

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use scheduler::id::{InstanceId, PathId, TaskId};
 use scheduler::instance::{Goal, Instance};
 use scheduler::mesos::TaskState;
+use scheduler::model::app::App;
 use scheduler::model::spec::Spec;
 use scheduler::words::{self, Change, Edit, Expect};
 use scheduler::{Input, View};
@@ -31,11 +32,8 @@ pub(super) async fn route(context: &Context, call: Call, rest: &str) -> Answer {
 
 fn list(context: &Context, call: &Call) -> Answer {
     let view = context.handle().view();
-    let accept = call.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or("*/*");
-    if accept.contains("text/plain") && !accept.contains("application/json") {
-        let mut response = Response::new(Body::from(render::endpoint_lines(&view)));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        return Ok(response);
+    if wants_lines(call) {
+        return Ok(lines(&view, view.root.specs().filter_map(|(_, spec)| spec.app())));
     }
     let mut states = BTreeSet::new();
     for word in call.params.all("status").chain(call.params.all("status[]")) {
@@ -54,8 +52,20 @@ fn list(context: &Context, call: &Call) -> Answer {
     ok(|json| json.object(|json| json.array_field("tasks", tasks, |json, (it, ports)| render::task(json, it, Some(&ports)))))
 }
 
+/// Whether the list of endpoints is wanted, which scripts that write the configuration of load balancers read.
+fn wants_lines(call: &Call) -> bool {
+    let accept = call.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or("*/*");
+    accept.contains("text/plain") && !accept.contains("application/json")
+}
+
+fn lines<'a>(view: &View, apps: impl Iterator<Item = &'a Arc<App>>) -> Response {
+    let mut response = Response::new(Body::from(render::endpoint_lines(view, apps)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
 /// The tasks of an app, or of all apps below a group when `path` ends in `*`.
-pub(super) fn of_app(context: &Context, path: &str) -> Answer {
+pub(super) fn of_app(context: &Context, call: &Call, path: &str) -> Answer {
     let view = context.handle().view();
     let ids: Vec<PathId> = match path.strip_suffix('*') {
         Some(group) => {
@@ -67,6 +77,9 @@ pub(super) fn of_app(context: &Context, path: &str) -> Answer {
         }
         None => vec![app_of(&view, &PathId::absolute(path))?.id.clone()],
     };
+    if wants_lines(call) {
+        return Ok(lines(&view, ids.iter().filter_map(|id| view.root.spec(id)?.app())));
+    }
     let tasks = ids.iter().flat_map(|id| view.instances_of(id)).filter(|it| render::is_shown(it));
     ok(|json| json.object(|json| json.array_field("tasks", tasks, |json, it| render::task(json, it, None))))
 }

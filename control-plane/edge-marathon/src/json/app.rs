@@ -348,6 +348,7 @@ const OUTPUT_ONLY: [&str; 14] = [
 ];
 
 /// What an update leaves standing of the app that there is: its top-level fields, unless the update has the field or its other spelling.
+/// `cmd` and `args` are no spellings of each other: an update with one of them keeps the other, and is refused for having both.
 pub(crate) fn merged(current: &App, update: &Map<String, Value>) -> Map<String, Value> {
     let text = Json::text(|json| write_app(json, current));
     let mut fields = match serde_json::from_str(&text) {
@@ -359,8 +360,6 @@ pub(crate) fn merged(current: &App, update: &Map<String, Value>) -> Map<String, 
         fields.remove(key);
     }
     for (given, other) in [
-        ("cmd", "args"),
-        ("args", "cmd"),
         ("ports", "portDefinitions"),
         ("uris", "fetch"),
         ("ipAddress", "networks"),

@@ -82,3 +82,29 @@ async fn a_listener_hears_what_it_asked_for() {
     assert_eq!(data["plan"].get("original"), None);
     assert_eq!(world.get("/v2/events").await.status, 405);
 }
+
+#[tokio::test]
+async fn the_end_of_a_health_check_is_told_where_there_was_one() {
+    let world = World::new().await;
+    let mut events =
+        listen(&world, "?event_type=add_health_check_event&event_type=remove_health_check_event&event_type=app_terminated_event").await;
+    let check = |path: &str| json!({"protocol": "MESOS_HTTP", "path": path, "portIndex": 0});
+    let app = |id: &str, checks: Value| json!({"id": id, "cmd": "sleep 1", "cpus": 0.1, "mem": 16, "healthChecks": checks});
+    world.post("/v2/apps", app("/plain", json!([]))).await.is(201);
+    world.post("/v2/apps", app("/checked", json!([check("/"), {"protocol": "COMMAND", "command": {"value": "true"}}]))).await.is(201);
+    let pod = json!({"id": "/pod", "containers": [{"name": "one", "resources": {"cpus": 0.1, "mem": 16}, "exec": {"command": {"shell": "sleep 1"}}}]});
+    world.post("/v2/pods", pod).await.is(201);
+    for path in ["/v2/apps/plain", "/v2/apps/checked", "/v2/pods/pod?force=true"] {
+        assert!(world.delete(path).await.status < 300);
+    }
+    let mut told: Vec<(String, String)> = Vec::new();
+    while told.iter().filter(|(kind, _)| kind == "app_terminated_event").count() < 3 {
+        let (kind, data) =
+            tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap_or_else(|_| panic!("{told:?}")).unwrap();
+        told.push((kind, data["appId"].as_str().unwrap().to_owned()));
+    }
+    for kind in ["add_health_check_event", "remove_health_check_event"] {
+        let of: Vec<&str> = told.iter().filter(|(it, _)| it == kind).map(|(_, app)| app.as_str()).collect();
+        assert_eq!(of, ["/checked", "/checked"], "{kind}");
+    }
+}

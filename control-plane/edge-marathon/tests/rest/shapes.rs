@@ -48,11 +48,24 @@ async fn errors_have_marathons_shape() {
     }
     let taken = json!({"id": "/a", "cmd": "sleep 1"});
     world.post("/v2/apps", taken.clone()).await.is(201);
-    assert_eq!(world.post("/v2/apps", taken).await.is(409)["message"], "An app with id [/a] already exists.");
+    assert_eq!(world.post("/v2/apps", taken.clone()).await.is(409)["message"], "An app with id [/a] already exists.");
     let below = world.post("/v2/apps", json!({"id": "/a/b", "cmd": "sleep 1"})).await.is(422);
     assert_eq!(below["details"][0]["errors"][0], "Groups and Applications may not have the same identifier.");
-    let version = world.put("/v2/apps/a", json!({"version": "2020-01-01T00:00:00.000Z", "cpus": 1})).await;
-    assert_eq!(version.status, 422);
+    let mut wrong = taken.clone();
+    wrong["upgradeStrategy"] = json!({"minimumHealthCapacity": 2, "maximumOverCapacity": 0});
+    assert_eq!(world.post("/v2/apps", wrong).await.is(422)["details"][0]["path"], "/upgradeStrategy/minimumHealthCapacity");
+    let alone = json!({"version": "2020-01-01T00:00:00.000Z"});
+    for path in ["/v2/apps/a", "/v2/apps/nope"] {
+        let unknown = world.put(path, alone.clone()).await.is(404);
+        assert_eq!(unknown["message"], format!("App '{}' does not exist", path.strip_prefix("/v2/apps").unwrap()));
+    }
+    for version in [json!("2020-01-01T00:00:00.000Z"), world.get("/v2/apps/a").await.is(200)["app"]["version"].clone()] {
+        let mixed = world.put("/v2/apps/a", json!({"version": version, "cmd": "x"})).await.is(422);
+        assert_eq!(mixed["details"], json!([{"path": "/", "errors": ["The 'version' field may only be combined with the 'id' field."]}]));
+    }
+    // A whole definition is taken for what it says, whichever version it was read from.
+    world.put("/v2/apps/a?partialUpdate=false&force=true", json!({"version": "2020-01-01T00:00:00.000Z", "cmd": "sleep 2"})).await.is(200);
+    assert_eq!(world.get("/v2/apps/a").await.is(200)["app"]["cmd"], "sleep 2");
     let circle = world
         .put(
             "/v2/groups",
@@ -138,4 +151,116 @@ async fn credentials_are_asked_for_when_there_are_any() {
     assert_eq!(refused.status, 401);
     assert_eq!(refused.headers["www-authenticate"], "Basic realm=\"Mesosphere\"");
     assert_eq!(world.send("GET", "/v2/apps", &[("authorization", "Basic dXNlcjpwYXNz")], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_app_has_a_command_or_arguments_and_a_docker_container_an_image() {
+    let world = World::with(|settings| settings.masters.clear()).await;
+    for container in [json!({"type": "DOCKER"}), json!({"volumes": []})] {
+        let app = json!({"id": "/d", "cmd": "sleep 1", "container": container});
+        let refused = world.post("/v2/apps", app).await.is(422);
+        assert_eq!(refused["details"], json!([{"path": "/container/docker", "errors": ["not defined"]}]));
+    }
+    let both = json!([{"path": "/", "errors": ["AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'."]}]);
+    world.post("/v2/apps", json!({"id": "/cmd", "cmd": "sleep 1"})).await.is(201);
+    world.post("/v2/apps", json!({"id": "/args", "args": ["sleep", "1"]})).await.is(201);
+    assert_eq!(world.put("/v2/apps/cmd?force=true", json!({"args": ["sleep", "1"]})).await.is(422)["details"], both);
+    assert_eq!(world.put("/v2/apps/args?force=true", json!({"cmd": "sleep 1"})).await.is(422)["details"], both);
+    // One for the other: by saying that there are none of them any more, or by saying everything anew.
+    world.put("/v2/apps/args?force=true", json!({"cmd": "sleep 1", "args": []})).await.is(200);
+    world.put("/v2/apps/cmd?force=true&partialUpdate=false", json!({"args": ["sleep", "1"]})).await.is(200);
+    let app = world.get("/v2/apps/cmd").await.is(200)["app"].clone();
+    assert_eq!((app.get("cmd"), &app["args"]), (None, &json!(["sleep", "1"])));
+}
+
+#[tokio::test]
+async fn every_route_says_which_methods_it_has() {
+    let world = World::with(|settings| settings.access_control_allow_origin = Some("*".to_owned())).await;
+    for path in [
+        "/",
+        "/ui/",
+        "/ping",
+        "/metrics",
+        "/metrics/prometheus",
+        "/config",
+        "/help",
+        "/v2/apps",
+        "/v2/apps/",
+        "/v2/apps/a",
+        "/v2/apps/g/a",
+        "/v2/apps/*",
+        "/v2/apps/a/restart",
+        "/v2/apps/a/versions",
+        "/v2/apps/a/versions/2020-01-01T00:00:00.000Z",
+        "/v2/apps/a/tasks",
+        "/v2/apps/a/tasks/t",
+        "/v2/apps/a/autoscale",
+        "/v2/autoscale",
+        "/v2/groups",
+        "/v2/groups/g",
+        "/v2/groups/apps",
+        "/v2/groups/g/apps",
+        "/v2/groups/g/versions",
+        "/v2/groups/versions/2020-01-01T00:00:00.000Z",
+        "/v2/pods",
+        "/v2/pods/p",
+        "/v2/pods/::status",
+        "/v2/pods/p::status",
+        "/v2/pods/p::versions",
+        "/v2/pods/p::versions/x",
+        "/v2/pods/p::instances",
+        "/v2/pods/p::instances/i",
+        "/v2/tasks",
+        "/v2/tasks/delete",
+        "/v2/deployments",
+        "/v2/deployments/d",
+        "/v2/queue",
+        "/v2/queue/a/delay",
+        "/v2/events",
+        "/v2/info",
+        "/v2/plugins",
+        "/v2/leader",
+    ] {
+        let asked = [("origin", "http://page"), ("access-control-request-headers", "content-type")];
+        let answer = world.send("OPTIONS", path, &asked, "").await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.headers["access-control-allow-origin"], "*", "{path}");
+        assert_eq!(answer.headers["access-control-allow-headers"], "content-type", "{path}");
+        let allowed = answer.headers["allow"].to_str().unwrap().to_owned();
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+            // The one that ends the process, and the one that only a stream is answered to.
+            if matches!((method, path), ("DELETE", "/v2/leader") | ("GET", "/v2/events")) {
+                continue;
+            }
+            let answer = world.send(method, path, &[], "").await;
+            assert_eq!(answer.status != 405, allowed.split(", ").any(|it| it == method), "{method} {path}: {}", answer.text);
+            if answer.status == 405 {
+                assert_eq!(answer.headers["allow"], allowed.as_str(), "{method} {path}");
+            }
+        }
+    }
+    for path in ["/nope", "/v2/nope", "/v2/pods/p::nope"] {
+        assert_eq!(world.send("OPTIONS", path, &[], "").await.status, 404, "{path}");
+    }
+    let world = World::new().await;
+    let answer = world.send("OPTIONS", "/v2/apps", &[], "").await;
+    assert_eq!((answer.status, answer.headers.get("access-control-allow-origin")), (200, None));
+    assert_eq!(answer.headers["allow"], "GET, HEAD, POST, PUT, PATCH, OPTIONS");
+}
+
+#[tokio::test]
+async fn endpoints_are_listed_in_lines_for_those_who_want_them() {
+    let world = World::new().await;
+    let app = |id: &str| json!({"id": id, "cmd": "sleep 1", "cpus": 0.1, "mem": 16});
+    world.put("/v2/groups/g", json!({"apps": [app("/g/a"), app("/g/b")]})).await.is(200);
+    world.settled().await;
+    let plain = [("accept", "text/plain")];
+    let all = world.send("GET", "/v2/tasks", &plain, "").await.text;
+    let one = world.send("GET", "/v2/apps/g/a/tasks", &plain, "").await;
+    assert_eq!(one.headers["content-type"], "text/plain");
+    assert!(one.text.starts_with("g_a\t10000\t127.0.0."), "{}", one.text);
+    assert_eq!(all.lines().next().map(|line| format!("{line}\n")), Some(one.text));
+    assert_eq!(world.send("GET", "/v2/apps/g/*/tasks", &plain, "").await.text, all);
+    assert_eq!(world.send("GET", "/v2/apps/nope/tasks", &plain, "").await.status, 404);
+    assert_eq!(world.get("/v2/apps/g/a/tasks").await.is(200)["tasks"].as_array().unwrap().len(), 1);
 }

@@ -307,8 +307,7 @@ impl Scheduler {
         let id = spec.id().clone();
         let current = draft.root.spec(&id).cloned();
         match (expect, &current) {
-            (Expect::Absent, Some(Spec::App(_))) => return Err(Refusal::AppExists(id)),
-            (Expect::Absent, Some(Spec::Pod(_))) => return Err(Refusal::PodExists(id)),
+            (Expect::Absent, Some(there)) => return Err(self.taken(draft, spec, there)),
             (Expect::Version(_), None) => return Err(Refusal::Stale),
             (Expect::Version(version), Some(current)) if current.version() != version => return Err(Refusal::Stale),
             _ => {}
@@ -346,6 +345,20 @@ impl Scheduler {
         draft.root.put_spec(spec);
         draft.touched.insert(id);
         Ok(())
+    }
+
+    /// Why `spec` cannot be made where something is already: what is wrong with it by itself comes first, as it would on a free path.
+    fn taken(&self, draft: &Draft, spec: Spec, there: &Spec) -> Refusal {
+        let spec = match self.with_role(draft, spec, None) {
+            Ok(spec) => spec,
+            Err(refusal) => return refusal,
+        };
+        let violations = validate::spec(&spec, &self.config);
+        if !violations.is_empty() {
+            return Refusal::Invalid(violations);
+        }
+        let id = there.id().clone();
+        if there.is_pod() { Refusal::PodExists(id) } else { Refusal::AppExists(id) }
     }
 
     fn with_role(&self, draft: &Draft, spec: Spec, current: Option<&Spec>) -> Result<Spec, Refusal> {

@@ -159,7 +159,10 @@ impl Scheduler {
         let action = &plan.steps[step][at];
         let done = match (action.kind, self.root.spec(spec).cloned()) {
             (ActionKind::Start, _) => true,
-            (ActionKind::Stop, None) => self.advance_stop(now, spec, out),
+            (ActionKind::Stop, None) => {
+                let from = plan.changes.get(spec).and_then(|change| change.from.as_ref());
+                self.advance_stop(now, spec, from, out)
+            }
             (ActionKind::Scale, Some(definition)) => self.advance_scale(now, &definition, action, out),
             (ActionKind::Restart, Some(definition)) => self.advance_restart(now, &definition, out),
             // Somebody else has made it, or taken it away, by force.
@@ -239,7 +242,8 @@ impl Scheduler {
         out.push(Effect::Publish(BusEvent::DeploymentFailed { plan: deployment.plan, reason }));
     }
 
-    fn advance_stop(&mut self, now: Timestamp, spec: &PathId, out: &mut Vec<Effect>) -> bool {
+    /// `from` is what it was: its health checks end with it.
+    fn advance_stop(&mut self, now: Timestamp, spec: &PathId, from: Option<&Spec>, out: &mut Vec<Effect>) -> bool {
         for instance in self.instances_of(spec) {
             // A stopped or unreachable instance with a reservation goes, too: there is no app any more that could want it back.
             if instance.goal != crate::instance::Goal::Decommissioned || !instance.condition.has_task() {
@@ -254,7 +258,9 @@ impl Scheduler {
         if self.failures.remove(spec).is_some() {
             out.push(Effect::Persist(Record::FailureRemoved(spec.clone())));
         }
-        out.push(Effect::Publish(BusEvent::RemoveHealthCheck { app: spec.clone() }));
+        for _ in from.and_then(Spec::app).map(|app| &app.health_checks).into_iter().flatten() {
+            out.push(Effect::Publish(BusEvent::RemoveHealthCheck { app: spec.clone() }));
+        }
         out.push(Effect::Publish(BusEvent::AppTerminated { app: spec.clone() }));
         true
     }

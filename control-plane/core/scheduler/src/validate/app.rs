@@ -162,6 +162,7 @@ fn health(app: &App, all: &mut Problems) {
 
 fn container(app: &App, container: &Container, config: &Config, all: &mut Problems) {
     let is_docker = container.kind == ContainerKind::Docker;
+    all.need(!is_docker || container.docker.is_some(), "/container/docker", "not defined");
     if let Some(docker) = &container.docker {
         all.need(!docker.image.is_empty(), "/container/docker/image", "must not be empty");
         if let Some(secret) = &docker.pull_secret {
