@@ -160,6 +160,38 @@ export async function sections({ check, at, assert, base, control }) {
     await notHacked(page);
   });
 
+  await check("what is taken out of a definition is gone, and nothing that is not there is asked for", async (visit) => {
+    const page = await visit("#/apps/app/shop/cart");
+    const missing = [];
+    page.on("response", (response) => response.status() >= 400 && missing.push(`${response.status()} ${response.url()}`));
+    await page.waitForSelector(at("app-edit"));
+    await page.reload();
+    await page.waitForSelector("text=Let it follow the load");
+    await page.click(at("app-edit"));
+    await page.waitForSelector(at("editor"));
+    await page.fill(at("editor"), '{\n  "id": "/shop/cart",\n  "cmd": "sleep 2"\n}');
+    await page.click(at("editor-save"));
+    await changed(page, (it) => it.method === "PUT" && it.path.endsWith("/apps/shop/cart") && it.query.partialUpdate === "false" && it.body.cmd === "sleep 2");
+    await page.evaluate(() => (location.hash = "#/apps/app/shop/jobs"));
+    await page.waitForSelector(`${at("last-failure")} >> text=exited with status 4`);
+    await page.waitForSelector(`${at("instances-row")} >> text=pending`);
+    await page.reload();
+    await page.waitForSelector(`${at("last-failure")} >> text=exited with status 4`);
+    assert(missing.length === 0, missing.join(", "));
+    await notHacked(page);
+  });
+
+  await check("a question is closed when its page is left", async (visit) => {
+    const page = await visit("#/apps/app/infra/huge");
+    await page.click(at("app-scale"));
+    await page.fill(at("ask-instances"), "5");
+    await page.click(at("ask-yes"));
+    await page.waitForSelector(`${at("ask")} >> text=a deployment is in the way`);
+    await page.evaluate(() => (location.hash = "#/apps/app/shop/web"));
+    await page.waitForSelector(at("ask"), { state: "detached" });
+    await page.click(at("choose-tab-versions"));
+  });
+
   await check("services follow the event stream, also after it was cut", async (visit) => {
     const page = await visit("#/apps");
     await page.waitForSelector(`${at("apps-row")} >> text=web`);

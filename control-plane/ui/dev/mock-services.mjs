@@ -74,10 +74,17 @@ export function services({ tasks: taskCount, containerName }) {
       app("/odd", { cmd: MARKUP, labels: { [MARKUP]: MARKUP }, instances: null, container: "x", tasks: [null, 7, {}] }),
     ].map((it) => [it.id, it]),
   );
+  const pod = {
+    id: "/shop/jobs",
+    spec: { id: "/shop/jobs", version: "2026-01-01T00:00:00.000Z", scaling: { kind: "fixed", instances: 1 }, containers: [{ name: "main", exec: { command: { shell: "exit 4" } }, resources: { cpus: 0.1, mem: 32 } }] },
+    status: "DEGRADED",
+    instances: [{ id: "shop_jobs.instance-1", status: "PENDING", agentHostname: MARKUP, containers: [{ name: "main", status: "TASK_FAILED", termination: { exitCode: 4, message: `exited with status 4 ${MARKUP}` } }] }, null],
+    terminationHistory: [{ instanceID: "shop_jobs.instance-1", terminatedAt: new Date().toISOString(), message: MARKUP, containers: [{ containerId: "x", lastKnownState: "TASK_FAILED", termination: { exitCode: 4, message: `exited with status 4 ${MARKUP}` } }] }],
+  };
   const group = (id) => {
     const below = [...apps.values()].filter((it) => it.id.slice(0, it.id.lastIndexOf("/")) === (id === "/" ? "" : id));
     const groups = new Set([...apps.keys()].map((it) => it.split("/").slice(0, -1).join("/")).filter((it) => it !== "" && it.slice(0, it.lastIndexOf("/")) === (id === "/" ? "" : id)));
-    return { id, apps: below, groups: [...groups].map(group), pods: null };
+    return { id, apps: below, groups: [...groups].map(group), pods: id === "/shop" ? [pod] : null };
   };
   const reasons = (pairs) => pairs.map(([reason, declined]) => ({ reason, declined, processed: 9 }));
   const queue = [
@@ -156,6 +163,9 @@ export function services({ tasks: taskCount, containerName }) {
         return null;
       }
       if (path === "/api/v1/marathon/v2/groups") return [200, group("/")];
+      if (path.startsWith("/api/v1/marathon/v2/groups/")) return [200, group(`/${path.slice("/api/v1/marathon/v2/groups/".length)}`)];
+      if (path === "/api/v1/marathon/v2/pods/shop/jobs::status") return [200, pod];
+      if (path === "/api/v1/marathon/v2/autoscale") return [200, { apps: [{ appId: "/shop/web", policy: { min: 1, max: 9 } }, null] }];
       if (path === "/api/v1/marathon/v2/queue") return [200, { queue }];
       if (path === "/api/v1/marathon/v2/deployments") return [200, [{ id: "d-1", version: new Date().toISOString(), affectedApps: ["/infra/huge"], currentStep: 1, totalSteps: 3, currentActions: [{ action: "ScaleApplication", app: "/infra/huge" }] }, null]];
       if (path.startsWith("/api/v1/marathon/v2/deployments/")) return [200, { deploymentId: "d-2" }];
@@ -176,6 +186,7 @@ export function services({ tasks: taskCount, containerName }) {
         if (method === "DELETE" && !of[2]) apps.delete(found.id);
         if (method === "PUT") {
           if (found.deployments.length > 0 && query.get("force") !== "true") return [409, { message: "App is locked by one or more deployments.", deployments: found.deployments }];
+          if (query.get("partialUpdate") === "false") for (const key of ["env", "healthChecks", "labels"]) delete found[key];
           Object.assign(found, body);
         }
         tell("deployment_info", { plan: { steps: [{ actions: [{ app: found.id }] }] } });

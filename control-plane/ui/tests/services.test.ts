@@ -4,7 +4,7 @@ import { kindOf } from "../src/api/marathon";
 import { autoscalingOf } from "../src/model/autoscale";
 import { diffLines, hunks } from "../src/model/diff";
 import { lineOf, pathParts, syntaxProblem } from "../src/model/jsontext";
-import { appOf, appState, appsBelow, definitionOf, deploymentOf, groupAt, groupOf, healthCounts, instanceOf, podInstanceOf, podOf, queueItemOf, whyNotPlaced } from "../src/model/services";
+import { appOf, appState, appsBelow, definitionOf, deploymentOf, groupAt, groupOf, healthCounts, instanceOf, podFailureOf, podInstanceOf, podOf, queueItemOf, whyNotPlaced } from "../src/model/services";
 import { NONSENSE } from "./nonsense";
 
 describe("apps and groups", () => {
@@ -35,12 +35,26 @@ describe("apps and groups", () => {
     expect(healthCounts({ staged: 1, running: 1, healthy: 1, unhealthy: 0, wanted: 4 })).toMatchObject({ missing: 2, over: 0 });
     expect(healthCounts({ staged: 0, running: 3, healthy: 0, unhealthy: 0, wanted: 1 })).toMatchObject({ running: 3, missing: 0, over: 2 });
   });
+  it("wait when they are pods that ended and are to be launched again, and say how they ended", () => {
+    const instance = { id: "pod.instance-1", status: "PENDING", agentHostname: "h", containers: [{ name: "one", status: "TASK_FAILED", termination: { exitCode: 4, message: "exited with 4" } }, { name: "two", status: "TASK_KILLED" }] };
+    const status = {
+      id: "/pod",
+      spec: { scaling: { instances: 1 }, containers: [] },
+      instances: [instance],
+      terminationHistory: [{ instanceID: "pod.instance-1", terminatedAt: "2026-01-01T00:00:00.000Z", message: "m", containers: [{ containerId: "t2", lastKnownState: "TASK_KILLED" }, { containerId: "t1", lastKnownState: "TASK_FAILED", termination: { message: "exited with 4" } }] }],
+    };
+    expect(podOf(status).health).toMatchObject({ staged: 0, missing: 1 });
+    expect(appState(podOf(status), [queueItemOf({ pod: { id: "/pod" }, count: 1, delay: { timeLeftSeconds: 0, overdue: true } })])).toBe("waiting");
+    expect(podInstanceOf(instance)).toMatchObject({ state: "PENDING", cause: "one: exited with 4", host: "h" });
+    expect(podFailureOf(status)).toMatchObject({ message: "exited with 4", state: "TASK_FAILED", taskId: "t1", host: "h" });
+    expect(podFailureOf({ terminationHistory: [] })).toBeNull();
+  });
   it("survive nonsense in every place, and groups without end", () => {
     for (const value of NONSENSE) {
       const object = { ...(typeof value === "object" && value !== null ? value : {}) } as Record<string, unknown>;
-      const stuffed = Object.fromEntries(["id", "apps", "groups", "pods", "container", "labels", "deployments", "healthCheckResults", "ports", "spec", "instances", "app", "delay", "processedOffersSummary", "lastUnusedOffers", "currentActions"].map((key) => [key, value]));
+      const stuffed = Object.fromEntries(["id", "apps", "groups", "pods", "container", "labels", "deployments", "healthCheckResults", "ports", "spec", "instances", "app", "delay", "processedOffersSummary", "lastUnusedOffers", "currentActions", "terminationHistory", "containers"].map((key) => [key, value]));
       for (const it of [object, stuffed]) {
-        expect(() => [groupOf(it), appOf(it), podOf(it), instanceOf(it), podInstanceOf(it), deploymentOf(it), queueItemOf(it), definitionOf(it), whyNotPlaced(queueItemOf(it))]).not.toThrow();
+        expect(() => [groupOf(it), appOf(it), podOf(it), instanceOf(it), podInstanceOf(it), podFailureOf(it), deploymentOf(it), queueItemOf(it), definitionOf(it), whyNotPlaced(queueItemOf(it))]).not.toThrow();
       }
     }
     const endless: Record<string, unknown> = { id: "/x" };

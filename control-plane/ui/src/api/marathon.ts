@@ -1,6 +1,6 @@
 // What the page asks of the scheduler, and what it hears from it.
 
-import { appOf, deploymentOf, failureOf, groupOf, instanceOf, podInstanceOf, podOf, queueItemOf, segments, type App, type Deployment, type Failure, type Group, type Instance, type QueueItem } from "../model/services";
+import { appOf, appsBelow, deploymentOf, failureOf, groupOf, instanceOf, podFailureOf, podInstanceOf, podOf, queueItemOf, segments, type App, type Deployment, type Failure, type Group, type Instance, type QueueItem } from "../model/services";
 import { autoscalingOf, type Autoscaling } from "../model/autoscale";
 import { record, records, text, texts, type Json } from "../model/safe";
 import { ApiError, ask } from "./http";
@@ -15,7 +15,30 @@ function pathOf(id: string): string {
 const EMBED = ["group.groups", "group.apps", "group.pods", "group.apps.counts", "group.apps.deployments"].map((it) => `embed=${it}`).join("&");
 
 export async function fetchTree(signal: AbortSignal): Promise<Group> {
-  return groupOf(record(await ask(`${ROOT}/groups?${EMBED}`, { signal })));
+  const tree = groupOf(record(await ask(`${ROOT}/groups?${EMBED}`, { signal })));
+  kinds.clear();
+  for (const { id, kind } of appsBelow(tree)) kinds.set(id, kind);
+  return tree;
+}
+
+/** Nothing in an id tells an app from a pod, and the wrong question is answered by an error: what was seen once is remembered. */
+const kinds = new Map<string, App["kind"]>();
+
+/** What an id is of; what is not there counts as an app. */
+async function kindAt(id: string, signal: AbortSignal): Promise<App["kind"]> {
+  const known = kinds.get(id);
+  if (known !== undefined) return known;
+  try {
+    const group = await ask(`${ROOT}/groups/${pathOf(segments(id).slice(0, -1).join("/"))}?embed=group.pods`, { signal });
+    return records(record(group)["pods"]).some((pod) => podOf(pod).id === id) ? "pod" : "app";
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    return "app";
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof ApiError && [404, 405].includes(error.status);
 }
 
 export async function fetchDeployments(signal: AbortSignal): Promise<Deployment[]> {
@@ -33,19 +56,26 @@ export interface AppDetails {
 }
 
 export async function fetchApp(id: string, signal: AbortSignal): Promise<AppDetails> {
+  const kind = await kindAt(id, signal);
   try {
-    const value = record(record(await ask(`${ROOT}/apps/${pathOf(id)}`, { signal }))["app"]);
-    return { app: appOf(value), instances: records(value["tasks"]).map(instanceOf), failure: failureOf(value["lastTaskFailure"]) };
+    const details = kind === "pod" ? await fetchPod(id, signal) : await fetchOnlyApp(id, signal);
+    kinds.set(id, kind);
+    return details;
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 404) throw error;
-    // Perhaps it is a pod.
-    try {
-      const status = record(await ask(`${ROOT}/pods/${pathOf(id)}::status`, { signal }));
-      return { app: podOf(status), instances: records(status["instances"]).map(podInstanceOf), failure: null };
-    } catch {
-      throw error;
-    }
+    // It is gone, and another kind of thing may have its id later.
+    if (isMissing(error)) kinds.delete(id);
+    throw error;
   }
+}
+
+async function fetchOnlyApp(id: string, signal: AbortSignal): Promise<AppDetails> {
+  const value = record(record(await ask(`${ROOT}/apps/${pathOf(id)}`, { signal }))["app"]);
+  return { app: appOf(value), instances: records(value["tasks"]).map(instanceOf), failure: failureOf(value["lastTaskFailure"]) };
+}
+
+async function fetchPod(id: string, signal: AbortSignal): Promise<AppDetails> {
+  const status = record(await ask(`${ROOT}/pods/${pathOf(id)}::status`, { signal }));
+  return { app: podOf(status), instances: records(status["instances"]).map(podInstanceOf), failure: podFailureOf(status) };
 }
 
 export async function fetchVersions(app: App, signal: AbortSignal): Promise<string[]> {
@@ -62,22 +92,32 @@ export async function fetchVersion(app: App, version: string, signal?: AbortSign
 
 // ---- autoscaling ----
 
+/** Apps whose policy was put by this page: it takes the scheduler a moment to list them. */
+const lately = new Set<string>();
+
 /** The policy of an app and what was decided; `null` when it has none, or this scheduler knows no such thing. */
 export async function fetchAutoscaling(id: string, signal: AbortSignal): Promise<Autoscaling | null> {
   try {
+    // An app without a policy answers by an error: only those of the list are asked.
+    const all = records(record(await ask(`${ROOT}/autoscale`, { signal }))["apps"]);
+    if (all.some((it) => text(it["appId"]) === id)) lately.delete(id);
+    else if (!lately.has(id)) return null;
     return autoscalingOf(await ask(`${ROOT}/apps/${pathOf(id)}/autoscale`, { signal }));
   } catch (error) {
-    if (error instanceof ApiError && [404, 405].includes(error.status)) return null;
-    throw error;
+    if (!isMissing(error)) throw error;
+    lately.delete(id);
+    return null;
   }
 }
 
 export async function setAutoscaling(id: string, policy: unknown): Promise<void> {
   await ask(`${ROOT}/apps/${pathOf(id)}/autoscale`, { method: "PUT", json: policy });
+  lately.add(id);
 }
 
 export async function removeAutoscaling(id: string): Promise<void> {
   await ask(`${ROOT}/apps/${pathOf(id)}/autoscale`, { method: "DELETE" });
+  lately.delete(id);
 }
 
 // ---- changes ----
@@ -120,13 +160,17 @@ export async function rollBack(app: App, version: string, isForced: boolean): Pr
   await ask(`${ROOT}/pods/${pathOf(app.id)}?${forced(isForced)}`, { method: "PUT", json: spec });
 }
 
-/** Makes or changes what a definition says: an app, a pod or a group. */
+/** Makes, or replaces as a whole, what a definition says: an app, a pod or a group. */
 export async function save(definition: unknown, isNew: boolean, isForced: boolean): Promise<string> {
   const value = record(definition);
   const kind = kindOf(value);
   const id = text(value["id"]);
   if (isNew) await ask(`${ROOT}/${kind}?${forced(isForced)}`, { method: "POST", json: definition });
-  else await ask(`${ROOT}/${kind}/${pathOf(id)}?${forced(isForced)}`, { method: "PUT", json: definition });
+  else {
+    // An app's update keeps whatever it does not name, unless it says that it is all there is. Pods and groups have no other way.
+    const query = [kind === "apps" ? "partialUpdate=false" : "", forced(isForced)].filter((it) => it !== "").join("&");
+    await ask(`${ROOT}/${kind}/${pathOf(id)}?${query}`, { method: "PUT", json: definition });
+  }
   return id;
 }
 

@@ -149,7 +149,8 @@ export function podOf(status: Json): App {
     role: text(spec["role"]),
     labels: Object.entries(record(spec["labels"])).map(([key, it]) => [key, text(it)] as const),
     hasChecks: containers.some((it) => it["healthCheck"] !== undefined),
-    health: healthCounts({ staged: of("PENDING", "STAGING"), running: of("STABLE", "DEGRADED"), healthy: of("STABLE"), unhealthy: of("DEGRADED"), wanted }),
+    // What is pending waits for an offer, as apps' instances do that are not there.
+    health: healthCounts({ staged: of("STAGING"), running: of("STABLE", "DEGRADED"), healthy: of("STABLE"), unhealthy: of("DEGRADED"), wanted }),
     deployments: [] as string[],
     raw: status,
   };
@@ -248,6 +249,12 @@ export function instanceOf(value: Json): Instance {
   return { ...instance, row: searchable({ id: instance.id, host: instance.host, state: instance.state, version: instance.version, ports: instance.ports.join(" ") }) };
 }
 
+/** How the containers of a pod's instance ended that did not end well: `main: Command exited with status 4`. */
+function endOf(instance: Json): string {
+  const ended = records(instance["containers"]).filter((it) => ["TASK_FAILED", "TASK_ERROR", "TASK_LOST", "TASK_GONE", "TASK_DROPPED"].includes(text(it["status"])));
+  return ended.map((it) => `${text(it["name"])}: ${text(record(it["termination"])["message"]) || text(it["message"]) || text(it["status"])}`).join("; ");
+}
+
 /** A pod's instances, each with its containers' states. */
 export function podInstanceOf(value: Json): Instance {
   const status = text(value["status"]).toUpperCase();
@@ -255,7 +262,7 @@ export function podInstanceOf(value: Json): Instance {
     id: text(value["id"]),
     state: status,
     healthy: status === "STABLE" ? true : status === "DEGRADED" ? false : null,
-    cause: text(value["message"]),
+    cause: text(value["message"]) || endOf(value),
     host: text(value["agentHostname"]),
     agentId: text(value["agentId"]),
     ports: records(value["containers"]).flatMap((it) => records(it["endpoints"]).map((endpoint) => number(endpoint["allocatedHostPort"]))).filter((port) => port > 0),
@@ -287,6 +294,24 @@ export function failureOf(value: unknown): Failure | null {
     state: text(failure["state"]),
     taskId: text(failure["taskId"]),
     version: text(failure["version"]),
+  };
+}
+
+/** The latest end of an instance that a pod's status tells of. */
+export function podFailureOf(status: Json): Failure | null {
+  const last = records(status["terminationHistory"])[0];
+  if (last === undefined) return null;
+  const containers = records(last["containers"]);
+  // Of several, the others were ended because of it.
+  const failed = containers.find((it) => !["TASK_KILLED", "TASK_FINISHED"].includes(text(it["lastKnownState"]))) ?? containers[0] ?? {};
+  const instance = records(status["instances"]).find((it) => text(it["id"]) === text(last["instanceID"]));
+  return {
+    at: time(last["terminatedAt"]),
+    host: text(instance?.["agentHostname"]),
+    message: text(record(failed["termination"])["message"]) || text(last["message"]),
+    state: text(failed["lastKnownState"]),
+    taskId: text(failed["containerId"]),
+    version: "",
   };
 }
 

@@ -10,9 +10,17 @@ export const section = computed<Section>(() => place.value.section);
 /** The map is only built when somebody has looked at it. */
 export const isMapBuilt = signal(place.peek().section === "map");
 
+/** A question is about the page that it was asked on: whoever leaves that has not answered it. */
+function dropQuestion(next: Place): void {
+  const { section, path } = place.peek();
+  if (next.section !== section || next.path.join("/") !== path.join("/")) question.value = null;
+}
+
 /** Takes over what the URL says. */
 export function adoptPlace(hash: string): Place {
-  place.value = decodePlace(hash);
+  const next = decodePlace(hash);
+  dropQuestion(next);
+  place.value = next;
   if (place.value.section === "map") isMapBuilt.value = true;
   return place.value;
 }
@@ -20,6 +28,7 @@ export function adoptPlace(hash: string): Place {
 /** Goes to a page. Pages are steps that the browser's back button undoes; `replace` is for what is none, such as a filter that is typed. */
 export function go(section: Section, path: readonly string[] = [], params: Readonly<Record<string, string>> = {}, replace = false): void {
   const next: Place = { section, path, params };
+  dropQuestion(next);
   if (section === "map") {
     isMapBuilt.value = true;
     // The map writes its own hash as soon as it is the section.

@@ -206,7 +206,7 @@ function Instances({ details: { app, instances } }: { details: AppDetails }) {
         </span>
       ),
     },
-    { key: "state", label: "State", width: "116px", sort: (it) => it.state, render: (it) => <State kind={it.state === "TASK_RUNNING" || it.state === "STABLE" ? "good" : "busy"}>{it.state.replace(/^TASK_/, "").toLowerCase()}</State> },
+    { key: "state", label: "State", width: "116px", sort: (it) => it.state, render: (it) => <State kind={it.state === "TASK_RUNNING" || it.state === "STABLE" ? "good" : "busy"} title={it.cause}>{it.state.replace(/^TASK_/, "").toLowerCase()}</State> },
     {
       key: "health",
       label: "Health",

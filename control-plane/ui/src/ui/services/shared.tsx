@@ -3,7 +3,7 @@ import { fetchDeployments, fetchQueue, fetchTree } from "../../api/marathon";
 import { groupedInteger } from "../../model/format";
 import { segments, type AppState, type Deployment, type Group, type HealthCounts, type QueueItem } from "../../model/services";
 import { refresh, usePoll, type Polled } from "../../state/poll";
-import { question, type QuestionField } from "../../state/shell";
+import { question, type Question, type QuestionField } from "../../state/shell";
 import { Bar, Link, State } from "../common/pieces";
 
 /** The event stream tells of changes; this is for what it cannot tell. */
@@ -76,34 +76,32 @@ export function GroupLink({ id, label }: { id: string; label?: string }) {
 /** Asks, does it, and offers to override the deployment that is in the way. */
 export function askFor(what: { title: string; text: string; action: string; isGrave?: boolean; typed?: string; fields?: readonly QuestionField[]; done: string; run(values: Readonly<Record<string, string>>, isForced: boolean): Promise<void> }): void {
   const { done, run, ...rest } = what;
-  question.value = {
+  const asked: Question = {
     ...rest,
     run: async (values) => {
       try {
         await run(values, false);
       } catch (error) {
-        if (error instanceof ApiError && error.status === 409 && error.deployments.length > 0) {
-          // The next question replaces this one.
-          queueMicrotask(() => {
-            question.value = {
-              ...rest,
-              title: `${rest.title}: a deployment is in the way`,
-              text: `It is being changed by the deployment ${error.deployments.join(", ")}. Going on stops that deployment where it is.`,
-              action: `${rest.action} all the same`,
-              isGrave: true,
-              run: async () => {
-                await run(values, true);
-                refresh("apps/");
-                return done;
-              },
-            };
-          });
-          return;
-        }
-        throw error;
+        if (!(error instanceof ApiError && error.status === 409 && error.deployments.length > 0)) throw error;
+        const overriding: Question = {
+          ...rest,
+          title: `${rest.title}: a deployment is in the way`,
+          text: `It is being changed by the deployment ${error.deployments.join(", ")}. Going on stops that deployment where it is.`,
+          action: `${rest.action} all the same`,
+          isGrave: true,
+          run: async () => {
+            await run(values, true);
+            refresh("apps/");
+            return done;
+          },
+        };
+        // It replaces this one, unless whoever was asked has gone elsewhere meanwhile.
+        if (question.peek() === asked) queueMicrotask(() => (question.value = overriding));
+        return;
       }
       refresh("apps/");
       return done;
     },
   };
+  question.value = asked;
 }
