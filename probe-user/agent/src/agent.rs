@@ -18,6 +18,7 @@ use crate::fetcher::Fetcher;
 use crate::gc::{self, Collector};
 use crate::host::{self, HostError};
 use crate::http::{self, Server};
+use crate::isolation::{self, UnsupportedIsolator};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link;
 use crate::store::{Store, StoreError};
@@ -39,6 +40,9 @@ pub enum AgentError {
     /// The configuration is wrong.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// So is that.
+    #[error(transparent)]
+    Isolation(#[from] UnsupportedIsolator),
     /// A directory cannot be made.
     #[error("the directory {0} cannot be made")]
     Directory(std::path::PathBuf, #[source] std::io::Error),
@@ -56,6 +60,7 @@ const UNWANTED_AGAIN_WITHIN: Duration = Duration::from_secs(300);
 /// # Errors
 /// When it cannot start, or cannot store any more.
 pub async fn run(mut config: Config, listener: TcpListener, stopping: CancellationToken) -> Result<(), AgentError> {
+    isolation::check(&config.isolation)?;
     let port = listener.local_addr().map_or(config.listen.port(), |it| it.port());
     config.advertise_port.get_or_insert(port);
     let config = Arc::new(config);

@@ -168,8 +168,7 @@ impl Config {
 
     /// Whether an isolator is named.
     pub fn isolates(&self, name: &str) -> bool {
-        let all = name.starts_with("cgroups/") && self.isolation.iter().any(|it| it == "cgroups/all");
-        all || self.isolation.iter().any(|it| it == name)
+        crate::isolation::has(&self.isolation, name)
     }
 
     /// As a table of Mesos's flags, for `/flags` and `/state`. Secrets are left out.

@@ -82,6 +82,8 @@ pub struct State {
     pub ended: Option<Result<Exit, String>>,
     /// Bytes that its sandbox held when that was looked at last.
     pub disk_used: Option<u64>,
+    /// What it may use, where that is not what it was launched with any more.
+    pub resized: Option<Vec<Resource>>,
 }
 
 /// What a container's loop can be told.
@@ -105,7 +107,7 @@ impl Containers {
             limit_swap: config.cgroups_limit_swap,
             devices: config.isolates("cgroups/devices").then(|| config.allowed_devices.clone()),
         };
-        let wanted = config.isolation.iter().any(|it| it.starts_with("cgroups/"));
+        let wanted = crate::isolation::has_cgroups(&config.isolation);
         let cgroups =
             wanted.then(|| Cgroups::detect(&config.cgroups_hierarchy, &config.cgroups_root, |it| config.isolates(it), settings)).flatten();
         if wanted && cgroups.is_none() {
@@ -237,7 +239,7 @@ impl Containers {
     pub fn usage(&self, container: &ContainerKey) -> Option<Usage> {
         let handle = self.get(container)?;
         let cgroups = self.shared.cgroups.as_ref()?;
-        let limits = limits(&handle.launch.resources, &handle.launch.limits);
+        let limits = limits(&handle.resources(), &handle.launch.limits);
         let mut usage = if handle.launch.is_docker() {
             let pid = handle.state().started?.pid?;
             cgroups.of_process(pid)?.usage()
@@ -273,6 +275,11 @@ impl Handle {
     /// How it is made.
     pub fn launch(&self) -> &Launch {
         &self.launch
+    }
+
+    /// What it may use, now.
+    pub fn resources(&self) -> Vec<Resource> {
+        self.state.borrow().resized.clone().unwrap_or_else(|| self.launch.resources.clone())
     }
 
     /// Its sandbox on the host.
@@ -366,6 +373,11 @@ impl Run {
     /// Notes what its sandbox holds.
     pub(crate) fn uses_disk(&self, bytes: u64) {
         self.state.send_modify(|it| it.disk_used = Some(bytes));
+    }
+
+    /// Notes what it may use from now on.
+    pub(crate) fn resized(&self, resources: &[Resource]) {
+        self.state.send_modify(|it| it.resized = Some(resources.to_vec()));
     }
 
     /// The next command; never, when nobody can give one any more.

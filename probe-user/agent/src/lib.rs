@@ -19,6 +19,7 @@ pub mod fetcher;
 pub mod gc;
 pub mod host;
 pub mod http;
+pub mod isolation;
 pub mod keeper;
 pub mod labels;
 pub mod ledger;

@@ -135,7 +135,9 @@ pub fn gone(framework: &FrameworkInfo) -> TaskState {
 
 /// Sum of the scalar resources of this name, whatever their role.
 pub fn scalar(resources: &[Resource], name: &str) -> f64 {
-    let sum: f64 = resources.iter().filter(|it| it.name == name).filter_map(|it| it.scalar.as_ref()).map(|it| it.value).sum();
+    let values = resources.iter().filter(|it| it.name == name).filter_map(|it| it.scalar.as_ref()).map(|it| it.value);
+    // `sum` of nothing is -0.0, and people are shown it.
+    let sum = values.fold(0.0, |sum, it| sum + it);
     // Mesos counts in thousandths.
     (sum * 1000.0).round() / 1000.0
 }

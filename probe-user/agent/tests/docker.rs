@@ -110,7 +110,9 @@ fn a_container_runs_with_its_sandbox_volumes_and_variables_and_is_killed() {
     let statistics = world.json("/monitor/statistics");
     assert!(statistics[0]["statistics"]["mem_limit_bytes"].as_u64().is_some_and(|it| it == 64 << 20), "{statistics}");
     world.master.kill(&framework, "d");
-    assert_eq!(names(&world.master.states("d")), ["TASK_KILLING", "TASK_KILLED"]);
+    let ended = world.master.states("d");
+    assert_eq!(names(&ended), ["TASK_KILLING", "TASK_KILLED"]);
+    assert_eq!(ended[1].message.as_deref(), Some("Container exited with status 137"));
     assert_eq!(docker(&["ps", "-q", "--filter", &format!("name={name}")]), "");
     docker(&["rm", "-f", &name]);
 }

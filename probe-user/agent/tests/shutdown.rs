@@ -100,3 +100,16 @@ fn an_agent_that_was_away_when_it_was_shut_down_hears_of_it_when_it_registers() 
     assert!(!lives(pid));
     assert_eq!(id_of(&world.master.registrations()[2]), None);
 }
+
+#[test]
+fn an_isolator_that_is_not_there_keeps_the_agent_from_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = agent::config::Config::in_directories(directory.path().join("work"), directory.path().join("run"));
+    config.isolation = vec!["cgroups/cpu".to_owned(), "nosuch/thing".to_owned()];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        agent::agent::run(config, listener, tokio_util::sync::CancellationToken::new()).await
+    });
+    assert_eq!(ended.unwrap_err().to_string(), "Unknown or unsupported isolator 'nosuch/thing'");
+}

@@ -331,7 +331,7 @@ pub(super) async fn measured(
             statistics.timestamp = now;
             if let Some(handle) = containers.get(&key) {
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes")]
-                let limit = (crate::words::scalar(&handle.launch().resources, "disk") * 1024.0 * 1024.0) as u64;
+                let limit = (crate::words::scalar(&handle.resources(), "disk") * 1024.0 * 1024.0) as u64;
                 statistics.disk_limit_bytes = Some(limit).filter(|it| *it > 0);
             }
             all.insert(key, statistics);

@@ -155,7 +155,7 @@ impl Table {
         let is_docker = task.info.container.as_ref().is_some_and(|it| it.docker.is_some());
         let status = match (&exit.limitation, &task.kill, destroyed_for) {
             (Some(limitation), _, _) => limited(&key.task, limitation),
-            (None, Some(kill), _) => killed(&key.task, kill, exit),
+            (None, Some(kill), _) => killed(&key.task, kill, exit, is_docker),
             (None, None, Some((reason, message))) => {
                 let mut status = Self::status(&key.task, TaskState::TaskFailed, task_status::Source::Agent);
                 status.reason = Some(reason as i32);
@@ -322,13 +322,13 @@ fn limited(task: &str, limitation: &Limitation) -> TaskStatus {
     status
 }
 
-fn killed(task: &str, kill: &Kill, exit: &Exit) -> TaskStatus {
+fn killed(task: &str, kill: &Kill, exit: &Exit, is_docker: bool) -> TaskStatus {
     if let Some(limitation) = &kill.limitation {
         return limited(task, limitation);
     }
     let mut status = Table::status(task, kill.ends, task_status::Source::Executor);
     status.reason = kill.reason.map(|it| it as i32);
-    let ended = outcome(exit.status, false).1;
+    let ended = outcome(exit.status, is_docker).1;
     status.message = Some(kill.message.clone().unwrap_or(ended));
     status
 }

@@ -190,22 +190,17 @@ impl Table {
         let framework = self.frameworks.get(&key.framework)?;
         let executor = framework.executors.get(&key.executor)?;
         let task = executor.tasks.values().next().map(|it| it.info.clone());
-        let mut resources = executor.info.resources.clone();
+        let mut resources = executor.resources();
         let (command, container_info, limits) = match (executor.kind, &task) {
-            // What the built-in executor itself needs comes on top.
             (Kind::Command, Some(task)) => {
+                // What the built-in executor itself needs comes on top.
+                resources.clone_from(&executor.info.resources);
                 resources.extend(task.resources.iter().cloned());
                 (task.command.clone(), task.container.clone(), task.limits.clone())
             }
             (Kind::Command, None) => return None,
-            (Kind::Default, _) => {
-                resources.extend(executor.resources());
-                (None, executor.info.container.clone(), BTreeMap::new())
-            }
-            (Kind::Custom, _) => {
-                resources = executor.resources();
-                (executor.info.command.clone(), executor.info.container.clone(), BTreeMap::new())
-            }
+            (Kind::Default, _) => (None, executor.info.container.clone(), BTreeMap::new()),
+            (Kind::Custom, _) => (executor.info.command.clone(), executor.info.container.clone(), BTreeMap::new()),
         };
         if executor.kind == Kind::Command
             && container_info.as_ref().is_some_and(|it| it.r#type == container_info::Type::Docker as i32)

@@ -31,6 +31,7 @@ impl Watched {
         let limits = limits(resources, &run.launch.limits);
         self.mem = limits.mem;
         self.disk = crate::words::scalar(resources, "disk");
+        run.resized(resources);
         let Some(cgroup) = self.cgroup.clone() else { return };
         let limited = tokio::task::spawn_blocking(move || cgroup.limit(&limits, false)).await;
         if let Ok(Err(error)) = limited {
