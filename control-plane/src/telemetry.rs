@@ -45,6 +45,12 @@ impl Telemetry {
 type SetFilter = Box<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 static FILTER: OnceLock<(String, SetFilter)> = OnceLock::new();
 
+/// `filter`, with a word of its own for the library that answers DNS: it tells of each question at the level of what an operator is to know, and
+/// would be most of the log. Whoever wants that names it in the filter, which comes after and wins.
+fn without_chatter(filter: &str) -> String {
+    format!("hickory_server=warn,{filter}")
+}
+
 /// Begins to log to standard error. `filter` is in the words of `tracing`'s `EnvFilter`, e.g. `info,orchestrator_control=debug`.
 ///
 /// # Errors
@@ -53,7 +59,8 @@ pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
     use tracing_subscriber::util::SubscriberInitExt as _;
 
-    let (filtered, handle) = tracing_subscriber::reload::Layer::new(EnvFilter::try_new(filter)?);
+    let filter = without_chatter(filter);
+    let (filtered, handle) = tracing_subscriber::reload::Layer::new(EnvFilter::try_new(&filter)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
@@ -61,7 +68,7 @@ pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     };
     tracing_subscriber::registry().with(filtered).with(lines).try_init()?;
     let set: SetFilter = Box::new(move |filter| Ok(handle.reload(EnvFilter::try_new(filter)?)?));
-    let _ = FILTER.set((filter.to_owned(), set));
+    let _ = FILTER.set((filter, set));
     Ok(())
 }
 
@@ -78,5 +85,17 @@ pub fn set_verbosity(level: u32) {
     };
     if let Err(error) = set(&filter) {
         tracing::warn!(%error, level, "what is logged cannot be changed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_of_dns_are_told_only_to_those_who_ask_for_them() {
+        let directives = |filter: &str| EnvFilter::try_new(without_chatter(filter)).unwrap().to_string();
+        assert_eq!(directives("info"), "hickory_server=warn,info");
+        assert_eq!(directives("info,hickory_server=debug"), "hickory_server=debug,info");
     }
 }
