@@ -138,6 +138,9 @@ pub fn start<C>(
 where
     C: Fn() -> Timestamp + Send + 'static,
 {
+    for remark in settings.remarks() {
+        tracing::warn!("{remark}");
+    }
     let core = Scheduler::new(settings.core.clone(), store.load()?, now());
     let (inbox, messages) = mpsc::channel(INBOX_CAPACITY);
     let (calls, calls_out) = mpsc::channel(CALLS_CAPACITY);

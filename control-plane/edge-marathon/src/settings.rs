@@ -83,6 +83,20 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What an operator should know of what was set, in a sentence each.
+    pub fn remarks(&self) -> Vec<&'static str> {
+        let mut remarks = Vec::new();
+        // Marathon took the feature without a plugin for secrets, too, and then launched tasks without them. Here their names are passed on to the
+        // agent: one of Mesos' own may have a resolver for them, so that the flag is not refused; ours has none, and fails the task saying so.
+        if self.core.features.contains("secrets") {
+            remarks.push(
+                "the feature `secrets` is on: secrets are passed to agents by reference, and tasks with secrets fail on every agent without a \
+                 secret resolver, which is every agent of Orchestrator",
+            );
+        }
+        remarks
+    }
+
     /// `host:port` as the API says who leads.
     pub fn leader(&self) -> String {
         format!("{}:{}", self.hostname, self.http_port)

@@ -197,6 +197,13 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_taken_with_a_word_of_warning() {
+        let settings = |words: &str| Settings::default().with_flags(words.split(' ')).unwrap();
+        assert!(settings("--enable_features=vips").remarks().is_empty());
+        assert!(settings("--enable_features=vips,secrets").remarks()[0].contains("without a secret resolver"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (words, problem) in [
             ("--nonsense", "--nonsense: there is no such flag"),

@@ -174,6 +174,22 @@ async fn an_app_has_a_command_or_arguments_and_a_docker_container_an_image() {
 }
 
 #[tokio::test]
+async fn secrets_are_refused_unless_the_feature_is_on() {
+    let app =
+        json!({"id": "/s", "cmd": "sleep 1", "instances": 0, "env": {"PASSWORD": {"secret": "p"}}, "secrets": {"p": {"source": "/p"}}});
+    let world = World::with(|settings| settings.masters.clear()).await;
+    let refused = world.post("/v2/apps", app.clone()).await.is(422);
+    assert_eq!(refused["details"][0]["errors"][0], "Feature secrets is not enabled. Enable with --enable_features secrets)");
+    let world = World::with(|settings| {
+        settings.masters.clear();
+        settings.core.features.insert("secrets".to_owned());
+    })
+    .await;
+    world.post("/v2/apps", app).await.is(201);
+    assert_eq!(world.get("/v2/info").await.is(200)["marathon_config"]["features"], json!(["secrets"]));
+}
+
+#[tokio::test]
 async fn every_route_says_which_methods_it_has() {
     let world = World::with(|settings| settings.access_control_allow_origin = Some("*".to_owned())).await;
     for path in [
