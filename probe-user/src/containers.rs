@@ -113,6 +113,34 @@ impl ContainerTable {
         true
     }
 
+    /// Its runtime tells little of a container now. What the same runtime told before, and does not contradict, stays. Returns as [`Self::put`].
+    pub fn outline(&mut self, outline: ContainerFacts, now: Now) -> bool {
+        let Some(known) = self.by_id.get(&outline.record.id).map(|entry| &entry.facts).filter(|it| it.source == outline.source) else {
+            return self.put(outline, now);
+        };
+        let mut facts = known.clone();
+        let (record, told) = (&mut facts.record, outline.record);
+        let is_over = |state: ContainerState| matches!(state, ContainerState::Exited | ContainerState::Dead);
+        if is_over(told.state()) {
+            record.pid = 0;
+            record.exit_code = told.exit_code;
+            if !is_over(record.state()) {
+                facts.finished_at_unix_nanos = now.unix_nanos;
+            }
+        }
+        facts.finished_at_unix_nanos = facts.finished_at_unix_nanos.max(outline.finished_at_unix_nanos);
+        record.started_at_unix_nanos = record.started_at_unix_nanos.max(told.started_at_unix_nanos);
+        record.set_state(told.state());
+        record.name = told.name;
+        record.labels = told.labels;
+        record.networks = told.networks;
+        record.addresses = told.addresses;
+        if told.cgroup_id != 0 {
+            record.cgroup_id = told.cgroup_id;
+        }
+        self.put(facts, now)
+    }
+
     /// The cgroup of a container.
     pub fn set_cgroup(&mut self, id: &str, cgroup_id: u64) {
         if let Some(entry) = self.by_id.get_mut(id)

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::EventMessageTypeEnum;
+use bollard::models::{ContainerInspectResponse, ContainerSummary, EventMessageTypeEnum, ImageInspect};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
@@ -17,15 +19,23 @@ use crate::containers::{ContainerFacts, Source, words};
 use crate::driver::Input;
 use crate::mask::Masks;
 use crate::telemetry::{Metrics, Telemetry};
+use looks::{Looks, Ticket, Worth};
 use sketch::Sketches;
 
 mod facts;
+mod looks;
 mod sketch;
 
-pub use facts::{container, image};
+pub use facts::{container, image, listed};
 
 /// Longest answer that is waited for: a daemon that hangs is given up and tried again later.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Longest answer about one container or image that is waited for: the daemon may be well and only this one may hang.
+const LOOK_MAX: Duration = Duration::from_secs(3);
+
+/// The blind spot that is told here.
+const CAUSE: &str = "docker-containers";
 
 /// How often a silent daemon is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -77,17 +87,21 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
         images: HashMap::new(),
         last_event: None,
         told: false,
+        blind_spot: None,
     };
     let mut pause = RETRY.0;
     let mut announced = false;
     loop {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let ended = tokio::select! {
             ended = follower.follow() => ended,
             () = stopping.cancelled() => Err(DockerError::Stopping),
         };
         let was_connected = connected.get() == 1 || std::mem::take(&mut follower.told);
         connected.set(0);
+        if !follower.tell_blind_spot(None).await {
+            return;
+        }
         match ended {
             Ok(()) | Err(DockerError::Stopping) => return,
             Err(error) => {
@@ -119,14 +133,34 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
     }
 }
 
-enum Told {
+/// What an inspection led to.
+enum Looked {
     Container {
-        image: Option<String>,
+        id: String,
+        ticket: Ticket,
+        asked_at: Instant,
+        found: Found,
     },
-    Nothing,
-    /// Nobody listens any more.
-    Nobody,
+    /// `None` for an image of which the daemon tells nothing.
+    Image {
+        id: String,
+        found: Option<Box<ImageInspect>>,
+    },
 }
+
+enum Found {
+    Whole(Box<ContainerInspectResponse>),
+    /// Gone since the event; an event of a network may also name something that is no container.
+    Gone,
+    /// The daemon is well, but does not tell of this one.
+    Unanswered {
+        /// What its list says; `None` when that does not have it either.
+        listed: Option<Box<ContainerSummary>>,
+        reason: String,
+    },
+}
+
+type Inspection = BoxFuture<'static, Result<Looked, DockerError>>;
 
 struct Follower {
     config: Config,
@@ -139,6 +173,8 @@ struct Follower {
     last_event: Option<i64>,
     /// Whether this daemon told of a container, so that its loss has to be told.
     told: bool,
+    /// The blind spot as it was last told.
+    blind_spot: Option<String>,
 }
 
 impl Follower {
@@ -156,47 +192,111 @@ impl Follower {
         let mut first = events.next();
         // The request for events goes out when they are first asked for.
         let _ = futures::poll!(&mut first);
-        if !self.list(&docker).await? {
+        let mut looks = Looks::default();
+        if !self.list(&docker, &mut looks).await? {
             return Ok(());
         }
         self.telemetry.metrics().runtime_connected.with_label_values(&[facts::RUNTIME]).set(1);
         tracing::info!(socket = %self.config.socket.display(), "docker connected");
+        let mut inspections: FuturesUnordered<Inspection> = FuturesUnordered::new();
         loop {
-            let event = match timeout(PING_INTERVAL, &mut first).await {
-                Ok(event) => event.ok_or(DockerError::Ended)??,
-                Err(_) => {
-                    answer(docker.ping()).await?;
-                    continue;
-                }
+            self.inspect_next(&docker, &mut looks, &inspections);
+            if !self.tell_blind_spot(looks.blind_spot()).await {
+                return Ok(());
+            }
+            let due = looks.next_due().unwrap_or_else(|| Instant::now() + PING_INTERVAL);
+            let goes_on = tokio::select! {
+                event = timeout(PING_INTERVAL, &mut first) => match event {
+                    Ok(event) => {
+                        let event = event.ok_or(DockerError::Ended)??;
+                        first = events.next();
+                        self.on_event(&docker, &mut looks, event).await?
+                    }
+                    Err(_) => {
+                        answer(docker.ping()).await?;
+                        true
+                    }
+                },
+                Some(looked) = inspections.next() => self.on_looked(&docker, &mut looks, looked?).await?,
+                () = tokio::time::sleep_until(due) => true,
             };
-            first = events.next();
-            if !self.on_event(&docker, event).await? {
+            if !goes_on {
                 return Ok(());
             }
         }
     }
 
-    /// Tells all containers. Returns whether somebody listens.
-    async fn list(&mut self, docker: &Docker) -> Result<bool, DockerError> {
+    /// Tells which containers there are; each of them is inspected next. Returns whether somebody listens.
+    async fn list(&mut self, docker: &Docker, looks: &mut Looks) -> Result<bool, DockerError> {
         let listed = answer(docker.list_containers(Some(ListContainersOptions { all: true, ..ListContainersOptions::default() }))).await?;
         let ids: BTreeSet<String> = listed.into_iter().filter_map(|it| it.id).collect();
-        let mut images = BTreeSet::new();
-        for id in &ids {
-            match self.tell_container(docker, id).await? {
-                Told::Container { image } => images.extend(image),
-                Told::Nothing => {}
-                Told::Nobody => return Ok(false),
-            }
-        }
-        for image in images {
-            if !self.tell_image(docker, image).await? {
-                return Ok(false);
-            }
-        }
+        ids.iter().for_each(|id| looks.want(id));
         Ok(self.inputs.send(Input::ContainersListed { source: Source::Docker, ids }).await.is_ok())
     }
 
-    async fn on_event(&mut self, docker: &Docker, message: bollard::models::EventMessage) -> Result<bool, DockerError> {
+    /// Starts the inspections that are due, as far as there is room.
+    fn inspect_next(&self, docker: &Docker, looks: &mut Looks, inspections: &FuturesUnordered<Inspection>) {
+        while let Some((id, ticket)) = looks.next(Instant::now()) {
+            self.count(|metrics| &metrics.runtime_lookups);
+            let docker = docker.clone();
+            let inspection = async move {
+                let asked_at = Instant::now();
+                let found = inspect(&docker, &id).await?;
+                Ok(Looked::Container { id, ticket, asked_at, found })
+            };
+            inspections.push(inspection.boxed());
+        }
+        while let Some(id) = looks.next_image() {
+            self.count(|metrics| &metrics.runtime_lookups);
+            let docker = docker.clone();
+            let inspection = async move {
+                let found = about_one(&docker, docker.inspect_image(&id)).await?;
+                Ok(Looked::Image { id, found: found.ok().map(Box::new) })
+            };
+            inspections.push(inspection.boxed());
+        }
+    }
+
+    /// Tells what an inspection led to. Returns whether somebody listens.
+    async fn on_looked(&mut self, docker: &Docker, looks: &mut Looks, looked: Looked) -> Result<bool, DockerError> {
+        let (id, ticket, asked_at, found) = match looked {
+            Looked::Container { id, ticket, asked_at, found } => (id, ticket, asked_at, found),
+            Looked::Image { id, found } => {
+                looks.image_ended(&id);
+                let Some(found) = found else { return Ok(true) };
+                return Ok(self.inputs.send(Input::Image(image(id, *found, &self.config.masks))).await.is_ok());
+            }
+        };
+        let worth = looks.ended(&id, ticket);
+        if worth == Worth::Nothing {
+            return Ok(true);
+        }
+        let listens = match found {
+            Found::Whole(inspected) => {
+                if looks.answered(&id) {
+                    tracing::info!(container = %id, "docker tells of this container again");
+                }
+                self.tell_container(looks, *inspected, worth).await
+            }
+            Found::Gone => {
+                looks.answered(&id);
+                match self.sketches.untold(&id) {
+                    Some(facts) => self.tell_sketch(docker, looks, facts).await?,
+                    None => true,
+                }
+            }
+            Found::Unanswered { listed, reason } => {
+                self.count(|metrics| &metrics.runtime_failures);
+                self.tell_unanswered(docker, looks, Asked { id: &id, at: asked_at }, listed.map(|it| *it), reason).await?
+            }
+        };
+        if worth == Worth::Older {
+            looks.want(&id);
+        }
+        Ok(listens)
+    }
+
+    async fn on_event(&mut self, docker: &Docker, looks: &mut Looks, message: bollard::models::EventMessage) -> Result<bool, DockerError> {
         let is_container = message.typ == Some(EventMessageTypeEnum::CONTAINER);
         let at = message.time_nano.or_else(|| message.time?.checked_mul(1_000_000_000)).unwrap_or(0);
         if at > 0 {
@@ -213,11 +313,13 @@ impl Follower {
             self.sketches.on_event(&id, &action, &attributes, at, &self.config.masks);
         }
         if !is_container || action != "destroy" {
-            return self.tell(docker, &id).await;
+            looks.want(&id);
+            return Ok(true);
         }
+        looks.forget(&id);
         // Nobody may have seen how it ended, or that it was there at all.
         if let Some(facts) = self.sketches.untold(&id)
-            && !self.tell_sketch(docker, facts).await?
+            && !self.tell_sketch(docker, looks, facts).await?
         {
             return Ok(false);
         }
@@ -225,46 +327,53 @@ impl Follower {
         Ok(self.inputs.send(Input::ContainerGone { source: Source::Docker, id }).await.is_ok())
     }
 
-    /// Tells one container as it is now, and its image. Returns whether somebody listens.
-    async fn tell(&mut self, docker: &Docker, id: &str) -> Result<bool, DockerError> {
-        match self.tell_container(docker, id).await? {
-            Told::Container { image: Some(image) } => self.tell_image(docker, image).await,
-            Told::Container { image: None } => Ok(true),
-            Told::Nothing => match self.sketches.untold(id) {
-                Some(facts) => self.tell_sketch(docker, facts).await,
-                None => Ok(true),
-            },
-            Told::Nobody => Ok(false),
+    /// Tells a container as it was inspected; its image is inspected next. Returns whether somebody listens.
+    async fn tell_container(&mut self, looks: &mut Looks, inspected: ContainerInspectResponse, worth: Worth) -> bool {
+        let Some(mut facts) = container(inspected, self.config.environment, &self.config.masks) else { return true };
+        self.told = true;
+        self.sketches.complete(&mut facts, worth == Worth::Older);
+        let image = facts.record.image_id.clone();
+        if !image.is_empty() {
+            self.remember_image(&facts.record.image_name, &image);
+            looks.want_image(image);
         }
+        self.inputs.send(Input::Container(Box::new(facts))).await.is_ok()
     }
 
-    async fn tell_container(&mut self, docker: &Docker, id: &str) -> Result<Told, DockerError> {
-        self.count(|metrics| &metrics.runtime_lookups);
-        let inspected = match answer(docker.inspect_container(id, None)).await {
-            Ok(inspected) => inspected,
-            // Gone since the event; an event of a network may also name something that is no container.
-            Err(error) if is_not_found(&error) => return Ok(Told::Nothing),
-            Err(error) if is_of_this_one(&error) => {
-                self.count(|metrics| &metrics.runtime_failures);
-                return Ok(Told::Nothing);
-            }
-            Err(error) => return Err(error),
-        };
-        let Some(mut facts) = container(inspected, self.config.environment, &self.config.masks) else { return Ok(Told::Nothing) };
-        self.told = true;
-        self.sketches.complete(&mut facts);
-        let image = Some(facts.record.image_id.clone()).filter(|it| !it.is_empty());
-        if let Some(image) = &image {
-            self.remember_image(&facts.record.image_name, image);
+    /// Tells a container that cannot be inspected as the list has it, and else as its events do. Returns whether somebody listens.
+    async fn tell_unanswered(
+        &mut self,
+        docker: &Docker,
+        looks: &mut Looks,
+        asked: Asked<'_>,
+        summary: Option<ContainerSummary>,
+        reason: String,
+    ) -> Result<bool, DockerError> {
+        let sketched = self.sketches.untold(asked.id);
+        let listed = summary.and_then(|it| listed(it, &self.config.masks));
+        let name = listed.as_ref().or(sketched.as_ref()).map(|it| it.record.name.clone()).unwrap_or_default();
+        if looks.failed(asked.id, &name, reason.clone(), asked.at, Instant::now()) {
+            tracing::warn!(container = %asked.id, name, reason, "docker does not tell of this container; it is shown as the list has it");
         }
-        match self.inputs.send(Input::Container(Box::new(facts))).await {
-            Ok(()) => Ok(Told::Container { image }),
-            Err(_) => Ok(Told::Nobody),
+        match (listed, sketched) {
+            (Some(mut facts), sketched) => {
+                if let Some(sketched) = sketched {
+                    facts.record.started_at_unix_nanos = sketched.record.started_at_unix_nanos;
+                    facts.finished_at_unix_nanos = sketched.finished_at_unix_nanos;
+                }
+                self.told = true;
+                if !facts.record.image_id.is_empty() {
+                    looks.want_image(facts.record.image_id.clone());
+                }
+                Ok(self.inputs.send(Input::ContainerOutlined(Box::new(facts))).await.is_ok())
+            }
+            (None, Some(facts)) => self.tell_sketch(docker, looks, facts).await,
+            (None, None) => Ok(true),
         }
     }
 
     /// Tells a container that cannot be inspected any more. Its events have the name of its image alone.
-    async fn tell_sketch(&mut self, docker: &Docker, mut facts: ContainerFacts) -> Result<bool, DockerError> {
+    async fn tell_sketch(&mut self, docker: &Docker, looks: &mut Looks, mut facts: ContainerFacts) -> Result<bool, DockerError> {
         let name = &facts.record.image_name;
         if facts.record.image_id.is_empty() && !name.is_empty() {
             facts.record.image_id = match self.images.get(name) {
@@ -272,21 +381,17 @@ impl Follower {
                 None => self.image_id(docker, &name.clone()).await?,
             };
         }
-        let image = facts.record.image_id.clone();
-        if self.inputs.send(Input::Container(Box::new(facts))).await.is_err() {
-            return Ok(false);
+        if !facts.record.image_id.is_empty() {
+            looks.want_image(facts.record.image_id.clone());
         }
-        if image.is_empty() { Ok(true) } else { self.tell_image(docker, image).await }
+        Ok(self.inputs.send(Input::Container(Box::new(facts))).await.is_ok())
     }
 
     /// Id of an image by its name; empty when it is gone as well.
     async fn image_id(&mut self, docker: &Docker, name: &str) -> Result<String, DockerError> {
         self.count(|metrics| &metrics.runtime_lookups);
-        let id = match answer(docker.inspect_image(name)).await {
-            Ok(inspected) => words::without_algorithm(&inspected.id.unwrap_or_default()).to_owned(),
-            Err(error) if is_of_this_one(&error) => String::new(),
-            Err(error) => return Err(error),
-        };
+        let inspected = about_one(docker, docker.inspect_image(name)).await?;
+        let id = inspected.ok().and_then(|it| it.id).map(|id| words::without_algorithm(&id).to_owned()).unwrap_or_default();
         if !id.is_empty() {
             self.remember_image(name, &id);
         }
@@ -303,19 +408,59 @@ impl Follower {
         self.images.insert(name.to_owned(), id.to_owned());
     }
 
-    async fn tell_image(&mut self, docker: &Docker, id: String) -> Result<bool, DockerError> {
-        self.count(|metrics| &metrics.runtime_lookups);
-        let inspected = match answer(docker.inspect_image(&id)).await {
-            Ok(inspected) => inspected,
-            Err(error) if is_of_this_one(&error) => return Ok(true),
-            Err(error) => return Err(error),
-        };
-        Ok(self.inputs.send(Input::Image(image(id, inspected, &self.config.masks))).await.is_ok())
+    /// Tells what cannot be seen, if that changed. Returns whether somebody listens.
+    async fn tell_blind_spot(&mut self, sentence: Option<String>) -> bool {
+        if sentence == self.blind_spot {
+            return true;
+        }
+        self.blind_spot.clone_from(&sentence);
+        self.inputs.send(Input::BlindSpot { cause: CAUSE, sentence }).await.is_ok()
     }
 
     fn count(&self, counter: impl Fn(&Metrics) -> &prometheus::IntCounterVec) {
         counter(self.telemetry.metrics()).with_label_values(&[facts::RUNTIME]).inc();
     }
+}
+
+/// A container that was asked about.
+struct Asked<'a> {
+    id: &'a str,
+    at: Instant,
+}
+
+/// Inspects one container. What the list says is asked for where that fails.
+async fn inspect(docker: &Docker, id: &str) -> Result<Found, DockerError> {
+    let reason = match about_one(docker, docker.inspect_container(id, None)).await? {
+        Ok(inspected) => return Ok(Found::Whole(Box::new(inspected))),
+        Err(NoAnswer::NotFound) => return Ok(Found::Gone),
+        Err(NoAnswer::Other(reason)) => reason,
+    };
+    let filters = Some(HashMap::from([("id".to_owned(), vec![id.to_owned()])]));
+    let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+    let listed = about_one(docker, docker.list_containers(Some(options))).await?;
+    let listed = listed.ok().and_then(|listed| listed.into_iter().find(|it| it.id.as_deref() == Some(id)));
+    Ok(Found::Unanswered { listed: listed.map(Box::new), reason })
+}
+
+/// Why a daemon that is well does not tell of one thing.
+enum NoAnswer {
+    NotFound,
+    Other(String),
+}
+
+/// Asks about one thing. Only a daemon that does not even say that it lives is given up.
+async fn about_one<T>(
+    docker: &Docker,
+    request: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<Result<T, NoAnswer>, DockerError> {
+    let reason = match timeout(LOOK_MAX, request).await {
+        Ok(Ok(found)) => return Ok(Ok(found)),
+        Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => return Ok(Err(NoAnswer::NotFound)),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => format!("no answer within {} s", LOOK_MAX.as_secs()),
+    };
+    answer(docker.ping()).await?;
+    Ok(Err(NoAnswer::Other(reason)))
 }
 
 async fn connect(socket: &Path) -> Result<Docker, bollard::errors::Error> {
@@ -326,16 +471,6 @@ async fn connect(socket: &Path) -> Result<Docker, bollard::errors::Error> {
 /// Waits for an answer, but not for ever.
 async fn answer<T>(request: impl Future<Output = Result<T, bollard::errors::Error>>) -> Result<T, DockerError> {
     Ok(timeout(ANSWER_MAX, request).await.map_err(|_| DockerError::Silent)??)
-}
-
-fn is_not_found(error: &DockerError) -> bool {
-    matches!(error, DockerError::Refused(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }))
-}
-
-/// Whether the daemon is well and only this one thing cannot be told.
-fn is_of_this_one(error: &DockerError) -> bool {
-    let DockerError::Refused(error) = error else { return false };
-    matches!(error, bollard::errors::Error::DockerResponseServerError { .. } | bollard::errors::Error::JsonDataError { .. })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

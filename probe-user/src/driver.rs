@@ -62,6 +62,8 @@ pub enum Input {
     },
     /// A container as it is now.
     Container(Box<ContainerFacts>),
+    /// A container of which a runtime tells little now: what is known of it beside that stays.
+    ContainerOutlined(Box<ContainerFacts>),
     /// A container that was removed.
     ContainerGone {
         /// Who says so.
@@ -277,6 +279,7 @@ impl Driver {
                 self.publish_capture();
             }
             Input::Container(facts) => builder.put_container(now, *facts),
+            Input::ContainerOutlined(facts) => builder.outline_container(now, *facts),
             Input::ContainerGone { source, id } => builder.remove_container(now, source, &id),
             Input::ContainersListed { source, ids } => builder.keep_only_containers(now, source, &ids),
             Input::RuntimeLost(source) => builder.lose_runtime(source),

@@ -205,6 +205,13 @@ impl Builder {
         self.containers.put(facts, now);
     }
 
+    /// Takes in what little a runtime tells of a container.
+    pub fn outline_container(&mut self, now: Now, mut facts: ContainerFacts) {
+        facts.record.cgroup_id = self.cgroups.own_cgroup(&facts.record.id);
+        self.unclaimed.claim(&facts.record.id);
+        self.containers.outline(facts, now);
+    }
+
     /// Takes in that a runtime removed a container.
     pub fn remove_container(&mut self, now: Now, source: Source, id: &str) {
         if self.containers.remove(source, id, now) {

@@ -15,6 +15,8 @@ use support::{ControlPlane, Probe, is_root, missing, spawn};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+#[path = "docker/fake.rs"]
+mod fake;
 mod support;
 
 #[tokio::test]
@@ -114,7 +116,7 @@ async fn a_daemon_that_hangs_or_is_not_there_does_not_hang_the_probe() {
         let stopping = CancellationToken::new();
         let config = Config { socket: path.into(), environment: false, masks: Masks::default() };
         let stop = stopping.clone();
-        let run = docker::run(config, Telemetry::new(), sender, stopping);
+        let run = Box::pin(docker::run(config, Telemetry::new(), sender, stopping));
         let stopped = tokio::time::timeout(Duration::from_secs(5), async {
             tokio::join!(run, async {
                 tokio::time::sleep(Duration::from_millis(300)).await;
@@ -123,6 +125,48 @@ async fn a_daemon_that_hangs_or_is_not_there_does_not_hang_the_probe() {
         });
         assert!(stopped.await.is_ok(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_inspected_hides_no_other_and_is_shown_as_the_list_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let daemon = fake::Daemon::start(&socket, &["aa", "hung", "zz"]);
+    daemon.set_hung("hung", true);
+    let mut inputs = follow(socket.to_str().unwrap(), false);
+    // The others do not even wait until the one is given up.
+    let begun = std::time::Instant::now();
+    for name in ["name-of-aa", "name-of-zz"] {
+        let facts = container(&mut inputs, name, ContainerState::Running).await;
+        assert_eq!((facts.record.hostname.as_str(), facts.record.pid), ("inside", 42));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let outline = until(&mut inputs, "the outline", |it| match it {
+        Input::ContainerOutlined(facts) => Some((**facts).clone()),
+        Input::RuntimeLost(_) => panic!("the daemon is well"),
+        _ => None,
+    })
+    .await;
+    let record = &outline.record;
+    assert_eq!((record.id.as_str(), record.name.as_str(), record.image_name.as_str()), ("hung", "name-of-hung", "shop:v1"));
+    assert_eq!(
+        (record.state(), record.image_id.as_str(), record.command.as_str()),
+        (ContainerState::Running, "f1", "serve --password=***")
+    );
+    assert_eq!((record.addresses[0].as_str(), record.ports[0].host_port), ("172.17.0.9", 8_080));
+    assert_eq!(record.labels.get("team").map(String::as_str), Some("blue"));
+    let spot = until(&mut inputs, "the blind spot", |it| match it {
+        Input::BlindSpot { sentence, .. } => Some(sentence.clone()),
+        _ => None,
+    });
+    let spot = spot.await.unwrap();
+    assert!(spot.contains("name-of-hung (hung): no answer within 3 s"), "{spot}");
+    // It is asked again, and what it then says takes the blind spot away.
+    daemon.set_hung("hung", false);
+    let whole = container(&mut inputs, "name-of-hung", ContainerState::Running).await;
+    assert_eq!((whole.record.hostname.as_str(), whole.record.pid), ("inside", 42));
+    until(&mut inputs, "the end of the blind spot", |it| matches!(it, Input::BlindSpot { sentence: None, .. }).then_some(())).await;
+    assert_eq!((daemon.inspected("aa"), daemon.inspected("hung")), (1, 2));
 }
 
 fn follow(socket: &str, environment: bool) -> mpsc::Receiver<Input> {

@@ -8,6 +8,9 @@ use crate::containers::ContainerFacts;
 pub(super) fn state_for_people(facts: &ContainerFacts, now_unix_nanos: u64) -> String {
     let since = |at: u64| duration_for_people(now_unix_nanos.saturating_sub(at) / 1_000_000_000);
     match facts.record.state() {
+        // The list alone does not say since when.
+        ContainerState::Running if facts.record.started_at_unix_nanos == 0 => "Up".to_owned(),
+        ContainerState::Paused if facts.record.started_at_unix_nanos == 0 => "Up (Paused)".to_owned(),
         ContainerState::Running => format!("Up {}", since(facts.record.started_at_unix_nanos)),
         ContainerState::Paused => format!("Up {} (Paused)", since(facts.record.started_at_unix_nanos)),
         ContainerState::Restarting => format!("Restarting ({}) {} ago", facts.record.exit_code, since(facts.finished_at_unix_nanos)),

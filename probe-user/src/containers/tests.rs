@@ -37,6 +37,31 @@ fn states_are_worded_as_docker_words_them() {
 }
 
 #[test]
+fn an_outline_keeps_what_was_known_and_is_enough_for_a_stranger() {
+    let mut table = ContainerTable::default();
+    let outline = |id: &str, state: ContainerState| {
+        let record = Container { id: id.to_owned(), name: "web".to_owned(), exit_code: 3, ..Container::default() };
+        let mut facts = ContainerFacts { source: Source::Docker, record, finished_at_unix_nanos: 0 };
+        facts.record.set_state(state);
+        facts
+    };
+    let mut known = facts("a", "i", ContainerState::Running);
+    known.record.hostname = "inside".to_owned();
+    known.record.pid = 17;
+    table.put(known, at(100));
+    table.outline(outline("a", ContainerState::Paused), at(110));
+    table.outline(outline("b", ContainerState::Running), at(110));
+    let told = table.take_changes().containers;
+    assert_eq!((told[0].name.as_str(), told[0].hostname.as_str(), told[0].pid), ("web", "inside", 17));
+    assert_eq!((told[0].image_id.as_str(), told[0].state_human.as_str()), ("i", "Up 10 seconds (Paused)"));
+    assert_eq!((told[1].name.as_str(), told[1].state_human.as_str()), ("web", "Up"));
+    table.outline(outline("a", ContainerState::Exited), at(200));
+    let told = table.take_changes().containers;
+    assert_eq!((told[0].pid, told[0].exit_code), (0, 3));
+    assert_eq!(told[0].state_human, "Exited (3) Less than a second ago");
+}
+
+#[test]
 fn an_image_stays_while_a_container_uses_it() {
     let mut table = ContainerTable::default();
     table.put_image(image("unused"));

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, ImageInspect, PortMap};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, HealthStatusEnum,
+    ImageInspect, PortMap,
+};
 use proto::probe::v1::{Container, ContainerState, Image, PortMapping};
 
 use crate::containers::{ContainerFacts, Source, words};
@@ -20,15 +23,7 @@ pub fn container(inspected: ContainerInspectResponse, with_environment: bool, ma
     let config = inspected.config.unwrap_or_default();
     let networks = inspected.network_settings.unwrap_or_default();
     let host_config = inspected.host_config.unwrap_or_default();
-    let mut addresses = BTreeSet::new();
-    let mut names = Vec::new();
-    for (name, endpoint) in networks.networks.unwrap_or_default() {
-        names.push(words::name(&name));
-        let given = [endpoint.ip_address, endpoint.global_ipv6_address];
-        addresses.extend(given.into_iter().flatten().filter(|it| it.parse::<std::net::IpAddr>().is_ok()));
-    }
-    names.sort_unstable();
-    names.truncate(ENDPOINTS_MAX);
+    let (names, addresses) = endpoints(networks.networks.unwrap_or_default());
     let command: Vec<String> = inspected.path.into_iter().chain(inspected.args.unwrap_or_default()).collect();
     let variables = config.env.unwrap_or_default();
     let domain = config.domainname.filter(|it| !it.is_empty()).map(|it| format!(".{it}")).unwrap_or_default();
@@ -46,7 +41,7 @@ pub fn container(inspected: ContainerInspectResponse, with_environment: bool, ma
         labels: words::labels(masks, config.labels.unwrap_or_default()),
         environment: if with_environment { words::environment(masks, variables.iter().map(String::as_str)) } else { HashMap::new() },
         networks: names,
-        addresses: addresses.into_iter().take(ENDPOINTS_MAX).collect(),
+        addresses,
         ports: ports(networks.ports.unwrap_or_default(), &config.exposed_ports.unwrap_or_default()),
         pid: state.pid.and_then(|it| u32::try_from(it).ok()).unwrap_or(0),
         network_mode: words::name(&host_config.network_mode.unwrap_or_default()),
@@ -57,6 +52,70 @@ pub fn container(inspected: ContainerInspectResponse, with_environment: bool, ma
         ..Container::default()
     };
     Some(ContainerFacts { source: Source::Docker, record, finished_at_unix_nanos: nanos(&state.finished_at.unwrap_or_default()) })
+}
+
+/// What the list of containers says of one that cannot be inspected; `None` without an id. When it started and ended it does not say.
+pub fn listed(summary: ContainerSummary, masks: &Masks) -> Option<ContainerFacts> {
+    let (networks, addresses) = endpoints(summary.network_settings.and_then(|it| it.networks).unwrap_or_default());
+    let mappings = summary.ports.unwrap_or_default().into_iter().map(|port| PortMapping {
+        container_port: port.private_port.into(),
+        protocol: port.typ.map(|it| it.to_string()).filter(|it| !it.is_empty()).unwrap_or_else(|| "tcp".to_owned()),
+        host_address: port.ip.filter(|it| port.public_port.is_some() && it.parse::<std::net::IpAddr>().is_ok()).unwrap_or_default(),
+        host_port: port.public_port.unwrap_or(0).into(),
+    });
+    let names = summary.names.unwrap_or_default();
+    // Others are the names by which containers that are linked to it know it.
+    let name = names.iter().map(|it| it.trim_start_matches('/')).find(|it| !it.contains('/')).unwrap_or_default();
+    let created_seconds = summary.created.and_then(|it| u64::try_from(it).ok()).unwrap_or(0);
+    let record = Container {
+        id: words::id(&summary.id?)?,
+        name: words::name(name),
+        image_id: words::name(words::without_algorithm(&summary.image_id.unwrap_or_default())),
+        image_name: words::name(&summary.image.unwrap_or_default()),
+        command: words::command(masks, summary.command.unwrap_or_default().split_whitespace()),
+        state: state_in_list(summary.state).into(),
+        created_at_unix_nanos: created_seconds.saturating_mul(1_000_000_000),
+        labels: words::labels(masks, summary.labels.unwrap_or_default()),
+        networks,
+        addresses,
+        ports: mappings.take(ENDPOINTS_MAX).collect(),
+        network_mode: words::name(&summary.host_config.and_then(|it| it.network_mode).unwrap_or_default()),
+        runtime: RUNTIME.to_owned(),
+        exit_code: summary.status.and_then(|status| exit_code_in_list(&status)).unwrap_or(0),
+        ..Container::default()
+    };
+    Some(ContainerFacts { source: Source::Docker, record, finished_at_unix_nanos: 0 })
+}
+
+/// Names of the networks and addresses in them, each in order.
+fn endpoints(networks: HashMap<String, EndpointSettings>) -> (Vec<String>, Vec<String>) {
+    let mut addresses = BTreeSet::new();
+    let mut names = Vec::new();
+    for (name, endpoint) in networks {
+        names.push(words::name(&name));
+        let given = [endpoint.ip_address, endpoint.global_ipv6_address];
+        addresses.extend(given.into_iter().flatten().filter(|it| it.parse::<std::net::IpAddr>().is_ok()));
+    }
+    names.sort_unstable();
+    names.truncate(ENDPOINTS_MAX);
+    (names, addresses.into_iter().take(ENDPOINTS_MAX).collect())
+}
+
+/// Of `Exited (137) 2 minutes ago`.
+fn exit_code_in_list(status: &str) -> Option<i32> {
+    let (code, _) = status.strip_prefix("Exited (").or_else(|| status.strip_prefix("Restarting ("))?.split_once(')')?;
+    code.parse().ok()
+}
+
+fn state_in_list(state: Option<ContainerSummaryStateEnum>) -> ContainerState {
+    match state {
+        Some(ContainerSummaryStateEnum::CREATED | ContainerSummaryStateEnum::EMPTY) | None => ContainerState::Created,
+        Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::STOPPING) => ContainerState::Running,
+        Some(ContainerSummaryStateEnum::PAUSED) => ContainerState::Paused,
+        Some(ContainerSummaryStateEnum::RESTARTING) => ContainerState::Restarting,
+        Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::REMOVING) => ContainerState::Exited,
+        Some(ContainerSummaryStateEnum::DEAD) => ContainerState::Dead,
+    }
 }
 
 /// An image as it was inspected.

@@ -75,13 +75,25 @@ impl Sketches {
         true
     }
 
-    /// What was inspected, with what only events tell, is about to be told.
-    pub(super) fn complete(&mut self, facts: &mut ContainerFacts) {
+    /// What was inspected, with what only events tell, is about to be told. Of events that came while it was inspected (`is_older`) it may not
+    /// know yet: they stay to be told, should the container be gone before it is inspected again.
+    pub(super) fn complete(&mut self, facts: &mut ContainerFacts, is_older: bool) {
         let Some(sketch) = self.by_id.get_mut(&facts.record.id) else { return };
         facts.record.oom_killed |= sketch.oom;
+        let mut last = facts.clone();
+        if is_older {
+            let (record, known) = (&mut last.record, &sketch.facts.record);
+            record.set_state(known.state());
+            record.exit_code = known.exit_code;
+            record.started_at_unix_nanos = record.started_at_unix_nanos.max(known.started_at_unix_nanos);
+            last.finished_at_unix_nanos = last.finished_at_unix_nanos.max(sketch.facts.finished_at_unix_nanos);
+            if !matches!(record.state(), ContainerState::Running | ContainerState::Paused) {
+                record.pid = 0;
+            }
+        }
         // The inspection may be older than the last event that was read, or newer: only an equal state is the last one.
         sketch.told = facts.record.state() == sketch.facts.record.state();
-        sketch.facts = facts.clone();
+        sketch.facts = last;
     }
 
     /// What is known of a container that cannot be inspected any more, unless it was told.
@@ -159,13 +171,30 @@ mod tests {
         let mut facts = sketches.untold(ID).unwrap();
         facts.record.hostname = "inside".to_owned();
         facts.record.set_state(ContainerState::Created);
-        sketches.complete(&mut facts);
+        sketches.complete(&mut facts, false);
         assert_eq!(sketches.untold(ID), None);
         event(&mut sketches, "die", &[("exitCode", "3")], 9);
         let last = sketches.untold(ID).unwrap();
         assert_eq!((last.record.hostname.as_str(), last.record.exit_code), ("inside", 3));
         event(&mut sketches, "start", &[], 11);
         assert_eq!(sketches.untold(ID).unwrap().record.exit_code, 0);
+    }
+
+    #[test]
+    fn an_inspection_that_is_older_than_the_last_event_does_not_make_it_forgotten() {
+        let mut sketches = Sketches::default();
+        event(&mut sketches, "create", &[], 5);
+        event(&mut sketches, "start", &[], 7);
+        let mut facts = sketches.untold(ID).unwrap();
+        facts.record.hostname = "inside".to_owned();
+        facts.record.pid = 17;
+        event(&mut sketches, "die", &[("exitCode", "3")], 9);
+        sketches.complete(&mut facts, true);
+        assert_eq!(facts.record.state(), ContainerState::Running, "it is told as it was inspected");
+        let last = sketches.untold(ID).unwrap();
+        assert_eq!((last.record.state(), last.record.exit_code, last.record.pid), (ContainerState::Exited, 3, 0));
+        assert_eq!((last.record.hostname.as_str(), last.finished_at_unix_nanos), ("inside", 9));
+        assert_eq!(sketches.untold(ID), None, "its last state was told");
     }
 
     #[test]
