@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bollard::errors::Error as ApiError;
 use bollard::exec::CreateExecOptions;
@@ -19,9 +20,11 @@ use crate::host::HostShell;
 use raw::Raw;
 pub(crate) use session::converse;
 use session::follow;
+use turns::Turns;
 
 mod raw;
 mod session;
+mod turns;
 
 /// What stands behind the id of a container's node.
 const CONTAINER: &str = ";<container>";
@@ -29,6 +32,8 @@ const CONTAINER: &str = ";<container>";
 const STOP_SECONDS: i32 = 10;
 /// Longest answer that is waited for, in seconds; a container that does not stop takes its time.
 const ANSWER_SECONDS: u64 = 90;
+/// A command that was started in a container is waited for this long, looked for so often: the daemon says yes before it has started it.
+const STARTED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
 /// Lines of logs that are shown at first.
 const LOG_LINES: u32 = 1_000;
 /// The control that changes the size of a terminal in a container.
@@ -71,12 +76,13 @@ pub struct Docker {
     client: OnceCell<bollard::Docker>,
     /// Exec instances by the numbers of their pipes, for as long as their terminals are open.
     execs: Mutex<HashMap<u64, String>>,
+    turns: Turns,
 }
 
 impl Docker {
     /// An executor; the daemon is asked when something is to be done.
     pub fn new(config: DockerConfig) -> Self {
-        Docker { config, client: OnceCell::new(), execs: Mutex::default() }
+        Docker { config, client: OnceCell::new(), execs: Mutex::default(), turns: Turns::default() }
     }
 
     async fn client(&self) -> Result<&bollard::Docker, String> {
@@ -107,6 +113,8 @@ impl Docker {
         }
         let id = container_id(&node)?;
         let docker = self.client().await?;
+        // Until it is done; what was opened carries its bytes when the turn is over.
+        let _turn = self.turns.take(id).await;
         let done = match control.as_str() {
             "docker_start_container" => docker.start_container(id, None).await,
             "docker_stop_container" => docker.stop_container(id, Some(StopContainerOptionsBuilder::new().t(STOP_SECONDS).build())).await,
@@ -170,6 +178,7 @@ impl Docker {
         };
         let exec = self.client().await?.create_exec(&id, options).await.map_err(|error| text(&error))?.id;
         let stream = self.raw()?.upgrade(&format!("/exec/{exec}/start"), Some(r#"{"Detach":false,"Tty":true}"#)).await?;
+        self.started(&exec).await;
         let pipe = pipes.open();
         let number = pipe.number();
         self.execs.lock().unwrap_or_else(PoisonError::into_inner).insert(number, exec.clone());
@@ -180,6 +189,20 @@ impl Docker {
             ended
         };
         Ok(opened(number, true, RESIZE, session))
+    }
+
+    /// Waits until a command runs or has ended. One of which that is not told in time is none the worse.
+    async fn started(&self, exec: &str) {
+        let looked = async {
+            let Ok(docker) = self.client().await else { return };
+            while let Ok(state) = docker.inspect_exec(exec).await
+                && state.pid.is_none_or(|pid| pid == 0)
+                && state.exit_code.is_none()
+            {
+                tokio::time::sleep(STARTED.1).await;
+            }
+        };
+        drop(tokio::time::timeout(STARTED.0, looked).await);
     }
 
     async fn resize(&self, size: Size) -> Result<Answer, String> {
@@ -274,6 +297,88 @@ mod tests {
         {
             assert_eq!(container_id(wrong), Err(format!("Invalid ID: {wrong}")));
         }
+    }
+
+    /// A daemon that takes its time to stop a container and to start a command, and notes what it is asked and what it has done.
+    fn slow_daemon(socket: &std::path::Path) -> Arc<Mutex<Vec<String>>> {
+        use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        let notes: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = notes.clone();
+        tokio::spawn(async move {
+            let starts = Arc::new(Mutex::new(None::<tokio::time::Instant>));
+            while let Ok((stream, _)) = listener.accept().await {
+                let (notes, starts) = (notes.clone(), starts.clone());
+                tokio::spawn(async move {
+                    let (reader, mut writer) = stream.into_split();
+                    let mut lines = tokio::io::BufReader::new(reader).lines();
+                    while let Ok(Some(request)) = lines.next_line().await {
+                        let mut length = 0;
+                        while let Ok(Some(line)) = lines.next_line().await {
+                            if line.is_empty() {
+                                break;
+                            }
+                            let (name, value) = line.split_once(": ").unwrap();
+                            length = if name.eq_ignore_ascii_case("content-length") { value.parse().unwrap() } else { length };
+                        }
+                        tokio::io::AsyncReadExt::read_exact(lines.get_mut(), &mut vec![0; length]).await.unwrap();
+                        let path = request.split(' ').nth(1).unwrap().split('?').next().unwrap().replace("/v1.41", "");
+                        let mut head = "HTTP/1.1 204 No Content\r\n".to_owned();
+                        let mut body = String::new();
+                        let json = |body: &str| (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len()), body.to_owned());
+                        match path.as_str() {
+                            "/version" => (head, body) = json(r#"{"ApiVersion":"1.41"}"#),
+                            "/containers/a/stop" => {
+                                tokio::time::sleep(Duration::from_millis(300)).await;
+                                notes.lock().unwrap().push("a stopped".to_owned());
+                            }
+                            "/containers/a/exec" => (head, body) = json(r#"{"Id":"e"}"#),
+                            "/exec/e/start" => {
+                                *starts.lock().unwrap() = Some(tokio::time::Instant::now() + Duration::from_millis(300));
+                                head = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n".to_owned();
+                            }
+                            "/exec/e/json" => {
+                                let runs = starts.lock().unwrap().is_some_and(|at| at <= tokio::time::Instant::now());
+                                if runs {
+                                    notes.lock().unwrap().push("e runs".to_owned());
+                                }
+                                (head, body) = json(&format!(r#"{{"Running":true,"Pid":{}}}"#, if runs { 7 } else { 0 }));
+                            }
+                            done => notes.lock().unwrap().push(done.to_owned()),
+                        }
+                        writer.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
+                        if head.contains(" 101 ") {
+                            return std::future::pending().await;
+                        }
+                    }
+                });
+            }
+        });
+        kept
+    }
+
+    #[tokio::test]
+    async fn a_control_waits_for_the_one_before_it_in_the_same_container_and_for_no_other() {
+        let directory = std::env::temp_dir().join(format!("probe-controls-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let socket = directory.join("docker.sock");
+        drop(std::fs::remove_file(&socket));
+        let notes = slow_daemon(&socket);
+        let docker = Arc::new(Docker::new(DockerConfig { socket: Some(socket), proc_root: "/proc".into(), host_shell: None }));
+        let pipes = Pipes::to_nobody();
+        let call = |id: &str, control: &str| {
+            let call = Call { node: format!("{id};<container>"), control: format!("docker_{control}_container"), arguments: [].into() };
+            docker.clone().call(call, pipes.clone())
+        };
+        let answers = futures::join!(call("a", "stop"), call("a", "start"), call("b", "pause"));
+        assert!(answers.0.is_ok() && answers.1.is_ok() && answers.2.is_ok(), "{answers:?}");
+        assert_eq!(*notes.lock().unwrap(), ["/containers/b/pause", "a stopped", "/containers/a/start"]);
+        notes.lock().unwrap().clear();
+        // The daemon says yes to a command before it runs: only then comes the next.
+        let answers = futures::join!(call("a", "exec"), call("a", "pause"));
+        assert!(answers.0.is_ok_and(|answer| answer.opened.is_some()) && answers.1.is_ok());
+        assert_eq!(*notes.lock().unwrap(), ["e runs", "/containers/a/pause"]);
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -59,16 +59,28 @@ impl Executor for Parrot {
     }
 }
 
+impl Numbers {
+    fn new() -> Self {
+        let counter = |name: &str| IntCounter::new(name, name).unwrap();
+        Numbers {
+            calls: IntCounterVec::new(Opts::new("calls", "calls"), &["outcome"]).unwrap(),
+            pipes: IntGauge::new("pipes", "pipes").unwrap(),
+            bytes_sent: counter("sent"),
+            bytes_received: counter("received"),
+        }
+    }
+}
+
+impl Pipes {
+    /// Pipes whose other end is nowhere.
+    pub(crate) fn to_nobody() -> Self {
+        Pipes { open: Arc::default(), outgoing: mpsc::channel(1).0, numbers: Numbers::new() }
+    }
+}
+
 fn desk() -> (Desk, mpsc::Receiver<ProbeMessage>) {
     let (outgoing, messages) = mpsc::channel(8);
-    let counter = |name: &str| IntCounter::new(name, name).unwrap();
-    let numbers = Numbers {
-        calls: IntCounterVec::new(Opts::new("calls", "calls"), &["outcome"]).unwrap(),
-        pipes: IntGauge::new("pipes", "pipes").unwrap(),
-        bytes_sent: counter("sent"),
-        bytes_received: counter("received"),
-    };
-    (Desk::new(Some(Arc::new(Parrot)), outgoing, numbers), messages)
+    (Desk::new(Some(Arc::new(Parrot)), outgoing, Numbers::new()), messages)
 }
 
 fn call(number: u64, control: &str) -> ControlCall {
