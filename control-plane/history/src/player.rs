@@ -185,9 +185,8 @@ impl Player {
         if !self.neighbours.is_empty() {
             self.step(at, Input::Neighbours(self.neighbours.clone()));
         }
-        // A flow counts the connections of the last window by what it counted in the two before it. So all flows are counted twice, a window
-        // apart, and the third window is the one to come.
-        let (first, second) = (at - self.config.window * 2, at - self.config.window);
+        // What had ended and closed before this moment leaves the map, and the counts of the last window, within the window that is played next.
+        let before = at - self.config.window;
         let world = std::mem::take(&mut self.world);
         // What a lost probe said has left the map one window from here, unless it comes back: then it is put there with what it said.
         std::thread::scope(|scope| {
@@ -201,13 +200,9 @@ impl Player {
                 }
             });
             for (probe, known, report) in reports {
-                self.connect(first, probe, known, report);
+                self.connect(before, probe, known, report);
             }
         });
-        for (probe, known) in world.probes.iter().filter(|(_, known)| !known.is_lost) {
-            let flows = known.flows.values().filter(|flow| flow.counters.closed > 0).map(counted).collect();
-            self.report(second, probe, Report { flows, ..Report::default() });
-        }
         self.world = world;
         self.position = at;
     }

@@ -21,7 +21,7 @@ impl Topology {
         let mut page = FlowPage::default();
         for (ordinal, flow) in candidates {
             let row = &self.flows.rows[flow];
-            if !self.matches(row, query) {
+            if row.has_faded || !self.matches(row, query) {
                 continue;
             }
             if page.flows.len() == query.limit {

@@ -33,7 +33,7 @@ impl Topology {
         let processes = row.processes.values().filter_map(|&process| tables.processes.get(process));
         report.processes = processes.filter(|it| it.described && it.leaves_at.is_none()).map(|it| it.record.clone()).collect();
         let flows = row.flows.iter().filter_map(|&flow| self.flows.rows.get(flow));
-        let flows = flows.filter(|flow| flow.leaves_at.is_none()).map(|flow| Flow {
+        let flows = flows.filter(|flow| !flow.is_gone).map(|flow| Flow {
             id: flow.probe_flow_id,
             key: Some(flow.key.clone()),
             counters: flow.counters,

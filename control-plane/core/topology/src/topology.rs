@@ -502,7 +502,7 @@ impl Topology {
         {
             match self.leaving.pop_first() {
                 Some((_, Leaving::Process(process))) => self.remove_process(process),
-                Some((_, Leaving::Flow(flow))) => self.remove_flow(flow),
+                Some((_, Leaving::Flow(flow))) => self.flow_is_due(now, flow),
                 Some((_, Leaving::Unix(host, id))) => self.remove_unix_flow(host, id),
                 Some((_, Leaving::Probe(probe))) => self.remove_probe(&probe, StreamEnd::Lost, out),
                 None => {}

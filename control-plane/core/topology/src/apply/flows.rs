@@ -24,14 +24,9 @@ impl Topology {
         };
         let window = self.config.window;
         let row = &mut self.flows.rows[flow];
-        row.count(record.counters, now, window);
-        row.first_seen = record.first_seen;
-        row.last_active = record.last_active;
+        row.count(record.counters, (record.first_seen, record.last_active), now, window);
         row.epoch = epoch;
-        if let Some(at) = row.leaves_at.take() {
-            self.leaving.remove(&(at, Leaving::Flow(flow)));
-        }
-        let row = &mut self.flows.rows[flow];
+        row.is_gone = false;
         let moved = row.tell(record.translations, record.applications, record.others);
         match (!row.channels.is_empty(), row.is_drawn()) {
             (false, true) => {
@@ -42,6 +37,7 @@ impl Topology {
             (true, true) if moved => self.join_anew(flow),
             _ => {}
         }
+        self.await_end(flow);
         true
     }
 
@@ -107,12 +103,37 @@ impl Topology {
         Some(flow)
     }
 
+    /// Its probe does not have a flow any more: it stays on the map for a window after what last happened on it.
     pub(super) fn flow_leaves(&mut self, now: Timestamp, flow: FlowIndex) {
-        let at = now + self.config.window;
+        self.flows.rows[flow].end(now);
+        self.await_end(flow);
+    }
+
+    /// Looks at a flow again when it may have to leave. Where that is noted already it stays: of a flow on which something happens all the
+    /// time it is found out once in a window, and not noted anew with every report.
+    fn await_end(&mut self, flow: FlowIndex) {
         let row = &mut self.flows.rows[flow];
-        if row.leaves_at.is_none() {
+        if row.leaves_at.is_none()
+            && let Some(at) = row.ends_at(self.config.window)
+        {
             row.leaves_at = Some(at);
             self.leaving.insert((at, Leaving::Flow(flow)));
+        }
+    }
+
+    /// The time has come at which a flow had to leave if nothing happened on it.
+    pub(crate) fn flow_is_due(&mut self, now: Timestamp, flow: FlowIndex) {
+        let window = self.config.window;
+        let Some(row) = self.flows.rows.get_mut(flow) else { return };
+        row.leaves_at = None;
+        match row.ends_at(window) {
+            Some(at) if at > now => self.await_end(flow),
+            Some(_) if row.is_gone => self.remove_flow(flow),
+            Some(_) => {
+                row.has_faded = true;
+                self.part(flow);
+            }
+            None => {}
         }
     }
 

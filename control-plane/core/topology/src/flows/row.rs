@@ -29,9 +29,72 @@ pub(crate) struct FlowRow {
     pub(crate) channels: SmallVec<[ChannelIndex; 2]>,
     extra: Option<Box<Extra>>,
     pub(crate) epoch: u64,
+    /// When it is looked at next whether it leaves the map: never later than [`FlowRow::ends_at`].
     pub(crate) leaves_at: Option<Timestamp>,
-    closed_marks: [(Timestamp, u64); 2],
-    counted_at: Timestamp,
+    /// Its probe does not have it any more.
+    pub(crate) is_gone: bool,
+    /// Nothing was open on it for a window: it makes no edge until something happens on it again. Its probe still has it, and may tell more
+    /// of it by its number alone.
+    pub(crate) has_faded: bool,
+    /// When it was last told that something had happened on it.
+    quiet_since: Timestamp,
+    closed: Closed,
+}
+
+/// Parts of a window in which closed connections are told apart.
+const PARTS: u32 = 5;
+
+/// Connections that closed, by the part of a window in which that was told.
+#[derive(Debug)]
+struct Closed {
+    /// When the newest part began.
+    began: Timestamp,
+    /// The newest first; the last one is leaving the window.
+    parts: [u32; PARTS as usize + 1],
+}
+
+impl Closed {
+    fn add(&mut self, closed: u64, now: Timestamp, window: Duration) {
+        let (passed, _) = self.passed(now, window);
+        if passed > 0 {
+            let length = self.parts.len();
+            self.parts.rotate_right(passed.min(length));
+            self.parts[..passed.min(length)].fill(0);
+            self.began = self.began + part(window).saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));
+            // After a long silence the parts may begin anywhere.
+            if passed > length {
+                self.began = now;
+            }
+        }
+        self.parts[0] = self.parts[0].saturating_add(u32::try_from(closed).unwrap_or(u32::MAX));
+    }
+
+    /// Those that closed within the window; of a part that leaves it now, as much as is left.
+    fn in_window(&self, now: Timestamp, window: Duration) -> u64 {
+        let (passed, share) = self.passed(now, window);
+        let inside = (PARTS as usize).saturating_sub(passed);
+        let whole: u64 = self.parts.iter().take(inside).map(|&it| u64::from(it)).sum();
+        let leaving = (PARTS as usize).checked_sub(passed).map_or(0, |last| self.parts[last]);
+        whole + left_of(leaving, share)
+    }
+
+    /// How many parts have ended since the newest one began, and which share of the next one has passed.
+    fn passed(&self, now: Timestamp, window: Duration) -> (usize, f64) {
+        let parts = now.since(self.began).as_secs_f64() / part(window).as_secs_f64();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time that has passed is not negative")]
+        let whole = parts as usize;
+        (whole, parts.fract())
+    }
+}
+
+fn part(window: Duration) -> Duration {
+    (window / PARTS).max(Duration::from_millis(1))
+}
+
+/// As long as a part has not left the window as a whole, something of it is left.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a small number that is not negative")]
+fn left_of(count: u32, passed: f64) -> u64 {
+    (f64::from(count) * (1.0 - passed)).ceil() as u64
 }
 
 /// What few flows have.
@@ -69,18 +132,51 @@ impl FlowRow {
             extra: None,
             epoch: 0,
             leaves_at: None,
-            closed_marks: [(now, 0); 2],
-            counted_at: now,
+            is_gone: false,
+            has_faded: false,
+            quiet_since: now,
+            closed: Closed { began: now, parts: [0; PARTS as usize + 1] },
         }
     }
 
-    /// Takes new totals over.
-    pub(crate) fn count(&mut self, counters: FlowCounters, now: Timestamp, window: Duration) {
-        if now.since(self.closed_marks[1].0) >= window {
-            self.closed_marks = [self.closed_marks[1], (now, self.counters.closed)];
+    /// Takes over new totals, and since when and until when something happened, by the probe's clock.
+    pub(crate) fn count(
+        &mut self,
+        counters: FlowCounters,
+        (first_seen, last_active): (Timestamp, Timestamp),
+        now: Timestamp,
+        window: Duration,
+    ) {
+        // What is told again, with a snapshot, did not happen again.
+        if counters != self.counters || last_active != self.last_active {
+            self.quiet_since = now;
+            self.has_faded = false;
+        }
+        // Of a flow that was there for longer before it was first told of, nobody knows when its connections closed.
+        let is_old = self.counters == FlowCounters::default() && last_active.since(first_seen) > window;
+        if !is_old {
+            self.closed.add(counters.closed.saturating_sub(self.counters.closed), now, window);
         }
         self.counters = counters;
-        self.counted_at = now;
+        self.first_seen = first_seen;
+        self.last_active = last_active;
+    }
+
+    /// Its probe does not have it any more.
+    pub(crate) fn end(&mut self, now: Timestamp) {
+        if self.is_gone {
+            return;
+        }
+        self.is_gone = true;
+        // Nothing was told of how its last connections ended.
+        if self.counters.active() > 0 {
+            self.quiet_since = now;
+        }
+    }
+
+    /// When it leaves the map, or makes no edge any more, if nothing happens until then.
+    pub(crate) fn ends_at(&self, window: Duration) -> Option<Timestamp> {
+        (self.is_gone || (self.counters.active() == 0 && self.is_drawn())).then(|| self.quiet_since + window)
     }
 
     /// Takes over what few flows have; true when that changes with whom it is joined. A record without translations says nothing of them.
@@ -150,23 +246,16 @@ impl FlowRow {
         self.key.original_server.map(|meant| (meant, TranslationSource::Socket))
     }
 
-    /// Connections that were open at some time within the last window, or the one before it.
+    /// Connections that were open at some time within the last window, as far as that can be told apart.
     pub(crate) fn connections_in_window(&self, now: Timestamp, window: Duration) -> u64 {
-        let [older, newer] = self.closed_marks;
-        let closed_before = if now.since(self.counted_at) >= window {
-            // Nothing was told since: whatever closed did so before the window.
-            self.counters.closed
-        } else if now.since(newer.0) >= window {
-            newer.1
-        } else {
-            older.1
-        };
-        self.counters.opened.saturating_sub(closed_before).max(self.counters.active())
+        // When nothing was told for a window, whatever closed did so before it.
+        let closed = if now.since(self.quiet_since) < window { self.closed.in_window(now, window) } else { 0 };
+        self.counters.active().saturating_add(closed)
     }
 
-    /// Attempts that never became a connection make no edge.
+    /// Attempts that never became a connection make no edge, nor does what has long ended.
     pub(crate) fn is_drawn(&self) -> bool {
-        self.counters.opened > 0 || self.counters.failed == 0
+        !self.has_faded && (self.counters.opened > 0 || self.counters.failed == 0)
     }
 
     /// What this end belongs to.

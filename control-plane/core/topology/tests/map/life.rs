@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::Timestamp;
 use expect_test::{Expect, expect};
 use topology::*;
 
@@ -271,4 +272,104 @@ fn a_picture_that_nobody_watches_is_dropped_after_its_time() {
     assert_eq!(world.map.picture_count(), 1);
     assert_eq!(world.pass(Duration::from_secs(30)), vec![Effect::PictureDropped { key }]);
     assert_eq!(world.map.next_deadline(), None);
+}
+
+/// Counters of connections that were opened, and of those the closed ones.
+fn counted(id: u64, opened: u64, closed: u64, at: Timestamp) -> Report {
+    let counters = FlowCounters { opened, closed, ..FlowCounters::default() };
+    let flow = Flow { key: None, counters, last_active: at, ..client(id, 1, "10.0.0.1", "93.184.216.34", 443) };
+    flows(vec![flow])
+}
+
+fn has_edge(world: &mut World) -> bool {
+    world.snapshot(View::Processes, Filter::NONE).stats.edge_count == 1
+}
+
+fn count(world: &mut World) -> Option<u64> {
+    world.details(View::Processes, "a;1")?.outgoing.first().map(|it| it.count)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn an_ended_connection_leaves_after_one_window_whatever_its_probe_still_keeps() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    world.report("a", processes(vec![process(1, "curl")]));
+    world.report("a", flows(vec![client(1, 1, "10.0.0.1", "93.184.216.34", 443)]));
+    let now = world.now;
+    world.report("a", counted(1, 1, 0, now));
+    world.pass(WINDOW * 3);
+    assert!(has_edge(&mut world), "what is open stays");
+    let now = world.now;
+    world.report("a", counted(1, 1, 1, now));
+    world.pass(WINDOW - SECOND);
+    assert!(has_edge(&mut world));
+    assert_eq!(count(&mut world), Some(1));
+    world.pass(SECOND);
+    assert!(!has_edge(&mut world), "one window after its end");
+    assert!(world.map.flows(&FlowQuery { limit: 10, ..FlowQuery::default() }).flows.is_empty());
+    // The probe still has it, and tells of the next connection by the number alone.
+    let now = world.now;
+    assert_eq!(world.report("a", counted(1, 2, 1, now)), Effect::Applied { records_refused: 0 });
+    assert!(has_edge(&mut world));
+    let now = world.now;
+    world.report("a", counted(1, 2, 2, now));
+    world.pass(WINDOW - SECOND);
+    world.report("a", Report { flows_gone: vec![1], ..Report::default() });
+    assert!(has_edge(&mut world));
+    world.pass(SECOND);
+    assert!(!has_edge(&mut world), "that the probe forgets it makes it stay no longer");
+    world.map.check().unwrap();
+}
+
+#[test]
+fn short_connections_make_a_steady_edge_that_counts_those_of_one_window() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    world.report("a", processes(vec![process(1, "curl")]));
+    world.report("a", flows(vec![client(1, 1, "10.0.0.1", "93.184.216.34", 443)]));
+    // One connection a second, told every three seconds; every tenth report is one late.
+    for round in 1..=40_u64 {
+        if round % 10 != 9 {
+            let now = world.now;
+            world.report("a", counted(1, round * 3, round * 3, now));
+        }
+        for second in 0..3 {
+            world.pass(SECOND);
+            assert!(has_edge(&mut world), "round {round}, second {second}");
+            if round > 8 {
+                let count = count(&mut world).unwrap();
+                assert!((11..=19).contains(&count), "{count} in round {round}, second {second}");
+            }
+        }
+    }
+    // After the last one the count falls to nothing as the edge does.
+    let mut before = count(&mut world).unwrap();
+    for _ in 0..11 {
+        world.pass(SECOND);
+        let now = count(&mut world).unwrap();
+        assert!(now <= before, "{now} after {before}");
+        before = now;
+    }
+    world.pass(SECOND * 3);
+    assert!(!has_edge(&mut world));
+    world.map.check().unwrap();
+}
+
+#[test]
+fn what_a_snapshot_tells_again_did_not_happen_again() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    let ended = Flow {
+        counters: FlowCounters { opened: 5_000, closed: 5_000, ..FlowCounters::default() },
+        ..client(1, 1, "10.0.0.1", "93.184.216.34", 443)
+    };
+    let all = || Report { processes: vec![process(1, "curl")], flows: vec![ended.clone()], ..Report::default() };
+    world.report("a", all());
+    world.pass(SECOND * 10);
+    world.report("a", Report { kind: ReportKind::SnapshotEnd, ..all() });
+    assert!(has_edge(&mut world));
+    world.pass(SECOND * 5);
+    assert!(!has_edge(&mut world));
 }
