@@ -55,6 +55,11 @@ pub enum QueryError {
         /// Where it is.
         at: usize,
     },
+    /// A regular expression that looks ahead or behind, which takes more time than there is.
+    LookAround {
+        /// Where its term begins.
+        at: usize,
+    },
     /// More terms or deeper parentheses than are read.
     TooComplex {
         /// Where it becomes too much.
@@ -71,6 +76,9 @@ impl std::fmt::Display for QueryError {
                 write!(f, "an operator of the query has no operand, or a parenthesis has no partner, at character {at}")
             }
             QueryError::Unclosed { at } => write!(f, "the quote at character {at} of the query has no partner"),
+            QueryError::LookAround { at } => {
+                write!(f, "look-around such as (?=x) or (?<!x), in the term at character {at} of the query, is not supported")
+            }
             QueryError::TooComplex { at } => {
                 write!(f, "the query has more than 64 terms, or is nested deeper than 16, at character {at}")
             }
@@ -101,7 +109,8 @@ impl Query {
     /// Reads a query.
     ///
     /// # Errors
-    /// When it cannot be one. A regular expression that does not compile is no error: it is looked for literally, as in Scope.
+    /// When it cannot be one. A regular expression that does not compile is no error: it is looked for literally, as in Scope. But look-around,
+    /// which browsers understand, is refused: who writes it means something else than these letters.
     pub fn parse(text: &str) -> Result<Query, QueryError> {
         if text.len() > QUERY_BYTES_MAX {
             return Err(QueryError::TooLong);

@@ -11,7 +11,7 @@ pub(super) fn parse(text: &str) -> Result<Expression, QueryError> {
     let tokens = tokens(text)?;
     let is_combined = tokens.iter().any(|(_, token)| matches!(token, Token::And | Token::Or | Token::Not | Token::Quoted(_)));
     if !is_combined {
-        return Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty { at: 1 });
+        return term(text, 1);
     }
     let mut parser = Parser { text, tokens: &tokens, terms: 0 };
     let expression = parser.any(0)?;
@@ -48,11 +48,19 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, QueryError> {
             _ if core.contains('"') => Some(Token::Quoted(core)),
             _ => None,
         };
+        let field = match operator {
+            Some(Token::Quoted(_)) if opening == 0 => term.and_then(|(from, to)| field_before(text, (from, to), core)),
+            _ => None,
+        };
+        if let Some(field) = field {
+            term = term.filter(|(from, _)| *from < field).map(|(from, _)| (from, from + text[from..field].trim_end().len()));
+        }
         if opening > 0 || operator.is_some() {
             flush(&mut term, &mut tokens);
         }
         tokens.extend((0..opening).map(|at| (start + at, Token::Open)));
         match operator {
+            Some(Token::Quoted(_)) if let Some(field) = field => tokens.push((field, Token::Quoted(&text[field..core_end]))),
             Some(operator) => tokens.push((core_start, operator)),
             None if !core.is_empty() => term = Some(term.map_or((core_start, core_end), |(from, _)| (from, core_end))),
             None => {}
@@ -64,6 +72,17 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, QueryError> {
     }
     flush(&mut term, &mut tokens);
     Ok(tokens)
+}
+
+/// Where the field begins that stands before a word in quotes, with blanks around the colon: `image: "x"` means `image:"x"`. A field may hold
+/// blanks, but words that have a field already are a term before it.
+fn field_before(text: &str, (from, to): (usize, usize), quoted: &str) -> Option<usize> {
+    let before = &text[from..to];
+    let field = if quoted.starts_with(':') { before } else { before.strip_suffix(':')?.trim_end() };
+    if !field.contains(':') {
+        return Some(from);
+    }
+    field.rfind(char::is_whitespace).map(|blank| from + blank + field[blank..].chars().next().map_or(0, char::len_utf8))
 }
 
 /// Words between blanks; blanks in quotes do not count.
@@ -169,6 +188,36 @@ impl<'a> Parser<'a, '_> {
         if self.terms > TERMS_MAX {
             return Err(QueryError::TooComplex { at });
         }
-        Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty { at })
+        term(text, at)
     }
+}
+
+fn term(text: &str, at: usize) -> Result<Expression, QueryError> {
+    if has_look_around(text) {
+        return Err(QueryError::LookAround { at });
+    }
+    Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty { at })
+}
+
+/// Whether a text asks what stands before or behind a place, as the expressions of browsers can. What is escaped, in brackets or in quotes
+/// does not.
+fn has_look_around(text: &str) -> bool {
+    let (mut escaped, mut in_brackets, mut in_quotes) = (false, false, false);
+    for (at, letter) in text.char_indices() {
+        if letter == '"' {
+            in_quotes = !in_quotes;
+        }
+        if in_quotes {
+            continue;
+        }
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => in_brackets = true,
+            ']' => in_brackets = false,
+            '(' if !in_brackets && ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|it| text[at..].starts_with(it)) => return true,
+            _ => {}
+        }
+    }
+    false
 }

@@ -53,6 +53,8 @@ impl Term {
         }
         let bare = text.find('"').map_or(text, |quote| &text[..quote]);
         let colon = bare.find(':').filter(|_| bare.len() < text.len() || text.matches(':').count() == 1);
+        // An address is the name of no field: `10.0.0.5:8080` means the port there.
+        let colon = colon.filter(|&colon| text[..colon].trim().parse::<std::net::Ipv4Addr>().is_err());
         if let Some(colon) = colon {
             let (field, value) = (text[..colon].trim(), text[colon + 1..].trim());
             let pattern = match unquoted(value) {

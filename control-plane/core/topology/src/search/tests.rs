@@ -173,6 +173,53 @@ fn what_stands_in_quotes_is_meant_literally() {
 }
 
 #[test]
+fn blanks_between_a_field_and_its_quotes_change_nothing() {
+    for query in [
+        r#"label: "nginx""#,
+        r#"label : "nginx""#,
+        r#"label :"nginx""#,
+        r#"nginx AND command: "nginx -c""#,
+        r#"NOT image: "nginx""#,
+        r#"(label: "apache" OR command: "/etc/") AND pid: "4711""#,
+        r#"docker labels com domain label: "blue" OR nginx"#,
+        r#"pid: 4711 label: "nginx""#,
+        r#"hosts: "web-1" label: "nginx""#,
+    ] {
+        assert!(finds(query), "{query}");
+    }
+    for query in
+        [r#"image: "nginx""#, r#"label: "ngi.x""#, r#"NOT label: "nginx""#, r#"pid: 99 label: "nginx""#, r#"nginx AND label: "99""#]
+    {
+        assert!(!finds(query), "{query}");
+    }
+    assert_eq!(Query::parse(r#"x AND label: """#).unwrap_err(), QueryError::Empty { at: 7 });
+    assert_eq!(Query::parse(r#": "x""#).unwrap_err(), QueryError::Empty { at: 1 });
+}
+
+#[test]
+fn an_address_before_a_colon_is_no_field() {
+    let mut published = node();
+    published.metadata[1].value = "10.0.0.5:8080->80/tcp".into();
+    for query in ["10.0.0.5:8080", "command:10.0.0.5", "nginx AND 10.0.0.5:8080"] {
+        assert!(Query::parse(query).unwrap().find(&published).is_some(), "{query}");
+    }
+    assert!(Query::parse("10.0.0.5:9090").unwrap().find(&published).is_none());
+}
+
+#[test]
+fn look_around_is_refused_by_its_name() {
+    for query in ["(?=x)", "ngi(?!nx)", "label:(?<=x)y", "(?<!x)"] {
+        assert_eq!(Query::parse(query).unwrap_err(), QueryError::LookAround { at: 1 }, "{query}");
+    }
+    let error = Query::parse("nginx AND (?=x)").unwrap_err();
+    assert_eq!(error, QueryError::LookAround { at: 11 });
+    assert!(error.to_string().contains("look-around"), "{error}");
+    for query in [r#""(?=x)""#, r"\(?!x", "[(?!]", "(?i)nginx"] {
+        assert!(Query::parse(query).is_ok(), "{query}");
+    }
+}
+
+#[test]
 fn matches_say_where_in_characters() {
     let shown = |query: &str| {
         let matches = Query::parse(query).unwrap().matches(&node());
