@@ -171,6 +171,61 @@ fn ports_are_mapped_in_a_bridge_and_only_those_of_the_task() {
 }
 
 #[test]
+fn options_of_the_command_line_reach_the_daemon() {
+    if !has_docker() {
+        return;
+    }
+    let world = world();
+    let framework = framework(true);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let network = format!("agent-test-{port}");
+    docker(&["network", "create", &network]);
+    let parameter = |key: &str, value: &str| Parameter { key: key.to_owned(), value: value.to_owned() };
+    let mut it = docker_task("options", "env > $MESOS_SANDBOX/env; while :; do echo hello | nc -l -p 8080; done");
+    it.container.as_mut().unwrap().docker.as_mut().unwrap().parameters = vec![
+        parameter("cpus", "0.5"),
+        parameter("publish", &format!("127.0.0.1:{port}:8080")),
+        parameter("net", &network),
+        parameter("network-alias", "web"),
+        parameter("env-file", "variables"),
+        parameter("mount", "type=tmpfs,target=/scratch,tmpfs-size=1m"),
+        parameter("health-cmd", "true"),
+    ];
+    // Fetched into the sandbox before it is read.
+    let variables = world.directory.path().join("variables");
+    std::fs::write(&variables, "FROM_FILE=yes\n").unwrap();
+    it.command.as_mut().unwrap().uris =
+        vec![mesos_proto::v1::command_info::Uri { value: variables.display().to_string(), ..Default::default() }];
+    world.master.run_task(&framework, &it);
+    world.master.state("options", TaskState::TaskRunning);
+    wait("an answer", || {
+        use std::io::Read as _;
+        let mut text = String::new();
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut it| it.read_to_string(&mut text).is_ok()) && text == "hello\n"
+    });
+    let name = format!("mesos-{}", world.container(&framework, "options"));
+    let aliases = format!("{{{{(index .NetworkSettings.Networks {network:?}).Aliases}}}}");
+    let format =
+        format!("{{{{.HostConfig.NanoCpus}}}} {aliases} {{{{(index .HostConfig.Mounts 0).Target}}}} {{{{.Config.Healthcheck.Test}}}}");
+    let seen = docker(&["inspect", "-f", &format, &name]);
+    let env = std::fs::read_to_string(world.sandbox(&framework, "options").join("env")).unwrap();
+    world.master.kill(&framework, "options");
+    world.master.state("options", TaskState::TaskKilled);
+    docker(&["rm", "-f", &name]);
+    docker(&["network", "rm", &network]);
+    assert!(seen.starts_with("500000000 [web") && seen.ends_with("] /scratch [CMD-SHELL true]"), "{seen}");
+    assert!(env.lines().any(|it| it == "FROM_FILE=yes"), "{env}");
+
+    let mut absent = docker_task("absent", "true");
+    let info = absent.container.as_mut().unwrap().docker.as_mut().unwrap();
+    info.image = "no.such.registry/image:1".to_owned();
+    info.parameters = vec![parameter("pull", "never")];
+    world.master.run_task(&framework, &absent);
+    let message = world.master.status("absent").message.unwrap();
+    assert_eq!(message, "Unable to find image 'no.such.registry/image:1' locally, and it may not be pulled");
+}
+
+#[test]
 fn containers_go_on_without_the_agent_and_no_line_is_copied_twice() {
     if !has_docker() {
         return;

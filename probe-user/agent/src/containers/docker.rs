@@ -17,6 +17,7 @@ use mesos_proto::v1::task_status;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
+use super::parameters::Pull;
 use super::{Command, Ended, Run, limits};
 use crate::environment::{self, DOCKER_PREFIX};
 use crate::sandbox;
@@ -58,25 +59,32 @@ impl Docker {
         self.connection.get_or_try_init(make).await
     }
 
-    /// An image: the one that is here, or else pulled.
+    /// An image: the one that is here, or else pulled. `platform` where it is to be another than the daemon's, such as `linux/arm64`.
     ///
     /// # Errors
     /// When it cannot be had.
-    pub async fn image(
+    pub(super) async fn image(
         &self,
         name: &str,
-        force_pull: bool,
+        pull: Pull,
+        platform: Option<&str>,
         extra: Option<&HashMap<String, DockerCredentials>>,
     ) -> Result<ImageInspect, String> {
         let failed = |error: Error| format!("Failed to pull image '{name}': {}", words(&error));
         let docker = self.connect().await.map_err(failed)?;
         let tagged = with_tag(name);
-        if !force_pull && let Ok(found) = docker.inspect_image(&tagged).await {
+        if pull != Pull::Always
+            && let Ok(found) = docker.inspect_image(&tagged).await
+            && platform.is_none_or(|it| is_of_platform(&found, it))
+        {
             return Ok(found);
+        }
+        if pull == Pull::Never {
+            return Err(format!("Unable to find image '{tagged}' locally, and it may not be pulled"));
         }
         let registry = registry_of(&tagged);
         let credentials = extra.and_then(|it| it.get(registry)).or_else(|| self.credentials.get(registry)).cloned();
-        let options = CreateImageOptionsBuilder::new().from_image(&tagged).build();
+        let options = CreateImageOptionsBuilder::new().from_image(&tagged).platform(platform.unwrap_or_default()).build();
         let mut progress = docker.create_image(Some(options), None, credentials);
         while let Some(step) = progress.next().await {
             let step = step.map_err(failed)?;
@@ -240,14 +248,20 @@ async fn make(it: Making, docker: Docker, name: String) -> Result<(), String> {
     prepared.await.map_err(|_| "preparing the container failed".to_owned())??;
     let info = it.launch.container_info.clone().unwrap_or_default();
     let image = info.docker.clone().unwrap_or_default();
-    let fetched = fetched_credentials(&it.sandbox);
-    docker.image(&image.image, image.force_pull_image(), fetched.as_ref()).await?;
-    let body = request(&it, &info)?;
+    let asked = request(&it, &info)?;
+    let platform = asked.platform.as_deref();
+    docker.image(&image.image, asked.pull, platform, fetched_credentials(&it.sandbox).as_ref()).await?;
     let failed = |what: &str, error: &Error| format!("Failed to {what} docker container: {}", words(error));
     let connection = docker.connect().await.map_err(|error| failed("make", &error))?;
-    let options = CreateContainerOptionsBuilder::new().name(&name).build();
-    connection.create_container(Some(options), body).await.map_err(|error| failed("create", &error))?;
+    let options = CreateContainerOptionsBuilder::new().name(&name).platform(platform.unwrap_or_default()).build();
+    connection.create_container(Some(options), asked.body).await.map_err(|error| failed("create", &error))?;
     connection.start_container(&name, None).await.map_err(|error| failed("start", &error))
+}
+
+/// `linux`, `linux/arm64` or `linux/arm/v7`.
+fn is_of_platform(image: &ImageInspect, platform: &str) -> bool {
+    let own = [image.os.as_deref(), image.architecture.as_deref(), image.variant.as_deref()];
+    platform.split('/').zip(own).all(|(wanted, own)| own.is_none_or(|it| it.is_empty() || it == wanted))
 }
 
 /// Watches a container through whatever the daemon goes through.

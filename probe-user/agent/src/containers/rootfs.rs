@@ -10,6 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::io::AsyncWriteExt as _;
 
 use super::Shared;
+use super::parameters::Pull;
 use crate::environment;
 use crate::sandbox::Layout;
 use crate::words::ContainerKey;
@@ -50,7 +51,7 @@ pub(super) async fn provision(shared: &Shared, image: &Image, container: &Contai
         _ => return Err("Only images of Docker are supported".to_owned()),
     };
     let docker = shared.docker.as_ref().ok_or_else(|| "Images need a Docker daemon, and the agent has none".to_owned())?;
-    let found = docker.image(&name, !image.cached(), None).await?;
+    let found = docker.image(&name, if image.cached() { Pull::Missing } else { Pull::Always }, None, None).await?;
     let id = found.id.clone().unwrap_or_default().replace(':', "-");
     let config = found.config.unwrap_or_default();
     let store = shared.config.work_dir.join("store/docker").join(&id);

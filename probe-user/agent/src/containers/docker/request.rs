@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding};
 use mesos_proto::v1::{ContainerInfo, container_info::docker_info, volume};
 
-use super::super::{limits, parameters, persistent, volumes};
+use super::super::parameters::{self, Asked, Pull};
+use super::super::{limits, persistent, volumes};
 use super::images::with_tag;
 use super::{LABEL, Making, OWNER_LABEL};
 use crate::environment::{self, Place};
@@ -15,7 +16,7 @@ use crate::words::ranges;
 const MEMORY_MIN: i64 = 32 << 20;
 
 /// What the daemon is asked to make.
-pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<ContainerCreateBody, String> {
+pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<Asked, String> {
     let (config, launch) = (&it.shared.config, &it.launch);
     let image = info.docker.clone().unwrap_or_default();
     let command = launch.command.clone().unwrap_or_default();
@@ -59,20 +60,30 @@ pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<ContainerCrea
     host.binds = Some(binds);
     let own = [(LABEL.to_owned(), launch.container.as_str().to_owned()), (OWNER_LABEL.to_owned(), config.work_dir.display().to_string())];
     let labels = crate::labels::of_launch(launch).into_iter().chain(own);
-    let mut body = ContainerCreateBody {
+    let body = ContainerCreateBody {
         image: Some(with_tag(&image.image)),
         env: Some(variables.map(|(name, value)| format!("{name}={value}")).collect()),
         hostname: info.hostname.clone(),
         labels: Some(labels.collect()),
         ..ContainerCreateBody::default()
     };
-    run_words(&command, &mut body);
-    network(it, info, &image, &mut body, &mut host)?;
+    let mut asked = Asked { body, host, ..Asked::default() };
+    run_words(&command, &mut asked.body);
+    network(it, info, &image, &mut asked.body, &mut asked.host)?;
     for parameter in &image.parameters {
-        parameters::apply(&parameter.key, &parameter.value, &mut body, &mut host)?;
+        asked.apply(&parameter.key, &parameter.value, &it.sandbox)?;
     }
-    body.host_config = Some(host);
-    Ok(body)
+    if image.network() == docker_info::Network::User || asked.endpoint != EndpointSettings::default() {
+        // A parameter may have named another network.
+        let name = asked.host.network_mode.clone().unwrap_or_default();
+        let endpoints = HashMap::from([(name, std::mem::take(&mut asked.endpoint))]);
+        asked.body.networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
+    }
+    if image.force_pull_image() {
+        asked.pull = Pull::Always;
+    }
+    asked.body.host_config = Some(std::mem::take(&mut asked.host));
+    Ok(asked)
 }
 
 /// What the container runs: the command replaces the image's entrypoint only where it is one for a shell.
@@ -112,10 +123,6 @@ fn network(
             _ => return refused("USER mode needs exactly one network"),
         },
     };
-    if network == Network::User {
-        let endpoints = HashMap::from([(name.clone(), EndpointSettings::default())]);
-        body.networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
-    }
     host.network_mode = Some(name);
     if image.port_mappings.is_empty() {
         return Ok(());
