@@ -300,6 +300,7 @@ mod tests {
     }
 
     /// A daemon that takes its time to stop a container and to start a command, and notes what it is asked and what it has done.
+    #[expect(clippy::disallowed_methods, reason = "the daemon of a test ends with its runtime")]
     fn slow_daemon(socket: &std::path::Path) -> Arc<Mutex<Vec<String>>> {
         use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::UnixListener::bind(socket).unwrap();
