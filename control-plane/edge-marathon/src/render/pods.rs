@@ -34,13 +34,19 @@ pub(crate) fn status(json: &mut Json, view: &View, pod: &Pod, now: Timestamp) {
         // What never was launched yet is in the queue alone; what was, and waits to be again, is seen with how it ended.
         let shown = instances.iter().filter(|it| it.condition != Condition::Scheduled || it.incarnation > 0);
         json.array_field("instances", shown, |json, it| {
-            let last = terminations.iter().find(|last| last.instance == it.id).filter(|_| it.condition == Condition::Scheduled);
+            let last = terminations.iter().find(|last| is_end_of(last, it)).filter(|_| it.condition == Condition::Scheduled);
             instance(json, it, last, now)
         });
         json.array_field("terminationHistory", terminations, termination);
         json.time_field("lastUpdated", now);
         json.time_field("lastChanged", changed);
     });
+}
+
+/// Whether `termination` is of the latest launch of `instance`, not of one before: that one may have been ended on demand.
+fn is_end_of(termination: &Termination, instance: &Instance) -> bool {
+    let launch = format!(".{}", instance.incarnation);
+    termination.instance == instance.id && termination.containers.iter().all(|it| it.task_id.ends_with(&launch))
 }
 
 fn termination(json: &mut Json, it: &Termination) {

@@ -52,6 +52,7 @@ struct Inner {
     next: u64,
     pub(crate) calls: Vec<String>,
     suppressed: bool,
+    withheld: bool,
 }
 
 impl Master {
@@ -117,7 +118,7 @@ impl Master {
 
     fn offer(&self) {
         let mut inner = self.state.lock().unwrap();
-        if inner.stream.is_none() || inner.suppressed {
+        if inner.stream.is_none() || inner.suppressed || inner.withheld {
             return;
         }
         let mut offers = Vec::new();
@@ -184,8 +185,13 @@ impl Master {
         self.state.lock().unwrap().update(task, state, message, None);
     }
 
+    /// No offers are made any more.
+    pub(crate) fn withhold(&self) {
+        self.state.lock().unwrap().withheld = true;
+    }
+
     /// The executor of a pod ends all of its containers when one is over.
-    fn end_siblings(&self, id: &str) {
+    pub(crate) fn end_siblings(&self, id: &str) {
         let Some((instance, _)) = id.rsplit_once('.').and_then(|(rest, _)| rest.rsplit_once('.')) else { return };
         let mut inner = self.state.lock().unwrap();
         let siblings: Vec<String> = inner.tasks.keys().filter(|it| it.starts_with(&format!("{instance}."))).cloned().collect();

@@ -1,5 +1,6 @@
 //! How pods stand, and how they ended.
 
+use mesos_proto::v1::TaskState;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -85,4 +86,28 @@ async fn what_was_killed_on_demand_is_not_told_as_a_failure() {
     let second = |it: &Value| it["instances"][0]["containers"][0]["containerId"].as_str().is_some_and(|id| id.ends_with(".one.2"));
     let status = world.until("/v2/pods/calm::status", move |it| it["status"] == "STABLE" && second(it)).await;
     assert_eq!(status["terminationHistory"], json!([]));
+}
+
+#[tokio::test]
+async fn an_earlier_failure_is_not_shown_as_the_end_of_a_later_launch() {
+    let world = World::new().await;
+    let mut pod = failing("/twice");
+    pod["containers"][0]["exec"]["command"]["shell"] = json!("sleep 1");
+    pod["scheduling"]["backoff"] = json!({"backoff": 0});
+    world.post("/v2/pods", pod).await.is(201);
+    let path = "/v2/pods/twice::status";
+    let status = world.until(path, |it| it["status"] == "STABLE").await;
+    let task = status["instances"][0]["containers"][0]["containerId"].as_str().unwrap().to_owned();
+    world.master.update(&task, TaskState::TaskFailed, "Command exited with status 9");
+    world.master.end_siblings(&task);
+    let second = |it: &Value| it["instances"][0]["containers"][0]["containerId"].as_str().is_some_and(|id| id.ends_with(".one.2"));
+    let status = world.until(path, move |it| it["status"] == "STABLE" && second(it)).await;
+    assert_eq!(status["terminationHistory"][0]["containers"][0]["termination"]["exitCode"], 9);
+    world.master.withhold();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let instance = status["instances"][0]["id"].as_str().unwrap();
+    world.delete(&format!("/v2/pods/twice::instances/{instance}")).await.is(200);
+    let status = world.until(path, |it| it["instances"][0]["status"] == "PENDING").await;
+    assert_eq!(status["instances"][0]["containers"], json!([]));
+    assert_eq!(status["terminationHistory"].as_array().unwrap().len(), 1);
 }
