@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use topology::{Direction, FlowEntry, HostExport, KubernetesKind, KubernetesObject, MetricRow, Protocol};
+use topology::{Direction, FlowEntry, HostExport, KubernetesKind, MetricRow, ObjectExport, Protocol};
 
-use crate::model::{Dns, Kind, MetadataTemplate, Metric, MetricTemplate, Node, Report, Sample, TableTemplate};
+use crate::model::{Control, Dns, Kind, MetadataTemplate, Metric, MetricTemplate, Node, Report, Sample, TableTemplate};
 use crate::text::{Text, image_without_tag};
 use crate::time::Time;
 
@@ -16,7 +16,7 @@ pub enum Ours<'a> {
     /// A host and its connections.
     Host(&'a HostExport, &'a [FlowEntry]),
     /// Objects of a cluster.
-    Objects(&'a [KubernetesObject]),
+    Objects(&'a [ObjectExport]),
 }
 
 /// The report that one of Scope's probes would have made of it at `at`.
@@ -29,7 +29,8 @@ pub fn translate(ours: &Ours<'_>, at: Time) -> Report {
             out.flows(host, flows);
         }
         Ours::Objects(objects) => {
-            let kinds: BTreeMap<&str, (Kind, &str)> = objects.iter().filter_map(|it| Some((&*it.uid, kind_of(it.kind)?))).collect();
+            let kinds: BTreeMap<&str, (Kind, &str)> =
+                objects.iter().map(|it| &it.record).filter_map(|it| Some((&*it.uid, kind_of(it.kind)?))).collect();
             objects.iter().for_each(|object| out.object(object, &kinds));
         }
     }
@@ -86,6 +87,36 @@ impl Out<'_> {
         }
     }
 
+    /// What can be done with a node, and by whom.
+    fn controls(&mut self, kind: Kind, node: &mut Node, controls: &[topology::Control]) {
+        if controls.is_empty() {
+            return;
+        }
+        let ids: Vec<&str> = controls.iter().map(|it| &*it.id).collect();
+        node.set("active_controls", self.at, ids.join(";"));
+        if node.value("control_probe_id").is_none() {
+            node.set("control_probe_id", self.at, &*controls[0].probe_id);
+        }
+        let probe = node.value("control_probe_id").cloned().unwrap_or_default();
+        self.control_templates(kind, &probe, controls);
+    }
+
+    /// How controls are shown. Those that another probe does than `probe`, which has the nodes, say so.
+    fn control_templates(&mut self, kind: Kind, probe: &str, controls: &[topology::Control]) {
+        let table = self.report.table_mut(kind);
+        for it in controls {
+            let control = Control {
+                id: (*it.id).into(),
+                human: (*it.human).into(),
+                icon: (*it.icon).into(),
+                confirmation: (*it.confirmation).into(),
+                rank: it.rank,
+                probe_id: if *it.probe_id == *probe { "".into() } else { (*it.probe_id).into() },
+            };
+            table.controls.insert((*it.id).into(), control);
+        }
+    }
+
     fn property_list(&mut self, kind: Kind, id: &str, label: &str) {
         let template = TableTemplate {
             id: id.into(),
@@ -121,6 +152,7 @@ impl Out<'_> {
         let networks = host.record.local_networks.iter().map(|it| format!("{}/{}", it.address, it.prefix_length).into());
         node.sets.insert("local_networks".into(), networks.collect());
         node.parents.insert("host".into(), [host_id.clone()].into());
+        self.controls(Kind::Host, &mut node, &host.controls);
         self.put(Kind::Host, node, &host.metrics);
         self.templates(
             Kind::Host,
@@ -170,7 +202,7 @@ impl Out<'_> {
     }
 
     fn containers(&mut self, host: &HostExport, host_id: &Text) {
-        for (container, metrics) in &host.containers {
+        for (container, metrics, controls) in &host.containers {
             let mut node = Node::new(format!("{};<container>", container.id), Kind::Container);
             let uptime = container.started_at.map(|at| base::Timestamp::from(self.at).since(at).as_secs().to_string());
             let in_host_network = &*container.network_mode == "host";
@@ -199,17 +231,11 @@ impl Out<'_> {
                 }
             }
             let addresses = || container.addresses.iter().filter(|address| address.is_ipv4());
-            let port = |it: &topology::PortMapping| -> Text {
-                match it.host {
-                    Some((address, port)) => format!("{address}:{port}->{}/{}", it.container_port, it.protocol).into(),
-                    None => format!("{}/{}", it.container_port, it.protocol).into(),
-                }
-            };
             let sets: [(&str, BTreeSet<Text>); 4] = [
                 ("docker_container_networks", container.networks.iter().cloned().collect()),
                 ("docker_container_ips", addresses().map(|it| it.to_string().into()).collect()),
                 ("docker_container_ips_with_scopes", addresses().map(|it| format!(";{it}").into()).collect()),
-                ("docker_container_ports", container.ports.iter().map(port).collect()),
+                ("docker_container_ports", container.port_texts(&host.record).into_iter().map(Text::from).collect()),
             ];
             for (key, set) in sets.into_iter().filter(|(_, set)| !set.is_empty()) {
                 node.sets.insert(key.into(), set);
@@ -219,9 +245,11 @@ impl Out<'_> {
             if let Some(uid) = container.labels.get("io.kubernetes.pod.uid") {
                 node.parents.insert("pod".into(), [format!("{uid};<pod>").into()].into());
             }
+            self.controls(Kind::Container, &mut node, controls);
             self.put(Kind::Container, node, metrics);
         }
         if !host.containers.is_empty() {
+            self.control_templates(Kind::Container, &host.probe, &host.container_controls);
             self.templates(
                 Kind::Container,
                 &[
@@ -244,7 +272,7 @@ impl Out<'_> {
     }
 
     fn processes(&mut self, host: &HostExport, host_id: &Text) {
-        let container_of = |id: &str| host.containers.iter().map(|(it, _)| it).find(|it| *it.id == *id);
+        let container_of = |id: &str| host.containers.iter().map(|(it, ..)| it).find(|it| *it.id == *id);
         for (process, metrics) in host.processes.iter().filter(|(process, _)| process.exited_at.is_none()) {
             let mut node = Node::new(format!("{};{}", host.name, process.key.pid), Kind::Process);
             let container = process.container_id.as_deref().and_then(container_of);
@@ -321,7 +349,8 @@ impl Out<'_> {
         }
     }
 
-    fn object(&mut self, object: &KubernetesObject, kinds: &BTreeMap<&str, (Kind, &str)>) {
+    fn object(&mut self, export: &ObjectExport, kinds: &BTreeMap<&str, (Kind, &str)>) {
+        let object = &export.record;
         let Some((kind, tag)) = kind_of(object.kind) else { return };
         let mut node = Node::new(format!("{};<{tag}>", object.uid), kind);
         let first = |addresses: &[IpAddr]| addresses.first().map(IpAddr::to_string).unwrap_or_default();
@@ -368,6 +397,7 @@ impl Out<'_> {
         if kind == Kind::Pod && !object.node_name.is_empty() {
             node.parents.insert("host".into(), [format!("{};<host>", object.node_name).into()].into());
         }
+        self.controls(kind, &mut node, &export.controls);
         self.put(kind, node, &[]);
         self.property_list(kind, "kubernetes_labels_", "Kubernetes labels");
     }

@@ -9,7 +9,7 @@ use base::Timestamp;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
-    Details, FlowPage, FlowQuery, HostExport, HostStatus, KubernetesObject, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId,
+    Details, FlowPage, FlowQuery, HostExport, HostStatus, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId, ObjectExport,
     ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, TrafficFlow, TrafficPlace, View, ViewKey,
     ViewSnapshot, ViewStats,
 };
@@ -117,7 +117,7 @@ pub(crate) enum Message {
     Namespaces { reply: oneshot::Sender<Vec<Arc<str>>> },
     ExportHost { name: Arc<str>, reply: oneshot::Sender<Option<Box<HostExport>>> },
     Traffic { places: Vec<TrafficPlace>, reply: oneshot::Sender<Vec<Option<Vec<TrafficFlow>>>> },
-    ExportObjects { reply: oneshot::Sender<Vec<KubernetesObject>> },
+    ExportObjects { reply: oneshot::Sender<Vec<ObjectExport>> },
 }
 
 /// A picture that is kept up to date for as long as this lives.
@@ -349,7 +349,7 @@ impl TopologyHandle {
     ///
     /// # Errors
     /// When the driver is gone.
-    pub async fn export_objects(&self) -> Result<Vec<KubernetesObject>, Stopped> {
+    pub async fn export_objects(&self) -> Result<Vec<ObjectExport>, Stopped> {
         self.ask(|reply| Message::ExportObjects { reply }).await
     }
 

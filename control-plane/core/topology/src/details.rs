@@ -14,7 +14,7 @@ use crate::topology::Topology;
 use crate::view::{Filter, View, ViewKey};
 
 mod connections;
-mod controls;
+pub(crate) mod controls;
 mod facts;
 
 const CONTAINER_COLUMNS: &[Column] = &[number_column("docker_cpu_total_usage", "CPU"), number_column("docker_memory_usage", "Memory")];

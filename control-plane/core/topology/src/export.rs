@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
-use crate::node::MetricRow;
+use crate::details::controls::{controls, of_any_container};
+use crate::index::{Entity, ObjectIndex};
+use crate::node::{Control, MetricRow};
 use crate::report::{Container, Host, Image, KubernetesKind, KubernetesObject, ProbeId, Process};
 use crate::summary;
 use crate::topology::Topology;
@@ -27,18 +29,32 @@ pub struct HostExport {
     pub metrics: Vec<MetricRow>,
     /// Processes and their metrics.
     pub processes: Vec<(Process, Vec<MetricRow>)>,
-    /// Containers and their metrics.
-    pub containers: Vec<(Container, Vec<MetricRow>)>,
+    /// What can be done with it.
+    pub controls: Vec<Control>,
+    /// Containers, their metrics, and what can be done with them.
+    pub containers: Vec<(Container, Vec<MetricRow>, Vec<Control>)>,
+    /// What can be done with a container in one state or another.
+    pub container_controls: Vec<Control>,
     /// Images.
     pub images: Vec<Image>,
     /// Names of addresses, the latest first.
     pub names: Vec<(IpAddr, Vec<Arc<str>>)>,
 }
 
+/// An object of a cluster, and what can be done with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectExport {
+    /// The object.
+    pub record: KubernetesObject,
+    /// What can be done with it.
+    pub controls: Vec<Control>,
+}
+
 impl Topology {
     /// A host by its name.
     pub fn export_host(&self, name: &str) -> Option<HostExport> {
-        let host = self.tables.hosts.get(*self.tables.host_names.get(name)?)?;
+        let index = *self.tables.host_names.get(name)?;
+        let host = self.tables.hosts.get(index)?;
         let processes = host.processes.values().filter_map(|&it| self.tables.processes.get(it)).filter(|row| row.described);
         let cpu_count = host.record.cpu_count;
         let containers = host.containers.iter().filter_map(|&it| Some((it, self.tables.containers.get(it)?.record.clone()?)));
@@ -50,15 +66,23 @@ impl Topology {
             record: host.record.clone(),
             metrics: summary::host_metrics(host, true),
             processes: processes.map(|row| (row.record.clone(), summary::process_metrics(row, cpu_count, true))).collect(),
-            containers: containers.map(|(it, record)| (record, summary::container_metrics(&self.tables, it, true))).collect(),
+            controls: controls(self, Entity::Host(index)),
+            containers: containers
+                .map(|(it, record)| (record, summary::container_metrics(&self.tables, it, true), controls(self, Entity::Container(it))))
+                .collect(),
+            container_controls: of_any_container(self, &host.probe, &host.node_id),
             images: host.images.values().map(|row| row.record.clone()).collect(),
             names: host.names.all().map(|(address, names)| (address, names.cloned().collect())).collect(),
         })
     }
 
     /// All objects of all clusters.
-    pub fn export_objects(&self) -> Vec<KubernetesObject> {
-        self.tables.kubernetes.records().cloned().collect()
+    pub fn export_objects(&self) -> Vec<ObjectExport> {
+        let export = |(object, record): (ObjectIndex, &KubernetesObject)| ObjectExport {
+            record: record.clone(),
+            controls: controls(self, Entity::Object(object)),
+        };
+        self.tables.kubernetes.records().map(export).collect()
     }
 
     /// Names of Kubernetes namespaces that something is in, sorted.

@@ -88,8 +88,8 @@ impl ObjectTables {
     }
 
     /// Everything that a collector described.
-    pub(crate) fn records(&self) -> impl Iterator<Item = &KubernetesObject> {
-        self.rows.iter().filter_map(|(_, row)| row.record.as_ref())
+    pub(crate) fn records(&self) -> impl Iterator<Item = (ObjectIndex, &KubernetesObject)> {
+        self.rows.iter().filter_map(|(object, row)| Some((object, row.record.as_ref()?)))
     }
 
     /// Names of all objects of a kind, sorted within each namespace.

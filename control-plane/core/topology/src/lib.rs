@@ -37,7 +37,7 @@ mod view;
 
 pub use bridge::{End, Link, LinkEnds};
 pub use delta::Delta;
-pub use export::HostExport;
+pub use export::{HostExport, ObjectExport};
 pub use node::{
     ChildGroup, Column, Connection, Control, Details, Grid, GridColumn, GridRow, MetadataRow, MetricRow, NodeId, NodeSummary, Parent,
     PublishedNode, Shape, Table, Word,

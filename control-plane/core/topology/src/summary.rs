@@ -303,7 +303,9 @@ fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Contai
     }
     let command = first_word_if(filter.hide_command_arguments, &container.command);
     let exit_code = if container.state == ContainerState::Exited { container.exit_code.to_string() } else { String::new() };
-    let listens = tables.hosts.get(row_of.host).map(|host| ports_text(host.listeners.of_container(&container.id))).unwrap_or_default();
+    let host = tables.hosts.get(row_of.host);
+    let listens = host.map(|host| ports_text(host.listeners.of_container(&container.id))).unwrap_or_default();
+    let ports = host.map(|host| container.port_texts(&host.record)).unwrap_or_default();
     [
         row("docker_image_tag", "Image tag", "", 1.0, tag_of(&container.image_name)),
         row("docker_image_name", "Image name", "", 2.0, image_without_tag(&container.image_name)),
@@ -313,7 +315,7 @@ fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Contai
         row("docker_container_restart_count", "Restart #", "", 6.0, container.restart_count.to_string()),
         row("docker_container_networks", "Networks", "", 7.0, join(container.networks.iter())),
         row("docker_container_ips", "IPs", "", 8.0, join(addresses)),
-        row("docker_container_ports", "Ports", "", 9.0, join(container.ports.iter().map(port_text))),
+        row("docker_container_ports", "Ports", "", 9.0, join(ports.into_iter())),
         row("docker_container_created", "Created", "datetime", 10.0, created),
         id,
         row("docker_container_health", "Health", "", 12.0, container.health.clone()),
@@ -368,13 +370,6 @@ fn out_of_memory(row: &ContainerRow, container: &Container) -> String {
 }
 
 /// `ip:hostport->port/proto` when published, `port/proto` when only exposed.
-fn port_text(port: &crate::report::PortMapping) -> String {
-    match port.host {
-        Some((address, host_port)) => format!("{address}:{host_port}->{}/{}", port.container_port, port.protocol),
-        None => format!("{}/{}", port.container_port, port.protocol),
-    }
-}
-
 pub(crate) fn property_list(id: &'static str, label: &'static str, entries: &std::collections::BTreeMap<Arc<str>, Arc<str>>) -> Table {
     table(id, label, entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
 }

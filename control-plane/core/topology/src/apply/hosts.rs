@@ -94,6 +94,11 @@ impl Topology {
             self.networks.add(network);
             self.network_changed(network);
         }
+        if old.addresses != record.addresses {
+            // They say at which of them a port is published.
+            let containers: Vec<ContainerIndex> = self.tables.hosts[host].containers.iter().copied().collect();
+            containers.into_iter().for_each(|container| self.touch(View::Containers, Entity::Container(container)));
+        }
         sharers.insert(host);
         sharers.into_iter().for_each(|host| self.rescope(host));
     }

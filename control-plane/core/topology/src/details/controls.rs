@@ -56,8 +56,13 @@ const DELETE_POD: Known =
 /// What a node of Kubernetes is called while nothing new is to run on it.
 const CORDONED: &str = "SchedulingDisabled";
 
+/// Everything that can be done with a container in one state or another, as far as the probe of its host does it.
+pub(crate) fn of_any_container(map: &Topology, probe: &Arc<str>, node_id: &NodeId) -> Vec<Control> {
+    offered(map, probe, node_id, &[ATTACH, EXEC, START, RESTART, PAUSE, UNPAUSE, STOP, REMOVE, LOGS, KILL])
+}
+
 /// What can be done with `entity`.
-pub(super) fn controls(map: &Topology, entity: Entity) -> Vec<Control> {
+pub(crate) fn controls(map: &Topology, entity: Entity) -> Vec<Control> {
     let mut controls = match entity {
         Entity::Container(container) => {
             let row = &map.tables.containers[container];

@@ -1,5 +1,6 @@
 //! What a panel says beyond the summary: facts that are read by people who look at one node, and would only weigh down a view.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::index::Entity;
@@ -11,6 +12,9 @@ use crate::topology::{ProbeRow, Topology};
 
 /// Listening sockets in the panel of a host; the API lists them all.
 const LISTENERS_SHOWN: usize = 100;
+
+/// Processes that listen at one place, of those that are named.
+const HOLDERS_SHOWN: usize = 8;
 
 pub(super) fn add(map: &Topology, entity: Entity, summary: &mut NodeSummary) {
     let tables = &map.tables;
@@ -25,6 +29,7 @@ pub(super) fn add(map: &Topology, entity: Entity, summary: &mut NodeSummary) {
             summary.tables.extend(map.probes.get(&row.probe).map(probe_table));
             summary.tables.extend(listener_table(map, row));
             summary.tables.retain(|table| !table.rows.is_empty());
+            summary.tables.iter_mut().for_each(|table| table.rows.sort());
             summary.tables.sort_by(|one, other| one.id.cmp(&other.id));
         }
         _ => {}
@@ -134,10 +139,28 @@ fn listener_table(map: &Topology, host: &HostRow) -> Option<Table> {
         let process = host.processes.get(&process?).and_then(|&process| map.tables.processes.get(process))?;
         Some(format!("{} ({})", process.record.name, process.record.key.pid))
     };
-    let rows = host.listeners.iter().take(LISTENERS_SHOWN).map(|row| {
+    // In a network namespace of its own a container may listen where another listens as well.
+    let inside = |container: Option<&Arc<str>>| {
+        let container = map.tables.containers.get(*map.tables.container_ids.get(container?)?)?.record.as_ref()?;
+        let name = if container.name.is_empty() { &container.id } else { &container.name };
+        (&*container.network_mode != "host").then(|| format!(" in {name}"))
+    };
+    let mut holders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in host.listeners.iter() {
         let it = &row.record;
         let place = std::net::SocketAddr::new(it.address, it.port);
-        (format!("{place}/{}", it.protocol.as_str()).into(), holder(it.process).unwrap_or_else(|| "unknown".to_owned()).into())
-    });
+        let inside = inside(it.container_id.as_ref()).unwrap_or_default();
+        let holder = holder(it.process).unwrap_or_else(|| "unknown".to_owned());
+        holders.entry(format!("{place}/{}{inside}", it.protocol.as_str())).or_default().insert(holder);
+    }
+    let text = |holders: BTreeSet<String>| {
+        let more = holders.len().saturating_sub(HOLDERS_SHOWN);
+        let mut text = holders.into_iter().take(HOLDERS_SHOWN).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            text.push_str(&format!(" and {more} more"));
+        }
+        text
+    };
+    let rows = holders.into_iter().take(LISTENERS_SHOWN).map(|(place, holders)| (place.into(), text(holders).into()));
     Some(table("host_listeners", "Listening ports", rows.collect()))
 }

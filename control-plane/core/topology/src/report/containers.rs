@@ -1,10 +1,12 @@
 //! What a probe says of containers and images.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use base::Timestamp;
+
+use super::Host;
 
 /// State of a container, in Docker's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +87,40 @@ pub struct Container {
     pub exit_code: i32,
     /// The kernel ended a process of its last run because memory ran out.
     pub oom_killed: bool,
+}
+
+/// Addresses of a host that a port is listed with at most.
+const PUBLISHED_AT_MAX: usize = 16;
+
+impl Container {
+    /// Its ports as Scope words them, e.g. `10.0.0.1:8080->80/tcp`. One that is published on every address of the host is listed with each IPv4
+    /// address under which others reach it: not loopback, nor the host's end of a network of the container's own.
+    pub fn port_texts(&self, host: &Host) -> Vec<String> {
+        let mut texts = Vec::new();
+        for port in &self.ports {
+            let inside = format!("{}/{}", port.container_port, port.protocol);
+            let Some((published, outside)) = port.host else {
+                texts.push(inside);
+                continue;
+            };
+            let before = texts.len();
+            if published == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+                let at =
+                    host.addresses.iter().filter(|address| address.is_ipv4() && !address.is_loopback() && !self.shares(host, **address));
+                texts.extend(at.take(PUBLISHED_AT_MAX).map(|address| format!("{address}:{outside}->{inside}")));
+            }
+            if texts.len() == before {
+                texts.push(format!("{published}:{outside}->{inside}"));
+            }
+        }
+        texts
+    }
+
+    /// Whether an address of its host is in a network that the container is in.
+    fn shares(&self, host: &Host, address: IpAddr) -> bool {
+        let mut networks = host.local_networks.iter().filter(|network| network.contains(address));
+        networks.any(|network| self.addresses.iter().any(|own| network.contains(*own)))
+    }
 }
 
 /// One port of a container.

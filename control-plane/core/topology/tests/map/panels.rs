@@ -174,3 +174,49 @@ fn flows_are_found_by_process_host_port_and_direction() {
     assert_eq!(count(FlowQuery { server_port: Some(5432), ..FlowQuery::default() }), 3);
     assert_eq!(count(FlowQuery { direction: Some(Direction::Server), ..FlowQuery::default() }), 1);
 }
+
+#[test]
+fn tables_of_a_host_are_sorted_and_tell_listeners_in_containers_apart() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    let inside = |id: u64, pid: u32, container: &str| Listener {
+        container_id: Some(container.into()),
+        network_namespace: id,
+        ..listener(id, pid, "0.0.0.0", 80)
+    };
+    let outside = container("c3", "agent", "x");
+    let containers =
+        vec![container("c1", "web-1", "x"), container("c2", "web-2", "x"), Container { network_mode: "host".into(), ..outside }];
+    let processes = (1..=4).map(|pid| process(pid, "nginx")).collect();
+    let listeners = vec![
+        inside(1, 1, "c1"),
+        inside(2, 2, "c2"),
+        Listener { container_id: Some("c3".into()), ..listener(3, 3, "0.0.0.0", 80) },
+        // A second socket of another process at the same place.
+        listener(4, 4, "0.0.0.0", 80),
+        listener(5, 4, "0.0.0.0", 22),
+    ];
+    world.report("a", Report { containers, processes, listeners, ..Report::default() });
+    let interface = |name: &str| NetworkInterface { name: name.into(), ..NetworkInterface::default() };
+    let metrics = HostMetrics { at: world.now, network_interfaces: vec![interface("lo"), interface("eth0")], ..HostMetrics::default() };
+    world.report("a", Report { host_metrics: vec![metrics], ..Report::default() });
+    let tables = world.details(View::Hosts, "a;<host>").unwrap().summary.tables;
+    let rows = |id: &str| {
+        let rows = &tables.iter().find(|table| table.id == id).unwrap().rows;
+        rows.iter().map(|(id, value)| format!("{id}: {value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        rows("host_listeners"),
+        [
+            "0.0.0.0:22/tcp: nginx (4)",
+            "0.0.0.0:80/tcp: nginx (3), nginx (4)",
+            "0.0.0.0:80/tcp in web-1: nginx (1)",
+            "0.0.0.0:80/tcp in web-2: nginx (2)",
+        ]
+    );
+    let names = |id: &str| rows(id).iter().map(|row| row.split(':').next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names("host_network_interfaces"), ["eth0", "lo"]);
+    for table in &tables {
+        assert!(table.rows.is_sorted(), "{table:?}");
+    }
+}

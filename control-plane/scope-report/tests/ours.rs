@@ -1,0 +1,142 @@
+//! What our own probes report, in Scope's words.
+
+#![expect(clippy::unwrap_used, reason = "all of this is a test: a surprise ends it")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Timestamp;
+use scope_report::{Kind, Ours, Report, Time, translate};
+use topology::{
+    Capture, Config, Container, ContainerState, Effect, Host, Input, KubernetesKind, KubernetesObject, Limits, PortMapping, ProbeHello,
+    ReportKind, Topology,
+};
+
+/// A map on which a probe has told of something.
+struct World {
+    map: Topology,
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        let limit = 100;
+        let limits = Limits {
+            probes: limit,
+            processes: limit,
+            containers: limit,
+            flows: limit,
+            objects: limit,
+            listeners: limit,
+            names: limit,
+            unix_flows: limit,
+            externals: limit,
+        };
+        let config = Config {
+            window: Duration::from_secs(15),
+            publish_interval: Duration::from_millis(50),
+            picture_linger: Duration::from_secs(60),
+            limits,
+        };
+        World { map: Topology::new(config), now: Timestamp::from_unix_millis(1_700_000_000_000) }
+    }
+
+    fn tell(&mut self, probe: &str, cluster: Option<&str>, controls: &[&str], report: topology::Report) {
+        let hello = ProbeHello {
+            host_name: "a".into(),
+            version: "1".into(),
+            session: "s".into(),
+            oldest_held_sequence: 0,
+            capture: Capture::default(),
+            cluster_name: cluster.map(Arc::from),
+            controls: controls.iter().map(|&id| Arc::from(id)).collect(),
+        };
+        let mut effects = Vec::new();
+        self.map.step(self.now, Input::Hello { probe: probe.into(), hello }, &mut effects);
+        let stream = effects.iter().find_map(|effect| match effect {
+            Effect::Admitted { stream, .. } => Some(*stream),
+            _ => None,
+        });
+        let report = topology::Report { sequence: 1, kind: ReportKind::SnapshotEnd, ..report };
+        let input = Input::Report { probe: probe.into(), stream: stream.unwrap(), report: Box::new(report) };
+        self.map.step(self.now, input, &mut effects);
+    }
+
+    fn host(&self) -> Report {
+        translate(&Ours::Host(&self.map.export_host("a").unwrap(), &[]), Time::from(self.now))
+    }
+}
+
+fn container(id: &str, state: ContainerState) -> Container {
+    Container { id: id.into(), name: id.into(), state, runtime: "docker".into(), ..Container::default() }
+}
+
+#[test]
+fn what_can_be_done_is_told_with_the_nodes_and_for_their_kind() {
+    let mut world = World::new();
+    let containers = vec![container("runs", ContainerState::Running), container("rests", ContainerState::Paused)];
+    let report = topology::Report { containers, host: Some(Host::default()), ..topology::Report::default() };
+    let able = ["docker_stop_container", "docker_pause_container", "docker_unpause_container", "docker_start_container", "host_exec"];
+    world.tell("p1", None, &able, report);
+    let report = world.host();
+    let table = report.table(Kind::Container);
+    let known: Vec<&str> = table.controls.keys().map(|id| &**id).collect();
+    assert_eq!(known, ["docker_pause_container", "docker_start_container", "docker_stop_container", "docker_unpause_container"]);
+    let stop = &table.controls["docker_stop_container"];
+    assert_eq!((&*stop.human, &*stop.icon, stop.rank, &*stop.probe_id), ("Stop", "fa fa-stop", 7, ""));
+    let active = |kind: Kind, id: &str| report.table(kind).nodes[id].value("active_controls").map(ToString::to_string);
+    assert_eq!(active(Kind::Container, "runs;<container>").as_deref(), Some("docker_pause_container;docker_stop_container"));
+    assert_eq!(active(Kind::Container, "rests;<container>").as_deref(), Some("docker_unpause_container"));
+    assert_eq!(active(Kind::Host, "a;<host>").as_deref(), Some("host_exec"));
+    assert!(report.table(Kind::Host).controls.contains_key("host_exec"));
+}
+
+#[test]
+fn what_can_be_done_with_objects_is_done_by_the_collector_of_their_cluster() {
+    let mut world = World::new();
+    world.tell("p1", None, &["host_exec"], topology::Report { host: Some(Host::default()), ..topology::Report::default() });
+    let object = |kind, uid: &str| KubernetesObject { kind, uid: uid.into(), name: uid.into(), ..KubernetesObject::default() };
+    let kubernetes = vec![object(KubernetesKind::Pod, "pod"), object(KubernetesKind::Node, "a")];
+    let able = ["kubernetes_get_logs", "kubernetes_delete_pod", "kubernetes_cordon_node"];
+    world.tell("collector", Some("c1"), &able, topology::Report { kubernetes, ..topology::Report::default() });
+    let report = translate(&Ours::Objects(&world.map.export_objects()), Time::from(world.now));
+    let pod = &report.table(Kind::Pod).nodes["pod;<pod>"];
+    assert_eq!(pod.value("active_controls").map(|it| &**it), Some("kubernetes_get_logs;kubernetes_delete_pod"));
+    assert_eq!(pod.value("control_probe_id").map(|it| &**it), Some("collector"));
+    assert_eq!(&*report.table(Kind::Pod).controls["kubernetes_get_logs"].human, "Get logs");
+    // A node is on the map as its host, which another probe tells of.
+    let host = world.host();
+    let cordon = &host.table(Kind::Host).controls["kubernetes_cordon_node"];
+    assert_eq!(&*cordon.probe_id, "collector");
+}
+
+#[test]
+fn a_port_on_every_address_of_the_host_is_listed_with_each_that_others_reach() {
+    let mut world = World::new();
+    let address = |text: &str| text.parse().unwrap();
+    let network = |text: &str, prefix_length| topology::Network { address: address(text), prefix_length };
+    let host = Host {
+        addresses: ["127.0.0.1", "10.0.0.5", "192.168.7.5", "172.17.0.1", "fe80::1"].map(address).into(),
+        local_networks: vec![network("10.0.0.5", 24), network("172.17.0.1", 16)],
+        ..Host::default()
+    };
+    let port = |container_port, host| PortMapping { container_port, protocol: "tcp".into(), host };
+    let ports = vec![
+        port(80, Some((address("0.0.0.0"), 23_080))),
+        port(80, Some((address("::"), 23_080))),
+        port(81, Some((address("127.0.0.1"), 81))),
+        port(82, None),
+    ];
+    let web = Container { ports, addresses: vec![address("172.17.0.2")], ..container("web", ContainerState::Running) };
+    let report = topology::Report { containers: vec![web], host: Some(host), ..topology::Report::default() };
+    world.tell("p1", None, &[], report);
+    let report = world.host();
+    let ports: Vec<&str> =
+        report.table(Kind::Container).nodes["web;<container>"].sets["docker_container_ports"].iter().map(|it| &**it).collect();
+    assert_eq!(ports, ["10.0.0.5:23080->80/tcp", "127.0.0.1:81->81/tcp", "192.168.7.5:23080->80/tcp", "82/tcp", ":::23080->80/tcp"]);
+    let found = world.map.search(
+        world.now,
+        &topology::SearchQuery { query: topology::Query::parse("10.0.0.5:23080").unwrap(), view: None, after: None, limit: 10 },
+    );
+    assert!(found.hits.iter().any(|hit| hit.id.as_str() == "web;<container>"), "{found:?}");
+}
