@@ -53,6 +53,8 @@ describe("free text", () => {
 
   test("with two colons is not a prefix query", () => {
     expect(parseQuery("a:b:c")?.kind).toBe("text");
+    expect(parseQuery("10.0.0.5:8080")?.kind).toBe("text");
+    expect(parseQuery("ports: 10.0.0.5")?.kind).toBe("prefix");
   });
 
   test("that is empty is no query", () => {

@@ -44,7 +44,9 @@ export function markedParts(text: string, ranges: readonly (readonly [number, nu
 /** Understands one term; `null` for nothing to search for. */
 export function parseQuery(text: string): Query | null {
   const parts = text.split(":");
-  if (parts.length === 2) {
+  // An address is the name of no field: `10.0.0.5:8080` means the port there.
+  const isPlace = /^\s*\d{1,3}(\.\d{1,3}){3}$/.test(parts[0] ?? "");
+  if (parts.length === 2 && !isPlace) {
     const prefix = (parts[0] ?? "").trim();
     const pattern = (parts[1] ?? "").trim();
     return prefix && pattern ? { kind: "prefix", prefix: toPattern(prefix), pattern: toPattern(pattern) } : null;
