@@ -99,6 +99,7 @@ impl App {
         let marathon_address = config.marathon_address.filter(|_| config.services.contains(&Service::Scheduler));
         let marathon_listener = marathon_address.map(|address| bind(address, "Marathon")).transpose()?;
         let dns_sockets = config.dns_address.map(|address| dns::bind(address).context("binding the DNS listener")).transpose()?;
+        let dns_http_listener = config.dns_http_address.map(|address| bind(address, "names' HTTP")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
         let readiness = Readiness::default();
@@ -189,9 +190,14 @@ impl App {
             marathon.serve(entrance, page, &supervisor, &telemetry);
         }
 
-        if let Some(sockets) = dns_sockets {
+        if dns_sockets.is_some() || dns_http_listener.is_some() {
             let own_master = mesos_address.map(|address| (address, tls_of(Listener::Mesos).is_some()));
-            dns::start(config, sockets, own_master, &supervisor)?;
+            let names = dns::start(config, dns_sockets, own_master, &supervisor)?;
+            if let Some((listener, _)) = dns_http_listener {
+                let front = Front::alone(Purpose::Marathon);
+                let entrance = Entrance { listener, tls: tls_of(Listener::Http), limit: HTTP_CONNECTIONS, front };
+                names.serve(entrance, &supervisor, &telemetry);
+            }
         }
 
         let id = format!("{:x}", seed >> 1);

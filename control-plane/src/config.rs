@@ -51,6 +51,8 @@ pub struct Config {
     pub marathon_flags: Vec<String>,
     /// Where names of tasks are answered for, over UDP and TCP; none: nowhere.
     pub dns_address: Option<SocketAddr>,
+    /// Where the same names are told over HTTP, as Mesos-DNS told them on port 8123; none: nowhere.
+    pub dns_http_address: Option<SocketAddr>,
     /// Below which they are.
     pub dns_domain: String,
     /// Who is asked for other names, in turn; none: they are refused.
@@ -155,6 +157,7 @@ const MESOS_FLAGS: &str = "mesos-flags";
 const MARATHON_ADDRESS: &str = "marathon-address";
 const MARATHON_FLAGS: &str = "marathon-flags";
 const DNS_ADDRESS: &str = "dns-address";
+const DNS_HTTP_ADDRESS: &str = "dns-http-address";
 const DNS_DOMAIN: &str = "dns-domain";
 const DNS_UPSTREAM: &str = "dns-upstream";
 const DNS_TTL: &str = "dns-ttl";
@@ -177,7 +180,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 34] = [
+const BUILT_IN: [(&str, &str); 35] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -192,6 +195,7 @@ const BUILT_IN: [(&str, &str); 34] = [
     (MARATHON_ADDRESS, "127.0.0.1:8080"),
     (MARATHON_FLAGS, ""),
     (DNS_ADDRESS, "off"),
+    (DNS_HTTP_ADDRESS, "off"),
     (DNS_DOMAIN, "mesos"),
     (DNS_UPSTREAM, ""),
     (DNS_TTL, "60s"),
@@ -303,6 +307,7 @@ impl Layers {
         let marathon_address = self.parse(MARATHON_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
         let marathon_flags = self.parse(MARATHON_FLAGS, parse_marathon_flags);
         let dns_address = self.parse(DNS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
+        let dns_http_address = self.parse(DNS_HTTP_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
         let dns_domain = self.parse(DNS_DOMAIN, parse_domain);
         let dns_upstream = self.parse(DNS_UPSTREAM, parse_dns_servers);
         let dns_ttl = self.parse(DNS_TTL, |text| humantime::parse_duration(text).map_err(|error| error.to_string()));
@@ -352,6 +357,7 @@ impl Layers {
                 marathon_address: marathon_address?,
                 marathon_flags: marathon_flags?,
                 dns_address: dns_address?,
+                dns_http_address: dns_http_address?,
                 dns_domain: dns_domain?,
                 dns_upstream: dns_upstream?,
                 dns_ttl: dns_ttl?,

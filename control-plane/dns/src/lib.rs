@@ -7,10 +7,12 @@
 mod cluster;
 mod label;
 mod poll;
+mod rest;
 mod server;
 mod zone;
 
 pub use cluster::{Agent, Cluster, DiscoveryPort, Framework, Task, read_state};
 pub use poll::poll;
+pub use rest::{Shown, router};
 pub use server::{Counts, Settings, serve};
 pub use zone::Zone;

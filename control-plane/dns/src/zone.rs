@@ -15,6 +15,54 @@ pub(crate) struct Entry {
     pub(crate) services: Vec<(String, u16)>,
 }
 
+/// One record of a task, for lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    pub(crate) of: RecordOf,
+}
+
+/// What it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RecordOf {
+    Address(IpAddr),
+    Service(String, u16),
+}
+
+impl Record {
+    /// Its type, as zone files name it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.of {
+            RecordOf::Address(IpAddr::V4(_)) => "A",
+            RecordOf::Address(IpAddr::V6(_)) => "AAAA",
+            RecordOf::Service(..) => "SRV",
+        }
+    }
+
+    /// An address, or a name and a port.
+    pub(crate) fn target(&self) -> String {
+        match &self.of {
+            RecordOf::Address(address) => address.to_string(),
+            RecordOf::Service(target, port) => format!("{target}.:{port}"),
+        }
+    }
+}
+
+/// The records of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TaskRecords {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) records: Vec<Record>,
+}
+
+/// The records of the tasks of a framework.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FrameworkRecords {
+    pub(crate) name: String,
+    pub(crate) tasks: Vec<TaskRecords>,
+}
+
 /// All names at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zone {
@@ -22,6 +70,9 @@ pub struct Zone {
     entries: BTreeMap<String, Entry>,
     /// Names that are there because something is below them.
     between: BTreeSet<String>,
+    frameworks: Vec<FrameworkRecords>,
+    /// The task whose names are being added.
+    adding: Option<TaskRecords>,
 }
 
 impl Zone {
@@ -61,6 +112,16 @@ impl Zone {
     /// Names and ports behind the name of a service.
     pub fn services(&self, name: &str) -> &[(String, u16)] {
         self.entries.get(name).map_or(&[], |it| &it.services)
+    }
+
+    /// Records by framework and task.
+    pub(crate) fn told(&self) -> &[FrameworkRecords] {
+        &self.frameworks
+    }
+
+    /// Every name with its addresses and services.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[IpAddr], &[(String, u16)])> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), &*entry.addresses, &*entry.services))
     }
 
     pub(crate) fn is_ours(&self, name: &str) -> bool {
@@ -108,9 +169,13 @@ impl Zone {
                 self.service(&format!("_framework._tcp.{own}"), &own, port);
             }
         }
+        let mut told = FrameworkRecords { name: framework.name.clone(), tasks: Vec::new() };
         for task in &framework.tasks {
+            self.adding = Some(TaskRecords { name: task.name.clone(), id: task.id.clone(), records: Vec::new() });
             self.task(task, &called, agents);
+            told.tasks.extend(self.adding.take());
         }
+        self.frameworks.push(told);
     }
 
     fn task(&mut self, task: &Task, framework: &str, agents: &BTreeMap<&str, IpAddr>) {
@@ -154,6 +219,9 @@ impl Zone {
     }
 
     fn address(&mut self, name: &str, address: IpAddr) {
+        if let Some(task) = &mut self.adding {
+            task.records.push(Record { name: name.to_owned(), of: RecordOf::Address(address) });
+        }
         let addresses = &mut self.entry(name).addresses;
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -161,6 +229,9 @@ impl Zone {
     }
 
     fn service(&mut self, name: &str, target: &str, port: u16) {
+        if let Some(task) = &mut self.adding {
+            task.records.push(Record { name: name.to_owned(), of: RecordOf::Service(target.to_owned(), port) });
+        }
         let services = &mut self.entry(name).services;
         if !services.iter().any(|(known, at)| *at == port && known == target) {
             services.push((target.to_owned(), port));

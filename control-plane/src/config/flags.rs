@@ -55,6 +55,9 @@ pub struct Flags {
     /// Where names of tasks (app.marathon.mesos) are answered for, over UDP and TCP, or off [default: off]
     #[arg(long, value_name = "ADDRESS:PORT")]
     dns_address: Option<String>,
+    /// Where the same names are told over HTTP, as Mesos-DNS did on port 8123, or off [default: off]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    dns_http_address: Option<String>,
     /// Domain below which they are [default: mesos]
     #[arg(long, value_name = "NAME")]
     dns_domain: Option<String>,
@@ -158,6 +161,7 @@ impl Flags {
             (MARATHON_ADDRESS, &self.marathon_address),
             (MARATHON_FLAGS, &self.marathon_flags),
             (DNS_ADDRESS, &self.dns_address),
+            (DNS_HTTP_ADDRESS, &self.dns_http_address),
             (DNS_DOMAIN, &self.dns_domain),
             (DNS_UPSTREAM, &self.dns_upstream),
             (DNS_TTL, &self.dns_ttl),

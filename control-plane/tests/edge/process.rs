@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tonic::Code;
 
+use crate::http::get;
 use crate::probe::Probe;
 use crate::world::{BEGIN, World, config, process, processes_delta, web_report};
 
@@ -119,9 +120,15 @@ impl Program {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        let started: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        // Its services may say something first.
+        let started = loop {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+            let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+            if said["http_address"].is_string() {
+                break said;
+            }
+        };
         let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
         let (http, grpc) = (address("http_address"), address("grpc_address"));
         // The log has to be taken, or the program would wait for it.
@@ -139,6 +146,27 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[tokio::test]
+async fn names_of_the_cluster_are_told_over_http() {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (names, mesos) = (free(), free());
+    let _program =
+        Program::start(&["--dns-http-address", &names.to_string(), "--mesos-address", &mesos.to_string(), "--marathon-address", "off"]);
+    let begun = Instant::now();
+    loop {
+        let hosts = get(names, "/v1/hosts/leader.mesos").await;
+        assert_eq!(hosts.status, 200);
+        let hosts: serde_json::Value = hosts.json();
+        if hosts == serde_json::json!([{"host": "leader.mesos.", "ip": "127.0.0.1"}]) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{hosts}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let config: serde_json::Value = get(names, "/v1/config").await.json();
+    assert_eq!(config["Masters"], serde_json::json!([mesos.to_string()]));
 }
 
 /// Runs the real program and gives back its exit code and what it said.

@@ -54,6 +54,7 @@ pub(crate) fn config() -> Config {
         marathon_address: None,
         marathon_flags: Vec::new(),
         dns_address: None,
+        dns_http_address: None,
         dns_domain: "mesos".to_owned(),
         dns_upstream: Vec::new(),
         dns_ttl: Duration::from_secs(60),
