@@ -1,5 +1,6 @@
 //! The driver's numbers, for the metrics page.
 
+use prometheus::IntCounter;
 use proto::probe::v1::ContainerState;
 
 use crate::containers::ContainerTable;
@@ -47,8 +48,8 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     metrics.containers.set(gauge(builder.containers().len()));
     metrics.translations.set(gauge(builder.flows().translations().len()));
     metrics.outbox_bytes.set(gauge(publisher.held_bytes()));
-    metrics.proc_vanished.set(count_of(procfs.vanished()));
-    metrics.proc_unreadable.set(count_of(procfs.unreadable()));
+    raise(&metrics.proc_vanished, procfs.vanished());
+    raise(&metrics.proc_unreadable, procfs.unreadable());
     let losses = builder.losses();
     let ring = |name: &str| losses.ring_records.get(name).copied().unwrap_or(0);
     let other = |cause: &str| losses.other.get(cause).copied().unwrap_or(0);
@@ -67,10 +68,10 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
         ("names", other("names")),
     ];
     for (cause, number) in lost {
-        metrics.lost.with_label_values(&[cause]).set(count_of(number));
+        raise(&metrics.lost.with_label_values(&[cause]), number);
     }
     for (cause, number) in &losses.other {
-        metrics.lost.with_label_values(&[cause.as_str()]).set(count_of(*number));
+        raise(&metrics.lost.with_label_values(&[cause.as_str()]), *number);
     }
     metrics.completeness.set(completeness(losses.ends_reported, losses.ends_seen));
     metrics.names.set(gauge(builder.names().len()));
@@ -78,7 +79,7 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
     metrics.dns_attachments.set(count_of(counts.attached));
     let messages = [("read", counts.messages), ("believed", counts.answers), ("malformed", counts.malformed), ("unasked", counts.unasked)];
     for (outcome, number) in messages {
-        metrics.dns_messages.with_label_values(&[outcome]).set(count_of(number));
+        raise(&metrics.dns_messages.with_label_values(&[outcome]), number);
     }
 }
 
@@ -107,6 +108,11 @@ pub(super) fn sampled(containers: &ContainerTable) -> Vec<SampledContainer> {
 #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than the 53 bits of a double")]
 fn completeness(reported: u64, seen: u64) -> f64 {
     if seen == 0 { 1.0 } else { reported as f64 / seen as f64 }
+}
+
+/// Lets a counter say what has been counted elsewhere. It never falls, whatever begins anew there.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn gauge(number: usize) -> i64 {

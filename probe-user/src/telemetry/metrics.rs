@@ -23,7 +23,7 @@ pub struct Metrics {
     /// Observations taken in, by kind.
     pub observations: IntCounterVec,
     /// What was lost so far, by cause. Zero everywhere is the normal state.
-    pub lost: IntGaugeVec,
+    pub lost: IntCounterVec,
     /// Share of the connection ends that the kernel saw and that reached a flow.
     pub completeness: Gauge,
     /// From an event in the kernel to the report that tells it, while the control plane listens.
@@ -85,13 +85,13 @@ pub struct Metrics {
     /// Addresses with names in the table.
     pub names: IntGauge,
     /// Messages of DNS so far, by what became of them.
-    pub dns_messages: IntGaugeVec,
+    pub dns_messages: IntCounterVec,
     /// Programs that are attached now to see messages of DNS.
     pub dns_attachments: IntGauge,
     /// Entries of `/proc` that vanished while they were read.
-    pub proc_vanished: IntGauge,
+    pub proc_vanished: IntCounter,
     /// Files of `/proc` that were refused or not understood.
-    pub proc_unreadable: IntGauge,
+    pub proc_unreadable: IntCounter,
     /// Processes whose details were put off because too many began at once.
     pub details_deferred: IntCounter,
     /// How long the last look at the host, its processes and its containers took.
@@ -132,7 +132,7 @@ impl Metrics {
             observations: register(&registry, IntCounterVec::new(opts("probe_observations_total", "Observations taken in."), &["kind"])),
             lost: register(
                 &registry,
-                IntGaugeVec::new(opts("probe_lost_total", "What was lost since the start of the probe."), &["cause"]),
+                IntCounterVec::new(opts("probe_lost_total", "What was lost since the start of the probe."), &["cause"]),
             ),
             completeness: register(
                 &registry,
@@ -223,11 +223,11 @@ impl Metrics {
             names: register(&registry, IntGauge::new("probe_names", "Addresses with names in the table.")),
             dns_messages: register(
                 &registry,
-                IntGaugeVec::new(opts("probe_dns_messages_total", "Messages of DNS, by what became of them."), &["outcome"]),
+                IntCounterVec::new(opts("probe_dns_messages_total", "Messages of DNS, by what became of them."), &["outcome"]),
             ),
             dns_attachments: register(&registry, IntGauge::new("probe_dns_attachments", "Programs attached now to see messages of DNS.")),
-            proc_vanished: register(&registry, IntGauge::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
-            proc_unreadable: register(&registry, IntGauge::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),
+            proc_vanished: register(&registry, IntCounter::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
+            proc_unreadable: register(&registry, IntCounter::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),
             details_deferred: register(
                 &registry,
                 IntCounter::new("probe_details_deferred_total", "Processes whose details were put off because too many began at once."),
@@ -359,5 +359,18 @@ mod tests {
         metrics.gather();
         assert!(metrics.resident_bytes.get() > 1_000_000);
         assert!(metrics.gather().iter().all(|family| family.name().starts_with("probe_")));
+    }
+
+    #[test]
+    fn what_is_called_a_total_is_a_counter() {
+        let metrics = Metrics::new();
+        metrics.lost.with_label_values(&["ring"]);
+        metrics.dns_messages.with_label_values(&["read"]);
+        let families = metrics.gather();
+        let totals: Vec<_> = families.iter().filter(|family| family.name().ends_with("_total")).collect();
+        assert!(totals.iter().any(|family| family.name() == "probe_lost_total"));
+        for family in totals {
+            assert_eq!(family.get_field_type(), prometheus::proto::MetricType::COUNTER, "{}", family.name());
+        }
     }
 }
