@@ -37,7 +37,7 @@ use crate::reload::{self, Reloader};
 use crate::report::Builder;
 use crate::stream::StreamEvent;
 use crate::supervise::{Backoff, Supervisor};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 use crate::unix;
 use crate::uplink::{self, Identity};
 use crate::users::UserReader;
@@ -428,6 +428,17 @@ async fn run_tasks(supervisor: &Supervisor, config: &Config, host_name: &str) ->
     }
     let listener = TcpListener::bind(agent.listen).await.with_context(|| format!("cannot listen on {}", agent.listen))?;
     tracing::info!(address = ?listener.local_addr().ok(), work_dir = %agent.work_dir.display(), "agent starts");
+    let usual = config.log_filter.clone();
+    agent.verbosity.applied_by(move |level| {
+        let more = match level {
+            0 => "",
+            1 => ",agent=debug",
+            _ => ",agent=trace",
+        };
+        if let Err(error) = telemetry::change_filter(&format!("{usual}{more}")) {
+            tracing::warn!(error = format!("{error:#}"), level, "what is logged cannot be changed");
+        }
+    });
     let stopping = supervisor.stopping().clone();
     supervisor.essential("agent", async move {
         if let Err(error) = ::agent::agent::run(agent, listener, stopping).await {

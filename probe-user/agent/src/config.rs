@@ -98,6 +98,8 @@ pub struct Config {
     pub metrics: crate::http::metrics::AgentMetrics,
     /// Told which container belongs to whom.
     pub task_labels: crate::labels::TaskLabels,
+    /// Told to log more for a while.
+    pub verbosity: crate::verbosity::Verbosity,
     /// How often attach streams that are silent say that they live.
     pub http_heartbeat_interval: Duration,
 }
@@ -162,6 +164,7 @@ impl Config {
             log_rotate_keep: 5,
             metrics: crate::http::metrics::AgentMetrics::default(),
             task_labels: crate::labels::TaskLabels::default(),
+            verbosity: crate::verbosity::Verbosity::default(),
             http_heartbeat_interval: Duration::from_secs(30),
         }
     }

@@ -104,13 +104,22 @@ impl Fetcher {
         if uris.is_empty() {
             return Ok(());
         }
-        let fetched = uris.iter().try_for_each(|it| self.fetch_one(it, sandbox, owner));
+        let fetched = uris.iter().try_for_each(|it| {
+            note(sandbox, &format!("Fetching URI '{}'", it.value));
+            let fetched = self.fetch_one(it, sandbox, owner);
+            match &fetched {
+                Ok(target) => note(sandbox, &format!("Fetched '{}' to '{}'", it.value, target.display())),
+                Err(error) => note(sandbox, &error.to_string()),
+            }
+            fetched.map(drop)
+        });
         let counter = if fetched.is_ok() { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
         fetched
     }
 
-    fn fetch_one(&self, uri: &command_info::Uri, sandbox: &Path, owner: Option<&User>) -> Result<(), FetchError> {
+    /// Where it is now: the file, or the directory that it was unpacked into.
+    fn fetch_one(&self, uri: &command_info::Uri, sandbox: &Path, owner: Option<&User>) -> Result<PathBuf, FetchError> {
         let failed = |source| FetchError::Io { uri: uri.value.clone(), source };
         let name = file_name(uri).ok_or_else(|| FetchError::Name(uri.value.clone()))?;
         let target = below(sandbox, &name).ok_or_else(|| FetchError::Name(uri.value.clone()))?;
@@ -144,7 +153,7 @@ impl Fetcher {
                 give(&new, owner).map_err(failed)?;
             }
         }
-        Ok(())
+        Ok(if archive.is_some() { sandbox.to_owned() } else { target })
     }
 
     /// The file of the cache, downloaded by the first who asks. `None` where it does not fit.
@@ -230,6 +239,14 @@ impl Cache {
             }
         }
     }
+}
+
+/// Tells whoever reads the sandbox what is fetched, and why that failed, as Mesos's fetcher does. A full disk keeps no file from being fetched.
+fn note(sandbox: &Path, line: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let log = File::options().append(true).custom_flags(libc::O_NOFOLLOW).open(sandbox.join("stderr"));
+    drop(log.and_then(|mut it| writeln!(it, "{line}")));
 }
 
 /// The name that a file gets in the sandbox.

@@ -122,7 +122,7 @@ pub async fn run(listener: Arc<TcpListener>, server: Server) {
 }
 
 /// Every path that is served, with the handler's name.
-const ROUTES: [(&str, Route); 19] = [
+const ROUTES: [(&str, Route); 20] = [
     ("/api/v1", Route::Operator),
     ("/api/v1/executor", Route::Executor),
     ("/state", Route::State),
@@ -136,6 +136,7 @@ const ROUTES: [(&str, Route); 19] = [
     ("/containerizer/debug", Route::Debug),
     ("/metrics/snapshot", Route::Metrics),
     ("/system/stats.json", Route::System),
+    ("/logging/toggle", Route::LoggingToggle),
     ("/files/browse", Route::Browse),
     ("/files/read", Route::Read),
     ("/files/download", Route::Download),
@@ -157,6 +158,7 @@ enum Route {
     Debug,
     Metrics,
     System,
+    LoggingToggle,
     Browse,
     Read,
     Download,
@@ -199,6 +201,7 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
         Route::Flags => classic(&query, &serde_json::json!({ "flags": server.config.flags() })),
         Route::Debug => classic(&query, &serde_json::json!({ "pending": [] })),
         Route::System => classic(&query, &metrics::system()),
+        Route::LoggingToggle => logging_toggle(&server, request.method(), &query),
         Route::State => match state::state(&server).await {
             Ok(state) => classic(&query, &state),
             Err(_) => stopping(),
@@ -221,6 +224,27 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
         Route::FilesDebug => files::debug(&server, &query).await,
     };
     if gzip { compressed(answer).await } else { answer }
+}
+
+/// What is logged, or more of it for a while.
+fn logging_toggle(server: &Server, method: &Method, query: &Query) -> Answer {
+    let bad = |text: &str| plain(StatusCode::BAD_REQUEST, Some(text));
+    if method != Method::GET && method != Method::POST {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, Some("Expecting one of { 'GET', 'POST' }"));
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+        return answer;
+    }
+    match (query.get("level"), query.get("duration")) {
+        (None, None) => plain(StatusCode::OK, Some(&format!("{}\n", server.config.verbosity.level()))),
+        (Some(_), None) => bad("Expecting 'duration=value' in query.\n"),
+        (None, Some(_)) => bad("Expecting 'level=value' in query.\n"),
+        (Some(level), Some(duration)) => {
+            let Ok(level) = level.parse::<u32>() else { return bad(&format!("Invalid level '{level}'.\n")) };
+            let Ok(duration) = crate::words::parse_duration(duration) else { return bad("Invalid duration.\n") };
+            server.config.verbosity.set(level, duration, &server.spawn);
+            plain(StatusCode::OK, Some(""))
+        }
+    }
 }
 
 /// Parameters of a query.

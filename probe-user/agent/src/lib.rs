@@ -27,4 +27,5 @@ pub mod link;
 pub mod sandbox;
 pub mod store;
 pub mod table;
+pub mod verbosity;
 pub mod words;

@@ -108,6 +108,33 @@ pub fn make_latest(run: &Path) -> io::Result<()> {
     std::fs::rename(draft, runs.join("latest"))
 }
 
+/// The link `tasks/<task>` in the sandbox of a default executor: to the sandbox of the task's container, as Mesos's default executor makes it.
+///
+/// # Errors
+/// When the file system refuses, or something else is in the way.
+pub fn link_task(executor: &Path, task: &str, container: &Path) -> io::Result<()> {
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::Mode;
+    use nix::unistd::symlinkat;
+
+    let target = container.strip_prefix(executor).map_err(|_| io::Error::other("the task is not in its executor's sandbox"))?;
+    let tasks = executor.join(TASKS);
+    match std::fs::create_dir(&tasks) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // The tasks may write there: a link that one of them has made is not followed.
+    let tasks = open(&tasks, OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    match symlinkat(&Path::new("..").join(target), &tasks, task) {
+        // By an earlier agent, which was killed before it could make the rest.
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The directory of these links.
+pub const TASKS: &str = "tasks";
+
 /// A path below a directory that leads nowhere else; `None` where it would.
 pub fn below(directory: &Path, relative: &str) -> Option<PathBuf> {
     let relative = Path::new(relative);
@@ -124,6 +151,27 @@ mod tests {
         let layout = Layout::new(Path::new("/w"), Path::new("/r"));
         let nested = ContainerKey::root("c").nested("n");
         assert_eq!(layout.sandbox("S0", "F", "E", &nested), Path::new("/w/slaves/S0/frameworks/F/executors/E/runs/c/containers/n"));
+    }
+
+    #[test]
+    fn tasks_of_a_default_executor_are_found_by_their_ids() {
+        let directory = tempfile::tempdir().unwrap();
+        let executor = directory.path().join("executor");
+        let container = executor.join("containers/n");
+        make(&container, None).unwrap();
+        for _ in 0..2 {
+            link_task(&executor, "t", &container).unwrap();
+        }
+        assert_eq!(std::fs::read_link(executor.join("tasks/t")).unwrap(), Path::new("../containers/n"));
+        assert!(executor.join("tasks/t/stdout").exists());
+        link_task(&executor, "t", directory.path()).unwrap_err();
+        // A task would have others written elsewhere.
+        let elsewhere = directory.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::remove_dir_all(executor.join("tasks")).unwrap();
+        symlink(&elsewhere, executor.join("tasks")).unwrap();
+        link_task(&executor, "t", &container).unwrap_err();
+        assert!(!elsewhere.join("t").is_symlink());
     }
 
     #[test]

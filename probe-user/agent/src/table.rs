@@ -103,6 +103,8 @@ pub struct Table {
     frameworks: BTreeMap<String, Framework>,
     completed: VecDeque<Framework>,
     drain: Option<Drain>,
+    /// When it began, on the wall clock.
+    drain_began: Option<f64>,
     ending: bool,
     connected: bool,
     alarms: BTreeSet<(Duration, Alarm)>,
@@ -151,6 +153,7 @@ impl Table {
             frameworks: BTreeMap::new(),
             completed: VecDeque::new(),
             drain: None,
+            drain_began: None,
             ending: false,
             connected: false,
             alarms: BTreeSet::new(),
@@ -222,6 +225,11 @@ impl Table {
     /// Set while the agent drains.
     pub fn drain(&self) -> Option<&Drain> {
         self.drain.as_ref()
+    }
+
+    /// When the drain began, in seconds since 1970.
+    pub fn drain_began(&self) -> Option<f64> {
+        self.drain_began
     }
 
     /// What has happened.

@@ -173,7 +173,7 @@ fn malformed_calls_of_executors_are_refused_in_mesos_words() {
 
 #[test]
 fn a_task_group_shares_an_executor_and_ends_together() {
-    let world = World::new(|_| {});
+    let mut world = World::new(|_| {});
     world.master.acknowledge_all(true);
     let framework = framework(true);
     let mut info = executor("group", Type::Default, None);
@@ -226,11 +226,40 @@ fn a_task_group_shares_an_executor_and_ends_together() {
     assert_eq!(world.post("/api/v1", &json!({"type": "REMOVE_NESTED_CONTAINER", "remove_nested_container": {"container_id": id}})).0, 200);
     assert_eq!(world.post("/api/v1", &kill).0, 404);
 
+    // A task is found by its id, in its executor's sandbox and by the virtual path.
+    let find = |world: &World| {
+        let by_executor = "/frameworks/test-0000/executors/group";
+        for path in [
+            format!("{}/tasks/server/shared", root.display()),
+            format!("{by_executor}/runs/latest/tasks/server/shared"),
+            format!("{by_executor}/tasks/server/shared"),
+        ] {
+            assert_eq!(world.json(&format!("/files/read?path={path}&offset=0"))["data"], "served\n", "{path}");
+        }
+        let listed = world.json(&format!("/files/browse?path={}/tasks/worker", root.display()));
+        assert!(listed.as_array().unwrap().iter().any(|it| it["path"].as_str().unwrap().ends_with("/tasks/worker/stdout")), "{listed}");
+    };
+    let listed_as = |world: &World| world.json("/files/debug")["/frameworks/test-0000/executors/group/tasks/server"].clone();
+    let server = nested.iter().find(|it| it.join("shared").exists()).unwrap();
+    find(&world);
+    assert_eq!(listed_as(&world), server.to_str().unwrap());
+
     std::fs::write(worker.join("stop"), "").unwrap();
     let failed = world.master.states("worker");
     assert_eq!(names(&failed), ["TASK_FAILED"]);
     assert_eq!(names(&world.master.states("server")), ["TASK_KILLING", "TASK_KILLED"]);
     world.master.other("the executor's end", |it| matches!(it, Ours::ExecutorExited(it) if it.executor_id == "group"));
+    let begun = std::time::Instant::now();
+    while !world.json("/state")["frameworks"].as_array().unwrap().is_empty() {
+        assert!(begun.elapsed() < support::PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    find(&world);
+    assert_eq!(listed_as(&world), server.to_str().unwrap());
+    // Also when nobody remembers the executor.
+    world.kill_agent();
+    world.start_agent();
+    find(&world);
 }
 
 #[test]
@@ -287,7 +316,8 @@ impl Feed {
     }
 
     fn end(mut self) -> String {
-        self.0.write_all(b"0\r\n\r\n").unwrap();
+        // Who is refused is not listened to until the end.
+        drop(self.0.write_all(b"0\r\n\r\n"));
         let mut answer = String::new();
         BufReader::new(self.0).read_line(&mut answer).unwrap();
         answer
@@ -406,4 +436,60 @@ fn the_agent_api_answers_in_both_spellings() {
     assert_eq!(world.post("/flags", &json!({})).0, 405);
     assert_eq!(world.post("/api/v1", &json!({"type": "WAIT_CONTAINER", "wait_container": {"container_id": {"value": "../.."}}})).0, 400);
     assert_eq!(world.post("/api/v1", &json!({"type": "READ_FILE"})).0, 400);
+}
+
+#[test]
+fn what_is_logged_is_more_for_a_while() {
+    let applied = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = applied.clone();
+    let world = World::new(|config| config.verbosity.applied_by(move |level| seen.lock().unwrap().push(level)));
+    let level = || {
+        let answer: Value = serde_json::from_str(&world.post("/api/v1", &json!({"type": "GET_LOGGING_LEVEL"})).1).unwrap();
+        answer["get_logging_level"]["level"].clone()
+    };
+    let until_usual = || {
+        let begun = std::time::Instant::now();
+        while level() != 0 {
+            assert!(begun.elapsed() < support::PATIENCE);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    assert_eq!(world.get("/logging/toggle"), (200, "0\n".to_owned()));
+    let set = json!({"type": "SET_LOGGING_LEVEL", "set_logging_level": {"level": 2, "duration": {"nanoseconds": 500_000_000_i64}}});
+    assert_eq!(world.post("/api/v1", &set), (200, String::new()));
+    assert_eq!(level(), 2);
+    until_usual();
+    assert_eq!(world.get("/slave(1)/logging/toggle?level=1&duration=500ms").0, 200);
+    assert_eq!(world.get("/logging/toggle"), (200, "1\n".to_owned()));
+    until_usual();
+    assert_eq!(*applied.lock().unwrap(), [2, 0, 1, 0]);
+    let without = world.post("/api/v1", &json!({"type": "SET_LOGGING_LEVEL"}));
+    assert_eq!(without, (400, "Expecting 'set_logging_level' to be present".to_owned()));
+    for wrong in ["level=1", "duration=1secs", "level=x&duration=1secs", "level=1&duration=soon"] {
+        assert_eq!(world.get(&format!("/logging/toggle?{wrong}")).0, 400, "{wrong}");
+    }
+}
+
+#[test]
+fn a_drain_is_shown_with_its_begin() {
+    use proto::agent::v1::{Drain, master_message::Body};
+
+    let world = World::new(|_| {});
+    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!(world.json("/state").get("estimated_drain_start_time_seconds").is_none());
+    world.master.say(Body::Drain(Drain { max_grace_period_nanos: None, mark_gone: false }));
+    let begun = std::time::Instant::now();
+    let state = loop {
+        let state = world.json("/state");
+        if state.get("drain_config").is_some() {
+            break state;
+        }
+        assert!(begun.elapsed() < support::PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let began = state["estimated_drain_start_time_seconds"].as_f64().unwrap();
+    assert!((before..before + 60.0).contains(&began), "{began}");
+    let answer: Value = serde_json::from_str(&world.post("/api/v1", &json!({"type": "GET_AGENT"})).1).unwrap();
+    let nanoseconds = answer["get_agent"]["estimated_drain_start_time"]["nanoseconds"].as_f64().unwrap();
+    assert!((nanoseconds / 1e9 - began).abs() < 0.001, "{answer}");
 }

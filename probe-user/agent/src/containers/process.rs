@@ -178,8 +178,10 @@ impl Preparation {
         let owner = self.owner()?;
         let text = |error: io::Error| format!("Failed to make the sandbox: {error}");
         sandbox::make(&self.sandbox, owner.as_ref()).map_err(text)?;
-        if launch.container.parent().is_none() {
-            sandbox::make_latest(&self.sandbox).map_err(text)?;
+        match (launch.container.parent(), &launch.task) {
+            (None, _) => sandbox::make_latest(&self.sandbox).map_err(text)?,
+            (Some(_), Some(task)) => self.link_task(&task.task_id.value),
+            (Some(_), None) => {}
         }
         if let Some(command) = launch.executor.command.as_ref().filter(|_| launch.task.is_none())
             && launch.command.is_none()
@@ -278,6 +280,14 @@ impl Preparation {
         let of_executor = self.launch.executor.command.as_ref().and_then(|it| it.user.as_deref());
         let name = of_command.or(of_executor).unwrap_or(&self.launch.framework.user);
         if name.is_empty() { Ok(None) } else { sandbox::user(name).map(Some) }
+    }
+
+    /// For people; a task runs without it.
+    fn link_task(&self, task: &str) {
+        let Some(executor) = self.sandbox.ancestors().nth(2) else { return };
+        if let Err(error) = sandbox::link_task(executor, task, &self.sandbox) {
+            tracing::warn!(task, %error, "the link to the sandbox of a task cannot be made");
+        }
     }
 
     fn fetch(&self, command: &mesos_proto::v1::CommandInfo, owner: Option<&User>) -> Result<(), String> {

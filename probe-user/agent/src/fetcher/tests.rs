@@ -53,6 +53,22 @@ fn files_come_from_the_web_and_through_the_cache_once() {
 }
 
 #[test]
+fn the_sandbox_says_what_was_fetched_and_what_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let fetcher = fetcher(directory.path(), 1 << 20);
+    let (server, _) = serve(b"data", false);
+    let sandbox = directory.path().join("sandbox");
+    crate::sandbox::make(&sandbox, None).unwrap();
+    fetcher.fetch(&[uri(&format!("{server}/file")), uri(&format!("{server}/missing"))], &sandbox, None).unwrap_err();
+    let told = std::fs::read_to_string(sandbox.join("stderr")).unwrap();
+    let shown = sandbox.display();
+    let expected = format!(
+        "Fetching URI '{server}/file'\nFetched '{server}/file' to '{shown}/file'\nFetching URI '{server}/missing'\nFailed to fetch '{server}/missing': http status: 404\n"
+    );
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn what_cannot_be_fetched_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let fetcher = fetcher(directory.path(), 1 << 20);

@@ -2,6 +2,7 @@
 //!
 //! Nothing is shown that is not below a sandbox of this agent. A link that leads outside leads nowhere.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -14,6 +15,9 @@ use tokio::sync::mpsc;
 
 use super::executor::SyncStream;
 use super::{Answer, Query, Server, classic, plain, streamed};
+use crate::sandbox::TASKS;
+use crate::table::{Framework, Kind};
+use crate::words::ContainerKey;
 
 /// As much as one read answers: 16 pages.
 const READ_MAX: u64 = 16 * 4096;
@@ -96,29 +100,40 @@ async fn virtual_path(server: &Server, path: &str) -> Option<PathBuf> {
         "runs" => Some(layout.executor(&agent_id, &framework, &executor).join("runs").join(rest.join("/"))),
         "tasks" => {
             let (task, below) = rest.split_first()?;
-            let task = (*task).to_owned();
-            let (of, by) = (framework.clone(), executor.clone());
-            let container = server.driver.look(move |view| {
-                let all = view.table.frameworks().get(&of)?;
-                let live = all
-                    .executors
-                    .get(&by)
-                    .and_then(|it| it.tasks.get(&task).or_else(|| it.completed.iter().find(|it| it.info.task_id.value == task)));
-                let over = || {
-                    all.completed
-                        .iter()
-                        .rev()
-                        .filter(|it| it.info.executor_id.value == by)
-                        .flat_map(|it| &it.completed)
-                        .find(|it| it.info.task_id.value == task)
-                };
-                live.or_else(over)?.container.clone()
+            let runs = layout.executor(&agent_id, &framework, &executor).join("runs");
+            let (of, id, task) = (executor.clone(), (*task).to_owned(), (*task).to_owned());
+            let known = server.driver.look(move |view| {
+                let live = view.table.frameworks().get(&framework);
+                let over =
+                    view.table.completed_frameworks().iter().rev().filter(|it| it.info.id.as_ref().is_some_and(|it| it.value == framework));
+                let container = live.into_iter().chain(over).find_map(|it| container_of(it, &of, &id))?;
+                Some(layout.sandbox(view.table.agent_id(), &framework, &of, &container))
             });
-            let container = container.await.ok()??;
-            Some(layout.sandbox(&agent_id, &framework, &executor, &container).join(below.join("/")))
+            let sandbox = match known.await.ok()? {
+                Some(it) => it,
+                None => tokio::task::spawn_blocking(move || linked(&runs, &task)).await.ok()??,
+            };
+            Some(sandbox.join(below.join("/")))
         }
         _ => None,
     }
+}
+
+/// The container of a task of a default executor, as long as the executor is remembered; the newest where there were several.
+fn container_of(framework: &Framework, executor: &str, task: &str) -> Option<ContainerKey> {
+    let live = framework.executors.get(executor);
+    let over = framework.completed.iter().rev().filter(|it| it.info.executor_id.value == executor);
+    live.into_iter().chain(over).find_map(|it| {
+        let ended = || it.completed.iter().rev().find(|it| it.info.task_id.value == task);
+        it.tasks.get(task).or_else(ended)?.container.clone()
+    })
+}
+
+/// The same by the links in sandboxes, which outlive what the agent remembers.
+fn linked(runs: &Path, task: &str) -> Option<PathBuf> {
+    let links = std::fs::read_dir(runs).ok()?.flatten().map(|it| it.path().join(TASKS).join(task));
+    let found = links.filter_map(|it| Some((it.symlink_metadata().ok()?.modified().ok()?, it)));
+    found.max().map(|(_, link)| link)
 }
 
 pub(super) async fn list(server: &Server, path: &str) -> Result<Vec<FileInfo>, FileError> {
@@ -291,21 +306,30 @@ pub(super) async fn debug(server: &Server, query: &Query) -> Answer {
     let layout = server.containers.layout().clone();
     let listed = server.driver.look(move |view| {
         let agent = view.table.agent_id();
-        let mut paths = serde_json::Map::new();
-        for (framework_id, framework) in view.table.frameworks() {
-            for (executor_id, executor) in &framework.executors {
-                let real = layout.sandbox(agent, framework_id, executor_id, &executor.container).display().to_string();
-                let latest = format!("/frameworks/{framework_id}/executors/{executor_id}/runs/latest");
-                paths.insert(real.clone(), serde_json::Value::String(real.clone()));
-                paths.insert(latest, serde_json::Value::String(real));
+        let mut paths = BTreeMap::new();
+        // The newest last: its virtual paths win.
+        for framework in view.table.completed_frameworks().iter().chain(view.table.frameworks().values()) {
+            let framework_id = framework.info.id.as_ref().map(|it| it.value.as_str()).unwrap_or_default();
+            for executor in framework.completed.iter().chain(framework.executors.values()) {
+                let executor_id = &executor.info.executor_id.value;
+                let real = layout.sandbox(agent, framework_id, executor_id, &executor.container);
+                let shown = format!("/frameworks/{framework_id}/executors/{executor_id}");
+                paths.insert(real.display().to_string(), real.clone());
+                paths.insert(format!("{shown}/runs/latest"), real);
+                for task in executor.completed.iter().chain(executor.tasks.values()).filter(|_| executor.kind == Kind::Default) {
+                    let Some(container) = &task.container else { continue };
+                    let real = layout.sandbox(agent, framework_id, executor_id, container);
+                    paths.insert(format!("{shown}/{TASKS}/{}", task.info.task_id.value), real);
+                }
             }
         }
         paths
     });
-    match listed.await {
-        Ok(paths) => classic(query, &serde_json::Value::Object(paths)),
-        Err(_) => super::stopping(),
-    }
+    let Ok(paths) = listed.await else { return super::stopping() };
+    // What is collected already is not there any more.
+    let there = tokio::task::spawn_blocking(move || paths.into_iter().filter(|(_, real)| real.exists()).collect::<Vec<_>>());
+    let there = there.await.unwrap_or_default();
+    classic(query, &there.into_iter().map(|(shown, real)| (shown, real.display().to_string())).collect())
 }
 
 /// What is not UTF-8 after decoding is shown as far as it is.

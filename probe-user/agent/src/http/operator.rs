@@ -1,9 +1,11 @@
 //! The v1 agent API: `POST /api/v1`.
 
+use std::time::Duration;
+
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use mesos_proto::v1::agent::{Call, Response, call, response};
-use mesos_proto::v1::{Flag, Metric, VersionInfo};
+use mesos_proto::v1::{Flag, Metric, TimeInfo, VersionInfo};
 
 use super::{
     Answer, Encoding, Server, accepted_encoding, content_encoding, files, metrics, not_allowed, plain, sessions, state, stopping, whole,
@@ -75,8 +77,14 @@ async fn try_handle(server: Server, request: Request<Incoming>) -> Result<Answer
             let text = "Expecting 'Content-Type' to be application/recordio for ATTACH_CONTAINER_INPUT";
             return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(text)));
         }
-        // There is one level, and no store of images of our own to prune.
-        call::Type::SetLoggingLevel | call::Type::PruneImages => return Ok(plain(StatusCode::OK, Some(""))),
+        call::Type::SetLoggingLevel => {
+            let it = call.set_logging_level.ok_or_else(|| bad("Expecting 'set_logging_level' to be present"))?;
+            let nanos = u64::try_from(it.duration.nanoseconds).map_err(|_| bad("'duration' is negative"))?;
+            server.config.verbosity.set(it.level, Duration::from_nanos(nanos), &server.spawn);
+            return Ok(plain(StatusCode::OK, Some("")));
+        }
+        // Docker keeps the images, and prunes them.
+        call::Type::PruneImages => return Ok(plain(StatusCode::OK, Some(""))),
         call::Type::Unknown
         | call::Type::AddResourceProviderConfig
         | call::Type::UpdateResourceProviderConfig
@@ -108,7 +116,8 @@ async fn ask(server: &Server, call: Call, accepted: Encoding) -> Result<Answer, 
             Response { get_metrics: Some(response::GetMetrics { metrics }), ..answer(response::Type::GetMetrics) }
         }
         call::Type::GetLoggingLevel => {
-            Response { get_logging_level: Some(response::GetLoggingLevel { level: 0 }), ..answer(response::Type::GetLoggingLevel) }
+            let level = server.config.verbosity.level();
+            Response { get_logging_level: Some(response::GetLoggingLevel { level }), ..answer(response::Type::GetLoggingLevel) }
         }
         call::Type::ListFiles => {
             let path = call.list_files.ok_or_else(|| missing("list_files"))?.path;
@@ -171,11 +180,16 @@ fn of_view(kind: call::Type, view: &View<'_>) -> Response {
             let get_agent = response::GetAgent {
                 agent_info: Some(view.agent.clone()),
                 drain_config: view.table.drain().map(state::drain_config),
-                estimated_drain_start_time: None,
+                estimated_drain_start_time: view.table.drain_began().map(time_info),
             };
             Response { get_agent: Some(get_agent), ..answer(response::Type::GetAgent) }
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "nanoseconds of this century fit")]
+fn time_info(seconds: f64) -> TimeInfo {
+    TimeInfo { nanoseconds: (seconds * 1e9) as i64 }
 }
 
 fn frameworks(view: &View<'_>) -> response::GetFrameworks {

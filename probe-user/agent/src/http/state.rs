@@ -256,6 +256,9 @@ fn of_view(view: &View<'_>, config: &crate::config::Config, layout: &Layout, beg
         if let Some(drain) = table.drain() {
             it.insert("drain_config".to_owned(), classic(&drain_config(drain)));
         }
+        if let Some(began) = table.drain_began() {
+            it.insert("estimated_drain_start_time_seconds".to_owned(), json!(began));
+        }
     }
     state
 }

@@ -50,6 +50,8 @@ struct StoredAgent {
     max_grace_nanos: Option<u64>,
     #[prost(bool, tag = "4")]
     mark_gone: bool,
+    #[prost(double, optional, tag = "5")]
+    drain_began: Option<f64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -137,6 +139,7 @@ impl Table {
                     draining: self.drain.is_some(),
                     max_grace_nanos: self.drain.as_ref().and_then(|it| it.max_grace_period).map(nanos),
                     mark_gone: self.drain.as_ref().is_some_and(|it| it.mark_gone),
+                    drain_began: self.drain_began,
                 }
                 .encode_to_vec(),
             ),
@@ -164,6 +167,7 @@ impl Table {
                 RecordKey::Agent => {
                     let stored = StoredAgent::decode(&*value).map_err(|_| damaged())?;
                     self.agent_id = stored.agent_id;
+                    self.drain_began = stored.drain_began;
                     self.drain = stored
                         .draining
                         .then(|| Drain { max_grace_period: stored.max_grace_nanos.map(Duration::from_nanos), mark_gone: stored.mark_gone });

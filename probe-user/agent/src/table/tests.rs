@@ -472,6 +472,22 @@ fn a_drain_gives_a_custom_executor_no_more_time_than_there_is() {
 }
 
 #[test]
+fn a_drain_began_when_it_was_first_said() {
+    let mut world = World::new();
+    let drain = || Input::Drain(Drain { max_grace_period: None, mark_gone: false });
+    world.steady = Duration::from_secs(100);
+    world.step(drain());
+    world.steady = Duration::from_secs(200);
+    world.restart();
+    world.step(drain());
+    assert_eq!(world.table.drain_began(), Some(100.0));
+    world.step(Input::Undrain);
+    assert_eq!(world.table.drain_began(), None);
+    world.restart();
+    assert_eq!((world.table.drain_began(), world.table.drain()), (None, None));
+}
+
+#[test]
 fn a_drain_ends_all_and_takes_none() {
     let mut world = World::new();
     let mut slow = task("slow");
