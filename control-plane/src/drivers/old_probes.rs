@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use base::Timestamp;
 use scope_report::{Added, Drawing, Joints, Kind, Report, Window, WindowLimits};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use topology::{Link, Network};
 
 use super::handle::{Departure, DepartureReason, Stopped, TopologyHandle};
@@ -24,6 +25,8 @@ const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 const URGENT_INTERVAL: Duration = Duration::from_millis(50);
 /// A drawing that took long is not made again before this many times of that have passed: it may take a part of one CPU, not all of it.
 const REST_FACTOR: u32 = 4;
+/// How long whoever posted a report waits at most for the drawing that has it.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// Connections that the map is asked for at once.
 const LINKS_AT_ONCE: usize = 4_096;
 /// Connections that the map is asked for at all; the ends of others are taken as unknown.
@@ -66,18 +69,26 @@ pub struct OldProbesHandle {
 #[derive(Debug)]
 struct Message {
     report: Box<Report>,
-    reply: oneshot::Sender<Added>,
+    /// With the generation of the window that has it.
+    reply: oneshot::Sender<(Added, u64)>,
 }
 
 impl OldProbesHandle {
-    /// Takes a report in. Returns when it is in the window, or found no room there.
+    /// Takes a report in. Returns when readers see it, which is in a second at most, or when it found no room. Nobody else waits for that: it is
+    /// the next drawing, which is made for all reports that came until then.
     ///
     /// # Errors
     /// When the loop is gone.
     pub async fn add(&self, report: Box<Report>) -> Result<Added, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Message { report, reply }).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+        let (added, generation) = answer.await.map_err(|_| Stopped)?;
+        if added == Added::Yes {
+            let mut scenery = self.scenery.clone();
+            // Where drawings take long, it is in the window, and shown later.
+            drop(timeout(SHOWN_WITHIN, scenery.wait_for(|scenery| scenery.generation >= generation)).await);
+        }
+        Ok(added)
     }
 
     /// A report came that cannot be taken in.
@@ -156,7 +167,7 @@ impl<C: Fn() -> Timestamp> Driver<C> {
                             Added::Full => self.gauges.reports_refused.fetch_add(1, Ordering::Relaxed),
                         };
                         // Whoever posted it may have gone away meanwhile.
-                        let _ = reply.send(added);
+                        let _ = reply.send((added, self.window.generation()));
                         if urgent && added == Added::Yes {
                             self.urgent += 1;
                             next_drawing = next_drawing.min(next_urgent);

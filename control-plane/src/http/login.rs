@@ -95,7 +95,8 @@ async fn ask(State(users): State<Users>, request: Request, next: Next) -> Respon
         return next.run(request).await;
     }
     let mut answer = reply::problem(StatusCode::UNAUTHORIZED, "a user name and a password are needed");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"orchestrator\", charset=\"UTF-8\""));
+    // Scope's realm: browsers keep passwords by it.
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Restricted\", charset=\"UTF-8\""));
     answer
 }
 

@@ -34,7 +34,7 @@ use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
 use self::packed::PackedCache;
-pub(crate) use self::past::{Failure, Past, parse as parse_moment, picture as picture_of};
+pub(crate) use self::past::{Failure, Past, Then, parse as parse_moment, picture as picture_of};
 use self::pieces::Pieces;
 use self::reports::Intake;
 pub(crate) use self::reports::LIMITS as REPORT_LIMITS;

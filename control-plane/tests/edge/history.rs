@@ -77,6 +77,12 @@ async fn every_endpoint_of_scope_shows_a_moment_of_the_past() {
     assert_eq!(ids(&world, &format!("{processes}&timestamp={second}")).await, ["web-1;300"]);
     assert_eq!(ids(&world, &format!("{processes}&timestamp={first}")).await, ["web-1;100"]);
     assert_eq!(ids(&world, &format!("{processes}&timestamp={first}&q=redis")).await, [""; 0]);
+    for (timestamp, query, total) in
+        [(&*first, "nginx", 1), (&*first, "redis", 0), (&*second, "redis", 1), (&*second, "nginx", 0), ("2001-01-01T00:00:00Z", "nginx", 0)]
+    {
+        let target = format!("/api/search?q=label:{query}&view=processes&timestamp={timestamp}");
+        assert_eq!(world.get(&target).await.json::<Value>()["total"], total, "{target}");
+    }
     // Now: empty, not to be read, and not over yet.
     for timestamp in ["", "yesterday", "2026-99-99T00:00:00Z", "2100-01-01T00:00:00Z"] {
         assert_eq!(ids(&world, &format!("{processes}&timestamp={timestamp}")).await, ["web-1;300"], "{timestamp}");
@@ -153,6 +159,10 @@ async fn what_changed_between_two_moments() {
     assert_eq!((&page["changes"][0]["id"], &page["next"]), (&"web-1;100".into(), &"web-1;100".into()), "{page}");
     let page = changes(format!("from={first}&view=processes&unconnected=show&limit=1&after=web-1;100")).await;
     assert_eq!((&page["changes"][0]["id"], &page["next"]), (&"web-1;300".into(), &Value::Null), "{page}");
+    assert_eq!(page["knownFrom"], Value::Null);
+    let page = changes("from=2001-01-01T00:00:00Z&view=processes&unconnected=show".to_owned()).await;
+    let status: Value = world.get("/api/v1/history").await.json();
+    assert_eq!((&page["knownFrom"], &page["appeared"]), (&status["from"], &1.into()), "{page}");
     for (query, text) in [
         ("", "from is missing: the earlier moment"),
         ("from=x", "from is \"x\", which is no moment in RFC 3339"),

@@ -94,6 +94,34 @@ async fn nodes_of_an_old_probe_stand_beside_ours_in_every_view() {
 }
 
 #[tokio::test]
+async fn a_report_is_read_as_soon_as_it_is_taken_in() {
+    let world = World::start().await;
+    // One after the other, so that most of them come in the pause between two drawings.
+    for number in 0..5 {
+        let host = format!("host-{number};<host>");
+        post(&world, &report(&json!({"Host": {"nodes": {host.as_str(): {"id": host, "topology": "host"}}}}))).await;
+        assert!(nodes(&world, "/api/topology/hosts").await.nodes.contains_key(&host), "{host}");
+        let raw: Value = world.get("/api/report").await.json();
+        assert!(raw["Host"]["nodes"].get(&host).is_some(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn many_reports_wait_for_the_same_picture() {
+    let world = World::start().await;
+    let begun = std::time::Instant::now();
+    let reports: Vec<Report> = (0..40)
+        .map(|number| {
+            let host = format!("host-{number};<host>");
+            report(&json!({"Host": {"nodes": {host.as_str(): {"id": host, "topology": "host"}}}}))
+        })
+        .collect();
+    futures::future::join_all(reports.iter().map(|report| post(&world, report))).await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "one after the other they would wait for 20 s, and took {:?}", begun.elapsed());
+    assert_eq!(nodes(&world, "/api/topology/hosts").await.nodes.len(), 40);
+}
+
+#[tokio::test]
 async fn a_panel_has_controls_children_and_connections() {
     let world = World::start().await;
     post(&world, &fixture("web")).await;
@@ -256,7 +284,9 @@ async fn namespaces_are_offered_and_looked_at() {
     assert_eq!(count("/api/topology/pods?namespace=").await, 2);
     assert_eq!(count("/api/topology/pods?storage=show&snapshot=show").await, 5);
     assert_eq!(count("/api/topology/pods?storage=show").await, 4);
-    assert_eq!(count("/api/topology/containers?namespace=shop&pseudo=show").await, 1);
+    // What is outside stays where it is connected to something.
+    let shop = nodes(&world, "/api/topology/containers?namespace=shop&pseudo=show").await;
+    assert_eq!(shop.nodes.values().filter(|node| !node.pseudo).count(), 1);
 }
 
 #[tokio::test]
@@ -448,6 +478,11 @@ async fn the_past_has_what_old_probes_reported() {
     assert!(report.table(Kind::Process).nodes.contains_key("web-1;100"));
     assert!(!reported("/api/report").await.table(Kind::Host).nodes.contains_key(host));
     assert_eq!(reported("/api/report?timestamp=2001-01-01T00:00:00Z").await.node_count(), 0);
+    // A search of then finds it, and one of now does not.
+    for (at, total) in [(format!("&timestamp={then}"), 1), (String::new(), 0)] {
+        let page: Value = world.get(&format!("/api/search?q=id:web-1.example.com&view=hosts{at}")).await.json();
+        assert_eq!(page["total"], total, "{page}");
+    }
     // What vanished is told, too.
     let changes: Value = world.get(&format!("/api/v1/changes?view=hosts&from={then}")).await.json();
     let vanished = changes["changes"].as_array().unwrap().iter().any(|change| change["id"] == host && change["kind"] == "vanished");

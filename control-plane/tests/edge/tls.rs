@@ -90,7 +90,7 @@ async fn every_listener_speaks_tls_and_the_map_asks_who_it_is() {
     let ca = authority.ca();
 
     let stranger = ask(world.http, &ca, "/api", "").await;
-    assert!(stranger.starts_with("HTTP/1.1 401 ") && stranger.contains("Basic realm=\"orchestrator\""), "{stranger}");
+    assert!(stranger.starts_with("HTTP/1.1 401 ") && stranger.contains("Basic realm=\"Restricted\""), "{stranger}");
     let ann = ask(world.http, &ca, "/api", "Authorization: Basic YW5uOnNlY3JldA==\r\n").await;
     assert!(ann.starts_with("HTTP/1.1 200 ") && ann.contains("\"hostname\""), "{ann}");
     let wrong = ask(world.http, &ca, "/metrics", "Authorization: Basic YW5uOndyb25n\r\n").await;

@@ -52,6 +52,10 @@ pub(crate) struct ChangesReply {
     from: String,
     /// The later moment.
     to: String,
+    /// The first moment of which the history knows, when the earlier one is before it: then everything has appeared since. Else null.
+    #[serde(rename = "knownFrom")]
+    #[schema(required)]
+    known_from: Option<String>,
     /// Nodes that are there only at the later moment.
     appeared: u64,
     /// Nodes that are there only at the earlier one.
@@ -157,6 +161,8 @@ struct Asked {
     from: Past,
     to: Option<Past>,
     until: Timestamp,
+    /// The first moment that is known, when that is later than `from`.
+    known_from: Option<Timestamp>,
     wanted: Wanted,
     limit: usize,
     after: Option<String>,
@@ -184,7 +190,9 @@ impl Asked {
         let from = past(from).ok_or("no history is kept")?;
         let to = if until < now { past(until) } else { None };
         let after = query.first("after").filter(|text| !text.is_empty()).map(str::to_owned);
-        Ok(Asked { from, to, until, wanted: Wanted::new(view, query), limit, after })
+        let known_from = context.history.kept().and_then(|history| history.status().span).map(|(first, _)| first);
+        let known_from = known_from.filter(|first| from.at < *first);
+        Ok(Asked { from, to, until, known_from, wanted: Wanted::new(view, query), limit, after })
     }
 
     async fn answer(self, context: &Context) -> Result<ChangesReply, Failure> {
@@ -200,6 +208,7 @@ impl Asked {
             view: self.wanted.key.view.id(),
             from: moment(self.from.at),
             to: moment(self.until),
+            known_from: self.known_from.map(moment),
             appeared: 0,
             vanished: 0,
             changed: 0,

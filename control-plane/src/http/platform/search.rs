@@ -16,7 +16,8 @@ use super::number;
 use crate::drivers::Stopped;
 use crate::http::Context;
 use crate::http::query::Query;
-use crate::http::reply::{json_value, problem, stopped};
+use crate::http::reply::{json_value, problem};
+use crate::http::scope::{Failure, Past, Then};
 
 /// Hits of a page when the client does not say.
 const DEFAULT_LIMIT: usize = 50;
@@ -39,6 +40,8 @@ pub(crate) struct SearchParameters {
     limit: Option<usize>,
     /// `next` of the page before.
     after: Option<String>,
+    /// A moment, RFC 3339: what was there then is searched. Now when absent.
+    timestamp: Option<String>,
 }
 
 /// A page of hits.
@@ -102,33 +105,40 @@ pub(crate) struct Match {
     params(SearchParameters),
     responses(
         (status = 200, description = "A page of what was found", body = SearchReply),
-        (status = 400, description = "A parameter cannot be understood; for the query it says at which character", body = String, content_type = "application/json")
+        (status = 400, description = "A parameter cannot be understood; for the query it says at which character", body = String, content_type = "application/json"),
+        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json")
     )
 )]
 pub(crate) async fn search(State(context): State<Context>, RawQuery(query): RawQuery) -> Response {
     match answer(&context, &Query::parse(query.as_deref())).await {
         Ok(Ok(page)) => json_value(StatusCode::OK, &page),
         Ok(Err(text)) => problem(StatusCode::BAD_REQUEST, &text),
-        Err(error) => stopped(error),
+        Err(failure) => failure.reply(),
     }
 }
 
 /// A page, or which parameter cannot be understood.
-pub(crate) async fn answer(context: &Context, query: &Query) -> Result<Result<SearchReply, String>, Stopped> {
-    match parse(query) {
-        Ok(query) => Ok(Ok(both(context, query).await?.into())),
-        Err(text) => Ok(Err(text)),
-    }
+pub(crate) async fn answer(context: &Context, query: &Query) -> Result<Result<SearchReply, String>, Failure> {
+    let asked = match parse(query) {
+        Ok(asked) => asked,
+        Err(text) => return Ok(Err(text)),
+    };
+    let page = match Past::of(context, query) {
+        // Before everything that is kept there was nothing to find.
+        Some(past) => past.look(move |then| both_then(then, &asked)).await?.unwrap_or_default(),
+        None => both(context, asked).await.map_err(Failure::Stopped)?,
+    };
+    Ok(Ok(page.into()))
 }
 
 /// The hits on the map, and between them those among the nodes of old probes.
 async fn both(context: &Context, query: SearchQuery) -> Result<SearchPage, Stopped> {
     let scenery = context.old_probes.scenery();
-    let mut page = context.topology.search(query.clone()).await?;
+    let page = context.topology.search(query.clone()).await?;
     if scenery.drawing.is_none() {
         return Ok(page);
     }
-    let views: Vec<View> = View::ALL.into_iter().filter(|view| query.view.is_none_or(|only| only == *view)).collect();
+    let views = views(&query);
     let mut known = Vec::with_capacity(views.len());
     for &view in &views {
         known.push(context.topology.snapshot(ViewKey { view, filter: Filter::NONE }).await?);
@@ -142,7 +152,27 @@ async fn both(context: &Context, query: SearchQuery) -> Result<SearchPage, Stopp
             .collect::<Vec<_>>()
     });
     // It only ends early when the process does.
-    let strangers = searching.await.map_err(|_| Stopped)?;
+    Ok(with_strangers(page, searching.await.map_err(|_| Stopped)?, &query))
+}
+
+/// The same of a moment of the past.
+fn both_then(then: &mut Then<'_>, query: &SearchQuery) -> SearchPage {
+    let page = then.player.search(query);
+    let mut found = Vec::new();
+    for view in views(query) {
+        if then.drawing().is_some() {
+            let known = then.player.snapshot(ViewKey { view, filter: Filter::NONE });
+            found.extend(then.drawing().into_iter().flat_map(|drawing| strangers(drawing, view, &known, &query.query)));
+        }
+    }
+    with_strangers(page, found, query)
+}
+
+fn views(query: &SearchQuery) -> Vec<View> {
+    View::ALL.into_iter().filter(|view| query.view.is_none_or(|only| only == *view)).collect()
+}
+
+fn with_strangers(mut page: SearchPage, strangers: Vec<SearchHit>, query: &SearchQuery) -> SearchPage {
     page.total += strangers.len() as u64;
     let mut totals: BTreeMap<View, u64> = page.totals.into_iter().collect();
     strangers.iter().for_each(|hit| *totals.entry(hit.view).or_default() += 1);
@@ -153,7 +183,7 @@ async fn both(context: &Context, query: SearchQuery) -> Result<SearchPage, Stopp
     let has_more = page.next.is_some() || page.hits.len() > query.limit;
     page.hits.truncate(query.limit);
     page.next = page.hits.last().filter(|_| has_more).map(|hit| hit.cursor);
-    Ok(page)
+    page
 }
 
 /// Nodes of old probes that answer a query, and that the map does not have.

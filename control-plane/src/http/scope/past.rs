@@ -142,6 +142,11 @@ pub(crate) struct Then<'a> {
 }
 
 impl Then<'_> {
+    /// What is drawn from what old probes reported.
+    pub(crate) fn drawing(&self) -> Option<&Drawing> {
+        self.drawing
+    }
+
     fn cut_picture(&mut self, wanted: &Wanted, labels: &[LabelFilter]) -> ViewSnapshot {
         let mut picture = self.picture(wanted);
         if let Some(label) = wanted.label_filter(labels) {

@@ -58,7 +58,7 @@ impl Default for Intake {
     tag = "Weave Scope",
     request_body(content = Vec<u8>, content_type = "application/msgpack", description = "MessagePack, or JSON as its content type says; with `Content-Encoding: gzip` packed"),
     responses(
-        (status = 200, description = "It is taken in"),
+        (status = 200, description = "It is taken in, and readers see it; where drawing everything takes longer than a second, they see it later"),
         (status = 400, description = "The content type is none of these two, or the body is no report", body = String, content_type = "application/json"),
         (status = 408, description = "The body did not come in time", body = String, content_type = "application/json"),
         (status = 413, description = "The body is larger than 32 MiB, unpacks to more than 64 MiB, or has more than 4,000,000 texts in it", body = String, content_type = "application/json"),
