@@ -258,6 +258,10 @@ impl Table {
                 self.kill(now, &other, None, out);
             }
         }
+        // What it had is not the group's any more.
+        if self.executor(key).is_some_and(super::Executor::is_busy) {
+            self.resize(key, out);
+        }
         let Some(executor) = self.executor_mut(key) else { return };
         if executor.info.r#type() == executor_info::Type::Default && !executor.is_busy() && executor.phase != Phase::Terminated {
             executor.phase = Phase::Terminating;

@@ -287,7 +287,7 @@ impl Table {
         }
     }
 
-    /// A custom executor's container holds its tasks: it grows and shrinks with them.
+    /// An executor's container holds its tasks: it grows and shrinks with them.
     pub(super) fn resize(&self, key: &ExecutorKey, out: &mut Vec<Effect>) {
         let Some(executor) = self.executor(key) else { return };
         let is_up = matches!(executor.phase, Phase::Registering | Phase::Running);

@@ -311,6 +311,7 @@ fn a_group_lives_and_dies_together() {
           check a no more
           check b no more
           terminate 01.03 within 3s
+          resize 01
         b exited
           check b no more
           destroy 01
