@@ -49,6 +49,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// And this long for a body that is read whole.
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 
+/// A client whose body is too large may take this long to send the rest of it.
+const REST_WITHIN: Duration = Duration::from_secs(2);
+
 /// Connections at a time; more wait.
 const CONNECTIONS_MAX: usize = 4096;
 
@@ -417,11 +420,14 @@ fn accepted_encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
 }
 
 /// A body that is not too large, from a client that is not too slow.
-async fn whole(body: Incoming) -> Result<Bytes, Answer> {
-    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_MAX).collect()).await;
+async fn whole(mut body: Incoming) -> Result<Bytes, Answer> {
+    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(&mut body, BODY_MAX).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            // Who still writes when the connection is closed never reads the answer.
+            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+            drop(tokio::time::timeout(REST_WITHIN, rest).await);
             Err(plain(StatusCode::PAYLOAD_TOO_LARGE, Some("The body is larger than 8 MB")))
         }
         Ok(Err(_)) => Err(plain(StatusCode::BAD_REQUEST, Some("The body was cut short"))),
