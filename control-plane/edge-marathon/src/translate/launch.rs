@@ -45,7 +45,7 @@ pub(super) fn task(launch: &Launch, settings: &Settings) -> Option<v1::TaskInfo>
         info.executor = Some(v1::ExecutorInfo {
             r#type: Some(v1::executor_info::Type::Custom as i32),
             executor_id: v1::ExecutorId { value: id },
-            command: Some(v1::CommandInfo { value: Some(app.executor.clone()), arguments: Vec::new(), ..command }),
+            command: Some(v1::CommandInfo { value: Some(run_executor(app)), arguments: Vec::new(), shell: Some(true), ..command }),
             resources: launch.executor_resources.iter().map(|it| into_resource(it, &launch.role)).collect(),
             container: info.container.clone(),
             ..v1::ExecutorInfo::default()
@@ -54,6 +54,13 @@ pub(super) fn task(launch: &Launch, settings: &Settings) -> Option<v1::TaskInfo>
         info.command = Some(command);
     }
     Some(info)
+}
+
+/// What starts an executor of one's own: fetched as a rule, so made executable first; what the app would run is told as its arguments.
+fn run_executor(app: &App) -> String {
+    let path = format!("'{}'", app.executor.replace('\'', "'\\''"));
+    let told = app.cmd.clone().unwrap_or_else(|| app.args.join(" "));
+    format!("chmod ug+rx {path} && exec {path} {told}").trim_end().to_owned()
 }
 
 fn command(app: &App, task: &TaskLaunch, settings: &Settings) -> v1::CommandInfo {

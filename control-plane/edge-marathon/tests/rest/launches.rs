@@ -36,6 +36,23 @@ async fn the_first_argument_is_the_program_where_there_is_no_image() {
 }
 
 #[tokio::test]
+async fn an_executor_of_ones_own_is_told_what_the_app_runs() {
+    let world = World::new().await;
+    let app = json!({"id": "/own", "cmd": "serve --port $PORT0", "executor": "/opt/it's/executor", "cpus": 0.1, "mem": 16});
+    world.post("/v2/apps", app).await.is(201);
+    let executor = loop {
+        match world.master.task_infos().into_iter().find(|it| it.name == "own") {
+            Some(task) => break task.executor.unwrap(),
+            None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    };
+    let command = executor.command.unwrap();
+    let path = r"'/opt/it'\''s/executor'";
+    assert_eq!(command.value.unwrap(), format!("chmod ug+rx {path} && exec {path} serve --port $PORT0"));
+    assert_eq!((command.shell, command.arguments.len()), (Some(true), 0));
+}
+
+#[tokio::test]
 async fn the_words_of_a_pod_replace_the_entry_point_only_when_it_says_so() {
     let world = World::new().await;
     for (name, image, overrides, program) in [
