@@ -55,14 +55,15 @@ fn a_container() -> impl Strategy<Value = Container> {
 fn a_flow() -> impl Strategy<Value = Flow> {
     let owner = prop::option::of((1_u32..6, 0_u64..3));
     let ends = (0_usize..5, 0_usize..5, 0_u16..2);
-    (1_u64..8, owner, any::<bool>(), ends, 0_u64..3, 0_u64..2, prop::option::of(0_u8..3)).prop_map(
-        |(id, owner, is_client, (from, to, port), opened, failed, container)| {
+    let counts = (0_u64..3, 0_u64..3, 0_u64..2);
+    (1_u64..8, owner, any::<bool>(), ends, counts, prop::option::of(0_u8..3)).prop_map(
+        |(id, owner, is_client, (from, to, port), (opened, closed, failed), container)| {
             let direction = if is_client { Direction::Client } else { Direction::Server };
             let mut flow = flow(id, None, direction, ADDRESSES[from], ADDRESSES[to], 80 + port);
             let key = flow.key.as_mut().unwrap();
             key.process = owner.map(|(pid, start_time)| ProcessKey { pid, start_time });
             key.container_id = container.map(|number| format!("c{number}").into());
-            flow.counters = FlowCounters { opened, failed, ..FlowCounters::default() };
+            flow.counters = FlowCounters { opened, closed: closed.min(opened), failed, ..FlowCounters::default() };
             flow
         },
     )
