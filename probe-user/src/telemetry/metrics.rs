@@ -226,8 +226,14 @@ impl Metrics {
                 IntCounterVec::new(opts("probe_dns_messages_total", "Messages of DNS, by what became of them."), &["outcome"]),
             ),
             dns_attachments: register(&registry, IntGauge::new("probe_dns_attachments", "Programs attached now to see messages of DNS.")),
-            proc_vanished: register(&registry, IntCounter::new("probe_proc_vanished_total", "Processes that vanished while /proc was read.")),
-            proc_unreadable: register(&registry, IntCounter::new("probe_proc_unreadable_total", "Files of /proc refused or not understood.")),
+            proc_vanished: register(
+                &registry,
+                IntCounter::new("probe_proc_vanished_total", "Processes that vanished while /proc was read."),
+            ),
+            proc_unreadable: register(
+                &registry,
+                IntCounter::new("probe_proc_unreadable_total", "Files of /proc refused or not understood."),
+            ),
             details_deferred: register(
                 &registry,
                 IntCounter::new("probe_details_deferred_total", "Processes whose details were put off because too many began at once."),
