@@ -21,7 +21,7 @@ use crate::http::lead::Page;
 use crate::http::{self, Entrance};
 use crate::replicas::{Replicas, TermStore};
 use crate::supervise::{Backoff, Supervisor};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 
 /// What the HTTP side needs, as soon as there is a scheduler here: where several control planes share an ensemble, only the leader has one.
 pub(crate) type Running = Arc<OnceLock<Context>>;
@@ -126,6 +126,7 @@ fn run(
     supervisor.essential("autoscaler", autoscale::run(handle.clone(), connected, used, move || now.now(), stopping.clone()));
     let now = clock.clone();
     let made = Context::new(settings.clone(), handle, move || now.now(), stopping.clone());
+    let made = made.with_levels(&telemetry::configured_level(), Arc::new(telemetry::set_levels));
     // Who gives up leadership ends in good order, to be started again.
     let abdicated = made.abdicated().clone();
     supervisor.essential("marathon_leadership", async move {

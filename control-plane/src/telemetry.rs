@@ -4,6 +4,7 @@ pub mod events;
 mod metrics;
 mod quiet;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};
 
@@ -88,9 +89,55 @@ pub fn set_verbosity(level: u32) {
     }
 }
 
+/// Logs as configured but for the loggers that are named, as Marathon's clients name them.
+pub fn set_levels(levels: &BTreeMap<String, &'static str>) {
+    let Some((configured, set)) = FILTER.get() else { return };
+    if let Err(error) = set(&with_levels(configured, levels)) {
+        tracing::warn!(%error, ?levels, "what is logged cannot be changed");
+    }
+}
+
+/// The level of what the filter names no level for.
+pub fn configured_level() -> String {
+    let configured = FILTER.get().map_or("", |(configured, _)| configured.as_str());
+    level_of_all(configured).to_owned()
+}
+
+fn level_of_all(filter: &str) -> &str {
+    // `tracing` tells errors where nothing is said.
+    filter.split(',').map(str::trim).rfind(|it| !it.is_empty() && !it.contains(['=', '[', ':'])).unwrap_or("error")
+}
+
+fn with_levels(configured: &str, levels: &BTreeMap<String, &'static str>) -> String {
+    const MARATHON: [&str; 3] = ["orchestrator_control", "edge_marathon", "scheduler"];
+    let mut filter = configured.to_owned();
+    for (name, level) in levels {
+        let directives = match name.as_str() {
+            "ROOT" => (*level).to_owned(),
+            name if name == "mesosphere" || name.starts_with("mesosphere.") => MARATHON.map(|it| format!("{it}={level}")).join(","),
+            name => format!("{}={level}", name.replace('.', "::")),
+        };
+        filter = format!("{filter},{directives}");
+    }
+    filter
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loggers_are_set_by_their_names() {
+        let directives = |levels: &[(&str, &'static str)]| {
+            let levels = levels.iter().map(|(name, level)| ((*name).to_owned(), *level)).collect();
+            EnvFilter::try_new(with_levels("info", &levels)).unwrap().to_string()
+        };
+        assert_eq!(directives(&[]), "info");
+        assert_eq!((level_of_all("hickory_server=warn,debug"), level_of_all("a=info")), ("debug", "error"));
+        assert_eq!(directives(&[("ROOT", "debug")]), "debug");
+        assert!(directives(&[("mesosphere.marathon.core", "trace")]).contains("edge_marathon=trace"));
+        assert!(directives(&[("edge_marathon.driver", "warn")]).contains("edge_marathon::driver=warn"));
+    }
 
     #[test]
     fn questions_of_dns_are_told_only_to_those_who_ask_for_them() {

@@ -7,6 +7,7 @@ mod answer;
 mod apps;
 mod autoscale;
 mod groups;
+mod logging;
 mod measure;
 mod params;
 mod pods;
@@ -57,6 +58,7 @@ struct Inner {
     stopping: tokio_util::sync::CancellationToken,
     /// Cancelled when somebody asks us to give up leadership.
     abdicated: tokio_util::sync::CancellationToken,
+    loggers: logging::Loggers,
 }
 
 impl Inner {
@@ -90,8 +92,22 @@ impl Context {
             counts: system::HttpCounts::default(),
             stopping,
             abdicated: tokio_util::sync::CancellationToken::new(),
+            loggers: logging::Loggers::default(),
         };
         Context { inner: Arc::new(inner) }
+    }
+
+    /// The same with the level at which it logs, and a way to change that. To be called before anybody else has a copy.
+    #[must_use]
+    pub fn with_levels(self, configured: &str, set: logging::SetLevels) -> Context {
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => Context { inner: Arc::new(Inner { loggers: logging::Loggers::with(configured, set), ..inner }) },
+            Err(inner) => Context { inner },
+        }
+    }
+
+    fn loggers(&self) -> &logging::Loggers {
+        &self.inner.loggers
     }
 
     fn settings(&self) -> &Settings {

@@ -77,7 +77,7 @@ fn plain(text: impl Into<Body>, kind: &'static str) -> Response {
 
 /// Whether [`route`] knows `path`.
 pub(super) fn is_route(path: &str) -> bool {
-    matches!(path, "/" | "/ui" | "/ui/" | "/ping" | "/metrics" | "/metrics/prometheus" | "/config" | "/help")
+    matches!(path, "/" | "/ui" | "/ui/" | "/ping" | "/metrics" | "/metrics/prometheus" | "/config" | "/help" | "/logging")
 }
 
 /// What is not below `/v2`.
@@ -90,6 +90,7 @@ pub(super) fn route(context: &Context, call: &Call) -> Answer {
         "/metrics/prometheus" => reads(call, || Ok(plain(prometheus(context), "text/plain; version=0.0.4"))),
         "/config" => reads(call, || config(context)),
         "/help" => reads(call, || Ok(redirect("/ui/"))),
+        "/logging" => super::logging::route(context, call),
         "/ui/" => reads(call, || Ok(plain(UI, "text/html; charset=utf-8"))),
         _ => Err(ApiError::no_route()),
     }

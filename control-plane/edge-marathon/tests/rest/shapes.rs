@@ -280,3 +280,25 @@ async fn endpoints_are_listed_in_lines_for_those_who_want_them() {
     assert_eq!(world.send("GET", "/v2/apps/nope/tasks", &plain, "").await.status, 404);
     assert_eq!(world.get("/v2/apps/g/a/tasks").await.is(200)["tasks"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn levels_of_loggers_are_set_shown_and_end() {
+    let world = World::new().await;
+    let set = world.post("/logging", json!({"level": "debug", "logger": "mesosphere.marathon", "durationSeconds": 1})).await.is(200);
+    assert_eq!(set, json!({"level": "debug", "logger": "mesosphere.marathon", "durationSeconds": 1}));
+    world.post("/logging", json!({"level": "WARN", "logger": "ROOT"})).await.is(200);
+    assert_eq!(world.get("/logging").await.is(200), json!({"ROOT": "WARN", "mesosphere.marathon": "DEBUG"}));
+    world.until("/logging", |all| all == &json!({"ROOT": "WARN"})).await;
+    for (body, path) in [
+        (json!({"logger": "ROOT"}), "/level"),
+        (json!({"level": "loud", "logger": "ROOT"}), "/level"),
+        (json!({"level": "info"}), "/logger"),
+        (json!({"level": "info", "logger": "a=trace,b"}), "/logger"),
+        (json!({"level": "info", "logger": "a", "durationSeconds": 0}), "/durationSeconds"),
+    ] {
+        let refused = world.post("/logging", body).await.is(422);
+        assert!(refused["details"].as_array().unwrap().iter().any(|it| it["path"] == path), "{refused}");
+    }
+    world.send("POST", "/logging", &[], "{").await.is(400);
+    assert_eq!(world.delete("/logging").await.status, 405);
+}
