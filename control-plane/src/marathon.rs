@@ -126,7 +126,7 @@ fn run(
     supervisor.essential("autoscaler", autoscale::run(handle.clone(), connected, used, move || now.now(), stopping.clone()));
     let now = clock.clone();
     let made = Context::new(settings.clone(), handle, move || now.now(), stopping.clone());
-    let made = made.with_levels(&telemetry::configured_level(), Arc::new(telemetry::set_levels));
+    let made = made.with_levels(&telemetry::configured_level(), telemetry::set_levels);
     // Who gives up leadership ends in good order, to be started again.
     let abdicated = made.abdicated().clone();
     supervisor.essential("marathon_leadership", async move {
@@ -134,6 +134,11 @@ fn run(
             () = stopping.cancelled() => {}
             () = abdicated.cancelled() => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
         }
+    });
+    let logged = made.clone();
+    supervisor.essential("marathon_loggers", async move {
+        let stopping = logged.stopping().clone();
+        stopping.run_until_cancelled(logged.expire_levels()).await;
     });
     // There is one election in the life of a process.
     drop(context.set(made));

@@ -16,6 +16,7 @@ mod stream;
 mod system;
 mod tasks;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,11 +100,21 @@ impl Context {
 
     /// The same with the level at which it logs, and a way to change that. To be called before anybody else has a copy.
     #[must_use]
-    pub fn with_levels(self, configured: &str, set: logging::SetLevels) -> Context {
+    pub fn with_levels(self, configured: &str, set: impl Fn(&BTreeMap<String, &'static str>) + Send + Sync + 'static) -> Context {
         match Arc::try_unwrap(self.inner) {
-            Ok(inner) => Context { inner: Arc::new(Inner { loggers: logging::Loggers::with(configured, set), ..inner }) },
+            Ok(inner) => Context { inner: Arc::new(Inner { loggers: logging::Loggers::with(configured, Arc::new(set)), ..inner }) },
             Err(inner) => Context { inner },
         }
+    }
+
+    /// Cancelled when the process stops.
+    pub fn stopping(&self) -> &tokio_util::sync::CancellationToken {
+        &self.inner.stopping
+    }
+
+    /// Ends what was set to be logged for a time. To be run beside the API; never ends by itself.
+    pub async fn expire_levels(&self) {
+        self.loggers().expire().await;
     }
 
     fn loggers(&self) -> &logging::Loggers {

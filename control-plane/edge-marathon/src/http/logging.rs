@@ -3,17 +3,19 @@
 //! Marathon's loggers are classes of Java; ours are modules. `ROOT` is everything, and a name below `mesosphere` is this Marathon as a whole.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::answer::{Answer, ApiError, judge, ok, parse, unprocessable};
 use super::{Call, Context};
 use crate::json::Reading;
 
 /// Takes over how much each logger is to tell, by its name; those that are not named tell what was configured.
-pub type SetLevels = Arc<dyn Fn(&BTreeMap<String, &'static str>) + Send + Sync>;
+pub(crate) type SetLevels = Arc<dyn Fn(&BTreeMap<String, &'static str>) + Send + Sync>;
 
 /// Loggers whose levels can be set at a time.
 const LOGGERS_MAX: usize = 100;
@@ -27,14 +29,15 @@ pub(super) struct Loggers {
     set: Option<SetLevels>,
     /// Of those that are not named.
     configured: String,
-    levels: Mutex<Levels>,
+    levels: Mutex<BTreeMap<String, Level>>,
+    changed: Notify,
 }
 
-#[derive(Default)]
-struct Levels {
-    /// With the number of the change that set it.
-    by_name: BTreeMap<String, (&'static str, u64)>,
-    changes: u64,
+#[derive(Clone, Copy)]
+struct Level {
+    word: &'static str,
+    /// When it is as it was again.
+    until: Option<Instant>,
 }
 
 impl Loggers {
@@ -42,25 +45,48 @@ impl Loggers {
         Loggers { set: Some(set), configured: configured.to_uppercase(), ..Loggers::default() }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Levels) -> Option<T>) -> Option<T> {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(&mut levels)?;
+    fn levels(&self) -> MutexGuard<'_, BTreeMap<String, Level>> {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_over(&self, levels: &BTreeMap<String, Level>) {
         if let Some(set) = &self.set {
-            set(&levels.by_name.iter().map(|(name, (level, _))| (name.clone(), *level)).collect());
+            set(&levels.iter().map(|(name, level)| (name.clone(), level.word)).collect());
         }
-        Some(changed)
+        self.changed.notify_one();
+    }
+
+    /// Ends levels that were set for a time; never ends itself.
+    pub(super) async fn expire(&self) {
+        loop {
+            let next = self.levels().values().filter_map(|it| it.until).min();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = due => {
+                    let (now, mut levels) = (Instant::now(), self.levels());
+                    levels.retain(|_, level| level.until.is_none_or(|at| at > now));
+                    self.take_over(&levels);
+                }
+            }
+        }
     }
 }
 
 pub(super) fn route(context: &Context, call: &Call) -> Answer {
     match call.method {
         Method::GET | Method::HEAD => ok(|json| {
-            let levels = context.loggers().levels.lock().unwrap_or_else(PoisonError::into_inner);
+            let levels = context.loggers().levels();
             json.object(|json| {
-                if !levels.by_name.contains_key("ROOT") {
+                if !levels.contains_key("ROOT") {
                     json.text_field("ROOT", &context.loggers().configured);
                 }
-                levels.by_name.iter().for_each(|(name, (level, _))| json.text_field(name, &level.to_uppercase()));
+                levels.iter().for_each(|(name, level)| json.text_field(name, &level.word.to_uppercase()));
             });
         }),
         Method::POST => post(context, call),
@@ -85,30 +111,14 @@ fn post(context: &Context, call: &Call) -> Answer {
     });
     judge(reading)?;
     let Some((Some(level), logger, seconds)) = asked else { return Err(unprocessable("Object is not valid")) };
-    let number = context.loggers().change(|levels| {
-        if !levels.by_name.contains_key(&logger) && levels.by_name.len() >= LOGGERS_MAX {
-            return None;
+    {
+        let mut levels = context.loggers().levels();
+        if !levels.contains_key(&logger) && levels.len() >= LOGGERS_MAX {
+            return Err(unprocessable(format!("The levels of {LOGGERS_MAX} loggers are set already")));
         }
-        levels.changes += 1;
-        levels.by_name.insert(logger.clone(), (level, levels.changes));
-        Some(levels.changes)
-    });
-    let Some(number) = number else {
-        return Err(unprocessable(format!("The levels of {LOGGERS_MAX} loggers are set already")));
-    };
-    if let Some(seconds) = seconds {
-        let (context, logger) = (context.clone(), logger.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = context.inner.stopping.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
-            }
-            // Unless somebody has set it again meanwhile.
-            context.loggers().change(|levels| match levels.by_name.get(&logger) {
-                Some((_, set_by)) if *set_by == number => levels.by_name.remove(&logger),
-                _ => None,
-            });
-        });
+        let until = seconds.map(|it| Instant::now() + Duration::from_secs(it));
+        levels.insert(logger.clone(), Level { word: level, until });
+        context.loggers().take_over(&levels);
     }
     ok(|json| {
         json.object(|json| {

@@ -86,7 +86,10 @@ impl World {
         tokio::spawn(driver);
         tokio::spawn(client::run(settings.clone(), handle.clone(), outlets.calls, stopping.clone()));
         tokio::spawn(probes::run(outlets.probes, handle.clone(), 64, stopping.clone()));
-        let router = router(Context::new(settings, handle.clone(), now, stopping.clone()));
+        let context = Context::new(settings, handle.clone(), now, stopping.clone());
+        let logged = context.clone();
+        tokio::spawn(async move { logged.expire_levels().await });
+        let router = router(context);
         let stop = stopping.clone();
         tokio::spawn(async move {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
