@@ -91,12 +91,14 @@ impl Topology {
         let old = std::mem::replace(&mut self.neighbour_networks, new);
         let new = self.neighbour_networks.clone();
         for &network in new.difference(&old) {
-            self.networks.add(network);
-            self.network_changed(network);
+            if self.networks.add(network) {
+                self.network_changed(network);
+            }
         }
         for &network in old.difference(&new) {
-            self.networks.remove(network);
-            self.network_changed(network);
+            if self.networks.remove(network) {
+                self.network_changed(network);
+            }
         }
     }
 }

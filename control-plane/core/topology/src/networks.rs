@@ -17,17 +17,23 @@ pub(crate) struct NetworkSet {
 }
 
 impl NetworkSet {
-    pub(crate) fn add(&mut self, network: Network) {
+    /// True when nobody had it before.
+    pub(crate) fn add(&mut self, network: Network) -> bool {
         let network = canonical(network);
-        *self.counts.entry(network).or_insert(0) += 1;
+        let count = self.counts.entry(network).or_insert(0);
+        *count += 1;
+        let is_new = *count == 1;
         *self.lengths(network).entry(network.prefix_length).or_insert(0) += 1;
+        is_new
     }
 
-    pub(crate) fn remove(&mut self, network: Network) {
+    /// True when nobody has it any more.
+    pub(crate) fn remove(&mut self, network: Network) -> bool {
         let network = canonical(network);
-        let Some(count) = self.counts.get_mut(&network) else { return };
+        let Some(count) = self.counts.get_mut(&network) else { return false };
         *count -= 1;
-        if *count == 0 {
+        let is_gone = *count == 0;
+        if is_gone {
             self.counts.remove(&network);
         }
         let lengths = self.lengths(network);
@@ -37,6 +43,7 @@ impl NetworkSet {
                 lengths.remove(&network.prefix_length);
             }
         }
+        is_gone
     }
 
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
@@ -137,11 +144,11 @@ mod tests {
     #[test]
     fn a_network_that_two_hosts_have_stays_until_both_left() {
         let mut networks = NetworkSet::default();
-        networks.add(network("172.17.0.1/16"));
-        networks.add(network("172.17.9.9/16"));
-        networks.remove(network("172.17.0.1/16"));
+        assert!(networks.add(network("172.17.0.1/16")));
+        assert!(!networks.add(network("172.17.9.9/16")), "it is the same one");
+        assert!(!networks.remove(network("172.17.0.1/16")));
         assert!(networks.contains("172.17.3.4".parse().unwrap()));
-        networks.remove(network("172.17.0.1/16"));
+        assert!(networks.remove(network("172.17.0.1/16")));
         assert!(!networks.contains("172.17.3.4".parse().unwrap()));
         networks.remove(network("172.17.0.1/16"));
     }

@@ -87,12 +87,15 @@ impl Topology {
             self.address_changed(address, &mut sharers);
         }
         for &network in old.local_networks.iter().filter(|&network| !record.local_networks.contains(network)) {
-            self.networks.remove(network);
-            self.network_changed(network);
+            if self.networks.remove(network) {
+                self.network_changed(network);
+            }
         }
         for &network in record.local_networks.iter().filter(|&network| !old.local_networks.contains(network)) {
-            self.networks.add(network);
-            self.network_changed(network);
+            // A thousand hosts are in the same few networks: only the first and the last of them decide what is outside.
+            if self.networks.add(network) {
+                self.network_changed(network);
+            }
         }
         if old.addresses != record.addresses {
             // They say at which of them a port is published.
