@@ -140,6 +140,8 @@ fn test_lines() -> Vec<Line> {
         optional_program("Docker daemon", "dockerd", "docker.io iptables"),
         optional_program("busybox", "busybox", "busybox-static"),
         optional_program("iproute2", "ip", "iproute2"),
+        optional_program("nftables", "nft", "nftables"),
+        optional_program("conntrack", "conntrack", "conntrack"),
     ]
 }
 

@@ -42,6 +42,10 @@ pub(crate) const HAPROXY: Tool = Tool { program: "haproxy", packages: &["haproxy
 pub(crate) const WRK: Tool = Tool { program: "wrk", packages: &["wrk"], purpose: "load in benchmarks" };
 /// Makes network namespaces.
 pub(crate) const IP: Tool = Tool { program: "ip", packages: &["iproute2"], purpose: "tests with network namespaces" };
+/// Translates addresses.
+const NFT: Tool = Tool { program: "nft", packages: &["nftables"], purpose: "tests with connections that are translated" };
+/// Looks into the table of connections.
+const CONNTRACK: Tool = Tool { program: "conntrack", packages: &["conntrack"], purpose: "tests with connections that are translated" };
 /// Servers for tests; they are started from the library, which puts no program on the path.
 const ZOOKEEPER: [&str; 2] = ["zookeeper", "default-jre-headless"];
 
@@ -64,7 +68,7 @@ pub(crate) fn for_kernel_programs(checkout: &Checkout) -> Result<()> {
 
 /// What the tests need beyond building.
 pub(crate) fn for_testing(checkout: &Checkout) -> Result<()> {
-    tools(checkout, &[BUSYBOX, IP, BROWSER, DOCKER, HAPROXY])?;
+    tools(checkout, &[BUSYBOX, IP, NFT, CONNTRACK, BROWSER, DOCKER, HAPROXY])?;
     packages(checkout, &ZOOKEEPER, "tests with ZooKeeper")?;
     deploy::set_up(checkout)
 }

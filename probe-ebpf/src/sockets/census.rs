@@ -1,15 +1,16 @@
 //! Which connections are counted, and which sockets are told as listeners: iterators over the sockets that have storage, run once by a probe that
-//! takes over from another one.
+//! takes over from another one. Kernels that let nobody walk over the entries of maps have them walk over descriptors.
 
 use core::ffi::c_void;
 
 use probe_common::{CountedSocket, ListenerRecord, Owner, RecordHeader, direction, flag, kind};
 use probe_ebpf::{
     context::{mapped, words},
-    context64, now, offset, settings, task,
+    now, offset, task,
+    task::KernelPointer,
 };
 
-use crate::sweep::{iterator, key_of, tell};
+use crate::sweep::{key_of, of_descriptor, of_storage, tell};
 
 const AF_INET: u16 = 2;
 
@@ -17,15 +18,26 @@ const AF_INET: u16 = 2;
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 #[unsafe(no_mangle)]
 pub extern "C" fn census(ctx: *mut c_void) -> i32 {
-    let socket = context64!(@load ctx, iterator::SOCKET);
-    let value = context64!(@load ctx, iterator::VALUE) as *const Owner;
-    if socket == 0 || value.is_null() || !settings::may_read_kernel() {
-        return 0;
+    if let Some((socket, owner)) = of_storage(ctx) {
+        tell_counted(ctx, socket, owner);
     }
-    // SAFETY: the storage of this socket, which lives as long as the program runs.
-    let owner = unsafe { &*value };
+    0
+}
+
+/// The same over descriptors.
+#[unsafe(link_section = "iter/task_file")]
+#[unsafe(no_mangle)]
+pub extern "C" fn census_files(ctx: *mut c_void) -> i32 {
+    if let Some((socket, owner)) = of_descriptor(ctx) {
+        tell_counted(ctx, socket, owner);
+    }
+    0
+}
+
+#[inline(always)]
+fn tell_counted(ctx: *mut c_void, socket: KernelPointer, owner: &Owner) {
     if owner.flags & flag::OPENED == 0 {
-        return 0;
+        return;
     }
     let (key, client_port) = key_of(socket, owner);
     let translated = key.direction == direction::CLIENT
@@ -41,22 +53,32 @@ pub extern "C" fn census(ctx: *mut c_void) -> i32 {
         reserved: 0,
     };
     tell(ctx, &counted);
-    0
 }
 
 /// Writes the record that was sent when the socket began to listen. Runs as `census` does.
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 #[unsafe(no_mangle)]
 pub extern "C" fn listening(ctx: *mut c_void) -> i32 {
-    let socket = context64!(@load ctx, iterator::SOCKET);
-    let value = context64!(@load ctx, iterator::VALUE) as *const Owner;
-    if socket == 0 || value.is_null() || !settings::may_read_kernel() {
-        return 0;
+    if let Some((socket, owner)) = of_storage(ctx) {
+        tell_listener(ctx, socket, owner);
     }
-    // SAFETY: as above.
-    let owner = unsafe { &*value };
+    0
+}
+
+/// The same over descriptors.
+#[unsafe(link_section = "iter/task_file")]
+#[unsafe(no_mangle)]
+pub extern "C" fn listening_files(ctx: *mut c_void) -> i32 {
+    if let Some((socket, owner)) = of_descriptor(ctx) {
+        tell_listener(ctx, socket, owner);
+    }
+    0
+}
+
+#[inline(always)]
+fn tell_listener(ctx: *mut c_void, socket: KernelPointer, owner: &Owner) {
     if owner.flags & flag::LISTENING == 0 {
-        return 0;
+        return;
     }
     let address = if task::read::<u16>(socket, offset!(socket.family)) == Some(AF_INET) {
         mapped(task::read_at(socket, offset!(socket.local_address4)).unwrap_or(0))
@@ -78,5 +100,4 @@ pub extern "C" fn listening(ctx: *mut c_void) -> i32 {
     if listener.cookie != 0 {
         tell(ctx, &listener);
     }
-    0
 }

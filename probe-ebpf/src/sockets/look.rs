@@ -13,9 +13,12 @@ use probe_ebpf::{
 use crate::sweep::tell;
 
 /// Members of `struct bpf_iter__task` and `struct bpf_iter__task_file`, which begins alike.
-mod iterator {
+pub mod iterator {
+    /// `task`
     pub const TASK: usize = 8;
+    /// `fd`
     pub const DESCRIPTOR: usize = 16;
+    /// `file`
     pub const FILE: usize = 24;
 }
 

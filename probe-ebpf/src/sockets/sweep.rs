@@ -4,10 +4,13 @@
 //! It adds to the edge table what a connection moved since the last sweep, and notes that in the socket's storage, so that the end of the
 //! connection adds the rest alone. The socket is not locked meanwhile: the order of reading makes every number at most the truth, and what is
 //! missing comes with the next sweep or the end.
+//!
+//! Kernels that let nobody walk over the entries of maps have it walk over the descriptors of all processes ([`sweep_files`]): a socket that is
+//! open in several is come by several times, and then nothing has moved since.
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_seq_write;
+use aya_ebpf::helpers::{bpf_seq_write, generated::bpf_sock_from_file};
 use probe_common::{EdgeKey, EdgeValue, FoundOpen, Owner, PROTOCOL_TCP, counter, direction, flag};
 use probe_ebpf::{
     context::{mapped, words},
@@ -18,8 +21,8 @@ use probe_ebpf::{
 };
 
 use crate::{
-    edges,
-    owners::{settle, settle_open},
+    edges, look,
+    owners::{self, settle, settle_open},
     tcp::{SOCK_DONE, state},
 };
 
@@ -53,15 +56,58 @@ pub extern "C" fn sweep_plain(ctx: *mut c_void) -> i32 {
     0
 }
 
+/// The same for kernels that let nobody walk over the entries of maps.
+#[unsafe(link_section = "iter/task_file")]
+#[unsafe(no_mangle)]
+pub extern "C" fn sweep_files(ctx: *mut c_void) -> i32 {
+    if let Some((socket, owner)) = of_descriptor(ctx) {
+        count_open::<true>(ctx, socket, owner);
+    }
+    0
+}
+
 #[inline(always)]
 fn visit<const EXCHANGE: bool>(ctx: *mut c_void) {
+    if let Some((socket, owner)) = of_storage(ctx) {
+        count_open::<EXCHANGE>(ctx, socket, owner);
+    }
+}
+
+/// The socket that a walk over the storage of sockets is at.
+#[inline(always)]
+pub fn of_storage<'a>(ctx: *mut c_void) -> Option<(KernelPointer, &'a mut Owner)> {
     let socket = context64!(@load ctx, iterator::SOCKET);
     let value = context64!(@load ctx, iterator::VALUE) as *mut Owner;
     if socket == 0 || value.is_null() || !settings::may_read_kernel() {
-        return;
+        return None;
     }
     // SAFETY: the storage of this socket, which lives as long as the program runs.
-    let owner = unsafe { &mut *value };
+    Some((socket, unsafe { &mut *value }))
+}
+
+/// The socket that a walk over descriptors is at, if it has storage.
+#[inline(always)]
+pub fn of_descriptor<'a>(ctx: *mut c_void) -> Option<(KernelPointer, &'a mut Owner)> {
+    let file = context64!(@load ctx, look::iterator::FILE);
+    if file == 0 || !settings::may_read_kernel() {
+        return None;
+    }
+    // SAFETY: the verifier has seen that it is a file.
+    let socket = unsafe { bpf_sock_from_file(file as *mut _) } as u64;
+    if socket == 0 {
+        return None;
+    }
+    // Read as the kernel's types have it, so that the verifier knows what it is: it knows the offset, which nobody can change any more.
+    let member = socket + u64::from(offset!(look.socket_sock));
+    let socket = context64!(@load member, 0);
+    if socket == 0 {
+        return None;
+    }
+    owners::get(socket).map(|owner| (socket, owner))
+}
+
+#[inline(always)]
+fn count_open<const EXCHANGE: bool>(ctx: *mut c_void, socket: KernelPointer, owner: &mut Owner) {
     if owner.flags & (flag::CLIENT | flag::ACCEPTED) == 0 {
         return;
     }

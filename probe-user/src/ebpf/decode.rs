@@ -116,6 +116,21 @@ fn edge(at: BootNanos, record: &EdgeRecord, out: &mut Vec<Observation>) {
     }
 }
 
+/// What the table of earlier programs holds of an edge, if anything.
+pub(super) fn left(key: &EdgeKey, value: &EdgeValue, out: &mut Vec<Observation>) {
+    let mut delta = growth(&EdgeValue::default(), value);
+    if key.protocol == PROTOCOL_UDP && value.tick != 0 {
+        // A talk: if it goes on, it begins anew.
+        (delta.opened, delta.closed) = (1, 1);
+    }
+    if delta == (Counted { rtt_us_max: delta.rtt_us_max, ..Counted::default() }) {
+        return;
+    }
+    let (at, end) = (BootNanos(value.last_ns), flow_end(key));
+    out.push(Observation::FlowSeen { at, end, client_port: 0, original_server: None, found_open: false });
+    out.push(Observation::FlowCounted { last_active: at, end, delta });
+}
+
 /// The flow of a connection that is open, as an earlier probe's programs saw it begin.
 pub(super) fn counted_socket(at: BootNanos, socket: &CountedSocket) -> Observation {
     Observation::FlowSeen {

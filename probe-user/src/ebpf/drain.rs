@@ -1,7 +1,7 @@
 //! The thread that reads the edge table: changed counters several times a second, the sweep, idle entries, losses.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -281,12 +281,12 @@ pub(super) fn sum(map: Option<&PerCpuArray<MapData, u64>>, slot: u32) -> u64 {
 }
 
 /// One pass over the table as it is, for trials.
-pub(super) fn each_edge(table: &MapData, mut each: impl FnMut(&EdgeKey, &EdgeValue)) -> io::Result<()> {
+pub(super) fn each_edge(table: BorrowedFd<'_>, mut each: impl FnMut(&EdgeKey, &EdgeValue)) -> io::Result<()> {
     let mut keys = vec![EdgeKey::ZERO; BATCH_MAX];
     let mut values = vec![EdgeValue::default(); BATCH_MAX];
     let mut cursor = None;
     loop {
-        let batch = sys::lookup_batch(table.fd().as_fd(), cursor, &mut keys, &mut values)?;
+        let batch = sys::lookup_batch(table, cursor, &mut keys, &mut values)?;
         keys.iter().zip(&values).take(batch.count).for_each(|(key, value)| each(key, value));
         match batch.next {
             Some(next) => cursor = Some(next),

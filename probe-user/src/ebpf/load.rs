@@ -1,7 +1,7 @@
 //! Loading and attaching. Each program is tried by itself: what a kernel refuses is named, and the rest runs.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::Map;
@@ -295,13 +295,34 @@ fn first_taken<E>(name: &str, plain: bool, mut attempt: impl FnMut(&str) -> Resu
     }
 }
 
+/// Programs over all sockets with storage have a second form, over all descriptors, for kernels that let nobody walk over the entries of maps.
+fn form_over_descriptors(name: &str) -> Option<&'static str> {
+    match name {
+        SWEEP => Some("sweep_files"),
+        CENSUS => Some("census_files"),
+        LISTENING => Some("listening_files"),
+        _ => None,
+    }
+}
+
 fn load_iterators(object: &mut Ebpf, plain: bool, offsets: &Offsets, types: &Btf, pinned: bool, hooks: &mut Vec<Hook>) {
     let mut load = |form: &str, over: &str| -> Result<(), ProgramError> {
         let program: &mut Iter = object.program_mut(form).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
         program.load(over, types)
     };
+    let mut over_sockets = |name: &str| {
+        first_taken(name, plain, |form| load(form, "bpf_sk_storage_map")).or_else(|error| match form_over_descriptors(name) {
+            Some(form) if offsets.tell_descriptors() => load(form, "task_file").map_err(|_| error),
+            _ => Err(error),
+        })
+    };
     if offsets.tell_live_bytes() {
-        hooks.push(Hook::of(SWEEP, first_taken(SWEEP, plain, |form| load(form, "bpf_sk_storage_map"))));
+        hooks.push(Hook::of(SWEEP, over_sockets(SWEEP)));
+    }
+    // They are for what an earlier probe left.
+    if pinned {
+        hooks.push(Hook::of(CENSUS, over_sockets(CENSUS)));
+        hooks.push(Hook::of(LISTENING, over_sockets(LISTENING)));
     }
     if offsets.tell_descriptors() {
         hooks.push(Hook::of(look::FILES, load(look::FILES, "task_file")));
@@ -309,17 +330,19 @@ fn load_iterators(object: &mut Ebpf, plain: bool, offsets: &Offsets, types: &Btf
     if offsets.tell_start_times() {
         hooks.push(Hook::of(look::TASKS, load(look::TASKS, "task")));
     }
-    // They are for what an earlier probe left.
-    if pinned {
-        hooks.push(Hook::of(CENSUS, load(CENSUS, "bpf_sk_storage_map")));
-        hooks.push(Hook::of(LISTENING, load(LISTENING, "bpf_sk_storage_map")));
-        hooks.push(Hook::of(FOLD, load(FOLD, "bpf_map_elem")));
+    // Where the kernel refuses it, the probe reads what an earlier one has left.
+    if pinned && let Err(error) = load(FOLD, "bpf_map_elem") {
+        tracing::debug!(%error, "the kernel does not add one table to another");
     }
 }
 
-/// The sweep's program, in the form that the kernel took.
-pub(super) fn sweep_program(object: &Ebpf) -> Option<&ProgramFd> {
-    [Some(SWEEP), plain_form(SWEEP)].into_iter().flatten().find_map(|name| object.program(name)?.fd().ok())
+/// Binds a program over all sockets with storage, in the form that the kernel took; `None` when it took none.
+pub(super) fn bind_over_sockets(sockets: &Ebpf, name: &str, owners: BorrowedFd<'_>) -> Option<std::io::Result<OwnedFd>> {
+    let taken = |form: &str| sockets.program(form)?.fd().ok();
+    if let Some(program) = [Some(name), plain_form(name)].into_iter().flatten().find_map(taken) {
+        return Some(super::sys::link_map_iterator(program.as_fd(), owners));
+    }
+    Some(super::sys::link_iterator(taken(form_over_descriptors(name)?)?.as_fd()))
 }
 
 fn attach_tracepoints(

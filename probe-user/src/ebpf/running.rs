@@ -78,6 +78,7 @@ impl Running {
             None => None,
         };
         let shared = Arc::new(Shared::new(dns.as_ref().map(dns::Reader::tap))?);
+        shared.opened_on_ring.store(inheritance.told_ends, Ordering::Relaxed);
         let seeder = loaded.seeder.clone();
         let loggers = std::mem::take(&mut loaded.loggers);
         let sweep = Sweep::bind(&loaded, &maps.owners);

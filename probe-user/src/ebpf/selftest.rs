@@ -128,7 +128,7 @@ fn wait_for_ends(maps: &Maps, port: u16) -> io::Result<Vec<(EdgeKey, EdgeValue)>
     let began = Instant::now();
     loop {
         let mut ends = Vec::new();
-        drain::each_edge(&maps.edges, |key, value| {
+        drain::each_edge(maps.edges.fd().as_fd(), |key, value| {
             if key.server_port == port {
                 ends.push((*key, *value));
             }

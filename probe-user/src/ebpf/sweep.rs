@@ -25,9 +25,7 @@ pub(super) struct Sweep {
 impl Sweep {
     /// `None` when the kernel did not take the program.
     pub(super) fn bind(loaded: &Loaded, owners: &Arc<MapData>) -> Option<Self> {
-        let program = load::sweep_program(&loaded.sockets)?;
-        let link = sys::link_map_iterator(program.as_fd(), owners.fd().as_fd());
-        match link {
+        match load::bind_over_sockets(&loaded.sockets, load::SWEEP, owners.fd().as_fd())? {
             Ok(link) => Some(Sweep { link, open: HashMap::new() }),
             Err(error) => {
                 tracing::warn!(%error, "the sweep over open connections cannot be bound");

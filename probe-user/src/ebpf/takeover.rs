@@ -8,7 +8,7 @@ use std::path::Path;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use probe_common::{CountedSocket, ListenerRecord, counter};
 
-use super::load::{CENSUS, FOLD, LISTENING, Loaded};
+use super::load::{self, CENSUS, FOLD, LISTENING, Loaded};
 use super::pins::{self, Found};
 use super::{decode, drain, sys};
 use crate::clock::Now;
@@ -47,12 +47,14 @@ impl CountedSockets {
         self.addresses.is_empty()
     }
 
-    fn add(&mut self, counted: &CountedSocket) {
+    /// Whether it was not among them.
+    fn add(&mut self, counted: &CountedSocket) -> bool {
         let (one, other) = (counted.client_port, counted.key.server_port);
-        self.addresses.insert(counted.socket);
+        let is_new = self.addresses.insert(counted.socket);
         if counted.cookie != 0 {
             self.cookies.insert((counted.cookie, one.min(other), one.max(other)));
         }
+        is_new
     }
 }
 
@@ -61,6 +63,8 @@ impl CountedSockets {
 pub(super) struct Inheritance {
     /// What the rings of other programs still held, and the flows of open connections.
     pub(super) observations: Vec<Observation>,
+    /// Ends of connections that are in these flows, and in no table of this probe's.
+    pub(super) told_ends: u64,
     /// Connections that are counted.
     pub(super) counted: CountedSockets,
     /// Whether there was anything.
@@ -79,7 +83,7 @@ pub(super) fn run(loaded: &mut Loaded) -> Inheritance {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         for build in builds {
-            if let Err(error) = fold(loaded, &build, &mut inheritance.observations) {
+            if let Err(error) = fold(loaded, &build, &mut inheritance) {
                 tracing::warn!(%error, build = %build.display(), "counts of earlier programs are lost");
             }
             if let Err(error) = pins::remove(&build) {
@@ -96,20 +100,26 @@ pub(super) fn run(loaded: &mut Loaded) -> Inheritance {
 }
 
 /// Adds the edges of other programs to this probe's, and reads what is left in their rings.
-fn fold(loaded: &mut Loaded, build: &Path, observations: &mut Vec<Observation>) -> io::Result<()> {
+fn fold(loaded: &mut Loaded, build: &Path, inheritance: &mut Inheritance) -> io::Result<()> {
     for ring in ["sockets-NETWORK_RING", "processes-PROCESS_RING"] {
         let Ok(map) = MapData::from_pin(build.join(ring)) else { continue };
         let Ok(mut ring) = Map::from_map_data(map).and_then(RingBuf::try_from) else { continue };
         while let Some(record) = ring.next() {
-            decode::record(&record, observations);
+            decode::record(&record, &mut inheritance.observations);
         }
     }
-    let program =
-        loaded.sockets.program(FOLD).and_then(|program| program.fd().ok()).ok_or_else(|| io::Error::other("no program for it"))?;
     let edges = sys::open_pin(&build.join(pins::edges_name()))?;
-    let link = sys::link_map_iterator(program.as_fd(), edges.as_fd())?;
-    io::copy(&mut sys::open_iterator(link.as_fd())?, &mut io::sink())?;
-    // Ends that they have seen and that are in the table of this probe now, without a callback of its own programs.
+    if let Some(program) = loaded.sockets.program(FOLD).and_then(|program| program.fd().ok()) {
+        let link = sys::link_map_iterator(program.as_fd(), edges.as_fd())?;
+        io::copy(&mut sys::open_iterator(link.as_fd())?, &mut io::sink())?;
+    } else {
+        // They are told as they are; connections that go on begin anew in the table of this probe.
+        drain::each_edge(edges.as_fd(), |key, value| {
+            inheritance.told_ends += u64::from(value.opened);
+            decode::left(key, value, &mut inheritance.observations);
+        })?;
+    }
+    // Ends that they have seen and that are in the table of this probe now or told, without a callback of its own programs.
     let counters = MapData::from_pin(build.join("sockets-COUNTERS")).and_then(Map::from_map_data).and_then(PerCpuArray::try_from);
     let seen = drain::sum(counters.ok().as_ref(), counter::ENDS_SEEN);
     let settled = pins::read_control(&build.join("sockets-CONTROL"))?.settled_ends;
@@ -121,20 +131,24 @@ fn fold(loaded: &mut Loaded, build: &Path, observations: &mut Vec<Observation>) 
 /// Asks every socket whether its connection is counted, or whether it is a listener that was told.
 fn census(loaded: &Loaded, inheritance: &mut Inheritance) -> io::Result<()> {
     let at = Now::read().boot;
+    // A socket that several descriptors lead to may be told several times.
     for counted in walk::<CountedSocket>(loaded, CENSUS)? {
-        inheritance.counted.add(&counted);
-        inheritance.observations.push(decode::counted_socket(at, &counted));
+        if inheritance.counted.add(&counted) {
+            inheritance.observations.push(decode::counted_socket(at, &counted));
+        }
     }
-    inheritance.observations.extend(walk::<ListenerRecord>(loaded, LISTENING)?.iter().map(|listener| decode::listener(at, listener)));
+    let mut listeners = HashSet::new();
+    for listener in walk::<ListenerRecord>(loaded, LISTENING)?.iter().filter(|listener| listeners.insert(listener.cookie)) {
+        inheritance.observations.push(decode::listener(at, listener));
+    }
     Ok(())
 }
 
 /// What a program over all sockets with storage writes.
 fn walk<T: aya::Pod>(loaded: &Loaded, program: &str) -> io::Result<Vec<T>> {
-    let program =
-        loaded.sockets.program(program).and_then(|program| program.fd().ok()).ok_or_else(|| io::Error::other("no program for it"))?;
     let Some(Map::SkStorage(owners)) = loaded.sockets.map("OWNERS") else { return Err(io::Error::other("no map of owners")) };
-    let link = sys::link_map_iterator(program.as_fd(), owners.fd().as_fd())?;
+    let link = load::bind_over_sockets(&loaded.sockets, program, owners.fd().as_fd());
+    let link = link.ok_or_else(|| io::Error::other("no program for it"))??;
     let mut bytes = Vec::new();
     sys::open_iterator(link.as_fd())?.take((size_of::<T>() * COUNTED_MAX) as u64).read_to_end(&mut bytes)?;
     Ok(bytes.chunks_exact(size_of::<T>()).filter_map(decode::read::<T>).collect())

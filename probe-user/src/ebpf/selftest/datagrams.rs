@@ -142,7 +142,7 @@ fn try_connection(hooks: &mut [Hook], maps: &Maps, names: &Names, server: Socket
 
 fn own_edges(maps: &Maps, port: u16) -> io::Result<Vec<(EdgeKey, EdgeValue)>> {
     let mut edges = Vec::new();
-    drain::each_edge(&maps.edges, |key, value| {
+    drain::each_edge(maps.edges.fd().as_fd(), |key, value| {
         if key.server_port == port && key.protocol == PROTOCOL_UDP {
             edges.push((*key, *value));
         }
