@@ -75,6 +75,8 @@ pub struct Config {
     pub tls_ca: Option<PathBuf>,
     /// Who may use the HTTP listener; none: everybody who reaches it.
     pub users_file: Option<PathBuf>,
+    /// A file with the line `user:password` that agents are shown when somebody looks at files of their tasks.
+    pub agent_login_file: Option<PathBuf>,
     /// Which services run.
     pub services: Vec<Service>,
     /// The control plane that zksync asks who is connected to an ensemble; this one when absent.
@@ -173,6 +175,7 @@ const TLS_CLIENT_CA: &str = "tls-client-ca";
 const TLS_LISTENERS: &str = "tls-listeners";
 const TLS_CA: &str = "tls-ca";
 const USERS_FILE: &str = "users-file";
+const AGENT_LOGIN_FILE: &str = "agent-login-file";
 const SERVICES: &str = "services";
 const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const ZKSYNC_TOPOLOGY_LOGIN_FILE: &str = "zksync-topology-login-file";
@@ -180,7 +183,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 35] = [
+const BUILT_IN: [(&str, &str); 36] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -211,6 +214,7 @@ const BUILT_IN: [(&str, &str); 35] = [
     (TLS_LISTENERS, "http,grpc,mesos,marathon"),
     (TLS_CA, ""),
     (USERS_FILE, ""),
+    (AGENT_LOGIN_FILE, ""),
     (SERVICES, "topology,master,scheduler,zksync"),
     (ZKSYNC_TOPOLOGY_URL, ""),
     (ZKSYNC_TOPOLOGY_LOGIN_FILE, ""),
@@ -322,6 +326,7 @@ impl Layers {
         let tls = self.tls();
         let tls_ca = self.parse(TLS_CA, tls::parse_file);
         let users_file = self.parse(USERS_FILE, tls::parse_file);
+        let agent_login_file = self.parse(AGENT_LOGIN_FILE, tls::parse_file);
         let services = self.parse(SERVICES, parse_services);
         let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let zksync_topology_login_file = self.parse(ZKSYNC_TOPOLOGY_LOGIN_FILE, tls::parse_file);
@@ -372,6 +377,7 @@ impl Layers {
                 tls: tls?,
                 tls_ca: tls_ca?,
                 users_file: users_file?,
+                agent_login_file: agent_login_file?,
                 services: services?,
                 zksync_topology_url: zksync_topology_url?,
                 zksync_topology_login_file: zksync_topology_login_file?,

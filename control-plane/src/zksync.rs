@@ -15,6 +15,7 @@ use zksync_service::witness::{FlowRow, Holder, HttpWitness, Witness, holders_in}
 
 use crate::config::Config;
 use crate::drivers::TopologyHandle;
+use crate::http::read_login;
 use crate::replicas::{Replicas, TermDocuments};
 use crate::supervise::Supervisor;
 
@@ -61,10 +62,7 @@ fn access_to_map(config: &Config) -> anyhow::Result<Access> {
     };
     let access = flags.open(|requests| requests.timeout_global(Some(PATIENCE))).context("calling the map by https")?;
     let Some(file) = &config.zksync_topology_login_file else { return Ok(access) };
-    let login = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let login = login.trim();
-    anyhow::ensure!(login.contains(':'), "{} has no line user:password", file.display());
-    Ok(access.with_login(login))
+    Ok(access.with_login(&read_login(file)?))
 }
 
 /// Runs the links once this control plane leads, with what the leader before has left in the ensemble of the control planes.

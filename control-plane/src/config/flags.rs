@@ -103,6 +103,9 @@ pub struct Flags {
     /// A file of lines user:password; with it, port 4040 asks for one of them (HTTP Basic), but for /health and /ready
     #[arg(long, value_name = "FILE")]
     users_file: Option<String>,
+    /// A file with the line user:password that agents are shown when the page reads files of their tasks (--authenticate-http-readonly of agents)
+    #[arg(long, value_name = "FILE")]
+    agent_login_file: Option<String>,
     /// Services to run, separated by commas: topology, master, scheduler, zksync [default: all]
     #[arg(long, value_name = "LIST")]
     services: Option<String>,
@@ -177,6 +180,7 @@ impl Flags {
             (TLS_LISTENERS, &self.tls_listeners),
             (TLS_CA, &self.tls_ca),
             (USERS_FILE, &self.users_file),
+            (AGENT_LOGIN_FILE, &self.agent_login_file),
             (SERVICES, &self.services),
             (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (ZKSYNC_TOPOLOGY_LOGIN_FILE, &self.zksync_topology_login_file),

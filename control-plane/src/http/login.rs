@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -98,6 +99,21 @@ async fn ask(State(users): State<Users>, request: Request, next: Next) -> Respon
     // Scope's realm: browsers keep passwords by it.
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Restricted\", charset=\"UTF-8\""));
     answer
+}
+
+/// The line `user:password` of a file.
+pub(crate) fn read_login(file: &Path) -> anyhow::Result<String> {
+    let login = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let login = login.trim();
+    anyhow::ensure!(login.contains(':') && !login.contains('\n'), "{} has no line user:password", file.display());
+    Ok(login.to_owned())
+}
+
+/// How a login is shown to a server (RFC 7617); never in a log.
+pub(crate) fn basic_authorization(login: &str) -> anyhow::Result<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(login)))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 #[cfg(test)]

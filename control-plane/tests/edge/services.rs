@@ -29,7 +29,11 @@ fn everything(directory: &Path) -> Config {
 }
 
 async fn serving(directory: &Path) -> World {
-    let world = World::start_with(everything(directory), Arc::new(MemoryStore::default())).await;
+    serving_with(everything(directory)).await
+}
+
+async fn serving_with(config: Config) -> World {
+    let world = World::start_with(config, Arc::new(MemoryStore::default())).await;
     eventually(async || world.get("/api/v1/mesos/state-summary").await.status == 200, "the master serves".to_owned()).await;
     world
 }
@@ -194,6 +198,22 @@ async fn files_of_registered_agents_are_fetched_and_of_nobody_else() {
     for other in ["nobody", "127.0.0.1:80", "%2e%2e", "slave(1)@127.0.0.1:22"] {
         assert_eq!(world.get(&format!("/api/v1/agents/{other}/files/browse?path=/")).await.status, 404, "{other}");
     }
+    world.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn agents_that_ask_who_reads_are_shown_our_login() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("login");
+    std::fs::write(&file, "ada:lovelace\n").unwrap();
+    let world = serving_with(Config { agent_login_file: Some(file), ..everything(directory.path()) }).await;
+    let answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+    let (id, mut questions, _messages) = agent_with_files(&world, answer).await;
+    let reply = world.get(&format!("/api/v1/agents/{id}/files/browse?path=/x")).await;
+    assert_eq!(reply.status, 502);
+    assert!(reply.json::<String>().contains("does not know our --agent-login-file"), "{}", reply.text());
+    let asked = questions.recv().await.unwrap().to_lowercase();
+    assert!(asked.contains("authorization: basic ywrhomxvdmvsywnl\r\n"), "{asked}");
     world.stop().await.unwrap();
 }
 

@@ -63,6 +63,7 @@ pub(crate) fn config() -> Config {
         tls: None,
         tls_ca: None,
         users_file: None,
+        agent_login_file: None,
         zksync_topology_url: None,
         zksync_topology_login_file: None,
         log_format: LogFormat::Text,

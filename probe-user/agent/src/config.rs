@@ -102,6 +102,8 @@ pub struct Config {
     pub verbosity: crate::verbosity::Verbosity,
     /// How often attach streams that are silent say that they live.
     pub http_heartbeat_interval: Duration,
+    /// Who may use the HTTP API.
+    pub login: crate::login::Login,
 }
 
 /// What is done with what ran before.
@@ -166,6 +168,7 @@ impl Config {
             task_labels: crate::labels::TaskLabels::default(),
             verbosity: crate::verbosity::Verbosity::default(),
             http_heartbeat_interval: Duration::from_secs(30),
+            login: crate::login::Login::default(),
         }
     }
 
@@ -217,12 +220,10 @@ impl Config {
             ("fetcher_stall_timeout", time(self.fetcher_stall_timeout)),
             ("http_command_executor", "false".to_owned()),
             ("http_heartbeat_interval", time(self.http_heartbeat_interval)),
-            ("authenticate_http_readonly", "false".to_owned()),
-            ("authenticate_http_readwrite", "false".to_owned()),
-            ("authenticate_http_executors", "false".to_owned()),
             ("strict", "true".to_owned()),
         ]
         .into_iter()
+        .chain(self.login.flags().map(|(name, asks)| (name, asks.to_string())))
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
         for (name, value) in [("resources", &self.resources), ("attributes", &self.attributes)] {

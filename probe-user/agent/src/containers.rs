@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     answers: mpsc::Sender<Input>,
     spawn: Spawn,
     running: Arc<Mutex<HashMap<ContainerKey, Handle>>>,
+    /// Held while an image is unpacked.
+    pub(crate) unpacking: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A container that is being made or runs.
@@ -115,7 +117,18 @@ impl Containers {
         }
         let docker = config.docker_socket.as_deref().map(|it| Docker::new(it, config.docker_config.as_deref()));
         let layout = Layout::new(&config.work_dir, &config.runtime_dir);
-        let shared = Shared { config, layout, cgroups, fetcher, docker, endpoint, answers, spawn, running: Arc::default() };
+        let shared = Shared {
+            config,
+            layout,
+            cgroups,
+            fetcher,
+            docker,
+            endpoint,
+            answers,
+            spawn,
+            running: Arc::default(),
+            unpacking: Arc::default(),
+        };
         Containers { shared: Arc::new(shared) }
     }
 
@@ -490,6 +503,7 @@ impl Shared {
             answers,
             spawn: self.spawn.clone(),
             running: self.running.clone(),
+            unpacking: self.unpacking.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mesos_proto::v1::{CommandInfo, environment};
 
 use crate::config::Config;
+use crate::login::Claims;
 use crate::table::Launch;
 use crate::words::{nanoseconds, render_duration};
 
@@ -60,6 +61,14 @@ pub fn variables(config: &Config, launch: &Launch, place: &Place<'_>) -> Vec<(St
     if let Some(ip) = place.container_ip {
         set("MESOS_CONTAINER_IP", ip.to_owned());
     }
+    // Commands have no executor of their own that would speak with the agent.
+    if launch.task.is_none() {
+        let (cid, eid) = (launch.container.to_string(), launch.executor.executor_id.value.clone());
+        let claims = Claims { cid, eid, fid: launch.framework.id.clone().unwrap_or_default().value };
+        if let Some(token) = config.login.token(&claims) {
+            set("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", token);
+        }
+    }
     for (name, value) in &config.executor_environment_variables {
         set(name, value.clone());
     }
@@ -89,6 +98,13 @@ pub fn given(command: &CommandInfo) -> Vec<(String, String)> {
             fits.then(|| (it.name.clone(), value))
         })
         .collect()
+}
+
+/// Variables, with others on top: one of the same name takes the place of the first.
+pub fn over(variables: &[(String, String)], others: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut all: BTreeMap<String, String> = variables.iter().cloned().collect();
+    all.extend(others);
+    all.into_iter().collect()
 }
 
 /// Whether a secret is only named, so that the container cannot be made.

@@ -256,8 +256,8 @@ fn file_name(uri: &command_info::Uri) -> Option<String> {
     }
     let path = match uri.value.split_once("://") {
         Some(("file", path)) => path,
-        // Neither host nor query is a part of the name.
-        Some((_, rest)) => rest.split_once('/')?.1.split(['?', '#']).next()?,
+        // As in Mesos, a query is a part of the name: commands name the file so.
+        Some((_, rest)) => rest.split_once('/')?.1,
         None => &uri.value,
     };
     let name = path.rsplit('/').next()?;

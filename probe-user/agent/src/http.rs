@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::Stream;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -29,6 +29,7 @@ use crate::driver::Handle;
 use crate::executors::Executors;
 use crate::fetcher::Fetcher;
 use crate::gc::Collector;
+use crate::login::{Asker, Realm};
 
 mod executor;
 mod files;
@@ -194,11 +195,15 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
     if get_only && request.method() != Method::GET {
         return not_allowed("GET");
     }
+    let asker = match admitted(&server, route, request.headers()) {
+        Ok(asker) => asker,
+        Err(refusal) => return refusal,
+    };
     let query = Query::of(&request);
     let gzip = accepts_gzip(request.headers());
     let answer = match route {
-        Route::Operator => return operator::handle(server, request).await,
-        Route::Executor => return executor::handle(server, request).await,
+        Route::Operator => return operator::handle(server, &asker, request).await,
+        Route::Executor => return executor::handle(server, &asker, request).await,
         Route::Health => plain(StatusCode::OK, Some("")),
         Route::Version => classic(&query, &state::version()),
         Route::Flags => classic(&query, &serde_json::json!({ "flags": server.config.flags() })),
@@ -227,6 +232,24 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
         Route::FilesDebug => files::debug(&server, &query).await,
     };
     if gzip { compressed(answer).await } else { answer }
+}
+
+/// Who asks, where that has to be known.
+fn admitted(server: &Server, route: Route, headers: &HeaderMap) -> Result<Asker, Answer> {
+    let realm = match route {
+        Route::Health | Route::Version => return Ok(Asker::Anyone),
+        Route::Operator | Route::LoggingToggle => Realm::ReadWrite,
+        Route::Executor => Realm::Executor,
+        _ => Realm::ReadOnly,
+    };
+    let authorization = headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+    server.config.login.admit(realm, authorization).map_err(|challenges| {
+        let mut answer = plain(StatusCode::UNAUTHORIZED, Some(""));
+        for challenge in challenges.iter().filter_map(|it| HeaderValue::from_str(it).ok()) {
+            answer.headers_mut().append(WWW_AUTHENTICATE, challenge);
+        }
+        answer
+    })
 }
 
 /// What is logged, or more of it for a while.

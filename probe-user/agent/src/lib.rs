@@ -24,6 +24,7 @@ pub mod keeper;
 pub mod labels;
 pub mod ledger;
 pub mod link;
+pub mod login;
 pub mod sandbox;
 pub mod store;
 pub mod table;

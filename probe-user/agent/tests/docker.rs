@@ -28,6 +28,10 @@ fn docker(arguments: &[&str]) -> String {
 
 /// An image with a shell and a few tools, made without a registry.
 fn make_image(directory: &std::path::Path) {
+    make_image_at(directory, "/var/run/docker.sock".as_ref());
+}
+
+fn make_image_at(directory: &std::path::Path, socket: &std::path::Path) {
     let root = directory.join("image/bin");
     std::fs::create_dir_all(&root).unwrap();
     std::fs::copy("/bin/busybox", root.join("busybox")).unwrap();
@@ -40,6 +44,7 @@ fn make_image(directory: &std::path::Path) {
     std::fs::write(directory_of("etc", &root).join("passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
     let tarball = Command::new("tar").arg("-C").arg(directory.join("image")).args(["-c", "."]).output().unwrap().stdout;
     let mut import = Command::new("docker")
+        .args(["--host", &format!("unix://{}", socket.display())])
         .args(["import", "-c", "ENV FROM_IMAGE=1", "-", IMAGE])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -327,6 +332,83 @@ fn nothing_is_said_of_a_container_while_the_daemon_is_away() {
     assert_eq!((last.state(), last.message.as_deref()), (TaskState::TaskFailed, Some("Container exited with status 6")));
     wait("its last words", || std::fs::read_to_string(sandbox.join("stdout")).unwrap().ends_with("over\n"));
     docker(&["rm", "-f", &format!("mesos-{}", world.container(&framework, "p"))]);
+}
+
+/// A daemon of the test's own, whose containers go on without it.
+struct OwnDaemon {
+    directory: PathBuf,
+    process: std::process::Child,
+}
+
+impl OwnDaemon {
+    fn start(directory: &std::path::Path) -> OwnDaemon {
+        let at = |name: &str| directory.join(name).display().to_string();
+        // In a network of its own: without a bridge it would take away that of the other daemon.
+        let process = Command::new("unshare")
+            .args(["--net", "--", "dockerd"])
+            .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
+            .args(["--host", &format!("unix://{}", at("own.sock"))])
+            .args(["--live-restore", "--bridge", "none", "--iptables=false", "--ip6tables=false"])
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let daemon = OwnDaemon { directory: directory.to_owned(), process };
+        wait("the daemon", || daemon.docker(&["info"]));
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("own.sock")
+    }
+
+    fn docker(&self, arguments: &[&str]) -> bool {
+        let mut client = Command::new("docker");
+        client.arg("--host").arg(format!("unix://{}", self.socket().display())).args(arguments);
+        client.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|it| it.success())
+    }
+
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for OwnDaemon {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        drop(self.process.wait());
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_and_started_again_finds_its_tasks_and_what_became_of_them() {
+    if !has_docker() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = OwnDaemon::start(directory.path());
+    let world = World::new(|config| config.docker_socket = Some(daemon.socket()));
+    make_image_at(world.directory.path(), &daemon.socket());
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    for id in ["stays", "goes"] {
+        world.master.run_task(&framework, &docker_task(id, "trap 'exit 0' TERM; while :; do sleep 0.1; done"));
+        world.master.state(id, TaskState::TaskRunning);
+    }
+    daemon.kill();
+    std::thread::sleep(Duration::from_secs(2));
+    // The wish to end one of them finds no daemon, and waits for it.
+    world.master.kill(&framework, "goes");
+    std::thread::sleep(Duration::from_secs(1));
+    let daemon = OwnDaemon::start(directory.path());
+    world.master.state("goes", TaskState::TaskKilled);
+    assert!(daemon.docker(&["exec", &format!("mesos-{}", world.container(&framework, "stays")), "true"]), "the other one runs");
+    world.master.kill(&framework, "stays");
+    let states: Vec<TaskState> = world.master.states("stays").iter().map(mesos_proto::v1::TaskStatus::state).collect();
+    assert_eq!(states, [TaskState::TaskKilling, TaskState::TaskKilled], "nothing happened to it before");
 }
 
 #[test]

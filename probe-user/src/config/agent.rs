@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::config::{Config, Recover};
+use agent::login::Login;
 use clap::Args;
 use probe_endpoint::ControlPlane;
 
@@ -38,9 +39,14 @@ const GC_DELAY: &str = "gc-delay";
 const GC_HEADROOM: &str = "gc-disk-headroom";
 const FETCHER_CACHE: &str = "fetcher-cache-size";
 const LOG_ROTATE: &str = "task-log-rotate-size";
+const HTTP_CREDENTIALS: &str = "http-credentials";
+const AUTHENTICATE_READONLY: &str = "authenticate-http-readonly";
+const AUTHENTICATE_READWRITE: &str = "authenticate-http-readwrite";
+const AUTHENTICATE_EXECUTORS: &str = "authenticate-http-executors";
+const JWT_SECRET_KEY: &str = "jwt-secret-key";
 
 /// Every key with its built-in value.
-pub(super) const BUILT_IN: [(&str, &str); 26] = [
+pub(super) const BUILT_IN: [(&str, &str); 31] = [
     (AGENT_ADDRESS, "127.0.0.1:5051"),
     (ADVERTISE_IP, ""),
     (ADVERTISE_PORT, ""),
@@ -67,6 +73,11 @@ pub(super) const BUILT_IN: [(&str, &str); 26] = [
     (GC_HEADROOM, "0.1"),
     (FETCHER_CACHE, "2GB"),
     (LOG_ROTATE, "0"),
+    (HTTP_CREDENTIALS, ""),
+    (AUTHENTICATE_READONLY, "false"),
+    (AUTHENTICATE_READWRITE, "false"),
+    (AUTHENTICATE_EXECUTORS, "false"),
+    (JWT_SECRET_KEY, ""),
 ];
 
 /// Flags of the role run.
@@ -150,6 +161,21 @@ pub(super) struct AgentFlags {
     /// Role run: size at which logs of tasks are rotated, 0 for never [default: 0]
     #[arg(long, value_name = "SIZE", global = true)]
     task_log_rotate_size: Option<String>,
+    /// Role run: who may use the agent API, in Mesos's form: '{"credentials": [{"principal": "ada", "secret": "…"}]}'
+    #[arg(long, value_name = "FILE", global = true)]
+    http_credentials: Option<String>,
+    /// Role run: what the agent API only shows is for principals of --http-credentials
+    #[arg(long, global = true)]
+    authenticate_http_readonly: bool,
+    /// Role run: what may change something, all of /api/v1, is for principals of --http-credentials
+    #[arg(long, global = true)]
+    authenticate_http_readwrite: bool,
+    /// Role run: executors show the token that the agent gave them; needs --jwt-secret-key
+    #[arg(long, global = true)]
+    authenticate_http_executors: bool,
+    /// Role run: what tokens of executors are signed with; it stays the same while executors run
+    #[arg(long, value_name = "FILE", global = true)]
+    jwt_secret_key: Option<String>,
 }
 
 impl AgentFlags {
@@ -177,12 +203,17 @@ impl AgentFlags {
             (GC_HEADROOM, &self.gc_disk_headroom),
             (FETCHER_CACHE, &self.fetcher_cache_size),
             (LOG_ROTATE, &self.task_log_rotate_size),
+            (HTTP_CREDENTIALS, &self.http_credentials),
+            (JWT_SECRET_KEY, &self.jwt_secret_key),
         ];
         let truths = [
             (CGROUPS_ENABLE_CFS, self.cgroups_enable_cfs, "true"),
             (CGROUPS_LIMIT_SWAP, self.cgroups_limit_swap, "true"),
             (ENFORCE_DISK, self.enforce_container_disk_quota, "true"),
             (SWITCH_USER, self.no_switch_user, "false"),
+            (AUTHENTICATE_READONLY, self.authenticate_http_readonly, "true"),
+            (AUTHENTICATE_READWRITE, self.authenticate_http_readwrite, "true"),
+            (AUTHENTICATE_EXECUTORS, self.authenticate_http_executors, "true"),
         ];
         let texts = texts.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
         texts.chain(truths.into_iter().filter(|(_, given, _)| *given).map(|(key, _, value)| (key, value.to_owned()))).collect()
@@ -262,6 +293,7 @@ impl Layers {
         });
         let fetcher_cache_size = self.parse(FETCHER_CACHE, parse_bytes);
         let log_rotate_bytes = self.parse(LOG_ROTATE, parse_bytes);
+        let login = self.login();
         let shared = shared?;
         let (work_dir, listen) = (work_dir?, listen?);
         let own = Config::in_directories(work_dir, runtime_dir?);
@@ -294,7 +326,35 @@ impl Layers {
             gc_disk_headroom: gc_disk_headroom?,
             fetcher_cache_size: fetcher_cache_size?,
             log_rotate_bytes: log_rotate_bytes?,
+            login: login?,
             ..own
+        })
+    }
+}
+
+impl Layers {
+    /// Who may use the agent API. Files are read once: nothing else of this process has the secrets.
+    fn login(&mut self) -> Option<Login> {
+        let readonly = self.parse(AUTHENTICATE_READONLY, parse_truth)?;
+        let readwrite = self.parse(AUTHENTICATE_READWRITE, parse_truth)?;
+        let executors = self.parse(AUTHENTICATE_EXECUTORS, parse_truth)?;
+        let read = |text: &str| match text {
+            "" => Ok(None),
+            file => std::fs::read(file.strip_prefix("file://").unwrap_or(file)).map(Some).map_err(|error| error.to_string()),
+        };
+        let login = self.parse(HTTP_CREDENTIALS, |text| {
+            let credentials = read(text)?.map(String::from_utf8).transpose().map_err(|_| "not a text".to_owned())?;
+            Login::new(credentials.as_deref(), readonly, readwrite)
+        });
+        let key = self.parse(JWT_SECRET_KEY, |text| match read(text)? {
+            Some(key) if key.is_empty() => Err("empty".to_owned()),
+            None if executors => Err("tokens are asked of executors, and there is no key to sign them with".to_owned()),
+            key => Ok(key.filter(|_| executors)),
+        });
+        let login = login?;
+        Some(match key? {
+            Some(key) => login.with_tokens(&key),
+            None => login,
         })
     }
 }

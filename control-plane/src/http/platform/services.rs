@@ -226,12 +226,19 @@ async fn converse(
         drop(permit);
     });
     let request = http::Request::get(target(operation, query)).header(header::HOST, address).header(header::CONNECTION, "close");
+    let request = match &context.agent_login {
+        Some(login) => request.header(header::AUTHORIZATION, login),
+        None => request,
+    };
     let request = request.body(Body::empty()).map_err(|error| format!("cannot be asked: {error}"))?;
     let answer = timeout(ANSWER_PATIENCE, sender.send_request(request)).await.map_err(|_| "does not answer".to_owned())?.map_err(broken)?;
     let status = answer.status();
     if !matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
         return Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "asks for credentials, which are not passed on to agents".to_owned(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if context.agent_login.is_some() => {
+                "does not know our --agent-login-file".to_owned()
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "asks who we are, and there is no --agent-login-file".to_owned(),
             other => format!("answers {other}"),
         });
     }

@@ -13,6 +13,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use mesos_proto::v1::task_status;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
@@ -33,6 +34,9 @@ mod request;
 
 /// Longest answer that is waited for, but for those of a stop and a pull.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
+
+/// Largest description of a container.
+const INSPECTED_MAX: usize = 1 << 20;
 
 /// How long to wait before a daemon that is away is asked again.
 const AWAY: Duration = Duration::from_secs(1);
@@ -57,6 +61,27 @@ impl Docker {
             bollard::Docker::connect_with_unix(&self.socket, ANSWER_MAX.as_secs(), bollard::API_DEFAULT_VERSION)?.negotiate_version().await
         };
         self.connection.get_or_try_init(make).await
+    }
+
+    /// What `docker inspect` prints of a container: every word of the daemon's, also those that no type of ours has. `None` when it does not say.
+    async fn inspected(&self, name: &str) -> Option<Vec<u8>> {
+        let asked = async {
+            let stream = tokio::net::UnixStream::connect(self.socket.trim_start_matches("unix://")).await.ok()?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.ok()?;
+            let request = http::Request::get(format!("/containers/{name}/json")).header(http::header::HOST, "docker");
+            let request = request.body(Empty::<Bytes>::new()).ok()?;
+            let answer = async {
+                let response = sender.send_request(request).await.ok()?;
+                let is_ok = response.status().is_success();
+                let body = Limited::new(response.into_body(), INSPECTED_MAX).collect().await.ok()?.to_bytes();
+                drop(sender);
+                is_ok.then_some(body)
+            };
+            let (body, _) = tokio::join!(answer, connection);
+            let body = body?;
+            Some([b"[", body.trim_ascii(), b"]"].concat())
+        };
+        timeout(ANSWER_MAX, asked).await.ok().flatten()
     }
 
     /// An image: the one that is here, or else pulled. `platform` where it is to be another than the daemon's, such as `linux/arm64`.
@@ -274,7 +299,7 @@ async fn follow(run: &mut Run, docker: &Docker, name: &str, known: Option<Contai
         },
     };
     let pid = first.state.as_ref().and_then(|it| it.pid).and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
-    let inspected = serde_json::to_vec(&[&first]).ok();
+    let inspected = docker.inspected(name).await;
     run.started(Started { pid, addresses: addresses(&first), inspected }).await;
     let logs = (docker.clone(), name.to_owned(), run.sandbox.clone(), run.shared.layout.keeper(&run.launch.container));
     let stop = tokio_util::sync::CancellationToken::new();
@@ -337,31 +362,39 @@ async fn wait(docker: Docker, name: String) -> Option<bollard::models::Container
     }
 }
 
-/// Stopping takes its time: the loop does not wait for it.
+/// Stopping takes its time: the loop does not wait for it. A daemon that is away is told when it is back: nobody tells the agent twice.
 fn obey(run: &Run, docker: &Docker, name: &str, command: Command) {
     let (docker, name) = (docker.clone(), name.to_owned());
     (run.shared.spawn)(
         "docker-command",
         Box::pin(async move {
-            let Ok(connection) = docker.connect().await else { return };
-            let done = match command {
-                Command::Terminate(grace) => {
-                    let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
-                    let options = StopContainerOptionsBuilder::new().t(seconds).build();
-                    timeout(grace + Duration::from_secs(60), connection.stop_container(&name, Some(options))).await.unwrap_or(Ok(()))
+            while let Err(error) = tell(&docker, &name, &command).await {
+                let answered = matches!(error, Error::DockerResponseServerError { .. });
+                if answered {
+                    tracing::warn!(name, error = words(&error), "Docker refuses to end or change a container");
+                    return;
                 }
-                Command::Signal(signal) => {
-                    let options = KillContainerOptionsBuilder::new().signal(signal.as_str()).build();
-                    connection.kill_container(&name, Some(options)).await
-                }
-                Command::Destroy => connection.kill_container(&name, None).await,
-                Command::Resize(_) => Ok(()),
-            };
-            if let Err(error) = done {
-                tracing::warn!(name, error = words(&error), "Docker refuses to end or change a container");
+                sleep(AWAY).await;
             }
         }),
     );
+}
+
+async fn tell(docker: &Docker, name: &str, command: &Command) -> Result<(), Error> {
+    let connection = docker.connect().await?;
+    match command {
+        Command::Terminate(grace) => {
+            let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+            let options = StopContainerOptionsBuilder::new().t(seconds).build();
+            timeout(*grace + Duration::from_secs(60), connection.stop_container(name, Some(options))).await.unwrap_or(Ok(()))
+        }
+        Command::Signal(signal) => {
+            let options = KillContainerOptionsBuilder::new().signal(signal.as_str()).build();
+            connection.kill_container(name, Some(options)).await
+        }
+        Command::Destroy => connection.kill_container(name, None).await,
+        Command::Resize(_) => Ok(()),
+    }
 }
 
 /// Addresses of its own; none in the host's network.

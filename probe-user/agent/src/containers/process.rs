@@ -18,6 +18,7 @@ use crate::environment::{self, Place};
 use crate::keeper::{self, Files, Mount, Spec, User};
 use crate::sandbox;
 use crate::table::{Exit, Started};
+use crate::words::ContainerKey;
 
 mod watched;
 
@@ -201,6 +202,7 @@ impl Preparation {
         let parent = launch.container.parent().filter(|_| launch.is_session());
         let parent = parent.and_then(|it| self.shared.running(&it));
         let inside_of = parent.as_ref().and_then(|it| it.state().started?.pid);
+        let inherited = parent.as_ref().filter(|_| root.is_none()).and_then(|it| self.spec_of(&it.launch().container));
         let inside = if root.is_some() { config.sandbox_directory.clone() } else { self.sandbox.display().to_string() };
         if root.is_some() {
             mounts.insert(0, Mount { source: self.sandbox.clone(), target: PathBuf::from(&inside), read_only: false });
@@ -214,7 +216,7 @@ impl Preparation {
             Some(root) => root.arguments(command)?,
             None => environment::arguments(command)?,
         };
-        if root.is_none() && arguments[0].starts_with("./") {
+        if root.is_none() && inherited.is_none() && arguments[0].starts_with("./") {
             arguments[0] = self.sandbox.join(&arguments[0][2..]).display().to_string();
         }
         let directory = self.sandbox.display().to_string();
@@ -231,6 +233,10 @@ impl Preparation {
             // The image knows better where its programs are, unless somebody said otherwise.
             name != "PATH" || root.as_ref().is_none_or(|it| !it.environment.iter().any(|(name, _)| name == "PATH"))
         }));
+        if let Some(inherited) = &inherited {
+            // What looks into a container finds what runs there finds, the sandbox among it.
+            variables = environment::over(&inherited.environment, environment::given(command));
+        }
         let info = launch.container_info.as_ref();
         let linux = info.and_then(|it| it.linux_info.as_ref());
         let members_file = self.shared.cgroups.as_ref().map(|it| it.of(&launch.container).members_file());
@@ -238,10 +244,11 @@ impl Preparation {
             arguments,
             called,
             environment: variables,
-            directory: match (&parent, &root) {
-                (Some(parent), _) if has_image(parent.launch()) => PathBuf::from("/"),
-                (Some(parent), _) => parent.sandbox().to_owned(),
-                (None, root) => PathBuf::from(root.as_ref().and_then(|it| it.directory.clone()).unwrap_or(inside)),
+            directory: match (inherited, &parent, &root) {
+                (Some(inherited), ..) => inherited.directory,
+                (None, Some(parent), _) if has_image(parent.launch()) => PathBuf::from("/"),
+                (None, Some(parent), _) => parent.sandbox().to_owned(),
+                (None, None, root) => PathBuf::from(root.as_ref().and_then(|it| it.directory.clone()).unwrap_or(inside)),
             },
             user: owner,
             stdout: self.sandbox.join("stdout"),
@@ -269,6 +276,12 @@ impl Preparation {
                 (of(size.rows, 24), of(size.columns, 80))
             }),
         }))
+    }
+
+    /// What a container was started with.
+    fn spec_of(&self, container: &ContainerKey) -> Option<Spec> {
+        let files = Files::of(&self.shared.layout.keeper(container));
+        serde_json::from_slice(&std::fs::read(files.spec()).ok()?).ok()
     }
 
     /// Who owns the sandbox and runs in it.

@@ -56,7 +56,11 @@ pub(super) async fn provision(shared: &Shared, image: &Image, container: &Contai
     let config = found.config.unwrap_or_default();
     let store = shared.config.work_dir.join("store/docker").join(&id);
     if !store.exists() {
-        unpack(docker, &name, &store).await?;
+        // One at a time: whoever wants the same image meanwhile finds it there when its turn comes.
+        let _turn = shared.unpacking.lock().await;
+        if !store.exists() {
+            unpack(docker, &name, &store).await?;
+        }
     }
     let target = mounted_at(&shared.layout, container);
     let (lower, at) = (store, target.clone());
@@ -77,8 +81,9 @@ async fn unpack(docker: &super::Docker, name: &str, store: &Path) -> Result<(), 
     let failed = |error: std::io::Error| format!("Failed to unpack the image: {error}");
     let parent = store.parent().ok_or_else(|| "no store".to_owned())?;
     tokio::fs::create_dir_all(parent).await.map_err(failed)?;
-    let draft = store.with_extension(format!("draft-{}", std::process::id()));
-    let tarball = draft.with_extension("tar");
+    // What an agent has left that ended in the midst of it, or that failed.
+    let (draft, tarball) = (store.with_extension("draft"), store.with_extension("tar"));
+    drop(tokio::fs::remove_dir_all(&draft).await);
     let mut files = docker.export(name).await?;
     let mut file = tokio::fs::File::create(&tarball).await.map_err(failed)?;
     while let Some(piece) = files.next().await {
@@ -94,14 +99,7 @@ async fn unpack(docker: &super::Docker, name: &str, store: &Path) -> Result<(), 
     });
     unpacked.await.map_err(|_| "unpacking the image failed".to_owned())?.map_err(failed)?;
     drop(tokio::fs::remove_file(tarball).await);
-    match tokio::fs::rename(&draft, store).await {
-        // Somebody else was quicker.
-        Err(_) if store.exists() => {
-            drop(tokio::fs::remove_dir_all(draft).await);
-            Ok(())
-        }
-        other => other.map_err(failed),
-    }
+    tokio::fs::rename(&draft, store).await.map_err(failed)
 }
 
 /// The image below, a layer of the container's own above. Where the file system cannot do that, a copy.

@@ -12,19 +12,20 @@ use mesos_proto::v1::{TaskState, task_status};
 use tokio::sync::mpsc;
 
 use super::{Answer, Encoding, Server, accepted_encoding, content_encoding, not_allowed, plain, stopping, streamed, whole};
+use crate::login::Asker;
 use crate::table::{Input, Refusal};
 use crate::words::ExecutorKey;
 
 /// As in Mesos: no help in telling who is dead, but a promise.
 const HEARTBEAT: Duration = Duration::from_secs(30 * 60);
 
-pub(super) async fn handle(server: Server, request: Request<Incoming>) -> Answer {
-    match try_handle(server, request).await {
+pub(super) async fn handle(server: Server, asker: &Asker, request: Request<Incoming>) -> Answer {
+    match try_handle(server, asker, request).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
-async fn try_handle(server: Server, request: Request<Incoming>) -> Result<Answer, Answer> {
+async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -> Result<Answer, Answer> {
     if request.method() != Method::POST {
         return Err(not_allowed("POST"));
     }
@@ -35,6 +36,11 @@ async fn try_handle(server: Server, request: Request<Incoming>) -> Result<Answer
     let invalid = |text: &str| bad(&format!("Failed to validate Executor::Call: {text}"));
     let call: Call = content.read(&body).map_err(|text| bad(&text))?;
     let key = ExecutorKey { framework: call.framework_id.value.clone(), executor: call.executor_id.value.clone() };
+    if let Asker::Executor(claims) = asker
+        && (claims.fid != key.framework || claims.eid != key.executor)
+    {
+        return Err(plain(StatusCode::FORBIDDEN, None));
+    }
     let accepted_without_body = || Ok(plain(StatusCode::ACCEPTED, Some("")));
     let input = match call.r#type() {
         call::Type::Subscribe => {

@@ -5,18 +5,19 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use mesos_proto::v1::agent::{Call, Response, call, response};
-use mesos_proto::v1::{Flag, Metric, TimeInfo, VersionInfo};
+use mesos_proto::v1::{ContainerId, Flag, Metric, TimeInfo, VersionInfo};
 
 use super::{
     Answer, Encoding, Server, accepted_encoding, content_encoding, files, metrics, not_allowed, plain, sessions, state, stopping, whole,
 };
 use crate::driver::View;
 use crate::link::{VERSION, task_message};
+use crate::login::Asker;
 use crate::table::{Kind, Task};
-use crate::words::is_terminal;
+use crate::words::{ContainerKey, is_terminal};
 
-pub(super) async fn handle(server: Server, request: Request<Incoming>) -> Answer {
-    match try_handle(server, request).await {
+pub(super) async fn handle(server: Server, asker: &Asker, request: Request<Incoming>) -> Answer {
+    match try_handle(server, asker, request).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
@@ -29,17 +30,18 @@ fn missing(field: &str) -> Answer {
     bad(&format!("Failed to validate agent::Call: Expecting '{field}' to be present"))
 }
 
-async fn try_handle(server: Server, request: Request<Incoming>) -> Result<Answer, Answer> {
+async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -> Result<Answer, Answer> {
     if request.method() != Method::POST {
         return Err(not_allowed("POST"));
     }
     if sessions::is_streaming(request.headers()) {
-        return sessions::attach_input(server, request).await;
+        return sessions::attach_input(server, asker, request).await;
     }
     let content = content_encoding(request.headers())?;
     let headers = request.headers().clone();
     let body = whole(request.into_body()).await?;
     let call: Call = content.read(&body).map_err(|text| bad(&text))?;
+    permit(asker, concerned(&call))?;
     match call.r#type() {
         call::Type::LaunchNestedContainer => {
             let it = call.launch_nested_container.ok_or_else(|| missing("launch_nested_container"))?;
@@ -94,6 +96,29 @@ async fn try_handle(server: Server, request: Request<Incoming>) -> Result<Answer
     }
     let accepted = accepted_encoding(&headers)?;
     ask(&server, call, accepted).await
+}
+
+/// The container that a call is about, where that may be one of an executor.
+fn concerned(call: &Call) -> Option<&ContainerId> {
+    match call.r#type() {
+        call::Type::LaunchNestedContainer => call.launch_nested_container.as_ref().map(|it| &it.container_id),
+        call::Type::LaunchNestedContainerSession => call.launch_nested_container_session.as_ref().map(|it| &it.container_id),
+        call::Type::WaitNestedContainer => call.wait_nested_container.as_ref().map(|it| &it.container_id),
+        call::Type::KillNestedContainer => call.kill_nested_container.as_ref().map(|it| &it.container_id),
+        call::Type::RemoveNestedContainer => call.remove_nested_container.as_ref().map(|it| &it.container_id),
+        call::Type::AttachContainerOutput => call.attach_container_output.as_ref().map(|it| &it.container_id),
+        _ => None,
+    }
+}
+
+/// Executors may do what is about their own container and those in it, and nothing else.
+///
+/// # Errors
+/// The refusal.
+pub(super) fn permit(asker: &Asker, container: Option<&ContainerId>) -> Result<(), Answer> {
+    let Asker::Executor(claims) = asker else { return Ok(()) };
+    let own = container.and_then(ContainerKey::from_message).is_some_and(|it| it.outermost().to_string() == claims.cid);
+    if own { Ok(()) } else { Err(plain(StatusCode::FORBIDDEN, None)) }
 }
 
 /// Calls that are answered with a message.

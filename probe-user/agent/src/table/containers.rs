@@ -62,7 +62,9 @@ impl Table {
         let info = task.info.clone();
         task.check = info.check.as_ref().map(|it| empty_check(it.r#type()));
         if !was_running {
-            for state in [TaskState::TaskStarting, TaskState::TaskRunning] {
+            // Who takes the newest by its time takes the second.
+            for (state, later) in [(TaskState::TaskStarting, 0.0), (TaskState::TaskRunning, 0.001)] {
+                let now = Now { wall: now.wall + later, ..now };
                 let mut status = Self::status(&key.task, state, task_status::Source::Executor);
                 if state == TaskState::TaskRunning {
                     status.data.clone_from(&started.inspected);
@@ -200,7 +202,6 @@ impl Table {
         let Some(task) = self.task(key) else { return };
         let state = match reason {
             task_status::Reason::ExecutorReregistrationTimeout => self.ended_state(&key.framework, task.state, TaskState::TaskGone),
-            task_status::Reason::ExecutorTerminated => self.ended_state(&key.framework, task.state, TaskState::TaskFailed),
             _ => TaskState::TaskFailed,
         };
         let mut status = match &task.kill {
