@@ -155,6 +155,7 @@ async fn stream(
     let address = address(master, false);
     let view = handle.view();
     let mut roles: BTreeSet<String> = view.root.specs().map(|(_, spec)| spec.role().to_owned()).collect();
+    roles.extend(view.roles.iter().cloned());
     roles.insert(settings.core.default_role.clone());
     let known = view.framework_id.clone();
     drop(view);

@@ -40,26 +40,44 @@ pub fn definition(value: &Value) -> Value {
         fields.remove(key);
     }
     let said = |fields: &Map<String, Value>, key: &str| fields.get(key).is_some_and(|it| !it.is_null());
-    if said(&fields, "portDefinitions") || said(&fields, "networks") {
-        fields.remove("ports");
-    }
     if said(&fields, "fetch") {
         fields.remove("uris");
     }
-    if said(&fields, "networks") {
-        fields.remove("ipAddress");
-        if let Some(Value::Object(container)) = fields.get_mut("container")
-            && let Some(Value::Object(docker)) = container.get_mut("docker")
-        {
-            docker.remove("network");
-            if let Some(mappings) = docker.remove("portMappings")
-                && mappings.is_array()
-            {
-                container.entry("portMappings").or_insert(mappings);
+    if let Some(Value::Object(container)) = fields.get_mut("container")
+        && let Some(Value::Object(docker)) = container.get_mut("docker")
+        && let Some(mappings) = docker.remove("portMappings")
+        && mappings.is_array()
+        && container.get("portMappings").is_none_or(Value::is_null)
+    {
+        container.insert("portMappings".to_owned(), mappings);
+    }
+    let mapped = fields.get("container").and_then(|it| it.get("portMappings")).and_then(Value::as_array).map_or(0, Vec::len);
+    if is_mapped(&fields) {
+        // What a server once showed of mapped ports beside their mappings says nothing more; where there are fewer mappings, it does.
+        for key in ["portDefinitions", "ports"] {
+            if fields.get(key).and_then(Value::as_array).is_some_and(|it| it.len() <= mapped) {
+                fields.remove(key);
             }
         }
     }
+    if said(&fields, "portDefinitions") || (said(&fields, "networks") && !is_mapped(&fields)) {
+        fields.remove("ports");
+    }
+    if said(&fields, "networks") {
+        fields.remove("ipAddress");
+        if let Some(Value::Object(docker)) = fields.get_mut("container").and_then(|it| it.get_mut("docker")) {
+            docker.remove("network");
+        }
+    }
     Value::Object(fields).without_nulls()
+}
+
+/// Whether a network other than the host's own is said, in new words or old ones: ports are then mapped.
+fn is_mapped(fields: &Map<String, Value>) -> bool {
+    let mode = |network: &Value| network.get("mode").and_then(Value::as_str).is_none_or(|mode| mode != "host");
+    let new = fields.get("networks").and_then(Value::as_array).is_some_and(|all| all.iter().any(mode));
+    let old = fields.get("container").and_then(|it| it.pointer("/docker/network")).and_then(Value::as_str);
+    new || old.is_some_and(|network| network != "HOST")
 }
 
 trait WithoutNulls {
@@ -136,10 +154,22 @@ mod tests {
         assert_eq!(
             definition(&app),
             json!({
-                "id": "/a", "cmd": "x", "portDefinitions": [{"port": 1}], "fetch": [{"uri": "u"}], "networks": [{"mode": "container/bridge"}],
+                "id": "/a", "cmd": "x", "fetch": [{"uri": "u"}], "networks": [{"mode": "container/bridge"}],
                 "container": {"docker": {"image": "i"}, "portMappings": [{"containerPort": 80}]},
             })
         );
+    }
+
+    #[test]
+    fn ports_that_stand_for_mappings_are_sent() {
+        let bridged = |ports: Value| {
+            let docker = json!({"image": "i", "network": "BRIDGE", "portMappings": [{"containerPort": 80}]});
+            definition(&json!({"ports": ports, "container": {"docker": docker}}))
+        };
+        assert_eq!(bridged(json!([0, 0]))["ports"], json!([0, 0]));
+        assert_eq!(bridged(json!([10_000]))["ports"], Value::Null);
+        let old = json!({"ports": [1], "portDefinitions": [{"port": 1}]});
+        assert_eq!(definition(&old), json!({"portDefinitions": [{"port": 1}]}));
     }
 
     #[test]

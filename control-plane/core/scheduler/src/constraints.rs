@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regex::Regex;
+use fancy_regex::{Regex, RegexBuilder};
 
 use crate::instance::AgentInfo;
 use crate::mesos::Attribute;
@@ -18,7 +18,7 @@ pub(crate) struct Placement {
 #[derive(Debug)]
 struct Rule {
     constraint: Constraint,
-    pattern: Option<Arc<Regex>>,
+    pattern: Option<Arc<Pattern>>,
     /// Instances per value of the field.
     counts: BTreeMap<String, u32>,
 }
@@ -49,28 +49,70 @@ impl Place<'_> {
     }
 }
 
-/// A regular expression that must match the whole text. Nothing larger than a megabyte is compiled.
-pub(crate) fn whole_match(pattern: &str) -> Option<Regex> {
-    regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build().ok()
+/// A regular expression of a constraint, in Java's words.
+#[derive(Debug)]
+pub(crate) struct Pattern(Regex);
+
+impl Pattern {
+    /// Steps back that one look may take: values are names of hosts and racks, and what takes longer than this goes on forever.
+    const STEPS_MAX: usize = 100_000;
+    /// Bytes that a compiled pattern may take.
+    const SIZE_MAX: usize = 1 << 20;
+
+    /// A pattern that must match the whole text. What needs neither looking around nor back is compiled to an automaton, and as fast as one.
+    pub(crate) fn whole(pattern: &str) -> Option<Pattern> {
+        RegexBuilder::new(&format!("^(?:{})$", unquoted(pattern)))
+            .backtrack_limit(Pattern::STEPS_MAX)
+            .delegate_size_limit(Pattern::SIZE_MAX)
+            .build()
+            .ok()
+            .map(Pattern)
+    }
+
+    /// Whether it matches; `None`: that takes too long to tell.
+    pub(crate) fn matches(&self, text: &str) -> Option<bool> {
+        self.0.is_match(text).ok()
+    }
+}
+
+/// `\Q…\E` spelled with an escape before each character that needs one.
+fn unquoted(pattern: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(pattern.len()), pattern);
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let escaped = &rest[at + 1..];
+        if let Some(quoted) = escaped.strip_prefix('Q') {
+            let (literal, behind) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+            out.push_str(&fancy_regex::escape(literal));
+            rest = behind;
+        } else {
+            // With what it escapes: of `\\Q` the second one begins nothing.
+            let length = escaped.chars().next().map_or(0, char::len_utf8);
+            out.push_str(&rest[at..=at + length]);
+            rest = &escaped[length..];
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Patterns that were compiled before: that takes far longer than to see whether something fits, and thousands of apps that wait mostly share a
 /// few.
 #[derive(Debug, Default)]
-pub(crate) struct Patterns(BTreeMap<String, Option<Arc<Regex>>>);
+pub(crate) struct Patterns(BTreeMap<String, Option<Arc<Pattern>>>);
 
 impl Patterns {
     /// More are not kept.
     const CAPACITY: usize = 1_000;
 
-    fn get(&mut self, pattern: &str) -> Option<Arc<Regex>> {
+    fn get(&mut self, pattern: &str) -> Option<Arc<Pattern>> {
         if let Some(compiled) = self.0.get(pattern) {
             return compiled.clone();
         }
         if self.0.len() >= Self::CAPACITY {
             self.0.clear();
         }
-        let compiled = whole_match(pattern).map(Arc::new);
+        let compiled = Pattern::whole(pattern).map(Arc::new);
         self.0.insert(pattern.to_owned(), compiled.clone());
         compiled
     }
@@ -127,8 +169,8 @@ impl Rule {
                 Some(wanted) => value == wanted,
                 None => count > 0 || self.counts.is_empty(),
             },
-            Operator::Like => self.pattern.as_ref().is_some_and(|it| it.is_match(value)),
-            Operator::Unlike => self.pattern.as_ref().is_some_and(|it| !it.is_match(value)),
+            Operator::Like => self.pattern.as_ref().is_some_and(|it| it.matches(value) == Some(true)),
+            Operator::Unlike => self.pattern.as_ref().is_some_and(|it| it.matches(value) == Some(false)),
             Operator::MaxPer => wanted.and_then(|it| it.parse::<u32>().ok()).is_some_and(|most| count < most),
             Operator::Is => {
                 let wanted = self.constraint.value.as_deref().unwrap_or_default();
@@ -217,6 +259,36 @@ mod tests {
             (constraint("rack", Operator::Is, Some("r2")), "c:r2 c:r2 c:r2"),
         ] {
             assert_eq!(placed(constraint.clone(), &hosts, &round), expected, "{constraint:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_those_of_java() {
+        for (pattern, fits, fits_not) in [
+            ("(?!old-).*", "new-1", "old-1"),
+            (r"(\w+)-\1", "a1-a1", "a1-a2"),
+            (r"\Qh.1\E[0-9]", "h.12", "hx12"),
+            (r"\Q[a", "[a", "a"),
+            (r"\\Q", r"\Q", "Q"),
+            ("a*+b", "aab", "aaa"),
+            ("a|b", "b", "ab"),
+            ("(?<=r)ack|rack(?<!x)", "rack", "ack"),
+        ] {
+            let whole = Pattern::whole(pattern).unwrap();
+            assert_eq!((whole.matches(fits), whole.matches(fits_not)), (Some(true), Some(false)), "{pattern}");
+        }
+        assert_eq!(Pattern::whole("a*+a").unwrap().matches("aa"), Some(false), "what is taken possessively is not given back");
+        assert!(Pattern::whole("(").is_none());
+    }
+
+    #[test]
+    fn a_pattern_that_never_ends_places_nothing() {
+        let endless = r"(?:(a|aa)+)\1$";
+        let text = format!("{}b", "a".repeat(60));
+        assert_eq!(Pattern::whole(endless).unwrap().matches(&text), None);
+        for operator in [Operator::Like, Operator::Unlike] {
+            let place = Place { host: &text, region: None, zone: None, attributes: &[] };
+            assert!(!Placement::new(&[constraint("hostname", operator, Some(endless))], &mut Patterns::default()).accepts(place));
         }
     }
 

@@ -174,6 +174,11 @@ impl InstanceId {
         (!safe.is_empty() && is_uuid(uuid)).then(|| InstanceId(text.into()))
     }
 
+    /// The instance that a reservation names: by its own id, or by that of its task, as was done once.
+    pub(crate) fn of_label(text: &str) -> Option<InstanceId> {
+        InstanceId::parse(text).or_else(|| TaskId::parse(text).map(|it| it.instance()))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,6 +3,8 @@
 mod ports;
 mod take;
 
+use std::collections::BTreeMap;
+
 use base::Timestamp;
 
 use crate::constraints::{Place, Placement};
@@ -331,6 +333,18 @@ fn make_volumes(pool: &mut Pool, spec: &Spec, found: &mut Match, ids: &mut IdGen
     }
     found.held = Some(held);
     true
+}
+
+/// Thousandths of each resource that is reserved for an instance of `spec`. Ports are not told: they go with the task that had them.
+pub(crate) fn reserved(spec: &Spec) -> BTreeMap<String, i64> {
+    let needs = spec.needs();
+    let volumes: u64 = wanted_volumes(spec).iter().map(|(_, volume)| volume.size).sum();
+    let volumes = f64::from(u32::try_from(volumes).unwrap_or(u32::MAX));
+    [("cpus", needs.cpus), ("mem", needs.mem), ("disk", needs.disk + volumes), ("gpus", f64::from(needs.gpus))]
+        .into_iter()
+        .map(|(name, amount)| (name.to_owned(), thousandths(amount)))
+        .filter(|(_, amount)| *amount > 0)
+        .collect()
 }
 
 /// Turns what was taken into what is reserved, and says what has to be reserved and made before.

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base::Timestamp;
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::constraints::Patterns;
 use crate::id::{InstanceId, PathId};
@@ -34,7 +34,7 @@ pub use queue::{QueueItem, Unused};
 pub use readers::View;
 pub use tables::{Counts, SpecState, Tally};
 use timers::{Timer, Timers};
-use words::{Answer, BusEvent, Change, Config, Loaded, Outcome, ProbeRequest, Record, Subject, TaskFailure, Ticket};
+use words::{Answer, BusEvent, Change, Config, Loaded, Orphan, Outcome, ProbeRequest, Record, Subject, TaskFailure, Ticket};
 
 /// Everything that can happen to the scheduler.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ pub struct Scheduler {
     master: Option<String>,
     home_region: Option<String>,
     /// Roles that Mesos knows us by, and those of them for which nothing is offered.
-    roles: BTreeSet<String>,
+    roles: OrdSet<String>,
     suppressed: BTreeSet<String>,
     root: Root,
     /// Definitions by path and version, the present ones included.
@@ -136,8 +136,8 @@ pub struct Scheduler {
     delays: BTreeMap<PathId, Delay>,
     /// Roles for which something waits that was not there at the last revival.
     demand: BTreeSet<String>,
-    /// Instances that are no more and had something reserved: until when it is looked for in offers of which role, to be given back.
-    orphans: BTreeMap<InstanceId, (String, Timestamp)>,
+    /// Instances that are no more and had something reserved: what is looked for in offers, to be given back, and until when.
+    orphans: BTreeMap<InstanceId, (Orphan, Timestamp)>,
     /// Whether Mesos has yet to be told of a new role.
     roles_changed: bool,
     revived_at: Option<Timestamp>,
@@ -165,7 +165,7 @@ impl Scheduler {
             connected: false,
             master: None,
             home_region: None,
-            roles: BTreeSet::from([config.default_role.clone()]),
+            roles: OrdSet::unit(config.default_role.clone()),
             suppressed: BTreeSet::new(),
             root: Root::default(),
             history: OrdMap::new(),
@@ -206,11 +206,14 @@ impl Scheduler {
         this.roots.insert(this.root.version(), this.root.clone());
         this.recall_roots(loaded.undos);
         this.roles.extend(this.root.specs().map(|(_, spec)| spec.role().to_owned()));
+        // An instance may still be in a role that its app has left, or be of an app that is no more.
+        this.roles.extend(loaded.instances.iter().map(|it| it.role.clone()).filter(|role| !role.is_empty()));
         let mut ignored = Vec::new();
         for instance in loaded.instances {
             let instance = this.put(now, instance, &mut ignored);
             this.pick_up(now, &instance, &mut ignored);
         }
+        this.resume_orphans(now, loaded.orphans);
         this.resume_deployments(loaded.deployments);
         let held: Vec<_> = this.locks.keys().flat_map(|id| this.instances_of(id)).collect();
         for instance in held {
@@ -310,6 +313,7 @@ impl Scheduler {
         self.suppressed.clear();
         self.demand.clear();
         self.revived_at = Some(now);
+        self.look_again_for_orphans(now);
         self.reconcile(now, out);
     }
 

@@ -5,7 +5,7 @@ mod pod;
 
 use std::collections::BTreeSet;
 
-use crate::constraints::whole_match;
+use crate::constraints::Pattern;
 use crate::id::PathId;
 use crate::model::container::{DiskKind, LinuxInfo, PersistentVolume, VolumeKind};
 use crate::model::spec::Spec;
@@ -71,7 +71,9 @@ fn constraints(constraints: &[Constraint], path: &str, all: &mut Problems) {
             ),
             Operator::Like | Operator::Unlike => match value.filter(|it| !it.is_empty()) {
                 None => all.add(path, "LIKE and UNLIKE require a non-empty, regular expression value"),
-                Some(pattern) => all.need(whole_match(pattern).is_some(), path, format!("'{pattern}' is not a valid regular expression")),
+                Some(pattern) => {
+                    all.need(Pattern::whole(pattern).is_some(), path, format!("'{pattern}' is not a valid regular expression"))
+                }
             },
             Operator::Is => {
                 let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_/.-".contains(&byte);

@@ -169,10 +169,16 @@ async fn delete(context: &Context, call: &Call, id: &PathId) -> Answer {
     Ok(response)
 }
 
+/// What Marathon says that ids of instances are.
+const INSTANCE_PATTERN: &str = r"^(.+)\.(instance-|marathon-)([^\.]+)$";
+
+fn is_instance(text: &str) -> bool {
+    let uuid = |rest: &str| rest.strip_prefix("instance-").or_else(|| rest.strip_prefix("marathon-")).map(str::len);
+    text.rsplit_once('.').is_some_and(|(spec, rest)| !spec.is_empty() && uuid(rest).is_some_and(|length| length > 0))
+}
+
 async fn kill(context: &Context, call: &Call, id: &PathId, instance: &str) -> Answer {
     let wipe = call.params.flag("wipe", false);
-    let view = context.handle().view();
-    pod_of(&view, id)?;
     let wanted: Vec<String> = if instance.is_empty() {
         let value = parse(call)?;
         let ids = read_ids(&value);
@@ -185,6 +191,14 @@ async fn kill(context: &Context, call: &Call, id: &PathId, instance: &str) -> An
     } else {
         vec![instance.to_owned()]
     };
+    let reading = Reading::default();
+    for (at, _) in wanted.iter().enumerate().filter(|(_, text)| !is_instance(text)) {
+        let path = if instance.is_empty() { format!("({at})") } else { String::new() };
+        reading.meaning(path, format!("must fully match regular expression '{INSTANCE_PATTERN}'"));
+    }
+    judge(reading)?;
+    let view = context.handle().view();
+    pod_of(&view, id)?;
     let known = |text: &String| InstanceId::parse(text).filter(|it| it.spec() == *id && view.instance(it).is_some());
     let victims: Vec<InstanceId> = wanted.iter().filter_map(known).collect();
     if !instance.is_empty() && victims.is_empty() {

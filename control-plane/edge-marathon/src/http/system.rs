@@ -157,8 +157,10 @@ pub(super) fn leader(context: &Context, call: &Call) -> Answer {
         Method::GET | Method::HEAD => ok(|json| json.object(|json| json.text_field("leader", &context.settings().leader()))),
         Method::DELETE => {
             for key in ["backup", "restore"] {
-                if let Some(uri) = call.params.get(key) {
-                    return Err(unprocessable(format!("Invalid URI or unsupported scheme: {uri}")));
+                if call.params.get(key).is_some() {
+                    let message =
+                        format!("{key} is not supported here: `orchestrator marathon export` and `import` take definitions along");
+                    return Err(unprocessable(message));
                 }
             }
             // The process ends in good order; whoever supervises it starts it again as a candidate.

@@ -1,5 +1,7 @@
 //! Apps.
 
+use std::collections::BTreeSet;
+
 use base::Timestamp;
 use scheduler::id::PathId;
 use scheduler::model::app::{App, PortDefinition, SINGLE_INSTANCE_LABEL, VersionInfo};
@@ -29,7 +31,7 @@ pub(crate) struct Defaults {
 /// Suffixes of files that `uris` unpacks.
 const ARCHIVES: [&str; 9] = [".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".gz", ".tgz", ".tbz2", ".txz", ".zip"];
 
-/// A whole app. Its path is `id` if given, else the text's own, seen from `base`.
+/// A whole app. Its path is `id` if given, else the text's own; that and its dependencies are seen from `base`, the group it was given in.
 pub(crate) fn read_app(form: &Reader<'_>, id: Option<&PathId>, base: &PathId, defaults: &Defaults) -> App {
     let id = match id {
         Some(id) => id.clone(),
@@ -50,7 +52,7 @@ pub(crate) fn read_app(form: &Reader<'_>, id: Option<&PathId>, base: &PathId, de
     app.require_ports = form.bool("requirePorts").unwrap_or(false);
     app.backoff = read_backoff(form, ["backoffSeconds", "backoffFactor", "maxLaunchDelaySeconds"]);
     app.kill_grace_seconds = form.number("taskKillGracePeriodSeconds", 0.0);
-    app.dependencies = form.strings("dependencies").unwrap_or_default().iter().map(|it| PathId::parse(it, &id.parent())).collect();
+    app.dependencies = form.strings("dependencies").unwrap_or_default().iter().map(|it| PathId::parse(it, base)).collect();
     app.labels = form.labels("labels").unwrap_or_default();
     app.accepted_resource_roles = form.strings("acceptedResourceRoles").unwrap_or_default();
     if form.has("acceptedResourceRoles") && app.accepted_resource_roles.is_empty() {
@@ -116,20 +118,8 @@ fn default_port() -> PortDefinition {
     PortDefinition { port: 0, protocol: "tcp".to_owned(), name: Some("default".to_owned()), labels: Labels::new() }
 }
 
-/// Networks and ports, from whatever spelling.
-fn read_ports(form: &Reader<'_>, app: &mut App, written: Option<Written>, defaults: &Defaults) {
-    let ip_address = form.object("ipAddress");
-    let docker_network = written.as_ref().and_then(|it| it.docker_network);
-    let given = read_networks(form, defaults.network_name.as_deref());
-    if given.is_some() && ip_address.is_some() {
-        form.invalid("", "must not specify both networks and ipAddress");
-    }
-    if given.is_some() && docker_network.is_some() {
-        form.invalid("", "must not specify both container.docker.network and networks");
-    }
-    let old = || old_networks(form, ip_address.as_ref(), docker_network, defaults);
-    app.networks = given.filter(|it| !it.is_empty()).or_else(old).unwrap_or_else(|| vec![Network::host()]);
-    let host_mode = app.is_host_network();
+/// Port definitions in the new spelling or the old one, `ports`. Marathon up to 1.4 showed both, so both may come back, saying the same.
+fn read_port_definitions(form: &Reader<'_>) -> Option<Vec<PortDefinition>> {
     let definitions = form.objects("portDefinitions", |it| PortDefinition {
         port: it.port("port").unwrap_or(0),
         protocol: read_protocol(&it),
@@ -146,22 +136,48 @@ fn read_ports(form: &Reader<'_>, app: &mut App, written: Option<Written>, defaul
         };
         items.filter_map(port).collect()
     });
-    if definitions.is_some() && ports.as_ref().is_some_and(|it| !it.is_empty()) {
+    if let Some(ports) = &ports {
+        let mut seen = BTreeSet::new();
+        if !ports.iter().filter(|port| **port > 0).all(|port| seen.insert(port)) {
+            form.invalid("", "ports must be unique");
+        }
+    }
+    if let (Some(definitions), Some(ports)) = (&definitions, &ports)
+        && !definitions.iter().map(|it| it.port).eq(ports.iter().copied())
+    {
         form.invalid("", "cannot specify both ports and port definitions");
     }
+    let from_ports = |ports: Vec<u16>| ports.into_iter().map(|port| PortDefinition { port, name: None, ..default_port() }).collect();
+    definitions.or_else(|| ports.map(from_ports))
+}
+
+/// Networks and ports, from whatever spelling.
+fn read_ports(form: &Reader<'_>, app: &mut App, written: Option<Written>, defaults: &Defaults) {
+    let ip_address = form.object("ipAddress");
+    let docker_network = written.as_ref().and_then(|it| it.docker_network);
+    let given = read_networks(form, defaults.network_name.as_deref()).filter(|it| !it.is_empty());
+    if given.is_some() && ip_address.is_some() {
+        form.invalid("", "must not specify both networks and ipAddress");
+    }
+    if given.is_some() && docker_network.is_some() {
+        form.invalid("", "must not specify both container.docker.network and networks");
+    }
+    let old = || old_networks(form, ip_address.as_ref(), docker_network, defaults);
+    app.networks = given.or_else(old).unwrap_or_else(|| vec![Network::host()]);
+    let definitions = read_port_definitions(form);
+    if ip_address.is_some() && definitions.as_ref().is_some_and(|it| !it.is_empty()) {
+        form.invalid("", "cannot specify both an IP address and port");
+    }
+    let has_container = written.is_some() || ip_address.is_some();
     let (container, mut mappings) = written.map_or((None, None), |it| (Some(it.container), it.mappings));
     app.container = container;
-    if host_mode {
-        let from_ports = |ports: Vec<u16>| ports.into_iter().map(|port| PortDefinition { port, name: None, ..default_port() }).collect();
-        app.port_definitions = definitions.or_else(|| ports.map(from_ports)).unwrap_or_else(|| vec![default_port()]);
-        if let (Some(container), Some(mappings)) = (&mut app.container, mappings) {
-            container.port_mappings = mappings;
-        }
+    if app.is_host_network() {
+        // Nothing is mapped on the host's own network: what was given is dropped, as it always was.
+        app.port_definitions = definitions.unwrap_or_else(|| vec![default_port()]);
         return;
     }
     // Anything but the host mode has its ports mapped; required ports are then meaningless.
     app.require_ports = false;
-    app.port_definitions = definitions.unwrap_or_default();
     let bridge = app.networks.iter().any(|it| it.mode == NetworkMode::Bridge);
     if mappings.is_none()
         && let Some(discovery) = ip_address.as_ref().and_then(|it| it.object("discovery"))
@@ -177,8 +193,13 @@ fn read_ports(form: &Reader<'_>, app: &mut App, written: Option<Written>, defaul
             ..PortMapping::default()
         });
     }
-    let mut mappings = mappings
-        .unwrap_or_else(|| vec![PortMapping { protocol: "tcp".to_owned(), name: Some("default".to_owned()), ..PortMapping::default() }]);
+    let unnamed = || PortMapping { protocol: "tcp".to_owned(), ..PortMapping::default() };
+    let mut mappings = mappings.unwrap_or_else(|| vec![PortMapping { name: Some("default".to_owned()), ..unnamed() }]);
+    if has_container {
+        // Of port definitions only their number counts here: so many ports are mapped at least.
+        let wanted = definitions.as_ref().map_or(0, Vec::len);
+        mappings.resize_with(wanted.max(mappings.len()), unnamed);
+    }
     if bridge {
         for mapping in &mut mappings {
             mapping.host_port = mapping.host_port.or(Some(0));

@@ -219,7 +219,7 @@ pub(crate) fn read_readiness(form: &Reader<'_>) -> Vec<ReadinessCheck> {
     let one = |it: Reader<'_>| {
         let default = ReadinessCheck::default();
         let code = |(path, item): (String, &Value)| {
-            let code = item.as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| (100..600).contains(code));
+            let code = item.as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| (100..1_000).contains(code));
             if code.is_none() {
                 it.reading().form(path, "error.expected.jsnumber");
             }

@@ -33,14 +33,28 @@ pub(crate) fn read_container(form: &Reader<'_>) -> Option<Written> {
     if mappings.is_some() && old_mappings.is_some() {
         form.invalid("portMappings", "cannot specify both portMappings and docker.portMappings");
     }
+    let kind = form.word("type", &KINDS).unwrap_or(ContainerKind::Docker);
+    if let Some(docker) = &docker_form {
+        only_present(docker, kind);
+    }
     let container = Container {
-        kind: form.word("type", &KINDS).unwrap_or(ContainerKind::Docker),
+        kind,
         docker,
         volumes: form.objects("volumes", |it| read_volume(&it)).unwrap_or_default().into_iter().flatten().collect(),
         port_mappings: Vec::new(),
         linux_info: read_linux_info(&form),
     };
     Some(Written { container, mappings: mappings.or(old_mappings), docker_network })
+}
+
+/// What images have been said with in the past, and cannot be any more.
+fn only_present(docker: &Reader<'_>, kind: ContainerKind) {
+    let parameters = docker.items("parameters").is_some_and(|mut it| it.next().is_some());
+    let old = [("network", docker.has("network")), ("parameters", parameters), ("portMappings", docker.has("portMappings"))];
+    let of_mesos = old.iter().filter(|(_, given)| *given && kind == ContainerKind::Mesos).map(|(key, _)| *key);
+    for key in docker.has("credential").then_some("credential").into_iter().chain(of_mesos) {
+        docker.invalid(key, "must be empty");
+    }
 }
 
 fn read_docker(form: &Reader<'_>) -> Docker {

@@ -5,7 +5,7 @@ use scheduler::id::PathId;
 use scheduler::model::app::VersionInfo;
 use scheduler::model::health::Command;
 use scheduler::model::pod::{Endpoint, Pod, PodContainer, PodImage, PodVolume, PodVolumeKind, VolumeMount};
-use scheduler::model::{Backoff, Constraint, Network, ResourceNeeds, UnreachableStrategy, UpgradeStrategy};
+use scheduler::model::{Backoff, Constraint, Network, NetworkMode, ResourceNeeds, UnreachableStrategy, UpgradeStrategy};
 use scheduler::moment::parse_iso;
 
 use super::app::Defaults;
@@ -43,16 +43,15 @@ pub(crate) fn read_pod(form: &Reader<'_>, defaults: &Defaults) -> Pod {
     let time = |form: &Reader<'_>, key: &str| form.string(key).and_then(|text| parse_iso(&text));
     let version = time(form, "version").unwrap_or(Timestamp::EPOCH);
     let info = form.object("versionInfo");
+    let networks = read_networks(form, defaults.network_name.as_deref()).unwrap_or_default();
     Pod {
         id,
         labels: form.labels("labels").unwrap_or_default(),
         user: form.string("user"),
         environment: read_env(form, "environment"),
-        containers: form.objects("containers", |it| read_container(&it)).unwrap_or_default(),
+        containers: form.objects("containers", |it| read_container(&it, &networks)).unwrap_or_default(),
         secrets: read_secrets(form),
-        networks: read_networks(form, defaults.network_name.as_deref())
-            .filter(|it| !it.is_empty())
-            .unwrap_or_else(|| vec![Network::host()]),
+        networks: if networks.is_empty() { vec![Network::host()] } else { networks },
         instances: instances.unwrap_or(1),
         backoff: scheduling
             .as_ref()
@@ -98,7 +97,8 @@ fn read_volume(form: &Reader<'_>) -> PodVolume {
     PodVolume { name: form.required_string("name"), kind }
 }
 
-fn read_container(form: &Reader<'_>) -> PodContainer {
+/// `networks` are those that were given, which may be none.
+fn read_container(form: &Reader<'_>, networks: &[Network]) -> PodContainer {
     let exec = form.object("exec");
     if !form.has("resources") {
         form.wrong("resources", "error.path.missing");
@@ -109,7 +109,7 @@ fn read_container(form: &Reader<'_>) -> PodContainer {
         override_entrypoint: exec.as_ref().and_then(|it| it.bool("overrideEntrypoint")),
         resources: form.object("resources").map_or(CONTAINER, |it| read_needs(&it, CONTAINER)),
         resource_limits: read_limits(form, "resourceLimits"),
-        endpoints: form.objects("endpoints", |it| read_endpoint(&it)).unwrap_or_default(),
+        endpoints: form.objects("endpoints", |it| read_endpoint(&it, networks)).unwrap_or_default(),
         image: form.object("image").map(|it| PodImage {
             id: it.required_string("id"),
             kind: it.word("kind", &[("DOCKER", "DOCKER"), ("APPC", "APPC")]).unwrap_or("DOCKER").to_owned(),
@@ -136,11 +136,18 @@ fn read_container(form: &Reader<'_>) -> PodContainer {
     }
 }
 
-fn read_endpoint(form: &Reader<'_>) -> Endpoint {
+fn read_endpoint(form: &Reader<'_>, networks: &[Network]) -> Endpoint {
+    let has = |mode| networks.iter().any(|it| it.mode == mode);
+    let container_port = form.port("containerPort");
+    // Not for those who name no network, and get the host's: Marathon never refused that.
+    if container_port.is_some() && has(NetworkMode::Host) {
+        form.invalid("containerPort", "is not allowed when using host-mode networking");
+    }
     Endpoint {
         name: form.required_string("name"),
-        container_port: form.port("containerPort"),
-        host_port: form.port("hostPort"),
+        container_port,
+        // Only on a container network an endpoint may have no port on the host.
+        host_port: form.port("hostPort").or_else(|| (!has(NetworkMode::Container)).then_some(0)),
         protocol: form.strings("protocol").unwrap_or_else(|| vec!["tcp".to_owned()]),
         labels: form.labels("labels").unwrap_or_default(),
         network_names: form.strings("networkNames").unwrap_or_default(),

@@ -11,7 +11,7 @@ use scheduler::mesos::{Attribute, TaskState};
 use scheduler::model::spec::Spec;
 use scheduler::moment::{iso, parse_iso};
 use scheduler::plan::{Action, ActionKind, Change, Plan};
-use scheduler::words::{ContainerTermination, Loaded, Record, TaskFailure, Termination, Undo};
+use scheduler::words::{ContainerTermination, Loaded, Orphan, Record, TaskFailure, Termination, Undo};
 use serde_json::{Value, json};
 
 use super::StoreError;
@@ -57,12 +57,21 @@ pub fn encode(record: &Record) -> Vec<Entry> {
         Record::PolicyRemoved(id) => entry(format!("policy{id}"), None),
         Record::Undo(undo) => entry(format!("undo/{}", iso(undo.version)), Some(write_undo(undo).to_string())),
         Record::UndoDropped(version) => entry(format!("undo/{}", iso(*version)), None),
+        Record::Orphan(id, orphan) => entry(orphan_key(id), Some(json!({"role": orphan.role, "left": orphan.left}).to_string())),
+        Record::OrphanRemoved(id) => entry(orphan_key(id), None),
     }
 }
 
 fn kind(is_pod: bool) -> &'static str {
     if is_pod { "pod " } else { "app " }
 }
+
+/// In the table that older programs pass over: one of them may lead next, and must not take the store for damaged.
+fn orphan_key(id: &InstanceId) -> String {
+    format!("about{ORPHAN}{id}")
+}
+
+const ORPHAN: &str = "/orphan/";
 
 fn version_key(id: &PathId, version: Timestamp) -> String {
     format!("spec{id}@{}", iso(version))
@@ -104,7 +113,12 @@ pub fn decode(entries: impl Iterator<Item = (String, String)>) -> Result<Loaded,
             "failure" => loaded.failures.push(read_failure(&value()?).ok_or_else(|| damaged("not understood"))?),
             "policy" => drop(loaded.policies.insert(PathId::absolute(name), text.into())),
             "undo" => loaded.undos.push(read_undo(&value()?).ok_or_else(|| damaged("not understood"))?),
-            "about" => {}
+            "about" => {
+                if let Some(id) = name.strip_prefix(ORPHAN) {
+                    let id = InstanceId::parse(id).ok_or_else(|| damaged("no instance"))?;
+                    loaded.orphans.insert(id, read_orphan(&value()?).ok_or_else(|| damaged("not understood"))?);
+                }
+            }
             _ => return Err(damaged("no such table")),
         }
     }
@@ -136,6 +150,11 @@ fn read_group(value: &Value) -> Group {
         enforce_role: value["enforceRole"].as_bool(),
         version: moment(&value["version"]).unwrap_or_default(),
     }
+}
+
+fn read_orphan(value: &Value) -> Option<Orphan> {
+    let left = value["left"].as_object()?.iter().map(|(name, left)| Some((name.clone(), left.as_i64()?)));
+    Some(Orphan { role: text(&value["role"])?, left: left.collect::<Option<_>>()? })
 }
 
 fn write_undo(undo: &Undo) -> Value {
@@ -427,4 +446,20 @@ fn read_failure(value: &Value) -> Option<TaskFailure> {
         timestamp: moment(&value["timestamp"])?,
         terminations: terminations.unwrap_or_else(|| Some(Vec::new()))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orphans_come_back_and_go() {
+        let id = InstanceId::parse("x.instance-6f1c2d3e-0000-11ea-8d71-362b9e155667").unwrap();
+        let orphan = Orphan { role: "r".into(), left: BTreeMap::from([("cpus".into(), 100)]) };
+        let written = encode(&Record::Orphan(id.clone(), orphan.clone()));
+        let entries: Vec<_> = written.into_iter().map(|it| (it.key, it.text.unwrap())).collect();
+        let removed = encode(&Record::OrphanRemoved(id.clone()));
+        assert_eq!((removed[0].key.as_str(), removed[0].text.as_ref()), (entries[0].0.as_str(), None));
+        assert_eq!(decode(entries.into_iter()).unwrap().orphans, BTreeMap::from([(id, orphan)]));
+    }
 }

@@ -53,9 +53,9 @@ fn whole_app(at: usize) -> Value {
         "id": format!("/fuzz/a{at}"), "cmd": "sleep 1", "cpus": 0.1, "mem": 16, "disk": 0, "instances": 1, "user": "nobody", "tty": true,
         "env": {"A": "b", "S": {"secret": "s"}}, "secrets": {"s": {"source": "/x"}}, "labels": {"HAPROXY_GROUP": "external"},
         "constraints": [["hostname", "UNIQUE"], ["rack", "GROUP_BY", "2"]], "fetch": [{"uri": "http://x/y.tgz"}], "acceptedResourceRoles": ["*"],
-        "networks": [{"mode": "container", "name": "net"}], "dependencies": ["/other"],
+        "networks": [{"mode": "container", "name": "net"}], "dependencies": ["/other"], "role": "fuzz",
         "container": {
-            "type": "MESOS", "docker": {"image": "nginx", "parameters": [{"key": "a", "value": "b"}]},
+            "type": "MESOS", "docker": {"image": "nginx", "parameters": []},
             "volumes": [{"containerPath": "data", "mode": "RW", "persistent": {"size": 5, "type": "root"}}, {"containerPath": "/h", "hostPath": "/h", "mode": "RO"}],
             "portMappings": [{"containerPort": 80, "hostPort": 0, "name": "web", "labels": {"VIP_0": "/x:80"}}],
             "linuxInfo": {"seccomp": {"unconfined": true}, "ipcInfo": {"mode": "PRIVATE", "shmSize": 4}}

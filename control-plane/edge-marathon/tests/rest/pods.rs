@@ -111,3 +111,35 @@ async fn an_earlier_failure_is_not_shown_as_the_end_of_a_later_launch() {
     assert_eq!(status["instances"][0]["containers"], json!([]));
     assert_eq!(status["terminationHistory"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn endpoints_have_the_ports_that_their_network_asks_for() {
+    let world = World::new().await;
+    let pod = |networks: Value, endpoint: Value| {
+        json!({
+            "id": "/ends", "networks": networks, "scaling": {"kind": "fixed", "instances": 0},
+            "containers": [{"name": "c", "resources": {"cpus": 0.1, "mem": 16}, "endpoints": [endpoint]}]
+        })
+    };
+    let made = async |networks: Value, endpoint: Value| {
+        let made = world.post("/v2/pods", pod(networks, endpoint)).await.is(201)["containers"][0]["endpoints"][0].clone();
+        world.delete("/v2/pods/ends").await.is(202);
+        world.settled().await;
+        (made["containerPort"].clone(), made["hostPort"].clone())
+    };
+    let bare = json!({"name": "web"});
+    assert_eq!(made(json!([{"mode": "host"}]), bare.clone()).await, (Value::Null, json!(0)));
+    assert_eq!(made(json!([{"mode": "container/bridge"}]), bare.clone()).await, (Value::Null, json!(0)));
+    let net = json!([{"mode": "container", "name": "n"}]);
+    let mapped = json!({"name": "web", "containerPort": 80});
+    assert_eq!(made(net.clone(), mapped.clone()).await, (json!(80), Value::Null));
+    for (networks, endpoint, expected) in [
+        (net, bare, "is required when using container-mode networking"),
+        (json!([{"mode": "host"}]), mapped, "is not allowed when using host-mode networking"),
+    ] {
+        let error = world.post("/v2/pods", pod(networks, endpoint)).await.is(422);
+        assert_eq!(error["details"], json!([{"path": "/containers(0)/endpoints(0)/containerPort", "errors": [expected]}]));
+    }
+    world.delete("/v2/pods/ends::instances/bad").await.is(422);
+    world.delete("/v2/pods/ends::instances/ends.instance-6f1c2d3e-0000-11ea-8d71-362b9e155667").await.is(404);
+}

@@ -302,3 +302,81 @@ async fn levels_of_loggers_are_set_shown_and_end() {
     world.send("POST", "/logging", &[], "{").await.is(400);
     assert_eq!(world.delete("/logging").await.status, 405);
 }
+
+/// What Marathon's own code says of each: `AppNormalization` and `validateOldAppAPI`.
+#[tokio::test]
+async fn ports_are_taken_in_every_spelling() {
+    let world = World::new().await;
+    let bridged = json!({"type": "DOCKER", "docker": {"image": "nginx", "network": "BRIDGE", "portMappings": [{"containerPort": 80}]}});
+    let with = |fields: Value| {
+        let mut app = json!({"id": "/ported", "instances": 0, "cmd": "sleep 1"});
+        app.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        app
+    };
+    let made = async |fields: Value| {
+        let app = world.post("/v2/apps", with(fields)).await.is(201);
+        world.delete("/v2/apps/ported").await.is(200);
+        world.settled().await;
+        app
+    };
+    let refused = async |fields: Value| {
+        let error = world.post("/v2/apps", with(fields)).await.is(422);
+        format!("{} {}", error["details"][0]["path"].as_str().unwrap(), error["details"][0]["errors"][0].as_str().unwrap())
+    };
+    let both = made(json!({"ports": [7000, 0], "portDefinitions": [{"port": 7000, "name": "a"}, {"port": 0}]})).await;
+    assert_eq!(both["portDefinitions"][0], json!({"port": 7000, "name": "a", "protocol": "tcp", "labels": {}}));
+    let unequal = refused(json!({"ports": [7000], "portDefinitions": [{"port": 7001}]})).await;
+    assert_eq!(unequal, "/ cannot specify both ports and port definitions");
+    assert_eq!(refused(json!({"ports": [7000, 7000], "container": bridged})).await, "/ ports must be unique");
+    // On a bridge their number alone counts.
+    for ports in [json!({"ports": [0, 0]}), json!({"portDefinitions": [{"port": 1}, {"port": 2, "name": "x"}]})] {
+        let mut fields = ports.clone();
+        fields["container"] = bridged.clone();
+        let app = made(fields).await;
+        let mappings: Vec<_> =
+            app["container"]["portMappings"].as_array().unwrap().iter().map(|it| [&it["containerPort"], &it["hostPort"]]).collect();
+        assert_eq!(mappings, [[&json!(80), &json!(0)], [&json!(0), &json!(0)]], "{ports}");
+        assert_eq!(app["portDefinitions"], Value::Null);
+    }
+    // On the host's network nothing is mapped, whatever is said.
+    let mapped = json!([{"containerPort": 80}]);
+    for fields in [
+        json!({"container": {"type": "DOCKER", "docker": {"image": "nginx", "portMappings": mapped}}}),
+        json!({"container": {"type": "MESOS", "docker": {"image": "nginx"}, "portMappings": mapped}, "networks": [{"mode": "host"}]}),
+    ] {
+        let app = made(fields).await;
+        assert_eq!(app["container"]["portMappings"], Value::Null);
+        assert_eq!(app["portDefinitions"].as_array().unwrap().len(), 1);
+    }
+    let mesos = json!({"container": {"type": "MESOS", "docker": {"image": "nginx", "portMappings": mapped}}});
+    assert_eq!(refused(mesos).await, "/container/docker/portMappings must be empty");
+    let credential = json!({"container": {"type": "DOCKER", "docker": {"image": "nginx", "credential": {"principal": "p"}}}});
+    assert_eq!(refused(credential).await, "/container/docker/credential must be empty");
+}
+
+#[tokio::test]
+async fn what_depends_is_named_from_where_it_is_given() {
+    let world = World::new().await;
+    let app = |id: &str| json!({"id": id, "cmd": "sleep 1", "instances": 0, "dependencies": ["other"]});
+    assert_eq!(world.post("/v2/apps", app("/deep/one")).await.is(201)["dependencies"], json!(["/other"]));
+    world.put("/v2/apps/deep/two", app("/deep/two")).await.is(201);
+    assert_eq!(world.get("/v2/apps/deep/two").await.is(200)["app"]["dependencies"], json!(["/other"]));
+    world.post("/v2/groups", json!({"id": "/group", "apps": [app("three")]})).await.is(201);
+    assert_eq!(world.get("/v2/apps/group/three").await.is(200)["app"]["dependencies"], json!(["/group/other"]));
+}
+
+#[tokio::test]
+async fn nothing_is_reserved_for_everybody() {
+    let world = World::new().await;
+    let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": 5}});
+    let app = |role: Value| json!({"id": "/r/a", "cmd": "sleep 1", "instances": 0, "role": role, "container": {"type": "MESOS", "volumes": [volume]}});
+    let error = world.post("/v2/apps", app(Value::Null)).await.is(422);
+    assert_eq!(error["details"], json!([{"path": "/role", "errors": ["Resident apps cannot have the role *"]}]));
+    world.post("/v2/apps", app(json!("r"))).await.is(201);
+    let pod = json!({
+        "id": "/r/p", "volumes": [{"name": "v", "persistent": {"size": 5}}],
+        "containers": [{"name": "c", "resources": {"cpus": 0.1, "mem": 16}, "volumeMounts": [{"name": "v", "mountPath": "v"}]}]
+    });
+    let error = world.post("/v2/pods", pod).await.is(422);
+    assert_eq!(error["details"], json!([{"path": "/role", "errors": ["Resident pods cannot have the role *"]}]));
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::constraints::whole_match;
+use crate::constraints::Pattern;
 use crate::mesos::{FRAMEWORK_LABEL, INSTANCE_LABEL, Resource, ResourceValue};
 use crate::model::Operator;
 use crate::model::container::PersistentVolume;
@@ -84,7 +84,8 @@ impl Pool {
         volume: &PersistentVolume,
         taken: &mut Vec<Resource>,
     ) -> bool {
-        let patterns: Vec<_> = volume.constraints.iter().filter_map(|it| Some((it.operator, whole_match(it.value.as_deref()?)?))).collect();
+        let patterns: Vec<_> =
+            volume.constraints.iter().filter_map(|it| Some((it.operator, Pattern::whole(it.value.as_deref()?)?))).collect();
         let fits = |resource: &Resource| {
             let Some(source) = resource.disk.as_ref().and_then(|disk| disk.source.as_ref()) else { return false };
             let root = source.root.as_deref().unwrap_or_default();
@@ -93,7 +94,7 @@ impl Pool {
                 && resource.scalar() >= least
                 && most.is_none_or(|most| resource.scalar() <= most)
                 && volume.profile == source.profile
-                && patterns.iter().all(|(operator, pattern)| pattern.is_match(root) != (*operator == Operator::Unlike))
+                && patterns.iter().all(|(operator, pattern)| pattern.matches(root) == Some(*operator != Operator::Unlike))
         };
         let Some(at) = self.left.iter().position(|it| fits(it)) else { return false };
         if kind == "MOUNT" {

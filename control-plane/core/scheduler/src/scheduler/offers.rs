@@ -59,15 +59,9 @@ impl Scheduler {
         let mut remaining = Remaining::new(offer);
         let shown = Arc::new(remaining.offer.clone());
         if let Some(framework_id) = &self.framework_id {
-            let alive = |id: &str| {
-                InstanceId::parse(id).or_else(|| TaskId::parse(id).map(|it| it.instance())).is_some_and(|id| self.instance(&id).is_some())
-            };
+            let alive = |id: &str| InstanceId::of_label(id).is_some_and(|id| self.instance(&id).is_some());
             let orphaned = remaining.orphaned(framework_id, alive);
-            for id in orphaned.iter().filter_map(|it| it.label(INSTANCE_LABEL)) {
-                if let Some(id) = InstanceId::parse(id).or_else(|| TaskId::parse(id).map(|it| it.instance())) {
-                    self.orphans.remove(&id);
-                }
-            }
+            self.given_back(now, &orphaned, out);
             give_back(orphaned, &mut operations);
         }
         let owners: Vec<InstanceId> = self.owners(&shown);
@@ -130,7 +124,7 @@ impl Scheduler {
             .resources
             .iter()
             .filter_map(|it| it.label(INSTANCE_LABEL))
-            .filter_map(|id| InstanceId::parse(id).or_else(|| TaskId::parse(id).map(|it| it.instance())))
+            .filter_map(InstanceId::of_label)
             .filter(|id| self.instance(id).is_some_and(|it| it.facts().scheduled))
             .collect();
         owners.dedup();

@@ -1,23 +1,26 @@
 //! What waits for offers, how long it has to wait after failures, and why offers were not used.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
 
 use super::timers::Timer;
-use super::words::{Answer, Refusal, Ticket};
+use super::words::{Answer, Orphan, Record, Refusal, Ticket};
 use super::{Effect, Scheduler};
 use crate::id::{InstanceId, PathId};
-use crate::matching::Reason;
-use crate::mesos::{Call, Offer};
+use crate::instance::Instance;
+use crate::matching::{Reason, reserved};
+use crate::mesos::{Call, INSTANCE_LABEL, Offer, Resource};
 use crate::model::spec::Spec;
 
 /// Instances whose reservations are looked for at once. Those of others are given back when they happen to be offered.
 const ORPHANS_MAX: usize = 1_000;
 /// How long a reservation is looked for: its agent may be gone with it.
 const ORPHANS_FOR: Duration = Duration::from_secs(600);
+/// How long a reservation that was given back may turn up again, because the master never heard of it or refused.
+const GIVEN_BACK_FOR: Duration = Duration::from_secs(10);
 /// Offers that are remembered per app.
 const UNUSED_OFFERS_MAX: usize = 25;
 
@@ -221,13 +224,67 @@ impl Scheduler {
         self.queue.iter().filter_map(item).collect()
     }
 
-    /// What was reserved for an instance is to be given back: offers of its role are wanted until one has it.
-    pub(super) fn look_for_orphan(&mut self, now: Timestamp, id: &InstanceId, role: &str) {
-        if self.orphans.len() < ORPHANS_MAX {
-            self.orphans.insert(id.clone(), (role.to_owned(), now + ORPHANS_FOR));
-            self.demand.insert(role.to_owned());
+    /// What was reserved for an instance is to be given back: offers of its role are wanted until all of it was in one. That survives this
+    /// process: whoever leads next would otherwise have no reason to be in the role of an app that is no more.
+    pub(super) fn look_for_orphan(&mut self, now: Timestamp, instance: &Instance, out: &mut Vec<Effect>) {
+        if self.orphans.len() >= ORPHANS_MAX {
+            return;
+        }
+        let orphan = Orphan { role: instance.role.clone(), left: reserved(&instance.spec) };
+        self.roles_wanted(&orphan.role);
+        self.demand.insert(orphan.role.clone());
+        out.push(Effect::Persist(Record::Orphan(instance.id.clone(), orphan.clone())));
+        self.orphans.insert(instance.id.clone(), (orphan, now + ORPHANS_FOR));
+        self.timers.add(now + ORPHANS_FOR, Timer::Revive);
+    }
+
+    /// What was looked for in the run before is looked for again.
+    pub(super) fn resume_orphans(&mut self, now: Timestamp, orphans: BTreeMap<InstanceId, Orphan>) {
+        for (id, orphan) in orphans {
+            self.roles.insert(orphan.role.clone());
+            self.orphans.insert(id, (orphan, now + ORPHANS_FOR));
+        }
+    }
+
+    /// Nothing was offered while there was no master: the time to look begins anew.
+    pub(super) fn look_again_for_orphans(&mut self, now: Timestamp) {
+        self.orphans.values_mut().for_each(|(_, until)| *until = now + ORPHANS_FOR);
+        if !self.orphans.is_empty() {
             self.timers.add(now + ORPHANS_FOR, Timer::Revive);
         }
+    }
+
+    /// Something of orphans is being given back. One of which nothing is missing any more is looked for a little longer only: should the
+    /// master not have done it, it is offered again at once.
+    pub(super) fn given_back(&mut self, now: Timestamp, resources: &[Resource], out: &mut Vec<Effect>) {
+        let mut seen = BTreeSet::new();
+        for resource in resources {
+            let Some(id) = resource.label(INSTANCE_LABEL).and_then(InstanceId::of_label) else { continue };
+            let Some((orphan, _)) = self.orphans.get_mut(&id) else { continue };
+            if let Some(left) = orphan.left.get_mut(&resource.name) {
+                *left -= resource.scalar();
+            }
+            orphan.left.retain(|_, left| *left > 0);
+            seen.insert(id);
+        }
+        for id in seen {
+            let Some((orphan, until)) = self.orphans.get_mut(&id) else { continue };
+            out.push(Effect::Persist(Record::Orphan(id, orphan.clone())));
+            if orphan.left.is_empty() {
+                *until = now + GIVEN_BACK_FOR;
+                self.timers.add(*until, Timer::Revive);
+            }
+        }
+    }
+
+    fn forget_orphans(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        self.orphans.retain(|id, (_, until)| {
+            let wanted = *until > now;
+            if !wanted {
+                out.push(Effect::Persist(Record::OrphanRemoved(id.clone())));
+            }
+            wanted
+        });
     }
 
     /// Asks for offers where something new waits, and for none where nothing does.
@@ -240,14 +297,14 @@ impl Scheduler {
             let roles = self.roles.iter().cloned().collect();
             out.push(Effect::Call(Call::UpdateRoles { roles, suppressed: self.suppressed.iter().cloned().collect() }));
         }
-        self.orphans.retain(|_, (_, until)| *until > now);
+        self.forget_orphans(now, out);
         if !self.demand.is_empty() {
             let due = self.revived_at.map(|at| at + self.config.min_revive_offers_interval);
             match due.filter(|due| *due > now) {
                 Some(due) => self.timers.add(due, Timer::Revive),
                 None => {
                     let waits = |role: &str| self.queue.iter().any(|(id, entry)| entry.role == role && self.launchable(now, id));
-                    let orphaned = |role: &String| self.orphans.values().any(|(of, _)| of == role);
+                    let orphaned = |role: &String| self.orphans.values().any(|(orphan, _)| orphan.role == *role);
                     let roles: Vec<String> = self.demand.iter().filter(|role| waits(role) || orphaned(role)).cloned().collect();
                     self.demand.clear();
                     if !roles.is_empty() {
@@ -262,7 +319,7 @@ impl Scheduler {
             }
         }
         if self.config.suppress_offers && self.queue.is_empty() && self.orphans.is_empty() && self.suppressed.len() < self.roles.len() {
-            let idle: Vec<String> = self.roles.difference(&self.suppressed).cloned().collect();
+            let idle: Vec<String> = self.roles.iter().filter(|role| !self.suppressed.contains(*role)).cloned().collect();
             self.suppressed.extend(idle.iter().cloned());
             self.totals.calls_suppress += 1;
             out.push(Effect::Call(Call::Suppress { roles: idle }));

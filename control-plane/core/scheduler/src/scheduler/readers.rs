@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::Timestamp;
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use super::tables::SpecState;
 use super::words::TaskFailure;
@@ -30,6 +30,8 @@ pub struct View {
     pub failures: OrdMap<PathId, Arc<TaskFailure>>,
     /// How numbers of instances are to be decided, by app.
     pub policies: OrdMap<PathId, Arc<str>>,
+    /// Roles in which offers are wanted, now or since the start: of apps, of their instances, and of what has yet to be given back.
+    pub roles: OrdSet<String>,
     /// Ours at the master.
     pub framework_id: Option<String>,
     /// Whether the master's stream is open.
@@ -70,6 +72,7 @@ impl Scheduler {
             deployments: self.deployments.clone(),
             failures: self.failures.clone(),
             policies: self.policies.clone(),
+            roles: self.roles.clone(),
             framework_id: self.framework_id.clone(),
             connected: self.connected,
             master: self.master.clone(),

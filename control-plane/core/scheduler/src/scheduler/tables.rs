@@ -183,7 +183,7 @@ impl Scheduler {
         }
         self.stop_killing(id);
         if before.reservation.is_some() {
-            self.look_for_orphan(now, id, &before.role);
+            self.look_for_orphan(now, &before, out);
         }
         self.queue_changed(now, &spec, waits, false);
         self.dirty.insert(spec);

@@ -137,6 +137,17 @@ pub struct Loaded {
     pub policies: BTreeMap<PathId, Arc<str>>,
     /// What takes each root back to the one before it.
     pub undos: Vec<Undo>,
+    /// Instances that are no more and whose reservations have yet to be given back.
+    pub orphans: BTreeMap<InstanceId, Orphan>,
+}
+
+/// What was reserved for an instance that is no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orphan {
+    /// The role in which it will be offered.
+    pub role: String,
+    /// Thousandths of each resource that has not been given back yet.
+    pub left: BTreeMap<String, i64>,
 }
 
 /// What takes a root back to the one before it.
@@ -189,6 +200,10 @@ pub enum Record {
     Undo(Arc<Undo>),
     /// The root before this version is not kept any longer.
     UndoDropped(Timestamp),
+    /// What was reserved for this instance is to be given back.
+    Orphan(InstanceId, Orphan),
+    /// It was, or it is not looked for any longer.
+    OrphanRemoved(InstanceId),
 }
 
 /// Whom to answer.

@@ -47,6 +47,8 @@ pub(super) fn check(app: &App, config: &Config, all: &mut Problems) {
     }
     package_labels(app, all);
     if app.is_resident() {
+        // Nothing can be reserved for everybody.
+        all.need(app.role != "*", "/role", "Resident apps cannot have the role *");
         all.need(
             app.unreachable == UnreachableStrategy::Disabled,
             "/unreachableStrategy",

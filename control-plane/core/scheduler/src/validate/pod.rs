@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
 use super::{Problems, constraints, limits, linux_info, networks, persistent, secrets, unreachable, upgrade_strategy};
-use crate::model::UnreachableStrategy;
 use crate::model::health::PortRef;
 use crate::model::pod::{Pod, PodContainer, PodVolumeKind};
+use crate::model::{NetworkMode, UnreachableStrategy};
 use crate::scheduler::words::Config;
 
 /// Longest name of anything in a pod.
@@ -23,6 +23,7 @@ pub(super) fn check(pod: &Pod, config: &Config, all: &mut Problems) {
     }
     linux_info(pod.linux_info.as_ref(), "/linuxInfo", all);
     if pod.is_resident() {
+        all.need(pod.role != "*", "/role", "Resident pods cannot have the role *");
         all.need(
             pod.unreachable == UnreachableStrategy::Disabled,
             "/scheduling/unreachableStrategy",
@@ -106,7 +107,7 @@ fn container(pod: &Pod, container: &PodContainer, path: &str, config: &Config, a
     }
     for (at, endpoint) in container.endpoints.iter().enumerate() {
         all.need(is_name(&endpoint.name), format!("{path}/endpoints({at})/name"), "error.pattern");
-        if !pod.is_host_network() {
+        if pod.networks.iter().any(|it| it.mode == NetworkMode::Container) {
             all.need(
                 endpoint.container_port.is_some(),
                 format!("{path}/endpoints({at})/containerPort"),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests fail by panicking, and have small numbers")]
 
+mod reservations;
 mod simulation;
 mod transcripts;
 mod world;

@@ -12,7 +12,7 @@ use scheduler::model::ResourceNeeds;
 use scheduler::model::app::App;
 use scheduler::model::spec::Spec;
 use scheduler::plan::{ActionKind, Plan};
-use scheduler::words::{Answer, Change, Config, Edit, Expect, Loaded, Outcome, Record, Subject, TaskFailure, Ticket, Undo};
+use scheduler::words::{Answer, Change, Config, Edit, Expect, Loaded, Orphan, Outcome, Record, Subject, TaskFailure, Ticket, Undo};
 use scheduler::{Effect, Group, IdGen, Input, Scheduler, View};
 
 /// What was made safe.
@@ -28,10 +28,11 @@ pub(crate) struct Stored {
     failures: BTreeMap<PathId, TaskFailure>,
     policies: BTreeMap<PathId, Arc<str>>,
     undos: BTreeMap<Timestamp, Undo>,
+    orphans: BTreeMap<InstanceId, Orphan>,
 }
 
 impl Stored {
-    fn write(&mut self, record: &Record) {
+    pub(crate) fn write(&mut self, record: &Record) {
         match record.clone() {
             Record::FrameworkId(id) => self.framework_id = Some(id),
             Record::Spec(spec) => {
@@ -53,10 +54,12 @@ impl Stored {
             Record::PolicyRemoved(id) => drop(self.policies.remove(&id)),
             Record::Undo(undo) => drop(self.undos.insert(undo.version, (*undo).clone())),
             Record::UndoDropped(version) => drop(self.undos.remove(&version)),
+            Record::Orphan(id, orphan) => drop(self.orphans.insert(id, orphan)),
+            Record::OrphanRemoved(id) => drop(self.orphans.remove(&id)),
         }
     }
 
-    fn loaded(&self) -> Loaded {
+    pub(crate) fn loaded(&self) -> Loaded {
         Loaded {
             framework_id: self.framework_id.clone(),
             specs: self.specs.values().cloned().collect(),
@@ -68,6 +71,7 @@ impl Stored {
             failures: self.failures.values().cloned().collect(),
             policies: self.policies.clone(),
             undos: self.undos.values().cloned().collect(),
+            orphans: self.orphans.clone(),
         }
     }
 }
