@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use axum::Router;
 use edge_tls::Tls;
 use relay::{Audit, Switchboard};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::drivers::{self, OldReports, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http::{self, Entrance};
 use crate::known_probes;
+use crate::listen::bind;
 use crate::marathon;
 use crate::mesos::{self, Mesos};
 use crate::readiness::Readiness;
@@ -36,8 +37,6 @@ use crate::zksync;
 
 /// How long everything may take to stop. Shorter than what orchestrators grant before they kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections that may wait to be accepted: after a restart, all clients come back at once.
-const BACKLOG: u32 = 4_096;
 /// Connections besides WebSockets.
 const HTTP_CONNECTIONS: usize = 4_096;
 /// Connections to the Mesos master's API: every framework keeps one open.
@@ -91,6 +90,7 @@ impl App {
         let tls = config.tls.as_ref().map(|it| Tls::load(it.files.clone())).transpose().context("reading the certificate")?;
         let tls_of = |listener| tls.clone().filter(|_| config.tls.as_ref().is_some_and(|it| it.covers(listener)));
         let users = config.users_file.as_deref().map(read_users).transpose()?;
+        let agent_login = config.agent_login_file.as_deref().map(|file| http::basic_authorization(&http::read_login(file)?)).transpose()?;
         let http_listener = bind(config.http_address, "HTTP")?;
         let grpc_listener = bind(config.grpc_address, "gRPC")?;
         let mesos_address = config.mesos_address.filter(|_| config.services.contains(&Service::Master));
@@ -217,6 +217,7 @@ impl App {
             marathon: marathon.as_ref().map(|it| it.context.clone()),
             masters: config.scheduler_masters.clone(),
             users: users.clone(),
+            agent_login,
             label_filters: config.label_filters.clone().into(),
             limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS, window: config.window },
         };
@@ -444,19 +445,6 @@ async fn tell_health(serving: edge_grpc::Serving, readiness: Readiness, stopping
             () = stopping.cancelled() => return serving.tell(false).await,
         }
     }
-}
-
-fn bind(address: SocketAddr, what: &str) -> anyhow::Result<(Arc<TcpListener>, SocketAddr)> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart must not wait for connections of the run before to be forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    let listener = listen().with_context(|| format!("binding the {what} listener to {address}"))?;
-    let bound = listener.local_addr().with_context(|| format!("asking for the address of the {what} listener"))?;
-    Ok((Arc::new(listener), bound))
 }
 
 fn read_users(path: &std::path::Path) -> anyhow::Result<http::Users> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
+use http::HeaderValue;
 use relay::Switchboard;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi as _;
@@ -28,6 +29,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
 pub use login::{Users, ask_of_messages};
+pub(crate) use login::{basic_authorization, read_login};
 pub(crate) use server::serve_connection;
 pub use server::{Entrance, serve};
 
@@ -66,6 +68,8 @@ pub struct Context {
     pub masters: Vec<String>,
     /// Who may come in; none: everybody.
     pub users: Option<Users>,
+    /// What agents are shown that ask who reads files of their tasks.
+    pub agent_login: Option<HeaderValue>,
     /// How much clients may take.
     pub limits: Limits,
 }

@@ -13,6 +13,7 @@ pub mod drivers;
 pub mod grpc;
 pub mod http;
 pub mod known_probes;
+mod listen;
 pub mod machine;
 mod marathon;
 mod mesos;

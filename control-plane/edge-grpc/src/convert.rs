@@ -166,7 +166,7 @@ pub fn moment(at: &prost_types::Timestamp, field: &str) -> Result<Timestamp, Sta
 }
 
 /// A moment as the wire has it.
-pub(crate) fn to_wire(at: Timestamp) -> prost_types::Timestamp {
+pub fn to_wire(at: Timestamp) -> prost_types::Timestamp {
     let nanos = at.unix_nanos();
     prost_types::Timestamp {
         seconds: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
-pub use convert::moment;
+pub use convert::{moment, to_wire};
 pub use services::{Services, Serving};
 pub use source::{Ask, Feed, Source, Trouble};
 

@@ -185,6 +185,7 @@ impl Player {
         if !self.neighbours.is_empty() {
             self.step(at, Input::Neighbours(self.neighbours.clone()));
         }
+        self.core.begin_loading();
         // What had ended and closed before this moment leaves the map, and the counts of the last window, within the window that is played next.
         let before = at - self.config.window;
         let world = std::mem::take(&mut self.world);
@@ -203,6 +204,7 @@ impl Player {
                 self.connect(before, probe, known, report);
             }
         });
+        self.core.end_loading();
         self.world = world;
         self.position = at;
     }

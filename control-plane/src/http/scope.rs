@@ -6,6 +6,7 @@ mod filter;
 mod incoming;
 pub mod labels;
 mod merging;
+mod pace;
 mod packed;
 mod past;
 mod pieces;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
+use axum::routing::get;
 use futures::{StreamExt as _, stream};
 use http::{StatusCode, Uri};
 use tokio::sync::Semaphore;
@@ -33,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::delta::DeltaCache;
+use self::pace::Beats;
 use self::packed::PackedCache;
 pub(crate) use self::past::{Failure, Past, Then, parse as parse_moment, picture as picture_of};
 use self::pieces::Pieces;
@@ -56,19 +59,29 @@ struct Scope {
     intake: Arc<Intake>,
     deltas: Arc<DeltaCache>,
     packed: Arc<PackedCache>,
+    beats: Beats,
     websockets: Arc<Semaphore>,
 }
 
 /// Scope's routes.
 pub(super) fn routes(context: &Context, websockets: Arc<Semaphore>) -> OpenApiRouter {
     let scenes = Scenes::new(context);
-    let scope =
-        Scope { context: context.clone(), scenes, intake: Arc::default(), deltas: Arc::default(), packed: Arc::default(), websockets };
+    let scope = Scope {
+        context: context.clone(),
+        scenes,
+        intake: Arc::default(),
+        deltas: Arc::default(),
+        packed: Arc::default(),
+        beats: Beats::new(tokio::time::Instant::now()),
+        websockets,
+    };
     OpenApiRouter::new()
         .routes(routes!(api))
         .routes(routes!(list_views))
         .routes(routes!(view))
         .routes(routes!(node))
+        // A process may have an empty name, and then so has the node of that name.
+        .route("/api/topology/{view}/", get(node))
         .routes(routes!(reports::get_report))
         .routes(routes!(reports::probes))
         .layer(compression())

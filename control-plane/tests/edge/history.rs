@@ -7,10 +7,13 @@ use std::time::Duration;
 use orchestrator_control::config::Config;
 use orchestrator_control::http::scope::schema::Nodes;
 use orchestrator_control::store::MemoryStore;
+use proto::control::v1::topology_service_client::TopologyServiceClient;
+use proto::control::v1::{ListChangesRequest, SearchRequest};
 use proto::probe::v1::{ProcessKey, Report, report::Kind};
 use serde_json::Value;
 
 use crate::probe::Probe;
+use crate::rpc::channel;
 use crate::websocket::Client;
 use crate::world::{World, config, db_report, eventually, process, processes_delta, web_report};
 
@@ -101,6 +104,28 @@ async fn every_endpoint_of_scope_shows_a_moment_of_the_past() {
     let views: Value = world.get(&format!("/api/topology?unconnected=show&timestamp={first}")).await.json();
     let processes = views.as_array().unwrap().iter().find(|view| view["name"] == "Processes").unwrap();
     assert_eq!(processes["stats"]["node_count"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_tells_of_the_past_as_http_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = start(directory.path()).await;
+    let (_web, first, second) = two_moments(&world).await;
+    let mut map = TopologyServiceClient::new(channel(&world).await);
+    let at = |text: &str| {
+        let moment: jiff::Timestamp = text.parse().unwrap();
+        Some(prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanosecond() })
+    };
+    for (moment, query, total) in [(&first, "nginx", 1), (&first, "redis", 0), (&second, "redis", 1), (&second, "nginx", 0)] {
+        let (query, view) = (format!("label: {query}"), "processes".to_owned());
+        let found = map.search(SearchRequest { query, view, at: at(moment), ..SearchRequest::default() }).await.unwrap().into_inner();
+        assert_eq!(found.total, total, "{moment}");
+    }
+    let status: Value = world.get("/api/v1/history").await.json();
+    for (from, known_from) in [(first.as_str(), None), ("2001-01-01T00:00:00Z", at(status["from"].as_str().unwrap()))] {
+        let changes = map.list_changes(ListChangesRequest { from: at(from), ..ListChangesRequest::default() }).await.unwrap().into_inner();
+        assert_eq!(changes.known_from, known_from, "{from}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 
 use crate::world::{CONTAINER, World, process, processes_delta};
 
-async fn channel(world: &World) -> Channel {
+pub(crate) async fn channel(world: &World) -> Channel {
     Channel::from_shared(format!("http://{}", world.grpc)).unwrap().connect().await.unwrap()
 }
 
@@ -69,6 +69,9 @@ async fn the_map_is_told_as_over_http() {
     assert_eq!((found.total, found.hits[0].matches[0].ranges[0].begin), (2, 9));
     let refused = map.search(SearchRequest { query: "a > (".to_owned(), ..SearchRequest::default() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    let past = Some(prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 });
+    let refused = map.search(SearchRequest { query: "x".to_owned(), at: past, ..SearchRequest::default() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "no history is kept here");
     let refused =
         map.list_changes(ListChangesRequest { from: Some(prost_types::Timestamp::default()), ..ListChangesRequest::default() }).await;
     assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition, "no history is kept here");

@@ -244,12 +244,11 @@ async fn never_reading(http: SocketAddr, grpc: SocketAddr, process: u32, count: 
     probe.apply(web_report(1)).await;
     // About one megabyte of first message for each.
     probe.apply(processes_delta(2, (1_000..5_000).map(|pid| self::process(pid, "worker", "")))).await;
-    let before = resident(process);
+    let (before, kernel_before) = (resident(process), kernel_memory());
     let upgrade = "GET /api/topology/processes/ws?t=50ms&unconnected=show HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
-        // What nobody reads lies in the kernel, which has so much room for all sockets together: beyond it those of other tests are reset.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 << 10).unwrap();
         let mut stream = socket.connect(http).await.unwrap();
@@ -266,7 +265,10 @@ async fn never_reading(http: SocketAddr, grpc: SocketAddr, process: u32, count: 
         assert_eq!(get(http, "/health").await.status, 200);
     }
     let each = resident(process).saturating_sub(before) / count;
-    println!("{count} clients, {connected} of them at once, {each} bytes each");
+    let kernel = kernel_memory().saturating_sub(kernel_before) / count;
+    println!("{count} clients, {connected} of them at once, {each} bytes each, {kernel} in the kernel");
+    // What each may leave in the kernel, at both ends here; without a limit it takes all that the machine has for connections.
+    assert!(kernel < 256 << 10, "{kernel} bytes each in the kernel");
     // They are dropped, because nothing is taken.
     let begun = Instant::now();
     while metric(http, "orchestrator_websocket_ended_total{reason=\"not_reading\"}").await < count as f64 {
@@ -275,6 +277,13 @@ async fn never_reading(http: SocketAddr, grpc: SocketAddr, process: u32, count: 
     }
     assert!(metric(http, "orchestrator_websocket_clients").await < 0.5);
     each
+}
+
+/// What all TCP connections of this machine take in the kernel. The unit of the file is a page.
+fn kernel_memory() -> usize {
+    let sockets = std::fs::read_to_string("/proc/net/sockstat").unwrap();
+    let tcp = sockets.lines().find(|line| line.starts_with("TCP:")).unwrap();
+    tcp.rsplit(' ').next().unwrap().parse::<usize>().unwrap() * 4_096
 }
 
 /// Resident memory of a process, without pages that belong to files.

@@ -265,6 +265,7 @@ pub struct Topology {
     pub(crate) crowded_out: BTreeSet<ChannelIndex>,
     last_published: Timestamp,
     next_stream: u64,
+    is_loading: bool,
 }
 
 impl Topology {
@@ -286,6 +287,7 @@ impl Topology {
             crowded_out: BTreeSet::new(),
             last_published: Timestamp::EPOCH,
             next_stream: 0,
+            is_loading: false,
         }
     }
 
@@ -301,9 +303,23 @@ impl Topology {
             Input::Tick => {}
         }
         self.expire(now, out);
+        if !self.is_loading {
+            self.settle();
+            self.mend_index_if_far_behind(now);
+            self.publish(now, out);
+        }
+    }
+
+    /// From here on steps only take records in. What follows from them, such as who talks to whom across hosts, is worked out at
+    /// [`end_loading`](Self::end_loading), once instead of again with each probe that comes. Nothing may be asked meanwhile.
+    pub fn begin_loading(&mut self) {
+        self.is_loading = true;
+    }
+
+    /// Works out what follows from everything that was taken in.
+    pub fn end_loading(&mut self) {
+        self.is_loading = false;
         self.settle();
-        self.mend_index_if_far_behind(now);
-        self.publish(now, out);
     }
 
     /// Makes the index of searches, in time that is proportional to the map; from then on it follows what changes.

@@ -53,9 +53,9 @@ pub(crate) struct ChangesReply {
     /// The later moment.
     to: String,
     /// The first moment of which the history knows, when the earlier one is before it: then everything has appeared since. Else null.
-    #[serde(rename = "knownFrom")]
-    #[schema(required)]
-    known_from: Option<String>,
+    #[serde(rename = "knownFrom", serialize_with = "in_words")]
+    #[schema(required, value_type = Option<String>)]
+    known_from: Option<Timestamp>,
     /// Nodes that are there only at the later moment.
     appeared: u64,
     /// Nodes that are there only at the earlier one.
@@ -153,8 +153,14 @@ impl From<ChangesReply> for wire::ListChangesResponse {
             changed: reply.changed,
             changes: reply.changes.into_iter().map(change).collect(),
             next_page_token: reply.next.unwrap_or_default(),
+            known_from: reply.known_from.map(edge_grpc::to_wire),
         }
     }
+}
+
+#[expect(clippy::ref_option, reason = "as it is called")]
+fn in_words<S: serde::Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(moment).serialize(serializer)
 }
 
 struct Asked {
@@ -208,7 +214,7 @@ impl Asked {
             view: self.wanted.key.view.id(),
             from: moment(self.from.at),
             to: moment(self.until),
-            known_from: self.known_from.map(moment),
+            known_from: self.known_from,
             appeared: 0,
             vanished: 0,
             changed: 0,

@@ -74,20 +74,20 @@ impl edge_grpc::Source for Source {
     }
 
     async fn search(&self, request: SearchRequest) -> Result<SearchResponse, Trouble> {
-        let SearchRequest { query, view, page_size, page_token } = request;
-        let asked = [("q", query), ("view", view), ("limit", limit(page_size)), ("after", page_token)];
+        let SearchRequest { query, view, page_size, page_token, at } = request;
+        let at = read(at.as_ref(), "at")?;
+        // Which is said here; a client of HTTP is shown what is there now.
+        self.past(at)?;
+        let at = at.map(moment).unwrap_or_default();
+        let asked = [("q", query), ("view", view), ("limit", limit(page_size)), ("after", page_token), ("timestamp", at)];
         let query = Query::of(asked.into_iter().filter(|(_, value)| !value.is_empty()));
         platform::search::answer(&self.context, &query).await?.map(SearchResponse::from).map_err(Trouble::Invalid)
     }
 
     async fn changes(&self, request: ListChangesRequest) -> Result<ListChangesResponse, Trouble> {
         let ListChangesRequest { view, options, from, to, page_size, page_token } = request;
-        let read = |at: Option<prost_types::Timestamp>, field| {
-            let at =
-                at.map(|at| edge_grpc::moment(&at, field)).transpose().map_err(|status| Trouble::Invalid(status.message().to_owned()))?;
-            Ok::<_, Trouble>(at.map(moment).unwrap_or_default())
-        };
-        let (from, to) = (read(from, "from")?, read(to, "to")?);
+        let (from, to) = (read(from.as_ref(), "from")?, read(to.as_ref(), "to")?);
+        let (from, to) = (from.map(moment).unwrap_or_default(), to.map(moment).unwrap_or_default());
         let asked = [("from", from), ("to", to), ("view", view), ("limit", limit(page_size)), ("after", page_token)];
         let names = asked.each_ref().map(|(name, _)| *name);
         let options = options.iter().filter(|(name, _)| !names.contains(&name.as_str()));
@@ -104,6 +104,11 @@ impl edge_grpc::Source for Source {
 /// The options as this API reads them.
 fn query(ask: &Ask) -> Query {
     Query::of(ask.options.iter().map(|(name, value)| (name.as_str(), value.clone())))
+}
+
+/// A moment that a request names in a field.
+fn read(at: Option<&prost_types::Timestamp>, field: &str) -> Result<Option<Timestamp>, Trouble> {
+    at.map(|at| edge_grpc::moment(at, field)).transpose().map_err(|status| Trouble::Invalid(status.message().to_owned()))
 }
 
 /// The longest page there is instead of a longer one, and none when the client does not say.

@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 use topology::{Delta, Query as Words, View, ViewSnapshot};
 
 use super::incoming::Incoming;
+use super::pace::Pace;
 use super::packed::{Packed, negotiate, pack};
 use super::pieces::Pieces;
 use super::scenes::Feed;
@@ -37,8 +38,6 @@ use crate::telemetry::events::{WebsocketClosed, WebsocketEnd, WebsocketOpened, W
 
 /// Time between two messages when the client does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
-/// Shortest time between two messages, whatever the client says and however much changes.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 /// Scope's heartbeat.
 const PING_INTERVAL: Duration = Duration::from_millis(33_300);
 /// A client that has not answered a ping for so long is gone.
@@ -129,16 +128,7 @@ struct Progress {
     known: Arc<ViewSnapshot>,
     /// Of that, what it shows: the same, when nothing is filtered.
     shown: Arc<ViewSnapshot>,
-    sent_at: Instant,
-    next_tick: Option<Instant>,
-    /// Something came or went: do not wait for the tick.
-    early: Option<Instant>,
-}
-
-impl Progress {
-    fn due(&self) -> Option<Instant> {
-        [self.next_tick, self.early].into_iter().flatten().min()
-    }
+    pace: Pace,
 }
 
 /// Where a client's pictures come from.
@@ -218,7 +208,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     async fn follow(&mut self, mut source: Source, interval: Duration) -> WebsocketEnd {
         let stopping = self.scope.context.supervisor.stopping().clone();
-        let interval = Some(interval).filter(|interval| !interval.is_zero()).map(|interval| interval.max(SHORTEST_INTERVAL));
         let Some(known) = source.newest().await else { return source.end() };
         let shown = filtered(self.words.as_ref(), known.clone()).await;
         let first = shown.clone();
@@ -226,11 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return end;
         }
         let now = Instant::now();
-        let mut progress = Progress { known, shown, sent_at: now, next_tick: interval.map(|interval| now + interval), early: None };
+        let mut progress = Progress { known, shown, pace: Pace::new(self.scope.beats, interval, now) };
         let mut pong_due = now + READ_DEADLINE;
         let mut next_ping = now + PING_INTERVAL;
         loop {
-            let due = progress.due();
+            let due = progress.pace.due();
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return WebsocketEnd::Stopping,
@@ -248,12 +237,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 () = sleep_until(due.unwrap_or(pong_due)), if due.is_some() => {
-                    if let Err(end) = self.update(&mut source, &mut progress, interval).await {
+                    if let Err(end) = self.update(&mut source, &mut progress).await {
                         return end;
                     }
                 }
-                urgent = source.urgent(), if progress.early.is_none() => match urgent {
-                    Ok(()) => progress.early = Some(progress.sent_at + SHORTEST_INTERVAL),
+                urgent = source.urgent(), if !progress.pace.is_early() => match urgent {
+                    Ok(()) => progress.pace.hurry(Instant::now()),
                     Err(_) => return WebsocketEnd::Stopping,
                 },
             }
@@ -261,8 +250,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Sends what changed since the last message.
-    async fn update(&mut self, source: &mut Source, progress: &mut Progress, interval: Option<Duration>) -> Result<(), WebsocketEnd> {
-        let due = progress.due();
+    async fn update(&mut self, source: &mut Source, progress: &mut Progress) -> Result<(), WebsocketEnd> {
+        let due = progress.pace.due();
         let Some(newest) = source.newest().await else { return Err(source.end()) };
         let change = self.scope.deltas.between(&progress.known, &newest);
         let (change, shown) = match &self.words {
@@ -274,16 +263,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         self.send(Some(&progress.shown), &shown, move || Pieces::of_delta(change), due).await?;
         progress.shown = shown;
-        let now = Instant::now();
         progress.known = newest;
-        progress.sent_at = now;
-        progress.early = None;
-        if let (Some(tick), Some(interval)) = (progress.next_tick, interval)
-            && tick <= now
-        {
-            // Ticks that were missed while the client was slow are not made up for.
-            progress.next_tick = Some((tick + interval).max(now));
-        }
+        progress.pace.sent(Instant::now());
         Ok(())
     }
 

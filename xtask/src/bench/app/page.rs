@@ -21,8 +21,6 @@ pub(super) struct Page {
     waiting: Vec<u8>,
     /// The message that comes, in its frames without their headers.
     packed: Vec<u8>,
-    text: Vec<u8>,
-    inflate: Decompress,
 }
 
 impl Page {
@@ -36,7 +34,7 @@ impl Page {
             "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
         )?;
-        let mut page = Page { stream, waiting: Vec::new(), packed: Vec::new(), text: Vec::new(), inflate: Decompress::new(false) };
+        let mut page = Page { stream, waiting: Vec::new(), packed: Vec::new() };
         loop {
             if let Some(end) = page.waiting.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&page.waiting[..end]).to_ascii_lowercase();
@@ -52,8 +50,8 @@ impl Page {
         }
     }
 
-    /// The next message; `None` when none came in time.
-    pub(super) fn next(&mut self, patience: Duration) -> Result<Option<&str>> {
+    /// The next message, as it came; `None` when none came in time.
+    pub(super) fn next(&mut self, patience: Duration) -> Result<Option<Vec<u8>>> {
         self.stream.set_read_timeout(Some(patience))?;
         loop {
             let mut cursor = Cursor::new(&self.waiting);
@@ -74,8 +72,7 @@ impl Page {
                     self.packed.extend_from_slice(&self.waiting[from..to]);
                     self.waiting.drain(..to);
                     if header.is_final {
-                        self.unpack()?;
-                        return Ok(Some(std::str::from_utf8(&self.text)?));
+                        return Ok(Some(std::mem::take(&mut self.packed)));
                     }
                 }
                 // The measurement is over long before an unanswered ping matters.
@@ -97,25 +94,24 @@ impl Page {
             Err(error) => Err(error).context("the WebSocket broke"),
         }
     }
+}
 
-    fn unpack(&mut self) -> Result<()> {
-        self.packed.extend([0, 0, 0xff, 0xff]);
-        self.inflate.reset(false);
-        self.text.clear();
-        loop {
-            self.text.reserve(1 << 20);
-            let (read, had) = (usize::try_from(self.inflate.total_in())?, self.text.len());
-            let rest = self.packed.get(read..).unwrap_or_default();
-            // At the end it may say that it can do nothing more.
-            let status = self.inflate.decompress_vec(rest, &mut self.text, FlushDecompress::Sync);
-            if self.text.len() == had {
-                if usize::try_from(self.inflate.total_in())? < self.packed.len() {
-                    status.context("a message is not well compressed")?;
-                    bail!("a message is cut off");
-                }
-                self.packed.clear();
-                return Ok(());
+/// The text of a message.
+pub(super) fn unpack(mut packed: Vec<u8>) -> Result<String> {
+    packed.extend([0, 0, 0xff, 0xff]);
+    let (mut inflate, mut text) = (Decompress::new(false), Vec::new());
+    loop {
+        text.reserve(1 << 20);
+        let (read, had) = (usize::try_from(inflate.total_in())?, text.len());
+        let rest = packed.get(read..).unwrap_or_default();
+        // At the end it may say that it can do nothing more.
+        let status = inflate.decompress_vec(rest, &mut text, FlushDecompress::Sync);
+        if text.len() == had {
+            if usize::try_from(inflate.total_in())? < packed.len() {
+                status.context("a message is not well compressed")?;
+                bail!("a message is cut off");
             }
+            return Ok(String::from_utf8(text)?);
         }
     }
 }

@@ -1,14 +1,20 @@
 //! Open pages: WebSockets that watch the containers, and how soon each of them is told of a new one. The generator writes into a container's name
 //! when it was made.
+//!
+//! Pages are on machines of their own. Here they share the cores with what is measured, so each only takes its messages in and notes when they were
+//! whole; what unpacking takes is measured once for each message, of which all pages have the same, and added to every page's time.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::page::Page;
+use super::page::{Page, unpack};
 use crate::progress::Pulse;
 
 /// How much pages give way to what is measured.
@@ -25,10 +31,11 @@ pub(super) struct Seen {
 /// Opens so many pages, waits until each has the whole view, and collects for some time, while `measure` runs.
 pub(super) fn watch(server: SocketAddr, count: usize, time: Duration, measure: impl FnOnce() -> Result<f64>) -> Result<Seen> {
     let (complete, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let messages = Messages::default();
     let _alive = Pulse::start(&format!("{count} pages for {} s", time.as_secs()));
-    thread::scope(|scope| {
-        let pages: Vec<_> = (0..count).map(|_| scope.spawn(|| page(server, &complete, &ended))).collect();
-        let begun = std::time::Instant::now();
+    let (arrivals, from, measured) = thread::scope(|scope| -> Result<_> {
+        let pages: Vec<_> = (0..count).map(|_| scope.spawn(|| page(server, &complete, &ended, &messages))).collect();
+        let begun = Instant::now();
         while complete.load(Ordering::Relaxed) < count && begun.elapsed() < Duration::from_secs(60) {
             thread::sleep(Duration::from_millis(20));
         }
@@ -37,33 +44,78 @@ pub(super) fn watch(server: SocketAddr, count: usize, time: Duration, measure: i
         let from = unix_millis();
         let measured = measure();
         ended.store(true, Ordering::Relaxed);
-        let mut delays = Vec::new();
+        let mut arrivals = Vec::new();
         for page in pages {
             let Ok(seen) = page.join() else { bail!("a page panicked") };
-            delays.extend(seen?.into_iter().filter(|(made, _)| *made >= from).map(|(_, delay)| delay));
+            arrivals.extend(seen?);
         }
-        delays.sort_by(f64::total_cmp);
-        Ok(Seen { delays, measured: measured? })
-    })
+        Ok((arrivals, from, measured?))
+    })?;
+    let read = messages.read()?;
+    let mut delays: Vec<f64> = arrivals
+        .iter()
+        .filter_map(|arrival| Some((arrival.at, read.get(&arrival.message)?)))
+        .flat_map(|(at, message)| {
+            message.made.iter().map(move |made| (*made, super::float(at.saturating_sub(*made)) + message.unpacked_in))
+        })
+        .filter_map(|(made, delay)| (made >= from).then_some(delay))
+        .collect();
+    delays.sort_by(f64::total_cmp);
+    Ok(Seen { delays, measured })
 }
 
-/// When each new container was made, and how much later this page knew.
-fn page(server: SocketAddr, complete: &AtomicUsize, ended: &AtomicBool) -> Result<Vec<(u64, f64)>> {
-    // A page is on another machine. Here its thread shares the cores with what is measured, and fifty of them wake at once.
+/// When a page had a message whole, in milliseconds of Unix time, and which.
+struct Arrival {
+    at: u64,
+    message: u64,
+}
+
+/// The different messages, by their hash.
+#[derive(Default)]
+struct Messages(Mutex<HashMap<u64, Vec<u8>>>);
+
+/// What a message says.
+struct Read {
+    /// When the containers were made that it adds.
+    made: Vec<u64>,
+    /// How long it took to unpack it, in milliseconds.
+    unpacked_in: f64,
+}
+
+impl Messages {
+    fn keep(&self, message: Vec<u8>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        message.hash(&mut hasher);
+        let hash = hasher.finish();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(hash).or_insert(message);
+        hash
+    }
+
+    fn read(self) -> Result<HashMap<u64, Read>> {
+        let messages = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let read = messages.into_iter().map(|(hash, message)| {
+            let begun = Instant::now();
+            let text = unpack(message)?;
+            Ok((hash, Read { unpacked_in: begun.elapsed().as_secs_f64() * 1_000.0, made: made(&text).collect() }))
+        });
+        read.collect()
+    }
+}
+
+fn page(server: SocketAddr, complete: &AtomicUsize, ended: &AtomicBool, messages: &Messages) -> Result<Vec<Arrival>> {
     rustix::process::setpriority_process(None, NICE).context("a page gives way to what is measured")?;
     let mut socket = Page::open(server, "/api/topology/containers/ws?t=1s")?;
     let first = socket.next(Duration::from_secs(60))?.context("no view comes")?;
-    if !first.contains("\"reset\":true") {
+    if !unpack(first)?.contains("\"reset\":true") {
         bail!("the first message is no whole view");
     }
     complete.fetch_add(1, Ordering::Relaxed);
-    let mut seen = Vec::new();
+    let mut arrivals = Vec::new();
     while !ended.load(Ordering::Relaxed) {
         let Some(message) = socket.next(Duration::from_millis(500))? else { continue };
-        let now = unix_millis();
-        seen.extend(made(message).map(|made| (made, super::float(now.saturating_sub(made)))));
+        arrivals.push(Arrival { at: unix_millis(), message: messages.keep(message) });
     }
-    Ok(seen)
+    Ok(arrivals)
 }
 
 /// When the containers of a message's `add` were made.
