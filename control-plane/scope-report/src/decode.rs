@@ -105,12 +105,17 @@ pub fn decode(body: &[u8], format: Format, compression: Compression, limits: Lim
             reader.set_max_depth(DEPTH_MAX);
             Report::deserialize(&mut reader).map_err(|error| error.to_string())
         }
-        Format::Json => serde_json::from_slice(plain).map_err(|error| error.to_string()),
+        // Scope's reader took null for an empty report, and letters for those that are none.
+        Format::Json => {
+            let text = String::from_utf8_lossy(plain);
+            serde_json::from_str(&text).map(|report: Option<Report>| report.unwrap_or_default()).map_err(|error| error.to_string())
+        }
     };
     outcome.map_err(|reason| if TEXTS_LEFT.get() == 0 { DecodeError::TooMany(limits.texts) } else { DecodeError::Malformed(reason) })
 }
 
-/// A text, and bytes that are none with what stands for them: command lines may be anything.
+/// A text, and bytes that are none with what stands for them: command lines may be anything. Numbers and truth values are texts, too, as
+/// Scope read them.
 struct Word(Text);
 
 impl<'de> Deserialize<'de> for Word {
@@ -130,6 +135,22 @@ impl<'de> Deserialize<'de> for Word {
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Word, E> {
                 Ok(Word(String::from_utf8_lossy(bytes).into()))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Word, E> {
+                Ok(Word(value.to_string().into()))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Word, E> {
+                Ok(Word(value.to_string().into()))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Word, E> {
+                Ok(Word(format!("{value:?}").into()))
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Word, E> {
+                Ok(Word(value.to_string().into()))
             }
 
             fn visit_unit<E: serde::de::Error>(self) -> Result<Word, E> {
@@ -194,11 +215,106 @@ macro_rules! read_as_serde {
     };
 }
 
-read_as_serde!(Time, bool, u64, i64, f64);
+read_as_serde!(Time, bool);
+
+/// A number, also one that is written as a text: Scope read both.
+enum Number {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+}
+
+impl Number {
+    fn of_text(text: &str) -> Option<Self> {
+        let unsigned = text.parse().ok().map(Number::Unsigned);
+        unsigned.or_else(|| text.parse().ok().map(Number::Signed)).or_else(|| text.parse().ok().map(Number::Float))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a sample or a priority, as every reader of JSON has it")]
+    fn as_f64(&self) -> f64 {
+        match *self {
+            Number::Unsigned(value) => value as f64,
+            Number::Signed(value) => value as f64,
+            Number::Float(value) => value,
+        }
+    }
+
+    /// Of a number with a fraction, nothing.
+    #[expect(clippy::cast_possible_truncation, reason = "checked: it is a whole number that an i64 holds")]
+    fn as_i64(&self) -> Option<i64> {
+        // Beyond this, not every whole number is a float.
+        const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+        match *self {
+            Number::Unsigned(value) => i64::try_from(value).ok(),
+            Number::Signed(value) => Some(value),
+            Number::Float(value) => (value.fract() == 0.0 && value.abs() <= WHOLE_MAX).then_some(value as i64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Number, E> {
+                Ok(Number::Unsigned(value))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Number, E> {
+                Ok(Number::Signed(value))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Number, E> {
+                Ok(Number::Float(value))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Number, E> {
+                Number::of_text(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Number::deserialize(deserializer)?.as_i64().ok_or_else(|| D::Error::custom("a number is not whole, or too large"))
+}
+
+impl Read for f64 {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Number::deserialize(deserializer).map(|number| number.as_f64())
+    }
+}
+
+impl Read for i64 {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        whole(deserializer)
+    }
+}
+
+impl Read for u64 {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Number::deserialize(deserializer)? {
+            Number::Unsigned(value) => Ok(value),
+            other => other
+                .as_i64()
+                .and_then(|value| u64::try_from(value).ok())
+                .ok_or_else(|| D::Error::custom("a number is not whole, or negative")),
+        }
+    }
+}
 
 impl Read for u32 {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = i64::deserialize(deserializer)?;
+        let value = whole(deserializer)?;
         Ok(u32::try_from(value.max(0)).unwrap_or(u32::MAX))
     }
 }
@@ -399,6 +515,39 @@ read_fields!(PluginSpec {
     "status" => status,
 });
 
+/// What a report says of plugins: a list, or a map, of which Scope read as much as of an empty list.
+#[derive(Default)]
+struct Plugins(Vec<PluginSpec>);
+
+impl Read for Plugins {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Plugins;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of plugins")
+            }
+
+            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, mut list: S) -> Result<Plugins, S::Error> {
+                let mut plugins = Vec::new();
+                while let Some(plugin) = list.next_element::<Lenient<PluginSpec>>()? {
+                    plugins.push(plugin.0);
+                }
+                Ok(Plugins(plugins))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Plugins, M::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Plugins::default())
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
 /// A node as it is written, with what old probes had in it.
 #[derive(Default)]
 struct WireNode {
@@ -499,8 +648,8 @@ impl<'de> Deserialize<'de> for Report {
                         "Shortcut" => report.shortcut = map.next_value::<Lenient<bool>>()?.0,
                         "Sampling" => report.sampling = map.next_value::<Lenient<Sampling>>()?.0,
                         "Plugins" => {
-                            let plugins = map.next_value::<Lenient<Vec<PluginSpec>>>()?.0;
-                            report.plugins = plugins.into_iter().map(|plugin| (plugin.id.clone(), plugin)).collect();
+                            let plugins = map.next_value::<Lenient<Plugins>>()?.0;
+                            report.plugins = plugins.0.into_iter().map(|plugin| (plugin.id.clone(), plugin)).collect();
                         }
                         "ID" => report.id = map.next_value::<Lenient<Option<Text>>>()?.0,
                         "DNS" => report.dns = map.next_value::<Lenient<BTreeMap<Text, Dns>>>()?.0,

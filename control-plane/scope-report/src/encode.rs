@@ -91,6 +91,15 @@ fn write_set<W: Writer>(out: &mut W, set: &BTreeSet<Text>) {
     out.list(set.iter(), |out, text| out.text(text));
 }
 
+/// Null when there is none, as Scope's own writer has it.
+fn write_sets<W: Writer>(out: &mut W, sets: &BTreeMap<Text, BTreeSet<Text>>) {
+    if sets.is_empty() {
+        out.null();
+    } else {
+        write_map(out, sets, write_set);
+    }
+}
+
 fn write_table<W: Writer>(out: &mut W, kind: Kind, table: &Topology) {
     let mut fields: Fields<'_, W> = Vec::new();
     let (label, label_plural) = kind.labels();
@@ -130,9 +139,7 @@ fn write_node<W: Writer>(out: &mut W, node: &Node) {
             fields.push((key, Box::new(move |out: &mut W| out.text(text))));
         }
     }
-    if !node.sets.is_empty() {
-        fields.push(("sets", Box::new(|out: &mut W| write_map(out, &node.sets, write_set))));
-    }
+    fields.push(("sets", Box::new(|out: &mut W| write_sets(out, &node.sets))));
     if !node.adjacency.is_empty() {
         fields.push(("adjacency", Box::new(|out: &mut W| write_set(out, &node.adjacency))));
     }
@@ -154,12 +161,14 @@ fn write_node<W: Writer>(out: &mut W, node: &Node) {
     if !node.metrics.is_empty() {
         fields.push(("metrics", Box::new(|out: &mut W| write_map(out, &node.metrics, write_metric))));
     }
-    if !node.parents.is_empty() {
-        fields.push(("parents", Box::new(|out: &mut W| write_map(out, &node.parents, write_set))));
-    }
-    if !node.children.is_empty() {
-        fields.push(("children", Box::new(|out: &mut W| out.list(node.children.values(), |out, child| write_node(out, child)))));
-    }
+    fields.push(("parents", Box::new(|out: &mut W| write_sets(out, &node.parents))));
+    fields.push((
+        "children",
+        Box::new(|out: &mut W| match node.children.len() {
+            0 => out.null(),
+            _ => out.list(node.children.values(), |out, child| write_node(out, child)),
+        }),
+    ));
     write_fields(out, fields);
 }
 

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use topology::{Direction, FlowEntry, HostExport, KubernetesKind, MetricRow, ObjectExport, Protocol};
+use topology::{
+    ContainerExport, Direction, FlowEntry, HostExport, KubernetesKind, MetadataRow, MetricRow, ObjectExport, ProcessExport, ProcessKey,
+    Protocol, bytes_text, tag_of,
+};
 
 use crate::model::{Control, Dns, Kind, MetadataTemplate, Metric, MetricTemplate, Node, Report, Sample, TableTemplate};
 use crate::text::{Text, image_without_tag};
@@ -71,10 +74,25 @@ impl Out<'_> {
         self.report.table_mut(kind).nodes.insert(id, Arc::new(node));
     }
 
-    /// How the facts of a table are shown.
-    fn templates(&mut self, kind: Kind, rows: &[(&str, &str, &str, &str)]) {
+    /// Writes what the map shows of a node and Scope does not, and how that is shown.
+    fn rows(&mut self, kind: Kind, node: &mut Node, rows: &[MetadataRow]) {
+        for row in rows {
+            node.set(&*row.id, self.at, row.value.clone());
+            self.report.table_mut(kind).metadata_templates.entry((*row.id).into()).or_insert_with(|| MetadataTemplate {
+                id: (*row.id).into(),
+                label: (*row.label).into(),
+                truncate: row.truncate,
+                data_type: (*row.data_type).into(),
+                priority: row.priority,
+                from: "latest".into(),
+            });
+        }
+    }
+
+    /// How the facts of a table are shown, with priorities from `first` on.
+    fn templates(&mut self, kind: Kind, first: u32, rows: &[(&str, &str, &str, &str)]) {
         let table = self.report.table_mut(kind);
-        for (&(id, label, data_type, from), priority) in rows.iter().zip(1_u32..) {
+        for (&(id, label, data_type, from), priority) in rows.iter().zip(first..) {
             let template = MetadataTemplate {
                 id: id.into(),
                 label: label.into(),
@@ -128,6 +146,26 @@ impl Out<'_> {
         self.report.table_mut(kind).table_templates.insert(id.into(), template);
     }
 
+    /// What a container shows of its image: readers take the rows from the image's node.
+    fn image_table(&mut self) {
+        // The leading blanks are Scope's sort keys, and part of the wire format.
+        let rows = [
+            ("docker_image_id", " ID"),
+            ("docker_image_name", " Name"),
+            ("docker_image_tag", " Tag"),
+            ("docker_image_size", "Size"),
+            ("docker_image_virtual_size", "Virtual size"),
+        ];
+        let template = TableTemplate {
+            id: "image_table".into(),
+            label: "Image".into(),
+            kind: "property-list".into(),
+            fixed_rows: rows.into_iter().map(|(key, label)| (key.into(), label.into())).collect(),
+            ..TableTemplate::default()
+        };
+        self.report.table_mut(Kind::Container).table_templates.insert("image_table".into(), template);
+    }
+
     fn host(&mut self, host: &HostExport) {
         let host_id: Text = format!("{};<host>", host.name).into();
         let seen = self.at;
@@ -154,11 +192,11 @@ impl Out<'_> {
         node.parents.insert("host".into(), [host_id.clone()].into());
         self.controls(Kind::Host, &mut node, &host.controls);
         self.put(Kind::Host, node, &host.metrics);
+        self.templates(Kind::Host, 1, &[("kernel_version", "Kernel version", "", "latest"), ("uptime", "Uptime", "duration", "latest")]);
         self.templates(
             Kind::Host,
+            11,
             &[
-                ("kernel_version", "Kernel version", "", "latest"),
-                ("uptime", "Uptime", "duration", "latest"),
                 ("host_name", "Hostname", "", "latest"),
                 ("os", "OS", "", "latest"),
                 ("local_networks", "Local networks", "", "sets"),
@@ -175,17 +213,18 @@ impl Out<'_> {
     }
 
     fn images(&mut self, host: &HostExport, host_id: &Text) {
+        let names = names_of_images(host);
         for image in &host.images {
             let mut node = Node::new(format!("{};<container_image>", image.id), Kind::ContainerImage);
-            let tag = image.name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or("", |(_, tag)| tag);
+            let name = names.get(&*image.id).copied().unwrap_or(&image.name);
             self.facts(
                 &mut node,
                 &[
                     ("docker_image_id", image.id.to_string()),
-                    ("docker_image_name", image_without_tag(&image.name).to_owned()),
-                    ("docker_image_tag", tag.to_owned()),
-                    ("docker_image_size", image.size_bytes.to_string()),
-                    ("docker_image_virtual_size", image.virtual_size_bytes.to_string()),
+                    ("docker_image_name", image_without_tag(name).to_owned()),
+                    ("docker_image_tag", tag_of(name).to_owned()),
+                    ("docker_image_size", bytes_text(image.size_bytes)),
+                    ("docker_image_virtual_size", bytes_text(image.virtual_size_bytes)),
                     ("host_node_id", host_id.to_string()),
                 ],
             );
@@ -196,16 +235,17 @@ impl Out<'_> {
             self.put(Kind::ContainerImage, node, &[]);
         }
         if !host.images.is_empty() {
-            self.templates(Kind::ContainerImage, &[("container", "# Containers", "number", "counters")]);
+            self.templates(Kind::ContainerImage, 2, &[("container", "# Containers", "number", "counters")]);
             self.property_list(Kind::ContainerImage, "docker_image_label_", "Docker labels");
         }
     }
 
     fn containers(&mut self, host: &HostExport, host_id: &Text) {
-        for (container, metrics, controls) in &host.containers {
+        for ContainerExport { record: container, metrics, rows, controls } in &host.containers {
             let mut node = Node::new(format!("{};<container>", container.id), Kind::Container);
-            let uptime = container.started_at.map(|at| base::Timestamp::from(self.at).since(at).as_secs().to_string());
-            let in_host_network = &*container.network_mode == "host";
+            let started_at = container.started_at.filter(|_| container.state.runs());
+            let uptime = started_at.map(|at| base::Timestamp::from(self.at).since(at).as_secs().to_string());
+            let in_host_network = container.is_in_host_network();
             self.facts(
                 &mut node,
                 &[
@@ -221,6 +261,8 @@ impl Out<'_> {
                     ("docker_container_network_mode", container.network_mode.to_string()),
                     ("docker_is_in_host_network", if in_host_network { "true".to_owned() } else { String::new() }),
                     ("docker_image_id", container.image_id.to_string()),
+                    ("docker_image_name", image_without_tag(&container.image_name).to_owned()),
+                    ("docker_image_tag", tag_of(&container.image_name).to_owned()),
                     ("host_node_id", host_id.to_string()),
                     ("control_probe_id", host.probe.to_string()),
                 ],
@@ -230,11 +272,14 @@ impl Out<'_> {
                     node.set(format!("{prefix}{key}"), self.at, value.clone());
                 }
             }
-            let addresses = || container.addresses.iter().filter(|address| address.is_ipv4());
+            let all = container.addresses_on(Some(&host.record));
+            let addresses = || all.iter().filter(|address| address.is_ipv4());
+            // Every host has its own loopback.
+            let scope_of = |address: &IpAddr| if address.is_loopback() { &*host.name } else { "" };
             let sets: [(&str, BTreeSet<Text>); 4] = [
                 ("docker_container_networks", container.networks.iter().cloned().collect()),
                 ("docker_container_ips", addresses().map(|it| it.to_string().into()).collect()),
-                ("docker_container_ips_with_scopes", addresses().map(|it| format!(";{it}").into()).collect()),
+                ("docker_container_ips_with_scopes", addresses().map(|it| format!("{};{it}", scope_of(it)).into()).collect()),
                 ("docker_container_ports", container.port_texts(&host.record).into_iter().map(Text::from).collect()),
             ];
             for (key, set) in sets.into_iter().filter(|(_, set)| !set.is_empty()) {
@@ -245,6 +290,7 @@ impl Out<'_> {
             if let Some(uid) = container.labels.get("io.kubernetes.pod.uid") {
                 node.parents.insert("pod".into(), [format!("{uid};<pod>").into()].into());
             }
+            self.rows(Kind::Container, &mut node, rows);
             self.controls(Kind::Container, &mut node, controls);
             self.put(Kind::Container, node, metrics);
         }
@@ -252,6 +298,7 @@ impl Out<'_> {
             self.control_templates(Kind::Container, &host.probe, &host.container_controls);
             self.templates(
                 Kind::Container,
+                1,
                 &[
                     ("docker_image_tag", "Image tag", "", "latest"),
                     ("docker_image_name", "Image name", "", "latest"),
@@ -266,16 +313,17 @@ impl Out<'_> {
                     ("docker_container_id", "ID", "", "latest"),
                 ],
             );
+            self.image_table();
             self.property_list(Kind::Container, "docker_label_", "Docker labels");
             self.property_list(Kind::Container, "docker_env_", "Environment variables");
         }
     }
 
     fn processes(&mut self, host: &HostExport, host_id: &Text) {
-        let container_of = |id: &str| host.containers.iter().map(|(it, ..)| it).find(|it| *it.id == *id);
-        for (process, metrics) in host.processes.iter().filter(|(process, _)| process.exited_at.is_none()) {
+        let containers: BTreeMap<&str, &topology::Container> = host.containers.iter().map(|it| (&*it.record.id, &it.record)).collect();
+        for ProcessExport { record: process, metrics, rows } in living(host) {
             let mut node = Node::new(format!("{};{}", host.name, process.key.pid), Kind::Process);
-            let container = process.container_id.as_deref().and_then(container_of);
+            let container = process.container_id.as_deref().and_then(|id| containers.get(id));
             self.facts(
                 &mut node,
                 &[
@@ -294,10 +342,12 @@ impl Out<'_> {
                 node.parents.insert("container".into(), [format!("{};<container>", container.id).into()].into());
                 node.parents.insert("container_image".into(), [format!("{};<container_image>", container.image_id).into()].into());
             }
+            self.rows(Kind::Process, &mut node, rows);
             self.put(Kind::Process, node, metrics);
         }
         self.templates(
             Kind::Process,
+            1,
             &[
                 ("pid", "PID", "number", "latest"),
                 ("cmdline", "Command", "", "latest"),
@@ -307,9 +357,11 @@ impl Out<'_> {
         );
     }
 
-    /// Each flow is a connection between two endpoints, of which the one that was seen has a process.
+    /// Each flow is a connection between two endpoints, of which the one that was seen has a process. One that is in the table of processes:
+    /// readers make a bare node of what an endpoint names and nobody describes.
     fn flows(&mut self, host: &HostExport, flows: &[FlowEntry]) {
         let host_id: Text = format!("{};<host>", host.name).into();
+        let described: BTreeSet<ProcessKey> = living(host).map(|it| it.record.key).collect();
         for flow in flows.iter().filter(|flow| flow.protocol == Protocol::Tcp) {
             let id = |address: IpAddr, port: u16| -> Text {
                 // Every host has its own loopback.
@@ -328,7 +380,7 @@ impl Out<'_> {
                 let mut node = Node::new(end.clone(), Kind::Endpoint);
                 if end == own {
                     node.set("host_node_id", self.at, host_id.clone());
-                    if let Some(process) = flow.process {
+                    if let Some(process) = flow.process.filter(|process| described.contains(process)) {
                         node.set("pid", self.at, process.pid.to_string());
                     }
                 }
@@ -401,6 +453,17 @@ impl Out<'_> {
         self.put(kind, node, &[]);
         self.property_list(kind, "kubernetes_labels_", "Kubernetes labels");
     }
+}
+
+/// Processes that have not ended.
+fn living(host: &HostExport) -> impl Iterator<Item = &ProcessExport> {
+    host.processes.iter().filter(|it| it.record.exited_at.is_none())
+}
+
+/// The references that containers were made of, by the image's id: the map groups them by that, whatever else the image is called.
+fn names_of_images(host: &HostExport) -> BTreeMap<&str, &str> {
+    let made_of = host.containers.iter().map(|it| (&*it.record.image_id, &*it.record.image_name));
+    made_of.filter(|(_, name)| !name.is_empty() && !name.starts_with("sha256:")).collect()
 }
 
 /// The table of a kind of objects, and the tag of their ids; those of three controllers have no underscore.

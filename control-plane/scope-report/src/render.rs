@@ -24,16 +24,18 @@ mod views;
 
 pub use choice::{Choice, Options};
 
-use graph::Graph;
+use graph::{Drawn, Graph};
 use networks::Networks;
 
-/// Ends of connections that our own probes know of: the endpoint's id, and the nodes that stand for it.
+/// What our own probes know of what old ones report.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Joints {
-    /// Nodes by the endpoint's id.
+    /// The nodes that stand for an end of a connection, by the endpoint's id.
     pub nodes: BTreeMap<Text, Vec<(View, NodeId)>>,
     /// Endpoints whose addresses lie in networks of our own hosts.
     pub local: BTreeSet<Text>,
+    /// The nodes of the map that a process, a container or a pod is counted in already, by its id.
+    pub groups: BTreeMap<Text, Vec<(View, NodeId)>>,
 }
 
 impl Joints {
@@ -79,6 +81,25 @@ impl Joints {
         }
         joints
     }
+
+    /// The processes, containers and pods of a report: ask the map in which of its nodes it counts them.
+    pub fn members(report: &Report) -> impl Iterator<Item = NodeId> + '_ {
+        let kinds = [Kind::Process, Kind::Container, Kind::Pod].into_iter();
+        kinds.flat_map(|kind| report.table(kind).nodes.keys()).map(|id| NodeId(id.clone()))
+    }
+
+    /// Notes what the map answered for each of the members.
+    #[must_use]
+    pub fn with_groups(mut self, members: Vec<NodeId>, groups: Vec<Vec<(View, NodeId)>>) -> Self {
+        let known = members.into_iter().zip(groups).filter(|(_, groups)| !groups.is_empty());
+        self.groups = known.map(|(id, groups)| (id.0, groups)).collect();
+        self
+    }
+
+    /// Whether the map counts a member in a node of a view.
+    fn counts(&self, member: &Text, view: View, node: &Text) -> bool {
+        self.groups.get(member).is_some_and(|groups| groups.iter().any(|(of, id)| *of == view && id.0 == *node))
+    }
 }
 
 /// A node that a view has because of old probes.
@@ -88,6 +109,8 @@ pub struct Item {
     pub summary: NodeSummary,
     /// Whether the map knows it better: it is one of [`Joints`].
     pub is_ours: bool,
+    /// How many of the things that it counts in its second line the map does not count in a node of that id.
+    pub uncounted: u64,
 }
 
 /// What old probes add to a picture.
@@ -178,11 +201,27 @@ impl Drawing {
             }
             let summary = if node.is_ours { Some(summary::bare(node)) } else { self.summarize(node, options, false) };
             if let Some(summary) = summary {
-                overlay.items.insert(summary.id.clone(), Item { summary, is_ours: node.is_ours });
+                let uncounted = self.uncounted(view, node);
+                overlay.items.insert(summary.id.clone(), Item { summary, is_ours: node.is_ours, uncounted });
             }
         }
         overlay.stats.filtered_nodes = graph.filtered;
         overlay
+    }
+
+    /// Children of a group that the map does not have in it.
+    fn uncounted(&self, view: View, node: &Drawn) -> u64 {
+        let counted = match view {
+            View::ProcessesByName => Kind::Process,
+            View::ContainersByHostname | View::ContainersByImage => Kind::Container,
+            View::KubeControllers | View::Services => Kind::Pod,
+            _ => return 0,
+        };
+        if node.passes() {
+            return 0;
+        }
+        let children = node.children.iter().filter(|(id, child)| child.is(counted) && !self.joints.counts(id, view, &node.id));
+        children.count() as u64
     }
 
     /// The whole graph of a view.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use base::Timestamp;
 use scope_report::{Kind, Ours, Report, Time, translate};
 use topology::{
-    Capture, Config, Container, ContainerState, Effect, Host, Input, KubernetesKind, KubernetesObject, Limits, PortMapping, ProbeHello,
-    ReportKind, Topology,
+    Capture, Config, Container, ContainerState, Direction, Effect, Flow, FlowKey, FlowQuery, Host, Image, Input, KubernetesKind,
+    KubernetesObject, Limits, Listener, Origin, PortMapping, ProbeHello, Process, ProcessKey, Protocol, ReportKind, Topology,
 };
 
 /// A map on which a probe has told of something.
@@ -63,7 +63,8 @@ impl World {
     }
 
     fn host(&self) -> Report {
-        translate(&Ours::Host(&self.map.export_host("a").unwrap(), &[]), Time::from(self.now))
+        let flows = self.map.flows(&FlowQuery { host: Some("a".into()), limit: 100, ..FlowQuery::default() }).flows;
+        translate(&Ours::Host(&self.map.export_host("a").unwrap(), &flows), Time::from(self.now))
     }
 }
 
@@ -139,4 +140,113 @@ fn a_port_on_every_address_of_the_host_is_listed_with_each_that_others_reach() {
         &topology::SearchQuery { query: topology::Query::parse("10.0.0.5:23080").unwrap(), view: None, after: None, limit: 10 },
     );
     assert!(found.hits.iter().any(|hit| hit.id.as_str() == "web;<container>"), "{found:?}");
+}
+
+fn values<'a>(report: &'a Report, kind: Kind, id: &str, keys: &[&str]) -> Vec<Option<&'a str>> {
+    let node = &report.table(kind).nodes[id];
+    keys.iter().map(|key| node.value(key).map(|it| &**it)).collect()
+}
+
+#[test]
+fn endpoints_name_no_process_that_the_report_does_not_describe() {
+    let mut world = World::new();
+    let process = |pid, exited_at| Process { key: ProcessKey { pid, start_time: 1 }, name: "p".into(), exited_at, ..Process::default() };
+    let flow = |id, pid, port| {
+        let key = FlowKey {
+            process: Some(ProcessKey { pid, start_time: 1 }),
+            cgroup_id: 0,
+            container_id: None,
+            direction: Direction::Server,
+            protocol: Protocol::Tcp,
+            client_address: "10.0.0.9".parse().unwrap(),
+            server_address: "10.0.0.5".parse().unwrap(),
+            server_port: port,
+            network_namespace: 0,
+            original_server: None,
+            origin: Origin::Event,
+            sample_client_port: 0,
+        };
+        Flow { id, key: Some(key), ..Flow::default() }
+    };
+    let report = topology::Report {
+        host: Some(Host::default()),
+        processes: vec![process(1, None), process(2, Some(world.now))],
+        flows: vec![flow(1, 1, 80), flow(2, 2, 81), flow(3, 3, 82)],
+        ..topology::Report::default()
+    };
+    world.tell("p1", None, &[], report);
+    let report = world.host();
+    let known: Vec<&str> = report.table(Kind::Process).nodes.keys().map(|id| &**id).collect();
+    assert_eq!(known, ["a;1"]);
+    let pids = [80, 81, 82].map(|port| values(&report, Kind::Endpoint, &format!(";10.0.0.5;{port}"), &["pid", "host_node_id"]));
+    assert_eq!(pids, [vec![Some("1"), Some("a;<host>")], vec![None, Some("a;<host>")], vec![None, Some("a;<host>")]]);
+}
+
+#[test]
+fn containers_are_told_as_the_map_shows_them() {
+    let mut world = World::new();
+    let address = |text: &str| text.parse().unwrap();
+    let image = |id: &str, name: &str| Image { id: id.into(), name: name.into(), size_bytes: 4_261_550, ..Image::default() };
+    let started_at = Some(Timestamp::from_unix_millis(1_699_999_990_000));
+    let ended = Container {
+        image_id: "i1".into(),
+        image_name: "gcr.io/team/shop/web:2".into(),
+        exit_code: 3,
+        started_at,
+        ..container("ended", ContainerState::Exited)
+    };
+    let labels = [("mesos.task_id", "t1"), ("mesos.framework_id", "f1")].map(|(key, value)| (key.into(), value.into()));
+    let task = Container { labels: labels.into(), started_at, network_mode: "host".into(), ..container("task", ContainerState::Running) };
+    let process = Process {
+        key: ProcessKey { pid: 7, start_time: 1 },
+        name: "p".into(),
+        user_name: Some("www".into()),
+        container_id: Some("task".into()),
+        ..Process::default()
+    };
+    let listener = Listener {
+        id: 1,
+        process: Some(process.key),
+        cgroup_id: 0,
+        container_id: Some("task".into()),
+        protocol: Protocol::Tcp,
+        address: address("0.0.0.0"),
+        port: 80,
+        network_namespace: 0,
+    };
+    let report = topology::Report {
+        host: Some(Host { addresses: ["127.0.0.1", "10.0.0.5", "fe80::1"].map(address).into(), ..Host::default() }),
+        containers: vec![ended, task],
+        images: vec![image("i1", "other:1"), image("i2", "quay.io/a/b:3")],
+        processes: vec![process],
+        listeners: vec![listener],
+        ..topology::Report::default()
+    };
+    world.tell("p1", None, &[], report);
+    let report = world.host();
+    let keys = ["docker_container_uptime", "docker_container_exit_code", "mesos_task_id", "listening_ports"];
+    assert_eq!(values(&report, Kind::Container, "ended;<container>", &keys), [None, Some("3"), None, None]);
+    assert_eq!(values(&report, Kind::Container, "task;<container>", &keys), [Some("10"), None, Some("t1"), Some("80/tcp")]);
+    assert_eq!(values(&report, Kind::Process, "a;7", &["user", "listening_ports"]), [Some("www"), Some("80/tcp")]);
+    let sets = &report.table(Kind::Container).nodes["task;<container>"].sets;
+    let set = |key: &str| sets[key].iter().map(|it| &**it).collect::<Vec<_>>();
+    assert_eq!(set("docker_container_ips"), ["10.0.0.5", "127.0.0.1"]);
+    assert_eq!(set("docker_container_ips_with_scopes"), [";10.0.0.5", "a;127.0.0.1"]);
+    // By the name that the map groups its containers by; without any, by its own.
+    let keys = ["docker_image_name", "docker_image_tag", "docker_image_size"];
+    assert_eq!(values(&report, Kind::ContainerImage, "i1;<container_image>", &keys), [Some("team/shop/web"), Some("2"), Some("4.262 MB")]);
+    assert_eq!(values(&report, Kind::ContainerImage, "i2;<container_image>", &keys), [Some("a/b"), Some("3"), Some("4.262 MB")]);
+    let table = report.table(Kind::Container);
+    assert_eq!(&*table.table_templates["image_table"].fixed_rows["docker_image_id"], " ID");
+    assert_eq!(&*table.metadata_templates["docker_container_exit_code"].label, "Exit code");
+    let priorities: Vec<(&str, f64)> = report.table(Kind::Host).metadata_templates.values().map(|it| (&*it.id, it.priority)).collect();
+    let expected = [
+        ("host_name", 11.0),
+        ("host_scope_version", 14.0),
+        ("kernel_version", 1.0),
+        ("local_networks", 13.0),
+        ("os", 12.0),
+        ("uptime", 2.0),
+    ];
+    assert_eq!(priorities, expected);
 }

@@ -113,6 +113,7 @@ pub(crate) enum Message {
     Listeners { query: ListenerQuery, reply: oneshot::Sender<ListenerPage> },
     Search { query: Box<SearchQuery>, reply: oneshot::Sender<SearchPage> },
     LinkEnds { links: Vec<Link>, reply: oneshot::Sender<Vec<LinkEnds>> },
+    GroupsOf { members: Vec<NodeId>, reply: oneshot::Sender<Vec<Vec<(View, NodeId)>>> },
     Neighbours { networks: Vec<Network> },
     Namespaces { reply: oneshot::Sender<Vec<Arc<str>>> },
     ExportHost { name: Arc<str>, reply: oneshot::Sender<Option<Box<HostExport>>> },
@@ -311,6 +312,14 @@ impl TopologyHandle {
     /// When the driver is gone.
     pub async fn link_ends(&self, links: Vec<Link>) -> Result<Vec<LinkEnds>, Stopped> {
         self.ask(|reply| Message::LinkEnds { links, reply }).await
+    }
+
+    /// The nodes that each of these processes, containers and pods is counted in, in the order asked; none for what is not on the map.
+    ///
+    /// # Errors
+    /// When the driver is gone.
+    pub async fn groups_of(&self, members: Vec<NodeId>) -> Result<Vec<Vec<(View, NodeId)>>, Stopped> {
+        self.ask(|reply| Message::GroupsOf { members, reply }).await
     }
 
     /// Networks and addresses of machines that others report on: they are not the Internet. Replaces what was said before.

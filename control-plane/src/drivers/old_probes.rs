@@ -13,7 +13,7 @@ use base::Timestamp;
 use scope_report::{Added, Drawing, Joints, Kind, Report, Window, WindowLimits};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
-use topology::{Link, Network};
+use topology::{Link, Network, NodeId};
 
 use super::handle::{Departure, DepartureReason, Stopped, TopologyHandle};
 
@@ -25,9 +25,11 @@ const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 const URGENT_INTERVAL: Duration = Duration::from_millis(50);
 /// A drawing that took long is not made again before this many times of that have passed: it may take a part of one CPU, not all of it.
 const REST_FACTOR: u32 = 4;
+/// Processes, containers and pods that the map is asked for at all; what is beyond is counted as if the map did not have it.
+const MEMBERS_MAX: usize = 200_000;
 /// How long whoever posted a report waits at most for the drawing that has it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
-/// Connections that the map is asked for at once.
+/// Connections, and things that are counted, that the map is asked for at once.
 const LINKS_AT_ONCE: usize = 4_096;
 /// Connections that the map is asked for at all; the ends of others are taken as unknown.
 const LINKS_MAX: usize = 200_000;
@@ -201,11 +203,12 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             return Ok(());
         }
         let parts = self.window.clone_parts();
-        let (report, questions) = off_thread(move || {
+        let (report, questions, members) = off_thread(move || {
             let report = parts.merged();
             let mut questions = Joints::questions(&report);
             questions.truncate(LINKS_MAX);
-            (report, questions)
+            let members: Vec<NodeId> = Joints::members(&report).take(MEMBERS_MAX).collect();
+            (report, questions, members)
         })
         .await?;
         self.gauges.nodes.store(report.node_count() as u64, Ordering::Relaxed);
@@ -214,8 +217,12 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             let links: Vec<Link> = some.iter().map(|(link, ..)| *link).collect();
             answers.extend(self.topology.link_ends(links).await?);
         }
+        let mut groups = Vec::with_capacity(members.len());
+        for some in members.chunks(LINKS_AT_ONCE) {
+            groups.extend(self.topology.groups_of(some.to_vec()).await?);
+        }
         let (report, drawing, neighbours) = off_thread(move || {
-            let joints = Joints::answers(&report, &questions, answers);
+            let joints = Joints::answers(&report, &questions, answers).with_groups(members, groups);
             let drawing = Drawing::new(report.clone(), joints);
             let neighbours = drawing.neighbours();
             (report, drawing, neighbours)

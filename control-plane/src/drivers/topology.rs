@@ -153,6 +153,7 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
             Message::Listeners { query, reply } => answer(reply, self.core.listeners(&query)),
             Message::Search { query, reply } => answer(reply, self.core.search((self.now)(), &query)),
             Message::LinkEnds { links, reply } => answer(reply, self.core.link_ends(&links)),
+            Message::GroupsOf { members, reply } => answer(reply, self.core.groups_of(&members)),
             Message::Neighbours { networks } => {
                 self.step(Input::Neighbours(networks));
             }

@@ -405,6 +405,12 @@ async fn the_page_is_served_and_not_sent_twice() {
     }
     let moved = world.get("/ui").await;
     assert_eq!((moved.status, moved.header("location")), (308, "ui/"));
+    // Bookmarks of Scope's other pages.
+    for target in ["/terminal.html", "/contrast.html", "/ui/terminal.html"] {
+        let moved = world.get(target).await;
+        assert_eq!((moved.status, moved.header("location")), (308, "./"), "{target}");
+    }
+    assert_eq!(world.get("/nope/terminal.html").await.status, 404);
     assert_eq!(world.get("/../Cargo.toml").await.status, 404);
     assert_eq!(world.get("/ui/%2e%2e/%2e%2e/Cargo.toml").await.status, 404);
 }

@@ -221,6 +221,50 @@ async fn connections_between_an_old_host_and_ours_are_drawn_once_and_not_to_the_
     assert!(panel.node.connections[1].connections.iter().any(|row| row.node_id == "cache-1;700"));
 }
 
+/// An old probe on `web-1`, which sees what ours does there: the container, its process, and one more of that name.
+fn web_host_again() -> Value {
+    let fact = |value: &str| json!({"timestamp": "2026-01-01T00:00:00Z", "value": value});
+    let (host, container) = ("web-1;<host>", crate::world::CONTAINER);
+    let node_id = format!("{container};<container>");
+    let process = |pid: &str| {
+        let latest = json!({"name": fact("nginx"), "pid": fact(pid), "host_node_id": fact(host)});
+        json!({"id": format!("web-1;{pid}"), "topology": "process", "latest": latest, "parents": {"host": [host]}})
+    };
+    json!({
+        "Host": {"nodes": {host: {"id": host, "topology": "host", "latest": {"host_name": fact("web-1"), "host_node_id": fact(host)}}}},
+        "Process": {"nodes": {"web-1;100": process("100"), "web-1;101": process("101"),
+            "web-1;102": {"id": "web-1;102", "topology": "process", "latest": {"name": fact(""), "pid": fact("102")}}}},
+        "Container": {
+            "nodes": {&node_id: {"id": node_id, "topology": "container", "parents": {"host": [host]}, "latest": {
+                "docker_container_id": fact(container), "docker_image_id": fact("1111"), "host_node_id": fact(host),
+                "control_probe_id": fact("old"), "active_controls": fact("docker_stop_container;docker_logs_container")}}},
+            "controls": {
+                "docker_stop_container": {"id": "docker_stop_container", "human": "Stop", "icon": "fa fa-stop", "rank": 7},
+                "docker_logs_container": {"id": "docker_logs_container", "human": "Logs", "icon": "fa fa-desktop", "rank": 9}}},
+        "ContainerImage": {"nodes": {"1111;<container_image>": {"id": "1111;<container_image>", "topology": "container_image",
+            "latest": {"docker_image_id": fact("1111"), "docker_image_name": fact("web/nginx")}, "parents": {"host": [host]}}}},
+        "Shortcut": true
+    })
+}
+
+#[tokio::test]
+async fn what_probes_of_both_kinds_see_on_one_host_is_counted_once() {
+    let (world, _probes) = World::with_two_hosts().await;
+    post(&world, &report(&web_host_again())).await;
+    appears(&world, "/api/topology/processes", "web-1;101").await;
+    let image = nodes(&world, "/api/topology/containers-by-image").await.nodes.remove("web/nginx;<container_image>").unwrap();
+    assert_eq!(image.label_minor, "1 container");
+    assert_eq!(image.metadata.iter().map(|row| (&*row.id, &*row.value)).collect::<Vec<_>>(), [("container", "1")]);
+    let names = nodes(&world, "/api/topology/processes-by-name").await;
+    assert_eq!(names.nodes["nginx"].label_minor, "2 processes");
+    let panel: schema::NodeReply = world.get("/api/topology/processes-by-name/nginx").await.json();
+    assert_eq!((panel.node.summary.label_minor.as_str(), panel.node.children[0].nodes.len()), ("2 processes", 2));
+    // Nobody says what it is called, and it is a node all the same.
+    let panel: schema::NodeReply = world.get("/api/topology/processes-by-name/").await.json();
+    assert_eq!((panel.node.summary.id.as_str(), panel.node.children[0].nodes[0].id.as_str()), ("", "web-1;102"));
+    assert_eq!(world.get("/api/topology/hosts/").await.status, 404);
+}
+
 #[tokio::test]
 async fn what_an_old_probe_reported_leaves_after_the_window() {
     let world = World::start_with(

@@ -81,7 +81,7 @@ async fn views_of_two_hosts() {
     "#]]).await;
     check(&world, "/api/topology/containers-by-image", expect![[r##"
         200 application/json
-        {"nodes":{"pseudo:uncontained:db-1":{"id":"pseudo:uncontained:db-1","label":"Uncontained","labelMinor":"db-1","rank":"uncontained:db-1","shape":"square","stack":true,"pseudo":true},"web/nginx;\u003ccontainer_image\u003e":{"id":"web/nginx;\u003ccontainer_image\u003e","label":"web/nginx","labelMinor":"1 container","rank":"web/nginx","shape":"hexagon","stack":true,"metadata":[{"id":"container","label":"# Containers","value":"1","priority":2.0,"dataType":"number"}],"tables":[{"id":"docker_image_label_","label":"Docker labels","type":"property-list","columns":null,"rows":[]}],"adjacency":["pseudo:uncontained:db-1"]}}}
+        {"nodes":{"pseudo:uncontained:db-1":{"id":"pseudo:uncontained:db-1","label":"Uncontained","labelMinor":"db-1","rank":"uncontained:db-1","shape":"square","stack":true,"pseudo":true},"web/nginx;\u003ccontainer_image\u003e":{"id":"web/nginx;\u003ccontainer_image\u003e","label":"web/nginx","labelMinor":"1 container","rank":"web/nginx","shape":"hexagon","stack":true,"metadata":[{"id":"container","label":"# Containers","value":"1","priority":2.0,"dataType":"number"}],"parents":[{"id":"web-1;\u003chost\u003e","label":"web-1","topologyId":"hosts"}],"tables":[{"id":"docker_image_label_","label":"Docker labels","type":"property-list","columns":null,"rows":[]}],"adjacency":["pseudo:uncontained:db-1"]}}}
     "##]]).await;
     check(&world, "/api/topology/processes-by-name", expect![[r#"
         200 application/json

@@ -632,6 +632,7 @@ const server = createServer(async (request, response) => {
   if (path === "/api/topology") return json(viewList(url.searchParams));
   if (path === "/api/v1/flows") return json(flows(url.searchParams));
   if (path === "/api/v1/probes") return json({ probes: probeList() });
+  if (path === "/api/probes") return json([]);
   if (path === "/mock-calls") return json(calls);
   if (path === "/mock-changes") return json(others.changes);
   if (path === "/mock-append") return json(others.append(`${url.searchParams.get("text")}\n`));

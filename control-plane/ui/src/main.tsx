@@ -1,6 +1,8 @@
 import { render } from "preact";
 import { edgesOf } from "./model/delta";
+import { decodePipeLink } from "./model/location";
 import { shown, start } from "./state/store";
+import { openLink } from "./state/windows";
 import { App } from "./ui/App";
 import { currentScene } from "./ui/GraphView";
 import "./styles.css";
@@ -25,6 +27,9 @@ window.__orchestrator = {
   screen: (id) => currentScene()?.onScreen(id) ?? null,
 };
 
+// Before the page writes a hash of its own.
+const pipeLink = decodePipeLink(window.location.hash);
 start();
+if (pipeLink !== null) openLink(pipeLink);
 const root = document.getElementById("app");
 if (root) render(<App />, root);

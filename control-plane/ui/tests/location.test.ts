@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { liveUrl, optionQuery, pageDirectory } from "../src/api/client";
 import { backoff } from "../src/api/live";
-import { decodeState, EMPTY_STATE, encodeState, type PageState } from "../src/model/location";
+import { decodePipeLink, decodeState, EMPTY_STATE, encodeState, type PageState } from "../src/model/location";
 
 describe("the hash", () => {
   test("remembers everything, whatever ids and terms contain", () => {
@@ -16,6 +16,7 @@ describe("the hash", () => {
         { view: "processes-by-name", id: "/usr/bin/curl" },
         { view: "containers", id: "ab12;<container>" },
       ],
+      pausedAt: Date.UTC(2026, 0, 1, 12, 30, 0, 250),
     };
     expect(decodeState(encodeState(state))).toEqual(state);
   });
@@ -50,7 +51,35 @@ describe("the hash", () => {
       pins: ["cpu > 1"],
       metric: null,
       panels: [{ view: "containers", id: "a/b" }],
+      pausedAt: null,
     });
+  });
+
+  const scope = (bookmark: unknown): string => `#!/state/${encodeURIComponent(JSON.stringify(bookmark))}`;
+
+  test("of Weave Scope has the options of a sub-view under its parent", () => {
+    const options = (bookmark: unknown): Record<string, string> => decodeState(scope(bookmark)).options;
+    const chosen = { containers: { stopped: "both" }, pods: { pseudo: "show" }, "containers-by-image": { stopped: "stopped" } };
+    expect(options({ topologyId: "containers-by-image", topologyViewMode: "grid", topologyOptions: chosen })).toEqual({ stopped: "both" });
+    expect(options({ topologyId: "services", topologyOptions: chosen })).toEqual({ pseudo: "show" });
+    expect(options({ topologyId: "containers-by-image", topologyOptions: { "containers-by-image": { stopped: "stopped" } } })).toEqual({
+      stopped: "stopped",
+    });
+    expect(options({ topologyId: "hosts", topologyOptions: chosen })).toEqual({});
+  });
+
+  test("of Weave Scope opens the moment at which it was paused", () => {
+    expect(decodeState(scope({ topologyId: "hosts", pausedAt: "2026-01-01T00:00:00.250Z" })).pausedAt).toBe(Date.UTC(2026, 0, 1, 0, 0, 0, 250));
+    for (const pausedAt of [null, "", "yesterday", 17]) expect(decodeState(scope({ topologyId: "hosts", pausedAt })).pausedAt).toBeNull();
+    expect(decodeState("#/hosts?at=never").pausedAt).toBeNull();
+  });
+
+  test("of Weave Scope's terminal window leads to its pipe", () => {
+    expect(decodePipeLink(scope({ pipe: { id: "pipe-1", raw: true }, title: "Terminal web" }))).toEqual({ id: "pipe-1", isRaw: true, title: "Terminal web" });
+    expect(decodePipeLink(scope({ pipe: { id: "pipe-1" } }))).toEqual({ id: "pipe-1", isRaw: false, title: "Terminal" });
+    for (const hash of ["", "#/hosts", "#!/state/{", scope({ topologyId: "hosts" }), scope({ pipe: null }), scope({ pipe: { id: 7 } }), scope(null)]) {
+      expect(decodePipeLink(hash), hash).toBeNull();
+    }
   });
 });
 

@@ -92,7 +92,9 @@ def search(api, flags):
 def logs(api, flags):
     """Calls a control that opens a pipe, and prints what comes out of it."""
     details = api.call(TOPOLOGY, "GetNode", {"view": "containers", "id": flags.id})
-    control = next(control for control in details.controls if control.id == "docker_logs_container")
+    control = next((control for control in details.controls if control.id == "docker_logs_container"), None)
+    if control is None:
+        sys.exit(f"{flags.id} has no logs to show: its probe does not offer docker_logs_container")
     called = {"probeId": control.probe_id, "nodeId": control.node_id, "control": control.id, "arguments": dict(flags.argument)}
     opened = api.call(CONTROL, "Call", called)
     for message in api.call(CONTROL, "Pipe", iter([{"pipeId": opened.pipe_id}])):

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::details;
 use crate::flows::{ChannelKey, Scope, Surroundings, Terminal};
+use crate::index::Entity;
 use crate::networks::canonical;
 use crate::node::NodeId;
 use crate::projection::{self, PROJECTED};
@@ -70,6 +72,36 @@ impl Topology {
             End { nodes: self.nodes_of(&terminals), is_local: self.networks.contains(address) }
         };
         LinkEnds { client: of(channel.map(|row| &row.clients), link.client), server: of(channel.map(|row| &row.servers), link.server) }
+    }
+
+    /// The nodes that each of these processes, containers and pods is counted in, by view and in the order asked; none for what is not on
+    /// the map. Costs a look-up for each.
+    pub fn groups_of(&self, members: &[NodeId]) -> Vec<Vec<(View, NodeId)>> {
+        members.iter().map(|id| self.groups_of_one(id.as_str()).unwrap_or_default()).collect()
+    }
+
+    fn groups_of_one(&self, id: &str) -> Option<Vec<(View, NodeId)>> {
+        const OF_CONTAINERS: &[View] = &[View::ContainersByHostname, View::ContainersByImage];
+        const OF_PODS: &[View] = &[View::KubeControllers, View::Services];
+
+        let (found, views) = if id.ends_with(";<container>") {
+            (details::find(self, View::Containers, id)?, OF_CONTAINERS)
+        } else if id.ends_with(";<pod>") {
+            (details::find(self, View::Pods, id)?, OF_PODS)
+        } else {
+            (details::find(self, View::Processes, id)?, &[View::ProcessesByName][..])
+        };
+        let terminal = match found {
+            Entity::Process(process) => Terminal::Process(process),
+            Entity::Container(container) => Terminal::Container(container),
+            Entity::Object(object) => Terminal::Object(object),
+            _ => return None,
+        };
+        let nodes = views.iter().flat_map(|&view| {
+            let entities = projection::project(&self.tables, view, terminal);
+            entities.into_iter().filter_map(move |entity| Some((view, summary::node_id(&self.tables, entity)?)))
+        });
+        Some(nodes.collect())
     }
 
     fn nodes_of(&self, terminals: &BTreeSet<Terminal>) -> Vec<(View, NodeId)> {

@@ -62,7 +62,7 @@ fn adjacency(scene: Scene<'_>, key: ViewKey, entity: Entity) -> Vec<NodeId> {
 }
 
 /// The node that a view shows under an id.
-fn find(map: &Topology, view: View, id: &str) -> Option<Entity> {
+pub(crate) fn find(map: &Topology, view: View, id: &str) -> Option<Entity> {
     let tables = &map.tables;
     match id {
         INTERNET_IN => return Some(Entity::InternetIn),

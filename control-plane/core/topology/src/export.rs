@@ -6,10 +6,11 @@ use std::sync::Arc;
 use base::Timestamp;
 
 use crate::details::controls::{controls, of_any_container};
-use crate::index::{Entity, ObjectIndex};
-use crate::node::{Control, MetricRow};
+use crate::index::{ContainerIndex, Entity, ObjectIndex};
+use crate::node::{Control, MetadataRow, MetricRow};
 use crate::report::{Container, Host, Image, KubernetesKind, KubernetesObject, ProbeId, Process};
 use crate::summary;
+use crate::tables::ProcessRow;
 use crate::topology::Topology;
 
 /// A host with everything that its probe told, except for its connections: [`Topology::flows`] has those.
@@ -27,18 +28,42 @@ pub struct HostExport {
     pub record: Host,
     /// Its metrics, with samples.
     pub metrics: Vec<MetricRow>,
-    /// Processes and their metrics.
-    pub processes: Vec<(Process, Vec<MetricRow>)>,
+    /// Processes.
+    pub processes: Vec<ProcessExport>,
     /// What can be done with it.
     pub controls: Vec<Control>,
-    /// Containers, their metrics, and what can be done with them.
-    pub containers: Vec<(Container, Vec<MetricRow>, Vec<Control>)>,
+    /// Containers.
+    pub containers: Vec<ContainerExport>,
     /// What can be done with a container in one state or another.
     pub container_controls: Vec<Control>,
     /// Images.
     pub images: Vec<Image>,
     /// Names of addresses, the latest first.
     pub names: Vec<(IpAddr, Vec<Arc<str>>)>,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessExport {
+    /// What does not change.
+    pub record: Process,
+    /// Its metrics, with samples.
+    pub metrics: Vec<MetricRow>,
+    /// What the map shows of it that Scope does not.
+    pub rows: Vec<MetadataRow>,
+}
+
+/// A container, and what can be done with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerExport {
+    /// As its runtime tells of it.
+    pub record: Container,
+    /// Its metrics, with samples.
+    pub metrics: Vec<MetricRow>,
+    /// What the map shows of it that Scope does not.
+    pub rows: Vec<MetadataRow>,
+    /// What can be done with it.
+    pub controls: Vec<Control>,
 }
 
 /// An object of a cluster, and what can be done with it.
@@ -57,7 +82,18 @@ impl Topology {
         let host = self.tables.hosts.get(index)?;
         let processes = host.processes.values().filter_map(|&it| self.tables.processes.get(it)).filter(|row| row.described);
         let cpu_count = host.record.cpu_count;
-        let containers = host.containers.iter().filter_map(|&it| Some((it, self.tables.containers.get(it)?.record.clone()?)));
+        let process = |row: &ProcessRow| ProcessExport {
+            record: row.record.clone(),
+            metrics: summary::process_metrics(row, cpu_count, true),
+            rows: summary::own_process_rows(host, row),
+        };
+        let container = |&it: &ContainerIndex| {
+            let row = self.tables.containers.get(it)?;
+            let record = row.record.clone()?;
+            let rows = summary::own_container_rows(&self.tables, row, &record);
+            let (metrics, controls) = (summary::container_metrics(&self.tables, it, true), controls(self, Entity::Container(it)));
+            Some(ContainerExport { record, metrics, rows, controls })
+        };
         Some(HostExport {
             name: host.name.clone(),
             probe: host.probe.clone(),
@@ -65,11 +101,9 @@ impl Topology {
             last_seen: self.probes.get(&host.probe).map(|row| row.last_seen).unwrap_or_default(),
             record: host.record.clone(),
             metrics: summary::host_metrics(host, true),
-            processes: processes.map(|row| (row.record.clone(), summary::process_metrics(row, cpu_count, true))).collect(),
+            processes: processes.map(process).collect(),
             controls: controls(self, Entity::Host(index)),
-            containers: containers
-                .map(|(it, record)| (record, summary::container_metrics(&self.tables, it, true), controls(self, Entity::Container(it))))
-                .collect(),
+            containers: host.containers.iter().filter_map(container).collect(),
             container_controls: of_any_container(self, &host.probe, &host.node_id),
             images: host.images.values().map(|row| row.record.clone()).collect(),
             names: host.names.all().map(|(address, names)| (address, names.cloned().collect())).collect(),

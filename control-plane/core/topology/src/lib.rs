@@ -37,7 +37,7 @@ mod view;
 
 pub use bridge::{End, Link, LinkEnds};
 pub use delta::Delta;
-pub use export::{HostExport, ObjectExport};
+pub use export::{ContainerExport, HostExport, ObjectExport, ProcessExport};
 pub use node::{
     ChildGroup, Column, Connection, Control, Details, Grid, GridColumn, GridRow, MetadataRow, MetricRow, NodeId, NodeSummary, Parent,
     PublishedNode, Shape, Table, Word,
@@ -50,6 +50,8 @@ pub use report::{
     Translation, TranslationSource, UnixFlow,
 };
 pub use search::{Found, Match, Query, QueryError, SearchCursor, SearchHit, SearchPage, SearchQuery};
+pub use summary::bytes_text;
+pub use text::tag_of;
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};
 pub use traffic::{TrafficFlow, TrafficPlace};
 pub use view::{Filter, StoppedFilter, SystemFilter, View, ViewKey, ViewSnapshot, ViewStats};

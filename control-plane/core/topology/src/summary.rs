@@ -11,7 +11,7 @@ use crate::listeners::ListenerRow;
 use crate::networks::canonical;
 use crate::node::{MetadataRow, NodeId, NodeSummary, Parent, Shape, Table};
 use crate::report::{Container, ContainerState, Process};
-use crate::tables::{ContainerRow, HostRow, ImageRow, ProcessRow, Tables};
+use crate::tables::{ContainerRow, GroupRow, HostRow, ImageRow, ProcessRow, Tables};
 use crate::text::{image_without_tag, join, plural, rfc3339, tag_of};
 use crate::view::Filter;
 
@@ -203,10 +203,6 @@ fn process_summary(tables: &Tables, index: ProcessIndex, filter: Filter) -> Opti
         row("cmdline", "Command", "", 2.0, first_word_if(filter.hide_command_arguments, &record.command_line)),
         row("ppid", "Parent PID", "number", 3.0, number(record.parent_pid)),
         row("threads", "# Threads", "number", 4.0, if record.thread_count > 0 { number(record.thread_count) } else { String::new() }),
-        row("user", "User", "", 5.0, record.user_name.clone().unwrap_or_default()),
-        row("listening_ports", "Listens on", "", 6.0, ports_text(host.listeners.of_process(record.key))),
-        row("peer_names", "Talks to", "", 7.0, process.peers.text()),
-        row("exit", "Ended", "", 8.0, exit_text(record)),
     ];
     let mut parents = Vec::new();
     if let Some(container) = process.container {
@@ -218,11 +214,23 @@ fn process_summary(tables: &Tables, index: ProcessIndex, filter: Filter) -> Opti
         label: process_label(process),
         label_minor: label_minor.into(),
         rank: if record.name.is_empty() { host.name.clone() } else { record.name.clone() },
-        metadata: metadata.into_iter().flatten().collect(),
+        metadata: metadata.into_iter().flatten().chain(own_process_rows(host, process)).collect(),
         parents,
         metrics: process_metrics(process, host.record.cpu_count, false),
         ..NodeSummary::blank(process.node_id.clone(), Shape::Square)
     })
+}
+
+/// Rows of a process that Scope has none of.
+pub(crate) fn own_process_rows(host: &HostRow, process: &ProcessRow) -> Vec<MetadataRow> {
+    let record = &process.record;
+    let rows = [
+        row("user", "User", "", 5.0, record.user_name.clone().unwrap_or_default()),
+        row("listening_ports", "Listens on", "", 6.0, ports_text(host.listeners.of_process(record.key))),
+        row("peer_names", "Talks to", "", 7.0, process.peers.text()),
+        row("exit", "Ended", "", 8.0, exit_text(record)),
+    ];
+    rows.into_iter().flatten().collect()
 }
 
 fn first_word_if(hide: bool, command_line: &Arc<str>) -> Arc<str> {
@@ -294,18 +302,17 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
 }
 
 fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Container, filter: Filter, now: Timestamp) -> Vec<MetadataRow> {
-    let uptime = container.started_at.filter(|_| runs(container.state)).map(|started| now.since(started).as_secs().to_string());
+    let uptime = container.started_at.filter(|_| container.state.runs()).map(|started| now.since(started).as_secs().to_string());
     let created = if container.created_at == Timestamp::EPOCH { String::new() } else { rfc3339(container.created_at) };
-    let addresses = container.addresses.iter().filter(|address| address.is_ipv4() || !address.is_loopback()).map(IpAddr::to_string);
     let mut id = row("docker_container_id", "ID", "", 11.0, container.id.clone());
     if let Some(id) = &mut id {
         id.truncate = 12;
     }
     let command = first_word_if(filter.hide_command_arguments, &container.command);
-    let exit_code = if container.state == ContainerState::Exited { container.exit_code.to_string() } else { String::new() };
     let host = tables.hosts.get(row_of.host);
-    let listens = host.map(|host| ports_text(host.listeners.of_container(&container.id))).unwrap_or_default();
     let ports = host.map(|host| container.port_texts(&host.record)).unwrap_or_default();
+    let addresses = container.addresses_on(host.map(|host| &host.record));
+    let addresses = addresses.iter().filter(|address| address.is_ipv4() || !address.is_loopback()).map(IpAddr::to_string);
     [
         row("docker_image_tag", "Image tag", "", 1.0, tag_of(&container.image_name)),
         row("docker_image_name", "Image name", "", 2.0, image_without_tag(&container.image_name)),
@@ -318,20 +325,25 @@ fn container_metadata(tables: &Tables, row_of: &ContainerRow, container: &Contai
         row("docker_container_ports", "Ports", "", 9.0, join(ports.into_iter())),
         row("docker_container_created", "Created", "datetime", 10.0, created),
         id,
+    ]
+    .into_iter()
+    .flatten()
+    .chain(own_container_rows(tables, row_of, container))
+    .collect()
+}
+
+/// Rows of a container that Scope has none of.
+pub(crate) fn own_container_rows(tables: &Tables, row_of: &ContainerRow, container: &Container) -> Vec<MetadataRow> {
+    let exit_code = if container.state == ContainerState::Exited { container.exit_code.to_string() } else { String::new() };
+    let listens = tables.hosts.get(row_of.host).map(|host| ports_text(host.listeners.of_container(&container.id))).unwrap_or_default();
+    let rows = [
         row("docker_container_health", "Health", "", 12.0, container.health.clone()),
         row("docker_container_exit_code", "Exit code", "number", 13.0, exit_code),
         row("docker_container_oom", "Out of memory", "", 14.0, out_of_memory(row_of, container)),
         row("listening_ports", "Listens on", "", 15.0, listens),
         row("peer_names", "Talks to", "", 16.0, row_of.peers.text()),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(crate::tasks::rows(container))
-    .collect()
-}
-
-fn runs(state: ContainerState) -> bool {
-    matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
+    ];
+    rows.into_iter().flatten().chain(crate::tasks::rows(container)).collect()
 }
 
 /// Ports of sockets that listen, e.g. `53/udp, 80/tcp`; a few of them where there are many.
@@ -395,7 +407,7 @@ pub(crate) fn table(id: &'static str, label: &'static str, rows: Vec<(Arc<str>, 
 }
 
 /// As Docker's command line writes sizes: decimal units, four significant digits.
-pub(crate) fn bytes_text(bytes: u64) -> String {
+pub fn bytes_text(bytes: u64) -> String {
     if bytes == 0 {
         return String::new();
     }
@@ -418,6 +430,19 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     format!("{text} {}", units[unit])
 }
 
+/// Links to the hosts that containers of an image are on. An image that runs everywhere names some of them: nobody reads the rest, and each
+/// change of a container draws its image again.
+fn hosts_of(tables: &Tables, group: &GroupRow<ContainerIndex>) -> Vec<Parent> {
+    const MEMBERS_READ_MAX: usize = 256;
+    const HOSTS_MAX: usize = 64;
+
+    let members = group.members.iter().take(MEMBERS_READ_MAX);
+    let hosts: BTreeSet<HostIndex> = members.filter_map(|&container| Some(tables.containers.get(container)?.host)).collect();
+    let mut parents: Vec<Parent> = hosts.into_iter().filter_map(|host| host_parent(tables, host)).take(HOSTS_MAX).collect();
+    parents.sort_by(|one, other| one.id.cmp(&other.id));
+    parents
+}
+
 fn image_summary(tables: &Tables, index: crate::index::GroupIndex) -> Option<NodeSummary> {
     let group = tables.images.get(index)?;
     let count = group.members.len();
@@ -432,6 +457,7 @@ fn image_summary(tables: &Tables, index: crate::index::GroupIndex) -> Option<Nod
         rank: group.text.clone(),
         stack: true,
         metadata: row("container", "# Containers", "number", 2.0, count.to_string()).into_iter().collect(),
+        parents: hosts_of(tables, group),
         tables: labels.into_iter().collect(),
         ..NodeSummary::blank(group.node_id.clone(), Shape::Hexagon)
     })

@@ -92,12 +92,13 @@ pub(crate) fn summarize(tables: &Tables, group: GroupIndex, now: Timestamp) -> O
     let (index, container) = container_of(tables, group)?;
     let row_of = tables.containers.get(index)?;
     let node_id = tables.tasks.get(group)?.node_id.clone();
+    let host = tables.hosts.get(row_of.host);
     let mut metadata = rows(container);
     let uptime = container.started_at.filter(|_| container.pid != 0).map(|started| now.since(started).as_secs().to_string());
     let more = [
         row("docker_container_state_human", "State", "", 36.0, container.state_human.clone()),
         row("docker_container_uptime", "Uptime", "duration", 37.0, uptime.unwrap_or_default()),
-        row("docker_container_ips", "IPs", "", 38.0, join(container.addresses.iter())),
+        row("docker_container_ips", "IPs", "", 38.0, join(container.addresses_on(host.map(|host| &host.record)).iter())),
         row("peer_names", "Talks to", "", 39.0, row_of.peers.text()),
     ];
     metadata.extend(more.into_iter().flatten());

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
-/// An image reference without its tag: cut at the first colon, and without the registry when there are three parts.
+/// An image reference without its tag: cut at the first colon, and without the registry when there are three parts or more.
 pub(crate) fn image_without_tag(reference: &str) -> &str {
-    let name = match reference.split('/').count() {
-        3 => reference.split_once('/').map_or(reference, |(_, rest)| rest),
+    let name = match reference.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => rest,
         _ => reference,
     };
     name.split_once(':').map_or(name, |(name, _)| name)
 }
 
 /// The tag of an image reference; empty when it has none.
-pub(crate) fn tag_of(reference: &str) -> &str {
+pub fn tag_of(reference: &str) -> &str {
     let last = reference.rsplit('/').next().unwrap_or(reference);
     let last = last.split_once('@').map_or(last, |(name, _)| name);
     last.split_once(':').map_or("", |(_, tag)| tag)
@@ -67,6 +67,7 @@ mod tests {
         assert_eq!(image_without_tag("nginx:1.27"), "nginx");
         assert_eq!(image_without_tag("quay.io/coreos/etcd:v3.5"), "coreos/etcd");
         assert_eq!(image_without_tag("weaveworks/scope"), "weaveworks/scope");
+        assert_eq!(image_without_tag("gcr.io/team/shop/web:2"), "team/shop/web");
         assert_eq!(tag_of("quay.io/coreos/etcd:v3.5"), "v3.5");
         assert_eq!(tag_of("localhost:5000/app"), "");
         assert_eq!(tag_of("app@sha256:abc"), "");

@@ -81,6 +81,52 @@ fn numbers_may_be_whole() {
     assert_eq!(report.table(Kind::Host).nodes["h"].metrics["m"].samples[0].value, 3.0);
 }
 
+#[test]
+fn texts_and_numbers_may_be_written_as_each_other() {
+    let report = json(
+        r#"{"Plugins":{},"Host":{"nodes":{"h":{"latest":{"a":{"value":5},"b":{"value":true},"c":{"value":-1.5},"d":{"value":2.0}},
+        "sets":{"s":[1,"2",false]},"metrics":{"m":{"samples":[{"date":"2017-01-01T00:00:00Z","value":"1.5"}],"min":"0","max":"1e2"}}}},
+        "controls":{"c":{"rank":"7"},"d":{"rank":8.0}},"metadata_templates":{"t":{"priority":"3","truncate":"12"}}}}"#,
+    );
+    let table = report.table(Kind::Host);
+    let node = &table.nodes["h"];
+    let facts: Vec<&str> = node.latest.values().map(|latest| &*latest.value).collect();
+    assert_eq!(facts, ["5", "true", "-1.5", "2.0"]);
+    assert_eq!(node.sets["s"].iter().map(|it| &**it).collect::<Vec<_>>(), ["1", "2", "false"]);
+    let metric = &node.metrics["m"];
+    assert_eq!((metric.samples[0].value, metric.min, metric.max), (1.5, 0.0, 100.0));
+    assert_eq!((table.controls["c"].rank, table.controls["d"].rank), (7, 8));
+    assert_eq!((table.metadata_templates["t"].priority, table.metadata_templates["t"].truncate), (3.0, 12));
+    assert!(report.plugins.is_empty());
+    for wrong in [r#"{"Host":{"controls":{"c":{"rank":"high"}}}}"#, r#"{"Host":{"controls":{"c":{"rank":1.5}}}}"#] {
+        assert!(matches!(read(wrong.as_bytes(), Format::Json), Err(DecodeError::Malformed(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn null_is_an_empty_report_and_letters_that_are_none_are_replaced_in_json_too() {
+    assert_eq!(json("null"), Report::default());
+    let report = read(b"{\"Host\":{\"nodes\":{\"h\":{\"latest\":{\"os\":{\"value\":\"a\xff\"}}}}}}", Format::Json).unwrap();
+    assert_eq!(&*report.table(Kind::Host).nodes["h"].latest["os"].value, "a\u{fffd}");
+}
+
+#[test]
+fn what_a_node_has_none_of_is_written_as_scope_writes_it() {
+    let mut report = Report::default();
+    report.table_mut(Kind::Endpoint).nodes.insert("e".into(), Arc::new(Node { id: Some("e".into()), ..Node::default() }));
+    let text = String::from_utf8(to_json(&report)).unwrap();
+    assert!(text.contains(r#""e":{"id":"e","sets":null,"parents":null,"children":null}"#), "{text}");
+}
+
+#[test]
+fn numbers_pass_through_to_the_last_digit() {
+    let metric =
+        r#"{"samples":[{"date":"2017-01-01T00:00:00Z","value":1.2088995980580641}],"min":0.9385958677423489,"max":31.245270191439438}"#;
+    let text = to_json(&json(&format!(r#"{{"Host":{{"nodes":{{"h":{{"metrics":{{"m":{metric}}}}}}}}}}}"#)));
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(metric), "{text}");
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();

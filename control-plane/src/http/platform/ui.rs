@@ -13,6 +13,9 @@ use crate::http::reply::{not_found, problem};
 #[folder = "ui/dist"]
 struct Dist;
 
+/// Pages of Weave Scope's UI besides its first: the window of a terminal, and the same map with more contrast. Ours is one page.
+const SCOPE_PAGES: [&str; 2] = ["terminal.html", "contrast.html"];
+
 /// Shown in place of a UI that was not built.
 const NOT_BUILT: &str = "<!doctype html>
 <html lang=\"en\">
@@ -33,6 +36,10 @@ pub(crate) async fn serve(request: Request) -> Response {
     if path == "/ui" {
         // Relative, so that it holds below any prefix that a reverse proxy strips.
         return Redirect::permanent("ui/").into_response();
+    }
+    if SCOPE_PAGES.iter().any(|page| path.strip_suffix(page).is_some_and(|above| matches!(above, "/" | "/ui/"))) {
+        // What a bookmark remembers is behind its `#`, which a redirect does not take away.
+        return Redirect::permanent("./").into_response();
     }
     let name = path.strip_prefix("/ui/").or_else(|| path.strip_prefix('/')).unwrap_or(path);
     let name = if name.is_empty() { "index.html" } else { name };

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 
 use topology::{ChildGroup, Connection, Details, NodeId, NodeSummary, ViewSnapshot};
 
-/// Both summaries of a node as one.
-pub(super) fn summary(ours: &NodeSummary, theirs: &NodeSummary) -> NodeSummary {
+/// What groups are counted in: the noun for one and for many, and the row that says the number again.
+const COUNTED: [(&str, &str, &str); 3] =
+    [("process", "processes", "process"), ("container", "containers", "container"), ("pod", "pods", "pod")];
+
+/// Both summaries of a node as one. What a group of both counts is what the map does, and `uncounted` things that the map does not have in it:
+/// where probes of both kinds watch a host, most of what old probes tell of is on the map already.
+pub(super) fn summary(ours: &NodeSummary, theirs: &NodeSummary, uncounted: u64) -> NodeSummary {
     let mut merged = ours.clone();
     merged.adjacency.extend(theirs.adjacency.iter().cloned());
     merged.adjacency.sort();
     merged.adjacency.dedup();
     if merged.stack && !merged.pseudo {
-        merged.label_minor = counted(&ours.label_minor, &theirs.label_minor);
+        add(&mut merged, uncounted);
     }
     for row in &theirs.metadata {
         if !merged.metadata.iter().any(|own| own.id == row.id) {
@@ -38,48 +43,57 @@ pub(super) fn summary(ours: &NodeSummary, theirs: &NodeSummary) -> NodeSummary {
     merged
 }
 
-/// `2 processes` and `1 process` are `3 processes`.
-fn counted(ours: &str, theirs: &str) -> std::sync::Arc<str> {
-    let parts = |text: &str| {
-        let at = text.find(|letter: char| letter.is_ascii_digit())?;
-        let (before, rest) = text.split_at(at);
-        let (number, noun) = rest.split_once(' ')?;
-        Some((before.to_owned(), number.parse::<u64>().ok()?, noun.to_owned()))
-    };
-    match (parts(ours), parts(theirs)) {
-        (Some((before, own, noun)), Some((_, other, other_noun))) => {
-            // The longer noun is the one for many.
-            let many = if noun.len() > other_noun.len() { &noun } else { &other_noun };
-            let sum = own.saturating_add(other);
-            let noun = match (sum, own, other) {
-                (1, 1, 0) => noun,
-                (1, 0, 1) => other_noun,
-                (_, 1, 1) => plural(&noun),
-                _ => many.clone(),
-            };
-            format!("{before}{sum} {noun}").into()
-        }
-        _ => ours.into(),
+/// `2 processes` and one more are `3 processes`, in the second line of a group and in the row that says so, too.
+fn add(group: &mut NodeSummary, more: u64) {
+    if more == 0 {
+        return;
+    }
+    let Some((before, number, noun)) = number_in(&group.label_minor) else { return };
+    let Some((one, many, row)) = COUNTED.into_iter().find(|(one, many, _)| [*one, *many].contains(&noun)) else { return };
+    let sum = number.saturating_add(more);
+    let text = format!("{before}{sum} {}", if sum == 1 { one } else { many });
+    group.label_minor = text.into();
+    if let Some(row) = group.metadata.iter_mut().find(|it| it.id == row) {
+        row.value = sum.to_string().into();
     }
 }
 
-fn plural(noun: &str) -> String {
-    let ending = if noun.ends_with('s') { "es" } else { "s" };
-    format!("{noun}{ending}")
+/// `Deployment of 2 pods`: what is before the number, the number, and what is behind it.
+fn number_in(text: &str) -> Option<(&str, u64, &str)> {
+    let at = text.find(|letter: char| letter.is_ascii_digit())?;
+    let (before, rest) = text.split_at(at);
+    let (number, noun) = rest.split_once(' ')?;
+    Some((before, number.parse().ok()?, noun))
 }
 
 /// Puts what old probes know of a node into what the map does.
 pub(super) fn details(ours: &mut Details, theirs: Details) {
-    ours.summary = summary(&ours.summary, &theirs.summary);
-    ours.controls.extend(theirs.controls);
+    let counted_before = counted_children(ours);
     for group in theirs.children {
         match ours.children.iter_mut().find(|own| own.topology_id == group.topology_id && own.label == group.label) {
             Some(own) => children(own, group),
             None => ours.children.push(group),
         }
     }
+    let uncounted = counted_children(ours).saturating_sub(counted_before);
+    ours.summary = summary(&ours.summary, &theirs.summary, uncounted as u64);
+    // Either probe of a host does it: ours does what both offer.
+    for control in theirs.controls {
+        if !ours.controls.iter().any(|own| own.id == control.id) {
+            ours.controls.push(control);
+        }
+    }
+    ours.controls.sort_by_key(|control| control.rank);
     connections(&mut ours.incoming, theirs.incoming);
     connections(&mut ours.outgoing, theirs.outgoing);
+}
+
+/// How many children a group has of those that its second line counts, e.g. `Pods` of `Deployment of 2 pods`.
+fn counted_children(details: &Details) -> usize {
+    let noun = number_in(&details.summary.label_minor).map(|(.., noun)| noun);
+    let many = COUNTED.iter().find(|(one, many, _)| noun == Some(*one) || noun == Some(*many)).map(|(_, many, _)| *many);
+    let group = details.children.iter().find(|group| many.is_some_and(|many| group.label.eq_ignore_ascii_case(many)));
+    group.map_or(0, |group| group.nodes.len())
 }
 
 fn children(ours: &mut ChildGroup, theirs: ChildGroup) {
@@ -110,15 +124,76 @@ pub(super) fn with_labels(mut details: Details, picture: &ViewSnapshot) -> Detai
 
 #[cfg(test)]
 mod tests {
+    use topology::{Control, MetadataRow, Shape};
+
     use super::*;
 
+    fn group(label_minor: &str, row: &'static str, value: &str) -> NodeSummary {
+        let row =
+            MetadataRow { id: row.into(), label: "".into(), value: value.into(), priority: 1.0, data_type: "number".into(), truncate: 0 };
+        let blank = NodeSummary::blank("g".into(), Shape::Hexagon);
+        NodeSummary { label_minor: label_minor.into(), stack: true, metadata: vec![row], ..blank }
+    }
+
+    #[track_caller]
+    fn merged(label_minor: &str, row: &'static str, uncounted: u64) -> (String, String) {
+        let theirs = group("9 of theirs", row, "9");
+        let summary = summary(&group(label_minor, row, "own"), &theirs, uncounted);
+        (summary.label_minor.to_string(), summary.metadata[0].value.to_string())
+    }
+
     #[test]
-    fn counts_of_both_sides_add_up() {
-        assert_eq!(&*counted("2 processes", "1 process"), "3 processes");
-        assert_eq!(&*counted("1 process", "1 process"), "2 processes");
-        assert_eq!(&*counted("1 container", "0 containers"), "1 container");
-        assert_eq!(&*counted("0 containers", "1 container"), "1 container");
-        assert_eq!(&*counted("Deployment of 1 pod", "Deployment of 2 pods"), "Deployment of 3 pods");
-        assert_eq!(&*counted("", "1 pod"), "");
+    fn what_both_sides_have_in_a_group_is_counted_once() {
+        let two = |label: &str, row: &str| (label.to_owned(), row.to_owned());
+        assert_eq!(merged("15 containers", "container", 0), two("15 containers", "own"));
+        assert_eq!(merged("1 container", "container", 1), two("2 containers", "2"));
+        assert_eq!(merged("2 processes", "none", 1), two("3 processes", "own"));
+        assert_eq!(merged("0 pods", "pod", 1), two("1 pod", "1"));
+        assert_eq!(merged("Deployment of 1 pod", "pod", 2), two("Deployment of 3 pods", "3"));
+        assert_eq!(merged("", "pod", 1), two("", "own"));
+    }
+
+    fn child(id: &str) -> NodeSummary {
+        NodeSummary::blank(id.into(), Shape::Hexagon)
+    }
+
+    fn control(id: &'static str, probe: &str, rank: i64) -> Control {
+        Control {
+            probe_id: probe.into(),
+            node_id: "g".into(),
+            id: id.into(),
+            human: id.into(),
+            icon: "".into(),
+            confirmation: "".into(),
+            rank,
+        }
+    }
+
+    fn panel(label_minor: &str, children: &[&str], controls: Vec<Control>) -> Details {
+        let nodes = children.iter().map(|id| child(id)).collect();
+        Details {
+            summary: group(label_minor, "container", "own"),
+            controls,
+            children: vec![ChildGroup { label: "Containers", topology_id: "containers", columns: &[], nodes }],
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            shows_remote: false,
+        }
+    }
+
+    #[test]
+    fn a_panel_counts_the_children_that_it_lists() {
+        let mut ours = panel("2 containers", &["a", "b"], Vec::new());
+        details(&mut ours, panel("2 containers", &["b", "c"], Vec::new()));
+        assert_eq!(ours.children[0].nodes.len(), 3);
+        assert_eq!((&*ours.summary.label_minor, &*ours.summary.metadata[0].value), ("3 containers", "3"));
+    }
+
+    #[test]
+    fn what_both_probes_of_a_host_can_do_is_offered_once() {
+        let mut ours = panel("", &[], vec![control("stop", "new", 7)]);
+        details(&mut ours, panel("", &[], vec![control("stop", "old", 7), control("attach", "old", 1)]));
+        let offered: Vec<(&str, &str)> = ours.controls.iter().map(|control| (&*control.id, &*control.probe_id)).collect();
+        assert_eq!(offered, [("attach", "old"), ("stop", "new")]);
     }
 }

@@ -26,6 +26,9 @@ const PARAMETER: &str = "timestamp";
 /// Connections of old probes that the map of a moment is asked for.
 const LINKS_MAX: usize = 200_000;
 
+/// Processes, containers and pods of old probes that the map of a moment is asked for.
+const MEMBERS_MAX: usize = 200_000;
+
 /// A moment of the past that a request asks for, and the way there.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
@@ -209,7 +212,9 @@ fn drawing(player: &Player, report: &Report) -> Drawing {
     let mut questions = Joints::questions(report);
     questions.truncate(LINKS_MAX);
     let links: Vec<Link> = questions.iter().map(|(link, ..)| *link).collect();
-    let joints = Joints::answers(report, &questions, player.map().link_ends(&links));
+    let members: Vec<NodeId> = Joints::members(report).take(MEMBERS_MAX).collect();
+    let groups = player.map().groups_of(&members);
+    let joints = Joints::answers(report, &questions, player.map().link_ends(&links)).with_groups(members, groups);
     Drawing::new(report.clone(), joints)
 }
 

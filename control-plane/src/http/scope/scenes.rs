@@ -228,7 +228,7 @@ pub(super) fn composed(
             whole.nodes.get(&id).filter(|_| item.is_ours && is_connected)
         });
         let merged = match known {
-            Some(known) => merging::summary(known.summary(), &summary),
+            Some(known) => merging::summary(known.summary(), &summary, item.uncounted),
             // Hidden by a filter of the map's.
             None if item.is_ours => continue,
             None => summary,

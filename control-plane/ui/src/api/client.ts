@@ -1,4 +1,4 @@
-import type { ChangePage, Control, ControlReply, FlowPage, HistoryInfo, NodeDetails, Probe, SearchPage, ServerInfo, ViewDescription } from "./types";
+import type { ChangePage, Control, ControlReply, FlowPage, HistoryInfo, NodeDetails, Probe, ProbeName, SearchPage, ServerInfo, ViewDescription } from "./types";
 
 /** Chosen values by option group, e.g. `{ system: "all" }`. */
 export type Options = Readonly<Record<string, string>>;
@@ -116,6 +116,11 @@ export function closePipe(pipe: string): void {
 
 export async function fetchProbes(signal?: AbortSignal): Promise<Probe[]> {
   return (await get<{ probes: Probe[] }>("api/v1/probes", signal)).probes;
+}
+
+/** All probes of which something is on the map, those of Weave Scope included, which are no part of the list above. */
+export function fetchEveryProbe(signal?: AbortSignal): Promise<ProbeName[]> {
+  return get("api/probes", signal);
 }
 
 /** What answers a query in all views, best first. */

@@ -224,6 +224,13 @@ export interface ProbeLosses {
   other?: Record<string, number>;
 }
 
+/** A probe of any kind. */
+export interface ProbeName {
+  id: string;
+  hostname: string;
+  version: string;
+}
+
 export interface Probe {
   id: string;
   hostname: string;

@@ -17,11 +17,13 @@ export interface PageState {
   metric: string | null;
   /** Open panels, the top one last. */
   panels: PanelRef[];
+  /** The moment at which the map stands still, in milliseconds since 1970; `null` when it shows what is. */
+  pausedAt: number | null;
 }
 
-export const EMPTY_STATE: PageState = { view: null, mode: null, options: {}, query: "", pins: [], metric: null, panels: [] };
+export const EMPTY_STATE: PageState = { view: null, mode: null, options: {}, query: "", pins: [], metric: null, panels: [], pausedAt: null };
 
-/** `#/containers?mode=table&o.system=all&q=nginx&pin=cpu>2&node=containers/abc` */
+/** `#/containers?mode=table&o.system=all&q=nginx&pin=cpu>2&at=2026-01-01T00:00:00.000Z&node=containers/abc` */
 export function encodeState(state: PageState): string {
   const parts = new URLSearchParams();
   if (state.mode) parts.append("mode", state.mode);
@@ -29,6 +31,7 @@ export function encodeState(state: PageState): string {
   if (state.metric) parts.append("metric", state.metric);
   if (state.query) parts.append("q", state.query);
   for (const pin of state.pins) parts.append("pin", pin);
+  if (state.pausedAt !== null) parts.append("at", new Date(state.pausedAt).toISOString());
   for (const panel of state.panels) parts.append("node", `${panel.view}/${panel.id}`);
   const query = parts.toString();
   return `#/${encodeURIComponent(state.view ?? "")}${query ? `?${query}` : ""}`;
@@ -36,7 +39,7 @@ export function encodeState(state: PageState): string {
 
 /** Reads our own hash, and the bookmarks of Weave Scope. Anything else is the empty state. */
 export function decodeState(hash: string): PageState {
-  if (hash.startsWith("#!/state/")) return decodeScopeBookmark(hash.slice("#!/state/".length));
+  if (hash.startsWith(SCOPE_BOOKMARK)) return decodeScopeBookmark(hash.slice(SCOPE_BOOKMARK.length));
   const match = /^#\/([^?]*)(?:\?(.*))?$/.exec(hash);
   if (!match) return { ...EMPTY_STATE };
   const parts = new URLSearchParams(match[2] ?? "");
@@ -56,7 +59,14 @@ export function decodeState(hash: string): PageState {
       const slash = text.indexOf("/");
       return slash > 0 && slash < text.length - 1 ? [{ view: text.slice(0, slash), id: text.slice(slash + 1) }] : [];
     }),
+    pausedAt: moment(parts.get("at")),
   };
+}
+
+/** A moment in ISO 8601, in milliseconds since 1970. */
+function moment(text: string | null): number | null {
+  const at = text === null ? NaN : Date.parse(text);
+  return Number.isNaN(at) ? null : at;
 }
 
 function safeDecode(text: string): string {
@@ -75,15 +85,43 @@ interface ScopeBookmark {
   pinnedSearches?: unknown;
   nodeDetails?: unknown;
   selectedNodeId?: unknown;
+  pausedAt?: unknown;
+  /** Only of its terminal window. */
+  pipe?: unknown;
+  title?: unknown;
+}
+
+const SCOPE_BOOKMARK = "#!/state/";
+
+function parseScopeBookmark(encoded: string): ScopeBookmark | null {
+  try {
+    const parsed: unknown = JSON.parse(safeDecode(encoded).replaceAll("<SLASH>", "/").replaceAll("<PERCENT>", "%"));
+    return typeof parsed === "object" && parsed !== null ? parsed : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A pipe that a link leads to. */
+export interface PipeLink {
+  id: string;
+  isRaw: boolean;
+  title: string;
+}
+
+/** The pipe of Weave Scope's terminal window, which was a page of its own: `terminal.html#!/state/{"pipe":{"id":…}}`. */
+export function decodePipeLink(hash: string): PipeLink | null {
+  const bookmark = hash.startsWith(SCOPE_BOOKMARK) ? parseScopeBookmark(hash.slice(SCOPE_BOOKMARK.length)) : null;
+  const pipe = bookmark?.pipe;
+  if (typeof pipe !== "object" || pipe === null) return null;
+  const { id, raw } = pipe as { id?: unknown; raw?: unknown };
+  if (typeof id !== "string" || id === "") return null;
+  return { id, isRaw: raw === true, title: typeof bookmark?.title === "string" ? bookmark.title : "Terminal" };
 }
 
 function decodeScopeBookmark(encoded: string): PageState {
-  let bookmark: ScopeBookmark;
-  try {
-    bookmark = JSON.parse(safeDecode(encoded).replaceAll("<SLASH>", "/").replaceAll("<PERCENT>", "%")) as ScopeBookmark;
-  } catch {
-    return { ...EMPTY_STATE };
-  }
+  const bookmark = parseScopeBookmark(encoded);
+  if (bookmark === null) return { ...EMPTY_STATE };
   const text = (value: unknown): string | null => (typeof value === "string" && value !== "" ? value : null);
   const view = text(bookmark.topologyId);
   return {
@@ -94,13 +132,26 @@ function decodeScopeBookmark(encoded: string): PageState {
     pins: Array.isArray(bookmark.pinnedSearches) ? bookmark.pinnedSearches.filter((pin) => typeof pin === "string") : [],
     metric: null,
     panels: scopePanels(bookmark, view),
+    pausedAt: moment(text(bookmark.pausedAt)),
   };
 }
+
+/** Sub-views of Weave Scope, and the views whose options they share: its bookmarks have these under the name of the parent alone. */
+const SCOPE_PARENTS: Readonly<Record<string, string>> = {
+  "processes-by-name": "processes",
+  "containers-by-hostname": "containers",
+  "containers-by-image": "containers",
+  "kube-controllers": "pods",
+  services: "pods",
+  "ecs-services": "ecs-tasks",
+  weave: "hosts",
+};
 
 function scopeOptions(all: unknown, view: string | null): Record<string, string> {
   const options: Record<string, string> = {};
   if (typeof all !== "object" || all === null || view === null) return options;
-  const own = (all as Record<string, unknown>)[view];
+  const byView = all as Record<string, unknown>;
+  const own = byView[SCOPE_PARENTS[view] ?? view] ?? byView[view];
   if (typeof own !== "object" || own === null) return options;
   for (const [key, value] of Object.entries(own)) {
     if (typeof value === "string") options[key] = value;

@@ -1,13 +1,13 @@
 // Everything that the page knows, as signals. Components read them; only the functions here change them.
 
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
-import { fetchHistory, fetchProbes, fetchServer, fetchViews, liveUrl, optionQuery, pageDirectory, type Moment, type Options } from "../api/client";
+import { fetchEveryProbe, fetchHistory, fetchProbes, fetchServer, fetchViews, liveUrl, optionQuery, pageDirectory, type Moment, type Options } from "../api/client";
 import { LiveView, type ConnectionState } from "../api/live";
-import type { HistoryInfo, OptionGroup, Probe, ServerInfo, ViewDescription } from "../api/types";
+import type { HistoryInfo, OptionGroup, Probe, ProbeName, ServerInfo, ViewDescription } from "../api/types";
 import { hasWebGl } from "../graph/scene";
 import type { Theme } from "../model/color";
 import { applyDelta, type NodeMap } from "../model/delta";
-import { decodeState, encodeState, type Mode, type PanelRef } from "../model/location";
+import { decodeState, encodeState, type Mode, type PageState, type PanelRef } from "../model/location";
 import { heatScale } from "../model/metrics";
 import { filterByPins, findMatches, isCombined, serverQuery } from "../model/search";
 import { flatViews, firstView, viewId, type FlatView } from "../model/views";
@@ -30,6 +30,8 @@ const MOST_PANELS = 12;
 export const views = signal<ViewDescription[] | null>(null);
 export const server = signal<ServerInfo | null>(null);
 export const probes = signal<Probe[] | null>(null);
+/** Probes of Weave Scope, which say nothing of what they miss. */
+export const oldProbes = signal<readonly ProbeName[]>([]);
 /** How far back the map can be seen; `null` until it is known. */
 export const keptPast = signal<HistoryInfo | null>(null);
 /** The current view's nodes, before pins filter them. */
@@ -54,10 +56,11 @@ export const query = signal(initial.query);
 export const pins = signal<string[]>(initial.pins);
 export const metric = signal<string | null>(initial.metric);
 export const panels = signal<PanelRef[]>(initial.panels);
-export const isPaused = signal(false);
 /** The moment that is shown, and when it was chosen: it moves on from there. `null` for now. */
-export const past = signal<{ at: number; chosenAt: number } | null>(null);
-export const isTimeOpen = signal(false);
+export const past = signal<{ at: number; chosenAt: number } | null>(momentOf(initial));
+/** A link to a moment shows it as it stood still. */
+export const isPaused = signal(past.peek() !== null);
+export const isTimeOpen = signal(past.peek() !== null);
 export const isChangesOpen = signal(false);
 export const isHelpOpen = signal(false);
 export const isProbesOpen = signal(false);
@@ -112,6 +115,12 @@ export const mode = computed<Mode>(() => {
 
 export const degradedProbes = computed<Probe[]>(() => (probes.value ?? []).filter((probe) => isDegraded(probe)));
 
+/** Probes that the list of our own has not. One of both kinds may watch a host: they have ids of their own. */
+function othersThan(list: readonly Probe[], every: readonly ProbeName[]): ProbeName[] {
+  const own = new Set(list.map((probe) => probe.id));
+  return every.filter((probe) => !own.has(probe.id));
+}
+
 /** Events that the probe knows it did not see. */
 export function lostEvents(probe: Probe): number {
   const rings = Object.values(probe.losses.ringRecords ?? {}).reduce((sum, count) => sum + count, 0);
@@ -137,6 +146,12 @@ export function shownMoment(): number | null {
 export function momentNow(): Moment {
   const at = shownMoment();
   return at === null ? {} : { timestamp: new Date(at).toISOString() };
+}
+
+/** The moment that a link leads to; one that is not over yet is now. */
+function momentOf(state: PageState): { at: number; chosenAt: number } | null {
+  const at = state.pausedAt;
+  return at === null || at >= Date.now() - 1_000 ? null : { at, chosenAt: Date.now() };
 }
 
 /** Shows a moment of the past, or now. */
@@ -258,7 +273,11 @@ export function start(): void {
   });
   every(SERVICES_EVERY_MS, refreshServices);
   every(PROBES_EVERY_MS, async () => {
-    probes.value = await fetchProbes();
+    const [list, every] = await Promise.all([fetchProbes(), fetchEveryProbe()]);
+    batch(() => {
+      probes.value = list;
+      oldProbes.value = othersThan(list, every);
+    });
   });
   every(HISTORY_EVERY_MS, async () => {
     if (server.value?.capabilities?.["historic_reports"] === true || isTimeOpen.value) keptPast.value = await fetchHistory();
@@ -363,6 +382,8 @@ function followHash(): void {
       pins: pins.value,
       metric: metric.value,
       panels: panels.value,
+      // A moment that moves on is another one by the time somebody follows the link.
+      pausedAt: isPaused.value ? (past.value?.at ?? null) : null,
     });
     if (own === window.location.hash) return;
     // Views are steps that the browser's back button undoes; the rest is not.
@@ -386,6 +407,13 @@ function adoptHash(own: string): void {
     pins.value = state.pins;
     metric.value = state.metric;
     panels.value = state.panels;
+    const moment = momentOf(state);
+    if (moment?.at === past.peek()?.at) return;
+    // Away from a moment that stood still; one that moves on is in no link.
+    if (moment === null && !isPaused.peek()) return;
+    past.value = moment;
+    isPaused.value = moment !== null;
+    if (moment !== null) isTimeOpen.value = true;
   });
 }
 

@@ -2,6 +2,7 @@ import { signal } from "@preact/signals";
 import { closePipe, RequestError, runControl } from "../api/client";
 import type { Control } from "../api/types";
 import { windowKind, type WindowKind } from "../model/controls";
+import type { PipeLink } from "../model/location";
 import * as store from "./store";
 
 /** A pipe that somebody looks into. */
@@ -55,6 +56,14 @@ export async function run(control: Control, label: string): Promise<void> {
   } finally {
     running.value = new Set([...running.value].filter((other) => other !== key));
   }
+}
+
+/** Opens the window of a pipe that a link leads to. Nobody knows whose it is, so that it cannot be resized. */
+export function openLink(link: PipeLink): void {
+  const control: Control = { probeId: "", nodeId: "", id: "", human: link.title, icon: "", confirmation: "", rank: 0 };
+  const opened: PipeWindow = { pipe: link.id, kind: windowKind("", link.isRaw), title: link.title, isRaw: link.isRaw, control, resizeControl: null };
+  windows.value = [...windows.value, opened];
+  front.value = opened.pipe;
 }
 
 /** Closes a window, and what is behind it. */

@@ -4,11 +4,15 @@ import * as store from "../state/store";
 import { shortfall } from "./Banner";
 import { Icon } from "./icons";
 
+/** Old probes that are named. */
+const MOST_NAMES = 20;
+
 /** Where every probe stands, and what it cannot see from there. */
 export function Probes() {
   const list = [...(store.probes.value ?? [])].sort(
     (a, b) => Number(store.isDegraded(b)) - Number(store.isDegraded(a)) || a.hostname.localeCompare(b.hostname),
   );
+  const old = store.oldProbes.value;
   return (
     <aside class="side" aria-label="Probes" data-testid="probes-panel">
       <div class="side-head">
@@ -24,7 +28,14 @@ export function Probes() {
         </button>
       </div>
       <div class="side-body">
-        {list.length === 0 && (
+        {old.length > 0 && (
+          <p class="minor" data-testid="old-probes">
+            {old.length === 1 ? "One probe of Weave Scope reports, too" : `${old.length} probes of Weave Scope report, too`}:{" "}
+            {old.slice(0, MOST_NAMES).map((probe) => probe.hostname).join(", ")}
+            {old.length > MOST_NAMES ? " and others" : ""}. Such a probe does not say what it misses.
+          </p>
+        )}
+        {list.length === 0 && old.length === 0 && (
           <div class="empty-section">No probe has connected yet. Start one on a machine and point it at this control plane.</div>
         )}
         {list.map((probe) => (

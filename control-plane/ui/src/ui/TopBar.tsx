@@ -220,6 +220,7 @@ function ProbesButton() {
   const list = store.probes.value;
   if (list === null) return null;
   const degraded = store.degradedProbes.value.length;
+  const old = store.oldProbes.value.length;
   return (
     <button
       type="button"
@@ -232,7 +233,7 @@ function ProbesButton() {
     >
       <Icon name={degraded > 0 ? "warning" : "probe"} />
       <span>
-        {list.filter((probe) => probe.connected).length} <span class="wide-only">{list.length === 1 ? "probe" : "probes"}</span>
+        {list.filter((probe) => probe.connected).length + old} <span class="wide-only">{list.length + old === 1 ? "probe" : "probes"}</span>
       </span>
     </button>
   );

@@ -97,10 +97,13 @@ impl Topology {
                 self.network_changed(network);
             }
         }
-        if old.addresses != record.addresses {
-            // They say at which of them a port is published.
+        if old.addresses != record.addresses || old.local_networks != record.local_networks {
+            // They say at which of them a port is published, and those in the host's network have them.
             let containers: Vec<ContainerIndex> = self.tables.hosts[host].containers.iter().copied().collect();
-            containers.into_iter().for_each(|container| self.touch(View::Containers, Entity::Container(container)));
+            for container in containers {
+                self.touch(View::Containers, Entity::Container(container));
+                self.touch_task_of(container);
+            }
         }
         sharers.insert(host);
         sharers.into_iter().for_each(|host| self.rescope(host));

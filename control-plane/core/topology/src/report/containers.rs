@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
-use super::Host;
+use super::{Host, Network};
+use crate::networks::canonical;
 
 /// State of a container, in Docker's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,11 @@ impl ContainerState {
             ContainerState::Exited => "exited",
             ContainerState::Dead => "dead",
         }
+    }
+
+    /// Whether it has an uptime: it was started, and has not ended since.
+    pub fn runs(self) -> bool {
+        matches!(self, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
     }
 }
 
@@ -89,12 +95,30 @@ pub struct Container {
     pub oom_killed: bool,
 }
 
+/// The network of Docker's default bridge, unless its daemon is told another.
+const DEFAULT_BRIDGE: Network = Network { address: IpAddr::V4(Ipv4Addr::new(172, 17, 0, 0)), prefix_length: 16 };
 /// Addresses of a host that a port is listed with at most.
 const PUBLISHED_AT_MAX: usize = 16;
+/// Addresses of a host that a container in its network is listed with at most.
+const ADDRESSES_MAX: usize = 64;
 
 impl Container {
-    /// Its ports as Scope words them, e.g. `10.0.0.1:8080->80/tcp`. One that is published on every address of the host is listed with each IPv4
-    /// address under which others reach it: not loopback, nor the host's end of a network of the container's own.
+    /// Whether it shares the network of its host.
+    pub fn is_in_host_network(&self) -> bool {
+        &*self.network_mode == "host"
+    }
+
+    /// Its addresses: in the network of its host, those of the host. Only IPv4, loopback included, as Scope lists these; a container of its
+    /// own network has what its runtime tells.
+    pub fn addresses_on(&self, host: Option<&Host>) -> Vec<IpAddr> {
+        match host.filter(|_| self.is_in_host_network()) {
+            Some(host) => host.addresses.iter().copied().filter(IpAddr::is_ipv4).take(ADDRESSES_MAX).collect(),
+            None => self.addresses.clone(),
+        }
+    }
+
+    /// Its ports as Scope words them, e.g. `10.0.0.1:8080->80/tcp`. One that is published on every address of the host is listed with each
+    /// IPv4 address of the host but for loopback and Docker's default bridge.
     pub fn port_texts(&self, host: &Host) -> Vec<String> {
         let mut texts = Vec::new();
         for port in &self.ports {
@@ -105,8 +129,8 @@ impl Container {
             };
             let before = texts.len();
             if published == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
-                let at =
-                    host.addresses.iter().filter(|address| address.is_ipv4() && !address.is_loopback() && !self.shares(host, **address));
+                let is_listed = |address: &IpAddr| address.is_ipv4() && !address.is_loopback() && !self.is_default_bridge(host, *address);
+                let at = host.addresses.iter().filter(|address| is_listed(address));
                 texts.extend(at.take(PUBLISHED_AT_MAX).map(|address| format!("{address}:{outside}->{inside}")));
             }
             if texts.len() == before {
@@ -116,10 +140,14 @@ impl Container {
         texts
     }
 
-    /// Whether an address of its host is in a network that the container is in.
-    fn shares(&self, host: &Host, address: IpAddr) -> bool {
+    /// Whether an address of its host is the host's end of Docker's default bridge. Scope goes by the names of interfaces (`lo`,
+    /// `docker…`, `veth…`), which no probe of ours reports; bridges of other networks have other names, and are listed. So this goes by the
+    /// network: the one that Docker takes by default, and the one that a container of the default bridge is in.
+    fn is_default_bridge(&self, host: &Host, address: IpAddr) -> bool {
+        let is_in_it = matches!(&self.networks[..], [only] if &**only == "bridge");
         let mut networks = host.local_networks.iter().filter(|network| network.contains(address));
-        networks.any(|network| self.addresses.iter().any(|own| network.contains(*own)))
+        networks
+            .any(|network| canonical(*network) == DEFAULT_BRIDGE || (is_in_it && self.addresses.iter().any(|own| network.contains(*own))))
     }
 }
 
@@ -147,4 +175,60 @@ pub struct Image {
     pub virtual_size_bytes: u64,
     /// Labels.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        let network = |address: [u8; 4], prefix_length| Network { address: IpAddr::from(address), prefix_length };
+        Host {
+            addresses: vec![
+                IpAddr::from([10, 0, 0, 1]),
+                IpAddr::from([127, 0, 0, 1]),
+                IpAddr::from([172, 17, 0, 1]),
+                IpAddr::from([172, 20, 0, 1]),
+                IpAddr::from([192, 168, 99, 1]),
+                IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            ],
+            local_networks: vec![
+                network([10, 0, 0, 0], 24),
+                network([172, 17, 0, 0], 16),
+                network([172, 20, 0, 0], 16),
+                network([192, 168, 99, 0], 24),
+            ],
+            ..Host::default()
+        }
+    }
+
+    fn published(network: &str, address: [u8; 4]) -> Vec<String> {
+        let everywhere = Some((IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080));
+        let container = Container {
+            networks: vec![network.into()],
+            addresses: vec![IpAddr::from(address)],
+            ports: vec![PortMapping { container_port: 80, protocol: "tcp".into(), host: everywhere }],
+            ..Container::default()
+        };
+        container.port_texts(&host())
+    }
+
+    #[test]
+    fn a_published_port_is_listed_at_every_address_of_its_host_but_for_loopback_and_the_default_bridge() {
+        let at = |hosts: &[&str]| hosts.iter().map(|host| format!("{host}:8080->80/tcp")).collect::<Vec<_>>();
+        // Scope lists the bridge of a container's own network, which is called `br-…`, and not `docker0`.
+        assert_eq!(published("shop_default", [172, 20, 0, 5]), at(&["10.0.0.1", "172.20.0.1", "192.168.99.1"]));
+        assert_eq!(published("bridge", [172, 17, 0, 5]), at(&["10.0.0.1", "172.20.0.1", "192.168.99.1"]));
+        // A daemon that was told another network for its default bridge.
+        assert_eq!(published("bridge", [192, 168, 99, 5]), at(&["10.0.0.1", "172.20.0.1"]));
+    }
+
+    #[test]
+    fn a_container_in_the_network_of_its_host_has_the_addresses_of_that() {
+        let container = Container { network_mode: "host".into(), ..Container::default() };
+        let texts: Vec<String> = container.addresses_on(Some(&host())).iter().map(IpAddr::to_string).collect();
+        assert_eq!(texts, ["10.0.0.1", "127.0.0.1", "172.17.0.1", "172.20.0.1", "192.168.99.1"]);
+        let own = Container { addresses: vec![IpAddr::from([172, 17, 0, 5])], ..Container::default() };
+        assert_eq!(own.addresses_on(Some(&host())), own.addresses);
+    }
 }

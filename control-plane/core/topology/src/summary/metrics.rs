@@ -122,7 +122,7 @@ pub(crate) fn value_of(tables: &Tables, entity: Entity, field: &str, now: Timest
             let row = tables.containers.get(container)?;
             let record = row.record.as_ref()?;
             match field {
-                "uptime" => record.started_at.filter(|_| super::runs(record.state)).map(span),
+                "uptime" => record.started_at.filter(|_| record.state.runs()).map(span),
                 "cpu" => row.samples.back().map(|it| it.cpu_percent),
                 "memory" => row.samples.back().map(|it| it.memory_bytes as f64),
                 _ => None,

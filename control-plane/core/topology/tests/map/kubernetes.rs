@@ -183,3 +183,10 @@ fn a_node_probe_cannot_speak_of_kubernetes_nor_a_collector_of_processes() {
     let refused = world.report("collector", processes(vec![process(1, "fake")]));
     assert_eq!(refused, topology::Effect::Applied { records_refused: 1 });
 }
+
+#[test]
+fn a_pod_is_counted_in_what_owns_and_what_selects_it() {
+    let groups = shop().map.groups_of(&["front-1;<pod>".into(), "front;<deployment>".into()]);
+    let ids: Vec<Vec<&str>> = groups.iter().map(|it| it.iter().map(|(_, id)| id.as_str()).collect()).collect();
+    assert_eq!(ids, [vec!["front;<deployment>", "front-svc;<service>", "front-admin;<service>"], vec![]]);
+}

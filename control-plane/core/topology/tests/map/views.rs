@@ -145,3 +145,35 @@ fn views_that_nothing_reports_are_empty() {
         assert_eq!(world.snapshot(view, Filter::NONE).nodes.len(), 0, "{view:?}");
     }
 }
+
+#[test]
+fn an_image_links_to_the_hosts_that_its_containers_are_on() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    world.connect("b", &["10.0.0.2/24"]);
+    world.report(
+        "b",
+        containers(vec![container("c1", "web", "nginx:1"), container("c2", "web", "nginx:2"), container("c3", "job", "batch:1")]),
+    );
+    world.report("a", containers(vec![container("c4", "web", "nginx:1")]));
+    let parents = |world: &mut World, image: &str| -> Vec<String> {
+        let snapshot = world.snapshot(View::ContainersByImage, Filter::NONE);
+        let parents = &snapshot.nodes.get(image).unwrap().summary().parents;
+        parents.iter().map(|it| format!("{} {} {}", it.id, it.label, it.topology_id)).collect()
+    };
+    assert_eq!(parents(&mut world, "nginx;<container_image>"), ["a;<host> a hosts", "b;<host> b hosts"]);
+    assert_eq!(parents(&mut world, "batch;<container_image>"), ["b;<host> b hosts"]);
+    world.report("a", Report { containers_gone: vec![arc("c4")], ..Report::default() });
+    assert_eq!(parents(&mut world, "nginx;<container_image>"), ["b;<host> b hosts"]);
+}
+
+#[test]
+fn the_map_says_in_which_groups_it_counts_what_others_report_too() {
+    let world = small_world();
+    let ids = ["c1;<container>", "c9;<container>", "a;10", "a;99", "b;10", "x;<pod>", "a;<host>", ""].map(NodeId::from);
+    let groups: Vec<Vec<String>> =
+        world.map.groups_of(&ids).iter().map(|it| it.iter().map(|(view, id)| format!("{} {id}", view.id())).collect()).collect();
+    assert_eq!(groups[0], ["containers-by-hostname web.local", "containers-by-image library/nginx;<container_image>"]);
+    assert_eq!(groups[2], ["processes-by-name nginx"]);
+    assert!([1, 3, 4, 5, 6, 7].into_iter().all(|at| groups[at].is_empty()), "{groups:?}");
+}

@@ -45,7 +45,7 @@ fn snapshot(nodes: Vec<NodeSummary>) -> ViewSnapshot {
 fn overlay(theirs: Vec<NodeSummary>, ours: Vec<NodeSummary>) -> Overlay {
     let mut overlay = Overlay::default();
     let items = theirs.into_iter().map(|it| (it, false)).chain(ours.into_iter().map(|it| (it, true)));
-    overlay.items = items.map(|(summary, is_ours)| (summary.id.clone(), Item { summary, is_ours })).collect();
+    overlay.items = items.map(|(summary, is_ours)| (summary.id.clone(), Item { summary, is_ours, uncounted: 0 })).collect();
     overlay
 }
 
