@@ -11,7 +11,8 @@
 //! - `error`: why it could not be started.
 //! - `io.sock`: who connects gets the output from then on, and may write to the input, where the container has one (`keeper/attach`).
 //!
-//! The keeper has one thread and no runtime. It never asks anybody anything.
+//! The keeper has one thread and no runtime. It never asks anybody anything, and never waits for anybody but poll(2). Where somebody has yet to
+//! take the last output when all is over, a fork of it stays for that alone: without the lock, and of no concern to anybody else.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -30,6 +31,7 @@ use logs::RotatedLog;
 
 pub mod attach;
 mod child;
+mod input;
 mod logs;
 
 /// The subcommand by which the agent starts its own program as a keeper.
@@ -208,8 +210,7 @@ pub fn take_lock(files: &Files) -> io::Result<Option<Flock<File>>> {
 }
 
 fn keep(files: &Files) -> io::Result<()> {
-    // Held until the process ends.
-    let Some(_lock) = take_lock(files)? else { return Err(io::Error::other("another keeper has this container")) };
+    let Some(lock) = take_lock(files)? else { return Err(io::Error::other("another keeper has this container")) };
     if files.abandoned().exists() || files.status().exists() {
         return Err(io::Error::other("nobody waits for this container"));
     }
@@ -251,8 +252,14 @@ fn keep(files: &Files) -> io::Result<()> {
     release_standard_streams();
     let status = outputs.pump_until_over(child)?;
     end_members(&spec, child);
-    outputs.drain(DRAINED_WITHIN);
-    write_whole(&files.status(), status.to_string().as_bytes())
+    let is_owed = outputs.drain(DRAINED_WITHIN);
+    write_whole(&files.status(), status.to_string().as_bytes())?;
+    // The keeper is over with its container: only now may somebody else think so.
+    drop(lock);
+    if is_owed {
+        outputs.linger();
+    }
+    Ok(())
 }
 
 /// The agent's pipe is let go: what is written after this is for nobody.
@@ -316,7 +323,7 @@ struct Outputs {
     logs: Vec<(Option<File>, RotatedLog)>,
     child: Option<child::Standard>,
     /// Where input for the container is written, or its terminal.
-    input: Option<File>,
+    input: input::Input,
     attach: attach::Attach,
 }
 
@@ -329,18 +336,17 @@ impl Outputs {
         }
         let (input, stdin) = if spec.interactive && spec.tty.is_none() {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-            (Some(File::from(write)), read)
+            (input::Input::pipe(File::from(write))?, read)
         } else {
-            (None, OwnedFd::from(File::open("/dev/null")?))
+            (input::Input::default(), OwnedFd::from(File::open("/dev/null")?))
         };
         if let Some((rows, columns)) = spec.tty {
             let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
             let terminal = nix::pty::openpty(Some(&size), None)?;
             let master = File::from(terminal.master);
             let standard = child::Standard::terminal(terminal.slave)?;
-            attach.has_terminal();
             let logs = vec![(Some(master.try_clone()?), log(&spec.stdout)?)];
-            return Ok(Outputs { logs, child: Some(standard), input: Some(master), attach });
+            return Ok(Outputs { logs, child: Some(standard), input: input::Input::terminal(master)?, attach });
         }
         let (stdout, stdout_writer) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_writer) = pipe2(OFlag::O_CLOEXEC)?;
@@ -376,31 +382,50 @@ impl Outputs {
         }
     }
 
-    fn drain(&mut self, longest: Duration) {
+    /// Reads what the processes have said before they ended, at most this long. Whether somebody has yet to take some of it.
+    fn drain(&mut self, longest: Duration) -> bool {
         let begun = Instant::now();
+        self.input.close();
+        self.attach.over();
         while self.logs.iter().any(|(pipe, _)| pipe.is_some()) && begun.elapsed() < longest {
             if !self.pump(Duration::from_millis(100)) && begun.elapsed() > longest / 2 {
                 break;
             }
         }
-        self.attach.finish(&mut self.input);
+        self.attach.finish()
     }
 
-    /// Waits for output, at most this long, and writes it. Whether there was some.
+    /// Stays for those who have not taken everything, in a process of its own: that the container is over is known by the keeper's end.
+    fn linger(&mut self) {
+        // Children came into the container's own process ids, where no more can be born now.
+        if let Ok(own) = File::open("/proc/self/ns/pid") {
+            let _ = nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWPID);
+        }
+        #[expect(unsafe_code, reason = "fork has no safe form")]
+        // SAFETY: this process has one thread, so the child may do whatever it could do here.
+        let forked = unsafe { fork() };
+        if !matches!(forked, Ok(ForkResult::Parent { .. })) {
+            self.logs.clear();
+            self.attach.linger();
+        }
+    }
+
+    /// Waits until there is something to move, at most this long, and moves it. Whether there was output.
     fn pump(&mut self, patience: Duration) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+        let is_behind = self.attach.is_behind();
         let ready: Vec<bool> = {
-            let mut fds: Vec<PollFd<'_>> =
-                self.logs.iter().filter_map(|(pipe, _)| pipe.as_ref()).map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)).collect();
+            let open = self.logs.iter().filter_map(|(pipe, _)| pipe.as_ref()).filter(|_| !is_behind);
+            let mut fds: Vec<PollFd<'_>> = open.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)).collect();
             let outputs = fds.len();
-            fds.extend(self.attach.fds().map(|it| PollFd::new(it, PollFlags::POLLIN)));
+            fds.extend(self.attach.fds());
+            fds.extend(self.input.awaited().map(|it| PollFd::new(it, PollFlags::POLLOUT)));
             let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
-            if poll(&mut fds, timeout).unwrap_or(0) == 0 {
-                return false;
-            }
+            let _ = poll(&mut fds, timeout);
             fds.iter().take(outputs).map(|it| it.revents().is_some_and(|it| !it.is_empty())).collect()
         };
+        self.input.write();
         self.attach.serve(&mut self.input);
         let mut ready = ready.into_iter();
         let mut moved = false;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -11,18 +14,20 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use mesos_proto::recordio;
 use mesos_proto::v1::agent::{Call, ProcessIo, call, process_io, response};
-use mesos_proto::v1::{CommandInfo, ContainerId, ContainerInfo, ExecutorInfo, FrameworkInfo, Resource, TaskResourceLimitation, TaskState};
+use mesos_proto::v1::{
+    CommandInfo, ContainerId, ContainerInfo, DurationInfo, ExecutorInfo, FrameworkInfo, Resource, TaskResourceLimitation, TaskState,
+};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use super::executor::SyncStream;
-use super::operator::bad;
+use super::operator::{bad, permit};
 use super::{Answer, Encoding, Server, plain, stopping, streamed};
 use crate::containers::Handle;
 use crate::keeper::Files;
 use crate::keeper::attach::{self, frame};
+use crate::login::Asker;
 use crate::table::Launch;
 use crate::words::ContainerKey;
 
@@ -165,7 +170,7 @@ pub(super) async fn launch_session(server: Server, it: call::LaunchNestedContain
         server.containers.forget(&key);
         return Err(bad(&problem));
     }
-    Ok(output_stream(server, key, handle, encoding, true))
+    Ok(output_stream(server, key, handle, encoding, true).await)
 }
 
 pub(super) async fn attach_output(server: Server, id: &ContainerId, headers: &HeaderMap) -> Result<Answer, Answer> {
@@ -175,7 +180,7 @@ pub(super) async fn attach_output(server: Server, id: &ContainerId, headers: &He
     if handle.launch().is_docker() || handle.launch().command.is_none() || handle.state().ended.is_some() {
         return Err(not_found(&key));
     }
-    Ok(output_stream(server, key, handle, encoding, false))
+    Ok(output_stream(server, key, handle, encoding, false).await)
 }
 
 /// The encoding of records that a client wants to read.
@@ -196,25 +201,37 @@ fn message_encoding(headers: &HeaderMap) -> Result<(Encoding, bool), Answer> {
     }
 }
 
-fn output_stream(server: Server, key: ContainerKey, handle: Handle, (encoding, is_recordio): (Encoding, bool), is_session: bool) -> Answer {
+async fn output_stream(
+    server: Server,
+    key: ContainerKey,
+    handle: Handle,
+    (encoding, is_recordio): (Encoding, bool),
+    is_session: bool,
+) -> Answer {
     let (records, sent) = mpsc::channel(16);
     let spawn = server.spawn.clone();
-    let socket = Files::of(&server.containers.layout().keeper(&key)).socket();
+    // Before the answer, after which the client may count on hearing everything.
+    let stream = watched(&Files::of(&server.containers.layout().keeper(&key)).socket()).await.ok();
+    // Clients hold a connection for dead that is silent for the configured interval, so twice in that time.
+    let heartbeat = (server.config.http_heartbeat_interval / 2).max(Duration::from_millis(1));
     spawn(
         "attached-output",
         Box::pin(async move {
-            let passing = pass_output(&socket, &handle, encoding, &records);
+            let out = Output { encoding, records: &records, heartbeat };
             tokio::select! {
-                _ = passing => {}
+                passed = out.pass(stream, &handle) => if passed.is_err() {
+                    // The client must not take what it has for all there is.
+                    drop(records.send(Err(Missing)).await);
+                },
                 () = records.closed() => {}
             }
             if is_session {
                 server.containers.destroy(&key);
-                drop(tokio::time::timeout(std::time::Duration::from_secs(30), handle.ended()).await);
+                drop(tokio::time::timeout(Duration::from_secs(30), handle.ended()).await);
             }
         }),
     );
-    let mut answer = Response::new(streamed(SyncStream(sent)));
+    let mut answer = Response::new(streamed(Records(sent)));
     let kind = if is_recordio { RECORDIO } else { encoding.name() };
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     if is_recordio {
@@ -223,50 +240,120 @@ fn output_stream(server: Server, key: ContainerKey, handle: Handle, (encoding, i
     answer
 }
 
-async fn pass_output(socket: &std::path::Path, handle: &Handle, encoding: Encoding, records: &mpsc::Sender<Bytes>) -> io::Result<()> {
-    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let mut stream = match connected(socket) {
-        Ok(stream) => stream,
-        Err(error) => {
-            pass_logs(handle, encoding, records).await?;
-            return Err(error);
+/// Some of the output could not be passed on.
+#[derive(Debug)]
+struct Missing;
+
+/// Records as a body that breaks off where some are missing.
+struct Records(mpsc::Receiver<Result<Bytes, Missing>>);
+
+impl futures::Stream for Records {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match self.0.poll_recv(context) {
+            // Bodies here have no errors, and the end of one closes its chunks as if nothing were missing. The connection's own loop ends
+            // instead, as it does when any handler panics, and with it the connection; the hook that reports panics is not called.
+            Poll::Ready(Some(Err(it))) => std::panic::resume_unwind(Box::new(it)),
+            Poll::Ready(Some(Ok(record))) => Poll::Ready(Some(record)),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
-    };
-    let mut is_first = true;
-    loop {
-        let (kind, bytes) = match read_frame(&mut stream).await {
-            Ok(frame) => frame,
-            Err(error) => {
-                if is_first {
-                    pass_logs(handle, encoding, records).await?;
-                }
-                return Err(error);
-            }
-        };
-        is_first = false;
-        let kind = match kind {
-            attach::STDOUT => process_io::data::Type::Stdout,
-            attach::STDERR => process_io::data::Type::Stderr,
-            _ => continue,
-        };
-        records.send(recordio::frame(&encoding.write(&data(kind, bytes)))).await.map_err(|_| gone())?;
     }
 }
 
-/// What a session has said that was over before anybody could attach is in its logs.
-async fn pass_logs(handle: &Handle, encoding: Encoding, records: &mpsc::Sender<Bytes>) -> io::Result<()> {
-    if !handle.launch().session {
-        return Ok(());
+/// Where the output of a container goes.
+struct Output<'a> {
+    encoding: Encoding,
+    records: &'a mpsc::Sender<Result<Bytes, Missing>>,
+    /// How often the client is told that it is still connected.
+    heartbeat: Duration,
+}
+
+impl Output<'_> {
+    fn record(&self, message: &ProcessIo) -> Bytes {
+        recordio::frame(&self.encoding.write(message))
     }
-    drop(handle.ended().await);
-    for (log, kind) in [("stdout", process_io::data::Type::Stdout), ("stderr", process_io::data::Type::Stderr)] {
-        let said = tokio::fs::read(handle.sandbox().join(log)).await.unwrap_or_default();
-        if !said.is_empty() {
-            let record = recordio::frame(&encoding.write(&data(kind, said)));
-            records.send(record).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+
+    async fn send(&self, message: &ProcessIo) -> Result<(), Missing> {
+        self.records.send(Ok(self.record(message))).await.map_err(|_| Missing)
+    }
+
+    /// Until the container has said its last.
+    async fn pass(&self, stream: Option<UnixStream>, handle: &Handle) -> Result<(), Missing> {
+        let Some(stream) = stream else { return self.pass_logs(handle).await };
+        let mut frames = Frames { stream, received: BytesMut::new() };
+        let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + self.heartbeat, self.heartbeat);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_first = true;
+        loop {
+            let frame = tokio::select! {
+                frame = frames.next() => frame,
+                _ = heartbeat.tick() => {
+                    // Who has more than enough to read needs none.
+                    drop(self.records.try_send(Ok(self.record(&alive(self.heartbeat)))));
+                    continue;
+                }
+            };
+            let (kind, bytes) = match frame {
+                Ok(Some(frame)) => frame,
+                // The keeper went before it knew of this client.
+                Ok(None) | Err(_) if is_first => return self.pass_logs(handle).await,
+                Ok(None) => return Ok(()),
+                Err(_) => return Err(Missing),
+            };
+            is_first = false;
+            match kind {
+                attach::STDOUT => self.send(&data(process_io::data::Type::Stdout, bytes)).await?,
+                attach::STDERR => self.send(&data(process_io::data::Type::Stderr, bytes)).await?,
+                attach::LOST => return Err(Missing),
+                _ => {}
+            }
         }
     }
-    Ok(())
+
+    /// What a session has said that was over before anybody could attach is in its logs.
+    async fn pass_logs(&self, handle: &Handle) -> Result<(), Missing> {
+        if !handle.launch().session {
+            return Ok(());
+        }
+        drop(handle.ended().await);
+        for (log, kind) in [("stdout", process_io::data::Type::Stdout), ("stderr", process_io::data::Type::Stderr)] {
+            let said = tokio::fs::read(handle.sandbox().join(log)).await.unwrap_or_default();
+            for piece in said.chunks(attach::FRAME_MAX) {
+                self.send(&data(kind, piece.to_vec())).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a keeper says, frame by frame.
+struct Frames {
+    stream: UnixStream,
+    received: BytesMut,
+}
+
+impl Frames {
+    /// The next frame, or `None` at the end. Nothing is lost when this is given up and asked again.
+    async fn next(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
+        loop {
+            if let Some(&[kind, a, b, c, d]) = self.received.first_chunk() {
+                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                if length > attach::FRAME_MAX {
+                    return Err(io::Error::from(io::ErrorKind::InvalidData));
+                }
+                if let Some(bytes) = self.received.get(5..5 + length) {
+                    let bytes = bytes.to_vec();
+                    self.received.advance(5 + length);
+                    return Ok(Some((kind, bytes)));
+                }
+            }
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return if self.received.is_empty() { Ok(None) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) };
+            }
+        }
+    }
 }
 
 fn data(kind: process_io::data::Type, bytes: Vec<u8>) -> ProcessIo {
@@ -277,19 +364,21 @@ fn data(kind: process_io::data::Type, bytes: Vec<u8>) -> ProcessIo {
     }
 }
 
-async fn read_frame(stream: &mut UnixStream) -> io::Result<(u8, Vec<u8>)> {
-    let kind = stream.read_u8().await?;
-    let length = stream.read_u32().await? as usize;
-    if length > attach::FRAME_MAX {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
+fn alive(interval: Duration) -> ProcessIo {
+    let interval = DurationInfo { nanoseconds: i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX) };
+    ProcessIo {
+        r#type: Some(process_io::Type::Control as i32),
+        data: None,
+        control: Some(process_io::Control {
+            r#type: Some(process_io::control::Type::Heartbeat as i32),
+            tty_info: None,
+            heartbeat: Some(process_io::control::Heartbeat { interval: Some(interval) }),
+        }),
     }
-    let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await?;
-    Ok((kind, bytes))
 }
 
 /// A stream of records: the first says which container, the others are its input.
-pub(super) async fn attach_input(server: Server, request: Request<Incoming>) -> Result<Answer, Answer> {
+pub(super) async fn attach_input(server: Server, asker: &Asker, request: Request<Incoming>) -> Result<Answer, Answer> {
     let unsupported = |text: &str| plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(text));
     let value = request
         .headers()
@@ -311,6 +400,7 @@ pub(super) async fn attach_input(server: Server, request: Request<Incoming>) -> 
                 (call::attach_container_input::Type::ContainerId, None) => {
                     let id =
                         it.container_id.ok_or_else(|| bad("Failed to validate agent::Call: Expecting 'container_id' to be present"))?;
+                    permit(asker, Some(&id))?;
                     target = Some(connect(&server, &key(&id)?).await?);
                 }
                 (call::attach_container_input::Type::ProcessIo, Some(stream)) => {
@@ -329,7 +419,7 @@ pub(super) async fn attach_input(server: Server, request: Request<Incoming>) -> 
             }
         }
         // Who is silent for several of its own heartbeats is gone.
-        let patience = heartbeat.max(std::time::Duration::from_secs(30)) * 5;
+        let patience = heartbeat.max(Duration::from_secs(30)) * 5;
         match tokio::time::timeout(patience, body.next()).await {
             Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, None)),
             Ok(Some(Ok(piece))) => decoder.push(&piece),
@@ -355,6 +445,13 @@ fn connected(socket: &std::path::Path) -> io::Result<UnixStream> {
     let stream = attach::connect(socket)?;
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
+}
+
+/// The same, from where on the output comes.
+async fn watched(socket: &std::path::Path) -> io::Result<UnixStream> {
+    let mut stream = connected(socket)?;
+    stream.write_all(&frame(attach::WATCH, &[])).await?;
+    Ok(stream)
 }
 
 /// What the keeper is told.

@@ -1,22 +1,32 @@
 //! Who wants to see the output of a container as it comes, or to write its input, connects to a socket of its keeper.
 //!
-//! Both ways the same frames: a byte that says what it is, four bytes of length (big-endian), and that many bytes.
+//! Both ways the same frames: a byte that says what it is, four bytes of length (big-endian), and that many bytes. Nobody is ever waited for:
+//! what a client does not take is queued, and what it writes stays in its socket while the input is full.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::input::Input;
 
 /// Output of the container.
 pub const STDOUT: u8 = 1;
 /// Its errors.
 pub const STDERR: u8 = 2;
-/// Input for it; an empty one is its end.
+/// Input for it; an empty one is its end, where that is not a terminal.
 pub const STDIN: u8 = 3;
 /// Size of its terminal: rows and columns, two bytes each.
 pub const WINDOW: u8 = 4;
+/// From a client that wants the output: who only writes input would never take it.
+pub const WATCH: u8 = 5;
+/// The client has been too slow: output is missing from here on, and no more comes.
+pub const LOST: u8 = 6;
 
 /// Longest frame.
 pub const FRAME_MAX: usize = 64 * 1024;
@@ -24,23 +34,71 @@ pub const FRAME_MAX: usize = 64 * 1024;
 /// Who may be attached at a time.
 const CLIENTS_MAX: usize = 32;
 
-/// What a session has said before anybody was attached, at most.
-const BACKLOG_MAX: usize = 256 * 1024;
+/// A session waits when its client has this much to take.
+const SESSION_WAITS_AT: usize = 256 * 1024;
 
-/// Who does not read for this long is let go: the container does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// What is kept for a client at most; it is told when there was more.
+const QUEUE_MAX: usize = 4 * 1024 * 1024;
+
+/// A session waits this long for its client to come before it runs on without.
+const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the last output of a task that is over is kept for those who have not taken it.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Attach {
     listener: Option<UnixListener>,
     clients: Vec<Client>,
-    terminal: bool,
-    /// What was said before the first one came, as frames; `None` when it has come, or where nobody is expected.
-    backlog: Option<Vec<u8>>,
+    /// The client that a session exists for, before it has come.
+    expected: Option<Expected>,
+    /// The first process has ended: what is left of its output is read whoever takes it.
+    is_over: bool,
+}
+
+struct Expected {
+    /// What has been said so far.
+    said: Queue,
+    until: Instant,
 }
 
 struct Client {
     stream: UnixStream,
     received: Vec<u8>,
+    /// It writes no more; what it has written may still have to be taken.
+    has_written_all: bool,
+    role: Role,
+    queue: Queue,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Writes input, or has not said yet what it wants.
+    Writer,
+    /// Watches a container that does not wait for it.
+    Watcher,
+    /// The one that a session exists for.
+    Owner,
+}
+
+/// Frames that wait to be taken.
+#[derive(Default)]
+struct Queue {
+    bytes: VecDeque<u8>,
+    has_lost: bool,
+}
+
+impl Queue {
+    fn push(&mut self, frames: &[u8]) {
+        if self.has_lost {
+            return;
+        }
+        if self.bytes.len() + frames.len() > QUEUE_MAX {
+            self.has_lost = true;
+            self.bytes.extend(frame(LOST, &[]));
+            return;
+        }
+        self.bytes.extend(frames);
+    }
 }
 
 impl Attach {
@@ -50,52 +108,76 @@ impl Attach {
         if let Some(it) = &listener {
             drop(it.set_nonblocking(true));
         }
-        Attach { listener, clients: Vec::new(), terminal: false, backlog: None }
-    }
-
-    pub(super) fn has_terminal(&mut self) {
-        self.terminal = true;
+        Attach { listener, clients: Vec::new(), expected: None, is_over: false }
     }
 
     /// Somebody is about to attach who wants to see all of it: a short command says it sooner than they come.
     pub(super) fn expect_somebody(&mut self) {
-        self.backlog = Some(Vec::new());
+        self.expected = Some(Expected { said: Queue::default(), until: Instant::now() + EXPECTED_WITHIN });
     }
 
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.listener.iter().map(|it| it.as_fd()).chain(self.clients.iter().map(|it| it.stream.as_fd()))
+    /// Whether the container has to wait until somebody takes what it has said.
+    pub(super) fn is_behind(&self) -> bool {
+        let waits = |it: &Queue| !it.has_lost && it.bytes.len() >= SESSION_WAITS_AT;
+        let expected = self.expected.as_ref().is_some_and(|it| waits(&it.said) && Instant::now() < it.until);
+        !self.is_over && (expected || self.clients.iter().any(|it| it.role == Role::Owner && waits(&it.queue)))
     }
 
-    /// Takes who comes and what they write.
-    pub(super) fn serve(&mut self, input: &mut Option<File>) {
+    /// What to wait for. Who neither may write nor has anything to take is left out: that it has gone would be reported again and again.
+    pub(super) fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let listener = self.listener.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN));
+        let clients = self.clients.iter().map(|it| (it.stream.as_fd(), it.interest())).filter(|(_, interest)| !interest.is_empty());
+        listener.chain(clients.map(|(fd, interest)| PollFd::new(fd, interest)))
+    }
+
+    /// Takes who comes and what they write, and gives them what they take.
+    pub(super) fn serve(&mut self, input: &mut Input) {
         while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
-            if self.clients.len() < CLIENTS_MAX {
-                drop(stream.set_nonblocking(true));
-                drop(stream.set_write_timeout(Some(PATIENCE)));
-                let mut client = Client { stream, received: Vec::new() };
-                if self.backlog.take().is_none_or(|missed| client.write(&missed)) {
-                    self.clients.push(client);
-                }
+            if self.clients.len() < CLIENTS_MAX && stream.set_nonblocking(true).is_ok() {
+                let (received, queue) = (Vec::new(), Queue::default());
+                self.clients.push(Client { stream, received, has_written_all: false, role: Role::Writer, queue });
             }
         }
-        let terminal = self.terminal;
-        self.clients.retain_mut(|it| it.read(input, terminal));
+        let expected = &mut self.expected;
+        self.clients.retain_mut(|it| it.read() && it.take(input, expected) && it.write());
     }
 
     pub(super) fn output(&mut self, is_stderr: bool, bytes: &[u8]) {
         let frame = frame(if is_stderr { STDERR } else { STDOUT }, bytes);
-        if let Some(backlog) = &mut self.backlog
-            && backlog.len() + frame.len() <= BACKLOG_MAX
-        {
-            backlog.extend(&frame);
+        if let Some(expected) = &mut self.expected {
+            expected.said.push(&frame);
         }
-        self.clients.retain_mut(|it| it.write(&frame));
+        self.clients.retain_mut(|it| {
+            if it.role != Role::Writer {
+                it.queue.push(&frame);
+            }
+            it.write()
+        });
     }
 
-    /// Lets everybody go who has seen the last, those included who are at the door.
-    pub(super) fn finish(&mut self, input: &mut Option<File>) {
-        self.serve(input);
-        self.clients.clear();
+    /// The first process has ended.
+    pub(super) fn over(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Nobody is taken any more. Whether somebody has yet to take what was said, those included who are at the door.
+    pub(super) fn finish(&mut self) -> bool {
+        self.serve(&mut Input::default());
+        self.listener = None;
+        self.clients.retain(|it| !it.queue.bytes.is_empty());
+        !self.clients.is_empty()
+    }
+
+    /// Waits until everybody has taken what was said, or has gone.
+    pub(super) fn linger(&mut self) {
+        let begun = Instant::now();
+        while !self.clients.is_empty() {
+            let mut fds: Vec<PollFd<'_>> = self.fds().collect();
+            let _ = poll(&mut fds, PollTimeout::from(1000_u16));
+            self.serve(&mut Input::default());
+            let is_late = begun.elapsed() > TAKEN_WITHIN;
+            self.clients.retain(|it| !it.queue.bytes.is_empty() && (it.role == Role::Owner || !is_late));
+        }
     }
 }
 
@@ -129,79 +211,73 @@ pub fn frame(kind: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
-    /// Whether it has taken it, within the patience.
-    fn write(&mut self, frames: &[u8]) -> bool {
-        drop(self.stream.set_nonblocking(false));
-        let sent = self.stream.write_all(frames).is_ok();
-        drop(self.stream.set_nonblocking(true));
-        sent
+    fn may_read(&self) -> bool {
+        !self.has_written_all && self.received.len() <= 2 * FRAME_MAX
     }
 
-    /// Whether it stays.
-    fn read(&mut self, input: &mut Option<File>, terminal: bool) -> bool {
-        let mut buffer = [0; 4096];
-        let mut stays = true;
-        loop {
+    fn interest(&self) -> PollFlags {
+        let mut interest = PollFlags::empty();
+        interest.set(PollFlags::POLLIN, self.may_read());
+        interest.set(PollFlags::POLLOUT, !self.queue.bytes.is_empty());
+        interest
+    }
+
+    /// Whether it is still there, or has at least written something.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        while self.may_read() {
             match self.stream.read(&mut buffer) {
                 // What came before the end counts: the end of the input often comes right before that of the connection.
-                Ok(0) => stays = false,
+                Ok(0) => self.has_written_all = true,
                 Ok(read) => self.received.extend(&buffer[..read]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => stays = false,
-            }
-            if !stays {
-                break;
-            }
-            if self.received.len() > 2 * FRAME_MAX {
-                break;
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.has_written_all = true,
             }
         }
-        while self.received.len() >= 5 {
-            let length = u32::from_be_bytes([self.received[1], self.received[2], self.received[3], self.received[4]]) as usize;
+        self.role == Role::Writer || !self.has_written_all
+    }
+
+    /// Takes its frames until the input is full. Whether it stays.
+    fn take(&mut self, input: &mut Input, expected: &mut Option<Expected>) -> bool {
+        let mut taken = 0;
+        while let Some(&[kind, a, b, c, d]) = self.received[taken..].first_chunk() {
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
             if length > FRAME_MAX {
                 return false;
             }
-            if self.received.len() < 5 + length {
-                break;
+            let Some(bytes) = self.received.get(taken + 5..taken + 5 + length) else { break };
+            match (kind, bytes) {
+                (STDIN, _) if input.is_full() => {
+                    self.received.drain(..taken);
+                    return true;
+                }
+                (STDIN, []) => input.end(),
+                (STDIN, bytes) => input.push(bytes),
+                (WINDOW, &[r, s, c, d]) => input.resize(u16::from_be_bytes([r, s]), u16::from_be_bytes([c, d])),
+                (WATCH, _) if self.role == Role::Writer => match expected.take() {
+                    Some(it) => (self.role, self.queue) = (Role::Owner, it.said),
+                    None => self.role = Role::Watcher,
+                },
+                _ => {}
             }
-            let frame: Vec<u8> = self.received.drain(..5 + length).collect();
-            take(frame[0], &frame[5..], input, terminal);
+            taken += 5 + length;
         }
-        stays
+        self.received.drain(..taken);
+        !self.has_written_all
     }
-}
 
-fn take(kind: u8, bytes: &[u8], input: &mut Option<File>, terminal: bool) {
-    match kind {
-        STDIN if bytes.is_empty() && terminal => {
-            // Control-D: what a terminal calls the end.
-            if let Some(it) = input {
-                drop(it.write_all(&[4]));
+    /// Writes as much as it takes now. Whether it stays.
+    fn write(&mut self) -> bool {
+        while !self.queue.bytes.is_empty() {
+            match self.stream.write(self.queue.bytes.as_slices().0) {
+                Ok(written) => drop(self.queue.bytes.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
             }
         }
-        STDIN if bytes.is_empty() => *input = None,
-        STDIN => {
-            let failed = input.as_mut().is_some_and(|it| it.write_all(bytes).is_err());
-            if failed && !terminal {
-                *input = None;
-            }
-        }
-        WINDOW if terminal && bytes.len() == 4 => {
-            if let Some(it) = input {
-                let size = libc::winsize {
-                    ws_row: u16::from_be_bytes([bytes[0], bytes[1]]),
-                    ws_col: u16::from_be_bytes([bytes[2], bytes[3]]),
-                    ws_xpixel: 0,
-                    ws_ypixel: 0,
-                };
-                #[expect(unsafe_code, reason = "an ioctl has no safe form")]
-                // SAFETY: the file is open and the kernel only reads the structure, which lives until the call returns.
-                unsafe {
-                    libc::ioctl(it.as_raw_fd(), libc::TIOCSWINSZ, &raw const size)
-                };
-            }
-        }
-        _ => {}
+        !self.queue.has_lost
     }
 }
 
@@ -211,22 +287,71 @@ mod tests {
 
     use super::*;
 
+    fn watch(path: &Path) -> UnixStream {
+        let mut stream = connect(path).unwrap();
+        stream.write_all(&frame(WATCH, b"")).unwrap();
+        stream
+    }
+
+    /// Everything that is told, and served meanwhile by somebody else.
+    fn read_apart(mut stream: UnixStream) -> std::thread::JoinHandle<Vec<u8>> {
+        std::thread::spawn(move || {
+            let mut told = Vec::new();
+            stream.read_to_end(&mut told).unwrap();
+            told
+        })
+    }
+
     #[test]
     fn input_that_comes_with_the_end_of_the_connection_is_not_lost() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("io.sock");
         let mut attach = Attach::listen(&path);
         let (read, write) = nix::unistd::pipe().unwrap();
-        let mut input = Some(File::from(write));
+        let mut input = Input::pipe(File::from(write)).unwrap();
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(&[frame(STDIN, b"typed"), frame(STDIN, b"")].concat()).unwrap();
         drop(stream);
         attach.serve(&mut input);
-        assert!(input.is_none(), "its end was passed on");
+        assert!(!input.is_open(), "its end was passed on");
         let mut text = String::new();
         File::from(read).read_to_string(&mut text).unwrap();
         assert_eq!(text, "typed");
         assert_eq!(attach.clients.len(), 0);
+    }
+
+    #[test]
+    fn input_that_nobody_takes_stays_with_its_writer_until_somebody_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("io.sock");
+        let mut attach = Attach::listen(&path);
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let mut input = Input::pipe(File::from(write)).unwrap();
+        let mut stream = UnixStream::connect(&path).unwrap();
+        let sent: Vec<u8> = (0..2_000_000_u32).map(|it| (it % 251) as u8).collect();
+        let frames: Vec<u8> = sent.chunks(FRAME_MAX).flat_map(|it| frame(STDIN, it)).chain(frame(STDIN, b"")).collect();
+        let writing = std::thread::spawn(move || stream.write_all(&frames).unwrap());
+        let begun = Instant::now();
+        while !input.is_full() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            attach.serve(&mut input);
+        }
+        for _ in 0..100 {
+            attach.serve(&mut input);
+        }
+        assert!(!writing.is_finished(), "more was taken than is kept");
+        let reading = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            File::from(read).read_to_end(&mut all).unwrap();
+            all
+        });
+        while input.is_open() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            input.write();
+            attach.serve(&mut input);
+        }
+        writing.join().unwrap();
+        assert!(reading.join().unwrap() == sent, "what is taken is what was written");
     }
 
     #[test]
@@ -236,10 +361,10 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         let path = deep.join("io.sock");
         let mut attach = Attach::listen(&path);
-        let mut stream = connect(&path).unwrap();
-        attach.serve(&mut None);
+        let mut stream = watch(&path);
+        attach.serve(&mut Input::default());
         attach.output(false, b"far");
-        attach.finish(&mut None);
+        assert!(!attach.finish());
         let mut told = Vec::new();
         stream.read_to_end(&mut told).unwrap();
         assert_eq!(told, frame(STDOUT, b"far"));
@@ -247,22 +372,57 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_anybody_came_is_told_to_the_first() {
+    fn what_was_said_before_anybody_came_is_told_to_the_first_who_watches() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("io.sock");
         let mut attach = Attach::listen(&path);
         attach.expect_somebody();
         attach.output(false, b"early");
-        let mut first = UnixStream::connect(&path).unwrap();
-        attach.serve(&mut None);
-        let mut second = UnixStream::connect(&path).unwrap();
-        attach.serve(&mut None);
+        let mut writer = connect(&path).unwrap();
+        attach.serve(&mut Input::default());
+        let mut first = watch(&path);
+        attach.serve(&mut Input::default());
+        let mut second = watch(&path);
+        attach.serve(&mut Input::default());
         attach.output(true, b"late");
-        attach.finish(&mut None);
-        let (mut told, mut later) = (Vec::new(), Vec::new());
-        first.read_to_end(&mut told).unwrap();
-        second.read_to_end(&mut later).unwrap();
-        assert_eq!(told, [frame(STDOUT, b"early"), frame(STDERR, b"late")].concat());
-        assert_eq!(later, frame(STDERR, b"late"));
+        assert!(!attach.finish());
+        let mut told = [const { Vec::new() }; 3];
+        for (stream, told) in [&mut writer, &mut first, &mut second].into_iter().zip(&mut told) {
+            stream.read_to_end(told).unwrap();
+        }
+        assert_eq!(told, [vec![], [frame(STDOUT, b"early"), frame(STDERR, b"late")].concat(), frame(STDERR, b"late")]);
+    }
+
+    #[test]
+    fn a_session_waits_for_its_client_and_a_task_for_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("io.sock");
+        let mut attach = Attach::listen(&path);
+        attach.expect_somebody();
+        let piece = [b'x'; 16 * 1024];
+        while !attach.is_behind() {
+            attach.output(false, &piece);
+        }
+        let owner = watch(&path);
+        attach.serve(&mut Input::default());
+        let watcher = watch(&path);
+        attach.serve(&mut Input::default());
+        let mut said = attach.clients[0].queue.bytes.len();
+        while attach.clients.iter().any(|it| it.role == Role::Watcher && !it.queue.has_lost) {
+            attach.output(false, &piece);
+            attach.serve(&mut Input::default());
+            // The owner's queue is emptied in place of a container that waits.
+            said += attach.clients[0].queue.bytes.drain(..).len();
+            assert!(said < 64 << 20, "the watcher's queue has no end");
+        }
+        assert!(!attach.is_behind(), "nobody waits for a watcher");
+        attach.clients.remove(0);
+        drop(owner);
+        let reading = read_apart(watcher);
+        attach.over();
+        assert!(attach.finish());
+        attach.linger();
+        let told = reading.join().unwrap();
+        assert!(told.len() > QUEUE_MAX && told.ends_with(&frame(LOST, b"")), "{}", told.len());
     }
 }
