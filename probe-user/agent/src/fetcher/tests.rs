@@ -46,7 +46,7 @@ fn files_come_from_the_web_and_through_the_cache_once() {
         let mut it = uri(&format!("{server}/dir/run.sh?token=x"));
         (it.cache, it.executable) = (Some(true), Some(true));
         fetcher.fetch(&[it], &sandbox, None).unwrap();
-        assert_eq!(sandbox.join("run.sh").metadata().unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(sandbox.join("run.sh?token=x").metadata().unwrap().permissions().mode() & 0o777, 0o755);
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert_eq!((fetcher.counts(), fetcher.cache_bytes()), ((2, 0), (1 << 20, 10)));
