@@ -33,6 +33,10 @@ LATER = {
     "orchestrator_loop_panics_total": "after a panic",
     "probe_runtime_failures_total": "after a container runtime has failed",
     "probe_kubernetes_objects": "in a cluster",
+    "orchestrator_controls_total": "after a control was called",
+    "orchestrator_pipe_bytes_total": "after something went through a pipe",
+    "orchestrator_websocket_ended_total": "after a page was closed",
+    "monitoring_app_grpc_call_seconds_bucket": "after a call of the gRPC API",
     "zk_conflict_count_total": "after a conflict of two ensembles",
     "zk_sync_transaction_seconds_bucket": "after a change that a link carries",
 }
