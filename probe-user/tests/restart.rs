@@ -205,6 +205,7 @@ async fn nothing_is_missed(second: &[&str]) {
     // Begun while nobody watched, and open still.
     let between = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (between_server, _) = listener.accept().unwrap();
+    let has_other_programs = !second.is_empty();
     let second = Probe::start(&control_plane, &[&["--pin-dir", pin_dir], second].concat());
     second.says("taken_over=true").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -222,7 +223,11 @@ async fn nothing_is_missed(second: &[&str]) {
     // Other connections of the machine are on their way all the time.
     let complete = |losses: &Losses| losses.ends_seen == losses.ends_reported && losses.ends_seen >= 2 * made;
     control_plane.wait_for("completeness", |known| known.losses.as_ref().is_some_and(complete)).await;
-    // And once more: what was taken over once is not lost the second time.
+    // And once more: what was taken over once is not lost the second time. But where the kernel does not add one table to another, what other
+    // programs had counted is in no table any more.
+    if has_other_programs && second.log().contains("the kernel does not add one table to another") {
+        return;
+    }
     second.kill();
     let third = Probe::start(&control_plane, &["--pin-dir", pin_dir]);
     third.says("taken_over=true").await;
