@@ -1,18 +1,22 @@
 //! Where the instances of one app may be, given where they are.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::Expr;
 
 use crate::instance::AgentInfo;
+use crate::matching::wanted_volumes;
 use crate::mesos::Attribute;
+use crate::model::spec::Spec;
 use crate::model::{Constraint, Operator};
 
 /// The constraints of one app, with where its instances are.
 #[derive(Debug)]
 pub(crate) struct Placement {
     rules: Vec<Rule>,
+    /// Patterns of the volumes' own constraints; none: it is no pattern.
+    of_volumes: BTreeMap<String, Option<Arc<Pattern>>>,
 }
 
 #[derive(Debug)]
@@ -51,27 +55,154 @@ impl Place<'_> {
 
 /// A regular expression of a constraint, in Java's words.
 #[derive(Debug)]
-pub(crate) struct Pattern(Regex);
+pub(crate) struct Pattern(Engine);
+
+#[derive(Debug)]
+enum Engine {
+    /// An automaton: as fast on every text.
+    Plain(regex::Regex),
+    /// What looks around or back: it goes back and forth, on some texts for ever.
+    Fancy {
+        regex: Box<fancy_regex::Regex>,
+        /// Texts on which that took too long. Offers name the same ones again and again.
+        endless: Mutex<BTreeSet<Box<str>>>,
+    },
+}
+
+/// Why a text is no pattern of a constraint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is no regular expression.
+    Malformed,
+    /// Compiled it would take more memory than all of them together may.
+    TooLarge,
+}
 
 impl Pattern {
     /// Steps back that one look may take: values are names of hosts and racks, and what takes longer than this goes on forever.
     const STEPS_MAX: usize = 100_000;
     /// Bytes that a compiled pattern may take.
     const SIZE_MAX: usize = 1 << 20;
+    /// Bytes of a pattern: hundreds of names, one beside the other.
+    const LENGTH_MAX: usize = 32 << 10;
+    /// Bytes of one that looks around or back. Each piece between two such places is compiled by itself, and by its engine's limits for each.
+    const FANCY_LENGTH_MAX: usize = 1 << 10;
+    /// Bytes of a value that one looks at that looks around or back: each of its steps may read all of it.
+    const FANCY_VALUE_MAX: usize = 1 << 10;
+    /// After so many texts that took too long the pattern is not tried on others: the next ones would, too.
+    const ENDLESS_MAX: usize = 32;
 
     /// A pattern that must match the whole text. What needs neither looking around nor back is compiled to an automaton, and as fast as one.
-    pub(crate) fn whole(pattern: &str) -> Option<Pattern> {
-        RegexBuilder::new(&format!("^(?:{})$", unquoted(pattern)))
+    ///
+    /// # Errors
+    /// When it is no regular expression, or too large a one.
+    pub(crate) fn whole(pattern: &str) -> Result<Pattern, Unfit> {
+        if pattern.len() > Pattern::LENGTH_MAX {
+            return Err(Unfit::TooLarge);
+        }
+        let text = format!("^(?:{})$", unquoted(pattern));
+        if !is_possessive(&text) {
+            let mut builder = regex::RegexBuilder::new(&text);
+            match builder.size_limit(Pattern::SIZE_MAX).dfa_size_limit(Pattern::SIZE_MAX).nest_limit(100).build() {
+                Ok(regex) => return Ok(Pattern(Engine::Plain(regex))),
+                Err(regex::Error::CompiledTooBig(_)) => return Err(Unfit::TooLarge),
+                // Perhaps it is one of the others.
+                Err(_) => {}
+            }
+        }
+        if text.len() > Pattern::FANCY_LENGTH_MAX {
+            return Err(Unfit::TooLarge);
+        }
+        let tree = Expr::parse_tree(&text).map_err(|_| Unfit::Malformed)?;
+        if Weight::of(&tree.expr).bytes > Weight::MAX {
+            return Err(Unfit::TooLarge);
+        }
+        let built = fancy_regex::RegexBuilder::new(&text)
             .backtrack_limit(Pattern::STEPS_MAX)
             .delegate_size_limit(Pattern::SIZE_MAX)
-            .build()
-            .ok()
-            .map(Pattern)
+            .delegate_dfa_size_limit(Pattern::SIZE_MAX)
+            .build();
+        let regex = Box::new(built.map_err(|_| Unfit::Malformed)?);
+        Ok(Pattern(Engine::Fancy { regex, endless: Mutex::default() }))
     }
 
     /// Whether it matches; `None`: that takes too long to tell.
     pub(crate) fn matches(&self, text: &str) -> Option<bool> {
-        self.0.is_match(text).ok()
+        match &self.0 {
+            Engine::Plain(regex) => Some(regex.is_match(text)),
+            Engine::Fancy { regex, endless } => {
+                let mut endless = endless.lock().unwrap_or_else(PoisonError::into_inner);
+                if text.len() > Pattern::FANCY_VALUE_MAX || endless.len() >= Pattern::ENDLESS_MAX || endless.contains(text) {
+                    return None;
+                }
+                let found = regex.is_match(text).ok();
+                if found.is_none() {
+                    endless.insert(text.into());
+                }
+                found
+            }
+        }
+    }
+}
+
+/// Whether it may have a quantifier that gives nothing back. `regex` would read `a*+` as `(?:a*)+`, which is something else.
+fn is_possessive(pattern: &str) -> bool {
+    ["*+", "++", "?+", "}+"].iter().any(|it| pattern.contains(it))
+}
+
+/// About how much a pattern takes that looks around or back. The limits of its engine are of each piece, and not kept to where there are several.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weight {
+    bytes: usize,
+    /// It is carried out step by step, not compiled with what is around it.
+    is_hard: bool,
+}
+
+impl Weight {
+    /// What is above is refused.
+    const MAX: usize = 2 << 20;
+    /// Of a piece that is compiled by itself, beside its content.
+    const PIECE: usize = 16 << 10;
+    const CHARACTER: usize = 64;
+    const CLASS: usize = 512;
+    /// Of the letters of all scripts.
+    const UNICODE_CLASS: usize = 20 << 10;
+
+    fn of(expr: &Expr) -> Weight {
+        match expr {
+            Expr::Literal { val, casei } => Weight::easy(Weight::CHARACTER * val.len() * if *casei { 4 } else { 1 }),
+            Expr::Any { .. } => Weight::easy(Weight::CLASS),
+            Expr::Delegate { inner, .. } => {
+                let is_unicode =
+                    !inner.is_ascii() || ["\\w", "\\W", "\\d", "\\D", "\\s", "\\S", "\\p", "\\P"].iter().any(|it| inner.contains(it));
+                Weight::easy(inner.len() * Weight::CHARACTER + if is_unicode { Weight::UNICODE_CLASS } else { Weight::CLASS })
+            }
+            Expr::Concat(all) | Expr::Alt(all) => all.iter().map(Weight::of).fold(Weight::default(), Weight::and),
+            Expr::Group(inner) => Weight::of(inner),
+            Expr::LookAround(inner, _) | Expr::AtomicGroup(inner) => Weight::of(inner).and(Weight::hard()),
+            Expr::Repeat { child, lo, hi, .. } => {
+                let one = Weight::of(child);
+                // What is hard is written down once and counted.
+                let times = if one.is_hard { 1 } else { if *hi == usize::MAX { *lo } else { *hi }.max(1) };
+                Weight { bytes: one.bytes.saturating_mul(times), ..one }
+            }
+            Expr::Conditional { condition, true_branch, false_branch } => {
+                [condition, true_branch, false_branch].into_iter().map(|it| Weight::of(it)).fold(Weight::hard(), Weight::and)
+            }
+            _ => Weight::hard(),
+        }
+    }
+
+    fn easy(bytes: usize) -> Weight {
+        Weight { bytes, is_hard: false }
+    }
+
+    fn hard() -> Weight {
+        Weight { bytes: Weight::PIECE, is_hard: true }
+    }
+
+    fn and(self, other: Weight) -> Weight {
+        Weight { bytes: self.bytes.saturating_add(other.bytes), is_hard: self.is_hard || other.is_hard }
     }
 }
 
@@ -112,7 +243,7 @@ impl Patterns {
         if self.0.len() >= Self::CAPACITY {
             self.0.clear();
         }
-        let compiled = Pattern::whole(pattern).map(Arc::new);
+        let compiled = Pattern::whole(pattern).ok().map(Arc::new);
         self.0.insert(pattern.to_owned(), compiled.clone());
         compiled
     }
@@ -130,7 +261,23 @@ impl Placement {
                 Rule { constraint: constraint.clone(), pattern, counts: BTreeMap::new() }
             })
             .collect();
-        Placement { rules }
+        Placement { rules, of_volumes: BTreeMap::new() }
+    }
+
+    /// The constraints of an app or pod, with those of its volumes.
+    pub(crate) fn of(spec: &Spec, patterns: &mut Patterns) -> Placement {
+        let mut placement = Placement::new(spec.constraints(), patterns);
+        for (_, volume) in wanted_volumes(spec) {
+            for value in volume.constraints.iter().filter_map(|it| it.value.as_deref()) {
+                placement.of_volumes.insert(value.to_owned(), patterns.get(value));
+            }
+        }
+        placement
+    }
+
+    /// The pattern of a volume's constraint.
+    pub(crate) fn of_volume(&self, value: &str) -> Option<&Arc<Pattern>> {
+        self.of_volumes.get(value)?.as_ref()
     }
 
     /// Whether any rule looks at where the other instances are.
@@ -278,7 +425,25 @@ mod tests {
             assert_eq!((whole.matches(fits), whole.matches(fits_not)), (Some(true), Some(false)), "{pattern}");
         }
         assert_eq!(Pattern::whole("a*+a").unwrap().matches("aa"), Some(false), "what is taken possessively is not given back");
-        assert!(Pattern::whole("(").is_none());
+        assert_eq!(Pattern::whole("(").unwrap_err(), Unfit::Malformed);
+        let hosts: Vec<String> = (0..300).map(|it| format!("host-{it}\\.example\\.com")).collect();
+        assert_eq!(Pattern::whole(&hosts.join("|")).unwrap().matches("host-299.example.com"), Some(true), "a long list of names");
+        assert_eq!(Pattern::whole(r"(?!old-)\w{1,40}(?:\.[a-z0-9-]{1,63}){0,5}").unwrap().matches("new_1.example.com"), Some(true));
+    }
+
+    #[test]
+    fn patterns_that_would_take_gigabytes_are_refused_at_once() {
+        for pattern in [
+            "(?=a)".repeat(4_000),
+            "(?=a)".repeat(200),
+            r"(?=\w{99})".repeat(90),
+            r"((?:(?:\w{100}){100}){100})\1".to_owned(),
+            r"(?:(?:\w{100}){100}){100}".to_owned(),
+            "x".repeat(100_000),
+            format!("{}++", "a|".repeat(3_000)),
+        ] {
+            assert_eq!(Pattern::whole(&pattern).unwrap_err(), Unfit::TooLarge, "{pattern:.60}");
+        }
     }
 
     #[test]
@@ -290,6 +455,23 @@ mod tests {
             let place = Place { host: &text, region: None, zone: None, attributes: &[] };
             assert!(!Placement::new(&[constraint("hostname", operator, Some(endless))], &mut Patterns::default()).accepts(place));
         }
+    }
+
+    #[test]
+    fn what_took_too_long_is_not_tried_again_and_again() {
+        let pattern = Pattern::whole(r"(?:(a|aa)+)\1$").unwrap();
+        let Engine::Fancy { endless, .. } = &pattern.0 else { panic!("it looks back") };
+        let text = |it: usize| format!("{}b", "a".repeat(60 + it));
+        for _ in 0..1_000 {
+            assert_eq!(pattern.matches(&text(0)), None);
+        }
+        assert_eq!(endless.lock().unwrap().len(), 1);
+        assert_eq!(pattern.matches("aa"), Some(true));
+        for it in 0..Pattern::ENDLESS_MAX * 2 {
+            assert_eq!(pattern.matches(&text(it)), None);
+        }
+        assert_eq!(endless.lock().unwrap().len(), Pattern::ENDLESS_MAX);
+        assert_eq!(pattern.matches("aa"), None, "it is given up");
     }
 
     #[test]

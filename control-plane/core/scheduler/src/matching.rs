@@ -194,7 +194,7 @@ impl Remaining {
             }
             found.tasks.push(taken);
         }
-        if held.is_none() && spec.is_resident() && !make_volumes(&mut pool, spec, &mut found, ids) {
+        if held.is_none() && spec.is_resident() && !make_volumes(&mut pool, (spec, placement), &mut found, ids) {
             reasons.push(Reason::InsufficientDisk);
         }
         if !reasons.is_empty() {
@@ -281,7 +281,7 @@ fn pod_needs(pod: &Pod) -> Vec<Need> {
 }
 
 /// Persistent volumes with where they are mounted, or a pod's names for them.
-fn wanted_volumes(spec: &Spec) -> Vec<(String, PersistentVolume)> {
+pub(crate) fn wanted_volumes(spec: &Spec) -> Vec<(String, PersistentVolume)> {
     match spec {
         Spec::App(app) => app
             .volumes()
@@ -305,17 +305,17 @@ fn take_held_volumes(pool: &mut Pool, spec: &Spec, held: &Held, found: &mut Matc
     true
 }
 
-fn make_volumes(pool: &mut Pool, spec: &Spec, found: &mut Match, ids: &mut IdGen) -> bool {
+fn make_volumes(pool: &mut Pool, (spec, placement): (&Spec, &Placement), found: &mut Match, ids: &mut IdGen) -> bool {
     let mut held = Held::default();
     for (path, volume) in wanted_volumes(spec) {
         let megabytes = thousandths(f64::from(u32::try_from(volume.size).unwrap_or(u32::MAX)));
         let mut taken = Vec::new();
         let enough = match volume.disk {
             DiskKind::Root => pool.take("disk", megabytes, &mut taken),
-            DiskKind::Path => pool.take_disk("PATH", megabytes, None, &volume, &mut taken),
+            DiskKind::Path => pool.take_disk("PATH", megabytes, None, (&volume, placement), &mut taken),
             DiskKind::Mount => {
                 let most = volume.max_size.map(|size| thousandths(f64::from(u32::try_from(size).unwrap_or(u32::MAX))));
-                pool.take_disk("MOUNT", megabytes, most, &volume, &mut taken)
+                pool.take_disk("MOUNT", megabytes, most, (&volume, placement), &mut taken)
             }
         };
         // A volume is one piece: resources of one role and one disk.

@@ -5,7 +5,7 @@ mod pod;
 
 use std::collections::BTreeSet;
 
-use crate::constraints::Pattern;
+use crate::constraints::{Pattern, Unfit};
 use crate::id::PathId;
 use crate::model::container::{DiskKind, LinuxInfo, PersistentVolume, VolumeKind};
 use crate::model::spec::Spec;
@@ -71,9 +71,11 @@ fn constraints(constraints: &[Constraint], path: &str, all: &mut Problems) {
             ),
             Operator::Like | Operator::Unlike => match value.filter(|it| !it.is_empty()) {
                 None => all.add(path, "LIKE and UNLIKE require a non-empty, regular expression value"),
-                Some(pattern) => {
-                    all.need(Pattern::whole(pattern).is_some(), path, format!("'{pattern}' is not a valid regular expression"))
-                }
+                Some(pattern) => match Pattern::whole(pattern) {
+                    Ok(_) => {}
+                    Err(Unfit::Malformed) => all.add(path, format!("'{pattern}' is not a valid regular expression")),
+                    Err(Unfit::TooLarge) => all.add(path, "The regular expression is too large: it would take too much memory"),
+                },
             },
             Operator::Is => {
                 let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_/.-".contains(&byte);

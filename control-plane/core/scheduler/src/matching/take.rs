@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::constraints::Pattern;
+use crate::constraints::Placement;
 use crate::mesos::{FRAMEWORK_LABEL, INSTANCE_LABEL, Resource, ResourceValue};
 use crate::model::Operator;
 use crate::model::container::PersistentVolume;
@@ -81,11 +81,11 @@ impl Pool {
         kind: &str,
         least: i64,
         most: Option<i64>,
-        volume: &PersistentVolume,
+        (volume, placement): (&PersistentVolume, &Placement),
         taken: &mut Vec<Resource>,
     ) -> bool {
         let patterns: Vec<_> =
-            volume.constraints.iter().filter_map(|it| Some((it.operator, Pattern::whole(it.value.as_deref()?)?))).collect();
+            volume.constraints.iter().filter_map(|it| Some((it.operator, placement.of_volume(it.value.as_deref()?)))).collect();
         let fits = |resource: &Resource| {
             let Some(source) = resource.disk.as_ref().and_then(|disk| disk.source.as_ref()) else { return false };
             let root = source.root.as_deref().unwrap_or_default();
@@ -94,7 +94,7 @@ impl Pool {
                 && resource.scalar() >= least
                 && most.is_none_or(|most| resource.scalar() <= most)
                 && volume.profile == source.profile
-                && patterns.iter().all(|(operator, pattern)| pattern.matches(root) == Some(*operator != Operator::Unlike))
+                && patterns.iter().all(|(operator, pattern)| pattern.and_then(|it| it.matches(root)) == Some(*operator != Operator::Unlike))
         };
         let Some(at) = self.left.iter().position(|it| fits(it)) else { return false };
         if kind == "MOUNT" {

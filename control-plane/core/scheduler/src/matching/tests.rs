@@ -40,14 +40,7 @@ const POLICY: Policy<'_> =
 
 fn fit(remaining: &mut Remaining, spec: &Spec, held: Option<&Held>) -> Result<Match, Vec<Reason>> {
     let id = InstanceId::parse("x.instance-6f1c2d3e-0000-11ea-8d71-362b9e155667").unwrap();
-    remaining.fit(
-        Timestamp::EPOCH,
-        spec,
-        (&id, held),
-        &Placement::new(spec.constraints(), &mut Patterns::default()),
-        POLICY,
-        &mut IdGen::new(7),
-    )
+    remaining.fit(Timestamp::EPOCH, spec, (&id, held), &Placement::of(spec, &mut Patterns::default()), POLICY, &mut IdGen::new(7))
 }
 
 #[test]

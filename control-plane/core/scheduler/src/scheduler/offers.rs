@@ -155,7 +155,7 @@ impl Scheduler {
     }
 
     fn placement(&mut self, spec: &Spec) -> Placement {
-        let mut placement = Placement::new(spec.constraints(), &mut self.patterns);
+        let mut placement = Placement::of(spec, &mut self.patterns);
         if placement.looks_at_others()
             && let Some(state) = self.specs.get(spec.id())
         {
