@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mesos_proto::v1::{AgentInfo, DomainInfo, domain_info};
+use mesos_proto::v1::{AgentInfo, DomainInfo, Resource, domain_info};
+use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use crate::http::{self, Server};
 use crate::isolation::{self, UnsupportedIsolator};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link;
+use crate::reconfiguration::{self, Incompatible};
 use crate::store::{Store, StoreError};
 use crate::table::{Effect, Limits, RecoverError, Table};
 use crate::words::{Now, SystemIds};
@@ -43,6 +45,9 @@ pub enum AgentError {
     /// So is that.
     #[error(transparent)]
     Isolation(#[from] UnsupportedIsolator),
+    /// It is another one than before.
+    #[error(transparent)]
+    Reconfigured(#[from] Incompatible),
     /// A directory cannot be made.
     #[error("the directory {0} cannot be made")]
     Directory(std::path::PathBuf, #[source] std::io::Error),
@@ -98,9 +103,12 @@ async fn live(
     let begun = Instant::now();
     let boot_id = boot_id();
     forget_before_reboot(&store, &layout, &boot_id)?;
+    for directory in [layout.meta(), layout.keepers()] {
+        crate::sandbox::make_private(&directory).map_err(|error| AgentError::Directory(directory.clone(), error))?;
+    }
 
     let configured = host::resources(&config)?;
-    let mut ledger = Ledger::new(&configured, store.fact(LEDGER_FACT)?.as_deref(), &mut SystemIds)?;
+    let mut ledger = Ledger::new(&configured, store.fact(LEDGER_FACT)?.as_deref(), config.reconfiguration_policy, &mut SystemIds)?;
     let limits = Limits {
         executor_registration_timeout: config.executor_registration_timeout,
         executor_reregistration_timeout: config.executor_reregistration_timeout,
@@ -118,19 +126,8 @@ async fn live(
     if config.recover == Recover::Cleanup {
         recovered.extend(claimed.iter().cloned().map(Effect::Destroy));
     }
-    let agent = AgentInfo {
-        hostname: config.hostname.clone(),
-        port: config.advertise_port.map(i32::from),
-        resources: configured,
-        attributes: host::attributes(&config)?,
-        id: (!table.agent_id().is_empty()).then(|| mesos_proto::v1::AgentId { value: table.agent_id().to_owned() }),
-        domain: config.domain.as_ref().map(|(region, zone)| DomainInfo {
-            fault_domain: Some(domain_info::FaultDomain {
-                region: domain_info::fault_domain::RegionInfo { name: region.clone() },
-                zone: domain_info::fault_domain::ZoneInfo { name: zone.clone() },
-            }),
-        }),
-    };
+    let agent = describe(&config, configured, table.agent_id())?;
+    keep_to_what_it_was(&config, &store, &agent)?;
 
     let (handle, inputs, inbox) = driver::channel();
     let (outbox, sent) = mpsc::channel(link::OUTBOX_MAX);
@@ -168,6 +165,7 @@ async fn live(
         fetcher,
         registered: status.registered.clone(),
         begun: SystemTime::now(),
+        recovery: begun.elapsed(),
         spawn: spawn.clone(),
         stopping: stopping.clone(),
     };
@@ -182,6 +180,39 @@ async fn live(
     // Loops of containers end with the runtime; their keepers do not.
     drop(tokio::time::timeout(Duration::from_millis(500), loops.wait()).await);
     Ok(ended?)
+}
+
+/// What the master and frameworks are told of this agent.
+fn describe(config: &Config, resources: Vec<Resource>, id: &str) -> Result<AgentInfo, HostError> {
+    Ok(AgentInfo {
+        hostname: config.hostname.clone(),
+        port: config.advertise_port.map(i32::from),
+        resources,
+        attributes: host::attributes(config)?,
+        id: (!id.is_empty()).then(|| mesos_proto::v1::AgentId { value: id.to_owned() }),
+        domain: config.domain.as_ref().map(|(region, zone)| DomainInfo {
+            fault_domain: Some(domain_info::FaultDomain {
+                region: domain_info::fault_domain::RegionInfo { name: region.clone() },
+                zone: domain_info::fault_domain::ZoneInfo { name: zone.clone() },
+            }),
+        }),
+    })
+}
+
+/// Refuses a configuration with which this is not the agent any more that the master knows, and remembers it otherwise.
+fn keep_to_what_it_was(config: &Config, store: &Store, agent: &AgentInfo) -> Result<(), AgentError> {
+    const AGENT: &str = "agent";
+
+    // Who ends all tasks first may begin as another.
+    if agent.id.is_some()
+        && config.recover == Recover::Reconnect
+        && let Some(before) = store.fact(AGENT)?
+        && let Ok(before) = AgentInfo::decode(&*before)
+    {
+        reconfiguration::check(config.reconfiguration_policy, &before, agent)?;
+    }
+    store.commit(&[], &[(AGENT, agent.encode_to_vec())])?;
+    Ok(())
 }
 
 /// The one place of this crate that spawns.

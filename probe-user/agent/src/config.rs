@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::reconfiguration::Policy;
+
 /// Settings of the agent.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -76,6 +78,8 @@ pub struct Config {
     pub registration_backoff_factor: Duration,
     /// What is done at the start with what ran before: go on with it, or end it.
     pub recover: Recover,
+    /// What may have changed of the agent since it was registered.
+    pub reconfiguration_policy: Policy,
     /// How long a sandbox is kept after its executor ended, while there is room.
     pub gc_delay: Duration,
     /// Share of the disk that is to stay free.
@@ -156,6 +160,7 @@ impl Config {
             recovery_timeout: Duration::from_secs(900),
             registration_backoff_factor: Duration::from_secs(1),
             recover: Recover::Reconnect,
+            reconfiguration_policy: Policy::Equal,
             gc_delay: Duration::from_secs(7 * 24 * 3600),
             gc_disk_headroom: 0.1,
             disk_watch_interval: Duration::from_secs(60),
@@ -211,6 +216,7 @@ impl Config {
             ("recovery_timeout", time(self.recovery_timeout)),
             ("registration_backoff_factor", time(self.registration_backoff_factor)),
             ("recover", if self.recover == Recover::Reconnect { "reconnect" } else { "cleanup" }.to_owned()),
+            ("reconfiguration_policy", self.reconfiguration_policy.to_string()),
             ("gc_delay", time(self.gc_delay)),
             ("gc_disk_headroom", self.gc_disk_headroom.to_string()),
             ("disk_watch_interval", time(self.disk_watch_interval)),

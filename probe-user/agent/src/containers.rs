@@ -479,18 +479,6 @@ pub(crate) fn volumes(
     Ok(found)
 }
 
-/// Persistent volumes among resources: role, id, path inside, read-only.
-pub(crate) fn persistent(resources: &[Resource]) -> Vec<(String, String, String, bool)> {
-    let volumes = resources.iter().filter_map(|it| {
-        let disk = it.disk.as_ref()?;
-        let (id, volume) = (&disk.persistence.as_ref()?.id, disk.volume.as_ref()?);
-        let role = it.reservations.last().and_then(|it| it.role.clone()).or_else(|| it.role.clone());
-        let read_only = volume.mode() == mesos_proto::v1::volume::Mode::Ro;
-        Some((role.unwrap_or_else(|| "*".to_owned()), id.clone(), volume.container_path.clone(), read_only))
-    });
-    volumes.collect()
-}
-
 impl Shared {
     fn answering(&self, answers: mpsc::Sender<Input>) -> Shared {
         Shared {

@@ -1,6 +1,5 @@
 //! The loop that owns the table: takes inputs, stores what changed, then does what follows. In this order, always.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +14,7 @@ use crate::containers::Containers;
 use crate::executors::Executors;
 use crate::gc::Collector;
 use crate::ledger::{Consequence, Ledger};
+use crate::sandbox::{self, Disk, PersistentVolume};
 use crate::store::{Store, StoreError};
 use crate::table::{Effect, Input, Refusal, Run, Step, Table};
 use crate::words::{ContainerKey, Now, SystemIds};
@@ -300,7 +300,7 @@ impl Driver {
         for consequence in consequences {
             match consequence {
                 Consequence::Send(it) => self.send(wire::agent_message::Body::OperationStatusUpdate(*it)),
-                Consequence::RemoveVolume(role, id) => self.remove_volume(self.containers.layout().volume(&role, &id)).await,
+                Consequence::RemoveVolume(volume) => self.remove_volume(volume).await,
             }
         }
         // Whoever asked hears after it was stored.
@@ -378,8 +378,13 @@ impl Driver {
         }
     }
 
-    async fn remove_volume(&self, path: PathBuf) {
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
+    async fn remove_volume(&self, volume: PersistentVolume) {
+        let path = self.containers.layout().volume(&volume);
+        let removed = tokio::task::spawn_blocking(move || match volume.disk {
+            Disk::Mount(_) => sandbox::empty(&path),
+            Disk::Root | Disk::Path(_) => std::fs::remove_dir_all(path),
+        });
+        let removed = removed.await;
         if let Ok(Err(error)) = removed
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -61,8 +61,8 @@ pub fn variables(config: &Config, launch: &Launch, place: &Place<'_>) -> Vec<(St
     if let Some(ip) = place.container_ip {
         set("MESOS_CONTAINER_IP", ip.to_owned());
     }
-    // Commands have no executor of their own that would speak with the agent.
-    if launch.task.is_none() {
+    // Commands have no executor of their own that would speak with the agent, and what an executor starts beside itself must not speak for it.
+    if launch.task.is_none() && launch.container.parent().is_none() && !launch.session && !launch.executor.executor_id.value.is_empty() {
         let (cid, eid) = (launch.container.to_string(), launch.executor.executor_id.value.clone());
         let claims = Claims { cid, eid, fid: launch.framework.id.clone().unwrap_or_default().value };
         if let Some(token) = config.login.token(&claims) {

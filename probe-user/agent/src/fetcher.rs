@@ -14,6 +14,9 @@ use mesos_proto::v1::command_info;
 use crate::keeper::User;
 use crate::sandbox::below;
 
+/// Longest name of a file (`NAME_MAX` of limits.h).
+const NAME_MAX: usize = 255;
+
 /// Why a file could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -217,6 +220,7 @@ impl Fetcher {
         let agent = ureq::Agent::config_builder()
             .timeout_connect(Some(self.stall_timeout))
             .timeout_recv_response(Some(self.stall_timeout))
+            .timeout_per_read(Some(self.stall_timeout))
             .build()
             .new_agent();
         let answer = agent.get(uri).call().map_err(|error| problem(error.to_string()))?;
@@ -260,7 +264,11 @@ fn file_name(uri: &command_info::Uri) -> Option<String> {
         Some((_, rest)) => rest.split_once('/')?.1,
         None => &uri.value,
     };
-    let name = path.rsplit('/').next()?;
+    let mut name = path.rsplit('/').next()?;
+    // A signed address may have a query that is longer than any name.
+    if name.len() > NAME_MAX {
+        name = path.split('?').next()?.rsplit('/').next()?;
+    }
     (!name.is_empty() && name != "." && name != "..").then(|| name.to_owned())
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mesos_proto::v1::resource::{ReservationInfo, reservation_info};
 use mesos_proto::v1::{Attribute, Resource, value};
 
 use crate::config::Config;
@@ -24,42 +25,63 @@ pub enum HostError {
 /// When the configuration is malformed.
 pub fn resources(config: &Config) -> Result<Vec<Resource>, HostError> {
     let failed = |problem: String| HostError::Resources(config.resources.clone(), problem);
-    let mut resources = match config.resources.trim() {
+    let text = fetched(&config.resources).map_err(failed)?;
+    let given = match text.trim() {
         "" => Vec::new(),
-        text => mesos::parse_resources(text, &config.default_role).map_err(|error| failed(error.to_string()))?,
+        list if list.starts_with('[') => from_json(list, &config.default_role).map_err(failed)?,
+        list => mesos::parse_resources(list, &config.default_role).map_err(|error| failed(error.to_string()))?,
     };
-    if let Some(problem) = mesos::resources_error(&resources) {
+    if let Some(problem) = mesos::resources_error(&given) {
         return Err(failed(problem));
     }
-    let has = |resources: &[Resource], name: &str| resources.iter().any(|it| it.name == name);
-    let detected = [("cpus", cpus()), ("mem", memory()), ("disk", disk(&config.work_dir))];
-    let mut add = |mut it: Resource| {
-        if config.default_role != "*" {
-            it.reservations = vec![mesos_proto::v1::resource::ReservationInfo {
-                r#type: Some(mesos_proto::v1::resource::reservation_info::Type::Static as i32),
-                role: Some(config.default_role.clone()),
-                ..Default::default()
-            }];
-        }
-        resources.push(it);
+    let scalars = [("cpus", cpus()), ("mem", memory()), ("disk", disk(&config.work_dir))];
+    let ports = Resource {
+        name: "ports".to_owned(),
+        r#type: value::Type::Ranges as i32,
+        ranges: Some(value::Ranges { range: vec![value::Range { begin: 31_000, end: 32_000 }] }),
+        ..Resource::default()
     };
-    let given = config.resources.clone();
-    let parsed =
-        if given.trim().is_empty() { Vec::new() } else { mesos::parse_resources(&given, &config.default_role).unwrap_or_default() };
-    for (name, amount) in detected {
-        if !has(&parsed, name) {
-            add(scalar_resource(name, amount));
+    let mut detected: Vec<Resource> = scalars.into_iter().map(|(name, amount)| scalar_resource(name, amount)).collect();
+    detected.push(ports);
+    detected.retain(|it| given.iter().all(|given| given.name != it.name));
+    detected.iter_mut().for_each(|it| belong(it, &config.default_role));
+    Ok(given.into_iter().chain(detected).collect())
+}
+
+/// A list of `mesos.v1.Resource`, or of Mesos's older form with a role and one reservation.
+fn from_json(text: &str, default_role: &str) -> Result<Vec<Resource>, String> {
+    let list: Vec<serde_json::Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut resources = Vec::with_capacity(list.len());
+    for (at, value) in list.iter().enumerate() {
+        let mut resource: Resource = mesos_proto::json::from_value(value).map_err(|error| format!("resource {at}: {error}"))?;
+        if resource.role.is_none() && resource.reservations.is_empty() {
+            belong(&mut resource, default_role);
         }
+        if let Some(problem) = mesos::resource_error(&resource) {
+            return Err(format!("resource {at}: {problem}"));
+        }
+        resources.push(resource);
     }
-    if !has(&parsed, "ports") {
-        add(Resource {
-            name: "ports".to_owned(),
-            r#type: value::Type::Ranges as i32,
-            ranges: Some(value::Ranges { range: vec![value::Range { begin: 31_000, end: 32_000 }] }),
-            ..Resource::default()
-        });
+    Ok(mesos::Resources::from_proto(&resources).to_proto(mesos::Format::Refined))
+}
+
+/// Reserves for a role what is nobody's.
+fn belong(resource: &mut Resource, role: &str) {
+    if role != "*" {
+        resource.reservations = vec![ReservationInfo {
+            r#type: Some(reservation_info::Type::Static as i32),
+            role: Some(role.to_owned()),
+            ..ReservationInfo::default()
+        }];
     }
-    Ok(resources)
+}
+
+/// The value of a flag, which may be in a file: `file:///etc/mesos/resources`.
+fn fetched(text: &str) -> Result<String, String> {
+    match text.trim().strip_prefix("file://") {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| error.to_string()),
+        None => Ok(text.to_owned()),
+    }
 }
 
 /// Attributes as configured.
@@ -67,9 +89,10 @@ pub fn resources(config: &Config) -> Result<Vec<Resource>, HostError> {
 /// # Errors
 /// When the configuration is malformed.
 pub fn attributes(config: &Config) -> Result<Vec<Attribute>, HostError> {
-    match config.attributes.trim() {
+    let failed = |problem: String| HostError::Attributes(config.attributes.clone(), problem);
+    match fetched(&config.attributes).map_err(failed)?.trim() {
         "" => Ok(Vec::new()),
-        text => mesos::parse_attributes(text).map_err(|error| HostError::Attributes(text.to_owned(), error.to_string())),
+        text => mesos::parse_attributes(text).map_err(|error| failed(error.to_string())),
     }
 }
 
@@ -173,6 +196,30 @@ mod tests {
         assert_eq!(crate::words::scalar(&found, "cpus"), 1.5);
         assert!(crate::words::scalar(&found, "mem") > 100.0 && crate::words::scalar(&found, "disk") > 100.0);
         assert_eq!(crate::words::ranges(&found, "ports"), [(31_000, 32_000)]);
+    }
+
+    #[test]
+    fn resources_may_be_json_and_in_a_file() {
+        let json = r#"[{"name": "cpus", "type": "SCALAR", "scalar": {"value": 2}},
+            {"name": "mem", "type": "SCALAR", "scalar": {"value": 64}, "role": "old"},
+            {"name": "disk", "type": "SCALAR", "scalar": {"value": 10}, "reservations": [{"type": "STATIC", "role": "db"}],
+             "disk": {"source": {"type": "MOUNT", "mount": {"root": "/mnt/a"}}}}]"#;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("resources.json");
+        std::fs::write(&path, json).unwrap();
+        let found = resources(&config(&format!("file://{}", path.display()))).unwrap();
+        assert_eq!(found, resources(&config(json)).unwrap());
+        let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["cpus", "mem", "disk", "ports"]);
+        let of = |at: usize| found[at].reservations.iter().filter_map(|it| it.role.as_deref()).collect::<Vec<_>>();
+        assert_eq!((of(0), of(1), of(2)), (vec![], vec!["old"], vec!["db"]));
+        let root = found[2].disk.as_ref().and_then(|it| it.source.as_ref()?.mount.as_ref()?.root.as_deref());
+        assert_eq!(root, Some("/mnt/a"));
+        let reserved = Config { default_role: "web".to_owned(), ..config(json) };
+        assert_eq!(resources(&reserved).unwrap()[0].reservations[0].role.as_deref(), Some("web"));
+        for wrong in ["[{\"name\": \"cpus\"}]", "[1]", "[", "file:///no/such/file"] {
+            resources(&config(wrong)).unwrap_err();
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::TryStreamExt as _;
 use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -21,6 +21,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesos_proto::json;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::Receiver;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -57,8 +59,13 @@ const REST_WITHIN: Duration = Duration::from_secs(2);
 const CONNECTIONS_MAX: usize = 4096;
 
 /// What is answered.
-type Body = BoxBody<Bytes, Infallible>;
+type Body = BoxBody<Bytes, CutShort>;
 type Answer = Response<Body>;
+
+/// A stream of records cannot go on, and some are missing. The connection breaks off, so that its reader does not take what it has for all there is.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("some of the records could not be passed on")]
+struct CutShort;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -79,6 +86,8 @@ pub struct Server {
     pub registered: Arc<AtomicBool>,
     /// When the agent was started.
     pub begun: SystemTime,
+    /// How long it then took to find what an earlier agent left.
+    pub recovery: Duration,
     /// Spawns a loop.
     pub spawn: Spawn,
     /// Ends all connections.
@@ -209,7 +218,10 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
         Route::Flags => classic(&query, &serde_json::json!({ "flags": server.config.flags() })),
         Route::Debug => classic(&query, &serde_json::json!({ "pending": [] })),
         Route::System => classic(&query, &metrics::system()),
-        Route::LoggingToggle => logging_toggle(&server, request.method(), &query),
+        Route::LoggingToggle => match operator::permit(&asker, None) {
+            Ok(()) => logging_toggle(&server, request.method(), &query),
+            Err(refusal) => refusal,
+        },
         Route::State => match state::state(&server).await {
             Ok(state) => classic(&query, &state),
             Err(_) => stopping(),
@@ -222,10 +234,7 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
             Ok(statistics) => classic(&query, &statistics),
             Err(_) => stopping(),
         },
-        Route::Metrics => match metrics::snapshot(&server).await {
-            Ok(metrics) => classic(&query, &serde_json::json!(metrics)),
-            Err(_) => stopping(),
-        },
+        Route::Metrics => metrics_snapshot(&server, &query).await,
         Route::Browse => files::browse(&server, &query).await,
         Route::Read => files::read(&server, &query).await,
         Route::Download => return files::download(&server, &query).await,
@@ -250,6 +259,19 @@ fn admitted(server: &Server, route: Route, headers: &HeaderMap) -> Result<Asker,
         }
         answer
     })
+}
+
+/// All metrics. They are gathered at once, so no patience is needed; what is no patience is refused as Mesos does.
+async fn metrics_snapshot(server: &Server, query: &Query) -> Answer {
+    if let Some(timeout) = query.get("timeout")
+        && let Err(problem) = crate::words::parse_duration(timeout)
+    {
+        return plain(StatusCode::BAD_REQUEST, Some(&format!("Invalid timeout '{timeout}': {problem}.\n")));
+    }
+    match metrics::snapshot(server).await {
+        Ok(metrics) => classic(query, &serde_json::json!(metrics)),
+        Err(_) => stopping(),
+    }
 }
 
 /// What is logged, or more of it for a while.
@@ -294,14 +316,12 @@ impl Query {
 }
 
 fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
 /// A stream whose pieces are sent as they are.
-fn streamed(records: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Body {
-    use futures::StreamExt as _;
-
-    BodyExt::boxed(StreamBody::new(records.map(|it| Ok::<_, Infallible>(Frame::data(it)))))
+fn streamed(records: Receiver<Result<Bytes, CutShort>>) -> Body {
+    BodyExt::boxed(StreamBody::new(ReceiverStream::new(records).map_ok(Frame::data)))
 }
 
 /// Text for people; without one, the status in words.
@@ -347,8 +367,10 @@ async fn compressed(answer: Answer) -> Answer {
     use std::io::Write as _;
 
     let (mut parts, body) = answer.into_parts();
-    let Ok(bytes) = body.collect().await;
-    let bytes = bytes.to_bytes();
+    let bytes = match body.collect().await {
+        Ok(it) => it.to_bytes(),
+        Err(it) => return Response::from_parts(parts, Full::new(Bytes::new()).map_err(move |_| it).boxed()),
+    };
     if bytes.len() < 1024 {
         return Response::from_parts(parts, full(bytes));
     }

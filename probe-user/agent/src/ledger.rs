@@ -9,6 +9,8 @@ use mesos_proto::v1::{AgentId, FrameworkId, Operation, OperationState, Operation
 use prost::Message as _;
 use proto::agent::v1 as wire;
 
+use crate::reconfiguration::{self, Incompatible, Policy};
+use crate::sandbox::PersistentVolume;
 use crate::words::{Ids, Now};
 
 /// First and longest pause before a status is sent again.
@@ -41,8 +43,8 @@ struct Entry {
 pub enum Consequence {
     /// Tell the master.
     Send(Box<wire::OperationStatusUpdate>),
-    /// Remove what a volume held: role and id.
-    RemoveVolume(String, String),
+    /// Remove what a volume held.
+    RemoveVolume(PersistentVolume),
 }
 
 /// What is stored.
@@ -65,15 +67,8 @@ pub enum LedgerError {
     #[error("the stored resources are damaged")]
     Damaged,
     /// The configuration has changed.
-    #[error(
-        "the resources are configured as {now}, and were {before}: with tasks or reservations from before that is refused; remove the work directory or restore the configuration"
-    )]
-    Changed {
-        /// Before.
-        before: String,
-        /// Now.
-        now: String,
-    },
+    #[error(transparent)]
+    Changed(#[from] Incompatible),
 }
 
 impl Ledger {
@@ -81,7 +76,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When something was stored that does not fit.
-    pub fn new(configured: &[Resource], stored: Option<&[u8]>, ids: &mut dyn Ids) -> Result<Self, LedgerError> {
+    pub fn new(configured: &[Resource], stored: Option<&[u8]>, policy: Policy, ids: &mut dyn Ids) -> Result<Self, LedgerError> {
         let configured = Resources::from_proto(configured);
         let mut ledger = Ledger {
             agent_id: String::new(),
@@ -94,11 +89,12 @@ impl Ledger {
         if let Some(stored) = stored {
             let stored = Stored::decode(stored).map_err(|_| LedgerError::Damaged)?;
             let before = Resources::from_proto(&stored.configured);
-            if before != ledger.configured {
-                return Err(LedgerError::Changed { before: before.to_string(), now: ledger.configured.to_string() });
+            reconfiguration::resources(policy, &before, &ledger.configured)?;
+            // What was added is as it is configured; what was there is as operations have left it.
+            ledger.total = Resources::from_proto(&stored.total).plus(&ledger.configured.minus(&before));
+            if before == ledger.configured {
+                ledger.version = stored.version.try_into().map_err(|_| LedgerError::Damaged)?;
             }
-            ledger.total = Resources::from_proto(&stored.total);
-            ledger.version = stored.version.try_into().map_err(|_| LedgerError::Damaged)?;
             for operation in stored.operations {
                 ledger.insert(operation, Duration::ZERO);
             }
@@ -167,7 +163,7 @@ impl Ledger {
         let (state, message, converted) = match outcome {
             Ok(converted) => {
                 if info.r#type() == operation::Type::Destroy {
-                    consequences.extend(destroyed(&info).into_iter().map(|(role, id)| Consequence::RemoveVolume(role, id)));
+                    consequences.extend(destroyed(&info).into_iter().map(Consequence::RemoveVolume));
                 }
                 (OperationState::OperationFinished, None, converted)
             }
@@ -270,10 +266,9 @@ fn update(operation: &Operation, total: &Resources) -> wire::OperationStatusUpda
     }
 }
 
-/// Volumes that are no more: role and id.
-fn destroyed(info: &offer::Operation) -> Vec<(String, String)> {
-    let volumes = info.destroy.as_ref().map(|it| it.volumes.as_slice()).unwrap_or_default();
-    crate::containers::persistent(volumes).into_iter().map(|(role, id, _, _)| (role, id)).collect()
+/// Volumes that are no more.
+fn destroyed(info: &offer::Operation) -> Vec<PersistentVolume> {
+    info.destroy.iter().flat_map(|it| &it.volumes).filter_map(PersistentVolume::of).collect()
 }
 
 #[cfg(test)]
@@ -320,12 +315,12 @@ mod tests {
         let configured = parse_resources("cpus:4;mem:100", "*").unwrap();
         let now = Now { wall: 0.0, steady: Duration::ZERO };
         let mut ids = Counting(0);
-        let mut ledger = Ledger::new(&configured, None, &mut ids).unwrap();
+        let mut ledger = Ledger::new(&configured, None, Policy::Equal, &mut ids).unwrap();
         for _ in 0..2 {
             assert_eq!(state(&ledger.apply(now, &reserve(1, 3.0), &mut ids)), OperationState::OperationFinished as i32);
         }
         assert_eq!(state(&ledger.apply(now, &reserve(2, 3.0), &mut ids)), OperationState::OperationError as i32);
-        let mut again = Ledger::new(&configured, Some(&ledger.stored()), &mut ids).unwrap();
+        let mut again = Ledger::new(&configured, Some(&ledger.stored()), Policy::Equal, &mut ids).unwrap();
         assert_eq!((again.total(), again.operations().count()), (ledger.total(), 2));
         let status = again.operations().next().unwrap().latest_status.uuid.clone().unwrap().value;
         assert!(!again.acknowledge(&[1; 16], &[9; 16]) && again.acknowledge(&[1; 16], &status));
@@ -333,9 +328,13 @@ mod tests {
         assert!(again.due(now).is_empty());
         let dropped = again.reconcile(&[vec![1; 16]]).remove(0);
         assert_eq!(dropped.latest_state, OperationState::OperationDropped as i32);
+        let more = parse_resources("cpus:6;mem:100", "*").unwrap();
+        let grown = Ledger::new(&more, Some(&ledger.stored()), Policy::Additive, &mut ids).unwrap();
+        assert_eq!(grown.total().minus(ledger.total()), Resources::from_proto(&parse_resources("cpus:2", "*").unwrap()));
+        assert!(grown.total().contains(ledger.total()) && grown.version() != ledger.version());
         let other = parse_resources("cpus:8", "*").unwrap();
-        assert!(matches!(Ledger::new(&other, Some(&ledger.stored()), &mut ids), Err(LedgerError::Changed { .. })));
-        assert!(matches!(Ledger::new(&other, Some(b"\xff"), &mut ids), Err(LedgerError::Damaged)));
+        assert!(matches!(Ledger::new(&other, Some(&ledger.stored()), Policy::Equal, &mut ids), Err(LedgerError::Changed(_))));
+        assert!(matches!(Ledger::new(&other, Some(b"\xff"), Policy::Equal, &mut ids), Err(LedgerError::Damaged)));
     }
 
     #[test]
@@ -343,10 +342,10 @@ mod tests {
         let configured = parse_resources("cpus:4;mem:100", "*").unwrap();
         let now = Now { wall: 0.0, steady: Duration::ZERO };
         let mut ids = Counting(0);
-        let mut ledger = Ledger::new(&configured, None, &mut ids).unwrap();
+        let mut ledger = Ledger::new(&configured, None, Policy::Equal, &mut ids).unwrap();
         assert_eq!(ledger.for_next_agent(), None);
         ledger.apply(now, &reserve(1, 3.0), &mut ids);
-        let next = Ledger::new(&configured, ledger.for_next_agent().as_deref(), &mut ids).unwrap();
+        let next = Ledger::new(&configured, ledger.for_next_agent().as_deref(), Policy::Equal, &mut ids).unwrap();
         assert_eq!((next.total(), next.operations().count()), (ledger.total(), 0));
     }
 
@@ -355,7 +354,7 @@ mod tests {
         let configured = parse_resources("cpus:4", "*").unwrap();
         let now = Now { wall: 0.0, steady: Duration::ZERO };
         let mut ids = Counting(0);
-        let mut ledger = Ledger::new(&configured, None, &mut ids).unwrap();
+        let mut ledger = Ledger::new(&configured, None, Policy::Equal, &mut ids).unwrap();
         let nonsense = wire::ApplyOperation { operation: vec![0xff], operation_uuid: vec![7; 16], ..Default::default() };
         assert_eq!(state(&ledger.apply(now, &nonsense, &mut ids)), OperationState::OperationError as i32);
         let stale = wire::ApplyOperation { resource_version_uuid: vec![0; 16], ..reserve(3, 1.0) };

@@ -1,6 +1,7 @@
 //! The Mesos agent: runs tasks of frameworks on this machine.
 //!
-//! In the middle, pure: the task table (`table`), which decides, and the ledger of resources (`ledger`). Around them the edges, each of which knows one
+//! In the middle, pure: the task table (`table`), which decides, the ledger of resources (`ledger`), and the rules for a changed configuration
+//! (`reconfiguration`). Around them the edges, each of which knows one
 //! thing of the outside: `containers` (processes, cgroups, Docker), `keeper` (what lives between the agent and a container), `fetcher`, `checker`,
 //! `gc`, `store` (what is remembered), `link` (the stream to the master), `executors` and `http` (Mesos's APIs on port 5051). `driver` is the loop that
 //! owns the middle: it stores what a step changed before it does what the step asked.
@@ -25,6 +26,7 @@ pub mod labels;
 pub mod ledger;
 pub mod link;
 pub mod login;
+pub mod reconfiguration;
 pub mod sandbox;
 pub mod store;
 pub mod table;

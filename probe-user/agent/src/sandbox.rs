@@ -1,8 +1,10 @@
 //! Where things of containers are on this host. The layout of sandboxes is Mesos's: clients and people know it.
 
 use std::io;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+
+use mesos_proto::v1::Resource;
 
 use crate::keeper::User;
 use crate::table::Launch;
@@ -62,10 +64,89 @@ impl Layout {
         self.work_dir.join("meta")
     }
 
-    /// A persistent volume.
-    pub fn volume(&self, role: &str, id: &str) -> PathBuf {
-        self.work_dir.join("volumes/roles").join(role).join(id)
+    /// Where a persistent volume is. Paths of disks that are not absolute are below the work directory.
+    pub fn volume(&self, volume: &PersistentVolume) -> PathBuf {
+        let of_role = |root: &Path| root.join("volumes/roles").join(&volume.role).join(&volume.id);
+        match &volume.disk {
+            Disk::Root => of_role(&self.work_dir),
+            Disk::Path(root) => of_role(&self.work_dir.join(root)),
+            Disk::Mount(root) => self.work_dir.join(root),
+        }
     }
+}
+
+/// A disk that a resource is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// That of the work directory.
+    Root,
+    /// One that volumes share, by its directory.
+    Path(PathBuf),
+    /// One that is a volume as a whole, by where it is mounted.
+    Mount(PathBuf),
+}
+
+/// Storage that outlives its tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersistentVolume {
+    /// Whose it is.
+    pub role: String,
+    /// Its name within the role.
+    pub id: String,
+    /// Where it is.
+    pub disk: Disk,
+    /// Path in the container.
+    pub inside: String,
+    /// Whether the container may only read.
+    pub read_only: bool,
+}
+
+impl PersistentVolume {
+    /// The volume that a resource is, if it is one.
+    pub fn of(resource: &Resource) -> Option<Self> {
+        let disk = resource.disk.as_ref()?;
+        let (id, volume) = (&disk.persistence.as_ref()?.id, disk.volume.as_ref()?);
+        let role = resource.reservations.last().and_then(|it| it.role.clone()).or_else(|| resource.role.clone());
+        let source = disk.source.as_ref();
+        let path = source.and_then(|it| it.path.as_ref()?.root.as_deref());
+        let mount = source.and_then(|it| it.mount.as_ref()?.root.as_deref());
+        Some(PersistentVolume {
+            role: role.unwrap_or_else(|| "*".to_owned()),
+            id: id.clone(),
+            disk: match (path, mount) {
+                (_, Some(root)) => Disk::Mount(root.into()),
+                (Some(root), None) => Disk::Path(root.into()),
+                (None, None) => Disk::Root,
+            },
+            inside: volume.container_path.clone(),
+            read_only: volume.mode() == mesos_proto::v1::volume::Mode::Ro,
+        })
+    }
+}
+
+/// Makes a directory into which nobody else looks: what the agent knows of containers has secrets of their owners in it.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+/// Removes what is in a directory that itself stays: something is mounted there.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn empty(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Who a container runs as, and owns its sandbox.
@@ -151,6 +232,39 @@ mod tests {
         let layout = Layout::new(Path::new("/w"), Path::new("/r"));
         let nested = ContainerKey::root("c").nested("n");
         assert_eq!(layout.sandbox("S0", "F", "E", &nested), Path::new("/w/slaves/S0/frameworks/F/executors/E/runs/c/containers/n"));
+    }
+
+    #[test]
+    fn persistent_volumes_are_on_the_disk_of_their_resource() {
+        use mesos_proto::v1::resource::disk_info::{Persistence, Source, source};
+        use mesos_proto::v1::resource::{DiskInfo, ReservationInfo};
+
+        let layout = Layout::new(Path::new("/w"), Path::new("/r"));
+        let at = |source: Option<Source>| {
+            let persistence = Some(Persistence { id: "v".to_owned(), ..Persistence::default() });
+            let volume = Some(mesos_proto::v1::Volume { container_path: "data".to_owned(), ..Default::default() });
+            let resource = Resource {
+                reservations: vec![ReservationInfo { role: Some("db".to_owned()), ..ReservationInfo::default() }],
+                disk: Some(DiskInfo { persistence, volume, source }),
+                ..Resource::default()
+            };
+            layout.volume(&PersistentVolume::of(&resource).unwrap())
+        };
+        let path = |root: &str| Source { path: Some(source::Path { root: Some(root.to_owned()) }), ..Source::default() };
+        let mount = |root: &str| Source { mount: Some(source::Mount { root: Some(root.to_owned()) }), ..Source::default() };
+        assert_eq!(at(None), Path::new("/w/volumes/roles/db/v"));
+        assert_eq!(at(Some(path("/mnt/a"))), Path::new("/mnt/a/volumes/roles/db/v"));
+        assert_eq!(at(Some(path("disks/a"))), Path::new("/w/disks/a/volumes/roles/db/v"));
+        assert_eq!(at(Some(mount("/mnt/b"))), Path::new("/mnt/b"));
+    }
+
+    #[test]
+    fn a_destroyed_mount_is_emptied_and_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("a/b")).unwrap();
+        std::fs::write(directory.path().join("c"), "").unwrap();
+        empty(directory.path()).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -251,6 +251,11 @@ impl Table {
         })
     }
 
+    /// The container of an executor that is there.
+    pub fn container_of(&self, key: &ExecutorKey) -> Option<&ContainerKey> {
+        self.executor(key).map(|it| &it.container)
+    }
+
     fn executor_mut(&mut self, key: &ExecutorKey) -> Option<&mut Executor> {
         self.frameworks.get_mut(&key.framework)?.executors.get_mut(&key.executor)
     }

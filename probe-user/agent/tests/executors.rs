@@ -333,6 +333,8 @@ fn the_agent_api_answers_in_both_spellings() {
     assert_eq!(world.get("/nothing").0, 404);
     let (_, snapshot) = world.get("/metrics/snapshot");
     assert!(snapshot.contains(r#""slave/cpus_total":8.0"#) && !snapshot.contains(":-0.0"), "{snapshot}");
+    assert!(world.json("/metrics/snapshot?timeout=5secs")["slave/recovery_time_secs"].as_f64().unwrap() > 0.0);
+    assert_eq!(world.get("/metrics/snapshot?timeout=soon").0, 400);
     assert_eq!(world.get("/files/browse?path=/etc").0, 404);
     assert_eq!(world.get("/files/read?path=/../../etc/passwd").0, 404);
     assert_eq!(world.get("/files/browse").0, 400);

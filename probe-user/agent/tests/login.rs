@@ -96,6 +96,26 @@ fn executors_speak_for_themselves_alone() {
     assert_eq!(send(&world, "/api/v1", None, Some(&nested("one", "c"))).challenges.len(), 2);
     assert_eq!(send(&world, "/api/v1", Some(ADA), Some(&nested("two", "d"))).status, 200);
 
+    // The calls without "nested" in their names are the same ones. What it starts beside itself cannot speak for it.
+    let id = |executor: &str| json!({"parent": {"value": world.container(&framework, executor)}, "value": "e"});
+    let command = json!({"value": "test -z \"$MESOS_EXECUTOR_AUTHENTICATION_TOKEN\""});
+    let launch =
+        |executor: &str| json!({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": id(executor), "command": command}});
+    assert_eq!(send(&world, "/api/v1", Some(&one), Some(&launch("two"))).status, 403);
+    assert_eq!(send(&world, "/api/v1", Some(&one), Some(&launch("one"))).status, 200);
+    let wait = json!({"type": "WAIT_CONTAINER", "wait_container": {"container_id": id("one")}});
+    let waited = send(&world, "/api/v1", Some(&one), Some(&wait));
+    assert!(waited.status == 200 && waited.text.contains(r#""exit_status":0"#), "{} {}", waited.status, waited.text);
+    assert_eq!(send(&world, "/api/v1", Some(&two), Some(&wait)).status, 403);
+    assert_eq!(send(&world, "/logging/toggle?level=3&duration=1hrs", Some(&one), None).status, 403);
+
+    // The token is in the environment that the container's keeper was given, and that is nobody else's to read.
+    use std::os::unix::fs::PermissionsExt as _;
+    let keepers = world.directory.path().join("run/containers");
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&keepers), 0o700);
+    assert_eq!(mode(&keepers.join(world.container(&framework, "one")).join("spec.json")), 0o600);
+
     // Commands are run by the agent itself: there is nobody to give a token to.
     world.master.run_task(&framework, &task("plain", "test -z \"$MESOS_EXECUTOR_AUTHENTICATION_TOKEN\""));
     world.master.state("plain", TaskState::TaskFinished);

@@ -9,12 +9,12 @@ use mesos_proto::v1::{AgentInfo, TaskState, executor_info};
 use prost::Message as _;
 use proto::agent::v1 as wire;
 use proto::agent::v1::master_message::Body as Theirs;
-use support::{World, executor, framework, task};
+use support::{PATIENCE, World, executor, framework, task};
 
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < support::PATIENCE, "{what}");
+        assert!(begun.elapsed() < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -112,4 +112,32 @@ fn an_isolator_that_is_not_there_keeps_the_agent_from_starting() {
         agent::agent::run(config, listener, tokio_util::sync::CancellationToken::new()).await
     });
     assert_eq!(ended.unwrap_err().to_string(), "Unknown or unsupported isolator 'nosuch/thing'");
+}
+
+#[test]
+fn an_agent_that_is_configured_otherwise_goes_on_only_where_its_policy_allows_that() {
+    let mut world = World::new(|_| {});
+    world.master.acknowledge_all(true);
+    world.master.run_task(&framework(true), &task("steady", "sleep 1000"));
+    world.master.state("steady", TaskState::TaskRunning);
+    world.kill_agent();
+
+    world.config.resources = "cpus:16;mem:4096;disk:4096".to_owned();
+    let ended = world.spawn_agent().recv_timeout(PATIENCE).unwrap();
+    let problem = ended.unwrap_err().to_string();
+    assert!(problem.starts_with("the agent's configured resources changed from ") && problem.contains("policy equal"), "{problem}");
+    world.kill_agent();
+
+    world.config.reconfiguration_policy = agent::reconfiguration::Policy::Additive;
+    world.config.attributes = "rack:new".to_owned();
+    world.start_agent();
+    let registration = world.master.registration(1);
+    assert_eq!(registration.tasks.len(), 1, "its task goes on");
+    let state = world.json("/state");
+    assert_eq!((&state["resources"]["cpus"], &state["attributes"]["rack"]), (&serde_json::json!(16.0), &serde_json::json!("new")));
+    world.kill_agent();
+
+    world.config.attributes = "rack:other".to_owned();
+    let ended = world.spawn_agent().recv_timeout(PATIENCE).unwrap();
+    assert!(ended.unwrap_err().to_string().starts_with("the agent's attribute rack changed from new to other"));
 }

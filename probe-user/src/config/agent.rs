@@ -35,6 +35,7 @@ const REGISTRATION_TIMEOUT: &str = "executor-registration-timeout";
 const REREGISTRATION_TIMEOUT: &str = "executor-reregistration-timeout";
 const SHUTDOWN_GRACE: &str = "executor-shutdown-grace-period";
 const RECOVER: &str = "recover";
+const RECONFIGURATION: &str = "reconfiguration-policy";
 const GC_DELAY: &str = "gc-delay";
 const GC_HEADROOM: &str = "gc-disk-headroom";
 const FETCHER_CACHE: &str = "fetcher-cache-size";
@@ -46,7 +47,7 @@ const AUTHENTICATE_EXECUTORS: &str = "authenticate-http-executors";
 const JWT_SECRET_KEY: &str = "jwt-secret-key";
 
 /// Every key with its built-in value.
-pub(super) const BUILT_IN: [(&str, &str); 31] = [
+pub(super) const BUILT_IN: [(&str, &str); 32] = [
     (AGENT_ADDRESS, "127.0.0.1:5051"),
     (ADVERTISE_IP, ""),
     (ADVERTISE_PORT, ""),
@@ -69,6 +70,7 @@ pub(super) const BUILT_IN: [(&str, &str); 31] = [
     (REREGISTRATION_TIMEOUT, "2secs"),
     (SHUTDOWN_GRACE, "5secs"),
     (RECOVER, "reconnect"),
+    (RECONFIGURATION, "equal"),
     (GC_DELAY, "1weeks"),
     (GC_HEADROOM, "0.1"),
     (FETCHER_CACHE, "2GB"),
@@ -149,6 +151,9 @@ pub(super) struct AgentFlags {
     /// Role run: what becomes of tasks that an earlier agent started: reconnect or cleanup [default: reconnect]
     #[arg(long, value_name = "MODE", global = true)]
     recover: Option<String>,
+    /// Role run: what may have changed when an agent starts again: equal (nothing) or additive (resources and attributes may grow) [default: equal]
+    #[arg(long, value_name = "POLICY", global = true)]
+    reconfiguration_policy: Option<String>,
     /// Role run: how long sandboxes are kept while there is room [default: 1weeks]
     #[arg(long, value_name = "TIME", global = true)]
     gc_delay: Option<String>,
@@ -199,6 +204,7 @@ impl AgentFlags {
             (REREGISTRATION_TIMEOUT, &self.executor_reregistration_timeout),
             (SHUTDOWN_GRACE, &self.executor_shutdown_grace_period),
             (RECOVER, &self.recover),
+            (RECONFIGURATION, &self.reconfiguration_policy),
             (GC_DELAY, &self.gc_delay),
             (GC_HEADROOM, &self.gc_disk_headroom),
             (FETCHER_CACHE, &self.fetcher_cache_size),
@@ -286,6 +292,7 @@ impl Layers {
             "cleanup" => Ok(Recover::Cleanup),
             _ => Err("there are reconnect and cleanup".to_owned()),
         });
+        let reconfiguration_policy = self.parse(RECONFIGURATION, str::parse);
         let gc_delay = self.parse(GC_DELAY, duration);
         let gc_disk_headroom = self.parse(GC_HEADROOM, |text| match text.parse::<f64>() {
             Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
@@ -322,6 +329,7 @@ impl Layers {
             executor_reregistration_timeout: executor_reregistration_timeout?,
             executor_shutdown_grace_period: executor_shutdown_grace_period?,
             recover: recover?,
+            reconfiguration_policy: reconfiguration_policy?,
             gc_delay: gc_delay?,
             gc_disk_headroom: gc_disk_headroom?,
             fetcher_cache_size: fetcher_cache_size?,

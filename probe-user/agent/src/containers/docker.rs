@@ -316,7 +316,7 @@ async fn follow(run: &mut Run, docker: &Docker, name: &str, known: Option<Contai
         let waiting = wait(docker.clone(), name.to_owned());
         let ended = tokio::select! {
             ended = waiting => Some(ended),
-            command = run.command() => { obey(run, docker, name, command); None }
+            command = run.command() => { obey(run, docker, name, command, &stop); None }
         };
         if let Some(ended) = ended {
             break ended;
@@ -363,21 +363,33 @@ async fn wait(docker: Docker, name: String) -> Option<bollard::models::Container
 }
 
 /// Stopping takes its time: the loop does not wait for it. A daemon that is away is told when it is back: nobody tells the agent twice.
-fn obey(run: &Run, docker: &Docker, name: &str, command: Command) {
-    let (docker, name) = (docker.clone(), name.to_owned());
+fn obey(run: &Run, docker: &Docker, name: &str, command: Command, over: &tokio_util::sync::CancellationToken) {
+    let (docker, name, over) = (docker.clone(), name.to_owned(), over.clone());
     (run.shared.spawn)(
         "docker-command",
         Box::pin(async move {
-            while let Err(error) = tell(&docker, &name, &command).await {
-                let answered = matches!(error, Error::DockerResponseServerError { .. });
-                if answered {
-                    tracing::warn!(name, error = words(&error), "Docker refuses to end or change a container");
-                    return;
+            let telling = async {
+                while let Err(error) = tell(&docker, &name, &command).await {
+                    if !is_told_again(&command, &error) {
+                        tracing::warn!(name, error = words(&error), "Docker refuses to end or change a container");
+                        return;
+                    }
+                    sleep(AWAY).await;
                 }
-                sleep(AWAY).await;
-            }
+            };
+            tokio::select! { () = telling => {}, () = over.cancelled() => {} }
         }),
     );
+}
+
+/// Whether a daemon that answered so is told again. One that has only not answered in time may have heard: a program takes its second SIGTERM for
+/// impatience, and SIGKILL as often as it comes.
+fn is_told_again(command: &Command, error: &Error) -> bool {
+    match error {
+        Error::DockerResponseServerError { .. } => false,
+        Error::RequestTimeoutError => matches!(command, Command::Destroy),
+        _ => true,
+    }
 }
 
 async fn tell(docker: &Docker, name: &str, command: &Command) -> Result<(), Error> {
@@ -386,7 +398,9 @@ async fn tell(docker: &Docker, name: &str, command: &Command) -> Result<(), Erro
         Command::Terminate(grace) => {
             let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
             let options = StopContainerOptionsBuilder::new().t(seconds).build();
-            timeout(*grace + Duration::from_secs(60), connection.stop_container(name, Some(options))).await.unwrap_or(Ok(()))
+            // The answer comes when the container has ended: it may take longer than any other.
+            let patient = connection.clone().with_timeout(*grace + Duration::from_secs(60));
+            patient.stop_container(name, Some(options)).await
         }
         Command::Signal(signal) => {
             let options = KillContainerOptionsBuilder::new().signal(signal.as_str()).build();

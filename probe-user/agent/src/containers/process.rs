@@ -13,10 +13,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Interest};
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::{Command, Ended, Run, limits, persistent, volumes};
+use super::{Command, Ended, Run, limits, volumes};
 use crate::environment::{self, Place};
 use crate::keeper::{self, Files, Mount, Spec, User};
-use crate::sandbox;
+use crate::sandbox::{self, PersistentVolume};
 use crate::table::{Exit, Started};
 use crate::words::ContainerKey;
 
@@ -342,8 +342,9 @@ impl Preparation {
                 mounts.push(Mount { source: host, target, read_only });
             }
         }
-        for (role, id, inside, read_only) in persistent(&self.launch.resources) {
-            let volume = self.shared.layout.volume(&role, &id);
+        for it in self.launch.resources.iter().filter_map(PersistentVolume::of) {
+            let volume = self.shared.layout.volume(&it);
+            let PersistentVolume { inside, read_only, .. } = it;
             std::fs::create_dir_all(&volume).map_err(|error| error.to_string())?;
             if let Some(owner) = owner {
                 drop(std::os::unix::fs::chown(&volume, Some(owner.uid), Some(owner.gid)));

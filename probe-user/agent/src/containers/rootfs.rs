@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use mesos_proto::v1::{CommandInfo, Image, image};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Shared;
 use super::parameters::Pull;
@@ -57,9 +58,9 @@ pub(super) async fn provision(shared: &Shared, image: &Image, container: &Contai
     let store = shared.config.work_dir.join("store/docker").join(&id);
     if !store.exists() {
         // One at a time: whoever wants the same image meanwhile finds it there when its turn comes.
-        let _turn = shared.unpacking.lock().await;
+        let turn = shared.unpacking.clone().lock_owned().await;
         if !store.exists() {
-            unpack(docker, &name, &store).await?;
+            unpack(docker, &name, &store, turn).await?;
         }
     }
     let target = mounted_at(&shared.layout, container);
@@ -77,7 +78,9 @@ pub(super) async fn provision(shared: &Shared, image: &Image, container: &Contai
 }
 
 /// Takes the files of an image out of Docker.
-async fn unpack(docker: &super::Docker, name: &str, store: &Path) -> Result<(), String> {
+///
+/// Who waits for it may give up, and a thread does not: it keeps its turn until it is done.
+async fn unpack(docker: &super::Docker, name: &str, store: &Path, turn: OwnedMutexGuard<()>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("Failed to unpack the image: {error}");
     let parent = store.parent().ok_or_else(|| "no store".to_owned())?;
     tokio::fs::create_dir_all(parent).await.map_err(failed)?;
@@ -90,16 +93,17 @@ async fn unpack(docker: &super::Docker, name: &str, store: &Path) -> Result<(), 
         file.write_all(&piece.map_err(|error| error.to_string())?).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)?;
-    let (tar_path, draft_path) = (tarball.clone(), draft.clone());
+    let store = store.to_owned();
     let unpacked = tokio::task::spawn_blocking(move || {
-        let mut archive = tar::Archive::new(std::fs::File::open(tar_path)?);
+        let _turn = turn;
+        let mut archive = tar::Archive::new(std::fs::File::open(&tarball)?);
         archive.set_preserve_permissions(true);
         archive.set_preserve_ownerships(true);
-        archive.unpack(draft_path)
+        archive.unpack(&draft)?;
+        drop(std::fs::remove_file(tarball));
+        std::fs::rename(&draft, store)
     });
-    unpacked.await.map_err(|_| "unpacking the image failed".to_owned())?.map_err(failed)?;
-    drop(tokio::fs::remove_file(tarball).await);
-    tokio::fs::rename(&draft, store).await.map_err(failed)
+    unpacked.await.map_err(|_| "unpacking the image failed".to_owned())?.map_err(failed)
 }
 
 /// The image below, a layer of the container's own above. Where the file system cannot do that, a copy.

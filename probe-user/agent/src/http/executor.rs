@@ -11,7 +11,7 @@ use mesos_proto::v1::executor::{Call, Event, call, event};
 use mesos_proto::v1::{TaskState, task_status};
 use tokio::sync::mpsc;
 
-use super::{Answer, Encoding, Server, accepted_encoding, content_encoding, not_allowed, plain, stopping, streamed, whole};
+use super::{Answer, CutShort, Encoding, Server, accepted_encoding, content_encoding, not_allowed, plain, stopping, streamed, whole};
 use crate::login::Asker;
 use crate::table::{Input, Refusal};
 use crate::words::ExecutorKey;
@@ -36,10 +36,13 @@ async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -
     let invalid = |text: &str| bad(&format!("Failed to validate Executor::Call: {text}"));
     let call: Call = content.read(&body).map_err(|text| bad(&text))?;
     let key = ExecutorKey { framework: call.framework_id.value.clone(), executor: call.executor_id.value.clone() };
-    if let Asker::Executor(claims) = asker
-        && (claims.fid != key.framework || claims.eid != key.executor)
-    {
-        return Err(plain(StatusCode::FORBIDDEN, None));
+    if let Asker::Executor(claims) = asker {
+        // An executor that runs again has another container, and another token.
+        let (of, cid) = (key.clone(), claims.cid.clone());
+        let runs_there = server.driver.look(move |view| view.table.container_of(&of).is_some_and(|it| it.to_string() == cid));
+        if claims.fid != key.framework || claims.eid != key.executor || !runs_there.await.map_err(|_| stopping())? {
+            return Err(plain(StatusCode::FORBIDDEN, None));
+        }
     }
     let accepted_without_body = || Ok(plain(StatusCode::ACCEPTED, Some("")));
     let input = match call.r#type() {
@@ -106,7 +109,7 @@ async fn subscribe_stream(server: Server, key: ExecutorKey, input: Input, encodi
     let (records, sent) = mpsc::channel(1);
     let spawn = server.spawn.clone();
     spawn("executor-stream", Box::pin(pass_on(server, key, number, events, encoding, records)));
-    let mut answer = Response::new(streamed(SyncStream(sent)));
+    let mut answer = Response::new(streamed(sent));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.name()));
     Ok(answer)
 }
@@ -118,7 +121,7 @@ async fn pass_on(
     number: u64,
     mut events: mpsc::Receiver<Event>,
     encoding: Encoding,
-    records: mpsc::Sender<Bytes>,
+    records: mpsc::Sender<Result<Bytes, CutShort>>,
 ) {
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
     loop {
@@ -127,22 +130,11 @@ async fn pass_on(
             _ = heartbeat.tick() => Event { r#type: Some(event::Type::Heartbeat as i32), ..Event::default() },
             () = records.closed() => break,
         };
-        if records.send(recordio::frame(&encoding.write(&event))).await.is_err() {
+        if records.send(Ok(recordio::frame(&encoding.write(&event)))).await.is_err() {
             break;
         }
     }
     if server.executors.ended(&key, number) {
         let _ = server.driver.input(Input::Unsubscribed(key)).await;
-    }
-}
-
-/// A receiver as a body.
-pub(super) struct SyncStream(pub(super) mpsc::Receiver<Bytes>);
-
-impl futures::Stream for SyncStream {
-    type Item = Bytes;
-
-    fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> {
-        self.0.poll_recv(context)
     }
 }

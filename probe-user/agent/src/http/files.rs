@@ -13,8 +13,7 @@ use mesos_proto::v1::{FileInfo, TimeInfo};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
-use super::executor::SyncStream;
-use super::{Answer, Query, Server, classic, plain, streamed};
+use super::{Answer, CutShort, Query, Server, classic, plain, streamed};
 use crate::sandbox::TASKS;
 use crate::table::{Framework, Kind};
 use crate::words::ContainerKey;
@@ -284,14 +283,20 @@ pub(super) async fn download(server: &Server, query: &Query) -> Answer {
         Box::pin(async move {
             let mut file = tokio::fs::File::from_std(file).take(size);
             let mut buffer = vec![0; 64 * 1024];
-            while let Ok(read @ 1..) = file.read(&mut buffer).await {
-                if pieces.send(bytes::Bytes::copy_from_slice(&buffer[..read])).await.is_err() {
+            loop {
+                let piece = match file.read(&mut buffer).await {
+                    Ok(0) => return,
+                    Ok(read) => Ok(bytes::Bytes::copy_from_slice(&buffer[..read])),
+                    Err(_) => Err(CutShort),
+                };
+                let is_last = piece.is_err();
+                if pieces.send(piece).await.is_err() || is_last {
                     return;
                 }
             }
         }),
     );
-    let mut answer = Response::new(streamed(SyncStream(sent)));
+    let mut answer = Response::new(streamed(sent));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(size));

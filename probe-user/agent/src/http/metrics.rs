@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mesos_proto::v1::TaskState;
 
@@ -23,6 +23,7 @@ struct Meter {
     fetcher: Arc<Fetcher>,
     registered: Arc<AtomicBool>,
     begun: SystemTime,
+    recovery: Duration,
 }
 
 impl From<&Server> for Meter {
@@ -33,6 +34,7 @@ impl From<&Server> for Meter {
             fetcher: it.fetcher.clone(),
             registered: it.registered.clone(),
             begun: it.begun,
+            recovery: it.recovery,
         }
     }
 }
@@ -86,6 +88,7 @@ async fn measure(server: &Meter) -> Result<BTreeMap<String, f64>, Stopping> {
         metrics.insert(name.to_owned(), value);
     };
     set("slave/uptime_secs", server.begun.elapsed().unwrap_or_default().as_secs_f64());
+    set("slave/recovery_time_secs", server.recovery.as_secs_f64());
     set("slave/registered", f64::from(u8::from(server.registered.load(Ordering::Relaxed))));
     let (removed, failed, pending, age) = server.collector.counts();
     set("gc/path_removals_succeeded", float(removed));

@@ -106,6 +106,10 @@ fn concerned(call: &Call) -> Option<&ContainerId> {
         call::Type::WaitNestedContainer => call.wait_nested_container.as_ref().map(|it| &it.container_id),
         call::Type::KillNestedContainer => call.kill_nested_container.as_ref().map(|it| &it.container_id),
         call::Type::RemoveNestedContainer => call.remove_nested_container.as_ref().map(|it| &it.container_id),
+        call::Type::LaunchContainer => call.launch_container.as_ref().map(|it| &it.container_id),
+        call::Type::WaitContainer => call.wait_container.as_ref().map(|it| &it.container_id),
+        call::Type::KillContainer => call.kill_container.as_ref().map(|it| &it.container_id),
+        call::Type::RemoveContainer => call.remove_container.as_ref().map(|it| &it.container_id),
         call::Type::AttachContainerOutput => call.attach_container_output.as_ref().map(|it| &it.container_id),
         _ => None,
     }

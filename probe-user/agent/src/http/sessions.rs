@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -23,8 +21,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::operator::{bad, permit};
-use super::{Answer, Encoding, Server, plain, stopping, streamed};
-use crate::containers::Handle;
+use super::{Answer, CutShort, Encoding, Server, plain, stopping, streamed};
+use crate::containers::{Containers, Handle};
 use crate::keeper::Files;
 use crate::keeper::attach::{self, frame};
 use crate::login::Asker;
@@ -166,11 +164,24 @@ pub(super) async fn launch_session(server: Server, it: call::LaunchNestedContain
     }
     let (agent_id, launch) = plan(&server, &key, it.command, it.container, Vec::new()).await?;
     let handle = server.containers.launch_apart(&agent_id, Launch { session: true, ..launch });
+    let session = Session { containers: server.containers.clone(), key: key.clone() };
     if let Err(problem) = handle.begun().await {
         server.containers.forget(&key);
         return Err(bad(&problem));
     }
-    Ok(output_stream(server, key, handle, encoding, true).await)
+    Ok(output_stream(server, key, handle, encoding, Some(session)).await)
+}
+
+/// Ends a session when nobody is there any more who wants it: also a client that goes while an image is still pulled for it.
+struct Session {
+    containers: Containers,
+    key: ContainerKey,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.containers.destroy(&self.key);
+    }
 }
 
 pub(super) async fn attach_output(server: Server, id: &ContainerId, headers: &HeaderMap) -> Result<Answer, Answer> {
@@ -180,7 +191,7 @@ pub(super) async fn attach_output(server: Server, id: &ContainerId, headers: &He
     if handle.launch().is_docker() || handle.launch().command.is_none() || handle.state().ended.is_some() {
         return Err(not_found(&key));
     }
-    Ok(output_stream(server, key, handle, encoding, false).await)
+    Ok(output_stream(server, key, handle, encoding, None).await)
 }
 
 /// The encoding of records that a client wants to read.
@@ -206,7 +217,7 @@ async fn output_stream(
     key: ContainerKey,
     handle: Handle,
     (encoding, is_recordio): (Encoding, bool),
-    is_session: bool,
+    session: Option<Session>,
 ) -> Answer {
     let (records, sent) = mpsc::channel(16);
     let spawn = server.spawn.clone();
@@ -217,21 +228,21 @@ async fn output_stream(
     spawn(
         "attached-output",
         Box::pin(async move {
-            let out = Output { encoding, records: &records, heartbeat };
+            let out = Output { encoding, records: &records, heartbeat, is_own: session.is_some() };
             tokio::select! {
                 passed = out.pass(stream, &handle) => if passed.is_err() {
                     // The client must not take what it has for all there is.
-                    drop(records.send(Err(Missing)).await);
+                    drop(records.send(Err(CutShort)).await);
                 },
                 () = records.closed() => {}
             }
-            if is_session {
-                server.containers.destroy(&key);
+            if session.is_some() {
+                drop(session);
                 drop(tokio::time::timeout(Duration::from_secs(30), handle.ended()).await);
             }
         }),
     );
-    let mut answer = Response::new(streamed(Records(sent)));
+    let mut answer = Response::new(streamed(sent));
     let kind = if is_recordio { RECORDIO } else { encoding.name() };
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     if is_recordio {
@@ -240,34 +251,14 @@ async fn output_stream(
     answer
 }
 
-/// Some of the output could not be passed on.
-#[derive(Debug)]
-struct Missing;
-
-/// Records as a body that breaks off where some are missing.
-struct Records(mpsc::Receiver<Result<Bytes, Missing>>);
-
-impl futures::Stream for Records {
-    type Item = Bytes;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        match self.0.poll_recv(context) {
-            // Bodies here have no errors, and the end of one closes its chunks as if nothing were missing. The connection's own loop ends
-            // instead, as it does when any handler panics, and with it the connection; the hook that reports panics is not called.
-            Poll::Ready(Some(Err(it))) => std::panic::resume_unwind(Box::new(it)),
-            Poll::Ready(Some(Ok(record))) => Poll::Ready(Some(record)),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
 /// Where the output of a container goes.
 struct Output<'a> {
     encoding: Encoding,
-    records: &'a mpsc::Sender<Result<Bytes, Missing>>,
+    records: &'a mpsc::Sender<Result<Bytes, CutShort>>,
     /// How often the client is told that it is still connected.
     heartbeat: Duration,
+    /// Whether the client has started the session, and is to hear all of it.
+    is_own: bool,
 }
 
 impl Output<'_> {
@@ -275,12 +266,12 @@ impl Output<'_> {
         recordio::frame(&self.encoding.write(message))
     }
 
-    async fn send(&self, message: &ProcessIo) -> Result<(), Missing> {
-        self.records.send(Ok(self.record(message))).await.map_err(|_| Missing)
+    async fn send(&self, message: &ProcessIo) -> Result<(), CutShort> {
+        self.records.send(Ok(self.record(message))).await.map_err(|_| CutShort)
     }
 
     /// Until the container has said its last.
-    async fn pass(&self, stream: Option<UnixStream>, handle: &Handle) -> Result<(), Missing> {
+    async fn pass(&self, stream: Option<UnixStream>, handle: &Handle) -> Result<(), CutShort> {
         let Some(stream) = stream else { return self.pass_logs(handle).await };
         let mut frames = Frames { stream, received: BytesMut::new() };
         let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + self.heartbeat, self.heartbeat);
@@ -300,28 +291,32 @@ impl Output<'_> {
                 // The keeper went before it knew of this client.
                 Ok(None) | Err(_) if is_first => return self.pass_logs(handle).await,
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(Missing),
+                Err(_) => return Err(CutShort),
             };
             is_first = false;
             match kind {
                 attach::STDOUT => self.send(&data(process_io::data::Type::Stdout, bytes)).await?,
                 attach::STDERR => self.send(&data(process_io::data::Type::Stderr, bytes)).await?,
-                attach::LOST => return Err(Missing),
+                attach::LOST => return Err(CutShort),
                 _ => {}
             }
         }
     }
 
     /// What a session has said that was over before anybody could attach is in its logs.
-    async fn pass_logs(&self, handle: &Handle) -> Result<(), Missing> {
-        if !handle.launch().session {
+    async fn pass_logs(&self, handle: &Handle) -> Result<(), CutShort> {
+        if !self.is_own {
             return Ok(());
         }
         drop(handle.ended().await);
         for (log, kind) in [("stdout", process_io::data::Type::Stdout), ("stderr", process_io::data::Type::Stderr)] {
-            let said = tokio::fs::read(handle.sandbox().join(log)).await.unwrap_or_default();
-            for piece in said.chunks(attach::FRAME_MAX) {
-                self.send(&data(kind, piece.to_vec())).await?;
+            // The sandbox is the session's: a link that it has made there is not followed.
+            let path = handle.sandbox().join(log);
+            let opened = tokio::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).await;
+            let Ok(mut said) = opened else { continue };
+            let mut piece = vec![0; attach::FRAME_MAX];
+            while let Ok(read @ 1..) = said.read(&mut piece).await {
+                self.send(&data(kind, piece[..read].to_vec())).await?;
             }
         }
         Ok(())

@@ -46,6 +46,9 @@ const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
 /// How long the last output of a task that is over is kept for those who have not taken it.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
+/// And how long for whoever has started it: that is all the output there is, and may come out of a terminal that is held.
+const OWNER_TAKES_WITHIN: Duration = Duration::from_secs(3600);
+
 pub(super) struct Attach {
     listener: Option<UnixListener>,
     clients: Vec<Client>,
@@ -176,7 +179,8 @@ impl Attach {
             let _ = poll(&mut fds, PollTimeout::from(1000_u16));
             self.serve(&mut Input::default());
             let is_late = begun.elapsed() > TAKEN_WITHIN;
-            self.clients.retain(|it| !it.queue.bytes.is_empty() && (it.role == Role::Owner || !is_late));
+            let is_over = begun.elapsed() > OWNER_TAKES_WITHIN;
+            self.clients.retain(|it| !it.queue.bytes.is_empty() && !is_over && (it.role == Role::Owner || !is_late));
         }
     }
 }
@@ -302,32 +306,32 @@ mod tests {
         })
     }
 
-    #[test]
-    fn input_that_comes_with_the_end_of_the_connection_is_not_lost() {
+    /// A listener with somebody who has attached, the standard input that is passed on, and what the process reads of it.
+    fn attached() -> (Attach, UnixStream, Input, File) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("io.sock");
-        let mut attach = Attach::listen(&path);
+        let attach = Attach::listen(&path);
         let (read, write) = nix::unistd::pipe().unwrap();
-        let mut input = Input::pipe(File::from(write)).unwrap();
-        let mut stream = UnixStream::connect(&path).unwrap();
+        let input = Input::pipe(File::from(write)).unwrap();
+        (attach, UnixStream::connect(&path).unwrap(), input, File::from(read))
+    }
+
+    #[test]
+    fn input_that_comes_with_the_end_of_the_connection_is_not_lost() {
+        let (mut attach, mut stream, mut input, mut read) = attached();
         stream.write_all(&[frame(STDIN, b"typed"), frame(STDIN, b"")].concat()).unwrap();
         drop(stream);
         attach.serve(&mut input);
         assert!(!input.is_open(), "its end was passed on");
         let mut text = String::new();
-        File::from(read).read_to_string(&mut text).unwrap();
+        read.read_to_string(&mut text).unwrap();
         assert_eq!(text, "typed");
         assert_eq!(attach.clients.len(), 0);
     }
 
     #[test]
     fn input_that_nobody_takes_stays_with_its_writer_until_somebody_does() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("io.sock");
-        let mut attach = Attach::listen(&path);
-        let (read, write) = nix::unistd::pipe().unwrap();
-        let mut input = Input::pipe(File::from(write)).unwrap();
-        let mut stream = UnixStream::connect(&path).unwrap();
+        let (mut attach, mut stream, mut input, mut read) = attached();
         let sent: Vec<u8> = (0..2_000_000_u32).map(|it| (it % 251) as u8).collect();
         let frames: Vec<u8> = sent.chunks(FRAME_MAX).flat_map(|it| frame(STDIN, it)).chain(frame(STDIN, b"")).collect();
         let writing = std::thread::spawn(move || stream.write_all(&frames).unwrap());
@@ -342,7 +346,7 @@ mod tests {
         assert!(!writing.is_finished(), "more was taken than is kept");
         let reading = std::thread::spawn(move || {
             let mut all = Vec::new();
-            File::from(read).read_to_end(&mut all).unwrap();
+            read.read_to_end(&mut all).unwrap();
             all
         });
         while input.is_open() {

@@ -6,10 +6,11 @@ use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, Network
 use mesos_proto::v1::{ContainerInfo, container_info::docker_info, volume};
 
 use super::super::parameters::{self, Asked, Pull};
-use super::super::{limits, persistent, volumes};
+use super::super::{limits, volumes};
 use super::images::with_tag;
 use super::{LABEL, Making, OWNER_LABEL};
 use crate::environment::{self, Place};
+use crate::sandbox::PersistentVolume;
 use crate::words::ranges;
 
 /// Least memory that Docker gets, as in Mesos.
@@ -40,8 +41,9 @@ pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<Asked, String
         let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
         binds.push(format!("{}:{inside}:{}", path.display(), if read_only { "ro" } else { "rw" }));
     }
-    for (role, id, inside, read_only) in persistent(&launch.resources) {
-        let volume = it.shared.layout.volume(&role, &id);
+    for persistent in launch.resources.iter().filter_map(PersistentVolume::of) {
+        let volume = it.shared.layout.volume(&persistent);
+        let PersistentVolume { inside, read_only, .. } = persistent;
         std::fs::create_dir_all(&volume).map_err(|error| format!("Failed to make a volume: {error}"))?;
         let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
         binds.push(format!("{}:{inside}:{}", volume.display(), if read_only { "ro" } else { "rw" }));
