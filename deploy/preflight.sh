@@ -75,7 +75,11 @@ while read -r namespace name; do
   [ -n "$name" ] || continue
   if printf '%s\n' "$made" | grep -qxF -- "$namespace $name"; then continue; fi
   if ! kubectl --namespace "$namespace" get secret "$name" --output name > /dev/null 2>&1; then
-    lacks "the Secret $name in the namespace $namespace"
+    case $name in
+      orchestrator-login | orchestrator-agent-login) from="; deploy/secrets.sh | kubectl create -f - makes it" ;;
+      *) from="" ;;
+    esac
+    lacks "the Secret $name in the namespace $namespace$from"
   fi
 done <<EOF
 $wanted

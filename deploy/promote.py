@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Puts the digests of two images into an environment: into its overlay, and into its values of the chart.
+"""Puts the digests of the images into an environment: into its overlay, and into its values of the chart.
 
-    deploy/promote.py staging --registry ghcr.io/orchestrator --control sha256:… --probe sha256:…
+    deploy/promote.py staging --registry ghcr.io/orchestrator --control sha256:… --probe sha256:… --agent sha256:…
 
 Only those lines change, so that a review shows what really changes. Needs nothing but Python.
 """
@@ -50,10 +50,11 @@ def main():
     parser.add_argument("--registry", required=True)
     parser.add_argument("--control", type=digest, required=True)
     parser.add_argument("--probe", type=digest, required=True)
+    parser.add_argument("--agent", type=digest, required=True)
     parser.add_argument("--chart-defaults", action="store_true", help="the chart's own values instead of an environment's: for publishing it")
     parser.add_argument("--in", dest="root", type=pathlib.Path, default=HERE, help="another copy of this directory")
     options = parser.parse_args()
-    digests = {"control": options.control, "probe": options.probe}
+    digests = {"control": options.control, "probe": options.probe, "agent": options.agent}
     chart = options.root / "helm/orchestrator"
     if options.chart_defaults:
         changed = {chart / "values.yaml": values}

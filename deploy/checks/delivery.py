@@ -1,13 +1,14 @@
 """What delivers: the canary's steps and gates, and the applications of Argo CD."""
 
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
 
 import yaml
 
-from .common import ENVIRONMENTS, HERE, ROOT, chart, containers, kustomize, name_of, run
+from .common import CHART, ENVIRONMENTS, HERE, ROOT, chart, containers, kustomize, name_of, run
 from .manifests import differences
 
 
@@ -42,10 +43,16 @@ def check_argocd(_):
     """Applications lead to what there is, and their projects allow every object of it."""
     found, root = [], HERE / "argocd"
     projects_of = {}
+    # Where the workflow puts digests is where they are taken from.
+    job = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())["jobs"]["promote"]
+    bases = re.fullmatch(r"\$\{\{ inputs.environment == '(\w+)' && '(\w+)' \|\| '(\w+)' \}\}", job["env"]["BASE"])
     for environment in ENVIRONMENTS:
         project = yaml.safe_load((root / environment / "project.yaml").read_text())
         projects_of[environment] = project
         rooted = yaml.safe_load((root / "root" / f"{environment}.yaml").read_text())
+        base = bases[2] if environment == bases[1] else bases[3]
+        if rooted["spec"]["source"]["targetRevision"] != base:
+            found.append(f"root of {environment}: it follows {rooted['spec']['source']['targetRevision']}, and digests are put on {base}")
         if not (ROOT / rooted["spec"]["source"]["path"]).is_dir():
             found.append(f"root of {environment}: no {rooted['spec']['source']['path']}")
         for path in sorted((root / environment).glob("*.yaml")):
@@ -77,7 +84,7 @@ def check_argocd(_):
 
 def check_promotion(_):
     """promote.py puts digests into every environment, for kustomize and for the chart alike, and nothing else changes."""
-    found, digests = [], {it: "sha256:" + letter * 64 for it, letter in (("control", "a"), ("probe", "b"))}
+    found, digests = [], {it: "sha256:" + letter * 64 for it, letter in (("control", "a"), ("probe", "b"), ("agent", "c"))}
     expected = {f"registry.example/orchestrator-{it}@{value}" for it, value in digests.items()}
     with tempfile.TemporaryDirectory() as directory:
         copy = pathlib.Path(directory) / "deploy"
@@ -101,7 +108,24 @@ def check_promotion(_):
                 for one, other in zip(things, before, strict=True):
                     wrong = [it for it in differences(one, other) if ".image:" not in it]
                     found += [f"{environment}: {what}: {it}" for it in wrong]
-        wrong = run(sys.executable, str(HERE / "promote.py"), "dev", "--registry=r", "--control=latest", f"--probe={digests['probe']}", "--in", str(copy))
+        wrong = run(sys.executable, str(HERE / "promote.py"), "dev", "--registry=r", "--control=latest", f"--probe={digests['probe']}", f"--agent={digests['agent']}", "--in", str(copy))
         if wrong.returncode == 0 or "'latest' is no digest" not in wrong.stderr:
             found.append(f"a tag is taken for a digest: {wrong.stderr}")
+    return found
+
+
+def check_tags(_):
+    """Images are asked for by the names and tags under which the workflow publishes them: a version without v, or the branch."""
+    found, version = [], yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    published = {f"ghcr.io/orchestrator/orchestrator-{it}" for it in ("control", "probe", "agent")}
+    workflow = (ROOT / ".github/workflows/images.yml").read_text()
+    if "github.ref_name" in workflow or workflow.count("${GITHUB_REF_NAME#v}") != 2:
+        found.append("images.yml: tags are not the version without v")
+    for environment, tag in (("dev", "main"), ("staging", "main"), ("prod", version)):
+        for what, things in (("kustomize", kustomize(HERE / "k8s/overlays" / environment)), ("the chart", chart(environment))):
+            for image in {one["image"] for it in things for one in containers(it) if "orchestrator-" in one["image"]}:
+                name, digest, _ = image.partition("@")
+                name, _, its = (name, "", "") if digest else name.rpartition(":")
+                if name not in published or not digest and its != tag:
+                    found.append(f"{environment}: {what} asks for {image}, which is not published")
     return found

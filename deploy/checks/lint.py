@@ -76,7 +76,7 @@ def check_workflows(_):
                 if "component" in include and "architecture" in include:
                     architectures.setdefault(include["component"], set()).add(include["architecture"])
     found += nested_rights()
-    wanted = {it: {"amd64", "arm64"} for it in ("control", "probe")}
+    wanted = {it: {"amd64", "arm64"} for it in ("control", "probe", "agent")}
     if architectures != wanted:
         found.append(f"images are built for {architectures}, not for {wanted}")
     return found

@@ -6,7 +6,7 @@ import sys
 
 import yaml
 
-from .common import ENVIRONMENTS, HERE, KUBERNETES, OPTIONAL, Missing, chart, containers, kustomize, name_of, others, run
+from .common import ENVIRONMENTS, HERE, KUBERNETES, OPTIONAL, ROOT, Missing, chart, containers, kustomize, name_of, others, run
 
 
 def check_kustomize(_):
@@ -134,6 +134,8 @@ def references(things, where):
             claims = {it["metadata"]["name"] for it in spec.get("volumeClaimTemplates", [])}
             volumes = {it["name"] for it in pod["spec"].get("volumes", [])} | claims
             for volume in pod["spec"].get("volumes", []):
+                if "hostPath" in volume and not volume["hostPath"].get("type"):
+                    found.append(f"{where}: {name_of(thing)}: {volume['name']} has no type: where {volume['hostPath']['path']} is not there, a directory would be made")
                 if "configMap" in volume and (namespace, volume["configMap"]["name"]) not in maps:
                     found.append(f"{where}: {name_of(thing)}: there is no config map {volume['configMap']['name']}")
             for one in containers(thing):
@@ -163,6 +165,36 @@ def check_policies(_):
         denied = {it["metadata"]["namespace"] for it in policies if it["metadata"]["name"] == "deny-all"}
         if denied != {"orchestrator", "orchestrator-node"}:
             found.append(f"{environment}: only {sorted(denied)} deny what is not allowed")
+    return found
+
+
+def check_agent(_):
+    """The agent is in the node's root, its image has what brings it there, and nobody uses its API without saying who they are."""
+    found, script = [], (HERE / "images/agent.sh").read_text()
+    node, program = (re.search(rf"^{it}=(\S+)$", script, re.M)[1] for it in ("node", "program"))
+    dockerfile = (ROOT / "Dockerfile.probe").read_text()
+    # From scratch there would be no shell that could bring it there.
+    if not re.search(r"^FROM \$\{AGENT_IMAGE\} AS agent$", dockerfile, re.M) or f"orchestrator-probe /agent {program}" not in dockerfile:
+        found.append(f"Dockerfile.probe: the target agent has no base with a shell, or another place than {program}")
+    for directory in (*(f"k8s/overlays/{it}" for it in ENVIRONMENTS), "rollouts", *OPTIONAL):
+        things = {name_of(it): it for it in kustomize(HERE / directory)}
+        pod = things["DaemonSet/orchestrator-node/orchestrator-agent"]["spec"]["template"]["spec"]
+        one = pod["containers"][0]
+        if "/orchestrator-agent" not in one["image"] or not (pod["hostPID"] and pod["hostNetwork"] and one["securityContext"]["privileged"]):
+            found.append(f"{directory}: the agent's pod is not one that could enter the node's root")
+        mounts = {it["mountPath"]: it for it in one["volumeMounts"]}
+        if mounts.get(node, {}).get("mountPropagation") != "HostToContainer":
+            found.append(f"{directory}: the node's root is not at {node}, or what is mounted below it would come to the node")
+        given = dict(it.partition("=")[::2] for it in one["args"])
+        for flag in ("--work-dir", "--runtime-dir", "--http-credentials", "--jwt-secret-key", *(it for it in given if it.startswith("--tls-"))):
+            if not any(f"{node}{given[flag]}".startswith(it) for it in mounts if it != node):
+                found.append(f"{directory}: {flag}={given[flag]} is not mounted below {node}")
+        found += [f"{directory}: the agent has no {it}" for it in ("--authenticate-http-readonly", "--authenticate-http-readwrite", "--authenticate-http-executors") if it not in given]
+        if not any(it.get("key") == "orchestrator.io/agent" for it in pod.get("tolerations", [])):
+            found.append(f"{directory}: a node that is kept for agents has none")
+        control = next(it for name, it in things.items() if name.endswith("/orchestrator-control") and containers(it))
+        if not any(it.startswith("--agent-login-file=") for it in control["spec"]["template"]["spec"]["containers"][0]["args"]):
+            found.append(f"{directory}: the control plane has nothing to show agents")
     return found
 
 

@@ -30,6 +30,13 @@ def known_services(source):
     return set(re.findall(r'"(\w+)" => Ok\(Service::', text))
 
 
+def program_in(image):
+    """Which program of ours an image starts."""
+    name = re.split("[:@]", image.split("/")[-1])[0]
+    # The agent is the probe's program in another image.
+    return {"orchestrator-control": "orchestrator-control", "orchestrator-probe": "orchestrator-probe", "orchestrator-agent": "orchestrator-probe"}.get(name)
+
+
 def commands():
     """Where, program and arguments of everything that starts one of ours."""
     for environment in ENVIRONMENTS:
@@ -46,15 +53,13 @@ def commands():
                 continue
             for thing in things:
                 for one in containers(thing):
-                    for program in ("orchestrator-control", "orchestrator-probe"):
-                        if re.search(rf"(^|/){program}(?=[:@]|$)", one["image"]):
-                            yield f"{environment} {kind} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
+                    if program := program_in(one["image"]):
+                        yield f"{environment} {kind} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
     for directory in ("rollouts", *OPTIONAL):
         for thing in kustomize(HERE / directory):
             for one in containers(thing):
-                for program in ("orchestrator-control", "orchestrator-probe"):
-                    if re.search(rf"(^|/){program}(?=[:@]|$)", one["image"]):
-                        yield f"{directory} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
+                if program := program_in(one["image"]):
+                    yield f"{directory} {name_of(thing)}", program, one.get("args", []), {it["containerPort"] for it in one.get("ports", [])}
     for path in sorted((HERE / "systemd").glob("*.service")):
         text = path.read_text().replace("\\\n", " ")
         for line in re.findall(r"^ExecStart=(.+)$", text, re.M):

@@ -115,6 +115,11 @@ def check_requirements(_):
     if not shutil.which("kubectl"):
         raise Missing("kubectl")
     found = []
+    # What secrets.sh makes is all that is asked for and nobody else makes, in every environment.
+    made = subprocess.run(["sh", str(HERE / "secrets.sh")], capture_output=True, text=True, check=False)
+    secrets = {(it["metadata"]["namespace"], it["metadata"]["name"]) for it in parsed(made.stdout) if it["kind"] == "Secret"}
+    for where in ("k8s/overlays/dev", "k8s/overlays/prod", "rollouts"):
+        found += [f"{where}: deploy/secrets.sh does not make {name} of {namespace}" for namespace, name in secrets_of(kustomize(HERE / where)) - secrets]
     for where in ("k8s/overlays/dev", "rollouts", "k8s/examples/mtls"):
         things = kustomize(HERE / where)
         text = yaml.safe_dump_all(things)

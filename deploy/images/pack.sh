@@ -4,7 +4,8 @@
 #
 #   deploy/images/pack.sh PROGRAM... DIRECTORY
 #
-# Beside the directory, DIRECTORY.packages lists whose files were taken, for the bill of materials: name, version, architecture.
+# Beside the directory, DIRECTORY.packages lists whose files were taken, for the bill of materials: name, version, architecture. In it, the same stands
+# where those look who scan images for known defects: one file for each package in /var/lib/dpkg/status.d, and the name of the distribution.
 set -eu
 
 die() {
@@ -107,3 +108,23 @@ echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
 printf 'root:x:0:0:root:/:/none\norchestrator:x:65532:65532:orchestrator:/data:/none\n' > "$root/etc/passwd"
 printf 'root:x:0:\norchestrator:x:65532:\n' > "$root/etc/group"
 sort -u -o "$packages" "$packages"
+if [ -s "$packages" ]; then
+  mkdir -p "$root/var/lib/dpkg/status.d"
+  cp /etc/debian_version "$root/etc/debian_version"
+  cp -L /etc/os-release "$root/etc/os-release"
+  while read -r name version architecture; do
+    # A cross compiler's library is Debian's, under another name.
+    case $name in
+      *-arm64-cross) name=${name%-arm64-cross} version=${version%cross*} architecture=arm64 ;;
+      *-amd64-cross) name=${name%-amd64-cross} version=${version%cross*} architecture=amd64 ;;
+    esac
+    # Defects are known by the source.
+    case $name in
+      libc6) source=glibc ;;
+      libgcc-s1) source=gcc-${version%%.*} ;;
+      *) source=$name ;;
+    esac
+    printf 'Package: %s\nStatus: install ok installed\nArchitecture: %s\nSource: %s\nVersion: %s\nMaintainer: Debian\n' \
+      "$name" "$architecture" "$source" "$version" > "$root/var/lib/dpkg/status.d/$name"
+  done < "$packages"
+fi

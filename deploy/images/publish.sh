@@ -3,7 +3,8 @@
 #
 #   deploy/images/publish.sh REGISTRY COMPONENT TAG DIRECTORY
 #
-# DIRECTORY has an empty file for each image, by the digest it is named after. Prints the digest of the whole. Needs docker buildx and cosign.
+# DIRECTORY has the bill of materials of each image, by whose digest it is named. It is attested, for whoever asks `cosign verify-attestation
+# --type cyclonedx`. Prints the digest of the whole. Needs docker buildx and cosign.
 set -euo pipefail
 
 image=$1/orchestrator-$2
@@ -19,4 +20,7 @@ docker buildx imagetools create --tag "$image:$3" --tag "$image:$GITHUB_SHA" "${
 digest=$(docker buildx imagetools inspect --format '{{json .Manifest.Digest}}' "$image:$GITHUB_SHA" | tr -d '"')
 # The digest, never a name: a name can be moved.
 cosign sign --yes --recursive "$image@$digest" >&2
+for file in "$4"/*; do
+  cosign attest --yes --type cyclonedx --predicate "$file" "$image@sha256:${file##*/}" >&2
+done
 echo "$digest"
