@@ -1,5 +1,6 @@
 """The objects for Kubernetes: rendered twice, compared, and held against the schemas of their kinds."""
 
+import ipaddress
 import json
 import re
 import sys
@@ -75,6 +76,7 @@ WRONG = [
     ({"vault": {"mode": "csi"}, "zookeeper": {"enabled": False}, "controlPlane": {"replicas": 1}}, ["vault.mode is about the password of the ensemble"]),
     ({"network": {"nodes": ["10.0.0.1"]}}, ["/network/nodes/0", "pattern"]),
     ({"network": {"nodes": "10.0.0.0/8"}}, ["/network/nodes", "want array"]),
+    ({"network": {"taskPorts": ["all"]}}, ["/network/taskPorts/0", "pattern"]),
     ({"tls": {"enabled": "true"}}, ["/tls/enabled", "want boolean"]),
     ({"zookeper": {}}, ["zookeper", "not allowed"]),
 ]
@@ -131,6 +133,12 @@ def references(things, where):
             pod = spec["template"]
             if not spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items():
                 found.append(f"{where}: {name_of(thing)} does not select its own pods")
+            # What pods are kept apart from is themselves.
+            apart = pod["spec"].get("affinity", {}).get("podAntiAffinity", {})
+            terms = apart.get("requiredDuringSchedulingIgnoredDuringExecution", []) + [it["podAffinityTerm"] for it in apart.get("preferredDuringSchedulingIgnoredDuringExecution", [])]
+            for term in terms + pod["spec"].get("topologySpreadConstraints", []):
+                if pod not in selected(namespace, term["labelSelector"]["matchLabels"]):
+                    found.append(f"{where}: {name_of(thing)}: {term['topologyKey']}: it is not kept apart from pods of its own")
             claims = {it["metadata"]["name"] for it in spec.get("volumeClaimTemplates", [])}
             volumes = {it["name"] for it in pod["spec"].get("volumes", [])} | claims
             for volume in pod["spec"].get("volumes", []):
@@ -148,23 +156,89 @@ def references(things, where):
     return found
 
 
+# Ends of connections: a pod is its component, another namespace its name or its label, what is at an address that address.
+NAMESPACES = {"ingress-nginx": {"kubernetes.io/metadata.name": "ingress-nginx"}, "monitoring": {"kubernetes.io/metadata.name": "monitoring"},
+              "frameworks": {"orchestrator.io/frameworks": "true"}, "scope-probes": {"orchestrator.io/probes": "true"}, "elsewhere": {}}
+ADDRESSES = {"node": "10.0.5.6", "other ensemble": "10.1.0.9", "API server": "192.0.2.1"}
+# Every connection that the programs make, and whether the base has it or the component node-addresses adds it. What is not here must not be.
+CONNECTIONS = {
+    ("probe", "control-plane", 4041): "base",
+    ("collector", "control-plane", 4041): "base",
+    ("node", "control-plane", 4041): "node-addresses",
+    ("control-plane", "control-plane", 4044): "base",
+    ("control-plane", "zookeeper", 2181): "base",
+    ("zookeeper", "zookeeper", 2888): "base",
+    ("zookeeper", "zookeeper", 3888): "base",
+    ("control-plane", "node", 5051): "node-addresses",
+    ("control-plane", "node", 31000): "node-addresses",
+    ("control-plane", "node", 32000): "node-addresses",
+    ("control-plane", "other ensemble", 2181): "node-addresses",
+    ("collector", "API server", 443): "base",
+    ("collector", "API server", 6443): "base",
+    ("ingress-nginx", "control-plane", 4040): "base",
+    ("ingress-nginx", "control-plane", 8080): "base",
+    ("frameworks", "control-plane", 5050): "base",
+    ("frameworks", "control-plane", 8080): "base",
+    ("frameworks", "zookeeper", 2181): "base",
+    ("scope-probes", "control-plane", 4040): "base",
+    ("monitoring", "control-plane", 4040): "base",
+    ("monitoring", "probe", 4042): "base",
+    ("monitoring", "collector", 4042): "base",
+    ("monitoring", "zookeeper", 7000): "base",
+}
+
+
+def allowed(things, source, target, port):
+    """Whether the policies let a connection through. An end without pods of ours has no policy here."""
+    pods = {it["metadata"]["labels"]["app.kubernetes.io/component"]: (it["metadata"]["namespace"], it["spec"]["template"]["metadata"]["labels"]) for it in things if containers(it)}
+
+    def labels_of(end):
+        """Labels of its namespace, and of its pod."""
+        if end in pods:
+            return {"kubernetes.io/metadata.name": pods[end][0]}, pods[end][1]
+        return NAMESPACES.get(end), {}
+
+    def is_peer(peer, end, namespace):
+        if "ipBlock" in peer:
+            return end in ADDRESSES and ipaddress.ip_address(ADDRESSES[end]) in ipaddress.ip_network(peer["ipBlock"]["cidr"])
+        if end in ADDRESSES:
+            return False
+        around, own = labels_of(end)
+        wanted = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": namespace}}).get("matchLabels", {})
+        return wanted.items() <= around.items() and peer.get("podSelector", {}).get("matchLabels", {}).items() <= own.items()
+
+    def passes(end, other, direction, key):
+        if end not in pods:
+            return True
+        namespace, labels = pods[end]
+        rules = [rule for it in things if it["kind"] == "NetworkPolicy" and it["metadata"]["namespace"] == namespace and direction.capitalize() in it["spec"]["policyTypes"]
+                 and it["spec"]["podSelector"].get("matchLabels", {}).items() <= labels.items() for rule in it["spec"].get(direction, [])]
+        return any(any(int(at["port"]) <= port <= int(at.get("endPort", at["port"])) for at in rule["ports"]) and any(is_peer(peer, other, namespace) for peer in rule[key]) for rule in rules)
+
+    return passes(source, target, "egress", "to") and passes(target, source, "ingress", "from")
+
+
 def check_policies(_):
-    """Who may talk to whom, on which ports of the control plane."""
+    """Who may talk to whom: every connection that the programs need goes through, and no other."""
     found = []
-    for environment in ENVIRONMENTS:
-        policies = [it for it in kustomize(HERE / "k8s/overlays" / environment) if it["kind"] == "NetworkPolicy"]
-        own = next(it["spec"] for it in policies if it["metadata"]["name"] == "control-plane")
-        for direction, key in (("ingress", "from"), ("egress", "to")):
-            ports = set()
-            for rule in own[direction]:
-                for peer in rule[key]:
-                    if peer.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/component") == "control-plane":
-                        ports |= {it["port"] for it in rule["ports"]}
-            if ports != {4044}:
-                found.append(f"{environment}: between control planes, {direction}: {sorted(ports)} instead of 4044")
-        denied = {it["metadata"]["namespace"] for it in policies if it["metadata"]["name"] == "deny-all"}
+    pods = ("probe", "collector", "control-plane", "zookeeper")
+    ports = {port for _, _, port in CONNECTIONS}
+    for directory, with_addresses in (("k8s/overlays/dev", False), ("k8s/overlays/staging", False), ("k8s/overlays/prod", False), ("k8s/examples/node-addresses", True)):
+        things = kustomize(HERE / directory)
+        there = {it["metadata"]["labels"]["app.kubernetes.io/component"] for it in things if containers(it)}
+        denied = {it["metadata"]["namespace"] for it in things if it["kind"] == "NetworkPolicy" and it["metadata"]["name"] == "deny-all"}
         if denied != {"orchestrator", "orchestrator-node"}:
-            found.append(f"{environment}: only {sorted(denied)} deny what is not allowed")
+            found.append(f"{directory}: only {sorted(denied)} deny what is not allowed")
+        for source in (*pods, *NAMESPACES, *ADDRESSES):
+            for target in (*pods, *ADDRESSES):
+                if {source, target} & set(pods) - there or not {source, target} & set(pods):
+                    continue
+                for port in ports:
+                    since = CONNECTIONS.get((source, target, port))
+                    # Kubernetes' own server may be at any address, on its ports.
+                    needed = since == "base" or since == "node-addresses" and with_addresses or source == "collector" and target in ADDRESSES and port in (443, 6443)
+                    if allowed(things, source, target, port) != bool(needed):
+                        found.append(f"{directory}: from {source} to {target} on {port}: {'not let through' if needed else 'let through, and nothing needs it'}")
     return found
 
 
