@@ -1,5 +1,6 @@
 """The objects for Kubernetes: rendered twice, compared, and held against the schemas of their kinds."""
 
+import hashlib
 import ipaddress
 import json
 import re
@@ -39,6 +40,13 @@ def check_chart(_):
         rendered = chart(environment, values)
         hooks = [it for it in rendered if "helm.sh/hook" in it["metadata"].get("annotations", {})]
         with_helm = {name_of(it): it for it in rendered if it not in hooks}
+        # Helm alone is told what it must not remove.
+        kept = {name for name, it in with_helm.items() if it["metadata"].get("annotations", {}).pop("helm.sh/resource-policy", None) == "keep"}
+        if kept != {name for name, it in with_helm.items() if it["kind"] in ("Namespace", "StatefulSet") or name.startswith(("Service//zookeeper", "Service/orchestrator/zookeeper", "ConfigMap/orchestrator/zookeeper"))}:
+            found.append(f"{where}: helm uninstall leaves {sorted(kept)}")
+        for it in with_helm.values():
+            if it["metadata"].get("annotations") == {}:
+                del it["metadata"]["annotations"]
         if {it["metadata"]["annotations"]["helm.sh/hook"] for it in hooks} != {"test"}:
             found.append(f"{where}: helm test has nothing to run")
         found += [f"{where}: only {side} has {it}" for side, these, those in (("kustomize", with_kustomize, with_helm), ("the chart", with_helm, with_kustomize)) for it in these.keys() - those.keys()]
@@ -142,6 +150,11 @@ def references(things, where):
             claims = {it["metadata"]["name"] for it in spec.get("volumeClaimTemplates", [])}
             volumes = {it["name"] for it in pod["spec"].get("volumes", [])} | claims
             for volume in pod["spec"].get("volumes", []):
+                read = next((it["data"] for it in things if it["kind"] == "ConfigMap" and it["metadata"]["name"] == volume.get("configMap", {}).get("name")), None)
+                if read is not None:
+                    number = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]
+                    if pod["metadata"]["labels"].get("orchestrator.io/config") != number:
+                        found.append(f"{where}: {name_of(thing)}: a change of its config map restarts nothing; orchestrator.io/config is to be {number}")
                 if "hostPath" in volume and not volume["hostPath"].get("type"):
                     found.append(f"{where}: {name_of(thing)}: {volume['name']} has no type: where {volume['hostPath']['path']} is not there, a directory would be made")
                 if "configMap" in volume and (namespace, volume["configMap"]["name"]) not in maps:
