@@ -99,12 +99,15 @@ def check_documents(_):
             found.append(f"{where}: docs/SUMMARY.md does not list it, so the book has no such page")
         text = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.S)
         found += [f"{where}: {it} is HTML to mdBook; it belongs into backquotes" for it in re.findall(r"<[a-z][\w-]*>", text)]
+    # What is only indented is seen by no check.
+    deploying = (ROOT / "deploy/README.md").read_text()
+    found += [f"deploy/README.md: {it.strip()!r} is not in a block with sh" for it in re.findall(r"^    (?:kubectl|helm|cargo|deploy/).*", deploying, re.M)]
     count = 0
     for where, _, these in blocks():
         for block in these:
             count += 1
-            # The book's own; what stands at the top is for people who have nothing yet.
-            if (ROOT / where).resolve() in listed and not block.tested and not block.needs:
+            # The book's own, and what deploys; what stands at the top is for people who have nothing yet.
+            if (ROOT / where).resolve() in {*listed, ROOT / "deploy/README.md"} and not block.tested and not block.needs:
                 found.append(f"{where}:{block.line}: neither tested nor marked with what it needs")
     return found if count > 20 else [*found, "hardly any commands were found"]
 
