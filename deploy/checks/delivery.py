@@ -28,6 +28,8 @@ def check_canary(_):
             for key, end in (("successCondition", good), ("failureCondition", bad)):
                 if metrics[metric][key] != f"len(result) > 0 && !isNaN(result[0]) && result[0] {end}":
                     found.append(f"{name}: {metric}: {key} is another")
+            if name == "control-plane-slo" and (metrics[metric].get("initialDelay") != "3m" or metrics[metric]["inconclusiveLimit"] < 30):
+                found.append(f"{name}: {metric}: it gives up before there can be anything to measure")
             if "[2m]" not in metrics[metric]["provider"]["prometheus"]["query"]:
                 found.append(f"{name}: {metric}: another window")
     services = {canary["stableService"], canary["canaryService"]}

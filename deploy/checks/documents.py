@@ -99,6 +99,11 @@ def check_documents(_):
             found.append(f"{where}: docs/SUMMARY.md does not list it, so the book has no such page")
         text = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.S)
         found += [f"{where}: {it} is HTML to mdBook; it belongs into backquotes" for it in re.findall(r"<[a-z][\w-]*>", text)]
+    # Nobody who is called at night has the right namespace chosen.
+    for path in sorted((DOCS / "runbooks").glob("*.md")):
+        for said in re.findall(r"kubectl [^`\n]+", path.read_text()):
+            if not re.search(r" (-n|--namespace)[ =]| (kustomize|apply|create|label|taint) | clusterissuer", said):
+                found.append(f"{path.relative_to(ROOT)}: {said!r} names no namespace")
     # What is only indented is seen by no check.
     deploying = (ROOT / "deploy/README.md").read_text()
     found += [f"deploy/README.md: {it.strip()!r} is not in a block with sh" for it in re.findall(r"^    (?:kubectl|helm|cargo|deploy/).*", deploying, re.M)]

@@ -10,7 +10,7 @@ import tempfile
 
 import yaml
 
-from .common import HERE, ROOT, Missing, kustomize, run, unpacked
+from .common import HERE, ROOT, Missing, containers, kustomize, run, unpacked
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -183,6 +183,13 @@ def check_security(options):
         for needed in ("bpf", "perf_event_open", "execve", "epoll_wait", "futex", "clone3"):
             if needed not in names:
                 found.append(f"{path.name}: {needed} is missing")
+    # What is mounted into the probe may be read by it, whatever component mounted it.
+    rules = re.findall(r"^  (/\S+) [a-z]*[rm][a-z]*,$", (HERE / "security/apparmor/orchestrator-probe").read_text(), re.M)
+    for thing in kustomize(HERE / "k8s/examples/combined"):
+        for one in containers(thing) if thing["metadata"]["name"] == "orchestrator-probe" and thing["kind"] == "DaemonSet" else ():
+            for mount in one["volumeMounts"]:
+                if not any(it.split("*")[0].startswith(mount["mountPath"]) or "*" in it and mount["mountPath"].startswith(it.split("*")[0]) for it in rules):
+                    found.append(f"apparmor/orchestrator-probe: {mount['mountPath']} is mounted, and may not be read")
     parser = unpacked(options, "apparmor_parser", "usr/sbin", "sbin")
     # What profiles include comes with the package.
     base = options.unpacked / "etc/apparmor.d" if options.unpacked and (options.unpacked / "etc/apparmor.d").is_dir() else pathlib.Path("/etc/apparmor.d")

@@ -2,6 +2,7 @@
 
 import hashlib
 import ipaddress
+import itertools
 import json
 import re
 import sys
@@ -28,6 +29,8 @@ VARIANTS = [(f"k8s/overlays/{it}", it, {}) for it in ENVIRONMENTS] + [
     ("k8s/examples/vault-csi", "prod", {"vault": {"mode": "csi", "path": "secret/data/orchestrator/control"}}),
     ("k8s/examples/confined", "prod", {"confinement": {"enabled": True}}),
     ("k8s/examples/node-addresses", "prod", {"network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
+    ("k8s/examples/combined", "prod", {"tls": {"enabled": True}, "vault": {"mode": "agent"}, "confinement": {"enabled": True}, "network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
+    ("k8s/examples/dev-mtls", "dev", {"tls": {"enabled": True}}),
 ]
 
 
@@ -64,6 +67,32 @@ def check_chart(_):
     return found
 
 
+def check_combinations(_):
+    """Options of the chart go together: whatever is chosen, references lead somewhere, and what speaks TLS is asked by TLS."""
+    found = []
+    for tls, mode, confined, canary, operator, zookeeper in itertools.product((False, True), ("none", "agent", "csi"), (False, True), (False, True), (False, True), (False, True)):
+        if canary and not (operator and zookeeper) or mode != "none" and not zookeeper:
+            continue
+        values = {"tls": {"enabled": tls}, "vault": {"mode": mode}, "confinement": {"enabled": confined}, "canary": {"enabled": canary},
+                  "monitoring": {"operator": operator}, "zookeeper": {"enabled": zookeeper}, "controlPlane": {"replicas": 3 if zookeeper else 1}}
+        things = chart("prod", values)
+        where = ", ".join(name for name, it in (("tls", tls), (f"vault {mode}", True), ("confined", confined), ("canary", canary), ("operator", operator), ("zookeeper", zookeeper)) if it)
+        found += references([it for it in things if "helm.sh/hook" not in it["metadata"].get("annotations", {})], where)
+        named = {name_of(it): it for it in things}
+        pod = next(it for name, it in named.items() if name.endswith("/orchestrator-control") and containers(it))["spec"]["template"]
+        asked = json.dumps(named["Pod/orchestrator/orchestrator-test"])
+        schemes = {
+            "helm test": "https" if "https://" in asked and "http://" not in asked else "http",
+            "the kubelet": pod["spec"]["containers"][0]["readinessProbe"]["httpGet"].get("scheme", "HTTP").lower(),
+            "Prometheus": named["PodMonitor/orchestrator/orchestrator-control"]["spec"]["podMetricsEndpoints"][0].get("scheme", "http") if operator else pod["metadata"]["annotations"].get("prometheus.io/scheme", "http"),
+            "the Ingress": named["Ingress/orchestrator/orchestrator-control"]["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/backend-protocol", "http").lower(),
+        }
+        found += [f"{where}: {who} asks by {it}" for who, it in schemes.items() if (it == "https") != tls]
+        if not operator and pod["metadata"]["annotations"].get("prometheus.io/scrape") != "true":
+            found.append(f"{where}: nothing tells Prometheus to scrape")
+    return found
+
+
 # Values that must be refused, and words of the sentence that says why.
 WRONG = [
     ({"controlPlane": {"replicas": 3}, "zookeeper": {"enabled": False}}, ["embedded store belongs to one process"]),
@@ -77,6 +106,7 @@ WRONG = [
     ({"ingress": {"enabled": "yes"}}, ["/ingress/enabled", "want boolean"]),
     ({"ingress": {"host": ""}}, ["/ingress/host", "minLength"]),
     ({"canary": {"enabled": True}, "ingress": {"enabled": False}}, ["canary.enabled needs ingress.enabled"]),
+    ({"canary": {"enabled": True}, "monitoring": {"operator": False}}, ["canary.enabled needs monitoring.operator"]),
     ({"canary": {"enabled": True}, "controlPlane": {"replicas": 1}}, ["canary.enabled needs controlPlane.replicas of 2 or more"]),
     ({"canary": {"enabled": True}, "controlPlane": {"replicas": 1}, "zookeeper": {"enabled": False}}, ["canary.enabled needs zookeeper.enabled"]),
     ({"canary": {"prometheus": "prometheus:9090"}}, ["/canary/prometheus", "pattern"]),
