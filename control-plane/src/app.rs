@@ -27,6 +27,7 @@ use crate::known_probes;
 use crate::listen::bind;
 use crate::marathon;
 use crate::mesos::{self, Mesos};
+use crate::problems::{Part, Problems};
 use crate::readiness::Readiness;
 use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
 use crate::store::Store;
@@ -60,6 +61,8 @@ pub struct Deps {
     pub hostname: String,
     /// Counters.
     pub telemetry: Telemetry,
+    /// How long the bodies of requests may take.
+    pub patience: http::Patience,
 }
 
 /// Connections of other control planes' probes and agents that wait to be served.
@@ -85,7 +88,7 @@ impl App {
     /// # Errors
     /// When an address is taken or the store cannot be read.
     pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Self> {
-        let Deps { store, clock, seed, hostname, telemetry } = deps;
+        let Deps { store, clock, seed, hostname, telemetry, patience } = deps;
         // All before any loop, so that a mistake costs nothing.
         let tls = config.tls.as_ref().map(|it| Tls::load(it.files.clone())).transpose().context("reading the certificate")?;
         let tls_of = |listener| tls.clone().filter(|_| config.tls.as_ref().is_some_and(|it| it.covers(listener)));
@@ -102,7 +105,7 @@ impl App {
         let dns_http_listener = config.dns_http_address.map(|address| bind(address, "names' HTTP")).transpose()?;
         let known = store.probes().context("reading the known probes")?;
 
-        let readiness = Readiness::default();
+        let (readiness, problems) = (Readiness::default(), Problems::default());
         readiness.store_open();
         let awaited = known_probes::present_before(&known);
         readiness.await_probes_of(awaited.iter().map(|probe| probe.host_name.clone()).collect());
@@ -128,7 +131,7 @@ impl App {
         };
         let now = clock.clone();
         let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES };
-        let old_reports = start_old_reports(config, &supervisor, (clock.clone(), limits), &telemetry);
+        let old_reports = start_old_reports(config, &supervisor, (clock.clone(), limits), (&telemetry, &problems));
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);
         // Deadlines of calls and pipes do not jump with the wall's clock.
@@ -210,6 +213,7 @@ impl App {
             switchboard: switchboard.clone(),
             instance: Arc::new(http::Instance { id: id.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), hostname }),
             readiness: readiness.clone(),
+            problems: problems.clone(),
             supervisor: supervisor.clone(),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
@@ -219,7 +223,12 @@ impl App {
             users: users.clone(),
             agent_login,
             label_filters: config.label_filters.clone().into(),
-            limits: http::Limits { websocket_clients: config.max_websocket_clients, connections: HTTP_CONNECTIONS, window: config.window },
+            limits: http::Limits {
+                websocket_clients: config.max_websocket_clients,
+                connections: HTTP_CONNECTIONS,
+                window: config.window,
+                patience,
+            },
         };
         let source = http::scope::rpc::Source::new(&http_context);
         let control = edge_grpc::Limits::DEFAULT;
@@ -256,7 +265,7 @@ impl App {
         supervisor.one_off("resync", known_probes::await_resync(topology.clone(), readiness, awaited, stopping.clone()));
         let (map, kept) = (topology.clone(), store.clone());
         supervisor.restarting("known_probes", Backoff::EDGE, move || {
-            known_probes::record(map.clone(), kept.clone(), clock.clone(), telemetry.clone(), stopping.clone())
+            known_probes::record(map.clone(), kept.clone(), clock.clone(), (telemetry.clone(), problems.clone()), stopping.clone())
         });
 
         let (http_address, grpc_address) = (http_listener.1, grpc_listener.1);
@@ -364,7 +373,7 @@ fn start_old_reports(
     config: &Config,
     supervisor: &Supervisor,
     (clock, window_limits): (Clock, scope_report::WindowLimits),
-    telemetry: &Telemetry,
+    (telemetry, problems): (&Telemetry, &Problems),
 ) -> Option<OldReports> {
     let settings = archive::Settings {
         directory: archive::directory_in(&config.data_dir),
@@ -375,7 +384,7 @@ fn start_old_reports(
     let limits = (http::scope::REPORT_LIMITS, window_limits);
     let stopping = supervisor.stopping().clone();
     let (ended, now) = (move || stopping.is_cancelled(), move || clock.now());
-    match drivers::old_reports::open(settings, config.window, limits, telemetry.clone(), ended, now) {
+    match drivers::old_reports::open(settings, config.window, limits, (telemetry.clone(), problems.clone()), (ended, now)) {
         Ok((reports, write)) => {
             supervisor.one_off("old_reports_writer", async move {
                 if let Err(error) = tokio::task::spawn_blocking(write).await
@@ -388,6 +397,7 @@ fn start_old_reports(
         }
         Err(error) => {
             HistoryFailed { error: &error }.emit(telemetry);
+            problems.say(Part::OldReports, "the reports of Weave Scope's probes cannot be kept", &error);
             None
         }
     }

@@ -5,6 +5,7 @@ mod json;
 pub(crate) mod lead;
 mod login;
 mod observe;
+mod patience;
 mod platform;
 mod query;
 mod reply;
@@ -24,12 +25,15 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::clock::Clock;
 use crate::drivers::{HistoryHandle, OldProbesHandle, OldReports, TopologyHandle};
+use crate::problems::Problems;
 use crate::readiness::Readiness;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
 pub use login::{Users, ask_of_messages};
 pub(crate) use login::{basic_authorization, read_login};
+pub use patience::Patience;
+pub(crate) use patience::layer as with_patience;
 pub(crate) use server::serve_connection;
 pub use server::{Entrance, serve};
 
@@ -52,6 +56,8 @@ pub struct Context {
     pub instance: Arc<Instance>,
     /// Whether to send us traffic.
     pub readiness: Readiness,
+    /// What is wrong and does not keep us from going on.
+    pub problems: Problems,
     /// For loops of WebSockets, and to know when to end them.
     pub supervisor: Supervisor,
     /// Counters.
@@ -124,6 +130,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long what has ended stays visible.
     pub window: std::time::Duration,
+    /// How long the bodies of their requests may take.
+    pub patience: Patience,
 }
 
 /// The whole HTTP side.
@@ -133,6 +141,7 @@ pub fn router(context: Context) -> Router {
         .merge(platform::services::carried(&context))
         .merge(platform::openapi::route(api))
         .fallback_service(any(platform::ui::serve).layer(reply::compression()));
+    let router = patience::layer(router, context.limits.patience, reply::late);
     observe::layer(login::layer(router, context.users.clone()), context.telemetry.clone())
 }
 

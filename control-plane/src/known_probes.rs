@@ -11,6 +11,7 @@ use topology::ProbeStatus;
 
 use crate::clock::Clock;
 use crate::drivers::TopologyHandle;
+use crate::problems::{Part, Problems};
 use crate::readiness::Readiness;
 use crate::store::{KnownProbe, Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -53,14 +54,30 @@ pub async fn await_resync(topology: TopologyHandle, readiness: Readiness, awaite
 }
 
 /// Writes down which probes there are, every few seconds and once more when the process stops.
-pub async fn record(topology: TopologyHandle, store: Arc<dyn Store>, clock: Clock, telemetry: Telemetry, stopping: CancellationToken) {
+///
+/// Ends when the store fails; what was not written is found again from the store.
+pub async fn record(
+    topology: TopologyHandle,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    (telemetry, problems): (Telemetry, Problems),
+    stopping: CancellationToken,
+) {
+    let failed = |action, what, error: StoreError| {
+        StoreFailed { action, error: &error }.emit(&telemetry);
+        problems.say(Part::Store, what, &error);
+    };
     let mut known = match blocking(&store, |store| store.probes()).await {
         Ok(known) => known.into_iter().map(|probe| (probe.id.clone(), probe)).collect::<BTreeMap<_, _>>(),
-        Err(error) => {
-            StoreFailed { action: "read the known probes", error: &error }.emit(&telemetry);
-            return;
-        }
+        Err(error) => return failed("read the known probes", "the store is not read", error),
     };
+    if problems.concern(Part::Store) {
+        // There may be nothing to write for days.
+        match blocking(&store, |store| store.flush()).await {
+            Ok(()) => mended(&problems),
+            Err(error) => return failed("write to the store again", "the store is not written", error),
+        }
+    }
     let mut ticks = interval(RECORD_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -72,15 +89,20 @@ pub async fn record(topology: TopologyHandle, store: Arc<dyn Store>, clock: Cloc
         let (changed, forgotten) = changes(&mut known, &present, clock.now());
         if !changed.is_empty() || !forgotten.is_empty() {
             let written = blocking(&store, move |store| store.update_probes(&changed, &forgotten)).await;
-            if let Err(error) = written {
-                StoreFailed { action: "write the known probes", error: &error }.emit(&telemetry);
-                // What was not written is found again from the store.
-                return;
+            match written {
+                Ok(()) => mended(&problems),
+                Err(error) => return failed("write the known probes", "the store is not written", error),
             }
         }
         if last {
             return;
         }
+    }
+}
+
+fn mended(problems: &Problems) {
+    if problems.take_back(Part::Store) {
+        tracing::info!("the store is written again");
     }
 }
 

@@ -17,6 +17,7 @@ mod listen;
 pub mod machine;
 mod marathon;
 mod mesos;
+pub mod problems;
 pub mod readiness;
 pub mod replicas;
 pub mod store;

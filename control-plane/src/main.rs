@@ -9,6 +9,7 @@ use clap::Parser as _;
 use orchestrator_control::app::{App, Deps};
 use orchestrator_control::clock::Clock;
 use orchestrator_control::config::{Config, Flags, Subcommand};
+use orchestrator_control::http::Patience;
 use orchestrator_control::machine;
 use orchestrator_control::store::DiskStore;
 use orchestrator_control::telemetry::{self, Telemetry};
@@ -61,7 +62,8 @@ fn run(config: &Config) -> anyhow::Result<()> {
     machine::raise_open_files().context("raising the limit of open files")?;
     let seed = machine::random().context("asking for a random number")?;
     let store = Arc::new(DiskStore::open(&config.data_dir, &format!("{seed:016x}"))?);
-    let deps = Deps { store, clock: Clock::system(), seed, hostname: machine::hostname(), telemetry: Telemetry::new() };
+    let (clock, hostname, telemetry) = (Clock::system(), machine::hostname(), Telemetry::new());
+    let deps = Deps { store, clock, seed, hostname, telemetry, patience: Patience::DEFAULT };
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?.block_on(async {
         let app = App::build(config, deps).await?;
         app.run_until(machine::stop_signal().context("watching for signals")?).await

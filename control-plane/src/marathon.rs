@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use ::http::StatusCode;
 use anyhow::Context as _;
 use axum::extract::Request;
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use edge_marathon::autoscale::{self, AgentUsage, Connected};
 use edge_marathon::client::MasterTls;
@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::lead::Page;
-use crate::http::{self, Entrance};
+use crate::http::{self, Entrance, Patience};
 use crate::replicas::{Replicas, TermStore};
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::{self, Telemetry};
@@ -79,7 +79,7 @@ pub(crate) fn start(
     settings.core.seed = seed;
     let settings = Arc::new(settings);
     let context = Running::default();
-    let router = router_of(context.clone());
+    let router = http::with_patience(router_of(context.clone()), Patience::DEFAULT, late);
     match replicas {
         None => {
             let store = DiskStore::open(&config.data_dir.join("marathon.redb")).context("opening the scheduler's store")?;
@@ -163,6 +163,12 @@ pub(crate) fn router_of(context: Running) -> Router {
             }
         }
     })
+}
+
+/// The body of a request did not come in time, in Marathon's words for errors.
+fn late() -> Response {
+    let message = serde_json::json!({ "message": "the rest of the request did not come in time" });
+    (StatusCode::REQUEST_TIMEOUT, Json(message)).into_response()
 }
 
 /// The address to call a listener at that listens on every address.

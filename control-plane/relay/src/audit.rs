@@ -116,7 +116,14 @@ impl Draft {
 
 /// The record. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Audit(Arc<Mutex<State>>);
+pub struct Audit {
+    state: Arc<Mutex<State>>,
+    /// Beside the state, which is held while a slow disk writes.
+    problem: Problem,
+}
+
+/// Why records are not in the file, when some are not.
+type Problem = Arc<Mutex<Option<String>>>;
 
 #[derive(Debug)]
 struct State {
@@ -124,12 +131,17 @@ struct State {
     last_id: u64,
     path: Option<PathBuf>,
     file: Option<(File, u64)>,
+    /// Lines that could not be written yet.
+    unwritten: VecDeque<Vec<u8>>,
+    /// How many of them found no room here.
+    lost: u64,
+    problem: Problem,
 }
 
 impl Audit {
     /// A record in memory alone.
     pub fn in_memory() -> Self {
-        Audit(Arc::new(Mutex::new(State { recent: VecDeque::new(), last_id: 0, path: None, file: None })))
+        Audit::with(VecDeque::new(), None)
     }
 
     /// A record in `directory`, which goes on where an earlier run ended. What cannot be read of that is left out; whether it can be written shows
@@ -140,8 +152,29 @@ impl Audit {
         for file in [aside(&path, 1), path.clone()] {
             read(&file, &mut recent);
         }
+        Audit::with(recent, Some(path))
+    }
+
+    fn with(recent: VecDeque<Arc<Record>>, path: Option<PathBuf>) -> Self {
         let last_id = recent.iter().map(|record| record.id).max().unwrap_or(0);
-        Audit(Arc::new(Mutex::new(State { recent, last_id, path: Some(path), file: None })))
+        let (unwritten, lost, problem) = (VecDeque::new(), 0, Problem::default());
+        let state = State { recent, last_id, path, file: None, unwritten, lost, problem: problem.clone() };
+        Audit { state: Arc::new(Mutex::new(state)), problem }
+    }
+
+    /// Why records are not in the file, when some are not.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes what could not be written before, if there is anything of that. Returns when that is done or has failed again.
+    pub(crate) async fn catch_up(&self) {
+        if self.problem().is_none() {
+            return;
+        }
+        let this = self.clone();
+        // A failure is known already, and told by `problem`.
+        let _ = tokio::task::spawn_blocking(move || this.lock().write_all()).await;
     }
 
     /// Records before `before`, or the latest; at most `limit`.
@@ -182,7 +215,7 @@ impl Audit {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -197,12 +230,38 @@ impl State {
         self.recent.push_back(Arc::new(record));
         let mut line = line?;
         line.push(b'\n');
+        if self.path.is_none() {
+            return Ok(());
+        }
+        if self.unwritten.len() >= RECENT_MAX {
+            self.unwritten.pop_front();
+            self.lost += 1;
+        }
+        self.unwritten.push_back(line);
+        self.write_all()
+    }
+
+    /// Writes what is not written yet, in its order.
+    fn write_all(&mut self) -> Result<(), AuditError> {
         let Some(path) = self.path.clone() else { return Ok(()) };
-        self.write(&path, &line).map_err(|source| {
-            // The next one tries to open it again.
-            self.file = None;
-            AuditError::Write { path, source }
-        })
+        while let Some(line) = self.unwritten.pop_front() {
+            if let Err(source) = self.write(&path, &line) {
+                self.unwritten.push_front(line);
+                // The next attempt opens it again.
+                self.file = None;
+                let lost = if self.lost == 0 { String::new() } else { format!("; {} are lost", self.lost) };
+                let waiting = self.unwritten.len();
+                let problem = format!("the record of controls at {} cannot be written, {waiting} wait{lost}: {source}", path.display());
+                self.set_problem(Some(problem));
+                return Err(AuditError::Write { path, source });
+            }
+        }
+        self.set_problem(None);
+        Ok(())
+    }
+
+    fn set_problem(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     fn write(&mut self, path: &Path, line: &[u8]) -> io::Result<()> {
@@ -368,5 +427,26 @@ mod tests {
         let audit = Audit::in_directory(Path::new("/does/not/exist"));
         assert!(matches!(write(&audit, "a").await, Err(AuditError::Write { .. })));
         assert_eq!(controls(&audit.page(None, 10)), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_when_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().join("home");
+        let audit = Audit::in_directory(&home);
+        assert_eq!(audit.problem(), None);
+        for control in ["a", "b"] {
+            write(&audit, control).await.unwrap_err();
+        }
+        audit.catch_up().await;
+        let problem = audit.problem().unwrap();
+        assert!(
+            problem.starts_with("the record of controls at ") && problem.contains("audit.log cannot be written, 2 wait: "),
+            "{problem}"
+        );
+        fs::create_dir(&home).unwrap();
+        audit.catch_up().await;
+        assert_eq!(audit.problem(), None);
+        assert_eq!(controls(&Audit::in_directory(&home).page(None, 10)), ["b", "a"]);
     }
 }

@@ -25,6 +25,8 @@ use crate::{Observer, Outcome};
 const ORDERS_MAX: usize = 32;
 /// Longest sleep of the clock's loop: a deadline that comes up meanwhile wakes it earlier.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// How often records that could not be written are tried again.
+const RECORD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How much may be.
 #[derive(Clone, Copy, Debug)]
@@ -299,6 +301,18 @@ impl Switchboard {
 
     /// Lets time pass, until `stopping` is cancelled. Without it no call times out and no pipe is closed for idleness.
     pub async fn run(&self, stopping: CancellationToken) {
+        // Side by side: a disk that hangs keeps no call from timing out.
+        tokio::join!(self.pass_time(&stopping), self.keep_record(&stopping));
+    }
+
+    /// Tries again to write what could not be written.
+    async fn keep_record(&self, stopping: &CancellationToken) {
+        while stopping.run_until_cancelled(tokio::time::sleep(RECORD_INTERVAL)).await.is_some() {
+            self.0.audit.catch_up().await;
+        }
+    }
+
+    async fn pass_time(&self, stopping: &CancellationToken) {
         loop {
             let pause = {
                 let mut state = self.lock();

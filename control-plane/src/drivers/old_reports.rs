@@ -10,6 +10,7 @@ use archive::{Archive, Settings, Shelf};
 use base::Timestamp;
 use scope_report::{Compression, Format, Limits, Report, Window, WindowLimits, decode};
 
+use crate::problems::{Part, Problems};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::HistoryFailed;
 
@@ -53,9 +54,8 @@ pub fn open(
     settings: Settings,
     window: Duration,
     limits: (Limits, WindowLimits),
-    telemetry: Telemetry,
-    stopping: impl Fn() -> bool + Send + 'static,
-    now: impl Fn() -> Timestamp + Send + 'static,
+    told: (Telemetry, Problems),
+    (stopping, now): (impl Fn() -> bool + Send + 'static, impl Fn() -> Timestamp + Send + 'static),
 ) -> std::io::Result<(OldReports, impl FnOnce() + Send + 'static)> {
     let archive = Archive::open(settings)?;
     let (queue, bodies) = sync_channel(QUEUE_CAPACITY);
@@ -64,14 +64,14 @@ pub fn open(
     let lost = AtomicU64::new(0);
     let reports =
         OldReports(Arc::new(Inner { queue, queued_bytes: queued_bytes.clone(), lost, shelf, window, limits, merged: Mutex::default() }));
-    Ok((reports, move || write(archive, &bodies, &queued_bytes, &telemetry, stopping, now)))
+    Ok((reports, move || write(archive, &bodies, &queued_bytes, &told, stopping, now)))
 }
 
 fn write(
     mut archive: Archive,
     bodies: &Receiver<(Timestamp, Vec<u8>)>,
     queued_bytes: &AtomicU64,
-    telemetry: &Telemetry,
+    (telemetry, problems): &(Telemetry, Problems),
     stopping: impl Fn() -> bool,
     now: impl Fn() -> Timestamp,
 ) {
@@ -80,8 +80,16 @@ fn write(
         match bodies.recv_timeout(Duration::from_millis(500)) {
             Ok((at, body)) => {
                 queued_bytes.fetch_sub(body.len() as u64, Ordering::Relaxed);
-                if let Err(error) = archive.append(at, &body) {
-                    HistoryFailed { error: &error }.emit(telemetry);
+                match archive.append(at, &body) {
+                    Ok(()) => {
+                        if problems.take_back(Part::OldReports) {
+                            tracing::info!("the reports of Weave Scope's probes are kept again");
+                        }
+                    }
+                    Err(error) => {
+                        HistoryFailed { error: &error }.emit(telemetry);
+                        problems.say(Part::OldReports, "the reports of Weave Scope's probes are not kept", &error);
+                    }
                 }
             }
             Err(RecvTimeoutError::Timeout) if stopping() => return,

@@ -40,6 +40,11 @@ pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     json_bytes(status, json::string(text))
 }
 
+/// The body of the request did not come in time.
+pub(crate) fn late() -> Response {
+    problem(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time")
+}
+
 /// No such thing.
 pub(crate) fn not_found() -> Response {
     let mut response = Response::new(Body::from("404 page not found\n"));

@@ -2,6 +2,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 
@@ -18,7 +19,8 @@ const FORMAT_VERSION: &str = "1";
 /// A store in one file, written through transactions: after a crash it is as it was after the last one.
 #[derive(Debug)]
 pub struct DiskStore {
-    database: Database,
+    /// None after the disk has failed: the library takes nothing more until it is opened anew, which the next call tries.
+    database: Mutex<Option<Database>>,
     path: PathBuf,
     installation: String,
 }
@@ -37,19 +39,33 @@ impl DiskStore {
     }
 
     fn open_file(path: &Path, installation: &str) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
-            DatabaseError::Storage(error) => storage(path, error),
-            other => damaged(path, other),
-        })?;
+        let database = Database::create(path).map_err(|error| not_opened(path, error))?;
+        Self::of(database, path, installation)
+    }
+
+    fn of(database: Database, path: &Path, installation: &str) -> Result<Self, StoreError> {
         let installation = about(&database, path, installation)?;
-        let store = DiskStore { database, path: path.to_owned(), installation };
+        let store = DiskStore { database: Mutex::new(Some(database)), path: path.to_owned(), installation };
         store.probes()?;
         Ok(store)
     }
 
-    fn read_probes(&self) -> Result<Vec<KnownProbe>, redb::Error> {
-        let transaction = self.database.begin_read()?;
+    fn with<R>(&self, act: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.take() {
+            Some(database) => database,
+            // Not `create`: a file that went away is said, and no empty one put into its place.
+            None => Database::open(&self.path).map_err(|error| not_opened(&self.path, error))?,
+        };
+        let outcome = act(&database);
+        if !matches!(outcome, Err(redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)) {
+            *held = Some(database);
+        }
+        outcome.map_err(|error| any(&self.path, error))
+    }
+
+    fn read_probes(database: &Database) -> Result<Vec<KnownProbe>, redb::Error> {
+        let transaction = database.begin_read()?;
         let table = transaction.open_table(PROBES)?;
         let mut probes = Vec::new();
         for entry in table.iter()? {
@@ -61,8 +77,8 @@ impl DiskStore {
         Ok(probes)
     }
 
-    fn write_probes(&self, known: &[KnownProbe], forgotten: &[String]) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+    fn write_probes(database: &Database, known: &[KnownProbe], forgotten: &[String]) -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
         {
             let mut table = transaction.open_table(PROBES)?;
             for id in forgotten {
@@ -80,11 +96,11 @@ impl DiskStore {
 
 impl Store for DiskStore {
     fn probes(&self) -> Result<Vec<KnownProbe>, StoreError> {
-        self.read_probes().map_err(|error| any(&self.path, error))
+        self.with(Self::read_probes)
     }
 
     fn update_probes(&self, known: &[KnownProbe], forgotten: &[String]) -> Result<(), StoreError> {
-        self.write_probes(known, forgotten).map_err(|error| any(&self.path, error))
+        self.with(|database| Self::write_probes(database, known, forgotten))
     }
 
     fn installation(&self) -> &str {
@@ -93,7 +109,7 @@ impl Store for DiskStore {
 
     fn flush(&self) -> Result<(), StoreError> {
         // Every transaction is safe when its commit returns; an empty one shows that the disk still takes them.
-        self.write_probes(&[], &[]).map_err(|error| any(&self.path, error))
+        self.with(|database| Self::write_probes(database, &[], &[]))
     }
 }
 
@@ -125,6 +141,14 @@ fn about(database: &Database, path: &Path, installation: &str) -> Result<String,
     } else {
         let detail = format!("it has the format {format}, and this program knows {FORMAT_VERSION}");
         Err(StoreError::Damaged { path: path.to_owned(), detail })
+    }
+}
+
+fn not_opened(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
+        DatabaseError::Storage(error) => storage(path, error),
+        other => damaged(path, other),
     }
 }
 
@@ -180,6 +204,52 @@ mod tests {
         let store = DiskStore::open(&directory.path().join("new"), "second").unwrap();
         assert_eq!(store.probes().unwrap(), [probe("a", 1), probe("b", 5)]);
         assert_eq!(store.installation(), "first");
+    }
+
+    /// A disk that is full when it is told to be.
+    #[derive(Debug)]
+    struct Disk(redb::backends::FileBackend, std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+    impl redb::StorageBackend for Disk {
+        fn len(&self) -> std::io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> std::io::Result<()> {
+            self.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            if self.1.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            self.0.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn a_store_whose_disk_was_full_takes_records_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        let file = std::fs::File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
+        let full = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let disk = Disk(redb::backends::FileBackend::new(file).unwrap(), full.clone());
+        let store = DiskStore::of(Database::builder().create_with_backend(disk).unwrap(), &path, "x").unwrap();
+        store.update_probes(&[probe("a", 1)], &[]).unwrap();
+        full.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = store.update_probes(&[probe("b", 2)], &[]).unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        // There is room again: this one, opened anew, is of the file itself.
+        store.update_probes(&[probe("c", 3)], &[]).unwrap();
+        assert_eq!(store.probes().unwrap(), [probe("a", 1), probe("c", 3)]);
     }
 
     #[test]

@@ -25,5 +25,6 @@ mod services;
 mod syncing;
 mod telling;
 mod tls;
+mod trouble;
 mod websocket;
 mod world;

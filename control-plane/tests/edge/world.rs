@@ -9,6 +9,7 @@ use base::Timestamp;
 use orchestrator_control::app::{App, Deps};
 use orchestrator_control::clock::Clock;
 use orchestrator_control::config::{Config, LogFormat, Service};
+use orchestrator_control::http::Patience;
 use orchestrator_control::store::{MemoryStore, Store};
 use orchestrator_control::telemetry::Telemetry;
 use proto::probe::v1::{
@@ -93,15 +94,21 @@ impl World {
 
     /// One whose clock begins some time after that of the others.
     pub(crate) async fn start_later(config: Config, store: Arc<dyn Store>, span: Duration) -> Self {
-        Self::try_start_at(config, store, clock_after(span)).await.unwrap()
+        Self::try_start_at(config, store, clock_after(span), Patience::DEFAULT).await.unwrap()
     }
 
     pub(crate) async fn try_start(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
-        Self::try_start_at(config, store, clock()).await
+        Self::try_start_at(config, store, clock(), Patience::DEFAULT).await
     }
 
-    async fn try_start_at(config: Config, store: Arc<dyn Store>, clock: Clock) -> anyhow::Result<Self> {
-        let deps = Deps { store: store.clone(), clock, seed: 0x1234, hostname: "test-host".to_owned(), telemetry: Telemetry::new() };
+    /// One that waits no longer than `patience` for what clients have to say.
+    pub(crate) async fn impatient(patience: Patience) -> Self {
+        Self::try_start_at(config(), Arc::new(MemoryStore::default()), clock(), patience).await.unwrap()
+    }
+
+    async fn try_start_at(config: Config, store: Arc<dyn Store>, clock: Clock, patience: Patience) -> anyhow::Result<Self> {
+        let (hostname, telemetry) = ("test-host".to_owned(), Telemetry::new());
+        let deps = Deps { store: store.clone(), clock, seed: 0x1234, hostname, telemetry, patience };
         let app = App::build(&config, deps).await?;
         let (http, grpc, mesos) = (app.http_address(), app.grpc_address(), app.mesos_address());
         let (stop, stopped) = oneshot::channel();

@@ -49,7 +49,8 @@ pub(crate) struct ReadinessCheck {
     detail: String,
 }
 
-/// Whether the process lives: the loop that keeps the map answers. A history that cannot be written is a problem that it lives with.
+/// Whether the process lives: the loop that keeps the map answers. What cannot be written, and links between
+/// ZooKeeper ensembles that stand still, are problems that it lives with.
 #[utoipa::path(
     get,
     path = "/health",
@@ -58,12 +59,19 @@ pub(crate) struct ReadinessCheck {
 )]
 pub(crate) async fn health(State(context): State<Context>) -> Response {
     if driver_answers(&context).await {
-        // The live map does not need its history.
-        json_value(StatusCode::OK, &Health { status: "ok", problems: context.history.problem().into_iter().collect() })
+        json_value(StatusCode::OK, &Health { status: "ok", problems: lived_with(&context) })
     } else {
         let problem = "the loop that keeps the map does not answer".to_owned();
         json_value(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "failing", problems: vec![problem] })
     }
+}
+
+/// What is wrong, none of which the live map needs.
+fn lived_with(context: &Context) -> Vec<String> {
+    let history = context.history.problem();
+    let audit = context.switchboard.audit().problem();
+    let links = context.zksync.as_ref().map(zksync_service::Service::problems).unwrap_or_default();
+    history.into_iter().chain(context.problems.all()).chain(audit).chain(links).collect()
 }
 
 /// Whether to send this process traffic.

@@ -39,7 +39,8 @@ const ARGUMENTS_MAX: usize = 64;
     responses(
         (status = 200, description = "It was done", body = schema::ControlReply),
         (status = 400, description = "It was not done, in the words of whoever could not", body = String, content_type = "application/json"),
-        (status = 403, description = "A page of another site asks for it", body = String, content_type = "application/json")
+        (status = 403, description = "A page of another site asks for it", body = String, content_type = "application/json"),
+        (status = 408, description = "The arguments did not come in time", body = String, content_type = "application/json")
     )
 )]
 pub(super) async fn control(State(scope): State<Scope>, request: Request) -> Response {

@@ -1,7 +1,6 @@
 //! Reports of Scope's probes, and everything in the words of such a report.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{RawQuery, Request, State};
@@ -10,7 +9,6 @@ use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use scope_report::{Added, Compression, Format, Kind, Limits, Ours, Report, Time, decode, to_json, to_msgpack, translate};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
 use topology::{FlowEntry, FlowQuery};
 
 use super::past::Then;
@@ -28,8 +26,6 @@ const BODY_MAX: usize = 32 << 20;
 const BODIES_MAX: usize = 256 << 20;
 /// Bodies that are unpacked at once.
 const DECODERS: usize = 4;
-/// How long a body may take, as in Scope.
-const BODY_TIMEOUT: Duration = Duration::from_secs(90);
 /// Flows asked of the map at once.
 const FLOWS_AT_ONCE: usize = 1_000;
 /// A unit of [`Intake::room`], in bytes.
@@ -71,10 +67,9 @@ pub(super) async fn post_report(State(scope): State<Scope>, request: Request) ->
         Ok(kind) => kind,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
     };
-    let (bytes, room) = match timeout(BODY_TIMEOUT, read(body.into_data_stream(), &scope.intake.room)).await {
-        Ok(Ok(read)) => read,
-        Ok(Err((status, reason))) => return problem(status, reason),
-        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the report did not come in time"),
+    let (bytes, room) = match read(body.into_data_stream(), &scope.intake.room).await {
+        Ok(read) => read,
+        Err((status, reason)) => return problem(status, reason),
     };
     let Ok(permit) = scope.intake.decoders.clone().acquire_owned().await else { return stopped(Stopped) };
     let decoded = tokio::task::spawn_blocking(move || {
