@@ -20,6 +20,7 @@ from checks.common import HERE, ROOT, Missing
 CHECKS = [
     manifests.check_kustomize,
     manifests.check_chart,
+    manifests.check_options,
     manifests.check_combinations,
     manifests.check_values,
     programs.check_flags,

@@ -20,7 +20,24 @@ ENVIRONMENTS = ("dev", "staging", "prod")
 # The version whose schemas hold.
 KUBERNETES = "1.34"
 # Production with one more component each: what is there for those who want it.
-OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "combined", "dev-mtls"))
+OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "selinux", "combined", "dev-mtls"))
+
+
+# Values that set what no overlay and no example sets.
+_PLACE = {"nodeSelector": {"pool": "orchestrator"}, "tolerations": [{"key": "pool", "operator": "Equal", "value": "orchestrator", "effect": "NoSchedule"}]}
+EVERYTHING = {
+    "imagePullSecrets": ["registry"],
+    "controlPlane": {"mesosFlags": "--cluster=main --offer_timeout=1mins", "marathonFlags": "--framework_name=web", "usersSecret": "users", **_PLACE},
+    "zookeeper": {"storage": {"className": "fast", "data": "20Gi", "log": "30Gi"}, **_PLACE},
+    "probe": {"resources": {"limits": {"memory": "512Mi"}}, **_PLACE},
+    "agent": {"offers": "cpus:4;mem:8192;ports:[31000-32000]", "attributes": "rack:a;zone:b", "resources": {"limits": {"memory": "1Gi"}}, **_PLACE},
+    "collector": {"cluster": "main", **_PLACE},
+    "monitoring": {"rules": True, "labels": {"release": "monitoring"}},
+    "ingress": {"className": "internal", "tlsSecret": "page"},
+    "confinement": {"seLinuxType": "spc_t"},
+    "tls": {"enabled": True},
+    "network": {"nodes": ["10.0.0.0/16"], "taskPorts": ["31000-32000", "8000"]},
+}
 
 
 # The loader in C, where it is there: several times as fast.

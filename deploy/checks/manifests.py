@@ -9,7 +9,7 @@ import sys
 
 import yaml
 
-from .common import ENVIRONMENTS, HERE, KUBERNETES, OPTIONAL, ROOT, Missing, chart, containers, kustomize, name_of, others, run
+from .common import ENVIRONMENTS, EVERYTHING, HERE, KUBERNETES, OPTIONAL, ROOT, Missing, chart, containers, kustomize, name_of, others, run
 
 
 def check_kustomize(_):
@@ -29,6 +29,7 @@ VARIANTS = [(f"k8s/overlays/{it}", it, {}) for it in ENVIRONMENTS] + [
     ("k8s/examples/vault-csi", "prod", {"vault": {"mode": "csi", "path": "secret/data/orchestrator/control"}}),
     ("k8s/examples/confined", "prod", {"confinement": {"enabled": True}}),
     ("k8s/examples/node-addresses", "prod", {"network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
+    ("k8s/examples/selinux", "prod", {"confinement": {"seLinuxType": "spc_t"}}),
     ("k8s/examples/combined", "prod", {"tls": {"enabled": True}, "vault": {"mode": "agent"}, "confinement": {"enabled": True}, "network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
     ("k8s/examples/dev-mtls", "dev", {"tls": {"enabled": True}}),
 ]
@@ -93,6 +94,39 @@ def check_combinations(_):
     return found
 
 
+def check_options(_):
+    """Each value of the chart that no overlay sets comes to where it belongs, and rules and dashboards are those of deploy/monitoring."""
+    things = {name_of(it): it for it in chart("prod", EVERYTHING)}
+    found = references([it for it in things.values() if "helm.sh/hook" not in it["metadata"].get("annotations", {})], "everything")
+    workloads = {name.split("/")[-1].removeprefix("orchestrator-"): it["spec"]["template"]["spec"] for name, it in things.items() if containers(it)}
+    arguments = {name: it["containers"][0].get("args", []) for name, it in workloads.items()}
+    for name, words in (
+        ("control", ("--mesos-flags=--cluster=main --offer_timeout=1mins", "--marathon-flags=--framework_name=web", "--users-file=/users/users")),
+        ("agent", ("--resources=cpus:4;mem:8192;ports:[31000-32000]", "--attributes=rack:a;zone:b")),
+        ("collector", ("--kubernetes=main",)),
+    ):
+        found += [f"{name} is not told {it}" for it in words if it not in arguments[name]]
+    for name, pod in workloads.items():
+        if pod.get("imagePullSecrets") != [{"name": "registry"}] or pod["nodeSelector"].get("pool") != "orchestrator" or pod["tolerations"][0]["key"] != "pool":
+            found.append(f"{name} is not where it was put")
+    claims = {it["metadata"]["name"]: (it["spec"]["storageClassName"], it["spec"]["resources"]["requests"]["storage"]) for it in things["StatefulSet/orchestrator/zookeeper"]["spec"]["volumeClaimTemplates"]}
+    if claims != {"data": ("fast", "20Gi"), "datalog": ("fast", "30Gi")}:
+        found.append(f"ZooKeeper has the volumes {claims}")
+    ingress = things["Ingress/orchestrator/orchestrator-control"]["spec"]
+    if ingress["ingressClassName"] != "internal" or ingress["tls"][0]["secretName"] != "page":
+        found.append("the Ingress has another class or certificate")
+    monitors = [it for it in things.values() if it["kind"] in ("PodMonitor", "PrometheusRule")]
+    found += [f"{name_of(it)} is not labelled for its Prometheus" for it in monitors if it["metadata"]["labels"].pop("release", None) != "monitoring"]
+    for thing in kustomize(HERE / "monitoring"):
+        found += [f"{name_of(thing)}: {it}" for it in differences(thing, things.get(name_of(thing)))]
+    rest = {name_of(it) for it in chart("prod")} - {name_of(it) for it in chart("prod", {"agent": {"enabled": False}})}
+    if rest != {"DaemonSet/orchestrator-node/orchestrator-agent"}:
+        found.append(f"without the agent there is no {sorted(rest)}")
+    if (HERE / "helm/orchestrator/files/rules.yaml").read_text() != (HERE / "monitoring/rules/orchestrator.yaml").read_text():
+        found.append("files/rules.yaml of the chart is another: cp deploy/monitoring/rules/orchestrator.yaml deploy/helm/orchestrator/files/rules.yaml")
+    return found
+
+
 # Values that must be refused, and words of the sentence that says why.
 WRONG = [
     ({"controlPlane": {"replicas": 3}, "zookeeper": {"enabled": False}}, ["embedded store belongs to one process"]),
@@ -117,6 +151,16 @@ WRONG = [
     ({"network": {"taskPorts": ["all"]}}, ["/network/taskPorts/0", "pattern"]),
     ({"tls": {"enabled": "true"}}, ["/tls/enabled", "want boolean"]),
     ({"zookeper": {}}, ["zookeper", "not allowed"]),
+    ({"monitoring": {"rules": True, "operator": False}}, ["monitoring.rules needs monitoring.operator"]),
+    ({"controlPlane": {"usersSecret": "users"}, "monitoring": {"operator": False}}, ["controlPlane.usersSecret needs monitoring.operator"]),
+    ({"controlPlane": {"mesosFlags": "cluster=main"}}, ["/controlPlane/mesosFlags", "pattern"]),
+    ({"zookeeper": {"storage": {"data": "10"}}}, ["/zookeeper/storage/data", "pattern"]),
+    ({"agent": {"offers": "4 cpus"}}, ["/agent/offers", "pattern"]),
+    ({"agent": {"enabled": "no"}}, ["/agent/enabled", "want boolean"]),
+    ({"agent": {"tolerations": [{"operator": "Always"}]}}, ["/agent/tolerations/0/operator", "'Exists', 'Equal'"]),
+    ({"imagePullSecrets": "registry"}, ["/imagePullSecrets", "want array"]),
+    ({"collector": {"cluster": ""}}, ["/collector/cluster", "minLength"]),
+    ({"confinement": {"seLinuxType": "spc"}}, ["/confinement/seLinuxType", "pattern"]),
 ]
 
 
@@ -324,6 +368,7 @@ def check_schemas(_):
     found = []
     sets = [(it, kustomize(HERE / "k8s/overlays" / it)) for it in ENVIRONMENTS]
     sets += [(it, kustomize(HERE / it)) for it in ("monitoring", "rollouts", *OPTIONAL)] + [("others", list(others()))]
+    sets.append(("everything", chart("prod", EVERYTHING)))
     sets.append(("controls", [it for it in yaml.safe_load_all((HERE / "k8s/collector-controls.yaml").read_text()) if it]))
     looked_at = set()
     for where, things in sets:
@@ -385,7 +430,7 @@ def check_custom(options):
     things = [it for environment in ENVIRONMENTS for it in kustomize(HERE / "k8s/overlays" / environment)]
     for directory in ("monitoring", "rollouts", *OPTIONAL):
         things += kustomize(HERE / directory)
-    things += list(others())
+    things += list(others()) + chart("prod", EVERYTHING)
     found, unknown = [], set()
     for thing in things:
         group = thing["apiVersion"].split("/")[0]

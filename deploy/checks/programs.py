@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 
-from .common import ENVIRONMENTS, HERE, OPTIONAL, ROOT, Missing, chart, containers, kustomize, name_of, run
+from .common import ENVIRONMENTS, EVERYTHING, HERE, OPTIONAL, ROOT, Missing, chart, containers, kustomize, name_of, run
 
 
 def known_flags(source):
@@ -43,6 +43,8 @@ def commands():
         sources = [("kustomize", lambda: kustomize(HERE / "k8s" / "overlays" / environment))]
         if (HERE / "helm").exists():
             sources.append(("helm", lambda: chart(environment)))
+            if environment == "prod":
+                sources.append(("helm with everything", lambda: chart(environment, EVERYTHING)))
         for kind, things in sources:
             try:
                 things = things()

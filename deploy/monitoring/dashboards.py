@@ -262,12 +262,14 @@ def dashboard(uid, title, described):
 def main():
     stale = []
     for uid, (title, described) in ALL.items():
-        path = HERE / "dashboards" / f"{uid}.json"
         text = json.dumps(dashboard(uid, title, described), indent=1, ensure_ascii=False) + "\n"
-        if "--check" not in sys.argv:
-            path.write_text(text)
-        elif not path.exists() or path.read_text() != text:
-            stale.append(path.name)
+        # The chart can only have what is in its own directory.
+        for directory in (HERE / "dashboards", HERE.parent / "helm/orchestrator/files/dashboards"):
+            path = directory / f"{uid}.json"
+            if "--check" not in sys.argv:
+                path.write_text(text)
+            elif not path.exists() or path.read_text() != text:
+                stale.append(str(path.relative_to(HERE.parent)))
     if stale:
         sys.exit(f"not what dashboards.py makes: {', '.join(stale)}")
 

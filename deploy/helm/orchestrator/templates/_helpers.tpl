@@ -2,6 +2,23 @@
 {{- define "orchestrator.image" -}}
 {{ .name }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}
 {{- end -}}
+{{- /* Where pods may be, and with which secrets their images are pulled. */}}
+{{- define "orchestrator.place" -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .at.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .at.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
 {{- /* The ensemble and the place in it. */}}
 {{- define "orchestrator.ensemble" -}}
 zookeeper-0.zookeeper-peers:2181,zookeeper-1.zookeeper-peers:2181,zookeeper-2.zookeeper-peers:2181/orchestrator
