@@ -4,7 +4,7 @@ mod link;
 mod reregister;
 mod silence;
 
-pub(crate) use link::ip_of;
+pub use link::ip_of;
 
 use std::sync::Arc;
 

@@ -27,7 +27,7 @@ pub(crate) use run::{HandOut, next_random};
 
 use crate::limits::Limiter;
 use crate::{FrameworkCapabilities, Rate};
-use agent::AgentEntry;
+use agent::{AgentEntry, FilterCounts};
 use quota::QuotaEntry;
 use sorter::{FrameworkSorter, RoleSorter, Totals, slot};
 
@@ -111,6 +111,7 @@ pub(crate) struct Allocator {
     /// Agents of which somebody refused something since they were looked at, oldest first.
     refused: VecDeque<u32>,
     passed_on: Limiter,
+    filter_counts: FilterCounts,
     /// When filters end, per agent the next.
     filter_ends: BTreeSet<(Timestamp, u32)>,
     random: u64,
@@ -143,6 +144,7 @@ impl Allocator {
             all_candidates: false,
             refused: VecDeque::new(),
             passed_on: Limiter::bursting(PASSED_ON),
+            filter_counts: FilterCounts::default(),
             filter_ends: BTreeSet::new(),
             paused: false,
             runs: 0,
@@ -386,7 +388,7 @@ impl Allocator {
             {
                 let ends = now + time;
                 let entry = &mut self.agents[agent as usize];
-                if let Some(before) = entry.refuse(client, &part.unallocated(), ends) {
+                if let Some(before) = entry.refuse(client, &part.unallocated(), ends, &mut self.filter_counts) {
                     self.filter_ends.remove(&(before, agent));
                 }
                 if let Some(next) = entry.next_filter_end {
@@ -445,7 +447,7 @@ impl Allocator {
             }
             self.filter_ends.pop_first();
             let entry = &mut self.agents[agent as usize];
-            entry.expire_filters(now);
+            entry.expire_filters(now, &mut self.filter_counts);
             if let Some(next) = entry.next_filter_end {
                 self.filter_ends.insert((next, agent));
             }
@@ -454,7 +456,7 @@ impl Allocator {
 
     fn forget_filters(&mut self, client: u32) {
         for (_, agent) in &mut self.agents {
-            agent.forget_filters_of(client);
+            agent.forget_filters_of(client, &mut self.filter_counts);
         }
     }
 
@@ -462,28 +464,25 @@ impl Allocator {
 
     /// How many refusals are remembered, by role.
     pub(crate) fn offer_filters(&self) -> BTreeMap<Role, usize> {
-        let mut counts = BTreeMap::new();
-        for (_, agent) in &self.agents {
-            for (client, count) in agent.filter_counts() {
-                if self.clients.contains(client as usize) {
-                    *counts.entry(self.role_of(client)).or_insert(0) += count;
-                }
-            }
+        let mut counts = vec![0; self.roles.capacity()];
+        for (client, entry) in &self.clients {
+            counts[entry.role as usize] += self.filter_counts.of(slot(client));
         }
-        counts
+        self.role_slots.iter().map(|(role, at)| (role.clone(), counts[*at as usize])).collect()
     }
 
-    /// What is offered or used of all agents.
+    /// What is offered or used of all agents; a shared volume counts once for each role.
     pub(crate) fn allocated(&self) -> Quantities {
-        let mut sum = Quantities::new();
-        for (_, agent) in &self.agents {
-            sum.add_all(&agent.allocated.quantities());
-        }
-        sum
+        self.role_sorter.allocated_to_all()
+    }
+
+    /// What is offered to or used by a role and those below it, reserved or not.
+    pub(crate) fn allocated_to(&self, role: &str) -> Quantities {
+        self.role_sorter.allocated_to(role)
     }
 
     /// Dominant shares of the roles, weighed.
-    pub(crate) fn shares(&self) -> Vec<(Role, f64)> {
+    pub(crate) fn shares(&self) -> BTreeMap<Role, f64> {
         self.role_slots.iter().map(|(role, at)| (role.clone(), self.role_sorter.share(self.roles[*at as usize].node))).collect()
     }
 

@@ -305,6 +305,11 @@ impl Master {
         self.allocator.remove_framework(id);
         self.inverse_filters.remove(id);
         let Some(mut ended) = self.state.frameworks.remove(id) else { return };
+        if let Some(principal) = &ended.info.principal
+            && !self.state.frameworks.values().any(|it| it.info.principal.as_ref() == Some(principal))
+        {
+            self.state.metrics.forget_principal(principal);
+        }
         let framework = Arc::make_mut(&mut ended);
         if let Some(stream) = framework.stream.take() {
             self.streams.remove(&stream);

@@ -1,8 +1,11 @@
 //! Gauges: sums over what is held, made when somebody asks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use mesos::{Resources, Scalar};
+use base::Timestamp;
+use mesos::{Quantities, Resources, Role, Scalar};
 use mesos_proto::v1::{OperationState, TaskState};
 
 use crate::metrics::state_key;
@@ -80,35 +83,39 @@ impl Snapshot {
     }
 }
 
+/// What the allocator counts.
+#[derive(Clone, Debug, Default)]
+pub struct AllocatorGauges {
+    /// All there is.
+    pub total: Quantities,
+    /// What of it is offered or used.
+    pub allocated: Quantities,
+    /// The dominant share of each role, weighed.
+    pub shares: BTreeMap<Role, f64>,
+    /// How many refusals of each role's frameworks are remembered.
+    pub offer_filters: BTreeMap<Role, usize>,
+}
+
+/// How old the allocator's gauges may be while it runs.
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Master {
-    /// The allocator's gauges. Costs a walk over roles, quotas and agents with filters.
-    pub fn allocator_gauges(&self) -> BTreeMap<String, f64> {
-        let mut gauges = BTreeMap::new();
-        let allocated = self.allocator.allocated();
-        for name in ["cpus", "mem", "disk"] {
-            gauges.insert(format!("allocator/mesos/resources/{name}/total"), self.allocator.total().get(name).to_f64());
-            gauges.insert(format!("allocator/mesos/resources/{name}/offered_or_allocated"), allocated.get(name).to_f64());
+    /// The allocator's gauges. Costs a walk over roles, and over frameworks in roles.
+    pub fn allocator_gauges(&self) -> AllocatorGauges {
+        AllocatorGauges {
+            total: self.allocator.total().clone(),
+            allocated: self.allocator.allocated(),
+            shares: self.allocator.shares(),
+            offer_filters: self.allocator.offer_filters(),
         }
-        for (role, share) in self.allocator.shares() {
-            gauges.insert(format!("allocator/mesos/roles/{role}/shares/dominant"), share);
+    }
+
+    /// Puts the allocator's gauges into what may be read: once a second at most, so that many readers cost the master no more than one.
+    pub(crate) fn refresh_gauges(&mut self, now: Timestamp) {
+        if now >= self.gauges_due {
+            self.gauges_due = now + GAUGES_INTERVAL;
+            self.state.allocator = Arc::new(self.allocator_gauges());
         }
-        for (role, filters) in self.allocator.offer_filters() {
-            gauges.insert(format!("allocator/mesos/offer_filters/roles/{role}/active"), number(filters as u64));
-        }
-        for (role, quota) in &self.state.registry.quotas {
-            let consumed = self.allocator.consumed(role);
-            let key = |name: &str, what: &str| format!("allocator/mesos/quota/roles/{role}/resources/{name}/{what}");
-            for (name, amount) in &quota.guarantees {
-                gauges.insert(key(name, "guarantee"), amount.value);
-            }
-            for (name, amount) in &quota.limits {
-                gauges.insert(key(name, "limit"), amount.value);
-            }
-            for (name, amount) in consumed.iter() {
-                gauges.insert(key(name, "consumed"), amount.to_f64());
-            }
-        }
-        gauges
     }
 }
 

@@ -30,12 +30,16 @@ mod timers;
 mod validate;
 mod writes;
 
+pub use agents::ip_of;
 pub use capabilities::{AgentCapabilities, FrameworkCapabilities};
 pub use config::{Action, AllowAll, Authorize, Config, Rate};
 pub use effect::{Effect, Refusal, Reply};
+pub use gauges::AllocatorGauges;
 pub use input::{FromAgent, Input, LinkId, Refused, Register, ReplySlot, StreamId, ToAgent};
+pub use maintenance::is_machine;
 pub use master::Master;
 pub use metrics::Metrics;
+pub use operations::operation_key;
 pub use registry::{Admitted, Record, Registry, RegistryError, Unreachable};
 pub use state::{Agent, Framework, FrameworkCounters, InverseOffer, Offer, Operation, Snapshot, Task, is_terminal, is_terminal_operation};
 pub use validate::{operator_call_error, scheduler_call_error};

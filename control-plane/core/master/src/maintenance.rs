@@ -326,7 +326,7 @@ impl Master {
 }
 
 /// Whether an agent's machine is meant. What an operator leaves out matches anything.
-fn is_machine(machine: &v1::MachineId, hostname: &str, ip: &str) -> bool {
+pub fn is_machine(machine: &v1::MachineId, hostname: &str, ip: &str) -> bool {
     let host = machine.hostname.as_deref().filter(|it| !it.is_empty());
     let address = machine.ip.as_deref().filter(|it| !it.is_empty());
     (host.is_some() || address.is_some()) && host.is_none_or(|it| it.eq_ignore_ascii_case(hostname)) && address.is_none_or(|it| it == ip)

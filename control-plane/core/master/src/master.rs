@@ -56,6 +56,8 @@ pub struct Master {
     /// How many agents the registry had, and how many of them have to be back before offers begin.
     pub(crate) expected_agents: usize,
     pub(crate) aborted: bool,
+    /// When the allocator's gauges are made anew.
+    pub(crate) gauges_due: Timestamp,
     /// The latest time that was told.
     last_now: Timestamp,
     /// By how much the clock was set back altogether. Time in here never goes back.
@@ -122,6 +124,7 @@ impl Master {
             next_offer: 0,
             expected_agents: expected,
             aborted: false,
+            gauges_due: now,
             last_now: now,
             set_back: Duration::ZERO,
         }
@@ -174,7 +177,9 @@ impl Master {
     /// A version of everything that may be read. Costs no copying.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.state.clone();
-        snapshot.consumed = self.state.registry.quotas.keys().map(|role| (role.clone(), self.allocator.consumed(role))).collect();
+        let quotas = &self.state.registry.quotas;
+        snapshot.consumed = quotas.keys().map(|role| (role.clone(), self.allocator.consumed(role))).collect();
+        snapshot.allocated = quotas.keys().map(|role| (role.clone(), self.allocator.allocated_to(role))).collect();
         snapshot
     }
 

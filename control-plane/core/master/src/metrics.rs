@@ -36,10 +36,15 @@ impl Metrics {
         self.fixed.insert(key, value);
     }
 
-    /// Counts a message of a principal. Only those with a rate limit are counted by name: their number is that of the configuration.
-    pub(crate) fn count_principal(&mut self, principal: &str, limited: &std::collections::BTreeMap<String, crate::Rate>, what: &str) {
-        if limited.contains_key(principal) {
-            self.count_named(format!("frameworks/{principal}/{what}"));
+    /// Counts a message of the principal of a framework: as many are counted as there are frameworks.
+    pub(crate) fn count_principal(&mut self, principal: &str, what: &str) {
+        self.count_named(format!("frameworks/{principal}/{what}"));
+    }
+
+    /// No framework of this principal is left.
+    pub(crate) fn forget_principal(&mut self, principal: &str) {
+        for what in ["messages_received", "messages_processed"] {
+            self.counters.remove(&format!("frameworks/{principal}/{what}"));
         }
     }
 

@@ -34,6 +34,7 @@ impl Master {
             self.send_offers(framework, offers, out);
         }
         self.make_inverse_offers(now, out);
+        self.refresh_gauges(now);
     }
 
     fn send_offers(&mut self, framework: &FrameworkId, offers: Vec<v1::Offer>, out: &mut Vec<Effect>) {

@@ -117,7 +117,6 @@ impl Master {
             statuses: imbl::Vector::new(),
         };
         self.state.operations.insert(uuid.clone(), Arc::new(operation));
-        self.state.metrics.count("master/operations/total");
         let message =
             ToAgent::ApplyOperation { framework_id: framework.cloned(), operation: Box::new(info), operation_uuid: uuid, resource_version };
         self.tell(agent, message, out);
@@ -133,7 +132,7 @@ impl Master {
         text: &str,
         out: &mut Vec<Effect>,
     ) {
-        self.count_operation_end(state);
+        self.count_operation_end(operation, state);
         let Some(id) = &operation.id else { return };
         let status = v1::OperationStatus {
             operation_id: Some(id.clone()),
@@ -145,16 +144,19 @@ impl Master {
         self.send(&framework.id, events::operation_update(status), out);
     }
 
-    fn count_operation_end(&mut self, state: OperationState) {
-        self.state.metrics.count(match state {
-            OperationState::OperationFinished => "master/operations/finished",
-            OperationState::OperationFailed => "master/operations/failed",
-            OperationState::OperationError => "master/operations/error",
-            OperationState::OperationDropped => "master/operations/dropped",
-            OperationState::OperationGoneByOperator => "master/operations/gone_by_operator",
-            OperationState::OperationUnreachable => "master/operations/unreachable",
+    /// Counts an end, of all operations and of those of the type. How many are under way is seen in the state.
+    fn count_operation_end(&mut self, operation: &v1::offer::Operation, state: OperationState) {
+        let (all, end) = match state {
+            OperationState::OperationFinished => ("master/operations/finished", "finished"),
+            OperationState::OperationFailed => ("master/operations/failed", "failed"),
+            OperationState::OperationError => ("master/operations/error", "error"),
+            OperationState::OperationDropped => ("master/operations/dropped", "dropped"),
+            OperationState::OperationGoneByOperator => ("master/operations/gone_by_operator", "gone_by_operator"),
             _ => return,
-        });
+        };
+        self.state.metrics.count(all);
+        let kind = operation.r#type.and_then(|it| Type::try_from(it).ok()).unwrap_or_default();
+        self.state.metrics.count_named(format!("master/operations/{}/{end}", operation_key(kind)));
     }
 
     /// What an agent tells of an operation.
@@ -191,7 +193,7 @@ impl Master {
             }
         }
         if ended {
-            self.count_operation_end(latest);
+            self.count_operation_end(&operation.info, latest);
             if latest != OperationState::OperationFinished {
                 self.revert(&operation, total);
             }
@@ -235,7 +237,7 @@ impl Master {
     pub(crate) fn end_operation(&mut self, uuid: &[u8], state: OperationState, out: &mut Vec<Effect>) {
         let Some(operation) = self.state.operations.get(uuid).cloned() else { return };
         if !is_terminal_operation(operation.state) {
-            self.count_operation_end(state);
+            self.count_operation_end(&operation.info, state);
             if let (Some(framework), Some(id)) = (&operation.framework_id, &operation.info.id) {
                 let status = v1::OperationStatus {
                     operation_id: Some(id.clone()),
@@ -369,8 +371,8 @@ fn reserver(resource: &v1::Resource) -> Option<String> {
     mesos::Resource::from_proto(resource).reservations().last().and_then(|it| it.principal.as_deref()).map(str::to_owned)
 }
 
-/// The lower-case word of an operation.
-pub(crate) fn operation_key(kind: Type) -> &'static str {
+/// The lower-case word of an operation, as metrics name it.
+pub fn operation_key(kind: Type) -> &'static str {
     match kind {
         Type::Unknown => "unknown",
         Type::Launch => "launch",

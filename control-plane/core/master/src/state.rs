@@ -11,6 +11,7 @@ use mesos_proto::v1;
 use v1::scheduler;
 use v1::{OperationState, TaskState};
 
+use crate::gauges::AllocatorGauges;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::{AgentCapabilities, FrameworkCapabilities, LinkId, StreamId};
@@ -36,6 +37,10 @@ pub struct Snapshot {
     pub registry: Registry,
     /// What quota counts as consumed, by top-level role.
     pub consumed: OrdMap<String, Quantities>,
+    /// What of everything is offered to or used by the roles of `consumed` and those below them.
+    pub allocated: OrdMap<String, Quantities>,
+    /// What the allocator counts, a second old at most while it runs.
+    pub allocator: Arc<AllocatorGauges>,
     /// Answers to inverse offers, by machine and framework.
     pub inverse_statuses: OrdMap<(AgentId, FrameworkId), v1::allocator::InverseOfferStatus>,
     /// What has been counted.

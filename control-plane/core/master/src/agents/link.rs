@@ -76,20 +76,23 @@ impl Master {
         self.persist(vec![Change::Admit(id.clone(), Arc::new(admitted))], After::Readmitted { link, id, register, unreachable });
     }
 
-    /// What is wrong with what an agent says of itself.
+    /// What is wrong with what an agent says of itself. As in Mesos, tasks end where the machine is down alone: whatever else is wrong is the
+    /// operator's to put right, and the tasks go on meanwhile.
     fn acceptable(&self, register: &Register) -> Result<(), (Refused, String)> {
         let major: Option<u32> = register.version.split('.').next().and_then(|it| it.parse().ok());
         if major.is_none_or(|major| major < 1) {
-            return Err((Refused::Shutdown, format!("Agent version '{}' is below 1.0.0", register.version)));
+            return Err((Refused::Invalid, format!("Agent version '{}' is below 1.0.0", register.version)));
         }
         if register.info.hostname.is_empty() || ip_of(&register.pid).is_none() {
             return Err((Refused::Invalid, "Hostname and pid are expected to be present".into()));
         }
         if !self.config.authorizer.allows(register.principal.as_deref(), Action::RegisterAgent) {
-            return Err((Refused::Shutdown, "Agent is not authorized to register".into()));
+            let who = register.principal.as_ref().map_or_else(|| "without a principal".to_owned(), |it| format!("with principal '{it}'"));
+            let resources = Resources::from_proto(&register.info.resources);
+            return Err((Refused::Invalid, format!("Not authorized to register agent providing resources '{resources}' {who}")));
         }
         if self.config.require_agent_domain && register.info.domain.is_none() {
-            return Err((Refused::Shutdown, "Agent attempted to register without a domain, but the master requires one".into()));
+            return Err((Refused::Invalid, "Agent attempted to register without a domain, but the master requires one".into()));
         }
         if register.info.domain.is_some() && self.config.info.domain.is_none() {
             return Err((Refused::Invalid, "Agent is configured with a domain but the master is not".into()));
@@ -274,7 +277,7 @@ fn refuse(link: LinkId, reason: Refused, message: &str, out: &mut Vec<Effect>) {
 }
 
 /// The address of a `slave(1)@<ip>:<port>`.
-pub(crate) fn ip_of(pid: &str) -> Option<&str> {
+pub fn ip_of(pid: &str) -> Option<&str> {
     let (_, address) = pid.split_once('@')?;
     let (ip, port) = address.rsplit_once(':')?;
     port.parse::<u16>().ok()?;

@@ -41,6 +41,30 @@ pub(super) struct AgentEntry {
     pub(super) refused: bool,
 }
 
+/// How many refusals are remembered, by client. Kept along, because counting them takes a walk over all agents and all clients.
+#[derive(Debug, Default)]
+pub(super) struct FilterCounts(Vec<usize>);
+
+impl FilterCounts {
+    fn more(&mut self, client: u32, count: usize) {
+        let at = client as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] += count;
+    }
+
+    fn less(&mut self, client: u32, count: usize) {
+        if let Some(known) = self.0.get_mut(client as usize) {
+            *known = known.saturating_sub(count);
+        }
+    }
+
+    pub(super) fn of(&self, client: u32) -> usize {
+        self.0.get(client as usize).copied().unwrap_or(0)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Filter {
     resources: Arc<Resources>,
@@ -109,49 +133,52 @@ impl AgentEntry {
     }
 
     /// Remembers a refusal. Gives back when the next filter was to end, if that is another moment now.
-    pub(super) fn refuse(&mut self, client: u32, resources: &Resources, ends: Timestamp) -> Option<Timestamp> {
+    pub(super) fn refuse(&mut self, client: u32, resources: &Resources, ends: Timestamp, counts: &mut FilterCounts) -> Option<Timestamp> {
         let at = client as usize;
         if self.filters.len() <= at {
             self.filters.resize_with(at + 1, SmallVec::new);
         }
         let filters = &mut self.filters[at];
+        counts.less(client, filters.len());
         // A refusal of more, for longer, covers one of less.
         filters.retain(|filter| !(filter.ends <= ends && resources.contains(&filter.resources)));
         if filters.len() >= FILTERS_PER_CLIENT_MAX {
             filters.remove(0);
         }
         filters.push(Filter { resources: Arc::new(resources.clone()), ends, covers: 0 });
+        counts.more(client, filters.len());
         let before = self.next_filter_end;
         let next = before.map_or(ends, |before| before.min(ends));
         self.next_filter_end = Some(next);
         before.filter(|before| *before != next)
     }
 
-    pub(super) fn expire_filters(&mut self, now: Timestamp) {
-        for filters in &mut self.filters {
+    pub(super) fn expire_filters(&mut self, now: Timestamp, counts: &mut FilterCounts) {
+        for (client, filters) in self.filters.iter_mut().enumerate() {
+            let before = filters.len();
             filters.retain(|filter| filter.ends > now);
+            counts.less(slot(client), before - filters.len());
         }
         self.next_filter_end = self.filters.iter().flatten().map(|filter| filter.ends).min();
         self.settled = 0;
     }
 
-    pub(super) fn forget_filters_of(&mut self, client: u32) {
+    pub(super) fn forget_filters_of(&mut self, client: u32, counts: &mut FilterCounts) {
         if let Some(filters) = self.filters.get_mut(client as usize)
             && !filters.is_empty()
         {
+            counts.less(client, filters.len());
             *filters = SmallVec::new();
             self.settled = 0;
         }
     }
 
     /// What was refused is forgotten: the agent is another one now.
-    fn forget_filters(&mut self) {
-        self.filters = Vec::new();
+    fn forget_filters(&mut self, counts: &mut FilterCounts) {
+        for (client, filters) in std::mem::take(&mut self.filters).iter().enumerate() {
+            counts.less(slot(client), filters.len());
+        }
         self.settled = 0;
-    }
-
-    pub(super) fn filter_counts(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
-        self.filters.iter().enumerate().filter(|(_, filters)| !filters.is_empty()).map(|(client, filters)| (slot(client), filters.len()))
     }
 
     /// Whether the client refused everything that it could be offered, as was found before.
@@ -222,7 +249,7 @@ impl Allocator {
         let entry = &mut self.agents[at as usize];
         let changed = entry.total != *total;
         if changed || entry.info.attributes != info.attributes {
-            entry.forget_filters();
+            entry.forget_filters(&mut self.filter_counts);
         }
         entry.info = info.clone();
         entry.remote = remote;
@@ -286,7 +313,8 @@ impl Allocator {
             self.recover_client(client, at, &resources);
         }
         self.change_total(at, Resources::new());
-        let entry = self.agents.remove(at as usize);
+        let mut entry = self.agents.remove(at as usize);
+        entry.forget_filters(&mut self.filter_counts);
         if let Some(end) = entry.next_filter_end {
             self.filter_ends.remove(&(end, at));
         }

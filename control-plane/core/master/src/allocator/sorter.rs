@@ -353,6 +353,27 @@ impl RoleSorter {
         f64::from_bits(self.node(at).place.share)
     }
 
+    /// What all roles together have.
+    pub(crate) fn allocated_to_all(&self) -> Quantities {
+        let mut sum = Quantities::new();
+        for child in self.node(self.root).children.values() {
+            sum.add_all(&self.node(*child).allocated);
+        }
+        sum
+    }
+
+    /// What a role and those below it have.
+    pub(crate) fn allocated_to(&self, path: &str) -> Quantities {
+        let mut at = self.root;
+        for component in path.split('/') {
+            match self.node(at).children.get(component) {
+                Some(child) => at = *child,
+                None => return Quantities::new(),
+            }
+        }
+        self.node(at).allocated.clone()
+    }
+
     /// Visits the roles, who is next first, until told to stop.
     pub(crate) fn visit(&self, visit: &mut dyn FnMut(u32) -> ControlFlow<()>) {
         let _ = self.visit_below(self.root, visit);

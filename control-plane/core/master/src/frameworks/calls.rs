@@ -70,15 +70,18 @@ impl Master {
     }
 
     fn within_rate(&mut self, now: Timestamp, principal: Option<&str>) -> Result<(), Reply> {
-        let own = principal.filter(|it| self.config.rate_limits.contains_key(*it));
-        let Some(principal) = own else { return self.within_default_rate(now) };
-        self.state.metrics.count_principal(principal, &self.config.rate_limits, "messages_received");
-        let Some(rate) = self.config.rate_limits.get(principal) else { return Ok(()) };
-        let limiter = self.calls.entry(principal.to_owned()).or_insert_with(|| Limiter::bursting(*rate));
-        if limiter.take(now).is_err() {
-            return Err(Reply::refused(Refusal::TooManyRequests, format!("Principal '{principal}' exceeds its rate limit")));
+        let Some(principal) = principal else { return self.within_default_rate(now) };
+        self.state.metrics.count_principal(principal, "messages_received");
+        match self.config.rate_limits.get(principal) {
+            None => self.within_default_rate(now)?,
+            Some(rate) => {
+                let limiter = self.calls.entry(principal.to_owned()).or_insert_with(|| Limiter::bursting(*rate));
+                if limiter.take(now).is_err() {
+                    return Err(Reply::refused(Refusal::TooManyRequests, format!("Principal '{principal}' exceeds its rate limit")));
+                }
+            }
         }
-        self.state.metrics.count_principal(principal, &self.config.rate_limits, "messages_processed");
+        self.state.metrics.count_principal(principal, "messages_processed");
         Ok(())
     }
 
@@ -145,7 +148,9 @@ impl Master {
                 self.state.metrics.count("master/messages_framework_to_executor");
                 let message = call.message.unwrap_or_default();
                 let (agent, executor_id) = (AgentId::from(&message.agent_id), ExecutorId::from(&message.executor_id));
-                let sent = self.tell(&agent, ToAgent::FrameworkMessage { framework_id: id, executor_id, data: message.data }, out);
+                // What an agent does not take would break its connection.
+                let fits = message.data.len() <= validate::MESSAGE_BYTES_MAX;
+                let sent = fits && self.tell(&agent, ToAgent::FrameworkMessage { framework_id: id, executor_id, data: message.data }, out);
                 self.state.metrics.count(if sent {
                     "master/valid_framework_to_executor_messages"
                 } else {

@@ -4,14 +4,22 @@ use std::time::Duration;
 
 use mesos::{Role, id_error};
 use mesos_proto::v1;
+use prost::Message as _;
 
 use crate::FrameworkCapabilities;
 
 /// A role longer than this is refused: its tree is walked. (Mesos has no limit.)
 const ROLE_BYTES_MAX: usize = 1024;
 
+/// Bytes of what a framework says of itself: agents are sent it with every task, and again whenever they come back. (Mesos has no limit.)
+const INFO_BYTES_MAX: usize = 4 << 20;
+
 /// What is wrong with what a framework says of itself; `None` when nothing is.
 pub(crate) fn framework_error(info: &v1::FrameworkInfo) -> Option<String> {
+    let bytes = info.encoded_len();
+    if bytes > INFO_BYTES_MAX {
+        return Some(format!("FrameworkInfo has {bytes} bytes, more than the {INFO_BYTES_MAX} that there may be"));
+    }
     roles_error(info)
         .or_else(|| id_problem(info))
         .or_else(|| {

@@ -1,10 +1,11 @@
 use mesos::{Resource, Resources, Scalar};
 use mesos_proto::v1;
+use prost::Message as _;
 use v1::offer::operation::Type;
 use v1::resource::disk_info::source::Type as SourceType;
 
 use super::list;
-use super::task::{general_error, persistence_error};
+use super::task::{general_error, persistence_error, size_error};
 use crate::{Agent, Framework};
 
 /// Who asks, and of which agent.
@@ -17,6 +18,9 @@ pub(crate) struct Allowed<'a> {
 
 /// What is wrong with an operation, in Mesos's words; `None` when nothing is.
 pub(crate) fn operation_error(operation: &v1::offer::Operation, allowed: &Allowed<'_>) -> Option<String> {
+    if let Some(error) = size_error("Operation", operation.encoded_len()) {
+        return Some(error);
+    }
     match operation.r#type.and_then(|it| Type::try_from(it).ok()).unwrap_or_default() {
         Type::Reserve => match &operation.reserve {
             None => expecting("reserve"),

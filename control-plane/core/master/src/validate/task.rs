@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use mesos::{ExecutorId, Resource, Resources, Scalar, TaskId, id_error, resources_error};
 use mesos_proto::v1;
+use prost::Message;
 use v1::container_info::Type as ContainerType;
 use v1::executor_info::Type as ExecutorType;
 
@@ -14,6 +15,14 @@ const GROUP_MEM_MIN: f64 = 32.0;
 
 /// How many tasks a framework may have, those included whose end it has not acknowledged. (Mesos has no limit.)
 const TASKS_PER_FRAMEWORK_MAX: usize = 1_000_000;
+
+/// Bytes of one message that an agent takes, with some room for what goes around: a larger one would break its connection. (Mesos has no limit.)
+pub(crate) const MESSAGE_BYTES_MAX: usize = (16 << 20) - (64 << 10);
+
+/// Whether the message that launches something is larger than an agent takes; the message for the framework.
+pub(crate) fn size_error(what: &str, bytes: usize) -> Option<String> {
+    (bytes > MESSAGE_BYTES_MAX).then(|| format!("{what} has {bytes} bytes, more than the {MESSAGE_BYTES_MAX} that an agent takes"))
+}
 
 /// What a launch is checked against.
 pub(crate) struct TaskContext<'a> {
@@ -40,7 +49,9 @@ pub(crate) fn infer_health_check(task: &mut v1::TaskInfo) {
 
 /// Why a task cannot be launched; `None` when it can.
 pub(crate) fn task_error(task: &v1::TaskInfo, context: &TaskContext<'_>) -> Option<String> {
-    common_error(task, context).or_else(|| {
+    // The executor goes along by itself, too.
+    let bytes = context.framework.info.encoded_len() + task.executor.as_ref().map_or(0, Message::encoded_len) + task.encoded_len();
+    size_error("Task with its executor and its framework", bytes).or_else(|| common_error(task, context)).or_else(|| {
         if task.command.is_some() == task.executor.is_some() {
             return Some("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present".into());
         }
@@ -283,6 +294,10 @@ fn same_executor(a: &v1::ExecutorInfo, b: &v1::ExecutorInfo) -> bool {
 pub(crate) fn group_error(executor: &v1::ExecutorInfo, group: &v1::TaskGroupInfo, context: &TaskContext<'_>) -> Option<String> {
     if group.tasks.is_empty() {
         return Some("Task group cannot be empty".into());
+    }
+    let bytes = context.framework.info.encoded_len() + executor.encoded_len() + group.encoded_len();
+    if let Some(error) = size_error("Task group with its executor and its framework", bytes) {
+        return Some(error);
     }
     let mut ids = BTreeSet::new();
     for task in &group.tasks {

@@ -110,7 +110,7 @@ fn a_shared_volume_has_many_users_and_counts_once() {
     world.accept("s", &id, &[&offers[0]], vec![launch(vec![user("c")])]);
     assert_eq!(world.state().frameworks[&id].tasks.len(), 3);
     let gauges = world.master.allocator_gauges();
-    assert_eq!(gauges["allocator/mesos/roles/dev/shares/dominant"], 0.75, "three of four cpus; the disk counts 0.4");
+    assert_eq!(gauges.shares["dev"], 0.75, "three of four cpus; the disk counts 0.4");
     for (at, name) in ["a", "b", "c"].iter().enumerate() {
         let destroy = v1::master::Call {
             r#type: Some(v1::master::call::Type::DestroyVolumes as i32),
@@ -179,13 +179,18 @@ fn an_operation_that_the_agent_dropped_is_taken_back() {
     let state = world.state();
     assert!(state.agents[&agent].total.persistent_volumes().is_empty() && state.operations.is_empty());
     assert_eq!(state.metrics.get("master/operations/dropped"), 1);
+    assert_eq!(state.metrics.get("master/operations/create/dropped"), 1);
 }
 
 #[test]
 fn messages_find_their_way() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     let message = call::Message { agent_id: agent.to_proto(), executor_id: v1::ExecutorId { value: "e".into() }, data: b"hi".to_vec() };
-    world.call("s", &id, Call { r#type: Some(call::Type::Message as i32), message: Some(message), ..Default::default() });
+    let large = call::Message { data: vec![0; 17_000_000], ..message.clone() };
+    for message in [message, large] {
+        world.call("s", &id, Call { r#type: Some(call::Type::Message as i32), message: Some(message), ..Default::default() });
+    }
+    assert_eq!(world.state().metrics.get("master/invalid_framework_to_executor_messages"), 1, "its connection would not take it");
     let shutdown = call::Shutdown { agent_id: agent.to_proto(), executor_id: v1::ExecutorId { value: "e".into() } };
     world.call("s", &id, Call { r#type: Some(call::Type::Shutdown as i32), shutdown: Some(shutdown), ..Default::default() });
     let sent = world.take_sent(1);

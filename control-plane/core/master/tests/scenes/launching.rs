@@ -94,12 +94,15 @@ fn what_is_wrong_with_a_launch_is_told_in_mesos_words() {
     no_resources.resources.clear();
     let mut mixed = task("limits", &agent.to_proto(), "cpus:1");
     mixed.limits.insert("cpus".into(), v1::value::Scalar { value: 0.5 });
+    let mut large = task("large", &agent.to_proto(), "cpus:1");
+    large.data = Some(vec![0; 17_000_000]);
     let cases = [
         (task("a/b", &agent.to_proto(), "cpus:1"), "'a/b' contains invalid characters"),
         (other, "Task uses invalid agent nowhere while agent m0-S0 is expected"),
         (both, "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present"),
         (no_resources, "Task uses no resources"),
         (mixed, "The cpu limit must be greater than or equal to the cpu request"),
+        (large, "Task with its executor and its framework has 17000"),
         (
             task("much", &agent.to_proto(), "cpus:5"),
             "Total resources cpus(allocated: dev):5 required by task and its executor is more than available",
@@ -116,8 +119,8 @@ fn what_is_wrong_with_a_launch_is_told_in_mesos_words() {
     }
     let state = world.state();
     assert!(state.agents[&agent].used.is_empty());
-    assert_eq!(state.metrics.get("master/tasks_error"), 6);
-    assert_eq!(state.metrics.get("master/task_error/source_master/reason_task_invalid"), 6);
+    assert_eq!(state.metrics.get("master/tasks_error"), 7);
+    assert_eq!(state.metrics.get("master/task_error/source_master/reason_task_invalid"), 7);
 }
 
 #[test]
@@ -181,9 +184,19 @@ fn a_group_shares_its_executor() {
     world.live_secs(6, &[1]);
     let offers = world.take_offers("s");
     world.take_sent(1);
-    world.accept("s", &id, &[&offers[0]], vec![group(executor, vec![task("c", &agent.to_proto(), "cpus:1;mem:32")])]);
+    world.accept("s", &id, &[&offers[0]], vec![group(executor.clone(), vec![task("c", &agent.to_proto(), "cpus:1;mem:32")])]);
     assert!(matches!(&world.take_sent(1)[..], [ToAgent::RunTaskGroup { launch_executor: false, .. }]));
     assert_eq!(world.state().agents[&agent].used_total().scalar("cpus").to_f64(), 3.1);
+
+    // One that the agent's connection would not take is not sent.
+    world.live_secs(6, &[1]);
+    let offers = world.take_offers("s");
+    let large = |id: &str| v1::TaskInfo { data: Some(vec![0; 9_000_000]), ..task(id, &agent.to_proto(), "cpus:0.1;mem:32") };
+    world.accept("s", &id, &[&offers[0]], vec![group(executor, vec![large("d"), large("e")])]);
+    assert_eq!(world.take_sent(1).iter().filter(|it| matches!(it, ToAgent::RunTaskGroup { .. })).count(), 0);
+    let statuses = world.take_statuses("s");
+    assert!(statuses.iter().all(|it| it.message().contains("more than the") && it.reason() == v1::task_status::Reason::TaskGroupInvalid));
+    assert_eq!(statuses.len(), 2);
 
     world.agent(1, FromAgent::ExecutorExited { framework_id: id.clone(), executor_id: "e".into(), status: 9 });
     let failure = world.take_events("s").into_iter().find_map(|it| it.failure).expect("told");

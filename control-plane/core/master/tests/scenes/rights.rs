@@ -63,8 +63,35 @@ fn agents_need_permission() {
     let mut register = introduce(1, "cpus:1");
     register.principal = Some("intruder".into());
     world.register(1, register);
-    assert!(matches!(&world.take_sent(1)[..], [ToAgent::Refused { reason: Refused::Shutdown, .. }]));
+    assert!(
+        matches!(&world.take_sent(1)[..], [ToAgent::Refused { reason: Refused::Invalid, message }] if message.ends_with("with principal 'intruder'"))
+    );
     assert!(world.state().agents.is_empty());
+    // It tries again with a principal that may, and keeps its tasks meanwhile.
+    world.register(2, introduce(1, "cpus:1"));
+    assert!(world.registered(2).is_some());
+}
+
+#[test]
+fn what_is_wrong_with_an_agent_does_not_end_its_tasks() {
+    let mut config = config(0);
+    config.require_agent_domain = true;
+    let mut world = World::with(config);
+    world.register(1, introduce(1, "cpus:1"));
+    world.register(2, master::Register { version: "0.28.0".into(), ..introduce(2, "cpus:1") });
+    for link in [1, 2] {
+        assert!(matches!(&world.take_sent(link)[..], [ToAgent::Refused { reason: Refused::Invalid, .. }]));
+    }
+}
+
+#[test]
+fn a_framework_that_agents_could_not_be_told_of_is_refused() {
+    let mut world = World::new();
+    let label = v1::Label { key: "k".into(), value: Some("x".repeat(5 << 20)) };
+    let info = v1::FrameworkInfo { labels: Some(v1::Labels { labels: vec![label] }), ..framework(&["dev"]) };
+    assert_eq!(world.subscribe("x", info), None);
+    let error = world.take_events("x").pop().and_then(|it| it.error).expect("refused");
+    assert!(error.message.starts_with("FrameworkInfo has 52"), "{}", error.message);
 }
 
 #[test]
@@ -180,6 +207,26 @@ fn a_principal_may_be_limited() {
 }
 
 #[test]
+fn messages_are_counted_for_every_principal_that_has_a_framework() {
+    let mut world = World::new();
+    let mut info = framework(&["dev"]);
+    info.principal = Some("q".into());
+    let (one, two) = (world.subscribe("s", info.clone()).expect("subscribed"), world.subscribe("t", info).expect("subscribed"));
+    let of = |kind: call::Type| Call { r#type: Some(kind as i32), ..Default::default() };
+    world.call("s", &one, of(call::Type::Revive));
+    world.call("t", &two, of(call::Type::Revive));
+    let counted = |world: &World| {
+        let metrics = world.state().metrics;
+        (metrics.get("frameworks/q/messages_received"), metrics.get("frameworks/q/messages_processed"))
+    };
+    assert_eq!(counted(&world), (2, 2));
+    world.call("s", &one, of(call::Type::Teardown));
+    assert_eq!(counted(&world), (3, 3));
+    world.call("t", &two, of(call::Type::Teardown));
+    assert!(!world.state().metrics.iter().any(|(key, _)| key.starts_with("frameworks/q/")), "nobody is left");
+}
+
+#[test]
 fn gauges_agree_with_what_is_held() {
     let (world, _, _) = crate::lifecycle::running(framework(&["dev"]));
     let gauges = world.state().gauges();
@@ -198,6 +245,43 @@ fn gauges_agree_with_what_is_held() {
         assert_eq!(gauges.get(key), Some(&value), "{key}");
     }
     let allocator = world.master.allocator_gauges();
-    assert_eq!(allocator["allocator/mesos/resources/cpus/total"], 4.0);
-    assert_eq!(allocator["allocator/mesos/roles/dev/shares/dominant"], 0.25);
+    assert_eq!(allocator.total.get("cpus").to_f64(), 4.0);
+    assert_eq!(allocator.shares["dev"], 0.25);
+}
+
+#[test]
+fn readers_see_what_the_allocator_counts() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:4;mem:1024");
+    world.new_agent(2, "cpus:4;mem:1024");
+    let id = world.subscribe("s", framework(&["dev"])).expect("subscribed");
+    let filters = |world: &World| {
+        let (seen, now) = (world.state().allocator.offer_filters.clone(), world.master.allocator_gauges().offer_filters);
+        assert_eq!(seen, now);
+        seen["dev"]
+    };
+    let decline = |world: &mut World| {
+        world.pass_secs(2);
+        let offers = world.take_offers("s");
+        assert_eq!(offers.len(), 2);
+        world.decline("s", &id, &[&offers[0]], Some(30.0));
+        world.decline("s", &id, &[&offers[1]], Some(40.0));
+        world.pass_secs(2);
+        assert_eq!(filters(world), 2);
+    };
+    decline(&mut world);
+    world.live_secs(30, &[1, 2]);
+    assert_eq!(filters(&world), 1, "one is over");
+    world.live_secs(10, &[1, 2]);
+    assert_eq!(filters(&world), 0);
+    assert_eq!(world.state().allocator.shares["dev"], 1.0, "all is offered");
+    let offers = world.take_offers("s");
+    world.decline("s", &id, &[&offers[0]], Some(0.0));
+    world.decline("s", &id, &[&offers[1]], Some(0.0));
+    decline(&mut world);
+    world.call("s", &id, Call { r#type: Some(call::Type::Revive as i32), ..Default::default() });
+    decline(&mut world);
+    world.agent(2, master::FromAgent::Unregister);
+    world.pass_secs(2);
+    assert_eq!(filters(&world), 1, "nobody refuses what is not there");
 }

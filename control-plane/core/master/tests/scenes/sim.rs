@@ -166,7 +166,7 @@ impl Sim {
         assert!(wrong.is_empty(), "{wrong:#?}\nlast: {:#?}", self.log);
         // The allocator has given what offers and tasks hold, no more and no less.
         let held: f64 = state.agents.values().map(|it| (it.used_total().scalar("cpus") + it.offered.scalar("cpus")).to_f64()).sum();
-        let given = self.world.master.allocator_gauges()["allocator/mesos/resources/cpus/offered_or_allocated"];
+        let given = self.world.master.allocator_gauges().allocated.get("cpus").to_f64();
         assert!((held - given).abs() < 1e-6, "{given} cpus are given, {held} are held\nlast: {:#?}", self.log);
         if let Some((task, _)) = self.launches.iter().find(|(_, count)| **count > 1) {
             panic!("{task} was launched twice\nlast: {:#?}", self.log);
