@@ -174,6 +174,7 @@ fn leadership_of(standing: &Standing) -> Leadership {
             hostname: leader.host_name.clone(),
             ip: leader.master.ip().to_string(),
             port: leader.master.port(),
+            grpc: Some(leader.addresses.grpc.clone()).filter(|it| !it.is_empty()),
         }),
         (None, None) => Leadership::Nobody,
     }

@@ -302,6 +302,9 @@ impl Driver {
     fn step(&mut self, input: Input) {
         let begun = Instant::now();
         let is_tick = matches!(input, Input::Tick);
+        if is_tick && let Some(due) = self.core.next_deadline() {
+            self.gauges.delays.record(self.clock.now().since(due));
+        }
         let mut next = vec![input];
         while let Some(input) = next.pop() {
             self.version += 1;

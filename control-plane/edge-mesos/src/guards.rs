@@ -7,15 +7,16 @@ use master::Rate;
 use serde_json::Value;
 
 use crate::flags::{FlagError, Flags};
+use crate::http::route;
 
 fn parse(flags: &Flags, name: &'static str) -> Result<Option<Value>, FlagError> {
     let parsed = flags.get(name).map(serde_json::from_str).transpose();
     parsed.map_err(|error: serde_json::Error| FlagError { name: name.to_owned(), problem: error.to_string() })
 }
 
-/// Endpoints that nobody may use.
+/// Endpoints that nobody may use, each with what of the path follows it; nothing follows: whatever does.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Firewall(BTreeSet<String>);
+pub(crate) struct Firewall(BTreeSet<(String, String)>);
 
 impl Firewall {
     /// `{"disabled_endpoints": {"paths": ["/files/browse", …]}}`
@@ -31,18 +32,21 @@ impl Firewall {
         }
         let Some(endpoints) = object.get("disabled_endpoints") else { return Ok(Firewall::default()) };
         let paths = endpoints["paths"].as_array().ok_or_else(|| failed("\"disabled_endpoints\" has no list \"paths\""))?;
-        let paths = paths.iter().map(|it| it.as_str().map(trimmed).ok_or_else(|| failed("a path is not a text")));
-        paths.collect::<Result<_, _>>().map(Firewall)
+        let mut disabled = BTreeSet::new();
+        for path in paths {
+            let path = path.as_str().ok_or_else(|| failed("a path is not a text"))?;
+            // What a master does not serve may stand in a list that agents have, too.
+            disabled.extend(route::resolve(path).map(|it| (it.endpoint, it.rest)));
+        }
+        Ok(Firewall(disabled))
     }
 
-    /// Whether the path of a request is one of them. As in Mesos, `/master/state` and `/state` are two.
-    pub(crate) fn disables(&self, path: &str) -> bool {
-        !self.0.is_empty() && self.0.contains(&trimmed(path))
+    /// Whether an endpoint is one of them, by the name that it has whatever the spelling. (In Mesos `/master/state` and `/state` are two: whoever
+    /// disables one leaves the other open.)
+    pub(crate) fn disables(&self, endpoint: &str, rest: &str) -> bool {
+        let below = |above: &str| above.is_empty() || rest.strip_prefix(above).is_some_and(|it| it.is_empty() || it.starts_with('/'));
+        self.0.iter().any(|(disabled, above)| disabled == endpoint && below(above))
     }
-}
-
-fn trimmed(path: &str) -> String {
-    path.trim_end_matches('/').to_owned()
 }
 
 /// Limits of scheduler calls, by principal, and that of all others together: Mesos's `RateLimits` as JSON. `capacity`, how many calls may wait in
@@ -88,12 +92,18 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_disabled_by_their_whole_path() {
-        let firewall =
-            Firewall::from_flags(&flags(r#"firewall_rules={"disabled_endpoints":{"paths":["/files/browse","/master/state"]}}"#)).unwrap();
-        assert!(firewall.disables("/files/browse/") && firewall.disables("/master/state"));
-        assert!(!firewall.disables("/state") && !firewall.disables("/files"));
-        assert!(!Firewall::default().disables("/state"));
+    fn endpoints_are_disabled_however_they_are_spelled() {
+        let text = r#"firewall_rules={"disabled_endpoints":{"paths":["/files/browse/","/state","/quota/a","/monitor/statistics"]}}"#;
+        let firewall = Firewall::from_flags(&flags(text)).unwrap();
+        let disables = |path: &str| route::resolve(path).is_some_and(|it| firewall.disables(&it.endpoint, &it.rest));
+        for path in ["/files/browse", "/files/%62rowse", "//files/browse/x", "/files/browse.json", "/master/state", "/state/", "/quota/a/b"]
+        {
+            assert!(disables(path), "{path}");
+        }
+        for path in ["/files/read", "/state-summary", "/quota", "/quota/ab", "/help"] {
+            assert!(!disables(path), "{path}");
+        }
+        assert!(!Firewall::default().disables("/master/state", ""));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod local;
 mod operator;
 mod rendered;
 mod reply;
-mod route;
+pub(crate) mod route;
 mod scheduler;
 mod stream;
 
@@ -40,7 +40,7 @@ use crate::store::RegistryStore;
 use crate::view::sight::Viewer;
 use crate::view::{About, Build, Scene};
 use rendered::Cache;
-use route::{Realm, Route};
+use route::{Realm, Resolved, Route};
 
 /// What the APIs need. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -187,10 +187,10 @@ pub fn router(context: Context) -> Router {
 }
 
 async fn serve(State(context): State<Context>, request: Request) -> Response {
-    if context.inner.firewall.disables(request.uri().path()) {
+    let Some(Resolved { route, endpoint, rest }) = route::resolve(request.uri().path()) else { return reply::not_found() };
+    if context.inner.firewall.disables(&endpoint, &rest) {
         return reply::text(http::StatusCode::FORBIDDEN, &format!("Endpoint '{}' is disabled", request.uri().path()));
     }
-    let Some((route, rest)) = route::resolve(request.uri().path()) else { return reply::not_found() };
     let principal = match realm(&context, route) {
         None => None,
         Some(realm) => match context.inner.credentials.authenticate(realm, request.headers()) {
@@ -203,10 +203,9 @@ async fn serve(State(context): State<Context>, request: Request) -> Response {
     {
         return elsewhere;
     }
-    let path = request.uri().path().trim_end_matches('/').trim_start_matches("/master").to_owned();
-    if acl::AUTHORIZABLE_PATHS.contains(&path.as_str())
+    if acl::AUTHORIZABLE_PATHS.contains(&endpoint.as_str())
         && context.inner.acls.is_some()
-        && !context.viewer(principal.clone()).sees(Sight::Endpoint(&path))
+        && !context.viewer(principal.clone()).sees(Sight::Endpoint(&endpoint))
     {
         return reply::text(http::StatusCode::FORBIDDEN, "");
     }

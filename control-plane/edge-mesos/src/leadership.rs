@@ -25,6 +25,8 @@ pub struct Leader {
     pub ip: String,
     /// Its port.
     pub port: u16,
+    /// Where agents find it, as `<host>:<port>`; none: that is not known.
+    pub grpc: Option<String>,
 }
 
 impl Leader {
@@ -39,7 +41,7 @@ impl From<&v1::MasterInfo> for Leader {
         let address = info.address.as_ref();
         let ip = address.and_then(|it| it.ip.clone()).unwrap_or_else(|| std::net::Ipv4Addr::from(info.ip.swap_bytes()).to_string());
         let hostname = info.hostname.clone().or_else(|| address.and_then(|it| it.hostname.clone())).unwrap_or_else(|| ip.clone());
-        Leader { id: info.id.clone(), hostname, ip, port: u16::try_from(info.port).unwrap_or(0) }
+        Leader { id: info.id.clone(), hostname, ip, port: u16::try_from(info.port).unwrap_or(0), grpc: None }
     }
 }
 

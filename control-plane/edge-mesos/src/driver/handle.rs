@@ -78,6 +78,8 @@ pub(crate) struct Gauges {
     pub(crate) writes: Timer,
     /// How long the core worked on each tick; allocation is nearly all of that.
     pub(crate) ticks: Timer,
+    /// How long after it was due each tick began.
+    pub(crate) delays: Timer,
     /// Answers that were rendered for somebody else.
     pub(crate) cache_hits: AtomicU64,
 }

@@ -48,6 +48,9 @@ pub(super) async fn serve(context: &Context, route: Route, viewer: Viewer, reque
         Route::Version => reply::json(classic::version(Build::THIS), &query),
         Route::Flags => reply::json(classic::flags(&context.inner.flags), &query),
         Route::Metrics => {
+            if let Some(timeout) = query.first("timeout").filter(|it| crate::flags::parse_duration(it).is_none()) {
+                return reply::bad_request(&format!("Invalid timeout '{timeout}': not a number with a unit, such as 5secs.\n"));
+            }
             let document = metrics::render(&metrics(context).await);
             if query.first("jsonp").is_some() {
                 return reply::json(document, &query);

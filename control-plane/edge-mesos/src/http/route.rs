@@ -100,14 +100,26 @@ const ROUTES: &[(&str, &str, Route)] = &[
 /// Segments that a path may have; longer ones lead nowhere.
 const MOST_SEGMENTS: usize = 32;
 
-/// The handler, and what of the path it did not need.
-pub(crate) fn resolve(path: &str) -> Option<(Route, String)> {
+/// Where a path leads, however it is spelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) route: Route,
+    /// The one name of the endpoint among all spellings: `/master/state`, `/files/browse`. Whatever allows or forbids goes by this.
+    pub(crate) endpoint: String,
+    /// What of the path the handler did not need.
+    pub(crate) rest: String,
+}
+
+/// The handler of a path.
+pub(crate) fn resolve(path: &str) -> Option<Resolved> {
     let path = percent_decode(path)?;
     if path.contains("/..") {
         return None;
     }
     let segments: Vec<&str> = path.split('/').filter(|it| !it.is_empty()).take(MOST_SEGMENTS).collect();
-    let Some((first, rest)) = segments.split_first() else { return Some((Route::Help, String::new())) };
+    let Some((first, rest)) = segments.split_first() else {
+        return Some(Resolved { route: Route::Help, endpoint: "/help".to_owned(), rest: String::new() });
+    };
     let is_process = ROUTES.iter().any(|(process, _, _)| process == first);
     let (process, segments) = if is_process { (*first, rest) } else { ("master", &segments[..]) };
     for length in (0..=segments.len()).rev() {
@@ -116,13 +128,18 @@ pub(crate) fn resolve(path: &str) -> Option<(Route, String)> {
         let find = |wanted: &str| ROUTES.iter().find(|(owner, path, _)| *owner == process && *path == wanted);
         // The spelling of before Mesos 1.7.
         let found = find(&head).or_else(|| head.strip_suffix(".json").and_then(find));
-        if let Some((_, _, route)) = found {
+        if let Some((process, path, route)) = found {
             // A redirect of anything below would lead in circles.
             let exact = tail.is_empty() || *route != Route::Redirect;
-            return exact.then(|| (*route, tail.join("/")));
+            return exact.then(|| Resolved { route: *route, endpoint: endpoint(process, path), rest: tail.join("/") });
         }
     }
     None
+}
+
+fn endpoint(process: &str, path: &str) -> String {
+    let slash = if path.is_empty() { "" } else { "/" };
+    format!("/{process}{slash}{path}")
 }
 
 /// `None` for what is no text.
@@ -229,8 +246,8 @@ impl Route {
 pub(crate) fn listing() -> String {
     let mut listing = String::from("The HTTP endpoints of a Mesos master, served by Orchestrator:\n\n");
     for (process, path, _) in ROUTES {
-        let slash = if path.is_empty() { "" } else { "/" };
-        listing.push_str(&format!("/{process}{slash}{path}\n"));
+        listing.push_str(&endpoint(process, path));
+        listing.push('\n');
     }
     listing.push_str("\nPaths below /master may leave that out.\n");
     listing
@@ -276,7 +293,24 @@ mod tests {
             ("/nothing", None),
         ] {
             let found = resolve(path);
-            assert_eq!(found.as_ref().map(|(route, rest)| (*route, rest.as_str())), expected, "{path}");
+            assert_eq!(found.as_ref().map(|it| (it.route, it.rest.as_str())), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_has_one_name_for_all_its_spellings() {
+        for (path, endpoint) in [
+            ("/state", "/master/state"),
+            ("//master/state.json/x", "/master/state"),
+            ("/metrics/snapshot.json", "/metrics/snapshot"),
+            ("//metrics//snapshot", "/metrics/snapshot"),
+            ("/metrics/snapshot/x", "/metrics/snapshot"),
+            ("/files/%62rowse", "/files/browse"),
+            ("/system/stats.json", "/system/stats.json"),
+            ("/version", "/version"),
+            ("/", "/help"),
+        ] {
+            assert_eq!(resolve(path).unwrap().endpoint, endpoint, "{path}");
         }
     }
 }

@@ -58,7 +58,7 @@ async fn others_are_sent_to_the_leader() {
         assert_eq!((answer.status, answer.text()), (503, "No leader elected"), "{path}");
     }
     assert_eq!(server.get("/redirect").await.status, 503);
-    let leader = Leader { id: "other".to_owned(), hostname: "m2".to_owned(), ip: "10.0.0.2".to_owned(), port: 5051 };
+    let leader = Leader { id: "other".to_owned(), hostname: "m2".to_owned(), ip: "10.0.0.2".to_owned(), port: 5051, grpc: None };
     server.leadership.send_replace(Leadership::Led(leader));
     tokio::time::sleep(Duration::from_millis(50)).await;
     for path in everywhere {
@@ -210,8 +210,14 @@ async fn every_metric_that_tools_look_for_is_there() {
         "master/dropped_messages",
         "master/slave_removals/reason_unhealthy",
         "master/operations/pending",
+        "master/operations/finished",
+        "master/operations/reserve/total",
+        "master/operations/grow_volume/gone_by_operator",
         "registrar/registry_size_bytes",
         "allocator/mesos/allocation_runs",
+        "allocator/mesos/allocation_run_ms",
+        "allocator/mesos/allocation_run_latency_ms",
+        "allocator/mesos/allocation_run_latency_ms/p99",
         "allocator/mesos/resources/cpus/total",
         "system/load_1min",
         "system/mem_free_bytes",
@@ -219,8 +225,28 @@ async fn every_metric_that_tools_look_for_is_there() {
         assert!(metrics[key].is_number(), "{key}");
     }
     assert!(metrics["master/uptime_secs"].as_f64().unwrap() >= 0.0);
+    assert_eq!(server.get("/metrics/snapshot?timeout=10secs").await.status, 200);
+    assert_eq!(server.get("/metrics/snapshot?timeout=soon").await.status, 400);
     let page = crate::prometheus_page(&server.context.metrics().await);
     assert!(page.contains("\nmesos_master_tasks_running 0\n") && page.contains("\nmesos_master_elected 1\n"), "{page}");
+}
+
+#[tokio::test]
+async fn the_allocator_tells_what_it_counts() {
+    let server = server().await;
+    let _agent = server.agent(crate::testing::registration("a")).await;
+    let _framework = server.framework(&serde_json::json!({"user": "root", "name": "n", "role": "ads/web"})).await;
+    let quota = r#"{"type":"UPDATE_QUOTA","update_quota":{"quota_configs":[{"role":"ads","limits":{"cpus":{"value":100}}}]}}"#;
+    assert_eq!(server.post_json("/api/v1", quota).await.status, 200);
+    loop {
+        let metrics = server.get("/metrics/snapshot").await.json();
+        if metrics["allocator/mesos/roles/ads/web/shares/dominant"] == 1.0 {
+            assert_eq!(metrics["allocator/mesos/offer_filters/roles/ads/web/active"], 0.0);
+            assert_eq!(metrics["allocator/mesos/quota/roles/ads/resources/cpus/offered_or_allocated"], 4.0);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
@@ -334,7 +360,11 @@ async fn what_is_forbidden_is_not_shown() {
     let added = operator.event("FRAMEWORK_ADDED").await;
     assert_eq!(added["framework_added"]["framework"]["framework_info"]["id"]["value"], shown.id);
     assert_eq!(server.get("/flags").await.status, 403);
-    assert_eq!(server.get("/metrics/snapshot").await.status, 403);
+    for path in
+        ["/metrics/snapshot", "/metrics/snapshot.json", "//metrics/snapshot", "/metrics/snapshot/x", "/%6detrics/snapshot", "/files/debug/"]
+    {
+        assert_eq!(server.get(path).await.status, 403, "{path}");
+    }
     assert_eq!(server.post_json("/api/v1", r#"{"type":"GET_FLAGS"}"#).await.status, 403);
     assert_eq!(server.ask("PUT /weights", "", br#"[{"role":"ads","weight":2}]"#).await.status, 403);
     let call = r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"root","name":"n","role":"other"}}}"#;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
-use master::Snapshot;
+use master::{Snapshot, operation_key};
 use mesos::{Resource, Scalar};
+use mesos_proto::v1::offer::operation::Type as OperationType;
 use mesos_proto::v1::{OperationState, TaskState};
 
 use super::state::count;
@@ -45,11 +46,6 @@ const COUNTERS: &[&str] = &[
     "master/messages_unregister_framework",
     "master/messages_unregister_slave",
     "master/messages_update_slave",
-    "master/operations/dropped",
-    "master/operations/error",
-    "master/operations/failed",
-    "master/operations/finished",
-    "master/operations/gone_by_operator",
     "master/recovery_slave_removals",
     "master/slave_registrations",
     "master/slave_removals",
@@ -88,6 +84,18 @@ const COUNTERS: &[&str] = &[
     "registrar/queued_operations",
     "registrar/log/recovered",
     "registrar/log/ensemble_size",
+];
+
+/// The operations that have keys of their own: all that are no launches.
+const OPERATIONS: [OperationType; 8] = [
+    OperationType::Reserve,
+    OperationType::Unreserve,
+    OperationType::Create,
+    OperationType::Destroy,
+    OperationType::GrowVolume,
+    OperationType::ShrinkVolume,
+    OperationType::CreateDisk,
+    OperationType::DestroyDisk,
 ];
 
 /// Tasks that are not over, by state.
@@ -158,6 +166,7 @@ pub(crate) fn all(view: Option<&View>, around: &Surroundings<'_>) -> Named {
         ("registrar/state_fetch_ms", &around.gauges.fetches),
         ("registrar/state_store_ms", &around.gauges.writes),
         ("allocator/mesos/allocation_run_ms", &around.gauges.ticks),
+        ("allocator/mesos/allocation_run_latency_ms", &around.gauges.delays),
     ] {
         timer.statistics().into_iter().for_each(|(end, value)| put(&format!("{name}{end}"), value));
     }
@@ -173,6 +182,7 @@ pub(crate) fn all(view: Option<&View>, around: &Surroundings<'_>) -> Named {
     resources(snapshot, &mut named);
     operations(snapshot, &mut named);
     quotas(snapshot, &mut named);
+    allocator(snapshot, &mut named);
     if around.per_framework {
         frameworks(snapshot, &mut named);
     }
@@ -242,11 +252,33 @@ fn resources(snapshot: &Snapshot, named: &mut Named) {
 }
 
 fn operations(snapshot: &Snapshot, named: &mut Named) {
-    let with = |state: OperationState| snapshot.operations.values().filter(|it| it.state == state).count();
-    named.insert("master/operations/total".to_owned(), count(snapshot.operations.len()));
-    named.insert("master/operations/pending".to_owned(), count(with(OperationState::OperationPending)));
-    named.insert("master/operations/recovering".to_owned(), count(with(OperationState::OperationRecovering)));
-    named.insert("master/operations/unreachable".to_owned(), count(with(OperationState::OperationUnreachable)));
+    let mut live: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for operation in snapshot.operations.values() {
+        let kind = operation_key(operation.info.r#type());
+        let state = match operation.state {
+            OperationState::OperationPending => "pending",
+            OperationState::OperationRecovering => "recovering",
+            OperationState::OperationUnreachable => "unreachable",
+            _ => "",
+        };
+        [("", "total"), (kind, "total"), ("", state), (kind, state)].into_iter().for_each(|key| *live.entry(key).or_default() += 1);
+    }
+    let kinds = OPERATIONS.iter().map(|it| (operation_key(*it), format!("master/operations/{}", operation_key(*it))));
+    for (kind, prefix) in std::iter::once(("", "master/operations".to_owned())).chain(kinds) {
+        for state in ["total", "pending", "recovering", "unreachable"] {
+            named.insert(format!("{prefix}/{state}"), count(live.get(&(kind, state)).copied().unwrap_or(0)));
+        }
+        for end in ["finished", "failed", "error", "dropped", "gone_by_operator"] {
+            named.entry(format!("{prefix}/{end}")).or_insert(0.0);
+        }
+    }
+}
+
+fn allocator(snapshot: &Snapshot, named: &mut Named) {
+    let shares = snapshot.allocator.shares.iter();
+    named.extend(shares.map(|(role, share)| (format!("allocator/mesos/roles/{}/shares/dominant", role.as_str()), *share)));
+    let filters = snapshot.allocator.offer_filters.iter();
+    named.extend(filters.map(|(role, number)| (format!("allocator/mesos/offer_filters/roles/{}/active", role.as_str()), count(*number))));
 }
 
 fn quotas(snapshot: &Snapshot, named: &mut Named) {
@@ -256,6 +288,10 @@ fn quotas(snapshot: &Snapshot, named: &mut Named) {
         named.extend(quota.limits.iter().map(|(name, amount)| (key(name, "limit"), amount.value)));
         for (name, amount) in snapshot.consumed.get(role).into_iter().flat_map(|it| it.iter()) {
             named.insert(key(name, "consumed"), amount.to_f64());
+            // Nothing, until it is told below: what is consumed may all be reserved and unused.
+            named.insert(key(name, "offered_or_allocated"), 0.0);
+        }
+        for (name, amount) in snapshot.allocated.get(role).into_iter().flat_map(|it| it.iter()) {
             named.insert(key(name, "offered_or_allocated"), amount.to_f64());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use master::{Agent, Framework, Snapshot};
+use master::{Agent, Framework, Snapshot, ip_of, is_machine};
 use mesos::{Format, Resources};
 use mesos_proto::v1;
 use v1::master::response::{self, Type};
@@ -213,20 +213,34 @@ fn scalar_resource(name: &str, amount: v1::value::Scalar) -> v1::Resource {
     v1::Resource { name: name.to_owned(), r#type: v1::value::Type::Scalar.into(), scalar: Some(amount), ..v1::Resource::default() }
 }
 
+/// What a framework said to the maintenance of an agent: the agent's host and address first.
+type Answer<'a> = (&'a str, &'a str, &'a v1::allocator::InverseOfferStatus);
+
 /// Which machines drain and what frameworks said to that, and which are down.
 pub(super) fn maintenance_status(snapshot: &Snapshot) -> v1::maintenance::ClusterStatus {
-    let mut answers: BTreeMap<String, Vec<v1::allocator::InverseOfferStatus>> = BTreeMap::new();
+    // Machines are named by their host, by their address, or by both.
+    let mut by_host: BTreeMap<String, Vec<Answer<'_>>> = BTreeMap::new();
+    let mut by_address: BTreeMap<&str, Vec<Answer<'_>>> = BTreeMap::new();
     for ((agent, _), status) in &snapshot.inverse_statuses {
         if let Some(agent) = snapshot.agents.get(agent) {
-            answers.entry(agent.info.hostname.to_lowercase()).or_default().push(status.clone());
+            let (host, address) = (agent.info.hostname.as_str(), ip_of(&agent.pid).unwrap_or_default());
+            by_host.entry(host.to_lowercase()).or_default().push((host, address, status));
+            by_address.entry(address).or_default().push((host, address, status));
         }
     }
+    let answers = |machine: &v1::MachineId| {
+        let found = match machine.hostname() {
+            "" => by_address.get(machine.ip()),
+            host => by_host.get(&host.to_lowercase()),
+        };
+        let meant = found.into_iter().flatten().filter(|(host, address, _)| is_machine(machine, host, address));
+        meant.map(|(_, _, status)| (*status).clone()).collect()
+    };
     let is_down = |machine: &v1::MachineId| snapshot.registry.down.values().any(|it| it == machine);
     let scheduled = snapshot.registry.schedule.windows.iter().flat_map(|it| &it.machine_ids);
-    let draining = scheduled.filter(|it| !is_down(it)).map(|machine| v1::maintenance::cluster_status::DrainingMachine {
-        id: machine.clone(),
-        statuses: answers.get(&machine.hostname().to_lowercase()).cloned().unwrap_or_default(),
-    });
+    let draining = scheduled
+        .filter(|it| !is_down(it))
+        .map(|machine| v1::maintenance::cluster_status::DrainingMachine { id: machine.clone(), statuses: answers(machine) });
     v1::maintenance::ClusterStatus {
         draining_machines: draining.collect(),
         down_machines: snapshot.registry.down.values().cloned().collect(),

@@ -8,7 +8,7 @@ use master::{Config, Effect, Input, LinkId, Master, Register, Registry};
 use mesos_proto::v1;
 
 use super::classic::{Document, render};
-use super::operator::{Question, answer};
+use super::operator::{Question, answer, maintenance_status};
 use super::*;
 use crate::flags::Flags;
 use crate::pieces::Runs;
@@ -90,6 +90,34 @@ fn documents_of_many_agents_are_whole() {
     let text = mesos_proto::json::to_vec(&response);
     let again: v1::master::Response = mesos_proto::json::from_slice(&text).unwrap();
     assert_eq!(again.get_state.unwrap().get_tasks.unwrap().tasks.len(), 6_000);
+}
+
+#[test]
+fn answers_to_inverse_offers_are_shown_however_the_machine_is_named() {
+    use v1::allocator::InverseOfferStatus;
+    let mut scene = scene(2);
+    let view = Arc::get_mut(&mut scene.view).unwrap();
+    let framework = v1::FrameworkId { value: "f".to_owned() };
+    let status = InverseOfferStatus {
+        status: v1::allocator::inverse_offer_status::Status::Accept.into(),
+        framework_id: framework,
+        ..Default::default()
+    };
+    view.snapshot.inverse_statuses.insert(("old-S0".into(), "f".into()), status);
+    for (hostname, ip, count) in [
+        (Some("NODE0"), None, 1),
+        (None, Some("10.0.0.1"), 1),
+        (Some(""), Some("10.0.0.1"), 1),
+        (Some("node0"), Some("10.0.0.1"), 1),
+        (Some("node0"), Some("10.0.0.2"), 0),
+        (None, Some("10.0.0.2"), 0),
+        (Some("node1"), None, 0),
+    ] {
+        let machine = v1::MachineId { hostname: hostname.map(str::to_owned), ip: ip.map(str::to_owned) };
+        let window = v1::maintenance::Window { machine_ids: vec![machine.clone()], ..Default::default() };
+        view.snapshot.registry.schedule = v1::maintenance::Schedule { windows: vec![window] };
+        assert_eq!(maintenance_status(&view.snapshot).draining_machines[0].statuses.len(), count, "{machine:?}");
+    }
 }
 
 /// Measures; run by hand with `--run-ignored all --no-capture`.
