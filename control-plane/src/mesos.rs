@@ -115,7 +115,8 @@ pub(crate) fn start(
     if let Some(log) = flags.get("external_log_file") {
         files.attach("/master/log", log);
     }
-    let agents = AgentService::new(handle.clone(), ping_interval, MOST_AGENTS, supervisor.stopping().clone());
+    let agents =
+        AgentService::new(handle.clone(), ping_interval, MOST_AGENTS, supervisor.stopping().clone()).with_credentials(credentials.clone());
     let context = edge_mesos::Context::new(handle, store, clock, &flags, edge_mesos::Limits::default()).with(
         files,
         credentials,

@@ -17,10 +17,15 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::driver::MasterHandle;
+use crate::http::Credentials;
 use session::Session;
 
-/// Largest message that is taken. Agents send none above 4 MiB.
-const MOST_BYTES: usize = 8 << 20;
+/// Largest message that is taken. Agents cut what they hold into parts of 4 MiB, but one entry, a task with what its framework put into it, may be
+/// of up to 32 MiB, and has to come back after a failover.
+///
+/// A stream holds one message at a time, and takes memory for what has come of it, not for what may: a hundred agents with the largest entries in
+/// flight at once are 6.4 GB, twenty thousand with what agents usually hold, some kilobytes each, are less than one.
+const MOST_BYTES: usize = 64 << 20;
 /// Messages on the way to one agent, beside what HTTP/2 has taken.
 const OUTBOUND: usize = 64;
 
@@ -28,6 +33,7 @@ const OUTBOUND: usize = 64;
 #[derive(Clone, Debug)]
 pub struct AgentService {
     master: MasterHandle,
+    credentials: Credentials,
     ping_interval: Duration,
     room: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -38,7 +44,13 @@ impl AgentService {
     /// A service for as many streams as `most`.
     pub fn new(master: MasterHandle, ping_interval: Duration, most: usize, stopping: CancellationToken) -> Self {
         let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        AgentService { master, ping_interval, room, tasks: TaskTracker::new(), stopping }
+        AgentService { master, credentials: Credentials::default(), ping_interval, room, tasks: TaskTracker::new(), stopping }
+    }
+
+    /// The same, with who agents may be: `authorization: Basic <base64 of principal:secret>` in the metadata of their call.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        AgentService { credentials, ..self }
     }
 
     /// As a gRPC server takes it.
@@ -55,12 +67,17 @@ impl Rpc for AgentService {
         if self.stopping.is_cancelled() {
             return Err(Status::unavailable("the control plane is about to stop"));
         }
+        // Nothing is said about its tasks: they go on while it tries again.
+        let principal = self.credentials.agent(request.metadata().as_ref()).map_err(|problem| {
+            tracing::warn!(peer = ?request.remote_addr(), problem, "an agent is not taken");
+            Status::unauthenticated(problem)
+        })?;
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted("as many agents are connected as there may be"));
         };
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         let peer = request.remote_addr();
-        let session = Session::new(self.master.clone(), self.ping_interval, outbound, peer);
+        let session = Session::new(self.master.clone(), self.ping_interval, outbound, (peer, principal));
         let (incoming, stopping) = (request.into_inner(), self.stopping.clone());
         drop(self.tasks.spawn(async move {
             tokio::select! {

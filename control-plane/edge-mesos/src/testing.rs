@@ -80,7 +80,7 @@ pub(crate) async fn server_on(store: Arc<dyn RegistryStore>, leads: Leadership, 
         max_subscribers: 2,
         stopping: stopping.clone(),
     });
-    let agents = AgentService::new(handle.clone(), ping_interval, 100, stopping.clone());
+    let agents = AgentService::new(handle.clone(), ping_interval, 100, stopping.clone()).with_credentials(credentials.clone());
     let limits = Limits { body_bytes: 4 << 20, bodies_bytes: 8 << 20, body_patience: Duration::from_secs(5) };
     let context = Context::new(handle, store, clock, &flags, limits).with(files, credentials, acls.clone(), |_| {});
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -322,14 +322,26 @@ impl Server {
         &self,
         first: Vec<wire::AgentMessage>,
     ) -> (mpsc::Sender<wire::AgentMessage>, Streaming<wire::MasterMessage>) {
+        self.agent_call(None, first).await.unwrap()
+    }
+
+    /// The same with an `authorization`, which may be refused.
+    pub(crate) async fn agent_call(
+        &self,
+        authorization: Option<&str>,
+        first: Vec<wire::AgentMessage>,
+    ) -> Result<(mpsc::Sender<wire::AgentMessage>, Streaming<wire::MasterMessage>), tonic::Status> {
         let (up, messages) = mpsc::channel(64);
         for message in first {
             up.send(message).await.unwrap();
         }
         let endpoint = tonic::transport::Channel::from_shared(format!("http://{}", self.grpc)).unwrap();
         let mut client = AgentServiceClient::new(endpoint.connect().await.unwrap());
-        let down = client.stream(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        (up, down)
+        let mut request = tonic::Request::new(ReceiverStream::new(messages));
+        if let Some(authorization) = authorization {
+            request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+        }
+        Ok((up, client.stream(request).await?.into_inner()))
     }
 
     /// A registered agent.

@@ -1,6 +1,7 @@
 //! One stream of one agent.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use master::LinkId;
@@ -25,6 +26,7 @@ pub(super) struct Session {
     ping_interval: Duration,
     outbound: mpsc::Sender<Result<MasterMessage, Status>>,
     peer: Option<SocketAddr>,
+    principal: Option<Arc<str>>,
 }
 
 impl Session {
@@ -32,23 +34,23 @@ impl Session {
         master: MasterHandle,
         ping_interval: Duration,
         outbound: mpsc::Sender<Result<MasterMessage, Status>>,
-        peer: Option<SocketAddr>,
+        (peer, principal): (Option<SocketAddr>, Option<Arc<str>>),
     ) -> Self {
-        Session { master, ping_interval, outbound, peer }
+        Session { master, ping_interval, outbound, peer, principal }
     }
 
     pub(super) async fn run(self, mut incoming: Streaming<AgentMessage>) {
         match self.master.status() {
             Leading::Serving => {}
             Leading::Led(leader) => {
-                // Its gRPC address is not known here; the agent asks the next of its list.
-                return self.refuse(Reason::NotLeading, &format!("{}:{} leads", leader.hostname, leader.port)).await;
+                let message = format!("{}:{} leads", leader.hostname, leader.port);
+                return self.refuse_for(Reason::NotLeading, &message, leader.grpc.unwrap_or_default()).await;
             }
             Leading::Nobody => return self.refuse(Reason::NotLeading, "no leader is elected").await,
             Leading::Recovering => return self.refuse(Reason::NotReady, "the master has not finished recovery").await,
         }
         let register = match timeout(REGISTER_PATIENCE, collect(&mut incoming)).await {
-            Ok(Ok(register)) => register,
+            Ok(Ok(register)) => master::Register { principal: self.principal.clone(), ..register },
             Ok(Err(problem)) => {
                 tracing::warn!(peer = ?self.peer, problem, "an agent's registration is malformed");
                 return self.refuse(Reason::Invalid, &problem).await;
@@ -62,7 +64,12 @@ impl Session {
     }
 
     async fn refuse(&self, reason: Reason, message: &str) {
-        let refused = Refused { reason: reason.into(), message: message.to_owned(), leader: String::new() };
+        self.refuse_for(reason, message, String::new()).await;
+    }
+
+    /// Where there is one that leads, the agent is told where.
+    async fn refuse_for(&self, reason: Reason, message: &str, leader: String) {
+        let refused = Refused { reason: reason.into(), message: message.to_owned(), leader };
         let _ = self.outbound.send(Ok(MasterMessage { body: Some(Down::Refused(refused)), sequence: 0 })).await;
     }
 

@@ -7,7 +7,7 @@ use wire::master_message::Body as Down;
 use wire::refused::Reason;
 
 use crate::Files;
-use crate::leadership::Leadership;
+use crate::leadership::{Leader, Leadership};
 use crate::testing::{Server, registration, server, server_with};
 
 async fn refused(server: &Server, first: Vec<wire::AgentMessage>) -> (Reason, String) {
@@ -59,6 +59,67 @@ async fn who_does_not_lead_refuses() {
     let server = server_with(Leadership::Nobody, &[], Files::default()).await;
     let (reason, _) = refused(&server, vec![up(Up::Register(registration("a")))]).await;
     assert_eq!(reason, Reason::NotLeading);
+}
+
+#[tokio::test]
+async fn who_knows_the_leader_says_where_it_is() {
+    let leader = Leader { hostname: "m2".to_owned(), port: 5050, grpc: Some("10.0.0.2:4041".to_owned()), ..Leader::default() };
+    let server = server_with(Leadership::Led(leader), &[], Files::default()).await;
+    // The loop takes the news in by itself.
+    while server.context.master().leader().is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let (_up, mut down) = server.agent_stream(vec![up(Up::Register(registration("a")))]).await;
+    let Some(Down::Refused(refused)) = down.message().await.unwrap().unwrap().body else { panic!("it is not refused") };
+    assert_eq!((refused.reason(), refused.leader.as_str()), (Reason::NotLeading, "10.0.0.2:4041"));
+}
+
+const CREDENTIALS: &str = r#"credentials={"credentials":[{"principal":"agents","secret":"s"},{"principal":"others","secret":"s"}]}"#;
+
+fn basic(pair: &str) -> String {
+    use base64::Engine as _;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+}
+
+#[tokio::test]
+async fn agents_show_who_they_are() {
+    let acls = r#"acls={"register_agents":[{"principals":{"values":["agents"]},"agents":{"type":"ANY"}},{"principals":{"type":"NONE"},"agents":{"type":"ANY"}}]}"#;
+    let server = server_with(Leadership::Leading, &[CREDENTIALS, acls, "authenticate_agents"], Files::default()).await;
+    let first = || vec![up(Up::Register(registration("a")))];
+    for wrong in [None, Some(basic("agents:x")), Some(basic("nobody:s")), Some("Bearer x".to_owned())] {
+        let refused = server.agent_call(wrong.as_deref(), first()).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{wrong:?}");
+    }
+    // Known, and not allowed: its tasks go on, and it tries again.
+    let (_up, mut down) = server.agent_call(Some(&basic("others:s")), first()).await.unwrap();
+    let Some(Down::Refused(refused)) = down.message().await.unwrap().unwrap().body else { panic!("it is not refused") };
+    assert_eq!(refused.reason(), Reason::Invalid);
+    assert!(refused.message.contains("with principal 'others'"), "{}", refused.message);
+    let (_up, mut down) = server.agent_call(Some(&basic("agents:s")), first()).await.unwrap();
+    assert!(matches!(down.message().await.unwrap().unwrap().body, Some(Down::Registered(_))));
+}
+
+#[tokio::test]
+async fn agents_need_not_show_who_they_are_where_nobody_asks() {
+    let server = server_with(Leadership::Leading, &[CREDENTIALS], Files::default()).await;
+    let first = || vec![up(Up::Register(registration("a")))];
+    assert_eq!(server.agent_call(Some(&basic("agents:x")), first()).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    let (_up, mut down) = server.agent_call(None, first()).await.unwrap();
+    assert!(matches!(down.message().await.unwrap().unwrap().body, Some(Down::Registered(_))));
+}
+
+#[tokio::test]
+async fn an_agent_with_one_large_entry_comes_back() {
+    let server = server().await;
+    let label = mesos_proto::v1::Label { key: "k".to_owned(), value: Some("x".repeat(32 << 20)) };
+    let framework = mesos_proto::v1::FrameworkInfo {
+        id: Some(mesos_proto::v1::FrameworkId { value: "f".to_owned() }),
+        labels: Some(mesos_proto::v1::Labels { labels: vec![label] }),
+        ..Default::default()
+    };
+    let register = wire::Register { frameworks: vec![framework.encode_to_vec()], ..registration("a") };
+    let (_up, mut down) = server.agent_stream(vec![up(Up::Register(register))]).await;
+    assert!(matches!(down.message().await.unwrap().unwrap().body, Some(Down::Registered(_))));
 }
 
 #[tokio::test]

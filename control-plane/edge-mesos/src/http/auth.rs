@@ -21,6 +21,7 @@ pub struct Credentials {
     readonly: bool,
     readwrite: bool,
     frameworks: bool,
+    agents: bool,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -30,7 +31,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// As the flags `credentials` and `authenticate_http_*` say.
+    /// As the flags `credentials`, `authenticate_http_*` and `authenticate_agents` say.
     ///
     /// # Errors
     /// When the credentials are not the JSON of `{"credentials": [{"principal": …, "secret": …}, …]}`, or asked for and not given.
@@ -51,9 +52,10 @@ impl Credentials {
             readonly: flags.is_on("authenticate_http_readonly"),
             readwrite: flags.is_on("authenticate_http_readwrite"),
             frameworks: flags.is_on("authenticate_http_frameworks"),
+            agents: flags.is_on("authenticate_agents"),
         };
-        if this.secrets.is_empty() && (this.readonly || this.readwrite || this.frameworks) {
-            return Err(failed("credentials are asked for by --authenticate_http_…, and none are given"));
+        if this.secrets.is_empty() && (this.readonly || this.readwrite || this.frameworks || this.agents) {
+            return Err(failed("credentials are asked for by --authenticate_…, and none are given"));
         }
         Ok(this)
     }
@@ -69,23 +71,41 @@ impl Credentials {
     /// Who it is, or the answer to somebody who does not say.
     #[expect(clippy::result_large_err, reason = "the answer as it goes out, once per request")]
     pub(super) fn authenticate(&self, realm: Realm, headers: &HeaderMap) -> Result<Option<Arc<str>>, Response> {
-        let given = headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok()).and_then(|it| {
-            let (scheme, encoded) = it.split_once(' ')?;
-            if !scheme.eq_ignore_ascii_case("basic") {
-                return None;
-            }
-            let pair = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
-            let (principal, secret) = pair.split_once(':')?;
-            let known = self.secrets.get(principal)?;
-            same(known.as_bytes(), secret.as_bytes()).then(|| Arc::from(principal))
-        });
-        given.map(Some).ok_or_else(|| {
+        self.known(headers).map(Some).ok_or_else(|| {
             let mut response = reply::text(StatusCode::UNAUTHORIZED, "");
             if let Ok(challenge) = HeaderValue::from_str(&format!("Basic realm=\"{}\"", realm.name())) {
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             }
             response
         })
+    }
+}
+
+impl Credentials {
+    /// The principal that the headers show the secret of.
+    fn known(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let pair = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (principal, secret) = pair.split_once(':')?;
+        let known = self.secrets.get(principal)?;
+        same(known.as_bytes(), secret.as_bytes()).then(|| Arc::from(principal))
+    }
+
+    /// Who an agent is, or why it is not taken. One that shows nothing is nobody, where nothing is asked for; one that shows what is wrong is
+    /// refused either way, as in Mesos.
+    pub(crate) fn agent(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, &'static str> {
+        if self.secrets.is_empty() || (!self.agents && !headers.contains_key(AUTHORIZATION)) {
+            return Ok(None);
+        }
+        let problem = if headers.contains_key(AUTHORIZATION) {
+            "the agent's credential is none of --credentials"
+        } else {
+            "agents have to show a credential"
+        };
+        self.known(headers).map(Some).ok_or(problem)
     }
 }
 
