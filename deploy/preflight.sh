@@ -4,7 +4,8 @@
 #   kubectl kustomize deploy/k8s/overlays/prod | deploy/preflight.sh && kubectl apply -k deploy/k8s/overlays/prod
 #   helm template orchestrator deploy/helm/orchestrator | deploy/preflight.sh
 #
-# Looked at are the version of Kubernetes, the kinds that must be known, and the secrets and namespaces that are asked for and not among the objects.
+# Looked at are the version of Kubernetes, the kinds that must be known, and the secrets, namespaces and classes of ingresses and volumes that are asked
+# for and not among the objects.
 set -eu
 
 # Since this version containers can sleep before they are stopped, and AppArmor is a field.
@@ -39,7 +40,8 @@ facts=$(awk '
     if (kind != "") print "object", kind, version, (namespace == "" ? "-" : namespace), (name == "" ? "-" : name)
     # What an issuer names is made, or kept, where cert-manager is.
     if (kind !~ /Issuer$/) for (i = 0; i < count; i++) print (kind == "Certificate" ? "makes" : "wants"), (namespace == "" ? "-" : namespace), secrets[i]
-    kind = version = namespace = name = section = ""; count = 0
+    if (kind == "StatefulSet" && claims && !classes) print "storage", "-"
+    kind = version = namespace = name = section = ""; count = claims = classes = 0
   }
   function bare(text) { sub(/^[^:]*: */, "", text); gsub(/["\047]/, "", text); return text }
   /^---/ { put(); next }
@@ -48,6 +50,9 @@ facts=$(awk '
   /^kind:/ { kind = $2 }
   section == "metadata:" && /^  namespace:/ { namespace = $2 }
   section == "metadata:" && /^  name:/ { name = $2 }
+  /^ *ingressClassName:/ { print "ingress", bare($0) }
+  /^ *storageClassName:/ { print "storage", bare($0); classes++ }
+  /^ *volumeClaimTemplates:/ { claims++ }
   /^ *(- )?secretName:/ || /auth-secret:/ { secrets[count++] = bare($0) }
   END { put() }
 ' "$objects")
@@ -84,6 +89,21 @@ while read -r namespace name; do
 done <<EOF
 $wanted
 EOF
+
+for class in $(printf '%s\n' "$facts" | awk '$1 == "ingress" { print $2 }' | sort -u); do
+  if ! kubectl get ingressclass "$class" --output name > /dev/null 2>&1; then
+    lacks "the IngressClass $class: its controller is not there, or its class has another name"
+  fi
+done
+for class in $(printf '%s\n' "$facts" | awk '$1 == "storage" { print $2 }' | sort -u); do
+  if [ "$class" = - ]; then
+    if ! kubectl get storageclass --output jsonpath='{.items[*].metadata.annotations.storageclass\.kubernetes\.io/is-default-class}' 2> /dev/null | grep -q true; then
+      lacks "a StorageClass that is the default, or one that the volumes of ZooKeeper name (Helm: zookeeper.storage.className)"
+    fi
+  elif ! kubectl get storageclass "$class" --output name > /dev/null 2>&1; then
+    lacks "the StorageClass $class"
+  fi
+done
 
 own=$(printf '%s\n' "$facts" | awk '$1 == "object" && $2 == "Namespace" { print $5 }')
 used=$(printf '%s\n' "$facts" | awk '$1 == "object" && $4 != "-" { print $4 }' | sort -u)

@@ -20,7 +20,7 @@ ENVIRONMENTS = ("dev", "staging", "prod")
 # The version whose schemas hold.
 KUBERNETES = "1.34"
 # Production with one more component each: what is there for those who want it.
-OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "selinux", "combined", "dev-mtls"))
+OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "selinux", "preflight", "combined", "dev-mtls"))
 
 
 # Values that set what no overlay and no example sets.

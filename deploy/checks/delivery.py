@@ -73,9 +73,15 @@ def check_argocd(_):
             for file in spec["source"].get("helm", {}).get("valueFiles", []):
                 if not (source / file).exists():
                     found.append(f"{path.relative_to(ROOT)}: there is no {file}")
-            things = chart(environment) if "helm" in spec["source"] else kustomize(source)
+            told = {it["name"]: it["value"] == "true" for it in spec["source"].get("helm", {}).get("parameters", [])}
+            things = chart(environment, {"preflight": {"enabled": told.get("preflight.enabled", False)}}) if "helm" in spec["source"] else kustomize(source)
+            for component in spec["source"].get("kustomize", {}).get("components", []):
+                resources = yaml.safe_load((source / component / "kustomization.yaml").read_text())["resources"]
+                things += [it for file in resources for it in yaml.safe_load_all((source / component / file).read_text())]
             namespaces = {it["namespace"] for it in allowed["destinations"]}
-            for thing in (it for it in things if "helm.sh/hook" not in it["metadata"].get("annotations", {})):
+            if spec["source"]["path"] != "deploy/monitoring" and not any(it["kind"] == "Job" and it["metadata"]["name"] == "orchestrator-preflight" for it in things):
+                found.append(f"{path.relative_to(ROOT)}: nothing looks before a sync whether the cluster has what is needed")
+            for thing in (it for it in things if it["metadata"].get("annotations", {}).get("helm.sh/hook") != "test"):
                 group = thing["apiVersion"].split("/")[0] if "/" in thing["apiVersion"] else ""
                 namespace = thing["metadata"].get("namespace")
                 listed = allowed["namespaceResourceWhitelist" if namespace else "clusterResourceWhitelist"]

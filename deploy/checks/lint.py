@@ -10,7 +10,7 @@ import tempfile
 
 import yaml
 
-from .common import HERE, ROOT, Missing, containers, kustomize, run, unpacked
+from .common import EVERYTHING, HERE, ROOT, Missing, chart, containers, kustomize, run, unpacked
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -151,6 +151,11 @@ def scripts():
         for name, text in thing.get("data", {}).items() if thing["kind"] == "ConfigMap" else ():
             if name.endswith(".sh"):
                 yield f"ConfigMap {thing['metadata']['name']} {name}", text
+    for thing in (*kustomize(HERE / "k8s/examples/preflight"), *(it for it in chart("prod", EVERYTHING) if it["kind"] == "Pod")):
+        pod = thing["spec"] if thing["kind"] == "Pod" else thing.get("spec", {}).get("template", {}).get("spec", {})
+        for one in pod.get("containers", []) if isinstance(pod, dict) else ():
+            if one.get("command", [])[:1] == ["sh"]:
+                yield f"{thing['kind']} {thing['metadata']['name']}", "#!/bin/sh -eu\n" + one["command"][-1]
     for path, whole in workflows():
         steps = [step for job in whole.get("jobs", {}).values() for step in job.get("steps", [])] + whole.get("runs", {}).get("steps", [])
         for number, step in enumerate(steps):

@@ -30,6 +30,7 @@ VARIANTS = [(f"k8s/overlays/{it}", it, {}) for it in ENVIRONMENTS] + [
     ("k8s/examples/confined", "prod", {"confinement": {"enabled": True}}),
     ("k8s/examples/node-addresses", "prod", {"network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
     ("k8s/examples/selinux", "prod", {"confinement": {"seLinuxType": "spc_t"}}),
+    ("k8s/examples/preflight", "prod", {"preflight": {"enabled": True}}),
     ("k8s/examples/combined", "prod", {"tls": {"enabled": True}, "vault": {"mode": "agent"}, "confinement": {"enabled": True}, "network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
     ("k8s/examples/dev-mtls", "dev", {"tls": {"enabled": True}}),
 ]
@@ -42,6 +43,12 @@ def check_chart(_):
         where = f"{directory} {values or ''}"
         with_kustomize = {name_of(it): it for it in kustomize(HERE / directory)}
         rendered = chart(environment, values)
+        # Before a sync, and before an installation or an upgrade, are the same for Argo CD.
+        before = [{name_of(it): it for it in things if when in it["metadata"].get("annotations", {}).values()} for things, when in ((with_kustomize.values(), "PreSync"), (rendered, "pre-install,pre-upgrade"))]
+        for name in before[0].keys() | before[1].keys():
+            found += [f"{where}: {name}: {it}" for it in differences(before[0].get(name), before[1].get(name)) if not it.startswith(".metadata.annotations.")]
+        with_kustomize = {name: it for name, it in with_kustomize.items() if name not in before[0]}
+        rendered = [it for it in rendered if name_of(it) not in before[1]]
         hooks = [it for it in rendered if "helm.sh/hook" in it["metadata"].get("annotations", {})]
         with_helm = {name_of(it): it for it in rendered if it not in hooks}
         # Helm alone is told what it must not remove.
@@ -211,7 +218,8 @@ def references(things, where):
             selector = spec.get("podSelector", spec.get("selector"))
             if selector.get("matchLabels") and not selected(namespace, selector["matchLabels"]):
                 found.append(f"{where}: {name_of(thing)} selects no pod")
-        if containers(thing):
+        # A job chooses its own.
+        if containers(thing) and thing["kind"] != "Job":
             pod = spec["template"]
             if not spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items():
                 found.append(f"{where}: {name_of(thing)} does not select its own pods")

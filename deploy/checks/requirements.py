@@ -20,7 +20,7 @@ SCRIPT = HERE / "preflight.sh"
 class Cluster(http.server.BaseHTTPRequestHandler):
     """As much of a Kubernetes API as looking around takes. `kinds` is (group/version, kind) → namespaced."""
 
-    minor, kinds, secrets, namespaces = "34", {}, set(), set()
+    minor, kinds, secrets, namespaces, classes, default_storage = "34", {}, set(), set(), set(), True
 
     def log_message(self, *_):
         pass
@@ -50,13 +50,18 @@ class Cluster(http.server.BaseHTTPRequestHandler):
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
         if parts[0] == "api" and parts[1:] == ["v1"] or parts[0] == "apis" and len(parts) == 3:
             version = "v1" if parts[0] == "api" else "/".join(parts[1:])
-            resources = [{"name": f"{kind.lower()}s", "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": ["get", "list", "create"]} for (its, kind), namespaced in self.kinds.items() if its == version]
+            resources = [{"name": f"{kind.lower()}{'es' if kind.endswith('s') else 's'}", "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": ["get", "list", "create"]} for (its, kind), namespaced in self.kinds.items() if its == version]
             return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources} if resources else None
         if parts[:3] == ["api", "v1", "namespaces"]:
             if len(parts) == 4 and parts[3] in self.namespaces:
                 return {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": parts[3]}}
             if len(parts) == 6 and parts[4] == "secrets" and (parts[3], parts[5]) in self.secrets:
                 return {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": parts[5], "namespace": parts[3]}}
+        if path == "/apis/storage.k8s.io/v1/storageclasses":
+            notes = {"storageclass.kubernetes.io/is-default-class": "true"} if self.default_storage else {}
+            return {"kind": "StorageClassList", "apiVersion": "storage.k8s.io/v1", "items": [{"metadata": {"name": "standard", "annotations": notes}, "provisioner": "none"}]}
+        if len(parts) == 5 and parts[3] in ("ingressclasses", "storageclasses") and parts[4] in self.classes:
+            return {"kind": "IngressClass" if parts[3] == "ingressclasses" else "StorageClass", "apiVersion": "/".join(parts[1:3]), "metadata": {"name": parts[4]}}
         return None
 
 
@@ -125,7 +130,8 @@ def check_requirements(_):
         text = yaml.safe_dump_all(things)
         assert parsed(text) == things
         has = {
-            "kinds": {("v1", "Secret"): True, ("v1", "Namespace"): False} | {(it["apiVersion"], it["kind"]): "namespace" in it["metadata"] for it in things},
+            "classes": {"nginx"},
+            "kinds": {("v1", "Secret"): True, ("v1", "Namespace"): False, ("networking.k8s.io/v1", "IngressClass"): False, ("storage.k8s.io/v1", "StorageClass"): False} | {(it["apiVersion"], it["kind"]): "namespace" in it["metadata"] for it in things},
             "secrets": secrets_of(things),
             "namespaces": {it["metadata"]["namespace"] for it in things if "namespace" in it["metadata"]},
         }
@@ -137,6 +143,12 @@ def check_requirements(_):
             status, said = asked(text, env)
             if not status or "1.29" not in said or "1.30" not in said:
                 found.append(f"{where}: an old Kubernetes: {status}: {said}")
+        for without, words, kind in (({"classes": set()}, "the IngressClass nginx", "Ingress"), ({"default_storage": False}, "a StorageClass", "StatefulSet")):
+            if any(it["kind"] == kind for it in things):
+                with cluster(**{**has, **without}) as env:
+                    status, said = asked(text, env)
+                    if not status or words not in said:
+                        found.append(f"{where}: without {words}: {status}: {said}")
         lacking = [it for it in has["kinds"] if "." in it[0] and not it[0].split("/")[0].endswith(".k8s.io")]
         if lacking:
             kinds = {it: value for it, value in has["kinds"].items() if it != lacking[0]}
