@@ -19,12 +19,17 @@ use xtask::http;
 use crate::replicas::{self, ControlPlane, Program, until};
 use crate::world::{self, cannot};
 
-/// What the manifests give a control plane to stop: `terminationGracePeriodSeconds` less what `preStop` sleeps.
-const GRACE: Duration = Duration::from_secs(25);
-/// How long `preStop` sleeps: no new connection is sent to one that is about to go.
-const PRE_STOP: Duration = Duration::from_secs(2);
+/// What says how long a control plane is given to stop.
+const MANIFEST: &str = include_str!("../../../deploy/k8s/base/control-plane.yaml");
 /// For how long a client tries.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The number that follows a key, which the manifest has once.
+fn seconds(key: &str) -> Result<Duration> {
+    let (_, rest) = MANIFEST.split_once(key).with_context(|| format!("the manifest has no {key}"))?;
+    let number = rest.split_whitespace().next().unwrap_or_default();
+    Ok(Duration::from_secs(number.parse().with_context(|| format!("the manifest has {key} {number}"))?))
+}
 
 /// The control planes that connections are sent to, as the endpoints of a Service are: what is about to go is taken out first.
 type Endpoints = Arc<Mutex<Vec<SocketAddr>>>;
@@ -133,18 +138,18 @@ fn change(number: u64) -> String {
     )
 }
 
-fn stop(plane: &mut ControlPlane) -> Result<Duration> {
+fn stop(plane: &mut ControlPlane, grace: Duration) -> Result<Duration> {
     let pid = Pid::from_raw(i32::try_from(plane.program.0.id())?);
     let begun = Instant::now();
     kill(pid, Signal::SIGTERM)?;
-    while begun.elapsed() < GRACE {
+    while begun.elapsed() < grace {
         if let Some(status) = plane.program.0.try_wait()? {
             ensure!(status.success(), "a control plane that was told to stop ended with {status}");
             return Ok(begun.elapsed());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    bail!("a control plane did not stop within {GRACE:?}")
+    bail!("a control plane did not stop within {grace:?}")
 }
 
 #[test]
@@ -152,6 +157,9 @@ fn a_rolling_restart_loses_no_report_and_no_request() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return cannot("the probe needs root").map(|_: Option<()>| ());
     }
+    // While `preStop` sleeps no new connection is sent to one that is about to go; that is part of what it has before it is killed.
+    let pre_stop = seconds(" seconds:")?;
+    let grace = seconds(" terminationGracePeriodSeconds:")?.saturating_sub(pre_stop);
     let directory = tempfile::TempDir::with_prefix("orchestrator-rolling-")?;
     let directory = directory.path();
     let Some((_zookeeper, zookeeper)) = replicas::zookeeper(directory)? else { return Ok(()) };
@@ -195,8 +203,8 @@ fn a_rolling_restart_loses_no_report_and_no_request() -> Result<()> {
                 for (list, gone) in [(&pages, page), (&grpcs, grpc), (&marathons, marathon)] {
                     list.lock().unwrap_or_else(PoisonError::into_inner).retain(|it| *it != gone);
                 }
-                std::thread::sleep(PRE_STOP);
-                let took = stop(&mut planes[number])?;
+                std::thread::sleep(pre_stop);
+                let took = stop(&mut planes[number], grace)?;
                 // While one is away, connections come and go.
                 talks.push(world::connect(&mut world::traffic(), listening, 50, 10)?);
                 // And some whose process is gone before another control plane can hear of it.
