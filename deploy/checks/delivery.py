@@ -48,6 +48,10 @@ def check_argocd(_):
     # Where the workflow puts digests is where they are taken from.
     job = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())["jobs"]["promote"]
     bases = re.fullmatch(r"\$\{\{ inputs.environment == '(\w+)' && '(\w+)' \|\| '(\w+)' \}\}", job["env"]["BASE"])
+    # Without, an application of applications does not wait for them, and their waves mean nothing.
+    health = yaml.safe_load((root / "health.yaml").read_text())
+    if list(health) != ["data"] or "return hs" not in health["data"].get("resource.customizations.health.argoproj.io_Application", ""):
+        found.append("health.yaml does not tell Argo CD how applications are")
     for environment in ENVIRONMENTS:
         project = yaml.safe_load((root / environment / "project.yaml").read_text())
         projects_of[environment] = project
