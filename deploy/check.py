@@ -26,6 +26,7 @@ CHECKS = [
     programs.check_flags,
     manifests.check_policies,
     manifests.check_agent,
+    programs.check_agent_start,
     manifests.check_schemas,
     manifests.check_custom,
     requirements.check_requirements,

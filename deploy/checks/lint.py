@@ -70,6 +70,8 @@ def check_workflows(_):
                     # The one job that pushes needs them, and says so by its right.
                     if job.get("permissions", {}).get("contents") != "write":
                         found.append(f"{where}: {name} keeps the token in the checkout")
+                if re.search(r"\| *tee\b", step.get("run", "")) and "pipefail" not in step["run"]:
+                    found.append(f"{where}: {name}: a failure before tee is no failure")
                 if "${{ github.event" in step.get("run", "") or "${{ inputs" in step.get("run", ""):
                     found.append(f"{where}: {name}: what others write is put into a script")
             for include in job.get("strategy", {}).get("matrix", {}).get("include", []):
@@ -223,6 +225,12 @@ def check_bills(_):
             found.append(f"{path.name}: {str(problem)[:500]}")
         names = {it["name"] for it in json.loads(text)["components"]}
         found += [f"{path.name}: {it} is not in it" for it in ("tokio", "serde", "libc6") if it not in names]
+        # The same packages are in the image, where scanners look for them.
+        component, architecture = path.name.removeprefix("orchestrator-").removesuffix(".cdx.json").split("-")
+        root = ROOT / "target/images/dist" / architecture / component
+        libc = root / "var/lib/dpkg/status.d/libc6"
+        if not libc.exists() or "Source: glibc\n" not in libc.read_text() or not (root / "etc/os-release").exists():
+            found.append(f"{root.relative_to(ROOT)}: a scanner would not know whose C library it has")
         # What only tests use is in no program.
         found += [f"{path.name}: {it} is in it" for it in ("proptest", "criterion") if it in names]
     return found

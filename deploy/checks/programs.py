@@ -1,5 +1,6 @@
 """Command lines in manifests and units, against the programs."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -111,3 +112,66 @@ def check_systemd(_):
             done = run("systemd-analyze", "verify", "--man=no", str(at))
             found += [line for line in (done.stdout + done.stderr).splitlines() if path.name in line]
     return found
+
+
+# A pod like the agent's, out of this machine's own files: its root, with a resolver of its own, and the node's root below it. $1 is a directory.
+POD = r"""
+set -eu
+cd "$1"
+mkdir root program run
+mount -t tmpfs pod root
+for at in /*; do
+  if [ -L "$at" ]; then
+    cp -P "$at" "root$at"
+  elif [ -d "$at" ] && [ "$at" != /tmp ] && [ "$at" != /host ]; then
+    mkdir "root$at" && mount --rbind "$at" "root$at"
+  fi
+done
+mkdir -p root/host root/old root/agent
+mount --rbind / root/host
+echo "nameserver 192.0.2.53" > resolver
+resolver=$(readlink -m /etc/resolv.conf)
+mount --bind resolver "root$resolver"
+cp start root/start
+cp told root/agent/orchestrator-probe
+mount --make-private root
+cd root
+pivot_root . old
+umount --lazy /old
+# As a runtime leaves it that was asked for mounts in both directions.
+mount --make-shared /
+exec /start --one "--two=with blanks"
+"""
+# Stands in for the agent: says where it is, and does as tasks with an image do.
+TOLD = r"""#!/bin/sh
+echo "arguments: $*"
+echo "resolver: $(cat /etc/resolv.conf)"
+echo "here: $(ls "$(dirname "$0")/../start")"
+mkdir -p "$(dirname "$0")/../image"
+cd "$(dirname "$0")/../image"
+unshare --mount --propagation slave sh -c 'mount --bind . . && cd "$PWD" && pivot_root . . && echo "an image is a root"'
+"""
+
+
+def check_agent_start(_):
+    """The agent's image brings it into the node's root, with the cluster's names and with nothing that the node notices."""
+    if os.geteuid() != 0:
+        raise Missing("root")
+    for program in ("unshare", "nsenter", "pivot_root"):
+        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
+            raise Missing(program)
+    with tempfile.TemporaryDirectory() as directory:
+        at = pathlib.Path(directory)
+        script = (HERE / "images/agent.sh").read_text()
+        (at / "start").write_text(re.sub(r"^program=.*$", f"program={at}/program", script, flags=re.M))
+        (at / "told").write_text(TOLD)
+        for it in ("start", "told"):
+            (at / it).chmod(0o755)
+        before = pathlib.Path("/etc/resolv.conf").read_text() if pathlib.Path("/etc/resolv.conf").exists() else None
+        done = run("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--mount-proc", "--net", "sh", "-c", POD, "sh", directory)
+        after = pathlib.Path("/etc/resolv.conf").read_text() if before is not None else None
+    said = done.stdout + done.stderr
+    wanted = ["arguments: --one --two=with blanks", f"here: {directory}/program/../start", "an image is a root"]
+    wanted += ["resolver: nameserver 192.0.2.53"] if before is not None else []
+    found = [f"{it!r} is not in what it says: {said.strip()[-800:]}" for it in wanted if it not in said]
+    return found + (["the node has another resolver now"] if before != after else [])
