@@ -1,5 +1,6 @@
 """What a cluster lacks is named before anything is applied: preflight.sh against an API that a real kubectl talks to."""
 
+import concurrent.futures
 import contextlib
 import http.server
 import json
@@ -115,8 +116,50 @@ def secrets_of(things):
     return wanted - made
 
 
+def lacking_of(where):
+    """What is said of clusters that lack what these objects need, each something else."""
+    found = []
+    things = kustomize(HERE / where)
+    text = yaml.safe_dump_all(things)
+    assert parsed(text) == things
+    has = {
+        "classes": {"nginx"},
+        "kinds": {("v1", "Secret"): True, ("v1", "Namespace"): False, ("networking.k8s.io/v1", "IngressClass"): False, ("storage.k8s.io/v1", "StorageClass"): False} | {(it["apiVersion"], it["kind"]): "namespace" in it["metadata"] for it in things},
+        "secrets": secrets_of(things),
+        "namespaces": {it["metadata"]["namespace"] for it in things if "namespace" in it["metadata"]},
+    }
+    with cluster(**has) as env:
+        status, said = asked(text, env)
+        if status:
+            found.append(f"{where}: a cluster that has everything is refused: {said}")
+    with cluster(**{**has, "minor": "29"}) as env:
+        status, said = asked(text, env)
+        if not status or "1.29" not in said or "1.30" not in said:
+            found.append(f"{where}: an old Kubernetes: {status}: {said}")
+    for without, words, kind in (({"classes": set()}, "the IngressClass nginx", "Ingress"), ({"default_storage": False}, "a StorageClass", "StatefulSet")):
+        if where == "rollouts" and any(it["kind"] == kind for it in things):
+            with cluster(**{**has, **without}) as env:
+                status, said = asked(text, env)
+                if not status or words not in said:
+                    found.append(f"{where}: without {words}: {status}: {said}")
+    lacking = [it for it in has["kinds"] if "." in it[0] and not it[0].split("/")[0].endswith(".k8s.io")]
+    if lacking:
+        kinds = {it: value for it, value in has["kinds"].items() if it != lacking[0]}
+        with cluster(**{**has, "kinds": kinds}) as env:
+            status, said = asked(text, env)
+            if not status or lacking[0][1] not in said:
+                found.append(f"{where}: without {lacking[0]}: {status}: {said}")
+    if has["secrets"]:
+        secret = sorted(has["secrets"])[0]
+        with cluster(**{**has, "secrets": has["secrets"] - {secret}}) as env:
+            status, said = asked(text, env)
+            if not status or f"Secret {secret[1]}" not in said:
+                found.append(f"{where}: without the secret {secret[1]}: {status}: {said}")
+    return found
+
+
 def check_requirements(_):
-    """An old Kubernetes, a missing definition, secret or namespace: each is named before anything is applied, and nothing else is."""
+    """An old Kubernetes, a missing definition, secret, namespace or class: each is named before anything is applied, and nothing else is."""
     if not shutil.which("kubectl"):
         raise Missing("kubectl")
     found = []
@@ -125,41 +168,8 @@ def check_requirements(_):
     secrets = {(it["metadata"]["namespace"], it["metadata"]["name"]) for it in parsed(made.stdout) if it["kind"] == "Secret"}
     for where in ("k8s/overlays/dev", "k8s/overlays/prod", "rollouts"):
         found += [f"{where}: deploy/secrets.sh does not make {name} of {namespace}" for namespace, name in secrets_of(kustomize(HERE / where)) - secrets]
-    for where in ("k8s/overlays/dev", "rollouts", "k8s/examples/mtls"):
-        things = kustomize(HERE / where)
-        text = yaml.safe_dump_all(things)
-        assert parsed(text) == things
-        has = {
-            "classes": {"nginx"},
-            "kinds": {("v1", "Secret"): True, ("v1", "Namespace"): False, ("networking.k8s.io/v1", "IngressClass"): False, ("storage.k8s.io/v1", "StorageClass"): False} | {(it["apiVersion"], it["kind"]): "namespace" in it["metadata"] for it in things},
-            "secrets": secrets_of(things),
-            "namespaces": {it["metadata"]["namespace"] for it in things if "namespace" in it["metadata"]},
-        }
-        with cluster(**has) as env:
-            status, said = asked(text, env)
-            if status:
-                found.append(f"{where}: a cluster that has everything is refused: {said}")
-        with cluster(**{**has, "minor": "29"}) as env:
-            status, said = asked(text, env)
-            if not status or "1.29" not in said or "1.30" not in said:
-                found.append(f"{where}: an old Kubernetes: {status}: {said}")
-        for without, words, kind in (({"classes": set()}, "the IngressClass nginx", "Ingress"), ({"default_storage": False}, "a StorageClass", "StatefulSet")):
-            if where == "rollouts" and any(it["kind"] == kind for it in things):
-                with cluster(**{**has, **without}) as env:
-                    status, said = asked(text, env)
-                    if not status or words not in said:
-                        found.append(f"{where}: without {words}: {status}: {said}")
-        lacking = [it for it in has["kinds"] if "." in it[0] and not it[0].split("/")[0].endswith(".k8s.io")]
-        if lacking:
-            kinds = {it: value for it, value in has["kinds"].items() if it != lacking[0]}
-            with cluster(**{**has, "kinds": kinds}) as env:
-                status, said = asked(text, env)
-                if not status or lacking[0][1] not in said:
-                    found.append(f"{where}: without {lacking[0]}: {status}: {said}")
-        if has["secrets"]:
-            secret = sorted(has["secrets"])[0]
-            with cluster(**{**has, "secrets": has["secrets"] - {secret}}) as env:
-                status, said = asked(text, env)
-                if not status or f"Secret {secret[1]}" not in said:
-                    found.append(f"{where}: without the secret {secret[1]}: {status}: {said}")
+    # Most of the time is kubectl's.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for it in pool.map(lacking_of, ("k8s/overlays/dev", "rollouts", "k8s/examples/mtls")):
+            found += it
     return found
