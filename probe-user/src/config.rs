@@ -237,17 +237,21 @@ impl Config {
         for (key, value) in built_in() {
             layers.set(key, value, Origin::BuiltIn);
         }
-        let environment: BTreeMap<String, String> =
-            environment.into_iter().filter(|(key, _)| key.starts_with(ENVIRONMENT_PREFIX)).collect();
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
         if let Some(path) = flags.config.clone().or_else(|| environment.get(&variable("config")).map(PathBuf::from)) {
             layers.read_file(&path);
         }
+        let given = flags.given();
+        let of_flags = given.iter().find(|(key, _)| *key == agent::MESOS_FLAGS).map(|(_, value)| value);
+        let of_file = layers.values.get(agent::MESOS_FLAGS).map(|(value, _)| value);
+        let mesos = of_flags.or_else(|| environment.get(&variable(agent::MESOS_FLAGS))).or(of_file).cloned().unwrap_or_default();
+        layers.read_mesos_flags(&environment, &mesos);
         for (key, _) in built_in() {
             if let Some(value) = environment.get(&variable(key)) {
                 layers.set(key, value, Origin::Environment);
             }
         }
-        for (key, value) in flags.given() {
+        for (key, value) in given {
             layers.set(key, &value, Origin::Flag);
         }
         let mut config = layers.into_config()?;

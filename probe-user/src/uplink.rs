@@ -91,7 +91,7 @@ enum StreamError {
 ///
 /// `inputs` is the inbox of whoever drives the publisher.
 pub async fn run<I: From<StreamEvent>>(
-    control_plane: ControlPlane,
+    mut control_plane: ControlPlane,
     identity: Identity,
     controls: Controls,
     inputs: mpsc::Sender<I>,
@@ -110,6 +110,7 @@ pub async fn run<I: From<StreamEvent>>(
             pause = RETRY.0;
             quiet = false;
         }
+        control_plane = control_plane.next();
         let error = chain(&result);
         // One line when it is lost or was never there, not one per attempt.
         if quiet {

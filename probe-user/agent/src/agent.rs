@@ -171,7 +171,7 @@ async fn live(
     };
     config.metrics.of(&server);
     spawn("http", Box::pin(http::run(listener, server)));
-    spawn("sandboxes", Box::pin(collect(config.clone(), collector, stopping.clone())));
+    spawn("sandboxes", Box::pin(collect(config.clone(), collector, containers.clone(), stopping.clone())));
     let link = link::Link { config: config.clone(), driver: handle, status, boot_id };
     spawn("link", Box::pin(link.run(sent, pause, stopping.clone())));
     let ended = driver.run(inbox, recovered, stopping.clone()).await;
@@ -247,16 +247,20 @@ fn forget_before_reboot(store: &Store, layout: &crate::sandbox::Layout, boot_id:
     Ok(())
 }
 
-/// Deletes old sandboxes, again and again.
-async fn collect(config: Arc<Config>, collector: Collector, stopping: CancellationToken) {
+/// Deletes old sandboxes, again and again, and the files of images that nobody uses when there is little room.
+async fn collect(config: Arc<Config>, collector: Collector, containers: Containers, stopping: CancellationToken) {
     let mut watch = tokio::time::interval(config.disk_watch_interval.max(Duration::from_millis(100)));
     loop {
         tokio::select! { _ = watch.tick() => {}, () = stopping.cancelled() => return }
         let (collector, config) = (collector.clone(), config.clone());
+        let headroom = config.gc_disk_headroom;
         let done = tokio::task::spawn_blocking(move || {
             let used = host::FileSystem::at(&config.work_dir).map_or(0.0, |it| it.used_part());
             collector.collect(SystemTime::now(), gc::allowed_age(config.gc_delay, config.gc_disk_headroom, used));
+            used
         });
-        drop(done.await);
+        if done.await.is_ok_and(|used| used > 1.0 - headroom) {
+            containers.prune_images(&[]).await;
+        }
     }
 }

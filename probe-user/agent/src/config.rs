@@ -106,6 +106,8 @@ pub struct Config {
     pub verbosity: crate::verbosity::Verbosity,
     /// How often attach streams that are silent say that they live.
     pub http_heartbeat_interval: Duration,
+    /// Who this agent is for the master, where that asks.
+    pub credential: Option<crate::login::Credential>,
     /// Who may use the HTTP API.
     pub login: crate::login::Login,
 }
@@ -173,6 +175,7 @@ impl Config {
             task_labels: crate::labels::TaskLabels::default(),
             verbosity: crate::verbosity::Verbosity::default(),
             http_heartbeat_interval: Duration::from_secs(30),
+            credential: None,
             login: crate::login::Login::default(),
         }
     }

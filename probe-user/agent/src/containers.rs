@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mesos_proto::v1::{ContainerInfo, Resource};
+use mesos_proto::v1::{ContainerInfo, Image, Resource};
 use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 
@@ -194,6 +194,11 @@ impl Containers {
         // A full inbox has a Destroy in it, or the loop is about to end.
         drop(handle.commands.try_send(command));
         true
+    }
+
+    /// Removes the unpacked images that no container uses, but for some. How many were removed.
+    pub async fn prune_images(&self, kept: &[Image]) -> usize {
+        rootfs::prune(&self.shared, kept).await
     }
 
     /// Removes the traces of a container that is over.

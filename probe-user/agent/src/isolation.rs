@@ -6,7 +6,7 @@
 pub struct UnsupportedIsolator(String);
 
 /// Those that are there where they are named.
-const SWITCHED: [&str; 9] = [
+const SWITCHED: [&str; 10] = [
     "cgroups/all",
     "cgroups/blkio",
     "cgroups/cpu",
@@ -15,11 +15,17 @@ const SWITCHED: [&str; 9] = [
     "cgroups/mem",
     "cgroups/pids",
     "disk/du",
+    "linux/nnp",
     "namespaces/pid",
 ];
 
 /// Those that are always there: what they do is done for each task that asks for it, named or not.
-const ALWAYS: [&str; 11] = [
+const ALWAYS: [&str; 16] = [
+    // Without flags of their own these four limit and count nothing, in Mesos as well.
+    "cgroups/hugetlb",
+    "cgroups/net_cls",
+    "cgroups/net_prio",
+    "cgroups/perf_event",
     "docker/runtime",
     // As Mesos without a resolver of its own: secrets by value.
     "environment_secret",
@@ -27,6 +33,8 @@ const ALWAYS: [&str; 11] = [
     "filesystem/posix",
     "linux/capabilities",
     "namespaces/ipc",
+    // Containers are in the host's network; one that asks for another is refused, as where Mesos has no such network.
+    "network/cni",
     // They limit nothing, in Mesos as well.
     "posix/cpu",
     "posix/mem",
@@ -87,7 +95,7 @@ mod tests {
         }
         let default = crate::config::Config::in_directories("/w".into(), "/r".into()).isolation;
         assert_eq!(check(&default), Ok(()));
-        for unknown in ["nosuch/thing", "network/cni", "docker/volume", "gpu/nvidia", "linux/seccomp", "cgroups/net_cls", "CGROUPS/CPU"] {
+        for unknown in ["nosuch/thing", "docker/volume", "gpu/nvidia", "linux/seccomp", "CGROUPS/CPU"] {
             let refused = check(&names(&format!("cgroups/cpu,{unknown}"))).unwrap_err();
             assert_eq!(refused.to_string(), format!("Unknown or unsupported isolator '{unknown}'"));
         }

@@ -91,6 +91,12 @@ pub struct Spec {
     pub oom_score_adj: Option<i32>,
     /// Capabilities that are taken away: their numbers. `None`: none is.
     pub bounding_capabilities: Option<Vec<u8>>,
+    /// Capabilities that it has, whoever it runs as: their numbers. `None`: those of its user.
+    #[serde(default)]
+    pub effective_capabilities: Option<Vec<u8>>,
+    /// Whether programs that are somebody else's by their set-user-ID bit are so in it.
+    #[serde(default)]
+    pub no_new_privileges: bool,
     /// Whether it has an input that others may write to.
     pub interactive: bool,
     /// Whether it has a terminal.

@@ -89,7 +89,8 @@ impl Link {
     async fn keep(&self, outbox: &mut mpsc::Receiver<wire::AgentMessage>, first_pause: Duration) {
         sleep(some_part_of(first_pause)).await;
         let mut pause = self.config.registration_backoff_factor;
-        let mut master = self.config.master.clone();
+        let mut masters = self.config.master.split(',').map(str::trim).cycle();
+        let mut master = masters.next().unwrap_or_default().to_owned();
         let mut was_told = false;
         loop {
             let was_registered = AtomicBool::new(false);
@@ -98,7 +99,7 @@ impl Link {
             if self.driver.input(Input::Disconnected).await.is_err() {
                 return;
             }
-            master.clone_from(&self.config.master);
+            masters.next().unwrap_or_default().clone_into(&mut master);
             match ended {
                 End::Stopping => return,
                 End::Again(Some(leader)) => {
@@ -162,7 +163,13 @@ impl Link {
         let Ok(parts) = self.driver.look(move |view| registration(view, &config, &boot_id)).await else { return Ok(End::Stopping) };
         // What was to be sent on an earlier stream is in the registration, or is sent again.
         while outbox.try_recv().is_ok() {}
-        let open = client.stream(ReceiverStream::new(sent));
+        let mut request = tonic::Request::new(ReceiverStream::new(sent));
+        if let Some(credential) = &self.config.credential {
+            let words =
+                credential.authorization().parse().map_err(|_| "the credential has characters that no header can have".to_owned())?;
+            request.metadata_mut().insert("authorization", words);
+        }
+        let open = client.stream(request);
         let send_parts = async {
             for part in parts {
                 let message = wire::AgentMessage { body: Some(Ours::Register(part)), received_through: 0 };
@@ -367,13 +374,38 @@ pub fn task_message(
     }
 }
 
+/// Parts of a registration. A message has a largest size, and an agent holds what it holds.
+struct Parts {
+    done: Vec<wire::Register>,
+    part: wire::Register,
+    size: usize,
+}
+
+impl Parts {
+    /// The part that has room for an entry.
+    fn with_room(&mut self, bytes: usize) -> &mut wire::Register {
+        if self.size > 0 && self.size + bytes > PART_BYTES {
+            self.part.more = true;
+            self.done.push(std::mem::take(&mut self.part));
+            self.size = 0;
+        }
+        self.size += bytes;
+        &mut self.part
+    }
+
+    fn finish(mut self) -> Vec<wire::Register> {
+        self.done.push(self.part);
+        self.done
+    }
+}
+
 /// What the agent holds, in parts that are not too large.
 fn registration(view: &View<'_>, config: &Config, boot_id: &str) -> Vec<wire::Register> {
     let table = view.table;
     let agent_id = table.agent_id();
     let mut agent = view.agent.clone();
     agent.id = (!agent_id.is_empty()).then(|| mesos_v1::AgentId { value: agent_id.to_owned() });
-    let mut part = wire::Register {
+    let part = wire::Register {
         agent_info: agent.encode_to_vec(),
         pid: format!("slave(1)@{}:{}", config.advertise_ip, agent.port()),
         version: VERSION.to_owned(),
@@ -381,41 +413,45 @@ fn registration(view: &View<'_>, config: &Config, boot_id: &str) -> Vec<wire::Re
         total_resources: view.ledger.total().to_proto(Format::Refined).iter().map(prost::Message::encode_to_vec).collect(),
         resource_version_uuid: view.ledger.version().to_vec(),
         boot_id: boot_id.to_owned(),
-        operations: view.ledger.operations().map(prost::Message::encode_to_vec).collect(),
         drain: table.drain().map(|it| wire::Drain {
             max_grace_period_nanos: it.max_grace_period.map(|it| i64::try_from(it.as_nanos()).unwrap_or(i64::MAX)),
             mark_gone: it.mark_gone,
         }),
         ..wire::Register::default()
     };
-    let mut parts = Vec::new();
-    let mut size = 0;
+    let mut parts = Parts { done: Vec::new(), size: part.encoded_len(), part };
+    for operation in view.ledger.operations() {
+        let encoded = operation.encode_to_vec();
+        parts.with_room(encoded.len()).operations.push(encoded);
+    }
     for (framework_id, framework) in table.frameworks() {
-        part.frameworks.push(framework.info.encode_to_vec());
+        let encoded = framework.info.encode_to_vec();
+        parts.with_room(encoded.len()).frameworks.push(encoded);
         for (executor_id, executor) in &framework.executors {
             let is_command = executor.kind == Kind::Command;
             if !is_command && executor.phase != crate::table::Phase::Terminated {
-                part.executors.push(wire::register::Executor {
+                let entry = wire::register::Executor {
                     framework_id: framework_id.clone(),
                     executor_info: executor.info.encode_to_vec(),
                     container_id: executor.container.as_str().to_owned(),
-                });
+                };
+                parts.with_room(entry.encoded_len()).executors.push(entry);
             }
             for task in executor.tasks.values().filter(|it| !is_terminal(it.state) || !it.pending.is_empty()) {
                 let encoded = task_message(framework_id, executor_id, is_command, agent_id, &framework.info.user, task).encode_to_vec();
-                size += encoded.len();
-                part.tasks.push(encoded);
-                if size > PART_BYTES {
-                    part.more = true;
-                    parts.push(std::mem::take(&mut part));
-                    size = 0;
-                }
+                parts.with_room(encoded.len()).tasks.push(encoded);
             }
         }
     }
-    part.completed_frameworks = table.completed_frameworks().iter().rev().take(10).map(|it| completed(it, agent_id)).collect();
-    parts.push(part);
-    parts
+    for framework in table.completed_frameworks().iter().rev().take(10) {
+        let entry = completed(framework, agent_id);
+        let size = entry.encoded_len();
+        // Of what is over, only what is small enough to be worth a look.
+        if size <= PART_BYTES {
+            parts.with_room(size).completed_frameworks.push(entry);
+        }
+    }
+    parts.finish()
 }
 
 fn completed(framework: &Framework, agent: &str) -> wire::register::CompletedFramework {

@@ -77,11 +77,39 @@ struct Credentials {
     credentials: Vec<Credential>,
 }
 
-#[derive(Deserialize)]
-struct Credential {
+/// A principal, and what proves it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Credential {
     principal: String,
     #[serde(default)]
     secret: String,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("principal", &self.principal).finish_non_exhaustive()
+    }
+}
+
+impl Credential {
+    /// The content of the file that Mesos's `--credential` names: JSON, or principal and secret as two words.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.as_slice() {
+            _ if text.trim_start().starts_with('{') => serde_json::from_str(text).map_err(|error| error.to_string()),
+            [principal, secret] => Ok(Credential { principal: (*principal).to_owned(), secret: (*secret).to_owned() }),
+            _ => Err("neither JSON with a principal and a secret nor these two words".to_owned()),
+        }
+    }
+
+    /// As HTTP's header `Authorization` has it (RFC 7617).
+    pub fn authorization(&self) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.principal, self.secret)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -185,6 +213,17 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"{"credentials": [{"principal": "ada", "secret": "lovelace"}, {"principal": "bob"}]}"#;
+
+    #[test]
+    fn a_credential_is_json_or_two_words_and_is_not_shown() {
+        let json = Credential::parse(r#" {"principal": "ada", "secret": "lovelace"}"#).unwrap();
+        assert_eq!(json, Credential::parse("ada lovelace\n").unwrap());
+        assert_eq!(json.authorization(), basic("ada:lovelace"));
+        assert!(!format!("{json:?}").contains("lovelace"));
+        for wrong in ["", "ada", "a b c", "{"] {
+            Credential::parse(wrong).unwrap_err();
+        }
+    }
 
     fn basic(pair: &str) -> String {
         format!("Basic {}", STANDARD.encode(pair))

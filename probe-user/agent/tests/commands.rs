@@ -286,3 +286,33 @@ fn a_task_that_is_not_well_is_told_and_killed() {
 }
 
 use prost::Message as _;
+
+#[test]
+fn a_task_has_the_capabilities_that_it_asks_for_whoever_it_runs_as() {
+    use mesos_proto::v1::{CapabilityInfo, ContainerInfo, LinuxInfo, capability_info::Capability, container_info};
+
+    let world = World::new(|config| config.isolation.push("linux/nnp".to_owned()));
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    let of = |all: &[Capability]| Some(CapabilityInfo { capabilities: all.iter().map(|it| *it as i32).collect() });
+    let run = |id: &str, linux_info: LinuxInfo| {
+        let mut it = task(id, "grep -E '^(Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs)' /proc/self/status > has");
+        if let Some(command) = &mut it.command {
+            command.user = Some("nobody".to_owned());
+        }
+        let r#type = container_info::Type::Mesos as i32;
+        it.container = Some(ContainerInfo { r#type, linux_info: Some(linux_info), ..ContainerInfo::default() });
+        world.master.run_task(&framework, &it);
+        let statuses = world.master.states(id);
+        assert_eq!(names(&statuses).last(), Some(&"TASK_FINISHED"), "{statuses:#?}");
+        let has = std::fs::read_to_string(world.sandbox(&framework, id).join("has")).unwrap();
+        has.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let binds = of(&[Capability::NetBindService]);
+    let effective = run("effective", LinuxInfo { effective_capabilities: binds.clone(), ..LinuxInfo::default() });
+    let all = "0000000000000400";
+    assert_eq!(effective, format!("CapPrm: {all} CapEff: {all} CapBnd: {all} CapAmb: {all} NoNewPrivs: 1"));
+    let bounding = run("bounding", LinuxInfo { bounding_capabilities: binds, ..LinuxInfo::default() });
+    let none = "0000000000000000";
+    assert_eq!(bounding, format!("CapPrm: {none} CapEff: {none} CapBnd: {all} CapAmb: {none} NoNewPrivs: 1"));
+}

@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mesos_proto::v1::container_info::{self, DockerInfo, docker_info};
-use mesos_proto::v1::{ContainerInfo, Image, Parameter, TaskInfo, TaskState, Volume, image, task_status, volume};
-use support::{PATIENCE, World, framework, names, task};
+use mesos_proto::v1::executor_info::Type;
+use mesos_proto::v1::{ContainerInfo, ExecutorInfo, Image, Parameter, TaskInfo, TaskState, Volume, image, task_status, volume};
+use support::{PATIENCE, World, executor, framework, names, resources, task};
 
 const IMAGE: &str = "agent-test:busybox";
 
@@ -433,6 +434,30 @@ fn images_that_are_not_here_and_memory_that_is_not_there() {
 
 /// Not Docker's container, but its image: a root file system of the task's own.
 #[test]
+fn the_container_of_an_executor_may_use_what_its_tasks_have_together() {
+    if !has_docker() {
+        return;
+    }
+    let world = world();
+    let framework = framework(true);
+    let container = docker_task("", "").container;
+    let executor = ExecutorInfo { container, resources: resources(0.1, 32.0), ..executor("e", Type::Custom, Some("sleep 1000")) };
+    let run = |id: &str| {
+        let task = TaskInfo { command: None, executor: Some(executor.clone()), resources: resources(0.5, 64.0), ..task(id, "") };
+        world.master.run_task(&framework, &task);
+    };
+    let allowed = || {
+        let name = format!("mesos-{}.executor", world.container(&framework, "e"));
+        docker(&["inspect", "--format", "{{.HostConfig.Memory}} {{.HostConfig.CpuShares}}", &name])
+    };
+    run("one");
+    wait("the executor runs", || !world.json("/containers").as_array().unwrap().is_empty());
+    wait("it has what the first task has", || allowed() == format!("{} 614", 96 << 20));
+    run("two");
+    wait("it has what both have", || allowed() == format!("{} 1126", 160 << 20));
+}
+
+#[test]
 fn an_image_is_the_root_of_a_process() {
     if !has_docker() {
         return;
@@ -461,6 +486,27 @@ fn an_image_is_the_root_of_a_process() {
     assert!(read("env").contains("FROM_IMAGE=1"));
     assert!(read("first").starts_with("sh"), "its own process ids: {}", read("first"));
     assert_eq!(read("stdout"), "/mnt/mesos/sandbox\n/mnt/mesos/sandbox\n");
+
+    // Its files go when they are pruned, and not while somebody uses them.
+    let unpacked = || std::fs::read_dir(world.directory.path().join("work/store/docker")).unwrap().count();
+    let prune = |kept: &[&str]| {
+        let kept: Vec<_> = kept.iter().map(|it| serde_json::json!({"type": "DOCKER", "docker": {"name": it}})).collect();
+        let call = serde_json::json!({"type": "PRUNE_IMAGES", "prune_images": {"excluded_images": kept}});
+        assert_eq!(world.post("/api/v1", &call).0, 200);
+    };
+    let other = TaskInfo { container: it.container.clone(), ..task("stays", "exec sleep 1000") };
+    world.master.run_task(&framework, &other);
+    world.master.state("stays", TaskState::TaskRunning);
+    prune(&[]);
+    assert_eq!(unpacked(), 1);
+    world.master.kill(&framework, "stays");
+    world.master.state("stays", TaskState::TaskKilled);
+    prune(&[IMAGE]);
+    assert_eq!(unpacked(), 1);
+    wait("it is pruned", || {
+        prune(&[]);
+        unpacked() == 0
+    });
 }
 
 fn wait(what: &str, is_so: impl Fn() -> bool) {

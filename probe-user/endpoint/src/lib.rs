@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
-/// The control plane's address, and the means to trust it.
+/// The control plane's addresses, and the means to trust it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlPlane {
-    uri: Uri,
+    /// At least one; whoever is connected to one and loses it goes on with the next.
+    uris: Vec<Uri>,
     tls: Tls,
 }
 
@@ -42,22 +43,38 @@ pub enum Unusable {
 }
 
 impl ControlPlane {
-    /// Reads an address.
+    /// Reads an address, or several with commas between them.
     ///
     /// # Errors
     /// When it is none: what it should have been.
     pub fn parse(text: &str, tls: Tls) -> Result<ControlPlane, String> {
-        let not_a_url = || "not an address such as http://control.example.com:4041 or https://control.example.com:4041".to_owned();
-        let uri: Uri = text.parse().map_err(|_| not_a_url())?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-            return Err(not_a_url());
+        let read = |text: &str| {
+            let uri: Uri = text.trim().parse().ok()?;
+            let is_address = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|it| !it.is_empty());
+            is_address.then_some(uri)
+        };
+        let uris: Option<Vec<Uri>> = text.split(',').map(read).collect();
+        match uris {
+            Some(uris) => Ok(ControlPlane { uris, tls }),
+            None => Err("not an address such as http://control.example.com:4041 or https://control.example.com:4041".to_owned()),
         }
-        Ok(ControlPlane { uri, tls })
     }
 
-    /// The address.
+    /// The first address.
     pub fn uri(&self) -> &Uri {
-        &self.uri
+        &self.uris[0]
+    }
+
+    /// All addresses, with commas between them.
+    pub fn addresses(&self) -> String {
+        self.uris.iter().map(Uri::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same with the address after the first one first: where to go on when that does not answer.
+    #[must_use]
+    pub fn next(mut self) -> Self {
+        self.uris.rotate_left(1);
+        self
     }
 
     /// What it is trusted by.
@@ -70,13 +87,13 @@ impl ControlPlane {
     /// # Errors
     /// When one of them cannot be used.
     pub fn endpoint(&self) -> Result<Endpoint, Unusable> {
-        let endpoint = Endpoint::from(self.uri.clone())
+        let endpoint = Endpoint::from(self.uri().clone())
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
-        match self.uri.scheme_str() {
+        match self.uri().scheme_str() {
             Some("https") => endpoint.tls_config(self.tls.read()?).map_err(Unusable::Tls),
             _ => Ok(endpoint),
         }
@@ -115,7 +132,23 @@ mod tests {
                 good.trim_end_matches('/')
             );
         }
-        for bad in ["", "example.com", "example.com:4041", "ftp://x:1", "http://", "http://:4041", "/x", "http://a b"] {
+        let several = ControlPlane::parse("http://a:1, https://b:2", Tls::default()).unwrap();
+        assert_eq!((several.addresses().as_str(), several.uri().host()), ("http://a:1/,https://b:2/", Some("a")));
+        assert_eq!(several.clone().next().uri().host(), Some("b"));
+        assert_eq!(several.clone().next().next(), several);
+        for bad in [
+            "",
+            ",",
+            "http://a:1,",
+            "http://a:1,b",
+            "example.com",
+            "example.com:4041",
+            "ftp://x:1",
+            "http://",
+            "http://:4041",
+            "/x",
+            "http://a b",
+        ] {
             assert!(ControlPlane::parse(bad, Tls::default()).unwrap_err().starts_with("not an address such as http://"), "{bad}");
         }
     }

@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use agent::config::{Config, Recover};
 use agent::login::Login;
-use clap::Args;
 use probe_endpoint::ControlPlane;
+
+mod flags;
+mod mesos_flags;
+
+pub(super) use flags::AgentFlags;
 
 use super::Layers;
 use super::parse::{parse_path, parse_truth};
@@ -40,6 +44,18 @@ const GC_DELAY: &str = "gc-delay";
 const GC_HEADROOM: &str = "gc-disk-headroom";
 const FETCHER_CACHE: &str = "fetcher-cache-size";
 const LOG_ROTATE: &str = "task-log-rotate-size";
+const RECOVERY_TIMEOUT: &str = "recovery-timeout";
+const REGISTRATION_BACKOFF: &str = "registration-backoff-factor";
+const DOCKER_REMOVE_DELAY: &str = "docker-remove-delay";
+const DOCKER_KILL_ORPHANS: &str = "docker-kill-orphans";
+const SANDBOX_DIRECTORY: &str = "sandbox-directory";
+const DISK_WATCH: &str = "disk-watch-interval";
+const CONTAINER_DISK_WATCH: &str = "container-disk-watch-interval";
+const MAX_COMPLETED: &str = "max-completed-executors-per-framework";
+const FETCHER_CACHE_DIR: &str = "fetcher-cache-dir";
+const FETCHER_STALL: &str = "fetcher-stall-timeout";
+const CREDENTIAL: &str = "credential";
+pub(super) const MESOS_FLAGS: &str = "mesos-flags";
 const HTTP_CREDENTIALS: &str = "http-credentials";
 const AUTHENTICATE_READONLY: &str = "authenticate-http-readonly";
 const AUTHENTICATE_READWRITE: &str = "authenticate-http-readwrite";
@@ -47,7 +63,7 @@ const AUTHENTICATE_EXECUTORS: &str = "authenticate-http-executors";
 const JWT_SECRET_KEY: &str = "jwt-secret-key";
 
 /// Every key with its built-in value.
-pub(super) const BUILT_IN: [(&str, &str); 32] = [
+pub(super) const BUILT_IN: [(&str, &str); 44] = [
     (AGENT_ADDRESS, "127.0.0.1:5051"),
     (ADVERTISE_IP, ""),
     (ADVERTISE_PORT, ""),
@@ -75,156 +91,24 @@ pub(super) const BUILT_IN: [(&str, &str); 32] = [
     (GC_HEADROOM, "0.1"),
     (FETCHER_CACHE, "2GB"),
     (LOG_ROTATE, "0"),
+    (RECOVERY_TIMEOUT, "15mins"),
+    (REGISTRATION_BACKOFF, "1secs"),
+    (DOCKER_REMOVE_DELAY, "6hrs"),
+    (DOCKER_KILL_ORPHANS, "true"),
+    (SANDBOX_DIRECTORY, "/mnt/mesos/sandbox"),
+    (DISK_WATCH, "1mins"),
+    (CONTAINER_DISK_WATCH, "15secs"),
+    (MAX_COMPLETED, "150"),
+    (FETCHER_CACHE_DIR, ""),
+    (FETCHER_STALL, "1mins"),
+    (CREDENTIAL, ""),
+    (MESOS_FLAGS, ""),
     (HTTP_CREDENTIALS, ""),
     (AUTHENTICATE_READONLY, "false"),
     (AUTHENTICATE_READWRITE, "false"),
     (AUTHENTICATE_EXECUTORS, "false"),
     (JWT_SECRET_KEY, ""),
 ];
-
-/// Flags of the role run.
-#[derive(Debug, Args)]
-pub(super) struct AgentFlags {
-    /// Role run: where Mesos's agent API listens [default: 127.0.0.1:5051]
-    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
-    agent_address: Option<String>,
-    /// Role run: address under which others reach the agent API [default: the one it listens on, or that of the way to the control plane]
-    #[arg(long, value_name = "ADDRESS", global = true)]
-    advertise_ip: Option<String>,
-    /// Role run: port under which others reach the agent API [default: the one it listens on]
-    #[arg(long, value_name = "PORT", global = true)]
-    advertise_port: Option<String>,
-    /// Role run: resources as Mesos has them, such as 'cpus:4;mem:8192;ports:[31000-31500]', or JSON; what is not named is detected
-    #[arg(long, value_name = "RESOURCES", global = true)]
-    resources: Option<String>,
-    /// Role run: attributes as Mesos has them, such as 'rack:r1;level:3'
-    #[arg(long, value_name = "ATTRIBUTES", global = true)]
-    attributes: Option<String>,
-    /// Role run: role of resources that name none [default: *]
-    #[arg(long, value_name = "ROLE", global = true)]
-    default_role: Option<String>,
-    /// Role run: fault domain, as region/zone
-    #[arg(long, value_name = "REGION/ZONE", global = true)]
-    domain: Option<String>,
-    /// Role run: sandboxes, volumes, and what the agent remembers [default: /var/lib/orchestrator-agent]
-    #[arg(long, value_name = "DIRECTORY", global = true)]
-    work_dir: Option<String>,
-    /// Role run: state of containers that run [default: /run/orchestrator-agent]
-    #[arg(long, value_name = "DIRECTORY", global = true)]
-    runtime_dir: Option<String>,
-    /// Role run: credentials of registries: a file like Docker's config.json, or its content
-    #[arg(long, value_name = "FILE", global = true)]
-    docker_config: Option<String>,
-    /// Role run: isolators by Mesos's names, with commas: cgroups/{cpu,cpuset,mem,pids,blkio,devices,all}, disk/du, filesystem/linux, namespaces/pid
-    #[arg(long, value_name = "NAMES", global = true)]
-    isolation: Option<String>,
-    /// Role run: devices besides the usual that containers may open with cgroups/devices, as the kernel has them ('c 10:229 rwm'), with commas
-    #[arg(long, value_name = "DEVICES", global = true)]
-    allowed_devices: Option<String>,
-    /// Role run: cgroup under which containers are [default: mesos]
-    #[arg(long, value_name = "NAME", global = true)]
-    cgroups_root: Option<String>,
-    /// Role run: cpus are a ceiling, not only a share
-    #[arg(long, global = true)]
-    cgroups_enable_cfs: bool,
-    /// Role run: the memory limit is one of memory and swap together
-    #[arg(long, global = true)]
-    cgroups_limit_swap: bool,
-    /// Role run: end tasks that use more disk than they have
-    #[arg(long, global = true)]
-    enforce_container_disk_quota: bool,
-    /// Role run: run tasks as the agent's own user
-    #[arg(long, global = true)]
-    no_switch_user: bool,
-    /// Role run: variables of every executor, as a JSON object
-    #[arg(long, value_name = "JSON", global = true)]
-    executor_environment_variables: Option<String>,
-    /// Role run: from a launch until its executor must have subscribed [default: 1mins]
-    #[arg(long, value_name = "TIME", global = true)]
-    executor_registration_timeout: Option<String>,
-    /// Role run: from a restart of the agent until executors must have subscribed again [default: 2secs]
-    #[arg(long, value_name = "TIME", global = true)]
-    executor_reregistration_timeout: Option<String>,
-    /// Role run: from telling an executor to shut down until it is destroyed [default: 5secs]
-    #[arg(long, value_name = "TIME", global = true)]
-    executor_shutdown_grace_period: Option<String>,
-    /// Role run: what becomes of tasks that an earlier agent started: reconnect or cleanup [default: reconnect]
-    #[arg(long, value_name = "MODE", global = true)]
-    recover: Option<String>,
-    /// Role run: what may have changed when an agent starts again: equal (nothing) or additive (resources and attributes may grow) [default: equal]
-    #[arg(long, value_name = "POLICY", global = true)]
-    reconfiguration_policy: Option<String>,
-    /// Role run: how long sandboxes are kept while there is room [default: 1weeks]
-    #[arg(long, value_name = "TIME", global = true)]
-    gc_delay: Option<String>,
-    /// Role run: part of the disk that is to stay free, 0 to 1 [default: 0.1]
-    #[arg(long, value_name = "PART", global = true)]
-    gc_disk_headroom: Option<String>,
-    /// Role run: size of the fetcher's cache [default: 2GB]
-    #[arg(long, value_name = "SIZE", global = true)]
-    fetcher_cache_size: Option<String>,
-    /// Role run: size at which logs of tasks are rotated, 0 for never [default: 0]
-    #[arg(long, value_name = "SIZE", global = true)]
-    task_log_rotate_size: Option<String>,
-    /// Role run: who may use the agent API, in Mesos's form: '{"credentials": [{"principal": "ada", "secret": "…"}]}'
-    #[arg(long, value_name = "FILE", global = true)]
-    http_credentials: Option<String>,
-    /// Role run: what the agent API only shows is for principals of --http-credentials
-    #[arg(long, global = true)]
-    authenticate_http_readonly: bool,
-    /// Role run: what may change something, all of /api/v1, is for principals of --http-credentials
-    #[arg(long, global = true)]
-    authenticate_http_readwrite: bool,
-    /// Role run: executors show the token that the agent gave them; needs --jwt-secret-key
-    #[arg(long, global = true)]
-    authenticate_http_executors: bool,
-    /// Role run: what tokens of executors are signed with; it stays the same while executors run
-    #[arg(long, value_name = "FILE", global = true)]
-    jwt_secret_key: Option<String>,
-}
-
-impl AgentFlags {
-    pub(super) fn given(&self) -> Vec<(&'static str, String)> {
-        let texts = [
-            (AGENT_ADDRESS, &self.agent_address),
-            (ADVERTISE_IP, &self.advertise_ip),
-            (ADVERTISE_PORT, &self.advertise_port),
-            (RESOURCES, &self.resources),
-            (ATTRIBUTES, &self.attributes),
-            (DEFAULT_ROLE, &self.default_role),
-            (DOMAIN, &self.domain),
-            (WORK_DIR, &self.work_dir),
-            (RUNTIME_DIR, &self.runtime_dir),
-            (DOCKER_CONFIG, &self.docker_config),
-            (ISOLATION, &self.isolation),
-            (ALLOWED_DEVICES, &self.allowed_devices),
-            (CGROUPS_ROOT, &self.cgroups_root),
-            (EXECUTOR_ENVIRONMENT, &self.executor_environment_variables),
-            (REGISTRATION_TIMEOUT, &self.executor_registration_timeout),
-            (REREGISTRATION_TIMEOUT, &self.executor_reregistration_timeout),
-            (SHUTDOWN_GRACE, &self.executor_shutdown_grace_period),
-            (RECOVER, &self.recover),
-            (RECONFIGURATION, &self.reconfiguration_policy),
-            (GC_DELAY, &self.gc_delay),
-            (GC_HEADROOM, &self.gc_disk_headroom),
-            (FETCHER_CACHE, &self.fetcher_cache_size),
-            (LOG_ROTATE, &self.task_log_rotate_size),
-            (HTTP_CREDENTIALS, &self.http_credentials),
-            (JWT_SECRET_KEY, &self.jwt_secret_key),
-        ];
-        let truths = [
-            (CGROUPS_ENABLE_CFS, self.cgroups_enable_cfs, "true"),
-            (CGROUPS_LIMIT_SWAP, self.cgroups_limit_swap, "true"),
-            (ENFORCE_DISK, self.enforce_container_disk_quota, "true"),
-            (SWITCH_USER, self.no_switch_user, "false"),
-            (AUTHENTICATE_READONLY, self.authenticate_http_readonly, "true"),
-            (AUTHENTICATE_READWRITE, self.authenticate_http_readwrite, "true"),
-            (AUTHENTICATE_EXECUTORS, self.authenticate_http_executors, "true"),
-        ];
-        let texts = texts.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
-        texts.chain(truths.into_iter().filter(|(_, given, _)| *given).map(|(key, _, value)| (key, value.to_owned()))).collect()
-    }
-}
 
 /// What of the agent's configuration is the whole probe's.
 pub(super) struct Shared {
@@ -300,12 +184,32 @@ impl Layers {
         });
         let fetcher_cache_size = self.parse(FETCHER_CACHE, parse_bytes);
         let log_rotate_bytes = self.parse(LOG_ROTATE, parse_bytes);
+        let recovery_timeout = self.parse(RECOVERY_TIMEOUT, duration);
+        let registration_backoff_factor = self.parse(REGISTRATION_BACKOFF, duration);
+        let docker_remove_delay = self.parse(DOCKER_REMOVE_DELAY, duration);
+        let docker_kill_orphans = self.parse(DOCKER_KILL_ORPHANS, parse_truth);
+        let sandbox_directory = self.parse(SANDBOX_DIRECTORY, |text| match text {
+            _ if text.starts_with('/') => Ok(text.to_owned()),
+            _ => Err("not an absolute path".to_owned()),
+        });
+        let disk_watch_interval = self.parse(DISK_WATCH, duration);
+        let container_disk_watch_interval = self.parse(CONTAINER_DISK_WATCH, duration);
+        let completed = self.parse(MAX_COMPLETED, |text| text.parse::<usize>().map_err(|_| "not a number".to_owned()));
+        let fetcher_cache_dir = self.parse(FETCHER_CACHE_DIR, parse_path);
+        let fetcher_stall_timeout = self.parse(FETCHER_STALL, duration);
+        let credential = self.parse(CREDENTIAL, |text| match text {
+            "" => Ok(None),
+            file => {
+                let read = std::fs::read_to_string(file.strip_prefix("file://").unwrap_or(file)).map_err(|error| error.to_string())?;
+                agent::login::Credential::parse(&read).map(Some)
+            }
+        });
         let login = self.login();
         let shared = shared?;
         let (work_dir, listen) = (work_dir?, listen?);
         let own = Config::in_directories(work_dir, runtime_dir?);
         Some(Config {
-            master: shared.control_plane.uri().to_string(),
+            master: shared.control_plane.addresses(),
             tls: shared.control_plane.tls().clone(),
             listen,
             advertise_ip: advertise_ip?.unwrap_or_else(|| reachable(listen.ip(), &shared.control_plane.uri().to_string())),
@@ -334,6 +238,17 @@ impl Layers {
             gc_disk_headroom: gc_disk_headroom?,
             fetcher_cache_size: fetcher_cache_size?,
             log_rotate_bytes: log_rotate_bytes?,
+            recovery_timeout: recovery_timeout?,
+            registration_backoff_factor: registration_backoff_factor?,
+            docker_remove_delay: docker_remove_delay?,
+            docker_kill_orphans: docker_kill_orphans?,
+            sandbox_directory: sandbox_directory?,
+            disk_watch_interval: disk_watch_interval?,
+            container_disk_watch_interval: container_disk_watch_interval?,
+            max_completed_executors_per_framework: completed?,
+            fetcher_cache_dir: fetcher_cache_dir?.unwrap_or_else(|| own.fetcher_cache_dir.clone()),
+            fetcher_stall_timeout: fetcher_stall_timeout?,
+            credential: credential?,
             login: login?,
             ..own
         })

@@ -34,8 +34,8 @@ pub struct Flags {
     /// [default: observe]
     #[arg(long, value_name = "ROLES", global = true)]
     roles: Option<String>,
-    /// gRPC address of the control plane [default: http://127.0.0.1:4041]
-    #[arg(long, value_name = "URL", global = true)]
+    /// gRPC address of the control plane, or several with commas between them: when one is lost, the next is asked [default: http://127.0.0.1:4041]
+    #[arg(long, value_name = "URLS", global = true)]
     control_plane: Option<String>,
     /// Who signs the control plane's certificate, for https [default: whom this machine trusts]
     #[arg(long, value_name = "FILE", global = true)]

@@ -20,13 +20,14 @@ use tokio::time::{sleep, timeout};
 
 use super::parameters::Pull;
 use super::{Command, Ended, Run, limits};
+use crate::cgroups::Limits;
 use crate::environment::{self, DOCKER_PREFIX};
 use crate::sandbox;
 use crate::table::{Exit, Limitation, Started};
 use crate::words::{ContainerKey, scalar_resource};
 use images::{credentials, fetched_credentials, registry_of, with_tag};
 use logs::copy_logs;
-use request::request;
+use request::{allowance, request};
 
 mod images;
 mod logs;
@@ -54,6 +55,11 @@ impl Docker {
     pub fn new(socket: &Path, config: Option<&str>) -> Self {
         let credentials = config.map(credentials).unwrap_or_default();
         Docker { socket: socket.display().to_string(), credentials, connection: std::sync::Arc::default() }
+    }
+
+    /// The id of an image that the daemon has.
+    pub(super) async fn image_id(&self, name: &str) -> Option<String> {
+        self.connect().await.ok()?.inspect_image(&with_tag(name)).await.ok()?.id
     }
 
     async fn connect(&self) -> Result<&bollard::Docker, Error> {
@@ -365,11 +371,13 @@ async fn wait(docker: Docker, name: String) -> Option<bollard::models::Container
 /// Stopping takes its time: the loop does not wait for it. A daemon that is away is told when it is back: nobody tells the agent twice.
 fn obey(run: &Run, docker: &Docker, name: &str, command: Command, over: &tokio_util::sync::CancellationToken) {
     let (docker, name, over) = (docker.clone(), name.to_owned(), over.clone());
+    let resources = if let Command::Resize(it) = &command { it } else { &run.launch.resources };
+    let (limits, enable_cfs) = (limits(resources, &run.launch.limits), run.shared.config.cgroups_enable_cfs);
     (run.shared.spawn)(
         "docker-command",
         Box::pin(async move {
             let telling = async {
-                while let Err(error) = tell(&docker, &name, &command).await {
+                while let Err(error) = tell(&docker, &name, &command, &limits, enable_cfs).await {
                     if !is_told_again(&command, &error) {
                         tracing::warn!(name, error = words(&error), "Docker refuses to end or change a container");
                         return;
@@ -392,7 +400,7 @@ fn is_told_again(command: &Command, error: &Error) -> bool {
     }
 }
 
-async fn tell(docker: &Docker, name: &str, command: &Command) -> Result<(), Error> {
+async fn tell(docker: &Docker, name: &str, command: &Command, limits: &Limits, enable_cfs: bool) -> Result<(), Error> {
     let connection = docker.connect().await?;
     match command {
         Command::Terminate(grace) => {
@@ -407,7 +415,10 @@ async fn tell(docker: &Docker, name: &str, command: &Command) -> Result<(), Erro
             connection.kill_container(name, Some(options)).await
         }
         Command::Destroy => connection.kill_container(name, None).await,
-        Command::Resize(_) => Ok(()),
+        Command::Resize(_) => {
+            let now = connection.inspect_container(name, None).await?.host_config.and_then(|it| it.memory);
+            connection.update_container(name, allowance(limits, enable_cfs, now.unwrap_or(0))).await
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use mesos_proto::v1::ContainerInfo;
 use mesos_proto::v1::linux_info::IpcMode;
+use mesos_proto::v1::{CapabilityInfo, ContainerInfo};
 use nix::sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Interest};
@@ -268,7 +268,9 @@ impl Preparation {
             oom_score_adj: None,
             bounding_capabilities: linux
                 .and_then(|it| it.bounding_capabilities.as_ref().or(it.effective_capabilities.as_ref()))
-                .map(|it| it.capabilities.iter().filter_map(|it| u8::try_from(it - 1000).ok()).collect()),
+                .map(numbers),
+            effective_capabilities: linux.and_then(|it| it.effective_capabilities.as_ref()).map(numbers),
+            no_new_privileges: config.isolates("linux/nnp"),
             interactive: launch.is_session(),
             tty: info.and_then(|it| it.tty_info.as_ref()).map(|it| {
                 let size = it.window_size.unwrap_or_default();
@@ -311,7 +313,8 @@ impl Preparation {
     fn make_cgroup(&self) -> Result<Vec<PathBuf>, String> {
         let Some(cgroups) = &self.shared.cgroups else { return Ok(Vec::new()) };
         let cgroup = cgroups.of(&self.launch.container);
-        let made = cgroup.create().and_then(|()| cgroup.limit(&limits(&self.launch.resources, &self.launch.limits), true));
+        let limits = self.launch.has_own_limits().then(|| limits(&self.launch.resources, &self.launch.limits));
+        let made = cgroup.create().and_then(|()| limits.map_or(Ok(()), |it| cgroup.limit(&it, true)));
         made.map_err(|error| format!("Failed to make the cgroup: {error}"))?;
         Ok(cgroup.entrances())
     }
@@ -376,6 +379,11 @@ impl Preparation {
         }
         Ok(target)
     }
+}
+
+/// The kernel's numbers of capabilities.
+fn numbers(of: &CapabilityInfo) -> Vec<u8> {
+    of.capabilities.iter().filter_map(|it| u8::try_from(it - 1000).ok()).collect()
 }
 
 /// What a container asks for and would not get here. Without a word it would run on the host's network, write into the sandbox in place of its

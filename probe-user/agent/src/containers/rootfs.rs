@@ -2,6 +2,7 @@
 //!
 //! Docker is the store of images: it pulls them and knows their credentials. What is unpacked is kept by image id.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
@@ -15,6 +16,9 @@ use super::parameters::Pull;
 use crate::environment;
 use crate::sandbox::Layout;
 use crate::words::ContainerKey;
+
+/// In the directory of a container's keeper: which image it runs on.
+const IMAGE_FILE: &str = "image";
 
 /// A root file system, and what the image says of how to run in it.
 pub(super) struct Root {
@@ -53,19 +57,24 @@ pub(super) async fn provision(shared: &Shared, image: &Image, container: &Contai
     };
     let docker = shared.docker.as_ref().ok_or_else(|| "Images need a Docker daemon, and the agent has none".to_owned())?;
     let found = docker.image(&name, if image.cached() { Pull::Missing } else { Pull::Always }, None, None).await?;
-    let id = found.id.clone().unwrap_or_default().replace(':', "-");
+    let id = directory_name(&found.id.clone().unwrap_or_default());
     let config = found.config.unwrap_or_default();
-    let store = shared.config.work_dir.join("store/docker").join(&id);
+    let store = store(&shared.config.work_dir).join(&id);
+    // One at a time: whoever wants the same image meanwhile finds it there when its turn comes, and nobody removes it before it is used.
+    let mut turn = shared.unpacking.clone().lock_owned().await;
     if !store.exists() {
-        // One at a time: whoever wants the same image meanwhile finds it there when its turn comes.
-        let turn = shared.unpacking.clone().lock_owned().await;
-        if !store.exists() {
-            unpack(docker, &name, &store, turn).await?;
-        }
+        turn = unpack(docker, &name, &store, turn).await?;
     }
     let target = mounted_at(&shared.layout, container);
     let (lower, at) = (store, target.clone());
-    let mounted = tokio::task::spawn_blocking(move || lay_over(&lower, &at));
+    let mounted = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        if let Some(keeper) = at.parent() {
+            crate::sandbox::make_private(keeper)?;
+            std::fs::write(keeper.join(IMAGE_FILE), &id)?;
+        }
+        lay_over(&lower, &at)
+    });
     mounted.await.map_err(|_| "mounting the image failed".to_owned())?.map_err(|error| format!("Failed to mount the image: {error}"))?;
     let pairs = config.env.unwrap_or_default();
     Ok(Root {
@@ -80,7 +89,7 @@ pub(super) async fn provision(shared: &Shared, image: &Image, container: &Contai
 /// Takes the files of an image out of Docker.
 ///
 /// Who waits for it may give up, and a thread does not: it keeps its turn until it is done.
-async fn unpack(docker: &super::Docker, name: &str, store: &Path, turn: OwnedMutexGuard<()>) -> Result<(), String> {
+async fn unpack(docker: &super::Docker, name: &str, store: &Path, turn: OwnedMutexGuard<()>) -> Result<OwnedMutexGuard<()>, String> {
     let failed = |error: std::io::Error| format!("Failed to unpack the image: {error}");
     let parent = store.parent().ok_or_else(|| "no store".to_owned())?;
     tokio::fs::create_dir_all(parent).await.map_err(failed)?;
@@ -95,13 +104,12 @@ async fn unpack(docker: &super::Docker, name: &str, store: &Path, turn: OwnedMut
     file.flush().await.map_err(failed)?;
     let store = store.to_owned();
     let unpacked = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
         let mut archive = tar::Archive::new(std::fs::File::open(&tarball)?);
         archive.set_preserve_permissions(true);
         archive.set_preserve_ownerships(true);
         archive.unpack(&draft)?;
         drop(std::fs::remove_file(tarball));
-        std::fs::rename(&draft, store)
+        std::fs::rename(&draft, store).map(|()| turn)
     });
     unpacked.await.map_err(|_| "unpacking the image failed".to_owned())?.map_err(failed)
 }
@@ -120,6 +128,52 @@ fn lay_over(lower: &Path, target: &Path) -> std::io::Result<()> {
     }
     let copied = std::process::Command::new("cp").arg("-a").arg(lower.join(".")).arg(target).status()?;
     if copied.success() { Ok(()) } else { Err(std::io::Error::other("neither an overlay nor a copy can be made")) }
+}
+
+/// Where unpacked images are.
+fn store(work_dir: &Path) -> PathBuf {
+    work_dir.join("store/docker")
+}
+
+/// The name of an image's files, by its id.
+fn directory_name(id: &str) -> String {
+    id.replace(':', "-")
+}
+
+/// Removes the files of images that no container uses, but for those of `kept`. Docker has them still: whoever wants one again waits until it is
+/// unpacked again. How many were removed.
+pub(super) async fn prune(shared: &Shared, kept: &[Image]) -> usize {
+    let mut excluded = BTreeSet::new();
+    for name in kept.iter().filter_map(|it| it.docker.as_ref()).map(|it| &it.name) {
+        if let Some(docker) = &shared.docker {
+            excluded.extend(docker.image_id(name).await.map(|it| directory_name(&it)));
+        }
+    }
+    let turn = shared.unpacking.clone().lock_owned().await;
+    let (store, keepers) = (store(&shared.config.work_dir), shared.layout.keepers());
+    let pruned = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let mut used = used_images(&keepers);
+        used.extend(excluded);
+        // Those of an agent that did not write down what it used are known by what is mounted.
+        let mounted = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let is_used = |path: &Path, id: &str| used.contains(id) || mounted.contains(&format!("lowerdir={},", path.display()));
+        let entries = std::fs::read_dir(&store).into_iter().flatten().flatten().map(|it| it.path());
+        let unused = entries.filter(|it| it.file_name().is_some_and(|id| !is_used(it, &id.to_string_lossy())));
+        unused
+            .filter(|it| {
+                let removed = if it.is_dir() { std::fs::remove_dir_all(it) } else { std::fs::remove_file(it) };
+                removed.is_ok()
+            })
+            .count()
+    });
+    pruned.await.unwrap_or(0)
+}
+
+/// Ids of the images that containers run on.
+fn used_images(keepers: &Path) -> BTreeSet<String> {
+    let directories = std::fs::read_dir(keepers).into_iter().flatten().flatten();
+    directories.filter_map(|it| std::fs::read_to_string(it.path().join(IMAGE_FILE)).ok()).collect()
 }
 
 /// Takes the root of a container away.

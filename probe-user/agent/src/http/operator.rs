@@ -45,11 +45,12 @@ async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -
     match call.r#type() {
         call::Type::LaunchNestedContainer => {
             let it = call.launch_nested_container.ok_or_else(|| missing("launch_nested_container"))?;
-            return sessions::launch(&server, &it.container_id, it.command, it.container, Vec::new()).await;
+            return sessions::launch(&server, &it.container_id, it.command, it.container, Default::default()).await;
         }
         call::Type::LaunchContainer => {
             let it = call.launch_container.ok_or_else(|| missing("launch_container"))?;
-            return sessions::launch(&server, &it.container_id, it.command, it.container, it.resources).await;
+            return sessions::launch(&server, &it.container_id, it.command, it.container, (it.resources, it.limits.into_iter().collect()))
+                .await;
         }
         call::Type::KillNestedContainer => {
             let it = call.kill_nested_container.ok_or_else(|| missing("kill_nested_container"))?;
@@ -85,8 +86,13 @@ async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -
             server.config.verbosity.set(it.level, Duration::from_nanos(nanos), &server.spawn);
             return Ok(plain(StatusCode::OK, Some("")));
         }
-        // Docker keeps the images, and prunes them.
-        call::Type::PruneImages => return Ok(plain(StatusCode::OK, Some(""))),
+        // Docker keeps the images themselves, and prunes them; what is unpacked of them is the agent's.
+        call::Type::PruneImages => {
+            let kept = call.prune_images.unwrap_or_default().excluded_images;
+            let pruned = server.containers.prune_images(&kept).await;
+            tracing::info!(pruned, "unpacked images that no container uses are removed");
+            return Ok(plain(StatusCode::OK, Some("")));
+        }
         call::Type::Unknown
         | call::Type::AddResourceProviderConfig
         | call::Type::UpdateResourceProviderConfig

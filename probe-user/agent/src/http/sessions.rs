@@ -8,12 +8,12 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
 use mesos_proto::recordio;
 use mesos_proto::v1::agent::{Call, ProcessIo, call, process_io, response};
 use mesos_proto::v1::{
-    CommandInfo, ContainerId, ContainerInfo, DurationInfo, ExecutorInfo, FrameworkInfo, Resource, TaskResourceLimitation, TaskState,
+    CommandInfo, ContainerId, ContainerInfo, DurationInfo, ExecutorInfo, FrameworkInfo, Resource, TaskResourceLimitation, TaskState, value,
 };
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -47,13 +47,16 @@ fn not_found(key: &ContainerKey) -> Answer {
     plain(StatusCode::NOT_FOUND, Some(&format!("Container {key} cannot be found")))
 }
 
+/// What a container asks for, and may have at most where that is more.
+pub(super) type Allowance = (Vec<Resource>, BTreeMap<String, value::Scalar>);
+
 /// What is to be made, nested in a container or alone.
 async fn plan(
     server: &Server,
     key: &ContainerKey,
     command: Option<CommandInfo>,
     container: Option<ContainerInfo>,
-    resources: Vec<Resource>,
+    (resources, limits): Allowance,
 ) -> Result<(String, Launch), Answer> {
     let agent_id = server.driver.look(|view| view.table.agent_id().to_owned()).await.map_err(|_| stopping())?;
     let base = match key.parent() {
@@ -64,7 +67,9 @@ async fn plan(
             if parent.launch().is_docker() {
                 return Err(bad("Containers cannot be nested in a container of Docker"));
             }
-            parent.launch().clone()
+            let base = parent.launch().clone();
+            // With nothing of its own it has what its parent has.
+            if resources.is_empty() { base } else { Launch { resources, limits, ..base } }
         }
         None => Launch {
             container: key.clone(),
@@ -74,7 +79,7 @@ async fn plan(
             command: None,
             container_info: None,
             resources,
-            limits: BTreeMap::new(),
+            limits,
             session: false,
         },
     };
@@ -90,13 +95,13 @@ pub(super) async fn launch(
     id: &ContainerId,
     command: Option<CommandInfo>,
     container: Option<ContainerInfo>,
-    resources: Vec<Resource>,
+    allowance: Allowance,
 ) -> Result<Answer, Answer> {
     let key = key(id)?;
     if server.containers.get(&key).is_some() {
         return Ok(plain(StatusCode::ACCEPTED, Some("")));
     }
-    let (agent_id, launch) = plan(server, &key, command, container, resources).await?;
+    let (agent_id, launch) = plan(server, &key, command, container, allowance).await?;
     let handle = server.containers.launch_apart(&agent_id, launch);
     match handle.begun().await {
         Ok(_) => Ok(plain(StatusCode::OK, Some(""))),
@@ -162,7 +167,7 @@ pub(super) async fn launch_session(server: Server, it: call::LaunchNestedContain
     if server.containers.get(&key).is_some() {
         return Err(bad("The container exists already"));
     }
-    let (agent_id, launch) = plan(&server, &key, it.command, it.container, Vec::new()).await?;
+    let (agent_id, launch) = plan(&server, &key, it.command, it.container, Allowance::default()).await?;
     let handle = server.containers.launch_apart(&agent_id, Launch { session: true, ..launch });
     let session = Session { containers: server.containers.clone(), key: key.clone() };
     if let Err(problem) = handle.begun().await {
@@ -381,12 +386,11 @@ pub(super) async fn attach_input(server: Server, asker: &Asker, request: Request
         .ok_or_else(|| bad("Expecting 'Message-Content-Type' to be set for streaming requests"))?;
     let encoding =
         Encoding::of(value).ok_or_else(|| unsupported("Expecting 'Message-Content-Type' of application/json or application/x-protobuf"))?;
-    let mut body = request.into_body().into_data_stream();
-    let mut decoder = recordio::Decoder::new(RECORD_MAX);
+    let mut typed = Typed { body: request.into_body().into_data_stream(), decoder: recordio::Decoder::new(RECORD_MAX), has_ended: false };
     let mut target: Option<UnixStream> = None;
     let mut heartbeat = server.config.http_heartbeat_interval;
     loop {
-        while let Some(record) = decoder.next_record().map_err(|error| bad(&format!("Failed to read the stream: {error}")))? {
+        while let Some(record) = typed.decoder.next_record().map_err(|error| bad(&format!("Failed to read the stream: {error}")))? {
             let call: Call = encoding.read(&record).map_err(|text| bad(&text))?;
             let it = call
                 .attach_container_input
@@ -404,9 +408,11 @@ pub(super) async fn attach_input(server: Server, asker: &Asker, request: Request
                         heartbeat = crate::words::nanoseconds(interval.nanoseconds);
                     }
                     for frame in frames(&input) {
-                        if stream.write_all(&frame).await.is_err() {
-                            // It is over: what is still typed is for nobody.
-                            return Ok(plain(StatusCode::OK, Some("")));
+                        match typed.pass_on(stream, &frame).await {
+                            Ok(()) => {}
+                            // What is still typed is for nobody.
+                            Err(Stop::ContainerOver) => return Ok(plain(StatusCode::OK, Some(""))),
+                            Err(Stop::ClientGone) => return Err(bad("The stream was cut short")),
                         }
                     }
                 }
@@ -415,12 +421,48 @@ pub(super) async fn attach_input(server: Server, asker: &Asker, request: Request
         }
         // Who is silent for several of its own heartbeats is gone.
         let patience = heartbeat.max(Duration::from_secs(30)) * 5;
-        match tokio::time::timeout(patience, body.next()).await {
+        let piece = if typed.has_ended { Ok(None) } else { tokio::time::timeout(patience, typed.body.next()).await };
+        match piece {
             Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, None)),
-            Ok(Some(Ok(piece))) => decoder.push(&piece),
+            Ok(Some(Ok(piece))) => typed.decoder.push(&piece),
             Ok(Some(Err(_))) => return Err(bad("The stream was cut short")),
-            Ok(None) if target.is_none() || !decoder.is_between_records() => return Err(bad("The stream was cut short")),
+            Ok(None) if target.is_none() || !typed.decoder.is_between_records() => return Err(bad("The stream was cut short")),
             Ok(None) => return Ok(plain(StatusCode::OK, Some(""))),
+        }
+    }
+}
+
+/// What a client types, record by record.
+struct Typed {
+    body: BodyDataStream<Incoming>,
+    decoder: recordio::Decoder,
+    has_ended: bool,
+}
+
+/// Why no more input is passed on.
+enum Stop {
+    ContainerOver,
+    ClientGone,
+}
+
+impl Typed {
+    /// Writes a frame, however long the container takes no input. What comes meanwhile is kept, up to a record's size: so a client that goes is
+    /// noticed, and takes nobody's place at the container.
+    async fn pass_on(&mut self, stream: &mut UnixStream, frame: &[u8]) -> Result<(), Stop> {
+        let mut writing = std::pin::pin!(stream.write_all(frame));
+        let mut kept = 0;
+        loop {
+            tokio::select! {
+                written = &mut writing => return written.map_err(|_| Stop::ContainerOver),
+                piece = self.body.next(), if !self.has_ended && kept < RECORD_MAX => match piece {
+                    Some(Ok(piece)) => {
+                        kept += piece.len();
+                        self.decoder.push(&piece);
+                    }
+                    Some(Err(_)) => return Err(Stop::ClientGone),
+                    None => self.has_ended = true,
+                },
+            }
         }
     }
 }

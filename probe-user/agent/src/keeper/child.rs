@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use caps::{CapSet, CapsHashSet};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::Resource;
@@ -91,11 +92,26 @@ fn prepare(spec: &Spec, standard: Option<Standard>) -> io::Result<Infallible> {
     if let Some(kept) = &spec.bounding_capabilities {
         drop_capabilities(kept)?;
     }
+    let effective = spec.effective_capabilities.as_deref().map(capabilities);
+    if effective.is_some() {
+        caps::securebits::set_keepcaps(true).map_err(io::Error::other).map_err(failed("keeping capabilities"))?;
+    }
     if let Some(user) = &spec.user {
         let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
         setgroups(&groups)?;
         setgid(Gid::from_raw(user.gid))?;
         setuid(Uid::from_raw(user.uid))?;
+    }
+    if let Some(effective) = &effective {
+        have_capabilities(effective).map_err(failed("giving capabilities"))?;
+    }
+    if spec.no_new_privileges {
+        #[expect(unsafe_code, reason = "this prctl has no safe form")]
+        // SAFETY: takes numbers, no memory.
+        let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        if result != 0 {
+            return Err(failed("no_new_privs")(io::Error::last_os_error()));
+        }
     }
     // What the keeper ignores, its container does not.
     for it in Signal::iterator() {
@@ -171,6 +187,21 @@ fn drop_capabilities(kept: &[u8]) -> io::Result<()> {
         if result != 0 {
             return Err(failed("dropping capabilities")(io::Error::last_os_error()));
         }
+    }
+    Ok(())
+}
+
+/// Those that the kernel knows, of these numbers.
+fn capabilities(numbers: &[u8]) -> CapsHashSet {
+    caps::all().into_iter().filter(|it| numbers.contains(&it.index())).collect()
+}
+
+/// Has these and no others, now and in what is executed next: capabilities(7) has the order.
+fn have_capabilities(wanted: &CapsHashSet) -> io::Result<()> {
+    // None in use may be missing among the permitted ones.
+    caps::clear(None, CapSet::Effective).map_err(io::Error::other)?;
+    for set in [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable, CapSet::Ambient] {
+        caps::set(None, set, wanted).map_err(io::Error::other)?;
     }
     Ok(())
 }

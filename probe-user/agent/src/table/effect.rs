@@ -38,6 +38,13 @@ impl Launch {
         self.session
     }
 
+    /// Whether it is held to its resources by itself. A nested container has what the outermost one has together, unless it asks not to
+    /// (`LinuxInfo.share_cgroups`).
+    pub fn has_own_limits(&self) -> bool {
+        let linux = self.container_info.as_ref().and_then(|it| it.linux_info.as_ref());
+        self.container.parent().is_none() || linux.is_some_and(|it| it.share_cgroups == Some(false))
+    }
+
     /// Whether a Docker daemon makes it.
     pub fn is_docker(&self) -> bool {
         self.container_info.as_ref().is_some_and(|it| it.r#type == mesos_proto::v1::container_info::Type::Docker as i32)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding};
+use bollard::models::{ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding};
 use mesos_proto::v1::{ContainerInfo, container_info::docker_info, volume};
 
 use super::super::parameters::{self, Asked, Pull};
@@ -152,6 +152,23 @@ fn network(
 #[expect(clippy::cast_possible_truncation, reason = "saturates")]
 fn shares(cpus: f64) -> i64 {
     ((1024.0 * cpus) as i64).max(2)
+}
+
+/// What a container may use that has other tasks now. Memory it has only ever gets more: what is in use cannot be taken back.
+pub(super) fn allowance(limits: &crate::cgroups::Limits, enable_cfs: bool, current_memory: i64) -> ContainerUpdateBody {
+    let mut host = HostConfig::default();
+    limit(&mut host, limits, enable_cfs);
+    let memory = host.memory.filter(|it| current_memory > 0 && *it > current_memory);
+    ContainerUpdateBody {
+        cpu_shares: Some(shares(limits.cpus)),
+        cpu_period: host.cpu_period,
+        cpu_quota: host.cpu_quota,
+        memory,
+        // As much again of swap, as the daemon gives who says nothing of it.
+        memory_swap: memory.map(|it| it.saturating_mul(2)),
+        memory_reservation: host.memory_reservation,
+        ..ContainerUpdateBody::default()
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "saturates")]

@@ -32,7 +32,7 @@ impl Watched {
         self.mem = limits.mem;
         self.disk = crate::words::scalar(resources, "disk");
         run.resized(resources);
-        let Some(cgroup) = self.cgroup.clone() else { return };
+        let Some(cgroup) = self.cgroup.clone().filter(|_| run.launch.has_own_limits()) else { return };
         let limited = tokio::task::spawn_blocking(move || cgroup.limit(&limits, false)).await;
         if let Ok(Err(error)) = limited {
             tracing::warn!(container = %run.launch.container, %error, "limits cannot be changed");
