@@ -42,6 +42,14 @@ pub(crate) fn binaries(checkout: &Checkout, profile: Profile) -> Result<()> {
     packages(checkout, profile, &PACKAGES)
 }
 
+/// Everything that tests are made of and run, for debugging. All packages at once have one set of features: each by itself has its own, for which half of
+/// the dependencies would be compiled once more.
+pub(crate) fn tested(checkout: &Checkout) -> Result<()> {
+    let mut command = machine::cargo();
+    command.current_dir(checkout.root()).args(["build", "--workspace", "--bins", "--tests", "--examples"]);
+    stream("building the binaries and the tests", &mut command)
+}
+
 fn packages(checkout: &Checkout, profile: Profile, names: &[&str]) -> Result<()> {
     let mut command = machine::cargo();
     command.current_dir(checkout.root()).arg("build");

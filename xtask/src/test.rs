@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::deploy::DeployCheckFlags;
 use crate::flags::TestFlags;
 use crate::progress::{Steps, note, stream};
-use crate::{Checkout, Profile, build, deploy, ebpf, images, in_ci, lint, machine, setup, ui};
+use crate::{Checkout, build, deploy, ebpf, images, in_ci, lint, machine, setup, ui};
 
 /// `cargo xtask test`.
 pub(crate) fn run(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
@@ -41,7 +41,7 @@ fn every_step(checkout: &Checkout, fast: bool, steps: &mut Steps) -> Result<()> 
     steps.check("Check lints of the kernel programs", || lint::clippy_of_kernel_programs(checkout));
     steps.check("Check the UI's types", || ui::check(checkout));
     steps.check("Test the UI", || ui::test(checkout));
-    steps.run("Build the control plane and the probe", || build::binaries(checkout, Profile::Debug))?;
+    steps.run("Build the binaries and the tests", || build::tested(checkout))?;
     steps.check("Test the workspace", || workspace_tests(checkout, &[]));
     if !fast {
         steps.check("Test end to end: real kernel, Docker, browser", || end_to_end(checkout, &[]));
@@ -53,8 +53,11 @@ fn every_step(checkout: &Checkout, fast: bool, steps: &mut Steps) -> Result<()> 
 
 /// The tests whose names match, with what they need built first.
 fn chosen(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
-    let mut steps = Steps::new(build::STEPS + if flags.fast { 1 } else { 2 });
-    build::all(checkout, Profile::Debug, &mut steps)?;
+    let mut steps = Steps::new(if flags.fast { 5 } else { 6 });
+    steps.run("Get what building needs", || setup::for_building(checkout))?;
+    steps.run("Build the kernel programs", || ebpf::build(checkout).map(drop))?;
+    steps.run("Build the UI", || ui::build(checkout))?;
+    steps.run("Build the binaries and the tests", || build::tested(checkout))?;
     steps.check("Test the workspace", || workspace_tests(checkout, &flags.filters));
     if !flags.fast {
         steps.check("Test end to end", || {
@@ -81,22 +84,22 @@ fn workspace_tests(checkout: &Checkout, filters: &[String]) -> Result<()> {
 
 /// The binaries as a user runs them. One test after another: each attaches to the one kernel there is.
 fn end_to_end(checkout: &Checkout, filters: &[String]) -> Result<()> {
-    let mut api_server = machine::cargo();
-    api_server.current_dir(checkout.root()).args(["build", "--package", "probe-kubernetes", "--example", "api_server"]);
-    stream("building the tests' server of the Kubernetes API", &mut api_server)?;
     if !machine::is_root() {
         return as_root_end_to_end(checkout, filters);
     }
-    let mut command = runner(checkout, &["--package", "xtask", "--test", "end_to_end"], filters);
+    let mut command = runner(checkout, &END_TO_END, filters);
     command.args(if has_nextest() { ["--test-threads=1"].as_slice() } else { &["--", "--test-threads=1"] });
     stream("testing end to end", &mut command)
 }
+
+/// With the features that everything else was built with.
+const END_TO_END: [&str; 3] = ["--workspace", "--test", "end_to_end"];
 
 /// The test binary is built by the user and run as root, so that cargo's files stay the user's.
 fn as_root_end_to_end(checkout: &Checkout, filters: &[String]) -> Result<()> {
     setup::ask_for_password_once()?;
     let mut build = machine::cargo();
-    build.current_dir(checkout.root()).args(["test", "--package", "xtask", "--test", "end_to_end", "--no-run", "--message-format=json"]);
+    build.current_dir(checkout.root()).arg("test").args(END_TO_END).args(["--no-run", "--message-format=json"]);
     let messages = machine::output(&mut build).context("the end-to-end tests do not compile")?;
     let executables = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let executable = executables.filter_map(|message| message["executable"].as_str().map(str::to_owned)).next_back();
