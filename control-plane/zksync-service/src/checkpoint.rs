@@ -6,7 +6,7 @@
 
 pub(crate) mod entry;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 use zk::{Acl, Client, CreateKind, Error, MultiError, Op, Read};
-use zksync::{Base, Conflict, Key, PerSide};
 
 use crate::link::Reserved;
-use crate::store::{Save, Store};
+use crate::store::Store;
 use entry::Entry;
 
 /// Between two entries: what happens meanwhile is in the slots.
@@ -94,14 +93,8 @@ impl Checkpoint {
         Checkpoint { link: link.to_owned(), reserved: Reserved::of(link), store, writer, acl, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Writes what our disk has as `save`. Ends when it is on B; never, when another leader has taken over.
-    pub(crate) async fn append(
-        &self,
-        save: Save,
-        bases: &BTreeMap<Key, Option<Base>>,
-        conflicts: &BTreeMap<u64, Option<Conflict>>,
-        applied: PerSide<u64>,
-    ) {
+    /// Writes what our disk has kept. Ends when it is on B; never, when another leader has taken over.
+    pub(crate) async fn append(&self, entry: &Entry) {
         let mut state = self.state.lock().await;
         tokio::time::sleep_until(state.next_at).await;
         state.next_at = Instant::now() + PAUSE;
@@ -109,7 +102,7 @@ impl Checkpoint {
             Some(known) => known,
             None => self.look().await,
         };
-        for bytes in entry::encode(bases, conflicts, applied, save) {
+        for bytes in entry::encode(entry) {
             let create = Op::Create { path: self.log(known.next), data: bytes, acl: self.acl.clone(), kind: CreateKind::Persistent };
             known.log_bytes += match &create {
                 Op::Create { data, .. } => data.len() as u64,
@@ -148,9 +141,7 @@ impl Checkpoint {
         let (tell, mut parts) = mpsc::channel(2);
         let (store, link) = (self.store.clone(), self.link.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            store.stream(&link, |bases, conflicts, applied, save| {
-                entry::encode(&bases, &conflicts, applied, save).into_iter().all(|part| tell.blocking_send((save, part)).is_ok())
-            })
+            store.stream(&link, |entry, save| entry::encode(&entry).into_iter().all(|part| tell.blocking_send((save, part)).is_ok()))
         });
         let mut head = Head { snapshot, parts: 0, from, save: 0 };
         let mut bytes = 0;
@@ -358,9 +349,7 @@ async fn write_all(client: &Client, link: &str, store: &Store, acl: &[Acl], befo
     let (tell, mut parts) = mpsc::channel(2);
     let (store, id) = (store.clone(), link.to_owned());
     let reading = tokio::task::spawn_blocking(move || {
-        store.stream(&id, |bases, conflicts, applied, save| {
-            entry::encode(&bases, &conflicts, applied, save).into_iter().all(|part| tell.blocking_send((save, part)).is_ok())
-        })
+        store.stream(&id, |entry, save| entry::encode(&entry).into_iter().all(|part| tell.blocking_send((save, part)).is_ok()))
     });
     let mut head = Head { snapshot, parts: 0, from, save: 0 };
     while let Some((save, part)) = parts.recv().await {

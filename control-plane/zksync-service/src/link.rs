@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use zk::{Acl, Client};
 use zksync::{Effect, Input, Link, LinkConfig, PerSide, RESERVED, Side, Status};
 
-pub use convert::{node_from, read_outcome};
+pub(crate) use convert::acl_to;
+pub use convert::node_from;
 pub use lag::{LagSummary, LagWindow};
 
 use crate::checkpoint::Checkpoint;
 use crate::definition::{Definition, DefinitionError};
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Changes, Store, StoreError};
 use crate::tree::AclNotes;
 use events::Events;
 use side::{SideLoop, SideNews};
@@ -172,7 +173,7 @@ pub fn start(
     let config = definition.config()?;
     let options = PerSide { a: definition.a.options()?, b: definition.b.options()? };
     let kept = store.load(&definition.id)?;
-    let link = Link::new(config.clone(), kept.bases, kept.applied, kept.conflicts, now());
+    let link = Link::new(config.clone(), kept.bases, kept.applied, kept.conflicts, kept.intents, now());
     let (inbox, messages) = mpsc::channel(INBOX);
     let (tell_status, status) = watch::channel(Arc::new(link.status()));
     let lags: Arc<Mutex<PerSide<LagWindow>>> = Arc::default();
@@ -377,14 +378,14 @@ impl Driver {
             }
             Effect::Write { side, sequence, epoch, ops, slot } => {
                 let Some(client) = self.clients[side].clone() else { return };
-                let ops = convert::transaction(&self.reserved, epoch, &ops, &slot);
+                let (ops, places) = convert::transaction(&self.reserved, epoch, &ops, &slot);
                 let metrics = self.metrics.clone();
                 let id = self.id.clone();
                 self.under_way.push(Box::pin(async move {
                     let began = tokio::time::Instant::now();
                     let done = client.multi(&ops).await;
-                    metrics.transaction(&id, side, ops.len() - 2, began.elapsed());
-                    let outcome = read_outcome(done, ops.len());
+                    metrics.transaction(&id, side, places.count(), began.elapsed());
+                    let outcome = convert::read_outcome(done, &places);
                     if let zksync::Outcome::Refused { index: usize::MAX, .. } = outcome {
                         tokio::time::sleep(TICK).await;
                     }
@@ -398,13 +399,13 @@ impl Driver {
                     Ok(Some(Input::AclSet { side, id, outcome: convert::acl_done(done) }))
                 }));
             }
-            Effect::Persist { number, bases, conflicts, applied } => {
+            Effect::Persist { number, bases, conflicts, intents, resolved, applied } => {
                 let (store, id, checkpoint) = (self.store.clone(), self.id.clone(), self.checkpoint.clone());
                 self.under_way.push(Box::pin(async move {
-                    let save = move || store.save(&id, &bases, &conflicts, applied).map(|save| (save, bases, conflicts));
-                    let (save, bases, conflicts) = blocking(save).await?;
+                    let changes = Changes { bases, conflicts, intents, resolved, applied };
+                    let entry = blocking(move || store.save(&id, changes)).await?;
                     if let Some(checkpoint) = checkpoint {
-                        checkpoint.append(save, &bases, &conflicts, applied).await;
+                        checkpoint.append(&entry).await;
                     }
                     Ok(Some(Input::Persisted { number }))
                 }));
@@ -426,11 +427,6 @@ impl Driver {
                     ambiguous = resolution.ambiguous,
                     "a conflict was decided"
                 );
-                let (store, id) = (self.store.clone(), self.id.clone());
-                self.under_way.push(Box::pin(async move {
-                    blocking(move || store.record(&id, &[resolution])).await?;
-                    Ok(None)
-                }));
             }
             Effect::Lags { side, lags } => {
                 self.metrics.lags(&self.id, side, &lags);

@@ -1,11 +1,13 @@
 //! What operators can ask for, whatever they ask it through.
 
-use zksync::{Command, Conflict, MigrationCommand, Mode, Side, Strategy, Winner};
+use zksync::{
+    Command, Conflict, ConflictKind, LinkConfig, MigrationCommand, Mode, Node, PerSide, Resolution, Seen, Side, Strategy, Value, Winner,
+};
 
 use crate::api::blocking;
 use crate::api::views::{BulkDecision, BulkOutcome, Choice, ConflictPage, Decision, DifferencePage, SideValue, ThreeWay};
 use crate::definition::DefinitionError;
-use crate::link::{Stopped, node_from};
+use crate::link::{self, Stopped, acl_to, node_from};
 use crate::prepare;
 use crate::service::{Service, ServiceError};
 use crate::verify;
@@ -51,8 +53,29 @@ pub(crate) async fn conflicts(service: &Service, id: &str, prefix: String, limit
     page.await.map_err(stopped)
 }
 
-/// A conflict: what both sides last agreed on, and what each has now.
-pub(crate) async fn three_way(service: &Service, id: &str, number: u64) -> Result<ThreeWay, ServiceError> {
+/// A conflict as it stands, with sessions to look at it and to decide it.
+struct Looked {
+    conflict: Conflict,
+    base_hash: Option<String>,
+    config: LinkConfig,
+    clients: PerSide<zk::Client>,
+    paths: PerSide<String>,
+    nodes: PerSide<Option<Node>>,
+}
+
+impl Looked {
+    fn seen(&self) -> PerSide<Option<Seen>> {
+        let seen = |side: Side| self.nodes[side].as_ref().map(|node| node.stat.seen());
+        PerSide { a: seen(Side::A), b: seen(Side::B) }
+    }
+
+    fn view(&self) -> ThreeWay {
+        let value = |side: Side| self.nodes[side].as_ref().map(side_value);
+        ThreeWay { a: value(Side::A), b: value(Side::B), conflict: self.conflict.clone(), base_hash: self.base_hash.clone() }
+    }
+}
+
+async fn look(service: &Service, id: &str, number: u64) -> Result<Looked, ServiceError> {
     let (definition, _) = service.get(id)?;
     let handle = service.handle(id)?;
     let asked = handle.ask(move |link| {
@@ -60,25 +83,33 @@ pub(crate) async fn three_way(service: &Service, id: &str, number: u64) -> Resul
         let base = link.base_of(&conflict.key).map(|base| hex(&base.data));
         Some((conflict, base))
     });
-    let found = asked.await.map_err(|stopped| ServiceError::Unavailable(stopped.to_string()))?;
+    let found = asked.await.map_err(stopped)?;
     let (conflict, base_hash) = found.ok_or_else(|| ServiceError::Missing(format!("there is no open conflict {number}")))?;
     let clients = verify::connect(&definition).await.map_err(ServiceError::Unavailable)?;
-    let paths = prepare::paths(&definition.config()?, &conflict.key);
-    let value = async |side: Side| -> Result<Option<SideValue>, ServiceError> {
-        let read = zk::Read { path: paths[side].clone(), children: false, acl: true };
-        let node = clients[side].read(&[read]).await.map_err(|error| ServiceError::Unavailable(error.to_string()))?.into_iter().next();
-        match node {
-            Some(Ok(node)) => Ok(Some(side_value(node))),
-            Some(Err(zk::Error::NoNode)) | None => Ok(None),
-            Some(Err(error)) => Err(ServiceError::Unavailable(error.to_string())),
-        }
-    };
-    Ok(ThreeWay { a: value(Side::A).await?, b: value(Side::B).await?, conflict, base_hash })
+    let config = definition.config()?;
+    let paths = prepare::paths(&config, &conflict.key);
+    let nodes = PerSide { a: read(&clients.a, &paths.a).await?, b: read(&clients.b, &paths.b).await? };
+    Ok(Looked { conflict, base_hash, config, clients, paths, nodes })
 }
 
-fn side_value(node: zk::NodeRead) -> SideValue {
+async fn read(client: &zk::Client, path: &str) -> Result<Option<Node>, ServiceError> {
+    let unavailable = |error: zk::Error| ServiceError::Unavailable(error.to_string());
+    client.sync(path).await.map_err(unavailable)?;
+    let read = zk::Read { path: path.to_owned(), children: false, acl: true };
+    match client.read(&[read]).await.map_err(unavailable)?.into_iter().next() {
+        Some(Ok(node)) => Ok(Some(node_from(node))),
+        Some(Err(zk::Error::NoNode)) | None => Ok(None),
+        Some(Err(error)) => Err(unavailable(error)),
+    }
+}
+
+/// A conflict: what both sides last agreed on, and what each has now.
+pub(crate) async fn three_way(service: &Service, id: &str, number: u64) -> Result<ThreeWay, ServiceError> {
+    Ok(look(service, id, number).await?.view())
+}
+
+fn side_value(node: &Node) -> SideValue {
     let acl = node.acl.iter().flatten().map(|entry| format!("{}:{} {:#07b}", entry.scheme, entry.id, entry.permissions)).collect();
-    let node = node_from(node);
     let text = (node.data.len() <= zksync::Value::DATA_MAX).then(|| String::from_utf8(node.data.to_vec()).ok()).flatten();
     SideValue {
         mzxid: node.stat.mzxid,
@@ -97,35 +128,72 @@ fn hex(hash: &[u8]) -> String {
 
 /// Decides a conflict; gives back what there is now when it is something else than was looked at.
 pub(crate) async fn resolve(service: &Service, id: &str, number: u64, decision: &Decision) -> Result<Option<ThreeWay>, ServiceError> {
-    let now = three_way(service, id, number).await?;
-    let mzxid = |value: &Option<SideValue>| value.as_ref().map(|value| value.mzxid);
-    if decision.expect.as_ref().is_some_and(|expect| expect.a_mzxid != mzxid(&now.a) || expect.b_mzxid != mzxid(&now.b)) {
-        return Ok(Some(now));
+    let now = look(service, id, number).await?;
+    let mzxid = |side: Side| now.nodes[side].as_ref().map(|node| node.stat.mzxid);
+    if decision.expect.as_ref().is_some_and(|expect| expect.a_mzxid != mzxid(Side::A) || expect.b_mzxid != mzxid(Side::B)) {
+        return Ok(Some(now.view()));
     }
+    let mut seen = now.seen();
     let winner = match decision.choice {
         Choice::A => Side::A,
         Choice::B => Side::B,
         // Neither's: A is made so, if it is still what was looked at, and then A wins.
-        Choice::Custom | Choice::Delete => {
-            let (definition, _) = service.get(id)?;
-            let path = prepare::paths(&definition.config()?, &now.conflict.key).a;
-            let clients = verify::connect(&definition).await.map_err(ServiceError::Unavailable)?;
-            let version = now.a.as_ref().map(|value| value.version);
-            let written = match (decision.choice, decision.data.as_deref(), version) {
-                (Choice::Delete, _, None) => Ok(()),
-                (Choice::Delete, _, version) => clients.a.delete(&path, version).await,
-                (_, None, _) => return Err(ServiceError::Invalid(DefinitionError("custom needs data".to_owned()))),
-                (_, Some(data), Some(version)) => clients.a.set(&path, data.as_bytes(), Some(version)).await.map(drop),
-                (_, Some(data), None) => {
-                    clients.a.create(&path, data.as_bytes(), &zk::Acl::open(), zk::CreateKind::Persistent).await.map(drop)
-                }
-            };
-            written.map_err(|error| ServiceError::Conflict(format!("writing {path} on A: {error}")))?;
+        Choice::Delete => {
+            write_instead(service, id, &now, None).await?;
+            seen.a = None;
+            Side::A
+        }
+        Choice::Custom => {
+            let missing = || ServiceError::Invalid(DefinitionError("custom needs data".to_owned()));
+            let data = decision.data.as_deref().map(str::as_bytes).ok_or_else(missing)?;
+            seen.a = write_instead(service, id, &now, Some(data)).await?;
             Side::A
         }
     };
-    tell(service, id, Command::Resolve { id: number, winner }).await?;
+    tell(service, id, Command::Resolve { id: number, winner, seen: Some(seen) }).await?;
     Ok(None)
+}
+
+/// Makes A what an operator wants instead of what either side has. What A had is recorded first.
+async fn write_instead(service: &Service, id: &str, now: &Looked, data: Option<&[u8]>) -> Result<Option<Seen>, ServiceError> {
+    let value = |side: Side| now.nodes[side].as_ref().map(Value::of);
+    let recorded = match &now.nodes.a {
+        None => None,
+        Some(_) => {
+            let resolution = Resolution {
+                key: now.conflict.key.clone(),
+                kind: now.conflict.kind,
+                strategy: Strategy::Manual,
+                winner: Winner::Operator,
+                ambiguous: false,
+                sides: PerSide { a: value(Side::A), b: value(Side::B) },
+                at_ms: link::now().unix_millis(),
+            };
+            let (store, name) = (service.store().clone(), id.to_owned());
+            Some(blocking(move || Ok(store.record(&name, resolution)?)).await?)
+        }
+    };
+    let (client, path) = (&now.clients.a, &now.paths.a);
+    let written = match (&now.nodes.a, data) {
+        (None, None) => Ok(()),
+        (Some(node), None) => client.delete(path, Some(node.stat.version)).await,
+        (Some(node), Some(data)) => client.set(path, data, Some(node.stat.version)).await.map(drop),
+        (None, Some(data)) => {
+            // Whoever may use the one that there is may use the new one.
+            let acl = now.nodes.b.as_ref().and_then(|node| node.acl.as_deref()).map(|acl| now.config.translate(acl, Side::B));
+            let acl = acl.ok_or_else(|| ServiceError::Conflict(format!("nobody has {path} any more")))?;
+            client.create(path, data, &acl_to(&acl), zk::CreateKind::Persistent).await.map(drop)
+        }
+    };
+    if let Err(error) = written {
+        // Without an answer it may have been written.
+        if let (Some(number), false) = (recorded, error.is_ambiguous()) {
+            let (store, name) = (service.store().clone(), id.to_owned());
+            blocking(move || Ok(store.unrecord(&name, number)?)).await?;
+        }
+        return Err(ServiceError::Conflict(format!("writing {path} on A: {error}")));
+    }
+    Ok(if data.is_some() { read(client, path).await?.map(|node| node.stat.seen()) } else { None })
 }
 
 /// Decides all conflicts below a path, or says which ones they are.
@@ -135,11 +203,20 @@ pub(crate) async fn resolve_many(service: &Service, id: &str, decision: &BulkDec
         Choice::B => Side::B,
         _ => return Err(ServiceError::Invalid(DefinitionError("choice: many are decided for a or for b".to_owned()))),
     };
-    let page = conflicts(service, id, decision.prefix.clone(), BULK_MAX).await?;
-    let numbers: Vec<u64> = page.conflicts.iter().map(|conflict| conflict.id).collect();
+    // Not those that only begin with the same letters.
+    let root = match decision.prefix.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        root => root.to_owned(),
+    };
+    let handle = service.handle(id)?;
+    let asked = handle.ask(move |link| {
+        let below = link.open_conflicts().filter(|conflict| zksync::is_below(&conflict.key, &root));
+        below.map(|conflict| conflict.id).take(BULK_MAX).collect::<Vec<u64>>()
+    });
+    let numbers = asked.await.map_err(stopped)?;
     if !decision.dry_run {
         for number in &numbers {
-            tell(service, id, Command::Resolve { id: *number, winner }).await?;
+            tell(service, id, Command::Resolve { id: *number, winner, seen: None }).await?;
         }
     }
     Ok(BulkOutcome { conflicts: numbers, accepted: !decision.dry_run })
@@ -152,37 +229,65 @@ pub(crate) async fn restore(service: &Service, id: &str, number: u64) -> Result<
     let (reading, name) = (service.clone(), id.to_owned());
     let found = blocking(move || Ok(reading.store().resolution(&name, number)?)).await?;
     let resolution = found.ok_or_else(|| ServiceError::Missing(format!("there is no resolution {number}")))?;
-    let lost = if resolution.winner == Winner::A { Side::B } else { Side::A };
+    let lost = match resolution.winner {
+        Winner::A => Side::B,
+        Winner::B | Winner::Operator => Side::A,
+    };
     let value = &resolution.sides[lost];
-    if value.as_ref().is_some_and(|value| value.cut) {
-        return Err(ServiceError::Conflict("more than 64 KiB were lost, of which the record keeps the first".to_owned()));
+    if value.as_ref().is_some_and(|value| value.cut) && resolution.kind != ConflictKind::Acl {
+        return Err(ServiceError::Conflict(
+            "the record has not all of what was lost: it keeps the first 64 KiB of what was read".to_owned(),
+        ));
     }
     let config = definition.config()?;
     let to = if config.mode.takes_from(lost) { lost } else { lost.other() };
-    let path = prepare::paths(&config, &resolution.key)[to].clone();
+    let paths = prepare::paths(&config, &resolution.key);
+    let path = &paths[to];
     let clients = verify::connect(&definition).await.map_err(ServiceError::Unavailable)?;
     let client = &clients[to];
+    let listed = value.as_ref().and_then(|value| value.acl.as_deref());
+    let list = listed.map(|acl| if to == lost { acl.to_vec() } else { config.translate(acl, lost) }).map(|acl| acl_to(&acl));
     let written = match value {
-        None => match client.delete(&path, None).await {
+        None => match client.delete(path, None).await {
             Err(zk::Error::NoNode) => Ok(()),
             done => done,
         },
-        Some(value) => match client.set(&path, &value.data, None).await {
-            Err(zk::Error::NoNode) => {
-                let acl: Vec<zk::Acl> = value
-                    .acl
-                    .iter()
-                    .flatten()
-                    .map(|entry| zk::Acl { permissions: entry.permissions, scheme: entry.scheme.clone(), id: entry.id.clone() })
-                    .collect();
-                let acl = if acl.is_empty() || to != lost { zk::Acl::open() } else { acl };
-                client.create(&path, &value.data, &acl, zk::CreateKind::Persistent).await.map(drop)
+        Some(_) if resolution.kind == ConflictKind::Acl => match &list {
+            Some(list) => client.set_acl(path, list, None).await.map(drop),
+            None => return Err(ServiceError::Conflict("the record has no access control list".to_owned())),
+        },
+        Some(value) => match (client.set(path, &value.data, None).await, &list) {
+            (Err(zk::Error::NoNode), Some(list)) => client.create(path, &value.data, list, zk::CreateKind::Persistent).await.map(drop),
+            (Err(zk::Error::NoNode), None) => {
+                let list = list_of_survivor(&config, &resolution, (&clients, &paths), lost, to).await?;
+                client.create(path, &value.data, &list, zk::CreateKind::Persistent).await.map(drop)
             }
-            done => done.map(drop),
+            (Ok(_), Some(list)) => client.set_acl(path, list, None).await.map(drop),
+            (done, _) => done.map(drop),
         },
     };
     written.map_err(|error| ServiceError::Conflict(format!("writing {path} on {}: {error}", to.as_str().to_uppercase())))?;
     Ok(format!("{path} on {} is as it was", to.as_str().to_uppercase()))
+}
+
+/// The list that a znode is made again with when its own was never read: that of its counterpart, never one that is open to everybody.
+async fn list_of_survivor(
+    config: &LinkConfig,
+    resolution: &Resolution,
+    (clients, paths): (&PerSide<zk::Client>, &PerSide<String>),
+    lost: Side,
+    to: Side,
+) -> Result<Vec<zk::Acl>, ServiceError> {
+    let survivor = lost.other();
+    let recorded = resolution.sides[survivor].as_ref().and_then(|value| value.acl.clone());
+    let list = match recorded {
+        Some(list) => Some((list, survivor)),
+        None => read(&clients[to.other()], &paths[to.other()]).await?.and_then(|node| node.acl).map(|list| (list, to.other())),
+    };
+    let unknown = || ServiceError::Conflict(format!("whose {} was is not known any more: make it by hand, and restore it then", paths[to]));
+    let (list, of) = list.ok_or_else(unknown)?;
+    let list = if of == to { list } else { config.translate(&list, of) };
+    Ok(acl_to(&list))
 }
 
 /// Differences of the newest comparison below a path.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zksync::{Base, Conflict, Key, PerSide, Resolution};
+use zksync::{Base, Conflict, Intent, Key, PerSide, Resolution};
 
 use crate::checkpoint::entry::Entry;
 
@@ -19,6 +19,10 @@ const SAVES: TableDefinition<'_, &str, u64> = TableDefinition::new("saves");
 const EPOCHS: TableDefinition<'_, &str, (i32, i64)> = TableDefinition::new("epochs");
 const RESOLUTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("resolutions");
 
+const INTENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("intents");
+
+/// Bytes of the newest resolutions that go to whoever leads next: what they had is kept there as well.
+const RESOLUTIONS_SHARED: usize = 4 * 1024 * 1024;
 /// Resolutions kept of a link; the oldest go.
 pub const RESOLUTIONS_MAX: u64 = 10_000;
 
@@ -88,6 +92,23 @@ pub struct Kept {
     pub applied: PerSide<u64>,
     /// Open conflicts.
     pub conflicts: Vec<Conflict>,
+    /// Resolutions of which it is not known whether they were carried out.
+    pub intents: BTreeMap<u64, Intent>,
+}
+
+/// What a save keeps, all or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Pairs; none for one that is none any more.
+    pub bases: BTreeMap<Key, Option<Base>>,
+    /// Open conflicts; none for one that is closed.
+    pub conflicts: BTreeMap<u64, Option<Conflict>>,
+    /// Resolutions that are about to be carried out; none for one that has been, or will not be.
+    pub intents: BTreeMap<u64, Option<Intent>>,
+    /// Resolutions that were carried out.
+    pub resolved: Vec<Resolution>,
+    /// The last transaction of each side that is in the pairs.
+    pub applied: PerSide<u64>,
 }
 
 impl Store {
@@ -106,6 +127,7 @@ impl Store {
         transaction.open_table(SAVES)?;
         transaction.open_table(EPOCHS)?;
         transaction.open_table(RESOLUTIONS)?;
+        transaction.open_table(INTENTS)?;
         transaction.commit()?;
         Ok(Store { database: Arc::new(database), shared: Arc::default() })
     }
@@ -212,41 +234,36 @@ impl Store {
             let (key, value) = entry?;
             kept.conflicts.push(parse(&format!("{link} conflict {}", key.value().1), value.value())?);
         }
+        for entry in transaction.open_table(INTENTS)?.range((link, 0)..=(link, u64::MAX))? {
+            let (key, value) = entry?;
+            kept.intents.insert(key.value().1, parse(&format!("{link} intent {}", key.value().1), value.value())?);
+        }
         Ok(kept)
     }
 
-    /// Keeps what has changed, all or nothing; gives back which save it was.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn save(
-        &self,
-        link: &str,
-        bases: &BTreeMap<Key, Option<Base>>,
-        conflicts: &BTreeMap<u64, Option<Conflict>>,
-        applied: PerSide<u64>,
-    ) -> Result<Save, StoreError> {
+    /// Keeps what has changed, all or nothing; gives it back as it goes to whoever leads next.
+    pub(crate) fn save(&self, link: &str, changes: Changes) -> Result<Entry, StoreError> {
         let transaction = self.database.begin_write()?;
         let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()) + 1;
-        keep(&transaction, link, bases, conflicts, Some(applied), Some(save))?;
+        let last = last_resolution(&transaction, link)?;
+        let Changes { bases, conflicts, intents, resolved, applied } = changes;
+        let resolutions = (last + 1..).zip(resolved).collect();
+        let entry = Entry { bases, conflicts, intents, resolutions, applied: Some(applied), save: Some(save) };
+        keep(&transaction, link, &entry)?;
         transaction.commit()?;
-        Ok(save)
+        Ok(entry)
     }
 
     /// Keeps what another leader has left.
     pub(crate) fn adopt(&self, link: &str, entry: &Entry) -> Result<(), StoreError> {
         let transaction = self.database.begin_write()?;
-        keep(&transaction, link, &entry.bases, &entry.conflicts, entry.applied, entry.save)?;
+        keep(&transaction, link, entry)?;
         transaction.commit()?;
         Ok(())
     }
 
     /// Gives everything about a link, as it was at one moment, piece by piece; ends early when `take` does not want more.
-    pub(crate) fn stream(
-        &self,
-        link: &str,
-        mut take: impl FnMut(BTreeMap<Key, Option<Base>>, BTreeMap<u64, Option<Conflict>>, PerSide<u64>, Save) -> bool,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn stream(&self, link: &str, mut take: impl FnMut(Entry, Save) -> bool) -> Result<(), StoreError> {
         let transaction = self.database.begin_read()?;
         let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value());
         let mut bases = BTreeMap::new();
@@ -260,18 +277,34 @@ impl Store {
             let base = base.ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no base".to_owned() })?;
             bases.insert(path.into(), Some(base));
             // Nothing is said to be applied before all of it was given.
-            if bases.len() >= STREAMED && !take(std::mem::take(&mut bases), BTreeMap::new(), PerSide::default(), save) {
+            if bases.len() >= STREAMED && !take(Entry { bases: std::mem::take(&mut bases), ..Entry::default() }, save) {
                 return Ok(());
             }
         }
-        let mut conflicts = BTreeMap::new();
-        for entry in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
-            let (key, value) = entry?;
+        let mut entry = Entry { bases, save: Some(save), ..Entry::default() };
+        for found in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
+            let (key, value) = found?;
             let id = key.value().1;
-            conflicts.insert(id, Some(parse(&format!("{link} conflict {id}"), value.value())?));
+            entry.conflicts.insert(id, Some(parse(&format!("{link} conflict {id}"), value.value())?));
+        }
+        for found in transaction.open_table(INTENTS)?.range((link, 0)..=(link, u64::MAX))? {
+            let (key, value) = found?;
+            let id = key.value().1;
+            entry.intents.insert(id, Some(parse(&format!("{link} intent {id}"), value.value())?));
+        }
+        let mut bytes = 0;
+        for found in transaction.open_table(RESOLUTIONS)?.range((link, 0)..=(link, u64::MAX))?.rev() {
+            let (key, value) = found?;
+            bytes += value.value().len();
+            if bytes > RESOLUTIONS_SHARED {
+                break;
+            }
+            let number = key.value().1;
+            entry.resolutions.insert(number, parse(&format!("{link} resolution {number}"), value.value())?);
         }
         let applied = transaction.open_table(APPLIED)?.get(link)?.map_or((0, 0), |applied| applied.value());
-        take(bases, conflicts, PerSide { a: applied.0, b: applied.1 }, save);
+        entry.applied = Some(PerSide { a: applied.0, b: applied.1 });
+        take(entry, save);
         Ok(())
     }
 
@@ -307,30 +340,22 @@ impl Store {
         Ok(())
     }
 
-    /// Records how a conflict was decided.
+    /// Records how a conflict was decided; gives back the number of the record.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn record(&self, link: &str, resolutions: &[Resolution]) -> Result<(), StoreError> {
+    pub fn record(&self, link: &str, resolution: Resolution) -> Result<u64, StoreError> {
         let transaction = self.database.begin_write()?;
-        {
-            let mut table = transaction.open_table(RESOLUTIONS)?;
-            let range = |table: &redb::Table<'_, (&str, u64), &[u8]>| -> Result<(u64, u64), StoreError> {
-                let mut range = table.range((link, 0)..=(link, u64::MAX))?;
-                let first = range.next().transpose()?.map_or(1, |(key, _)| key.value().1);
-                let last = range.next_back().transpose()?.map_or(first, |(key, _)| key.value().1);
-                Ok((first, last))
-            };
-            let (mut first, mut last) = range(&table)?;
-            for resolution in resolutions {
-                last += 1;
-                table.insert((link, last), render(resolution)?.as_slice())?;
-                while last - first >= RESOLUTIONS_MAX {
-                    table.remove((link, first))?;
-                    first += 1;
-                }
-            }
-        }
+        let number = last_resolution(&transaction, link)? + 1;
+        keep(&transaction, link, &Entry { resolutions: BTreeMap::from([(number, resolution)]), ..Entry::default() })?;
+        transaction.commit()?;
+        Ok(number)
+    }
+
+    /// Takes a record back of what did not happen after all.
+    pub(crate) fn unrecord(&self, link: &str, number: u64) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(RESOLUTIONS)?.remove((link, number))?;
         transaction.commit()?;
         Ok(())
     }
@@ -382,6 +407,7 @@ impl Store {
         let transaction = self.database.begin_write()?;
         transaction.open_table(BASES)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(CONFLICTS)?.retain(|(of, _), _| of != link)?;
+        transaction.open_table(INTENTS)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(APPLIED)?.remove(link)?;
         transaction.open_table(SAVES)?.remove(link)?;
         transaction.commit()?;
@@ -389,16 +415,16 @@ impl Store {
     }
 }
 
-fn keep(
-    transaction: &WriteTransaction,
-    link: &str,
-    bases: &BTreeMap<Key, Option<Base>>,
-    conflicts: &BTreeMap<u64, Option<Conflict>>,
-    applied: Option<PerSide<u64>>,
-    save: Option<Save>,
-) -> Result<(), StoreError> {
+/// Number of the newest resolution of a link; 0 when there is none.
+fn last_resolution(transaction: &WriteTransaction, link: &str) -> Result<u64, StoreError> {
+    let table = transaction.open_table(RESOLUTIONS)?;
+    let last = table.range((link, 0)..=(link, u64::MAX))?.next_back().transpose()?;
+    Ok(last.map_or(0, |(key, _)| key.value().1))
+}
+
+fn keep(transaction: &WriteTransaction, link: &str, entry: &Entry) -> Result<(), StoreError> {
     let mut table = transaction.open_table(BASES)?;
-    for (key, base) in bases {
+    for (key, base) in &entry.bases {
         match base {
             Some(base) => {
                 table.insert((link, key.as_ref()), base.encode().as_slice())?;
@@ -409,7 +435,7 @@ fn keep(
         }
     }
     let mut table = transaction.open_table(CONFLICTS)?;
-    for (id, conflict) in conflicts {
+    for (id, conflict) in &entry.conflicts {
         match conflict {
             Some(conflict) => {
                 table.insert((link, *id), render(conflict)?.as_slice())?;
@@ -419,10 +445,29 @@ fn keep(
             }
         }
     }
-    if let Some(applied) = applied {
+    let mut table = transaction.open_table(INTENTS)?;
+    for (id, intent) in &entry.intents {
+        match intent {
+            Some(intent) => {
+                table.insert((link, *id), render(intent)?.as_slice())?;
+            }
+            None => {
+                table.remove((link, *id))?;
+            }
+        }
+    }
+    let mut table = transaction.open_table(RESOLUTIONS)?;
+    for (number, resolution) in &entry.resolutions {
+        table.insert((link, *number), render(resolution)?.as_slice())?;
+        // The oldest go; those of numbers that were never used are not there.
+        if let Some(old) = number.checked_sub(RESOLUTIONS_MAX) {
+            table.remove((link, old))?;
+        }
+    }
+    if let Some(applied) = entry.applied {
         transaction.open_table(APPLIED)?.insert(link, (applied.a, applied.b))?;
     }
-    if let Some(save) = save {
+    if let Some(save) = entry.save {
         transaction.open_table(SAVES)?.insert(link, save)?;
     }
     Ok(())

@@ -1,4 +1,6 @@
-use crate::node::{AclPending, Base, Hash, Key, PerSide, Seen, Side};
+use serde::{Deserialize, Serialize};
+
+use crate::node::{AclPending, Base, Hash, Key, PerSide, Seen, Side, key_text};
 
 /// What a transaction did, as it is written with it into a slot of the side that it changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,13 +12,14 @@ pub struct Slot {
 }
 
 /// What an operation did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The pair.
+    #[serde(with = "key_text")]
     pub key: Key,
     /// The state of the source that was copied; none for a delete.
     pub source: Option<Seen>,
-    /// What it made of the target, where the transaction's number stands for `mzxid`; `czxid` is 0 for a create.
+    /// What it made of the target, where the transaction's number stands for `mzxid`; `czxid` is 0 for a create. Of a delete, what it was to find.
     pub target: Seen,
     /// What the data hash to.
     pub data: Hash,

@@ -219,7 +219,7 @@ impl LinkConfig {
     }
 
     /// `acl` of `side` in the other side's words.
-    pub(crate) fn translate(&self, acl: &[Acl], side: Side) -> Vec<Acl> {
+    pub fn translate(&self, acl: &[Acl], side: Side) -> Vec<Acl> {
         if self.acl == AclPolicy::Ignore {
             return vec![Acl { permissions: 31, scheme: "world".to_owned(), id: "anyone".to_owned() }];
         }

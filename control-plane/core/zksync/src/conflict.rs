@@ -1,8 +1,9 @@
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Record;
 use crate::config::Strategy;
-use crate::node::{Acl, Key, Node, PerSide, Seen, Side};
+use crate::node::{Acl, Key, Node, PerSide, Seen, Side, key_text};
 
 /// What collided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub enum Winner {
     A,
     /// B's.
     B,
+    /// Neither's: an operator wrote something else over what A had.
+    Operator,
 }
 
 impl From<Side> for Winner {
@@ -76,11 +79,12 @@ impl From<Side> for Winner {
 }
 
 impl Winner {
-    /// `a` or `b`.
+    /// `a`, `b` or `operator`.
     pub fn as_str(self) -> &'static str {
         match self {
             Winner::A => "a",
             Winner::B => "b",
+            Winner::Operator => "operator",
         }
     }
 }
@@ -104,15 +108,20 @@ impl Value {
     /// Bytes of data that a record keeps.
     pub const DATA_MAX: usize = 64 * 1024;
 
-    pub(crate) fn of(node: &Node) -> Value {
-        let kept = node.data.len().min(Self::DATA_MAX);
-        Value {
-            seen: node.stat.seen(),
-            mtime: node.stat.mtime,
-            data: node.data[..kept].to_vec(),
-            cut: kept < node.data.len(),
-            acl: node.acl.clone(),
-        }
+    /// What was read.
+    pub fn of(node: &Node) -> Value {
+        Value { mtime: node.stat.mtime, acl: node.acl.clone(), ..Value::with_data(node.stat.seen(), &node.data) }
+    }
+
+    /// What was written, or taken from elsewhere: when it was is not known.
+    pub(crate) fn with_data(seen: Seen, data: &[u8]) -> Value {
+        let kept = data.len().min(Self::DATA_MAX);
+        Value { seen, mtime: 0, data: data[..kept].to_vec(), cut: kept < data.len(), acl: None }
+    }
+
+    /// That there was something, of which the data are not known.
+    pub(crate) fn unread(seen: Seen) -> Value {
+        Value { seen, mtime: 0, data: Vec::new(), cut: true, acl: None }
     }
 }
 
@@ -136,23 +145,21 @@ pub struct Resolution {
     pub at_ms: u64,
 }
 
+/// A resolution that is about to be carried out. It is persisted before anything is sent, so that what loses is known whatever happens then; and
+/// becomes a resolution, or nothing, as soon as it is known whether it was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The side that is written to.
+    pub side: Side,
+    /// What the transaction will leave in its slot; none for an access control list, whose pair tells.
+    pub record: Option<Record>,
+    /// What is recorded then.
+    pub resolution: Resolution,
+}
+
 /// When a delete happened: between the last moment at which the znode was known and the first at which it was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeletedBetween {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
-}
-
-mod key_text {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::node::Key;
-
-    pub(super) fn serialize<S: Serializer>(key: &Key, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(key)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
-        String::deserialize(deserializer).map(Key::from)
-    }
 }

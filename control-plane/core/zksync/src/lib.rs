@@ -27,11 +27,12 @@ mod verify;
 
 pub use codec::{Record, Slot};
 pub use config::{AclPolicy, AclRule, Clock, Drift, EphemeralPolicy, Limits, LinkConfig, Mode, Strategy, TypeRule, ZnodeKind};
-pub use conflict::{Conflict, ConflictKind, Resolution, Value, Winner};
+pub use conflict::{Conflict, ConflictKind, Intent, Resolution, Value, Winner};
 pub use link::{
     AclDone, Command, Effect, FoundSlot, HaltReason, Input, Link, Outcome, RESERVED, ReadWant, Reading, Refusal, SLOTS, WriteKind, WriteOp,
+    too_deep,
 };
-pub use mapping::{Mapping, MappingError, Rule, names_exactly};
+pub use mapping::{Mapping, MappingError, Rule, is_below, names_exactly};
 pub use migration::{
     Command as MigrationCommand, Effect as MigrationEffect, Input as MigrationInput, Migration, NotNow, Note, Observation, Phase, Plan,
     Report, Step,

@@ -13,12 +13,13 @@ use base::Timestamp;
 
 use crate::codec::Record;
 use crate::config::{Clock, LinkConfig};
-use crate::conflict::{Conflict, Resolution};
+use crate::conflict::{Conflict, Intent, Resolution};
 use crate::dirty::{Dirt, DirtySet};
 use crate::node::{Acl, Base, Key, PerSide, Seen, Side};
 use crate::scan::Scan;
 use crate::status::{Counters, LinkState, Status};
 
+pub use sides::too_deep;
 pub use words::{AclDone, Command, Effect, FoundSlot, HaltReason, Input, Outcome, ReadWant, Reading, Refusal, WriteKind, WriteOp};
 
 /// The subtree on both ensembles that is ours.
@@ -65,6 +66,10 @@ pub struct Link {
     conflicts: BTreeMap<u64, Conflict>,
     conflicted: BTreeMap<Key, u64>,
     resolving: BTreeMap<Key, Side>,
+    /// Intents of a process before this one, until the side's slots tell whether they were carried out.
+    doubts: PerSide<BTreeMap<u64, Intent>>,
+    /// Changes of access control lists that decide a conflict and whose outcome is not known, until the pair is looked at again.
+    acl_doubts: BTreeMap<Key, (u64, Resolution)>,
     next_id: u64,
     next_pass: Timestamp,
     paused: bool,
@@ -87,6 +92,8 @@ pub struct Link {
 struct Unsaved {
     bases: BTreeMap<Key, Option<Base>>,
     conflicts: BTreeMap<u64, Option<Conflict>>,
+    intents: BTreeMap<u64, Option<Intent>>,
+    resolved: Vec<Resolution>,
     dirty: bool,
 }
 
@@ -159,7 +166,10 @@ struct Planned {
     since: Timestamp,
     announced: bool,
     attempts: u8,
-    resolution: Option<Box<Resolution>>,
+    /// It is not sent before this many saves are safe: what it replaces is on disk then.
+    after: u64,
+    /// What is recorded when it has been applied, with the number of its intent.
+    resolution: Option<(u64, Box<Resolution>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -173,16 +183,18 @@ struct AclPlan {
     /// What both agree on afterwards, but for the version that the change makes.
     base: Base,
     attempts: u8,
-    resolution: Option<Box<Resolution>>,
+    resolution: Option<(u64, Box<Resolution>)>,
 }
 
 impl Link {
-    /// A link with what was persisted: pairs, the last transaction of each side that is in them, and open conflicts.
+    /// A link with what was persisted: pairs, the last transaction of each side that is in them, open conflicts, and resolutions of which it is
+    /// not known whether they were carried out.
     pub fn new(
         config: LinkConfig,
         bases: impl IntoIterator<Item = (Key, Base)>,
         applied: PerSide<u64>,
         open: Vec<Conflict>,
+        intents: BTreeMap<u64, Intent>,
         now: Timestamp,
     ) -> Link {
         let side =
@@ -199,7 +211,17 @@ impl Link {
             }
             pairs.insert(key, Pair { base, mark: PerSide::default() });
         }
-        let next_id = open.iter().map(|conflict| conflict.id).max().unwrap_or(0).max(now.unix_millis()) + 1;
+        let newest = open.iter().map(|conflict| conflict.id).chain(intents.keys().copied()).max().unwrap_or(0);
+        let next_id = newest.max(now.unix_millis()) + 1;
+        let mut doubts: PerSide<BTreeMap<u64, Intent>> = PerSide::default();
+        let mut acl_doubts = BTreeMap::new();
+        for (id, intent) in intents {
+            if intent.record.is_some() {
+                doubts[intent.side].insert(id, intent);
+            } else {
+                acl_doubts.insert(intent.resolution.key.clone(), (id, intent.resolution));
+            }
+        }
         Link {
             now,
             shadows,
@@ -220,6 +242,8 @@ impl Link {
             conflicted: open.iter().map(|conflict| (conflict.key.clone(), conflict.id)).collect(),
             conflicts: open.into_iter().map(|conflict| (conflict.id, conflict)).collect(),
             resolving: BTreeMap::new(),
+            doubts,
+            acl_doubts,
             next_id,
             next_pass: now + config.limits.full_pass,
             paused: false,
@@ -294,8 +318,8 @@ impl Link {
             let applied = PerSide { a: self.sides.a.applied, b: self.sides.b.applied };
             self.saving = Some((number, applied));
             self.saves_begun += 1;
-            let Unsaved { bases, conflicts, .. } = std::mem::take(&mut self.unsaved);
-            out.push(Effect::Persist { number, bases, conflicts, applied });
+            let Unsaved { bases, conflicts, intents, resolved, .. } = std::mem::take(&mut self.unsaved);
+            out.push(Effect::Persist { number, bases, conflicts, intents, resolved, applied });
         }
         if !self.settled_once && self.is_settled() {
             self.settled_once = true;
@@ -325,11 +349,14 @@ impl Link {
                     self.dirty.mark(key, Dirt::on_both(self.now));
                 }
             }
-            Command::Resolve { id, winner } => {
-                if let Some(conflict) = self.conflicts.get(&id) {
-                    self.resolving.insert(conflict.key.clone(), winner);
-                    self.dirty.mark(conflict.key.clone(), Dirt::on_both(self.now));
+            Command::Resolve { id, winner, seen } => {
+                let Some(mut conflict) = self.conflicts.get(&id).cloned() else { return };
+                if let Some(seen) = seen.filter(|seen| *seen != conflict.sides) {
+                    conflict.sides = seen;
+                    self.note_conflict(conflict.clone());
                 }
+                self.resolving.insert(conflict.key.clone(), winner);
+                self.dirty.mark(conflict.key, Dirt::on_both(self.now));
             }
         }
     }
@@ -436,6 +463,26 @@ impl Link {
     /// Whether events of `side` are of use: from the other side alone nothing is taken.
     pub fn wants_events_of(&self, side: Side) -> bool {
         self.config.mode.takes_from(side)
+    }
+
+    /// Notes a resolution before it is carried out; gives back the number of the intent.
+    fn intend(&mut self, side: Side, record: Option<Record>, resolution: &Resolution) -> u64 {
+        let id = self.take_id();
+        self.unsaved.intents.insert(id, Some(Intent { side, record, resolution: resolution.clone() }));
+        self.unsaved.dirty = true;
+        id
+    }
+
+    /// What was intended was carried out, or will not be.
+    fn end_intent(&mut self, id: u64) {
+        self.unsaved.intents.insert(id, None);
+        self.unsaved.dirty = true;
+    }
+
+    /// How many saves must be safe so that everything that is noted by now is.
+    fn next_save(&mut self) -> u64 {
+        self.unsaved.dirty = true;
+        self.saves_begun + 1
     }
 
     fn take_id(&mut self) -> u64 {

@@ -162,6 +162,11 @@ pub(crate) fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
+/// Whether `path` is `root` or below it: `/app2` is not below `/app`.
+pub fn is_below(path: &str, root: &str) -> bool {
+    below(path, root).is_some()
+}
+
 fn join(root: &str, rest: &str) -> String {
     match (root, rest) {
         (root, "") => root.to_owned(),

@@ -221,3 +221,18 @@ pub struct AclPending {
     /// The state of the other side that it was copied from.
     pub source: Seen,
 }
+
+/// A key as a text.
+pub(crate) mod key_text {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::Key;
+
+    pub(crate) fn serialize<S: Serializer>(key: &Key, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(key)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        String::deserialize(deserializer).map(Key::from)
+    }
+}

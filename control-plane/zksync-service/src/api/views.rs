@@ -154,7 +154,7 @@ pub(crate) struct NumberedResolution {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BulkDecision {
-    /// Paths that begin so.
+    /// This path, and those below it: `/app2` is not below `/app`.
     pub(crate) prefix: String,
     /// `a` or `b`.
     pub(crate) choice: Choice,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use zksync::{Base, Conflict, Key, PerSide};
+use zksync::{Base, Conflict, Intent, Key, PerSide, Resolution};
 
 use crate::store::Save;
 
 /// Grows when older programs could not read what newer ones write.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The one before knew no intents and no resolutions.
+const FORMAT_BEFORE: u8 = 1;
 /// Bytes before they are compressed: so that an entry fits a request of every server, however badly it compresses.
 const BYTES: usize = 256 * 1024;
 /// What a damaged entry may pretend to be.
@@ -21,34 +23,46 @@ pub(crate) struct Entry {
     pub(crate) bases: BTreeMap<Key, Option<Base>>,
     /// Open conflicts; none for one that is closed.
     pub(crate) conflicts: BTreeMap<u64, Option<Conflict>>,
+    /// Resolutions that are about to be carried out; none for one that has been, or will not be.
+    pub(crate) intents: BTreeMap<u64, Option<Intent>>,
+    /// Resolutions that were carried out, by their numbers.
+    pub(crate) resolutions: BTreeMap<u64, Resolution>,
     /// The last transaction of each side that is in the bases; not told before everything is.
     pub(crate) applied: Option<PerSide<u64>>,
     /// The save on the writer's disk that has all of this.
     pub(crate) save: Option<Save>,
 }
 
-/// As many entries as it takes; the last one tells that everything is there.
-pub(crate) fn encode(
-    bases: &BTreeMap<Key, Option<Base>>,
-    conflicts: &BTreeMap<u64, Option<Conflict>>,
-    applied: PerSide<u64>,
-    save: Save,
-) -> Vec<Vec<u8>> {
+/// As many entries as it takes; the last one tells that everything is there, if `whole` says so.
+pub(crate) fn encode(whole: &Entry) -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
     let mut body = Body::default();
-    for (key, base) in bases {
+    let mut cut = |body: &mut Body| {
+        if body.bytes.len() >= BYTES {
+            entries.push(std::mem::take(body).finish(None));
+        }
+    };
+    for (key, base) in &whole.bases {
         body.base(key, base.as_ref());
-        if body.bytes.len() >= BYTES {
-            entries.push(std::mem::take(&mut body).finish(None));
-        }
+        cut(&mut body);
     }
-    for (id, conflict) in conflicts {
-        body.conflict(*id, conflict.as_ref());
-        if body.bytes.len() >= BYTES {
-            entries.push(std::mem::take(&mut body).finish(None));
-        }
+    for (id, conflict) in &whole.conflicts {
+        body.document(b'c', *id, conflict.as_ref());
+        cut(&mut body);
     }
-    entries.push(body.finish(Some((applied, save))));
+    for (id, intent) in &whole.intents {
+        body.document(b'i', *id, intent.as_ref());
+        cut(&mut body);
+    }
+    for (number, resolution) in &whole.resolutions {
+        body.document(b'r', *number, Some(resolution));
+        cut(&mut body);
+    }
+    let last = whole.applied.zip(whole.save);
+    // An empty body is no entry.
+    if last.is_some() || !body.bytes.is_empty() {
+        entries.push(body.finish(last));
+    }
     entries
 }
 
@@ -64,10 +78,10 @@ impl Body {
         self.text(&base.map(Base::encode).unwrap_or_default());
     }
 
-    fn conflict(&mut self, id: u64, conflict: Option<&Conflict>) {
-        self.bytes.push(b'c');
+    fn document<T: serde::Serialize>(&mut self, kind: u8, id: u64, document: Option<&T>) {
+        self.bytes.push(kind);
         self.bytes.extend(id.to_le_bytes());
-        self.text(&conflict.and_then(|conflict| serde_json::to_vec(conflict).ok()).unwrap_or_default());
+        self.text(&document.and_then(|document| serde_json::to_vec(document).ok()).unwrap_or_default());
     }
 
     fn text(&mut self, text: &[u8]) {
@@ -92,7 +106,8 @@ impl Body {
 impl Entry {
     /// From bytes; none when they are no entry.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Entry> {
-        let body = zstd::bulk::decompress(bytes.strip_prefix(&[FORMAT])?, BYTES_MAX).ok()?;
+        let body = bytes.strip_prefix(&[FORMAT]).or_else(|| bytes.strip_prefix(&[FORMAT_BEFORE]))?;
+        let body = zstd::bulk::decompress(body, BYTES_MAX).ok()?;
         if body.is_empty() {
             return None;
         }
@@ -107,10 +122,16 @@ impl Entry {
                     entry.bases.insert(key, base);
                 }
                 b"c" => {
-                    let id = left.number()?;
-                    let conflict = left.text()?;
-                    let conflict = if conflict.is_empty() { None } else { Some(serde_json::from_slice(conflict).ok()?) };
+                    let (id, conflict) = left.document()?;
                     entry.conflicts.insert(id, conflict);
+                }
+                b"i" => {
+                    let (id, intent) = left.document()?;
+                    entry.intents.insert(id, intent);
+                }
+                b"r" => {
+                    let (number, resolution) = left.document()?;
+                    entry.resolutions.insert(number, resolution?);
                 }
                 b"a" => {
                     entry.applied = Some(PerSide { a: left.number()?, b: left.number()? });
@@ -136,6 +157,12 @@ impl<'b> Left<'b> {
         Some(u64::from_le_bytes(self.some(8)?.try_into().ok()?))
     }
 
+    fn document<T: serde::de::DeserializeOwned>(&mut self) -> Option<(u64, Option<T>)> {
+        let id = self.number()?;
+        let document = self.text()?;
+        Some((id, if document.is_empty() { None } else { Some(serde_json::from_slice(document).ok()?) }))
+    }
+
     fn text(&mut self) -> Option<&'b [u8]> {
         let length = u32::from_le_bytes(self.some(4)?.try_into().ok()?);
         self.some(usize::try_from(length).ok()?)
@@ -144,7 +171,7 @@ impl<'b> Left<'b> {
 
 #[cfg(test)]
 mod tests {
-    use zksync::{ConflictKind, Seen};
+    use zksync::{ConflictKind, Seen, Side, Strategy, Value, Winner};
 
     use super::*;
 
@@ -167,7 +194,19 @@ mod tests {
             last_change_ms: 2,
         };
         let conflicts = BTreeMap::from([(3, Some(conflict)), (4, None)]);
-        let entries = encode(&bases, &conflicts, PerSide { a: 5, b: 6 }, 17);
+        let resolution = |n: u64| Resolution {
+            key: format!("/app/{n}").into(),
+            kind: ConflictKind::Update,
+            strategy: Strategy::AWins,
+            winner: Winner::A,
+            ambiguous: false,
+            sides: PerSide { a: None, b: Some(Value { seen: Seen::default(), mtime: 1, data: vec![7; 64 * 1024], cut: true, acl: None }) },
+            at_ms: n,
+        };
+        let intents = BTreeMap::from([(7, Some(Intent { side: Side::B, record: None, resolution: resolution(7) })), (8, None)]);
+        let resolutions: BTreeMap<u64, Resolution> = (1..20).map(|n| (n, resolution(n))).collect();
+        let whole = Entry { bases, conflicts, intents, resolutions, applied: Some(PerSide { a: 5, b: 6 }), save: Some(17) };
+        let entries = encode(&whole);
         assert!(entries.len() > 2 && entries.iter().all(|entry| entry.len() < 512 * 1024), "{}", entries.len());
         let mut read = Entry::default();
         for (place, bytes) in entries.iter().enumerate() {
@@ -175,16 +214,22 @@ mod tests {
             assert_eq!(entry.applied.is_some(), place + 1 == entries.len(), "nothing is said to be applied before all of it is there");
             read.bases.extend(entry.bases);
             read.conflicts.extend(entry.conflicts);
+            read.intents.extend(entry.intents);
+            read.resolutions.extend(entry.resolutions);
             (read.applied, read.save) = (entry.applied, entry.save);
         }
-        assert_eq!(read, Entry { bases, conflicts, applied: Some(PerSide { a: 5, b: 6 }), save: Some(17) });
+        assert_eq!(read, whole);
     }
 
     #[test]
     fn what_is_no_entry_is_told_and_not_believed() {
-        let whole = encode(&BTreeMap::from([("/x".into(), Some(base(1)))]), &BTreeMap::new(), PerSide::default(), 1).remove(0);
+        let bases = BTreeMap::from([("/x".into(), Some(base(1)))]);
+        let whole = encode(&Entry { bases, applied: Some(PerSide::default()), save: Some(1), ..Entry::default() }).remove(0);
         assert_eq!(Entry::decode(&[]), None);
-        assert_eq!(Entry::decode(&[2, 0]), None);
+        assert_eq!(Entry::decode(&[3, 0]), None);
+        let mut before = whole.clone();
+        before[0] = 1;
+        assert!(Entry::decode(&before).is_some(), "what a program before this one has left");
         for end in 0..whole.len() {
             assert_eq!(Entry::decode(&whole[..end]), None, "{end}");
         }

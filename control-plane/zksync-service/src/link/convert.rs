@@ -43,48 +43,87 @@ fn stat(stat: &zk::Stat) -> Stat {
     }
 }
 
-pub(super) fn acl_to(acl: &[Acl]) -> Vec<zk::Acl> {
+pub(crate) fn acl_to(acl: &[Acl]) -> Vec<zk::Acl> {
     acl.iter().map(|entry| zk::Acl { permissions: entry.permissions, scheme: entry.scheme.clone(), id: entry.id.clone() }).collect()
 }
 
+/// Which operation of the core each operation of a transaction belongs to, the epoch's and the slot's left out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    of: Vec<Place>,
+    count: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// This operation itself.
+    Op(usize),
+    /// Before this one, to tell what it is going to delete.
+    Told(usize),
+}
+
+impl Places {
+    /// Operations of the core.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+}
+
 /// Check of the epoch first, slot last: whether the epoch is still ours, and what was done, belong to the transaction.
-pub(super) fn transaction(reserved: &Reserved, epoch: i32, ops: &[WriteOp], slot: &Slot) -> Vec<Op> {
+pub(super) fn transaction(reserved: &Reserved, epoch: i32, ops: &[WriteOp], slot: &Slot) -> (Vec<Op>, Places) {
     let mut transaction = Vec::with_capacity(ops.len() + 2);
+    let mut places = Places { of: Vec::with_capacity(ops.len()), count: ops.len() };
     transaction.push(Op::Check { path: reserved.epoch(), version: epoch });
-    transaction.extend(ops.iter().map(|op| {
+    for (index, op) in ops.iter().enumerate() {
         let path = op.path.clone();
-        match &op.kind {
+        let op = match &op.kind {
             WriteKind::Create { data, acl, ephemeral } => {
                 let kind = if *ephemeral { CreateKind::Ephemeral } else { CreateKind::Persistent };
                 Op::Create { path, data: data.to_vec(), acl: acl_to(acl), kind }
             }
             WriteKind::Set { data, version } => Op::Set { path, data: data.to_vec(), version: Some(*version) },
-            WriteKind::Delete { version } => Op::Delete { path, version: Some(*version) },
-        }
-    }));
+            WriteKind::Delete { version, told: false } => Op::Delete { path, version: Some(*version) },
+            // No transaction can check which transaction made a znode, but the answer to a write tells it. Nobody sees what is written: the
+            // znode is gone with the same transaction.
+            WriteKind::Delete { version, told: true } => {
+                transaction.push(Op::Set { path: path.clone(), data: Vec::new(), version: Some(*version) });
+                places.of.push(Place::Told(index));
+                Op::Delete { path, version: Some(version.wrapping_add(1)) }
+            }
+        };
+        transaction.push(op);
+        places.of.push(Place::Op(index));
+    }
     transaction.push(Op::Set { path: reserved.slot(slot.sequence), data: slot.encode(), version: None });
-    transaction
+    (transaction, places)
 }
 
-/// What became of a transaction of `length` operations, epoch and slot included.
-pub fn read_outcome(done: Result<Vec<OpDone>, MultiError>, length: usize) -> Outcome {
+/// What became of a transaction.
+pub(super) fn read_outcome(done: Result<Vec<OpDone>, MultiError>, places: &Places) -> Outcome {
     match done {
         Ok(done) => {
             let Some(OpDone::Set(slot)) = done.last() else { return Outcome::Unknown };
             let zxid = slot.mzxid;
-            let state = |one: &OpDone| match one {
-                OpDone::Set(stat) => Some(Seen { czxid: stat.czxid, mzxid: stat.mzxid, version: stat.version, aversion: stat.aversion }),
-                _ => None,
-            };
-            Outcome::Applied { zxid, states: done[1..done.len() - 1].iter().map(state).collect() }
+            let mut states = vec![None; places.count];
+            for (one, place) in done.iter().skip(1).zip(&places.of) {
+                let (Place::Op(index) | Place::Told(index)) = *place;
+                if let OpDone::Set(stat) = one {
+                    states[index] = Some(Seen { czxid: stat.czxid, mzxid: stat.mzxid, version: stat.version, aversion: stat.aversion });
+                }
+            }
+            Outcome::Applied { zxid, states }
         }
         Err(MultiError::Operation { index: 0, .. }) => Outcome::Fenced,
         Err(MultiError::Operation { error: zk::Error::Throttled, .. } | MultiError::Request(zk::Error::Throttled)) => {
             Outcome::Refused { index: usize::MAX, refusal: Refusal::NoNode }
         }
-        // The slot itself: our own subtree is not as it should be.
-        Err(MultiError::Operation { index, .. }) if index + 1 >= length => Outcome::Unknown,
-        Err(MultiError::Operation { index, error }) => Outcome::Refused { index: index - 1, refusal: refusal(&error) },
+        Err(MultiError::Operation { index, error }) => match places.of.get(index - 1) {
+            // The slot itself: our own subtree is not as it should be.
+            None => Outcome::Unknown,
+            // Who may delete a znode stands in the list of the one above it, and not in its own.
+            Some(Place::Told(index)) if error == zk::Error::NoAuth => Outcome::Refused { index: *index, refusal: Refusal::Untold },
+            Some(Place::Op(index) | Place::Told(index)) => Outcome::Refused { index: *index, refusal: refusal(&error) },
+        },
         Err(MultiError::Request(error)) if error.is_ambiguous() => Outcome::Unknown,
         Err(MultiError::Request(error)) => Outcome::Refused { index: 0, refusal: refusal(&error) },
     }

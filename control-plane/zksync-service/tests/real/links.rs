@@ -354,7 +354,7 @@ async fn both_writing_one_znode_is_decided_by_the_strategy_and_recorded_with_bot
                 until("the conflict", || world.handle.status().open_conflicts == 1).await;
                 let id = world.handle.ask(|link| link.open_conflicts().next().unwrap().id).await.unwrap();
                 assert_eq!(world.a.get(&path).await.unwrap().0, b"from a", "nothing is written until somebody decides");
-                world.handle.tell(zksync::Command::Resolve { id, winner: Side::A }).await.unwrap();
+                world.handle.tell(zksync::Command::Resolve { id, winner: Side::A, seen: None }).await.unwrap();
                 until("the decision", || world.handle.status().open_conflicts == 0).await;
                 world.until_equal_below(&root).await;
                 assert_eq!(world.b.get(&path).await.unwrap().0, b"from a");

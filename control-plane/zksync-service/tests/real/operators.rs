@@ -70,8 +70,11 @@ async fn conflicts_are_decided_at_once_what_lost_is_put_back_and_changes_last() 
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let all = r#"{"prefix":"/app/c","choice":"a"}"#;
-    let (status, would) = operator.ask("POST", "/links/d/conflicts/resolve", r#"{"prefix":"/app/c","choice":"a","dry_run":true}"#).await;
+    let all = r#"{"prefix":"/app/","choice":"a"}"#;
+    // What only begins with the same letters is another path.
+    let (_, would) = operator.ask("POST", "/links/d/conflicts/resolve", r#"{"prefix":"/app/c","choice":"a","dry_run":true}"#).await;
+    assert_eq!(would["conflicts"], json!([]));
+    let (status, would) = operator.ask("POST", "/links/d/conflicts/resolve", r#"{"prefix":"/app","choice":"a","dry_run":true}"#).await;
     assert_eq!((status, would["conflicts"].as_array().unwrap().len(), &would["accepted"]), (StatusCode::ACCEPTED, 5, &json!(false)));
     assert_eq!(new.get("/app/c0").await.unwrap().0, b"b", "a dry run changes nothing");
     assert_eq!(operator.ask("POST", "/links/d/conflicts/resolve", r#"{"prefix":"/","choice":"custom"}"#).await.0, StatusCode::BAD_REQUEST);
@@ -123,6 +126,107 @@ async fn conflicts_are_decided_at_once_what_lost_is_put_back_and_changes_last() 
         heard.push_str(&String::from_utf8_lossy(&some));
     }
     assert!(heard.contains(r#""p99_ms""#) && heard.contains(r#""role":"leading""#), "{heard}");
+}
+
+/// Neither side's: other data, or nothing. What both had is recorded, and access control lists stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_is_decided_by_other_data_or_by_nothing() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let (old, new) = (
+        Client::connect(&Options::new(a.connect_string())).await.unwrap(),
+        Client::connect(&Options::new(b.connect_string())).await.unwrap(),
+    );
+    for client in [&old, &new] {
+        create(client, "/app", b"").await;
+    }
+    let readable = vec![zk::Acl { permissions: 27, scheme: "world".into(), id: "anyone".into() }];
+    for name in ["custom", "delete", "list"] {
+        create(&old, &format!("/app/{name}"), b"a").await;
+        create(&new, &format!("/app/{name}"), b"b").await;
+    }
+    for client in [&old, &new] {
+        client.create("/app/absent", b"1", &readable, zk::CreateKind::Persistent).await.unwrap();
+    }
+    let mut definition = Definition::between("n", &a.connect_string(), &b.connect_string());
+    (definition.mode, definition.strategy) = (Mode::Both, Strategy::Manual);
+    assert_eq!(operator.ask("POST", "/links", &serde_json::to_string(&definition).unwrap()).await.0, StatusCode::CREATED);
+    operator.until_leading("n").await;
+    let conflict = async |path: &str| {
+        for _ in 0..400 {
+            let (_, page) = operator.ask("GET", &format!("/links/n/conflicts?prefix={path}"), "").await;
+            if let Some(number) = page["conflicts"][0]["id"].as_u64() {
+                return number;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no conflict about {path}");
+    };
+    let closed = async |path: &str| {
+        for _ in 0..400 {
+            if operator.ask("GET", &format!("/links/n/conflicts?prefix={path}"), "").await.1["total"] == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the conflict about {path} stays open");
+    };
+    let decide = async |path: &str, decision: Value| {
+        let number = conflict(path).await;
+        let (_, now) = operator.ask("GET", &format!("/links/n/conflicts/{number}"), "").await;
+        let mut decision = decision;
+        decision["expect"] = json!({ "a_mzxid": now["a"]["mzxid"], "b_mzxid": now["b"]["mzxid"] });
+        let (status, answer) = operator.ask("POST", &format!("/links/n/conflicts/{number}/resolve"), &decision.to_string()).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{path}: {answer}");
+        closed(path).await;
+    };
+    let records = async |path: &str| {
+        let (_, page) = operator.ask("GET", &format!("/links/n/resolutions?prefix={path}"), "").await;
+        page["resolutions"].as_array().unwrap().clone()
+    };
+    decide("/app/custom", json!({ "choice": "custom", "data": "c" })).await;
+    for client in [&old, &new] {
+        value(client, "/app/custom", b"c").await;
+    }
+    let told = records("/app/custom").await;
+    assert_eq!((told.len(), &told[1]["winner"]), (2, &json!("operator")), "{told:?}");
+    assert_eq!((&told[1]["sides"]["a"]["data"], &told[0]["sides"]["b"]["data"]), (&json!(b"a"), &json!(b"b")));
+    decide("/app/delete", json!({ "choice": "delete" })).await;
+    for client in [&old, &new] {
+        assert_eq!(client.stat("/app/delete").await.unwrap(), None);
+    }
+    // What the operator wrote over can be put back, with its list.
+    let number = records("/app/delete").await[1]["number"].as_u64().unwrap();
+    assert_eq!(operator.ask("POST", &format!("/links/n/resolutions/{number}/restore"), "").await.0, StatusCode::ACCEPTED);
+    value(&new, "/app/delete", b"a").await;
+
+    // One side has deleted it: what an operator makes there instead is open to nobody else than the other side's.
+    operator.until_settled("n").await;
+    let handle = operator.service.handle("n").unwrap();
+    handle.tell(zksync::Command::Pause).await.unwrap();
+    old.delete("/app/absent", None).await.unwrap();
+    new.set("/app/absent", b"2", None).await.unwrap();
+    handle.tell(zksync::Command::Resume).await.unwrap();
+    decide("/app/absent", json!({ "choice": "custom", "data": "3" })).await;
+    value(&new, "/app/absent", b"3").await;
+    assert_eq!((old.get("/app/absent").await.unwrap().0, old.acl("/app/absent").await.unwrap()), (b"3".to_vec(), readable.clone()));
+
+    // A conflict of lists alone: what is put back is the list.
+    decide("/app/list", json!({ "choice": "a" })).await;
+    operator.until_settled("n").await;
+    handle.tell(zksync::Command::Pause).await.unwrap();
+    let other = vec![zk::Acl { permissions: 29, scheme: "world".into(), id: "anyone".into() }];
+    old.set_acl("/app/list", &readable, None).await.unwrap();
+    new.set_acl("/app/list", &other, None).await.unwrap();
+    handle.tell(zksync::Command::Resume).await.unwrap();
+    handle.tell(zksync::Command::Resync).await.unwrap();
+    decide("/app/list", json!({ "choice": "a" })).await;
+    assert_eq!(new.acl("/app/list").await.unwrap(), readable);
+    let number = records("/app/list").await[0]["number"].as_u64().unwrap();
+    assert_eq!(operator.ask("POST", &format!("/links/n/resolutions/{number}/restore"), "").await.0, StatusCode::ACCEPTED);
+    assert_eq!(new.acl("/app/list").await.unwrap(), other);
+    assert_eq!(new.get("/app/list").await.unwrap().0, b"a");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

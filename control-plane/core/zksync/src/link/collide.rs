@@ -75,7 +75,7 @@ impl Link {
         self.note_conflict(conflict);
     }
 
-    fn note_conflict(&mut self, conflict: Conflict) {
+    pub(super) fn note_conflict(&mut self, conflict: Conflict) {
         self.conflicted.insert(conflict.key.clone(), conflict.id);
         self.unsaved.conflicts.insert(conflict.id, Some(conflict.clone()));
         self.unsaved.dirty = true;
@@ -128,7 +128,8 @@ impl Link {
             return self.note_conflict(conflict);
         }
         if let Some(won) = self.resolving.get(key).copied() {
-            if conflict.kind == ConflictKind::CreateBelow {
+            // An operator may have made what was lacking.
+            if conflict.kind == ConflictKind::CreateBelow && (sides.a.is_none() || sides.b.is_none()) {
                 self.close_conflict(key);
                 let lacking = if sides.a.is_none() { Side::A } else { Side::B };
                 return self.decide_orphan(key, won, lacking, views);
@@ -210,7 +211,7 @@ impl Link {
         self.mark(key.clone(), Dirt::on_both(self.now));
     }
 
-    fn strategy_in_force(&self) -> Strategy {
+    pub(super) fn strategy_in_force(&self) -> Strategy {
         match self.config.mode.source() {
             Some(Side::A) => Strategy::AWins,
             Some(Side::B) => Strategy::BWins,
@@ -222,6 +223,8 @@ impl Link {
     pub(super) fn resolved(&mut self, resolution: Resolution) {
         *self.counters.conflicts.entry((resolution.kind, resolution.winner)).or_default() += 1;
         self.counters.conflicts_ambiguous += u64::from(resolution.ambiguous);
+        self.unsaved.resolved.push(resolution.clone());
+        self.unsaved.dirty = true;
         self.outbox.push(Effect::Resolved(resolution));
     }
 }

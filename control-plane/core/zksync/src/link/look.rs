@@ -3,7 +3,7 @@
 use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, Link, Look, Planned, ReadWant, Reading, WriteKind, WriteOp};
 use crate::codec::Record;
 use crate::config::AclPolicy;
-use crate::conflict::Resolution;
+use crate::conflict::{ConflictKind, Resolution, Value};
 use crate::decide::{Exclusion, Verdict, View, acl_hash, decide, elects_or_locks, what_is_pending};
 use crate::dirty::Dirt;
 use crate::link::sides::answer_bytes;
@@ -106,6 +106,8 @@ impl Link {
         self.blocked.remove(key);
         self.drifting.remove(key);
         self.held.remove(key);
+        self.settle_acl_doubt(key, views);
+        self.note_replaced(key, views);
         if self.conflicted.contains_key(key) {
             return self.judge_conflicted(key, dirt, views);
         }
@@ -120,6 +122,44 @@ impl Link {
             self.purged.remove(key);
         }
         self.carry_out(key, dirt, base.as_ref(), views, verdict, None);
+    }
+
+    /// A change of an access control list that decided a conflict, and whose outcome was not known: its pair tells now.
+    fn settle_acl_doubt(&mut self, key: &Key, views: PerSide<View<'_>>) {
+        if !self.acl_doubts.contains_key(key) {
+            return;
+        }
+        let base = self.pairs.get(key).map(|pair| pair.base);
+        let made = match base.and_then(|base| Some((base, base.pending?))) {
+            None => false,
+            Some((base, pending)) => match what_is_pending(&self.config, base, views) {
+                Ok(now) => now.acl == pending.acl && now.seen[pending.side].aversion == pending.aversion,
+                // More is going to be read.
+                Err(_) => return,
+            },
+        };
+        match self.acl_doubts.remove(key) {
+            Some((intent, resolution)) if made => self.carried_out(intent, resolution),
+            Some((intent, _)) => self.end_intent(intent),
+            None => {}
+        }
+    }
+
+    /// A write of ours whose answer was lost may have met a znode that had been made again: then our transaction was the last to write it, but
+    /// another one than the base says made it.
+    fn note_replaced(&mut self, key: &Key, views: PerSide<View<'_>>) {
+        let Some(base) = self.pairs.get(key).map(|pair| pair.base) else { return };
+        for side in Side::BOTH {
+            let Some(node) = views[side].node() else { continue };
+            let (found, known) = (node.stat.seen(), base.seen[side]);
+            if found.mzxid == known.mzxid && found.czxid != known.czxid && found.czxid != found.mzxid {
+                let sent = Value::with_data(base.seen[side.other()], &node.data);
+                self.replaced_unread(key.clone(), side, found, Some(sent));
+                let mut seen = base.seen;
+                seen[side].czxid = found.czxid;
+                self.set_base(key, Base { seen, ..base });
+            }
+        }
     }
 
     pub(super) fn carry_out(
@@ -175,6 +215,19 @@ impl Link {
         if !shadow && self.goes_with_what_is_above(key, from, base) {
             self.revived.remove(key);
             self.orphaned.remove(key);
+            // It was written without knowledge of what is deleted above it: it loses like that one's counterpart, and is recorded like it.
+            let resolution = resolution.or_else(|| {
+                let value = |side: Side| views[side].node().map(Value::of);
+                Some(Box::new(Resolution {
+                    key: key.clone(),
+                    kind: ConflictKind::CreateBelow,
+                    strategy: self.strategy_in_force(),
+                    winner: to.into(),
+                    ambiguous: false,
+                    sides: PerSide { a: value(Side::A), b: value(Side::B) },
+                    at_ms: self.now.unix_millis(),
+                }))
+            });
             return self.delete(key, dirt, base, views, from, resolution);
         }
         if shadow && elects_or_locks(key) {
@@ -236,7 +289,8 @@ impl Link {
         self.set_base(key, noted);
         self.busy.insert(key.clone());
         let path = self.config.mapping.path(to, key);
-        let after = self.saves_begun + 1;
+        let resolution = resolution.map(|resolution| (self.intend(to, None, &resolution), resolution));
+        let after = self.next_save();
         let plan = AclPlan {
             after,
             key: key.clone(),
@@ -280,7 +334,9 @@ impl Link {
             self.deletes.push_back(self.now);
         }
         let (data, acl) = base.map_or(([0; 16], 0), |base| (base.data, base.acl));
-        self.plan(to, key, WriteKind::Delete { version: before.version }, None, Some(before), (data, acl, 0), dirt, resolution);
+        // A znode that was made again since it was read begins with this version, too.
+        let kind = WriteKind::Delete { version: before.version, told: before.version == 0 };
+        self.plan(to, key, kind, None, Some(before), (data, acl, 0), dirt, resolution);
     }
 
     /// A source that suddenly looks empty is more often a wrong chroot or a lost ensemble than an intention.
@@ -306,13 +362,18 @@ impl Link {
     ) {
         let target = match (&kind, before) {
             (WriteKind::Set { version, .. }, Some(before)) => Seen { mzxid: 0, version: version.wrapping_add(1), ..before },
+            (WriteKind::Delete { .. }, Some(before)) => before,
             _ => Seen::default(),
         };
         let shadow = matches!(kind, WriteKind::Create { ephemeral: true, .. })
             || self.pairs.get(key).is_some_and(|pair| pair.base.shadow_of == Some(to.other()));
         let record = Record { key: key.clone(), source, target, data, acl, size, shadow };
         let op = WriteOp { path: self.config.mapping.path(to, key), kind };
-        let planned = Planned { op, record, before, since: dirt.since, announced: dirt.announced, attempts: dirt.attempts, resolution };
+        let decided = resolution.is_some() || self.purged.contains_key(key) || self.revived.contains_key(key);
+        let after = if decided { self.next_save() } else { 0 };
+        let resolution = resolution.map(|resolution| (self.intend(to, Some(record.clone()), &resolution), resolution));
+        let planned =
+            Planned { op, record, before, since: dirt.since, announced: dirt.announced, attempts: dirt.attempts, after, resolution };
         self.busy.insert(key.clone());
         self.sides[to].ready_bytes += planned.bytes();
         self.sides[to].ready.push_back(planned);

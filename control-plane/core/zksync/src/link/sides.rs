@@ -56,10 +56,18 @@ impl Link {
             if found.slot.sequence > self.sides[side].applied {
                 for record in &found.slot.records {
                     self.replay(side, record, found.zxid);
+                    let intent = self.doubts[side].iter().find(|(_, intent)| intent.record.as_ref() == Some(record)).map(|(id, _)| *id);
+                    if let Some((id, intent)) = intent.and_then(|id| self.doubts[side].remove_entry(&id)) {
+                        self.carried_out(id, intent.resolution);
+                    }
                 }
                 self.sides[side].applied = found.slot.sequence;
                 self.unsaved.dirty = true;
             }
+        }
+        // What has left nothing in a slot was not applied, and never will be: the epoch is ours now.
+        for id in std::mem::take(&mut self.doubts[side]).into_keys() {
+            self.end_intent(id);
         }
         let state = &mut self.sides[side];
         state.next_sequence = state.next_sequence.max(newest + 1).max(state.applied + 1);
@@ -105,6 +113,9 @@ impl Link {
         let waiting = std::mem::take(&mut state.acl_ready);
         for plan in lost.into_iter().map(|(_, plan)| plan).chain(waiting) {
             self.busy.remove(&plan.key);
+            if let Some((intent, resolution)) = plan.resolution {
+                self.acl_doubts.insert(plan.key.clone(), (intent, *resolution));
+            }
             self.dirty.mark(plan.key, Dirt::on_both(now));
         }
         for look in std::mem::take(&mut self.looks) {
@@ -313,7 +324,7 @@ impl Link {
                 }
                 let Some(base) = self.pairs.get(&key).map(|pair| pair.base) else { continue };
                 let dirt = Dirt::on(original, self.now);
-                let kind = WriteKind::Delete { version: base.seen[copy].version };
+                let kind = WriteKind::Delete { version: base.seen[copy].version, told: false };
                 self.plan(copy, &key, kind, None, Some(base.seen[copy]), (base.data, base.acl, 0), dirt, None);
             }
         }
@@ -338,7 +349,8 @@ pub(super) fn landed_base(side: Side, record: &Record, source: Seen, zxid: i64, 
     Base { seen, data: record.data, acl: record.acl, size: record.size, shadow_of: record.shadow.then_some(side.other()), pending: None }
 }
 
-pub(super) fn too_deep(key: &str) -> bool {
+/// Whether a pair is not copied because of its path: more than 200 names, or more than 32 KiB.
+pub fn too_deep(key: &str) -> bool {
     key.len() > PATH_MAX || key.bytes().filter(|byte| *byte == b'/').count() > DEPTH_MAX
 }
 

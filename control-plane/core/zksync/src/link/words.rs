@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::codec::Slot;
 use crate::config::{Clock, Mode, Strategy};
-use crate::conflict::{Conflict, Resolution};
+use crate::conflict::{Conflict, Intent, Resolution};
 use crate::node::{Acl, Base, Key, Node, PerSide, Seen, Side};
 
 /// Everything that can happen to a link.
@@ -110,6 +110,9 @@ pub enum Command {
         id: u64,
         /// Whose state is to stand.
         winner: Side,
+        /// What each side had when that was decided, with what the decision itself wrote; it holds only as long as they have it. None for
+        /// whatever they have.
+        seen: Option<PerSide<Option<Seen>>>,
     },
 }
 
@@ -176,13 +179,16 @@ pub enum WriteKind {
     Delete {
         /// The version.
         version: i32,
+        /// The transaction is to tell which state it deletes: a znode that was made again since may have the same version.
+        told: bool,
     },
 }
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was applied under this number; for each operation that changed data, the state that it made.
+    /// It was applied under this number; for each operation that changed data, the state that it made, and for each delete that tells, the one
+    /// that it found.
     Applied {
         /// Its number.
         zxid: i64,
@@ -213,6 +219,8 @@ pub enum Refusal {
     BadVersion,
     /// There is something below it.
     NotEmpty,
+    /// A delete may be made, but not tell what it deletes: we must not write to the znode.
+    Untold,
     /// Trying again changes nothing, e.g. because we are not allowed to.
     Final(String),
 }
@@ -279,6 +287,10 @@ pub enum Effect {
         bases: BTreeMap<Key, Option<Base>>,
         /// Open conflicts; none for one that is closed.
         conflicts: BTreeMap<u64, Option<Conflict>>,
+        /// Resolutions that are about to be carried out; none for one that has been, or will not be.
+        intents: BTreeMap<u64, Option<Intent>>,
+        /// Conflicts that were decided and carried out: to be recorded.
+        resolved: Vec<Resolution>,
         /// The last transaction of each side that is in them.
         applied: PerSide<u64>,
     },
@@ -287,7 +299,7 @@ pub enum Effect {
         /// Which.
         side: Side,
     },
-    /// A conflict was decided: to be recorded.
+    /// A conflict was decided and carried out: to be told. What is recorded comes with [`Effect::Persist`].
     Resolved(Resolution),
     /// How long changes took from the event that told of them until they were applied on this side.
     Lags {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::sides::landed_base;
 use super::{ATTEMPTS, AclDone, AclPlan, Effect, Flight, HaltReason, Link, Outcome, Planned, Refusal, SLOTS, WriteKind};
 use crate::codec::Slot;
-use crate::conflict::{ConflictKind, Resolution};
+use crate::conflict::{ConflictKind, Resolution, Value};
 use crate::dirty::Dirt;
 use crate::node::{Base, Key, PerSide, Seen, Side};
 
@@ -24,12 +24,19 @@ impl Link {
         let mut bytes = 0;
         while let Some(next) = state.ready.front() {
             let size = next.bytes();
+            // What it replaces is not on disk yet; and nothing may overtake it.
+            if next.after > self.saves_safe {
+                break;
+            }
             if planned.len() >= state.batch || (!planned.is_empty() && bytes + size > limits.batch_bytes) {
                 break;
             }
             bytes += size;
             state.ready_bytes = state.ready_bytes.saturating_sub(size);
             planned.extend(state.ready.pop_front());
+        }
+        if planned.is_empty() {
+            return;
         }
         // Parents before what is below them, and the other way round for deletes; within one transaction nobody sees the order.
         planned.sort_by_key(|planned| {
@@ -99,23 +106,15 @@ impl Link {
                 self.unblock_below(&key);
             }
             self.purged.remove(&key);
-            if let Some(resolution) = resolution {
-                if self.close_conflict(&key).is_some() {
-                    self.unblock_below(&key);
-                }
-                self.resolved(*resolution);
+            if let Some((intent, resolution)) = resolution {
+                self.carried_out(intent, *resolution);
             }
-            let recreated = before.zip(state).is_some_and(|(before, state)| before.czxid != state.czxid);
-            if recreated {
-                self.resolved(Resolution {
-                    key,
-                    kind: ConflictKind::Recreated,
-                    strategy: self.config.strategy,
-                    winner: side.other().into(),
-                    ambiguous: true,
-                    sides: PerSide::default(),
-                    at_ms: self.now.unix_millis(),
+            if let Some(found) = state.filter(|state| before.is_some_and(|before| before.czxid != state.czxid)) {
+                let sent = record.source.map(|source| match &op.kind {
+                    WriteKind::Create { data, .. } | WriteKind::Set { data, .. } => Value::with_data(source, data),
+                    WriteKind::Delete { .. } => Value::unread(source),
                 });
+                self.replaced_unread(key, side, found, sent);
             }
         }
         if !lags.is_empty() {
@@ -123,7 +122,33 @@ impl Link {
         }
     }
 
-    fn unblock_below(&mut self, key: &str) {
+    /// What was intended has been applied.
+    pub(super) fn carried_out(&mut self, intent: u64, resolution: Resolution) {
+        self.end_intent(intent);
+        let key = resolution.key.clone();
+        if self.close_conflict(&key).is_some() {
+            self.unblock_below(&key);
+        }
+        self.resolved(resolution);
+    }
+
+    /// Between our read and our write it was deleted and made again on `side`: no transaction can be told not to touch another one of the same
+    /// version. What was there is not known; that it was, and what was written over it, is recorded.
+    pub(super) fn replaced_unread(&mut self, key: Key, side: Side, found: Seen, sent: Option<Value>) {
+        let mut sides = PerSide { a: sent.clone(), b: sent };
+        sides[side] = Some(Value::unread(found));
+        self.resolved(Resolution {
+            key,
+            kind: ConflictKind::Recreated,
+            strategy: self.config.strategy,
+            winner: side.other().into(),
+            ambiguous: true,
+            sides,
+            at_ms: self.now.unix_millis(),
+        });
+    }
+
+    pub(super) fn unblock_below(&mut self, key: &str) {
         let prefix = format!("{key}/");
         let waiting: Vec<_> = self
             .blocked
@@ -146,8 +171,17 @@ impl Link {
             state.ready_bytes += planned.bytes();
             state.ready.push_front(planned);
         }
-        let Some(culprit) = culprit else { return };
+        let Some(mut culprit) = culprit else { return };
+        if let (WriteKind::Delete { told, .. }, Refusal::Untold) = (&mut culprit.op.kind, refusal) {
+            *told = false;
+            let state = &mut self.sides[side];
+            state.ready_bytes += culprit.bytes();
+            return state.ready.push_front(culprit);
+        }
         self.busy.remove(&culprit.record.key);
+        if let Some((intent, _)) = culprit.resolution.take() {
+            self.end_intent(intent);
+        }
         match refusal {
             Refusal::Final(why) => self.block(&culprit.record.key, format!("{} refuses it: {why}", side.as_str().to_uppercase())),
             _ => self.retry(side, culprit, refusal),
@@ -165,6 +199,9 @@ impl Link {
         for planned in flight.planned {
             let key = planned.record.key.clone();
             self.busy.remove(&key);
+            if let Some((intent, _)) = planned.resolution {
+                self.end_intent(intent);
+            }
             let attempts = planned.attempts.saturating_add(u8::from(alone));
             if alone && attempts >= UNANSWERED_MAX {
                 let why = format!(
@@ -186,6 +223,9 @@ impl Link {
         let waiting: Vec<Planned> = state.ready.drain(..).collect();
         for planned in waiting {
             self.busy.remove(&planned.record.key);
+            if let Some((intent, _)) = planned.resolution {
+                self.end_intent(intent);
+            }
             let dirt = Dirt { since: planned.since, announced: planned.announced, ..Dirt::on_both(self.now) };
             self.mark(planned.record.key, dirt);
         }
@@ -212,6 +252,9 @@ impl Link {
         if outcome == AclDone::Unknown {
             out.push(Effect::Reopen { side });
         }
+        if let (AclDone::Stale | AclDone::Refused(_), Some((intent, _))) = (&outcome, &resolution) {
+            self.end_intent(*intent);
+        }
         if matches!(outcome, AclDone::Stale | AclDone::Refused(_))
             && let Some(noted) = self.pairs.get(&key).map(|pair| pair.base)
         {
@@ -222,10 +265,15 @@ impl Link {
                 base.seen[side].aversion = aversion;
                 self.set_base(&key, base);
                 self.counters.acl_changed[side] += 1;
-                if let Some(resolution) = resolution {
-                    self.close_conflict(&key);
-                    self.resolved(*resolution);
+                if let Some((intent, resolution)) = resolution {
+                    self.carried_out(intent, *resolution);
                 }
+            }
+            AclDone::Unknown if resolution.is_some() => {
+                if let Some((intent, resolution)) = resolution {
+                    self.acl_doubts.insert(key.clone(), (intent, *resolution));
+                }
+                self.mark(key, Dirt { attempts: attempts + 1, ..Dirt::on_both(self.now) });
             }
             AclDone::Refused(why) => self.block(&key, format!("{} refuses its access control list: {why}", side.as_str().to_uppercase())),
             AclDone::Stale | AclDone::Unknown if attempts + 1 >= ATTEMPTS => {

@@ -4,8 +4,12 @@
 
 mod world;
 
-use world::{Dice, World};
-use zksync::{Command, Drift, HaltReason, Input, LinkConfig, LinkState, Mapping, Mode, PerSide, Side, Strategy};
+use std::sync::Arc;
+
+use world::{Dice, World, acl};
+use zksync::{
+    Command, ConflictKind, Drift, HaltReason, Input, LinkConfig, LinkState, Mapping, Mode, PerSide, Side, Strategy, WriteKind, WriteOp,
+};
 
 fn config(dice: &mut Dice) -> LinkConfig {
     let mut config = LinkConfig::one_way(Mapping::everything());
@@ -60,7 +64,7 @@ fn live_through(seed: u64) {
         }
         for id in open {
             let winner = if dice.one_in(2) { Side::A } else { Side::B };
-            world.input(Input::Command(Command::Resolve { id, winner }));
+            world.input(Input::Command(Command::Resolve { id, winner, seen: None }));
         }
         world.rest();
     }
@@ -87,11 +91,18 @@ fn live_through(seed: u64) {
         }
     }
     // Both sides of the history are known wherever one was given up.
-    for resolution in &world.resolutions {
+    for resolution in world.resolutions() {
         assert!(
             resolution.key.starts_with("/s") || resolution.key.as_ref() == "/s",
             "seed {seed}: a conflict where only one side wrote: {resolution:?}"
         );
+    }
+    // No acknowledged write disappears without a record that survives every crash.
+    if let Some(loss) = world.unrecorded() {
+        fail(&world, &format!("{loss:?} was replaced, and nothing on disk tells of it: {:#?}", world.resolutions()));
+    }
+    if world.intents() > 0 {
+        fail(&world, "a resolution is neither carried out nor given up");
     }
     if world.link_ops > 3 * world.client_ops + 200 {
         fail(&world, &format!("{} writes for {} changes: something goes round in circles", world.link_ops, world.client_ops));
@@ -144,4 +155,104 @@ fn what_others_wrote_before_it_went_back_counts_as_well() {
     world.sides.a.zxid = newest - 2;
     world.connect(Side::A);
     assert!(matches!(world.halted, Some(HaltReason::WentBack { side: Side::A, .. })), "{:?}", world.halted);
+}
+
+fn op(path: &str, kind: WriteKind) -> WriteOp {
+    WriteOp { path: path.to_owned(), kind }
+}
+
+fn made(data: &[u8]) -> WriteKind {
+    WriteKind::Create { data: Arc::from(data), acl: acl(0), ephemeral: false }
+}
+
+const DELETE: WriteKind = WriteKind::Delete { version: 0, told: false };
+
+/// No transaction can be told to leave a znode alone that was made again since it was read and has the same version. That it was replaced is told.
+#[test]
+fn what_was_made_again_between_the_read_and_the_write_is_recorded() {
+    for delete in [true, false] {
+        let mut world = World::new(1, LinkConfig::one_way(Mapping::everything()));
+        world.change(Side::A, op("/s/x", made(b"1")));
+        world.rest();
+        let change = if delete { DELETE } else { WriteKind::Set { data: Arc::from(*b"2"), version: 0 } };
+        world.change(Side::A, op("/s/x", change));
+        world.until_write(Side::B);
+        world.change(Side::B, op("/s/x", DELETE));
+        world.change(Side::B, op("/s/x", made(b"new")));
+        let found = world.sides.b.nodes["/s/x"].stat.seen();
+        world.rest();
+        let [told] = world.resolutions() else { panic!("{:?}", world.resolutions()) };
+        assert_eq!((told.kind, told.key.as_ref()), (ConflictKind::Recreated, "/s/x"));
+        assert_eq!(told.sides.b.as_ref().map(|value| (value.seen.czxid, value.cut)), Some((found.czxid, true)), "what was found");
+        let sent = (!delete).then(|| b"2".to_vec());
+        assert_eq!(told.sides.a.as_ref().map(|value| value.data.clone()), sent, "what was sent");
+    }
+}
+
+/// The answer to the write is lost: what is read afterwards tells the same.
+#[test]
+fn what_was_made_again_is_recorded_although_the_answer_was_lost() {
+    let mut world = World::new(1, LinkConfig::one_way(Mapping::everything()));
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.rest();
+    world.change(Side::A, op("/s/x", WriteKind::Set { data: Arc::from(*b"2"), version: 0 }));
+    world.until_write(Side::B);
+    world.change(Side::B, op("/s/x", DELETE));
+    world.change(Side::B, op("/s/x", made(b"new")));
+    world.deliver(Side::B);
+    world.crash();
+    world.rest();
+    let kinds: Vec<ConflictKind> = world.resolutions().iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [ConflictKind::Recreated]);
+}
+
+/// Both sides were written, one of them loses, and the process dies right after the server has carried the write out.
+#[test]
+fn what_loses_is_on_disk_before_it_is_replaced() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::AWins);
+    let mut world = World::new(1, config);
+    world.rest();
+    world.change(Side::A, op("/s/x", made(b"a")));
+    world.change(Side::B, op("/s/x", made(b"b")));
+    world.until_intent();
+    world.until_write(Side::B);
+    assert_eq!(world.intents(), 1, "it is noted before it is sent");
+    world.deliver(Side::B);
+    world.crash();
+    world.rest();
+    let [told] = world.resolutions() else { panic!("{:?}", world.resolutions()) };
+    assert_eq!(told.sides.b.as_ref().map(|value| value.data.as_slice()), Some(&b"b"[..]));
+    assert_eq!(world.intents(), 0);
+    // One that was noted and never sent comes to nothing.
+    world.change(Side::A, op("/s/x", WriteKind::Set { data: Arc::from(*b"aa"), version: 0 }));
+    world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"bb"), version: 1 }));
+    world.until_intent();
+    world.until_write(Side::B);
+    world.lose_everything();
+    world.crash();
+    world.rest();
+    assert_eq!((world.resolutions().len(), world.intents()), (2, 0), "once, by who came after: {:?}", world.resolutions());
+}
+
+/// A decision about a conflict holds for what was looked at, with what the decision itself wrote, and for nothing else.
+#[test]
+fn an_operators_decision_holds_for_what_the_operator_saw() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::Manual);
+    let mut world = World::new(1, config);
+    world.rest();
+    world.change(Side::A, op("/s/x", made(b"a")));
+    world.change(Side::B, op("/s/x", made(b"b")));
+    world.rest();
+    let [conflict] = world.link.open_conflicts().cloned().collect::<Vec<_>>().try_into().unwrap();
+    world.change(Side::A, op("/s/x", WriteKind::Set { data: Arc::from(*b"c"), version: 0 }));
+    let seen = PerSide { a: Some(world.sides.a.nodes["/s/x"].stat.seen()), b: conflict.sides.b };
+    let decide = |seen| Input::Command(Command::Resolve { id: conflict.id, winner: Side::A, seen: Some(seen) });
+    world.input(decide(conflict.sides));
+    world.rest();
+    assert_eq!(world.sides.b.nodes["/s/x"].data, b"b", "somebody else wrote A: it was decided about something else");
+    world.input(decide(seen));
+    world.rest();
+    assert_eq!((world.sides.b.nodes["/s/x"].data.as_slice(), world.link.status().open_conflicts), (&b"c"[..], 0));
 }

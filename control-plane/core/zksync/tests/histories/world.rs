@@ -1,13 +1,13 @@
 //! A world of two ensembles, clients that write to both, a link between, and everything that can go wrong, from one seed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
 use zksync::{
-    Acl, AclDone, Base, Conflict, Effect, FoundSlot, HaltReason, Input, Key, Link, LinkConfig, Node, Outcome, PerSide, ReadWant, Reading,
-    Refusal, Resolution, SLOTS, Seen, Side, Slot, Stat, WriteKind, WriteOp,
+    Acl, AclDone, Base, Conflict, Effect, FoundSlot, HaltReason, Input, Intent, Key, Link, LinkConfig, Node, Outcome, PerSide, ReadWant,
+    Reading, Refusal, Resolution, SLOTS, Seen, Side, Slot, Stat, WriteKind, WriteOp,
 };
 
 /// xorshift64*: seedable, and enough.
@@ -99,7 +99,7 @@ impl Ensemble {
                 node.data = data.to_vec();
                 Ok(Some(node.stat.seen()))
             }
-            WriteKind::Delete { version } => {
+            WriteKind::Delete { version, told } => {
                 let node = self.nodes.get(&op.path).ok_or(Refusal::NoNode)?;
                 if node.stat.version != *version {
                     return Err(Refusal::BadVersion);
@@ -107,8 +107,9 @@ impl Ensemble {
                 if !self.children(&op.path).is_empty() {
                     return Err(Refusal::NotEmpty);
                 }
+                let found = node.stat.seen();
                 self.nodes.remove(&op.path);
-                Ok(None)
+                Ok(told.then_some(found))
             }
         }
     }
@@ -168,7 +169,18 @@ struct Wire {
 struct Disk {
     bases: BTreeMap<Key, Base>,
     conflicts: BTreeMap<u64, Conflict>,
+    intents: BTreeMap<u64, Intent>,
+    resolutions: Vec<Resolution>,
     applied: PerSide<u64>,
+}
+
+/// What a client had written, the other side never got, and the link replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Loss {
+    side: Side,
+    path: String,
+    seen: Seen,
+    data: Vec<u8>,
 }
 
 pub(crate) struct World {
@@ -182,7 +194,9 @@ pub(crate) struct World {
     config: LinkConfig,
     disk: Disk,
     persists: VecDeque<Effect>,
-    pub(crate) resolutions: Vec<Resolution>,
+    /// States that both sides had, or that went to the other side: what replaces them is no loss.
+    agreed: BTreeSet<(bool, String, i64)>,
+    pub(crate) losses: Vec<Loss>,
     /// What one side's clients alone wrote, as it must be in the end on both.
     pub(crate) own: PerSide<Ensemble>,
     pub(crate) client_ops: u64,
@@ -201,11 +215,12 @@ impl World {
             sides: PerSide { a: Ensemble::new(), b: Ensemble::new() },
             wires: PerSide::default(),
             zombies: Vec::new(),
-            link: Link::new(config.clone(), [], PerSide::default(), Vec::new(), now),
+            link: Link::new(config.clone(), [], PerSide::default(), Vec::new(), BTreeMap::new(), now),
             config,
             disk: Disk::default(),
             persists: VecDeque::new(),
-            resolutions: Vec::new(),
+            agreed: BTreeSet::new(),
+            losses: Vec::new(),
             own: PerSide { a: Ensemble::new(), b: Ensemble::new() },
             client_ops: 0,
             link_ops: 0,
@@ -249,7 +264,7 @@ impl World {
         }
     }
 
-    fn change(&mut self, side: Side, op: WriteOp) -> bool {
+    pub(crate) fn change(&mut self, side: Side, op: WriteOp) -> bool {
         let mtime = self.mtime(side);
         match self.sides[side].multi(std::slice::from_ref(&op), mtime) {
             Ok((_, paths)) => {
@@ -284,7 +299,7 @@ impl World {
                 let data = value(self);
                 (WriteKind::Set { data: data.clone(), version }, WriteKind::Set { data, version: own_version })
             }
-            7 | 8 => (WriteKind::Delete { version }, WriteKind::Delete { version: own_version }),
+            7 | 8 => (WriteKind::Delete { version, told: false }, WriteKind::Delete { version: own_version, told: false }),
             _ => {
                 let list = acl(u8::try_from(self.dice.below(3)).unwrap());
                 if let Some(node) = self.sides[side].nodes.get_mut(&path) {
@@ -309,6 +324,13 @@ impl World {
         let mut effects = Vec::new();
         self.link.step(self.now, input, &mut effects);
         for effect in effects {
+            if let Effect::Write { side, slot, .. } = &effect {
+                for record in &slot.records {
+                    if let Some(base) = self.link.base_of(&record.key) {
+                        self.agreed.insert((*side == Side::A, record.key.to_string(), base.seen[*side].mzxid));
+                    }
+                }
+            }
             match effect {
                 Effect::Read { side, .. } | Effect::Write { side, .. } | Effect::SetAcl { side, .. } => {
                     if self.wires[side].up {
@@ -321,8 +343,7 @@ impl World {
                         self.cut(side);
                     }
                 }
-                Effect::Resolved(resolution) => self.resolutions.push(resolution),
-                Effect::Lags { .. } => {}
+                Effect::Resolved(_) | Effect::Lags { .. } => {}
                 Effect::Halt(reason) => self.halted = Some(reason),
             }
         }
@@ -342,11 +363,13 @@ impl World {
                     return Some(Input::Wrote { side, sequence, outcome: Outcome::Fenced });
                 }
                 assert_eq!(slot.records.len(), ops.len());
+                let before = ops.iter().map(|op| ensemble.nodes.get(&op.path).cloned()).collect::<Vec<_>>();
                 match ensemble.multi(&ops, mtime) {
                     Ok((states, paths)) => {
                         let zxid = ensemble.zxid;
                         ensemble.slots.insert(sequence % SLOTS, (Slot::decode(&slot.encode()).unwrap(), zxid));
                         self.link_ops += ops.len() as u64;
+                        self.what_is_lost(side, &ops, &slot, before);
                         self.note(format!("{} link {side:?} #{sequence} {ops:?} @{zxid}", self.now.unix_millis()));
                         self.tell(side, paths);
                         Some(Input::Wrote { side, sequence, outcome: Outcome::Applied { zxid, states } })
@@ -374,6 +397,39 @@ impl World {
             }
             _ => panic!("{side:?}: not a request"),
         }
+    }
+
+    /// What a transaction of the link that is being applied replaces.
+    fn what_is_lost(&mut self, side: Side, ops: &[WriteOp], slot: &Slot, before: Vec<Option<Znode>>) {
+        for ((op, record), node) in ops.iter().zip(&slot.records).zip(before) {
+            let Some(node) = node else { continue };
+            let seen = node.stat.seen();
+            // Made again since it was read: that can be told, but not prevented.
+            let unread = record.target.czxid != 0 && record.target.czxid != seen.czxid;
+            if !unread && op.path.starts_with("/s/") && !self.agreed.contains(&(side == Side::A, op.path.clone(), seen.mzxid)) {
+                self.losses.push(Loss { side, path: op.path.clone(), seen, data: node.data });
+            }
+        }
+    }
+
+    /// Resolutions that nothing can undo any more.
+    pub(crate) fn resolutions(&self) -> &[Resolution] {
+        &self.disk.resolutions
+    }
+
+    /// A loss without a resolution that has the value.
+    pub(crate) fn unrecorded(&self) -> Option<&Loss> {
+        self.losses.iter().find(|loss| {
+            !self.disk.resolutions.iter().any(|it| {
+                it.key.as_ref() == loss.path
+                    && it.sides[loss.side].as_ref().is_some_and(|value| value.seen.same_data(&loss.seen) && value.data == loss.data)
+            })
+        })
+    }
+
+    /// Resolutions of which it is not known whether they were carried out.
+    pub(crate) fn intents(&self) -> usize {
+        self.disk.intents.len()
     }
 
     /// The connection breaks: what is on its way to the server may arrive in part, what is on its way back does not.
@@ -420,11 +476,13 @@ impl World {
         self.persists.clear();
         let bases = self.disk.bases.iter().map(|(key, base)| (key.clone(), Base::decode(&base.encode()).unwrap()));
         let open = self.disk.conflicts.values().cloned().collect();
-        self.link = Link::new(self.config.clone(), bases, self.disk.applied, open, self.now);
+        self.link = Link::new(self.config.clone(), bases, self.disk.applied, open, self.disk.intents.clone(), self.now);
     }
 
     fn persist_one(&mut self, tell: bool) -> bool {
-        let Some(Effect::Persist { number, bases, conflicts, applied }) = self.persists.pop_front() else { return false };
+        let Some(Effect::Persist { number, bases, conflicts, intents, resolved, applied }) = self.persists.pop_front() else {
+            return false;
+        };
         for (key, base) in bases {
             match base {
                 Some(base) => self.disk.bases.insert(key, base),
@@ -437,6 +495,13 @@ impl World {
                 None => self.disk.conflicts.remove(&id),
             };
         }
+        for (id, intent) in intents {
+            match intent {
+                Some(intent) => self.disk.intents.insert(id, intent),
+                None => self.disk.intents.remove(&id),
+            };
+        }
+        self.disk.resolutions.extend(resolved);
         self.disk.applied = applied;
         if tell {
             self.input(Input::Persisted { number });
@@ -491,6 +556,41 @@ impl World {
             }
         }
         false
+    }
+
+    /// Lets time pass until a transaction is on its way to `side`.
+    pub(crate) fn until_write(&mut self, side: Side) {
+        for _ in 0..1_000 {
+            if self.wires[side].requests.iter().any(|request| matches!(request, Effect::Write { .. })) {
+                return;
+            }
+            self.progress();
+        }
+        panic!("nothing is written to {side:?}");
+    }
+
+    /// Lets time pass until a resolution is noted.
+    pub(crate) fn until_intent(&mut self) {
+        for _ in 0..1_000 {
+            if self.intents() > 0 {
+                return;
+            }
+            self.progress();
+        }
+        panic!("nothing is noted");
+    }
+
+    /// Carries out what is on its way to `side`; the answers stay on their way.
+    pub(crate) fn deliver(&mut self, side: Side) {
+        while let Some(request) = self.wires[side].requests.pop_front() {
+            self.serve(side, request);
+        }
+    }
+
+    /// What is on its way never arrives.
+    pub(crate) fn lose_everything(&mut self) {
+        self.wires.a.requests.clear();
+        self.wires.b.requests.clear();
     }
 
     /// One moment of a bad day.
