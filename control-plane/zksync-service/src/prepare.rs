@@ -76,6 +76,9 @@ pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verif
                 tree.denied_total, found.unreadable[0]
             ));
         }
+        if tree.too_deep > 0 {
+            warnings.push(format!("{} subtrees of {side} are too deep, or their paths too long: they are not copied", tree.too_deep));
+        }
         if tree.hidden_acls > 0 {
             blockers.push(format!(
                 "{} digests in access control lists of {side} are hidden: our identity must have ADMIN, or be the super user",

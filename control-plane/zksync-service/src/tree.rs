@@ -28,6 +28,8 @@ pub struct Tree {
     pub ephemerals: u64,
     /// Znodes that the filters leave out, with what is below them counted as one.
     pub filtered: u64,
+    /// Znodes whose paths are too deep or too long to be copied, with what is below them counted as one.
+    pub too_deep: u64,
     /// Znodes that could not be read, up to a hundred, and why.
     pub denied: Vec<(String, String)>,
     /// How many could not be read.
@@ -254,6 +256,7 @@ fn add(
     let prefix = if path == "/" { "" } else { &path };
     for name in node.children.iter().flatten() {
         match config.mapping.key(side, &format!("{prefix}/{name}")) {
+            Some(child) if zksync::too_deep(&child) => tree.too_deep += 1,
             Some(child) => queue.push_back(child),
             None => tree.filtered += 1,
         }

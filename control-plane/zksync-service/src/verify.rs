@@ -159,7 +159,9 @@ pub async fn verify_trees(
     (trees.a.stats, trees.b.stats) = (stats.a, stats.b);
     let mut excluded = BTreeMap::new();
     for (side, tree) in [("a", &trees.a), ("b", &trees.b)] {
-        for (reason, count) in [("ephemeral", tree.ephemerals), ("filtered", tree.filtered), ("unreadable", tree.denied_total)] {
+        let reasons =
+            [("ephemeral", tree.ephemerals), ("filtered", tree.filtered), ("too deep", tree.too_deep), ("unreadable", tree.denied_total)];
+        for (reason, count) in reasons {
             excluded.insert(format!("{reason} on {side}"), count);
         }
     }

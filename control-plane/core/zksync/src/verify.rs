@@ -98,43 +98,63 @@ impl Verification {
     pub const LISTED_MAX: usize = 100_000;
 }
 
-#[derive(Debug, Default)]
+/// A tree in one list, each place after the one above it: a path may have half a million names, which no stack holds.
+#[derive(Debug)]
 struct Tree {
-    children: BTreeMap<String, Tree>,
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    children: BTreeMap<String, usize>,
     /// Data, access control list; none for a znode that is only above others.
     leaf: Option<(Hash, u64)>,
     hash: Hash,
 }
 
 impl Tree {
+    const ROOT: usize = 0;
+
     fn of(entries: &[Entry]) -> Tree {
-        let mut root = Tree::default();
+        let mut places = vec![Place::default()];
         for entry in entries {
-            let mut at = &mut root;
+            let mut at = Tree::ROOT;
             for name in entry.key.split('/').filter(|name| !name.is_empty()) {
-                at = at.children.entry(name.to_owned()).or_default();
+                let new = places.len();
+                at = *places[at].children.entry(name.to_owned()).or_insert(new);
+                if at == new {
+                    places.push(Place::default());
+                }
             }
-            at.leaf = Some((entry.data, entry.acl));
+            places[at].leaf = Some((entry.data, entry.acl));
         }
-        root.seal();
-        root
+        let mut tree = Tree { places };
+        tree.seal();
+        tree
     }
 
-    /// Depth is bounded by the length of paths; a chain of a hundred thousand names does not fit in a request.
+    /// From the last place to the first: so each comes after all that are below it.
     fn seal(&mut self) {
-        let mut hasher = blake3::Hasher::new();
-        if let Some((data, acl)) = &self.leaf {
-            hasher.update(&[1]);
-            hasher.update(data);
-            hasher.update(&acl.to_le_bytes());
+        for at in (0..self.places.len()).rev() {
+            let place = &self.places[at];
+            let mut hasher = blake3::Hasher::new();
+            if let Some((data, acl)) = &place.leaf {
+                hasher.update(&[1]);
+                hasher.update(data);
+                hasher.update(&acl.to_le_bytes());
+            }
+            for (name, child) in &place.children {
+                hasher.update(&(name.len() as u64).to_le_bytes());
+                hasher.update(name.as_bytes());
+                hasher.update(&self.places[*child].hash);
+            }
+            let sealed = hasher.finalize();
+            self.places[at].hash.copy_from_slice(&sealed.as_bytes()[..16]);
         }
-        for (name, child) in &mut self.children {
-            child.seal();
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name.as_bytes());
-            hasher.update(&child.hash);
-        }
-        self.hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    }
+
+    fn root(&self) -> &Place {
+        &self.places[Tree::ROOT]
     }
 }
 
@@ -142,44 +162,50 @@ impl Tree {
 pub fn compare(a: &[Entry], b: &[Entry]) -> Verification {
     let (tree_a, tree_b) = (Tree::of(a), Tree::of(b));
     let mut found = Verification {
-        root_a: hex(&tree_a.hash),
-        root_b: hex(&tree_b.hash),
+        root_a: hex(&tree_a.root().hash),
+        root_b: hex(&tree_b.root().hash),
         nodes_a: a.len() as u64,
         nodes_b: b.len() as u64,
         bytes_a: a.iter().map(|entry| entry.size).sum(),
         bytes_b: b.iter().map(|entry| entry.size).sum(),
         ..Verification::default()
     };
-    descend("/", Some(&tree_a), Some(&tree_b), &mut found);
+    descend(&tree_a, &tree_b, &mut found);
     found.equal = found.differing == 0;
     found
 }
 
-fn descend(path: &str, a: Option<&Tree>, b: Option<&Tree>, found: &mut Verification) {
-    found.subtrees += 1;
-    if let (Some(a), Some(b)) = (a, b)
-        && a.hash == b.hash
-    {
-        return;
-    }
-    let kind = match (a.and_then(|tree| tree.leaf), b.and_then(|tree| tree.leaf)) {
-        (Some(_), None) => Some(DifferenceKind::OnlyA),
-        (None, Some(_)) => Some(DifferenceKind::OnlyB),
-        (Some(a), Some(b)) if a.0 != b.0 => Some(DifferenceKind::Data),
-        (Some(a), Some(b)) if a.1 != b.1 => Some(DifferenceKind::Acl),
-        _ => None,
-    };
-    if let Some(kind) = kind {
-        found.differing += 1;
-        if found.differences.len() < Verification::LISTED_MAX {
-            found.differences.push(Difference { path: path.to_owned(), kind });
-        }
-    }
+fn descend(tree_a: &Tree, tree_b: &Tree, found: &mut Verification) {
     let empty = BTreeMap::new();
-    let (a, b) = (a.map_or(&empty, |tree| &tree.children), b.map_or(&empty, |tree| &tree.children));
-    let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    for name in names {
-        descend(&crate::mapping::child(path, name), a.get(name), b.get(name), found);
+    let mut waiting = vec![("/".to_owned(), Some(tree_a.root()), Some(tree_b.root()))];
+    while let Some((path, a, b)) = waiting.pop() {
+        found.subtrees += 1;
+        if let (Some(a), Some(b)) = (a, b)
+            && a.hash == b.hash
+        {
+            continue;
+        }
+        let kind = match (a.and_then(|place| place.leaf), b.and_then(|place| place.leaf)) {
+            (Some(_), None) => Some(DifferenceKind::OnlyA),
+            (None, Some(_)) => Some(DifferenceKind::OnlyB),
+            (Some(a), Some(b)) if a.0 != b.0 => Some(DifferenceKind::Data),
+            (Some(a), Some(b)) if a.1 != b.1 => Some(DifferenceKind::Acl),
+            _ => None,
+        };
+        let (a, b) = (a.map_or(&empty, |place| &place.children), b.map_or(&empty, |place| &place.children));
+        let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        // The first one is looked at next.
+        for name in names.into_iter().rev() {
+            let place = |tree: &'_ BTreeMap<String, usize>| tree.get(name).copied();
+            let (a, b) = (place(a).map(|at| &tree_a.places[at]), place(b).map(|at| &tree_b.places[at]));
+            waiting.push((crate::mapping::child(&path, name), a, b));
+        }
+        if let Some(kind) = kind {
+            found.differing += 1;
+            if found.differences.len() < Verification::LISTED_MAX {
+                found.differences.push(Difference { path, kind });
+            }
+        }
     }
 }
 
@@ -228,5 +254,16 @@ mod tests {
     fn a_name_moved_to_another_place_is_seen() {
         let found = compare(&[entry("/ab/c", 1, 1)], &[entry("/a/bc", 1, 1)]);
         assert_eq!(found.differing, 2);
+    }
+
+    #[test]
+    fn a_path_of_very_many_names_is_compared_as_well() {
+        let deep = |data: u8| -> Vec<Entry> {
+            let path = "/d".repeat(20_000);
+            vec![entry(&path[..path.len() - 2], 1, 1), entry(&path, data, 1)]
+        };
+        let compared = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || compare(&deep(1), &deep(2)));
+        let found = compared.unwrap().join().unwrap();
+        assert_eq!((found.differing, found.differences[0].kind), (1, DifferenceKind::Data));
     }
 }

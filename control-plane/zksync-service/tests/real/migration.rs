@@ -27,10 +27,13 @@ async fn a_migration_names_who_stayed_behind_and_goes_back_with_everything_writt
             old.delete(&path, None).await.unwrap();
         }
     }
+    // Deeper than a server's clients usually go, and than is copied.
+    old.create_all(&"/d".repeat(300)).await.unwrap();
     let mut definition = serde_json::to_value(Definition::between("m", &a.connect_string(), &b.connect_string())).unwrap();
     definition["types"] = json!([{ "path": "/app/box", "kind": "container" }]);
     let (status, found) = operator.ask("POST", "/plan", &definition.to_string()).await;
     assert_eq!((status, &found["blockers"]), (StatusCode::OK, &json!([])), "{found}");
+    assert!(found["warnings"].to_string().contains("1 subtrees of A are too deep"), "{found}");
     assert!(new.stat("/app").await.unwrap().is_none(), "a plan writes nothing");
     assert_eq!(operator.ask("POST", "/links", &definition.to_string()).await.0, StatusCode::CREATED);
     for _ in 0..200 {
