@@ -91,7 +91,10 @@ impl Topology {
             let row = self.tables.containers.get(it)?;
             let record = row.record.clone()?;
             let rows = summary::own_container_rows(&self.tables, row, &record);
-            let (metrics, controls) = (summary::container_metrics(&self.tables, it, true), controls(self, Entity::Container(it)));
+            let metrics = summary::container_metrics(&self.tables, it, true);
+            // There, a node has one probe for all of them.
+            let own = controls(self, Entity::Container(it)).into_iter().filter(|control| control.node_id == row.node_id);
+            let controls = own.collect();
             Some(ContainerExport { record, metrics, rows, controls })
         };
         Some(HostExport {

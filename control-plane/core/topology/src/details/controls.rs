@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::index::Entity;
+use crate::index::{Entity, ObjectIndex};
 use crate::node::{Control, NodeId};
 use crate::report::{ContainerState, KubernetesKind as Kind};
 use crate::topology::Topology;
@@ -50,6 +50,7 @@ const POD_LOGS: Known = known(0, "kubernetes_get_logs", "Get logs", "fa fa-deskt
 const SCALE_DOWN: Known = known(0, "kubernetes_scale_down", "Scale down", "fa fa-minus");
 const SCALE_UP: Known = known(1, "kubernetes_scale_up", "Scale up", "fa fa-plus");
 const DESCRIBE: Known = known(2, "kubernetes_describe", "Describe", "fa fa-file-text");
+const DESCRIBE_POD: Known = Known { human: "Describe pod", ..DESCRIBE };
 const DELETE_POD: Known =
     confirmed(known(3, "kubernetes_delete_pod", "Delete", "far fa-trash-alt"), "Are you sure you want to delete this pod?");
 
@@ -66,9 +67,14 @@ pub(crate) fn controls(map: &Topology, entity: Entity) -> Vec<Control> {
     let mut controls = match entity {
         Entity::Container(container) => {
             let row = &map.tables.containers[container];
-            let record = row.record.as_ref().filter(|record| &*record.runtime == "docker");
-            let known = record.map_or(&[][..], |record| of_container(record.state));
-            offered(map, &map.tables.hosts[row.host].probe, &row.node_id, known)
+            match row.record.as_ref() {
+                Some(record) if &*record.runtime == "docker" => {
+                    offered(map, &map.tables.hosts[row.host].probe, &row.node_id, of_container(record.state))
+                }
+                // Probes only watch other runtimes. What Kubernetes does with its pod is the next best.
+                Some(_) => row.pod.map_or_else(Vec::new, |pod| of_pod(map, pod)),
+                None => Vec::new(),
+            }
         }
         Entity::Host(host) => {
             let row = &map.tables.hosts[host];
@@ -90,6 +96,12 @@ pub(crate) fn controls(map: &Topology, entity: Entity) -> Vec<Control> {
     };
     controls.sort_by_key(|control| control.rank);
     controls
+}
+
+/// What a container's panel offers of its pod's, whose node is told.
+fn of_pod(map: &Topology, pod: ObjectIndex) -> Vec<Control> {
+    let Some((collector, _)) = map.tables.kubernetes.told(pod) else { return Vec::new() };
+    offered(map, collector, &map.tables.kubernetes.rows[pod].node_id, &[POD_LOGS, DESCRIBE_POD])
 }
 
 fn of_container(state: ContainerState) -> &'static [Known] {

@@ -61,6 +61,25 @@ fn a_containers_state_decides() {
 }
 
 #[test]
+fn a_container_of_another_runtime_offers_what_its_pod_does() {
+    let mut world = World::new();
+    world.connect("node-1", &["10.0.0.1/24"]);
+    let of_runtime = |id, runtime: &str| Container { runtime: runtime.into(), ..in_pod(id, "front") };
+    world.report("node-1", containers(vec![of_runtime("c1", "containerd"), of_runtime("c2", "docker")]));
+    world.connect_cluster("collector", "production", vec![object(Kind::Pod, "front", &[])]);
+    let offered = |id: &str| -> Vec<String> {
+        let controls = world.details(View::Containers, id).unwrap().controls;
+        controls.iter().map(|it| format!("{} of {} by {}", it.human, it.node_id, it.probe_id)).collect()
+    };
+    assert_eq!(offered("c1;<container>"), ["Get logs of front;<pod> by collector", "Describe pod of front;<pod> by collector"]);
+    assert!(offered("c2;<container>").iter().all(|it| it.ends_with(" of c2;<container> by node-1")));
+    // A report in Scope's words has one probe for all that a node offers.
+    let export = world.map.export_host("node-1").unwrap();
+    let exported: Vec<usize> = export.containers.iter().map(|it| it.controls.len()).collect();
+    assert_eq!((exported[0], exported[1] > 0), (0, true));
+}
+
+#[test]
 fn objects_and_nodes_of_a_cluster_are_its_collectors() {
     let mut world = World::new();
     world.connect("node-1", &["10.0.0.1/24"]);
