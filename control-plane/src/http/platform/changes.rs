@@ -302,6 +302,8 @@ fn texts(node: &NodeSummary) -> std::collections::BTreeMap<String, String> {
     parents.sort_by(|a, b| a.id.cmp(&b.id));
     parents.into_iter().for_each(|parent| add(parent.topology_id, &parent.label));
     node.tables.iter().flat_map(|table| &table.rows).for_each(|(label, value)| add(label, value));
+    let grids = node.tables.iter().filter_map(|table| table.grid.as_deref());
+    grids.flat_map(|grid| &grid.rows).flat_map(|row| &row.cells).for_each(|(column, value)| add(column, value));
     texts
 }
 

@@ -1,6 +1,6 @@
 //! What of a node is searched: Scope's fields, and its id.
 
-use crate::node::NodeSummary;
+use crate::node::{Grid, NodeSummary};
 
 /// Longest text that is looked into, in bytes; what is beyond is not found.
 pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
@@ -15,6 +15,8 @@ pub(super) struct Field<'a> {
     /// Its value.
     pub(super) text: &'a str,
     pub(super) class: Class,
+    /// Whether it stands in a table with columns. Such texts answer to every name, as with Scope.
+    pub(super) is_cell: bool,
 }
 
 /// Kinds of fields, best first.
@@ -47,14 +49,30 @@ impl Class {
 /// Shows every text that is searched, best first, each cut to [`TEXT_BYTES_MAX`] and at most [`TEXTS_MAX`] of them.
 ///
 /// Uptimes are left out: they grow by themselves, and nobody looks for their digits. Comparisons know them.
-pub(super) fn each_field<'a>(node: &'a NodeSummary, mut look: impl FnMut(Field<'a>)) {
+pub(super) fn each_field<'a>(node: &'a NodeSummary, look: impl FnMut(Field<'a>)) {
     let own =
         [("label", &*node.label, Class::Label), ("id", node.id.as_str(), Class::Id), ("labelMinor", &*node.label_minor, Class::LabelMinor)];
     let metadata = node.metadata.iter().filter(|row| row.data_type != "duration").map(|row| (&*row.label, &*row.value, Class::Metadata));
     let parents = node.parents.iter().map(|parent| (parent.topology_id, &*parent.label, Class::Parent));
     let tables = node.tables.iter().flat_map(|table| &table.rows).map(|(label, value)| (&**label, &**value, Class::Table));
-    let all = own.into_iter().chain(metadata).chain(parents).chain(tables).filter(|(_, text, _)| !text.is_empty());
-    all.take(TEXTS_MAX).for_each(|(name, text, class)| look(Field { name, text: cut(text), class }));
+    let named = own.into_iter().chain(metadata).chain(parents).chain(tables);
+    let named = named.map(|(name, text, class)| Field { name, text: cut(text), class, is_cell: false });
+    let cells = node.tables.iter().filter_map(|table| table.grid.as_deref()).flat_map(cells);
+    named.chain(cells).filter(|field| !field.text.is_empty()).take(TEXTS_MAX).for_each(look);
+}
+
+/// What stands in a table with columns, by the headings.
+fn cells(grid: &Grid) -> impl Iterator<Item = Field<'_>> {
+    let heading = |id: &str| {
+        let known = grid.columns.iter().flatten().find(|column| *column.id == *id);
+        known.map(|column| &*column.label).filter(|label| !label.is_empty())
+    };
+    grid.rows.iter().flat_map(|row| &row.cells).map(move |(column, text)| Field {
+        name: heading(column).unwrap_or(column),
+        text: cut(text),
+        class: Class::Table,
+        is_cell: true,
+    })
 }
 
 fn cut(text: &str) -> &str {

@@ -73,8 +73,8 @@ impl Expression {
 }
 
 fn look(node: &NodeSummary, prefix: Option<&Pattern>, pattern: &Pattern, out: &mut Vec<Match>) {
-    each_field(node, |Field { name, text, .. }| {
-        if out.len() >= MATCHES_MAX || prefix.is_some_and(|prefix| prefix.fit(&reduce(name)).is_none()) {
+    each_field(node, |Field { name, text, is_cell, .. }| {
+        if out.len() >= MATCHES_MAX || prefix.is_some_and(|prefix| !is_cell && prefix.fit(&reduce(name)).is_none()) {
             return;
         }
         let (folded, places) = fold_with_places(text);

@@ -190,7 +190,8 @@ impl Index {
         });
         let mut texts = Vec::with_capacity(16);
         let mut folded = String::new();
-        each_field(node, |Field { name, text, class }| {
+        // The map's own nodes have no tables with columns: names are all that is asked for.
+        each_field(node, |Field { name, text, class, .. }| {
             folded.clear();
             fold_into(text, &mut folded);
             if folded.is_empty() {

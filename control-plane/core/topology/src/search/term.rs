@@ -133,8 +133,8 @@ impl Comparison {
 fn find_text(node: &NodeSummary, field: Option<&Pattern>, pattern: &Pattern) -> Option<Found> {
     let mut found = Found { score: 0, fields: Vec::new() };
     let mut folded = String::new();
-    each_field(node, |Field { name, text, class }| {
-        if field.is_some_and(|field| field.fit(&reduce(name)).is_none()) {
+    each_field(node, |Field { name, text, class, is_cell }| {
+        if field.is_some_and(|field| !is_cell && field.fit(&reduce(name)).is_none()) {
             return;
         }
         folded.clear();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::node::{MetadataRow, MetricRow, Parent, Shape, Table};
+use crate::node::{Grid, GridColumn, GridRow, MetadataRow, MetricRow, Parent, Shape, Table};
 
 fn node() -> NodeSummary {
     let row = |id: &'static str, label: &'static str, value: &str| MetadataRow {
@@ -49,6 +49,27 @@ fn node() -> NodeSummary {
 #[track_caller]
 fn finds(query: &str) -> bool {
     Query::parse(query).unwrap().find(&node()).is_some()
+}
+
+#[test]
+fn cells_of_a_table_with_columns_answer_to_every_name() {
+    let column = |id: &str, label: &str| GridColumn { id: id.into(), label: label.into(), data_type: "".into() };
+    let grid = Grid {
+        kind: "multicolumn-table".into(),
+        columns: Some(vec![column("weave_connection_state", "State")]),
+        rows: vec![GridRow {
+            id: "a".into(),
+            cells: vec![("weave_connection_state".into(), "established".into()), ("weave_connection_info".into(), "fastdp".into())],
+        }],
+        truncation_count: 0,
+    };
+    let table = Table { id: "t".into(), label: "".into(), rows: Vec::new(), grid: Some(Box::new(grid)) };
+    let peer = NodeSummary { tables: vec![table], ..node() };
+    let found = |query: &str| Query::parse(query).unwrap().find(&peer).map(|found| found.fields);
+    assert_eq!(found("establish"), Some(vec!["State".to_owned()]));
+    assert_eq!(found("anything: fastdp"), Some(vec!["weave_connection_info".to_owned()]));
+    assert_eq!(found("anything: blue"), None, "the name of a property counts");
+    assert_eq!(found("heartbeat"), None);
 }
 
 #[test]
