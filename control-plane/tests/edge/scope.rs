@@ -33,7 +33,9 @@ async fn an_empty_app_lists_its_views_sorted_by_name() {
     let reply = world.get("/api/topology").await;
     let views: Vec<schema::ViewDescription> = reply.json();
     let names: Vec<&str> = views.iter().map(|view| view.name.as_str()).collect();
-    assert_eq!(names, ["Containers", "Hosts", "Mesos tasks", "Pods", "Processes", "Services", "Tasks"]);
+    assert_eq!(names, ["Containers", "Hosts", "Pods", "Processes", "Services", "Tasks"]);
+    let below: Vec<&str> = views[0].sub_topologies.iter().map(|view| view.name.as_str()).collect();
+    assert_eq!(below, ["by DNS name", "by image", "Mesos tasks"]);
     assert_eq!(reply.header("cache-control"), "no-cache");
     check(
         &world,

@@ -58,7 +58,7 @@ const OF_PODS: &[Group] = &[SNAPSHOT, STORAGE, UNMANAGED];
 const OF_ORCHESTRATORS: &[Group] = &[UNMANAGED];
 
 /// Top-level views, sorted by name. All are listed even when empty: hiding is the client's part.
-const TOP: [Entry; 7] = [
+const TOP: [Entry; 6] = [
     Entry {
         view: View::Containers,
         name: "Containers",
@@ -68,6 +68,8 @@ const TOP: [Entry; 7] = [
         children: &[
             child(View::ContainersByHostname, "by DNS name", false, OF_CONTAINERS),
             child(View::ContainersByImage, "by image", false, OF_CONTAINERS),
+            // Scope's clients count on six views at the top.
+            child(View::Tasks, "Mesos tasks", true, OF_TASKS),
         ],
     },
     Entry {
@@ -78,7 +80,6 @@ const TOP: [Entry; 7] = [
         options: &[],
         children: &[child(View::Weave, "Weave Net", false, &[])],
     },
-    Entry { view: View::Tasks, name: "Mesos tasks", rank: 3, hide_if_empty: true, options: OF_TASKS, children: &[] },
     Entry {
         view: View::Pods,
         name: "Pods",
@@ -221,6 +222,8 @@ fn write_entry(
     (groups, labels): (&[NamespaceGroup<'_>], &[LabelFilter]),
     stats_of: &dyn Fn(View) -> ViewStats,
 ) {
+    // A task is in no namespace.
+    let groups = if entry.view == View::Tasks { &[] } else { groups };
     json.object(|json| {
         json.key("name").string(entry.name);
         json.key("rank").integer(entry.rank);
@@ -254,7 +257,7 @@ pub(crate) fn listed(stats: &[ViewStats], namespaces: &Namespaces, labels: &[Lab
     let of = |entry: &Entry, parent: Option<&Entry>| {
         let at = View::ALL.iter().position(|known| *known == entry.view);
         let stats = at.and_then(|at| stats.get(at)).copied().unwrap_or_default();
-        let groups = groups_of(parent.unwrap_or(entry).view, namespaces);
+        let groups = if entry.view == View::Tasks { Vec::new() } else { groups_of(parent.unwrap_or(entry).view, namespaces) };
         let option = |value: &str, label: &str| wire::Option { value: value.to_owned(), label: label.to_owned() };
         let own = entry.options.iter().map(|group| wire::OptionGroup {
             id: group.id.to_owned(),
