@@ -113,6 +113,10 @@ impl JsonWriter {
         self.out.push(b'"');
         let mut plain_from = 0;
         for (at, byte) in text.bytes().enumerate() {
+            // Nearly all of them are plain.
+            if !MAY_ESCAPE[usize::from(byte)] {
+                continue;
+            }
             let Some(escape) = escape(byte, &text.as_bytes()[at..]) else { continue };
             self.out.extend_from_slice(&text.as_bytes()[plain_from..at]);
             match escape {
@@ -134,6 +138,23 @@ impl JsonWriter {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Bytes that [`escape`] has something to say about.
+const MAY_ESCAPE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = true;
+        control += 1;
+    }
+    let others = [b'"', b'\\', b'<', b'>', b'&', 0x7f, 0xe2];
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[derive(Clone, Copy)]
 enum Escape {
