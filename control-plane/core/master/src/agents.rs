@@ -96,7 +96,7 @@ impl Master {
         if let Some(link) = link {
             self.links.insert(link, id.clone());
         }
-        self.publish(agent_added(&agent), out);
+        self.publish(|| agent_added(&agent), out);
         self.state.agents.insert(id.clone(), Arc::new(agent));
         self.timers.set(Timer::Ping(id.clone()), now + self.config.agent_ping_timeout);
         let enough = self.config.allocator_agent_recovery_factor.clamp(0.0, 1.0);
@@ -219,7 +219,7 @@ impl Master {
         self.state.agents.remove(id);
         self.forget_inverse_statuses(id);
         self.agent_lost(id, out);
-        self.publish(agent_removed(id), out);
+        self.publish(|| agent_removed(id), out);
     }
 
     fn end_task_of(

@@ -26,7 +26,7 @@ pub(crate) use constraints::{Constraints, none as no_constraints};
 pub(crate) use run::{HandOut, next_random};
 
 use crate::limits::Limiter;
-use crate::{FrameworkCapabilities, Rate};
+use crate::{FrameworkCapabilities, Rate, Sorter};
 use agent::{AgentEntry, FilterCounts};
 use quota::QuotaEntry;
 use sorter::{FrameworkSorter, RoleSorter, Totals, slot};
@@ -40,6 +40,8 @@ const PASSED_ON: Rate = Rate { permits: 250, per: Duration::from_millis(100) };
 pub(crate) struct Options {
     pub(crate) min_allocatable: Vec<Quantities>,
     pub(crate) filter_gpu_resources: bool,
+    pub(crate) role_sorter: Sorter,
+    pub(crate) framework_sorter: Sorter,
     /// Of the master: agents elsewhere are remote.
     pub(crate) region: Option<String>,
     pub(crate) seed: u64,

@@ -27,6 +27,10 @@ pub struct Config {
     pub recovery_agent_removal_limit: f64,
     /// Refuse agents that tell no fault domain.
     pub require_agent_domain: bool,
+    /// Which role is offered first.
+    pub role_sorter: Sorter,
+    /// Which framework of a role is offered first.
+    pub framework_sorter: Sorter,
     /// How often everything is offered.
     pub allocation_interval: Duration,
     /// How long an offer is open; none: until used, declined or rescinded.
@@ -90,6 +94,8 @@ impl Config {
             agent_removal_rate_limit: None,
             recovery_agent_removal_limit: 1.0,
             require_agent_domain: false,
+            role_sorter: Sorter::Drf,
+            framework_sorter: Sorter::Drf,
             allocation_interval: Duration::from_secs(1),
             offer_timeout: None,
             min_allocatable_resources: vec![one("cpus", 0.01), one("mem", 32.0)],
@@ -115,6 +121,16 @@ impl Config {
             authorizer: Arc::new(AllowAll),
         }
     }
+}
+
+/// Who comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sorter {
+    /// Who has the smallest dominant share.
+    #[default]
+    Drf,
+    /// Anybody, anew for every agent; who has more weight is first more often.
+    Random,
 }
 
 /// So many per so long.

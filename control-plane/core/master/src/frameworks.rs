@@ -322,7 +322,7 @@ impl Master {
         let limit = self.config.max_completed_tasks_per_framework;
         let above = framework.completed_tasks.len().saturating_sub(limit);
         framework.completed_tasks = framework.completed_tasks.split_off(above);
-        let info = (*framework.info).clone();
+        let info = framework.info.clone();
         self.completed_ids.insert(id.clone(), ());
         self.state.completed_frameworks.push_back(ended);
         while self.state.completed_frameworks.len() > self.config.max_completed_frameworks {
@@ -330,9 +330,12 @@ impl Master {
                 self.completed_ids.remove(&oldest.id);
             }
         }
-        let removed = v1::master::event::FrameworkRemoved { framework_info: info };
-        let kind = v1::master::event::Type::FrameworkRemoved as i32;
-        self.publish(v1::master::Event { r#type: Some(kind), framework_removed: Some(removed), ..Default::default() }, out);
+        let event = || {
+            let removed = v1::master::event::FrameworkRemoved { framework_info: (*info).clone() };
+            let kind = v1::master::event::Type::FrameworkRemoved as i32;
+            v1::master::Event { r#type: Some(kind), framework_removed: Some(removed), ..Default::default() }
+        };
+        self.publish(event, out);
     }
 
     fn end_with_framework(&mut self, now: Timestamp, id: &FrameworkId, task_id: &TaskId, out: &mut Vec<Effect>) {
@@ -347,15 +350,18 @@ impl Master {
         self.remove_task(id, task_id, false);
     }
 
-    fn publish_framework(&mut self, id: &FrameworkId, kind: v1::master::event::Type, out: &mut Vec<Effect>) {
-        let Some(framework) = self.framework(id) else { return };
-        let framework = framework.to_proto(&self.state);
-        let mut event = v1::master::Event { r#type: Some(kind as i32), ..Default::default() };
-        if kind == v1::master::event::Type::FrameworkAdded {
-            event.framework_added = Some(v1::master::event::FrameworkAdded { framework });
-        } else {
-            event.framework_updated = Some(v1::master::event::FrameworkUpdated { framework });
-        }
+    fn publish_framework(&self, id: &FrameworkId, kind: v1::master::event::Type, out: &mut Vec<Effect>) {
+        let Some(framework) = self.state.frameworks.get(id) else { return };
+        let event = || {
+            let framework = framework.to_proto(&self.state);
+            let mut event = v1::master::Event { r#type: Some(kind as i32), ..Default::default() };
+            if kind == v1::master::event::Type::FrameworkAdded {
+                event.framework_added = Some(v1::master::event::FrameworkAdded { framework });
+            } else {
+                event.framework_updated = Some(v1::master::event::FrameworkUpdated { framework });
+            }
+            event
+        };
         self.publish(event, out);
     }
 }

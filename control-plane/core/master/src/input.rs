@@ -107,6 +107,12 @@ pub enum Input {
         /// Their names.
         hostnames: Option<BTreeSet<String>>,
     },
+    /// Whether anybody watches the operator API's event stream. What nobody hears is not put into words: after a failover that is a message for each
+    /// task. A master that was not told takes it that somebody does.
+    Watched {
+        /// Somebody does.
+        by_anybody: bool,
+    },
     /// A write that [`crate::Effect::Persist`] asked for is durable. Writes are confirmed in the order in which they were asked for.
     Stored {
         /// Which.

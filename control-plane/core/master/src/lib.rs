@@ -32,7 +32,7 @@ mod writes;
 
 pub use agents::ip_of;
 pub use capabilities::{AgentCapabilities, FrameworkCapabilities};
-pub use config::{Action, AllowAll, Authorize, Config, Rate};
+pub use config::{Action, AllowAll, Authorize, Config, Rate, Sorter};
 pub use effect::{Effect, Refusal, Reply};
 pub use gauges::AllocatorGauges;
 pub use input::{FromAgent, Input, LinkId, Refused, Register, ReplySlot, StreamId, ToAgent};

@@ -56,6 +56,8 @@ pub struct Master {
     /// How many agents the registry had, and how many of them have to be back before offers begin.
     pub(crate) expected_agents: usize,
     pub(crate) aborted: bool,
+    /// Somebody hears what is published.
+    pub(crate) watched: bool,
     /// When the allocator's gauges are made anew.
     pub(crate) gauges_due: Timestamp,
     /// The latest time that was told.
@@ -71,6 +73,8 @@ impl Master {
         let options = Options {
             min_allocatable: config.min_allocatable_resources.clone(),
             filter_gpu_resources: config.filter_gpu_resources,
+            role_sorter: config.role_sorter,
+            framework_sorter: config.framework_sorter,
             region,
             seed: config.seed,
         };
@@ -124,6 +128,7 @@ impl Master {
             next_offer: 0,
             expected_agents: expected,
             aborted: false,
+            watched: true,
             gauges_due: now,
             last_now: now,
             set_back: Duration::ZERO,
@@ -150,6 +155,7 @@ impl Master {
             Input::LinkClosed { link } => self.link_closed(now, link, out),
             Input::Operator { reply, principal, call } => self.operator(now, reply, principal.as_deref(), *call, out),
             Input::Whitelist { hostnames } => self.allocator.set_whitelist(hostnames),
+            Input::Watched { by_anybody } => self.watched = by_anybody,
             Input::Stored { write } => self.stored(now, write, out),
             Input::StoreFailed { reason } => self.abort(format!("Registry cannot be stored: {reason}"), out),
             Input::Tick => {}
@@ -221,7 +227,7 @@ impl Master {
     fn after(&mut self, now: Timestamp, after: After, out: &mut Vec<Effect>) {
         match after {
             After::Admitted { link, id, register } => self.admitted(now, link, &id, &register, out),
-            After::Readmitted { link, id, register, unreachable } => self.readmitted(now, link, &id, &register, unreachable, out),
+            After::Readmitted { link, id, register, unreachable } => self.readmitted(now, link, &id, register, unreachable, out),
             After::Described { id } => {
                 self.transitions.remove(&id);
             }
@@ -280,9 +286,11 @@ impl Master {
         true
     }
 
-    #[expect(clippy::unused_self, reason = "reads like the other ways to speak")]
-    pub(crate) fn publish(&self, event: v1::master::Event, out: &mut Vec<Effect>) {
-        out.push(Effect::Publish(Box::new(event)));
+    /// Tells those who watch; where there are none the event is not made.
+    pub(crate) fn publish(&self, event: impl FnOnce() -> v1::master::Event, out: &mut Vec<Effect>) {
+        if self.watched {
+            out.push(Effect::Publish(Box::new(event())));
+        }
     }
 
     pub(crate) fn agent_mut(&mut self, id: &AgentId) -> Option<&mut Agent> {

@@ -307,10 +307,9 @@ pub struct Task {
 
 impl Task {
     /// From the wire's message, as agents tell it.
-    pub fn from_proto(task: &v1::Task) -> Option<Task> {
+    pub fn from_proto(mut task: v1::Task) -> Option<Task> {
         let state = TaskState::try_from(task.state).ok()?;
-        let mut fixed = task.clone();
-        let statuses = std::mem::take(&mut fixed.statuses);
+        let statuses = std::mem::take(&mut task.statuses);
         Some(Task {
             id: (&task.task_id).into(),
             framework_id: (&task.framework_id).into(),
@@ -322,7 +321,7 @@ impl Task {
             status_update_uuid: task.status_update_uuid.as_deref().map(Into::into),
             statuses: statuses.into_iter().map(Arc::new).collect(),
             unreachable_at: None,
-            fixed: Arc::new(fixed),
+            fixed: Arc::new(task),
         })
     }
 

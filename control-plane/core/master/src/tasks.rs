@@ -23,14 +23,14 @@ impl Master {
         if !task.is_terminal() {
             self.use_resources(&framework, &agent, &task.resources, allocated);
         }
-        let proto = task.to_proto();
+        let task = Arc::new(task);
+        self.publish(|| task_added(task.to_proto()), out);
         if let Some(agent) = self.agent_mut(&agent) {
             agent.tasks.insert((framework.clone(), id.clone()));
         }
         if let Some(framework) = self.framework_mut(&framework) {
-            framework.tasks.insert(id, Arc::new(task));
+            framework.tasks.insert(id, task);
         }
-        self.publish(task_added(proto), out);
     }
 
     /// Takes in a status: states, history, resources, counters. `latest` may be ahead of it.
@@ -67,7 +67,7 @@ impl Master {
         }
         let changed = before != state || status.healthy.is_some() || status.check_status.is_some();
         if changed {
-            self.publish(task_updated(framework, status.clone(), state), out);
+            self.publish(|| task_updated(framework, status.clone(), state), out);
         }
     }
 
@@ -136,7 +136,8 @@ impl Master {
             task_id: (&status.task_id).into(),
             uuid: status.uuid.clone().unwrap_or_default(),
         };
-        let Some(entry) = self.framework(framework) else {
+        // Borrowed, not shared: a framework that somebody else holds is copied when it changes.
+        let Some(entry) = self.state.frameworks.get(framework) else {
             self.state.metrics.count("master/invalid_status_updates");
             // Nobody will ever acknowledge it: the framework is over.
             if status.uuid.is_some() && self.completed_ids.contains_key(framework) {
@@ -145,11 +146,11 @@ impl Master {
             return;
         };
         let known = entry.tasks.get(&id).filter(|task| task.agent_id == *agent);
-        match known {
-            Some(task) => {
+        match known.map(|task| task.executor_id.as_ref().map(ExecutorId::to_proto)) {
+            Some(executor_id) => {
                 self.state.metrics.count("master/valid_status_updates");
                 if status.executor_id.is_none() {
-                    status.executor_id = task.executor_id.as_ref().map(ExecutorId::to_proto);
+                    status.executor_id = executor_id;
                 }
                 let over = status.uuid.is_none() && is_terminal(latest);
                 self.update_task(framework, &id, &status, latest, out);

@@ -59,7 +59,7 @@ impl Master {
             }
             if **known == register.info {
                 self.admitting.insert(link, false);
-                self.readmitted(now, link, &id, &register, false, out);
+                self.readmitted(now, link, &id, register, false, out);
                 return;
             }
         }

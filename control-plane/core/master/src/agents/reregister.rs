@@ -22,26 +22,35 @@ impl Master {
         now: Timestamp,
         link: LinkId,
         id: &AgentId,
-        register: &Register,
+        register: Box<Register>,
         unreachable: bool,
         out: &mut Vec<Effect>,
     ) {
         self.transitions.remove(id);
         self.state.metrics.count("master/slave_reregistrations");
         let link = self.admission_over(link);
-        self.add_agent(now, id, link, register, out);
+        self.add_agent(now, id, link, &register, out);
         if let Some(agent) = self.agent_mut(id) {
             agent.reregistered_at = Some(now);
         }
         self.greet(id, out);
-        self.learn_frameworks(now, id, register, out);
-        self.learn_executors(id, register);
-        for proto in &register.tasks {
-            self.learn_task(now, id, proto, unreachable, out);
+        self.learn_frameworks(now, id, &register, out);
+        // What it holds is moved into the state: of a large cluster's agents that is millions of pieces.
+        let Register { executors, tasks, operations, completed_frameworks, drain, .. } = *register;
+        self.learn_executors(id, executors);
+        // The allocator is told once of each framework, not of each task.
+        let mut used = BTreeMap::new();
+        for proto in tasks {
+            self.learn_task(now, id, proto, (unreachable, Some(&mut used)), out);
         }
-        self.learn_operations(id, register);
-        self.learn_completed(now, register);
-        self.resume_drain(id, register.drain.is_some(), out);
+        for (framework_id, resources) in used {
+            self.allocator.allocate(&framework_id, id, &resources);
+        }
+        for proto in &operations {
+            self.add_operation_from_agent(id, proto);
+        }
+        self.learn_completed(now, completed_frameworks);
+        self.resume_drain(id, drain.is_some(), out);
         self.reregistration_maybe_over();
     }
 
@@ -81,9 +90,10 @@ impl Master {
         self.allocator.set_agent(&id, &info, &total);
         self.greet(&id, out);
         self.learn_frameworks(now, &id, &register, out);
-        self.reconcile_executors(&id, agent, &register);
-        self.reconcile_tasks(now, &id, agent, &register, out);
-        self.reconcile_operations_of(&id, agent, &register, out);
+        let Register { executors, tasks, operations, drain, .. } = *register;
+        self.reconcile_executors(&id, agent, executors);
+        self.reconcile_tasks(now, &id, agent, tasks, out);
+        self.reconcile_operations_of(&id, agent, &operations, out);
         let active = self.state.agents.get(&id).is_some_and(|it| it.active());
         self.allocator.set_agent_active(&id, active);
         if described_anew {
@@ -96,7 +106,7 @@ impl Master {
             };
             self.persist(vec![Change::Admit(id.clone(), Arc::new(admitted))], After::Described { id: id.clone() });
         }
-        self.resume_drain(&id, register.drain.is_some(), out);
+        self.resume_drain(&id, drain.is_some(), out);
         self.check_drained(&id);
     }
 
@@ -108,7 +118,7 @@ impl Master {
                 self.tell(id, ToAgent::ShutdownFramework { framework_id }, out);
                 continue;
             }
-            match self.framework(&framework_id) {
+            match self.state.frameworks.get(&framework_id) {
                 None => self.recover_framework(now, &framework_id, info, out),
                 // It may have described itself anew while the agent was away.
                 Some(framework) if !framework.recovered && *framework.info != *info => {
@@ -119,18 +129,27 @@ impl Master {
         }
     }
 
-    fn learn_executors(&mut self, id: &AgentId, register: &Register) {
-        for (framework_id, info) in &register.executors {
-            if self.state.frameworks.contains_key(framework_id) {
-                self.add_executor(framework_id, id, &Arc::new(info.clone()), false);
+    fn learn_executors(&mut self, id: &AgentId, executors: Vec<(FrameworkId, v1::ExecutorInfo)>) {
+        for (framework_id, info) in executors {
+            if self.state.frameworks.contains_key(&framework_id) {
+                self.add_executor(&framework_id, id, &Arc::new(info), false);
             }
         }
     }
 
-    fn learn_task(&mut self, now: Timestamp, id: &AgentId, proto: &v1::Task, unreachable: bool, out: &mut Vec<Effect>) {
+    /// A task that the master does not know there. What it uses is added to `used`, for the allocator to be told; without, it is told here.
+    fn learn_task(
+        &mut self,
+        now: Timestamp,
+        id: &AgentId,
+        proto: v1::Task,
+        (unreachable, used): (bool, Option<&mut BTreeMap<FrameworkId, Resources>>),
+        out: &mut Vec<Effect>,
+    ) {
         let Some(mut task) = Task::from_proto(proto) else { return };
         task.agent_id = id.clone();
-        let Some(framework) = self.framework(&task.framework_id) else { return };
+        // Borrowed, not shared: a framework that somebody else holds is copied when it changes, once for each of its tasks.
+        let Some(framework) = self.state.frameworks.get(&task.framework_id) else { return };
         // One task is on one agent: whoever comes second with it is told to stop it.
         if framework.tasks.contains_key(&task.id) {
             let message = ToAgent::KillTask { framework_id: task.framework_id, task_id: task.id, kill_policy: None };
@@ -145,24 +164,22 @@ impl Master {
         }
         let status = unreachable.then(|| task.latest_status(now, task.state, Reason::AgentReregistered, "Unreachable agent re-registered"));
         let framework_id = task.framework_id.clone();
-        self.add_task(task, false, out);
+        let told = used.is_some();
+        if let Some(used) = used.filter(|_| !task.is_terminal()) {
+            used.entry(framework_id.clone()).or_default().add_all(&task.resources);
+        }
+        self.add_task(task, told, out);
         if let Some(status) = status {
             self.send(&framework_id, events::update(status), out);
         }
     }
 
-    fn learn_operations(&mut self, id: &AgentId, register: &Register) {
-        for proto in &register.operations {
-            self.add_operation_from_agent(id, proto);
-        }
-    }
-
     /// History that agents remember, for frameworks that this master has never seen.
-    fn learn_completed(&mut self, now: Timestamp, register: &Register) {
-        for (info, tasks) in &register.completed_frameworks {
+    fn learn_completed(&mut self, now: Timestamp, completed: Vec<(v1::FrameworkInfo, Vec<v1::Task>)>) {
+        for (info, tasks) in completed {
             let Some(id) = info.id.as_ref().map(FrameworkId::from) else { continue };
             let limit = self.config.max_completed_tasks_per_framework;
-            let tasks = tasks.iter().filter_map(Task::from_proto).map(Arc::new);
+            let tasks = tasks.into_iter().filter_map(Task::from_proto).map(Arc::new);
             if let Some(framework) = self.framework_mut(&id) {
                 for task in tasks {
                     framework.completed_tasks.push_front(task);
@@ -170,7 +187,7 @@ impl Master {
                 framework.completed_tasks.truncate(limit);
             } else if !self.completed_ids.contains_key(&id) && self.state.completed_frameworks.len() < self.config.max_completed_frameworks
             {
-                let mut framework = crate::frameworks::new_framework(id, info.clone(), now);
+                let mut framework = crate::frameworks::new_framework(id, info, now);
                 framework.completed_tasks = tasks.take(limit).collect();
                 framework.unregistered_at = Some(now);
                 // Not among the ids that are refused: the agent does not know whether it was removed or merely has nothing there any more.
@@ -179,29 +196,31 @@ impl Master {
         }
     }
 
-    fn reconcile_executors(&mut self, id: &AgentId, agent: &Agent, register: &Register) {
+    fn reconcile_executors(&mut self, id: &AgentId, agent: &Agent, executors: Vec<(FrameworkId, v1::ExecutorInfo)>) {
         let there: BTreeSet<(FrameworkId, ExecutorId)> =
-            register.executors.iter().map(|(framework, info)| (framework.clone(), (&info.executor_id).into())).collect();
+            executors.iter().map(|(framework, info)| (framework.clone(), (&info.executor_id).into())).collect();
         for (framework, executor) in agent.executors.keys() {
             if !there.contains(&(framework.clone(), executor.clone())) {
                 self.remove_executor(framework, id, executor);
             }
         }
-        self.learn_executors(id, register);
+        self.learn_executors(id, executors);
     }
 
-    fn reconcile_tasks(&mut self, now: Timestamp, id: &AgentId, agent: &Agent, register: &Register, out: &mut Vec<Effect>) {
-        let mut there: BTreeMap<(FrameworkId, TaskId), &v1::Task> =
-            register.tasks.iter().map(|it| (((&it.framework_id).into(), (&it.task_id).into()), it)).collect();
+    fn reconcile_tasks(&mut self, now: Timestamp, id: &AgentId, agent: &Agent, tasks: Vec<v1::Task>, out: &mut Vec<Effect>) {
+        let mut there: BTreeMap<(FrameworkId, TaskId), v1::Task> =
+            tasks.into_iter().map(|it| (((&it.framework_id).into(), (&it.task_id).into()), it)).collect();
         for key in &agent.tasks {
             let (framework_id, task_id) = key;
-            let Some(framework) = self.framework(framework_id) else { continue };
+            let Some(framework) = self.state.frameworks.get(framework_id) else { continue };
+            let aware = framework.capabilities.partition_aware();
             let Some(task) = framework.tasks.get(task_id).cloned() else { continue };
             match there.remove(key) {
                 Some(proto) => {
                     // What the agent knows is newer. The update itself comes by its own way, with its uuid.
                     let state = TaskState::try_from(proto.state).unwrap_or(task.state);
                     if !is_terminal(task.state)
+                        && task.state != state
                         && let Some(task) = self.framework_mut(framework_id).and_then(|it| it.tasks.get_mut(task_id))
                     {
                         Arc::make_mut(task).state = state;
@@ -214,7 +233,6 @@ impl Master {
                 // Over, and acknowledged there.
                 None if task.is_terminal() => self.remove_task(framework_id, task_id, false),
                 None => {
-                    let aware = framework.capabilities.partition_aware();
                     let state = if aware { TaskState::TaskDropped } else { TaskState::TaskLost };
                     let text = "Reconciliation: task unknown to the agent";
                     let mut status = events::status(now, task_id, state, Reason::Reconciliation, text);
@@ -228,7 +246,7 @@ impl Master {
             }
         }
         for proto in there.into_values() {
-            self.learn_task(now, id, proto, false, out);
+            self.learn_task(now, id, proto, (false, None), out);
         }
         // Kills that the broken link may have lost.
         let kills: Vec<_> =
@@ -238,14 +256,14 @@ impl Master {
         }
     }
 
-    fn reconcile_operations_of(&mut self, id: &AgentId, agent: &Agent, register: &Register, out: &mut Vec<Effect>) {
-        let there: BTreeSet<&[u8]> = register.operations.iter().map(|it| &it.uuid.value[..]).collect();
+    fn reconcile_operations_of(&mut self, id: &AgentId, agent: &Agent, operations: &[v1::Operation], out: &mut Vec<Effect>) {
+        let there: BTreeSet<&[u8]> = operations.iter().map(|it| &it.uuid.value[..]).collect();
         for uuid in &agent.operations {
             if !there.contains(&uuid[..]) {
                 self.end_operation(uuid, OperationState::OperationDropped, out);
             }
         }
-        for proto in &register.operations {
+        for proto in operations {
             if !agent.operations.contains(&proto.uuid.value) {
                 self.add_operation_from_agent(id, proto);
             }

@@ -7,6 +7,7 @@ use mesos::{AgentId, FrameworkId, Quantities, Resource, Resources, Role, Scalar,
 use super::agent::AgentEntry;
 use super::sorter::slot;
 use super::{Allocator, FrameworkEntry, Options, unreserved};
+use crate::Sorter;
 
 /// What one framework gets of one agent for one role. It is allocated already.
 #[derive(Debug)]
@@ -118,6 +119,7 @@ impl Allocator {
             return;
         }
         self.looked_at += 1;
+        self.reshuffle();
         let limited = headroom.is_some() || self.quotas.values().any(|quota| quota.limits.is_some());
         let free = self.agents[at as usize].free();
         let plain = !free.iter().any(|it| it.is_reserved() || it.is_shared() || it.is_revocable());
@@ -225,8 +227,21 @@ impl Allocator {
         self.take(at, mine, headroom, given);
     }
 
+    /// Another order for the next agent, where chance decides.
+    fn reshuffle(&mut self) {
+        if self.options.role_sorter == Sorter::Random {
+            self.role_sorter.shuffle(&mut self.random);
+        }
+        if self.options.framework_sorter == Sorter::Random {
+            for (_, role) in &mut self.roles {
+                role.sorter.shuffle(&mut self.random);
+            }
+        }
+    }
+
     /// First stage: what roles are promised and do not have.
     fn guarantee(&mut self, at: u32, headroom: &mut Headroom, given: &mut BTreeMap<(u32, u32), Resources>) {
+        self.reshuffle();
         let mut order = Vec::new();
         self.role_sorter.visit(&mut |role| {
             order.push(role);

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use mesos::{Quantities, Scalar};
 
+use super::next_random;
+
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +72,8 @@ struct Client {
 pub(crate) struct FrameworkSorter {
     clients: BTreeMap<u32, Client>,
     order: BTreeSet<Place>,
+    /// Instead of that, where chance decides: as it fell for the agent that is being offered.
+    shuffled: Option<Vec<u32>>,
     sorted_for: u64,
 }
 
@@ -81,6 +85,7 @@ impl FrameworkSorter {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
+        self.shuffled = None;
         if let Some(client) = self.clients.remove(&slot) {
             self.order.remove(&client.place);
         }
@@ -93,6 +98,7 @@ impl FrameworkSorter {
             return;
         }
         client.active = active;
+        self.shuffled = None;
         if active {
             client.place.count = 0;
             self.order.insert(client.place.clone());
@@ -153,10 +159,26 @@ impl FrameworkSorter {
         }
     }
 
+    /// Lets chance decide who is next.
+    pub(crate) fn shuffle(&mut self, random: &mut u64) {
+        let mut drawn: Vec<(u64, u32)> = self.order.iter().map(|place| (next_random(random), place.slot)).collect();
+        drawn.sort_unstable();
+        self.shuffled = Some(drawn.into_iter().map(|(_, slot)| slot).collect());
+    }
+
     /// Active clients, who is next first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.order.iter().map(|place| place.slot)
+        let ordered = self.order.iter().filter(|_| self.shuffled.is_none()).map(|place| place.slot);
+        self.shuffled.iter().flatten().copied().chain(ordered)
     }
+}
+
+/// How long one waits for what happens once per time on average: of several such waits the one of twice the rate is the shortest twice as often.
+fn waiting_time(random: &mut u64) -> f64 {
+    // 53 bits are what a double has; never 0, of which there is no logarithm.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    let part = ((next_random(random) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+    -part.ln()
 }
 
 /// Stands for a role's own frameworks among the role's children.
@@ -169,6 +191,8 @@ struct Node {
     children: BTreeMap<Arc<str>, u32>,
     /// Of the children, and of the role itself when it has children.
     order: BTreeSet<Place>,
+    /// Instead of that, where chance decides: as it fell for the agent that is being offered.
+    shuffled: Option<Vec<u32>>,
     /// Where this is among its siblings.
     place: Place,
     /// Where its own frameworks are among its children.
@@ -211,6 +235,7 @@ impl Node {
             component,
             children: BTreeMap::new(),
             order: BTreeSet::new(),
+            shuffled: None,
             own_place: Place { share: 0, count: 0, name: ".".into(), slot: OWN },
             place,
             weight: 1.0,
@@ -269,6 +294,7 @@ impl RoleSorter {
     pub(crate) fn remove(&mut self, at: u32) {
         let node = self.node_mut(at);
         node.role = None;
+        node.shuffled = None;
         let own = node.own_place.clone();
         node.order.remove(&own);
         let mut at = at;
@@ -277,6 +303,8 @@ impl RoleSorter {
             let parent = self.node_mut(node.parent);
             parent.children.remove(&node.component);
             parent.order.remove(&node.place);
+            // What is gone must not be visited.
+            parent.shuffled = None;
             at = node.parent;
         }
     }
@@ -348,6 +376,18 @@ impl RoleSorter {
         }
     }
 
+    /// Lets chance decide who is next among the children of each role: who has twice the weight is first twice as often.
+    pub(crate) fn shuffle(&mut self, random: &mut u64) {
+        let parents: Vec<u32> = self.nodes.iter().filter(|(_, node)| !node.children.is_empty()).map(|(at, _)| slot(at)).collect();
+        for at in parents {
+            let weight = |next: u32| if next == OWN { 1.0 } else { self.node(next).weight };
+            let mut drawn: Vec<(f64, u32)> =
+                self.node(at).order.iter().map(|place| (waiting_time(random) / weight(place.slot), place.slot)).collect();
+            drawn.sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+            self.node_mut(at).shuffled = Some(drawn.into_iter().map(|(_, slot)| slot).collect());
+        }
+    }
+
     /// The dominant share of a role's own frameworks and of those below it, weighed.
     pub(crate) fn share(&self, at: u32) -> f64 {
         f64::from_bits(self.node(at).place.share)
@@ -384,8 +424,9 @@ impl RoleSorter {
         if node.children.is_empty() {
             return node.role.map_or(ControlFlow::Continue(()), visit);
         }
-        for place in &node.order {
-            match (place.slot, node.role) {
+        let ordered = node.order.iter().filter(|_| node.shuffled.is_none()).map(|place| place.slot);
+        for next in node.shuffled.iter().flatten().copied().chain(ordered) {
+            match (next, node.role) {
                 (OWN, Some(role)) => visit(role)?,
                 (OWN, None) => {}
                 (child, _) => self.visit_below(child, visit)?,

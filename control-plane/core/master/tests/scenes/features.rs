@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use master::{FromAgent, Reply, ToAgent};
+use master::{FromAgent, Input, Reply, ToAgent};
 use mesos::Resources;
 use mesos_proto::v1;
 use v1::TaskState::{TaskFinished, TaskRunning};
@@ -234,6 +234,19 @@ fn operators_hear_what_happens_in_its_order() {
         ],
         "the same state twice is one change"
     );
+}
+
+#[test]
+fn nothing_is_published_where_nobody_watches() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    world.published.clear();
+    world.input(Input::Watched { by_anybody: false });
+    world.update(1, &id, "t", TaskFinished, Some(4));
+    world.acknowledge("s", &id, &agent, "t", 4);
+    assert!(world.published.is_empty(), "{:?}", world.published);
+    world.input(Input::Watched { by_anybody: true });
+    world.new_agent(2, "cpus:1");
+    assert_eq!(world.published.len(), 1);
 }
 
 #[test]

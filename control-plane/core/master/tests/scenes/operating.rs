@@ -38,6 +38,28 @@ fn refused(reply: Option<Reply>, kind: Refusal, text: &str) {
 }
 
 #[test]
+fn chance_decides_where_it_is_to_and_the_same_for_the_same_seed() {
+    let offered = |seed: u64| {
+        let mut config = config(0);
+        (config.role_sorter, config.framework_sorter, config.seed) = (master::Sorter::Random, master::Sorter::Random, seed);
+        let mut world = World::with(config);
+        for stream in ["a", "b", "c"] {
+            world.subscribe(stream, framework(&[if stream == "a" { "dev" } else { "ops" }]));
+        }
+        for link in 1..=60 {
+            world.new_agent(link, "cpus:4;mem:1024");
+        }
+        world.pass_secs(2);
+        ["a", "b", "c"].map(|stream| world.take_offers(stream).len())
+    };
+    let counts = offered(1);
+    assert_eq!(counts, offered(1));
+    assert_ne!(counts, offered(2));
+    assert_eq!(counts.iter().sum::<usize>(), 60);
+    assert!(counts.iter().all(|it| *it > 5) && counts[0] > 15, "half for dev, a quarter for each of the others: {counts:?}");
+}
+
+#[test]
 fn a_limit_caps_what_a_role_is_offered() {
     let mut world = World::new();
     world.new_agent(1, "cpus:4;mem:1024");

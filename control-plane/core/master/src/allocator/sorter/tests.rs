@@ -219,3 +219,43 @@ fn a_resource_may_be_left_out_of_fairness() {
     totals.change(&Quantities::new(), &amounts(10_000, 10_000));
     assert_eq!(totals.share(&amounts(1000, 9000)).to_bits(), 0.1f64.to_bits());
 }
+
+#[test]
+fn chance_prefers_nobody_but_for_their_weights() {
+    let totals = Totals::default();
+    let mut frameworks = FrameworkSorter::default();
+    for (at, name) in ["a", "b", "c", "gone"].iter().enumerate() {
+        frameworks.add(at as u32, &(*name).into());
+        frameworks.set_active(at as u32, *name != "gone");
+    }
+    let weights = imbl::OrdMap::from_iter([("heavy".to_owned(), 3.0)]);
+    let mut roles = RoleSorter::default();
+    let nodes =
+        ["light", "heavy", "light/below"].map(|path| roles.add(path, if path == "heavy" { 1 } else { path.len() as u32 }, &weights));
+    let (mut random, mut first, mut heavy) = (7, [0; 3], 0);
+    for _ in 0..6_000 {
+        frameworks.shuffle(&mut random);
+        let order: Vec<u32> = frameworks.iter().collect();
+        assert_eq!(order.iter().copied().collect::<BTreeSet<u32>>(), [0, 1, 2].into());
+        first[order[0] as usize] += 1;
+        roles.shuffle(&mut random);
+        let mut visited = Vec::new();
+        roles.visit(&mut |role| {
+            visited.push(role);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(visited.iter().copied().collect::<BTreeSet<u32>>(), [1, 5, 11].into());
+        heavy += u32::from(visited[0] == 1);
+    }
+    assert!(first.iter().all(|it| (1_850..2_150).contains(it)), "{first:?}");
+    assert!((4_350..4_650).contains(&heavy), "three of four: {heavy}");
+    // What changes between two draws is not visited by accident.
+    frameworks.remove(1);
+    roles.remove(nodes[1]);
+    assert!(!frameworks.iter().any(|it| it == 1));
+    roles.visit(&mut |role| {
+        assert_ne!(role, 1);
+        ControlFlow::Continue(())
+    });
+    frameworks.allocated(0, &amounts(1, 1), &totals);
+}
