@@ -93,6 +93,10 @@ impl App {
         let tls = config.tls.as_ref().map(|it| Tls::load(it.files.clone())).transpose().context("reading the certificate")?;
         let tls_of = |listener| tls.clone().filter(|_| config.tls.as_ref().is_some_and(|it| it.covers(listener)));
         let users = config.users_file.as_deref().map(read_users).transpose()?;
+        let users = match &config.scope_login {
+            Some(login) => Some(http::Users::with(users, &login.user, &login.password)),
+            None => users,
+        };
         let agent_login = config.agent_login_file.as_deref().map(|file| http::basic_authorization(&http::read_login(file)?)).transpose()?;
         let http_listener = bind(config.http_address, "HTTP")?;
         let grpc_listener = bind(config.grpc_address, "gRPC")?;
@@ -223,6 +227,7 @@ impl App {
             users: users.clone(),
             agent_login,
             label_filters: config.label_filters.clone().into(),
+            metrics_graph: config.metrics_graph.clone(),
             limits: http::Limits {
                 websocket_clients: config.max_websocket_clients,
                 connections: HTTP_CONNECTIONS,

@@ -9,13 +9,16 @@ use std::time::Duration;
 use figment::value::Value;
 use ha::{Ensemble, EnsembleError};
 
+use crate::http::scope::graphs::MetricsGraph;
 use crate::http::scope::labels::{LabelFilter, parse_flags};
 
 mod flags;
 mod parse;
+mod scope;
 mod tls;
 
 pub use flags::{Flags, Subcommand};
+pub use scope::{Login, ScopeWords};
 pub use tls::{Listener, TlsConfig};
 
 use parse::*;
@@ -37,6 +40,8 @@ pub struct Config {
     pub history_bytes: u64,
     /// Options of the views of containers, by a label.
     pub label_filters: Vec<LabelFilter>,
+    /// Where metrics are graphed, by Scope's flag.
+    pub metrics_graph: MetricsGraph,
     /// Probes on the map at once.
     pub max_probes: usize,
     /// WebSocket clients at once.
@@ -75,6 +80,8 @@ pub struct Config {
     pub tls_ca: Option<PathBuf>,
     /// Who may use the HTTP listener; none: everybody who reaches it.
     pub users_file: Option<PathBuf>,
+    /// Who besides them, in Scope's words.
+    pub scope_login: Option<Login>,
     /// A file with the line `user:password` that agents are shown when somebody looks at files of their tasks.
     pub agent_login_file: Option<PathBuf>,
     /// Which services run.
@@ -124,6 +131,8 @@ pub struct Mistake {
 enum Origin {
     Flag,
     Environment,
+    /// Something that Weave Scope's programs were told: what.
+    Scope(String),
     File(PathBuf),
     Other,
 }
@@ -133,6 +142,7 @@ impl fmt::Display for Mistake {
         match &self.source {
             Origin::Flag => write!(f, "--{}", self.key)?,
             Origin::Environment => write!(f, "{ENVIRONMENT_PREFIX}{}", self.key.replace('-', "_").to_uppercase())?,
+            Origin::Scope(what) => f.write_str(what)?,
             Origin::File(path) => write!(f, "{} in {}", self.key, path.display())?,
             Origin::Other => f.write_str(&self.key)?,
         }
@@ -232,8 +242,15 @@ impl Config {
         for (key, value) in BUILT_IN {
             layers.set(key, value, Origin::Other);
         }
-        let environment: BTreeMap<String, String> =
-            environment.into_iter().filter(|(key, _)| key.starts_with(ENVIRONMENT_PREFIX)).collect();
+        if let Some((address, origin)) = flags.scope.address() {
+            layers.set(HTTP_ADDRESS, address, origin);
+        }
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let scope_login = flags.scope.login(&environment).unwrap_or_else(|(value, problem)| {
+            let source = Origin::Scope("Weave Scope's basic authentication".to_owned());
+            layers.mistakes.push(Mistake { key: String::new(), value: Some(value), source, problem });
+            None
+        });
         let file = flags.config.clone().or_else(|| environment.get("ORCHESTRATOR_CONFIG").map(PathBuf::from));
         if let Some(path) = file {
             layers.read_file(&path);
@@ -244,10 +261,13 @@ impl Config {
                 layers.set(key, value, Origin::Environment);
             }
         }
+        for (key, value, origin) in flags.scope.values() {
+            layers.set(key, &value, origin);
+        }
         for (key, value) in flags.given() {
             layers.set(key, value, Origin::Flag);
         }
-        layers.into_config()
+        Ok(Config { scope_login, ..layers.into_config()? })
     }
 }
 
@@ -303,7 +323,7 @@ impl Layers {
         let window = self.parse(WINDOW, parse_window);
         let history = self.parse(HISTORY, parse_history);
         let history_bytes = self.parse(HISTORY_SIZE, parse_history_size);
-        let label_filters = self.parse(SCOPE_FLAGS, parse_flags);
+        let scope_flags = self.parse(SCOPE_FLAGS, parse_flags);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
         let mesos_address = self.parse(MESOS_ADDRESS, |text| if text == "off" { Ok(None) } else { parse_address(text).map(Some) });
@@ -347,6 +367,7 @@ impl Layers {
             });
         }
         let config = (|| {
+            let (label_filters, metrics_graph) = scope_flags?;
             Some(Config {
                 http_address: http_address?,
                 grpc_address: grpc_address?,
@@ -354,7 +375,8 @@ impl Layers {
                 window: window?,
                 history: history?,
                 history_bytes: history_bytes?,
-                label_filters: label_filters?,
+                label_filters,
+                metrics_graph,
                 max_probes: max_probes?,
                 max_websocket_clients: max_websocket_clients?,
                 mesos_address: mesos_address?,
@@ -377,6 +399,7 @@ impl Layers {
                 tls: tls?,
                 tls_ca: tls_ca?,
                 users_file: users_file?,
+                scope_login: None,
                 agent_login_file: agent_login_file?,
                 services: services?,
                 zksync_topology_url: zksync_topology_url?,

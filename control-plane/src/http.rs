@@ -70,6 +70,8 @@ pub struct Context {
     pub marathon: Option<Arc<std::sync::OnceLock<edge_marathon::Context>>>,
     /// Options that an operator has added to the views of containers.
     pub label_filters: Arc<[scope::labels::LabelFilter]>,
+    /// Where metrics are graphed.
+    pub metrics_graph: scope::graphs::MetricsGraph,
     /// Masters of other processes that the scheduler uses instead of ours.
     pub masters: Vec<String>,
     /// Who may come in; none: everybody.

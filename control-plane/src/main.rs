@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use orchestrator_control::app::{App, Deps};
 use orchestrator_control::clock::Clock;
 use orchestrator_control::config::{Config, Flags, Subcommand};
@@ -21,7 +20,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let flags = match Flags::try_parse() {
+    let flags = match Flags::read(std::env::args_os()) {
         Ok(flags) => flags,
         Err(error) => {
             let _ = error.print();
@@ -48,7 +47,10 @@ fn main() -> ExitCode {
                 return ExitCode::from(USAGE);
             }
         };
-    match run(&config) {
+    if flags.scope.dry_run {
+        return ExitCode::SUCCESS;
+    }
+    match run(&config, &flags.scope.ignored) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "orchestrator-control: {error:#}");
@@ -57,8 +59,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> anyhow::Result<()> {
+fn run(config: &Config, ignored: &[String]) -> anyhow::Result<()> {
     telemetry::start_logging(config.log_format, &config.log_filter).context("starting the log")?;
+    for what in ignored {
+        tracing::warn!("{what}");
+    }
     machine::raise_open_files().context("raising the limit of open files")?;
     let seed = machine::random().context("asking for a random number")?;
     let store = Arc::new(DiskStore::open(&config.data_dir, &format!("{seed:016x}"))?);

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -31,7 +32,8 @@ pub struct Flags {
     /// What the history may take on disk; the oldest goes first [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     history_size: Option<String>,
-    /// Flags of Weave Scope's app, separated by blanks: --app.container-label-filter=title:key=value, and -exclude
+    /// Flags of Weave Scope's app, separated by blanks: --app.container-label-filter=title:key=value, and -exclude, and --app.metrics-graph=URL;
+    /// the command line itself takes these and others of Scope's flags as well
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     scope_flags: Option<String>,
     /// Probes on the map at once [default: 1000]
@@ -124,6 +126,9 @@ pub struct Flags {
     /// A TOML file with any of these keys
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// What was said in Weave Scope's words.
+    #[arg(skip)]
+    pub scope: ScopeWords,
     /// What to do instead of running
     #[command(subcommand)]
     pub command: Option<Subcommand>,
@@ -148,6 +153,16 @@ pub struct ZkCommand {
 }
 
 impl Flags {
+    /// Reads a command line, whose first word is the program: our own flags, and those of Weave Scope's programs.
+    ///
+    /// # Errors
+    /// When it cannot be understood, or asks for help or the version.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, clap::Error> {
+        let (ours, scope) = scope::take(arguments.into_iter().collect())
+            .map_err(|problem| clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{problem}\n")))?;
+        Ok(Flags { scope, ..Flags::try_parse_from(ours)? })
+    }
+
     pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             (HTTP_ADDRESS, &self.http_address),

@@ -1,12 +1,15 @@
 use std::io::Write as _;
 
-use clap::Parser as _;
 use expect_test::{Expect, expect};
 
 use super::*;
 
+fn read(flags: &[&str]) -> Result<Flags, clap::Error> {
+    Flags::read(std::iter::once("orchestrator-control").chain(flags.iter().copied()).map(Into::into))
+}
+
 fn resolve(flags: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
-    let flags = Flags::try_parse_from(std::iter::once("orchestrator-control").chain(flags.iter().copied())).unwrap();
+    let flags = read(flags).unwrap();
     Config::resolve(&flags, environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
 }
 
@@ -29,6 +32,9 @@ fn built_in_values_are_those_of_a_single_machine() {
             ),
             history_bytes: 2147483648,
             label_filters: [],
+            metrics_graph: MetricsGraph(
+                None,
+            ),
             max_probes: 1000,
             max_websocket_clients: 10000,
             mesos_address: Some(
@@ -52,6 +58,7 @@ fn built_in_values_are_those_of_a_single_machine() {
             tls: None,
             tls_ca: None,
             users_file: None,
+            scope_login: None,
             agent_login_file: None,
             services: [
                 Topology,
@@ -140,4 +147,106 @@ fn the_history_is_off_or_has_a_length_and_a_size() {
     for (flag, value) in [("--history", "10s"), ("--history", "a while"), ("--history-size", "1kB")] {
         assert!(resolve(&[flag, value], &[]).is_err(), "{flag} {value}");
     }
+}
+
+#[test]
+fn scopes_command_line_is_read_as_scope_read_it() {
+    let config = resolve(
+        &[
+            "--mode=app",
+            "-weave=false",
+            "--app.http.address",
+            "127.0.0.1:4050",
+            "-app.window=30s",
+            "--app.log.level",
+            "warning",
+            "--app.metrics-graph=/graph?q=:query",
+            "--app.container-label-filter=My team:team=web",
+            "--probe.docker=true",
+            "--probe.kubernetes.token",
+            "secret",
+            "control.example:4040",
+            "--data-dir",
+            "/data",
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.http_address, "127.0.0.1:4050".parse().unwrap());
+    assert_eq!((config.window, config.log_filter.as_str()), (Duration::from_secs(30), "warn"));
+    assert_eq!(config.metrics_graph, MetricsGraph::at("/graph?q=:query"));
+    assert_eq!((config.label_filters.len(), config.data_dir), (1, PathBuf::from("/data")));
+    assert_eq!(config.scope_login, None);
+    assert_eq!(resolve(&["-debug", "-app.log.level=error"], &[]).unwrap().log_filter, "debug");
+    // Our own words are stronger, and Scope's app listened everywhere.
+    assert_eq!(resolve(&["--app.window=30s", "--window=40s"], &[]).unwrap().window, Duration::from_secs(40));
+    let at = |environment: &[(&str, &str)]| resolve(&["--mode=app"], environment).unwrap().http_address.to_string();
+    assert_eq!((at(&[]), at(&[("ORCHESTRATOR_HTTP_ADDRESS", "127.0.0.1:80")])), ("0.0.0.0:4040".to_owned(), "127.0.0.1:80".to_owned()));
+}
+
+#[test]
+fn what_of_scopes_means_nothing_here_is_said_in_a_line_each_and_without_its_value() {
+    let flags = read(&["--mode", "app", "--service-token=hush", "--probe.docker", "host:4040", "-app.max-topology-nodes", "10"]).unwrap();
+    expect![[r#"
+        --service-token of Weave Scope means nothing here and is ignored
+        --probe.docker is ignored: it is for Weave Scope's probe, and orchestrator-probe has flags of its own
+        --app.max-topology-nodes of Weave Scope means nothing here and is ignored
+    "#]]
+    .assert_eq(&flags.scope.ignored.iter().map(|line| format!("{line}\n")).collect::<String>());
+    assert!(!flags.scope.dry_run && read(&["--dry-run", "-mode=app"]).unwrap().scope.dry_run);
+    // Without any of Scope's flags, a word too many is a mistake as ever.
+    assert!(read(&["host:4040"]).is_err());
+}
+
+#[test]
+fn scopes_probe_is_somebody_elses_place() {
+    for arguments in [&["--mode=probe"][..], &["-mode", "probe"], &["--probe-only"], &["--no-app=true"]] {
+        let error = read(arguments).unwrap_err().to_string();
+        assert!(error.contains("orchestrator-probe"), "{arguments:?}: {error}");
+    }
+    for arguments in [&["--mode=sideways"][..], &["--app.basicAuth=perhaps"], &["--app.window"], &["--app.log.level=loud"]] {
+        assert!(read(arguments).is_err(), "{arguments:?}");
+    }
+    assert!(read(&["--no-app=false", "--no-probe", "--app-only", "--debug=false"]).is_ok());
+    assert_eq!(read(&["--mode=version"]).unwrap_err().kind(), clap::error::ErrorKind::DisplayVersion);
+    check_mistakes(
+        &["--app.window=never", "-app.http.address=here"],
+        &[],
+        &expect![[r#"
+            --app.http.address is "here": not an address and a port, such as 127.0.0.1:4040 or [::1]:4040
+            --app.window is "never": not a time, such as 15s or 2m
+        "#]],
+    );
+}
+
+#[test]
+fn who_came_in_to_scope_comes_in() {
+    let login = |flags: &[&str], environment: &[(&str, &str)]| {
+        let login = resolve(flags, environment).unwrap().scope_login;
+        login.map(|Login { user, password }| format!("{user} {password}"))
+    };
+    assert_eq!(login(&["--app.basicAuth"], &[]).as_deref(), Some("admin admin"));
+    assert_eq!(
+        login(&["-app.basicAuth=true", "-app.basicAuth.username=ann", "-app.basicAuth.password", "pw"], &[]).as_deref(),
+        Some("ann pw")
+    );
+    let environment = [("ENABLE_BASIC_AUTH", "True"), ("BASIC_AUTH_USERNAME", "bob"), ("BASIC_AUTH_PASSWORD", "x:y")];
+    assert_eq!(login(&[], &environment).as_deref(), Some("bob x:y"));
+    assert_eq!(login(&["--app.basicAuth.username=ann"], &environment).as_deref(), Some("bob x:y"));
+    assert_eq!(login(&["--app.basicAuth"], &[("ENABLE_BASIC_AUTH", "false")]), None);
+    assert_eq!(login(&["--app.basicAuth.username=ann"], &[("BASIC_AUTH_PASSWORD", "x")]), None);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "from a file").unwrap();
+    let path = file.path().to_str().unwrap();
+    assert_eq!(login(&["--app.basicAuth", "--app.basicAuth.password.filename", path], &[]).as_deref(), Some("admin from a file"));
+    let shown = format!("{:?}", resolve(&[], &environment).unwrap().scope_login);
+    assert_eq!(shown, "Some(bob:***)");
+    check_mistakes(
+        &["--app.basicAuth", "--window=never"],
+        &[("BASIC_AUTH_PASSWORD_FILENAME", "/does/not/exist")],
+        &expect![[r#"
+            Weave Scope's basic authentication is "/does/not/exist": No such file or directory (os error 2)
+            --window is "never": not a time, such as 15s or 2m
+        "#]],
+    );
 }

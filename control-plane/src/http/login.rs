@@ -51,6 +51,13 @@ impl Users {
         if users.is_empty() { Err("it names no user".to_owned()) } else { Ok(Users(Arc::new(users))) }
     }
 
+    /// These, if there are any, and one more.
+    pub(crate) fn with(users: Option<Users>, user: &str, password: &str) -> Users {
+        let mut all = users.map(|users| (*users.0).clone()).unwrap_or_default();
+        all.insert(user.to_owned(), *blake3::hash(password.as_bytes()).as_bytes());
+        Users(Arc::new(all))
+    }
+
     /// Whether the value of an `Authorization` header is a user's name and password.
     fn admit(&self, header: &HeaderValue) -> bool {
         let credentials =
@@ -133,6 +140,8 @@ mod tests {
         for good in ["ann:secret", "bob:with:colon"] {
             assert!(users.admit(&header(good)), "{good}");
         }
+        let more = Users::with(Some(users.clone()), "admin", "pw");
+        assert!(more.admit(&header("admin:pw")) && more.admit(&header("ann:secret")) && !users.admit(&header("admin:pw")));
         for bad in ["ann:wrong", "ann:", "ann", "", ":", "eve:secret", "ann:secret ", "bob:with"] {
             assert!(!users.admit(&header(bad)), "{bad}");
         }

@@ -3,6 +3,7 @@
 mod controls;
 mod delta;
 mod filter;
+pub mod graphs;
 mod incoming;
 pub mod labels;
 mod merging;
@@ -189,7 +190,8 @@ async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
         Ok(snapshot) => snapshot,
         Err(failure) => return failure.reply(),
     };
-    json_bytes(StatusCode::OK, view_body(filtered(words.as_ref(), snapshot).await))
+    let pieces = Pieces::of_view(filtered(words.as_ref(), snapshot).await).linking(&scope.context.metrics_graph);
+    json_bytes(StatusCode::OK, view_body(pieces))
 }
 
 /// The nodes that answer the query, if there is one.
@@ -201,8 +203,7 @@ async fn filtered(words: Option<&Words>, snapshot: Arc<ViewSnapshot>) -> Arc<Vie
 }
 
 /// A view that fits in one piece has a length; a larger one is made while the client reads it.
-fn view_body(snapshot: Arc<ViewSnapshot>) -> Body {
-    let mut pieces = Pieces::of_view(snapshot);
+fn view_body(mut pieces: Pieces) -> Body {
     let first = pieces.next_piece(PIECE).unwrap_or_default();
     if pieces.is_ended() {
         return Body::from(first);
@@ -242,7 +243,7 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
         None => scope.scenes.details(&wanted, id).await.map_err(Failure::Stopped),
     };
     match details {
-        Ok(Some(details)) => json_bytes(StatusCode::OK, summary::encode_details(view, &details)),
+        Ok(Some(details)) => json_bytes(StatusCode::OK, summary::encode_details(view, &details, &scope.context.metrics_graph)),
         Ok(None) => not_found(),
         Err(failure) => failure.reply(),
     }

@@ -301,7 +301,7 @@ async fn an_operator_adds_filters_by_label_to_the_options() {
     let label_filters = orchestrator_control::http::scope::labels::parse_flags(
         "--app.container-label-filter=At the front:tier=<front> --app.container-label-filter-exclude=Behind:tier=<front>",
     );
-    let config = orchestrator_control::config::Config { label_filters: label_filters.unwrap(), ..crate::world::config() };
+    let config = orchestrator_control::config::Config { label_filters: label_filters.unwrap().0, ..crate::world::config() };
     let world = World::start_with(config, std::sync::Arc::new(orchestrator_control::store::MemoryStore::default())).await;
     let mut web = crate::probe::Probe::connect(world.grpc, "probe-web", "web-1").await;
     web.apply(crate::world::web_report(1)).await;
@@ -316,4 +316,25 @@ async fn an_operator_adds_filters_by_label_to_the_options() {
         let views: serde_json::Value = world.get(&format!("/api/topology?system={value}")).await.json();
         assert_eq!(views[0]["stats"]["nonpseudo_node_count"], count, "{value}");
     }
+}
+
+/// Scope's `--app.basicAuth` and `--app.metrics-graph`.
+#[tokio::test]
+async fn who_came_in_to_scope_comes_in_and_finds_the_links_to_graphs() {
+    use orchestrator_control::config::{Config, Login};
+    use orchestrator_control::http::scope::graphs::MetricsGraph;
+
+    let login = Login { user: "admin".to_owned(), password: "pw".to_owned() };
+    let metrics_graph = MetricsGraph::at("/g?q=:query");
+    let config = Config { scope_login: Some(login), metrics_graph, ..crate::world::config() };
+    let world = World::start_with(config, std::sync::Arc::new(orchestrator_control::store::MemoryStore::default())).await;
+    let mut web = crate::probe::Probe::connect(world.grpc, "probe-web", "web-1").await;
+    web.apply(crate::world::web_report(1)).await;
+    assert_eq!(world.get("/api").await.status, 401);
+    let view = crate::http::request(world.http, "GET", "/api/topology/containers", "Authorization: Basic YWRtaW46cHc=\r\n").await;
+    view.json::<schema::Nodes>();
+    let view: serde_json::Value = view.json();
+    let node = &view["nodes"][format!("{CONTAINER};<container>")];
+    let memory = node["metrics"].as_array().unwrap().iter().find(|row| row["id"] == "docker_memory_usage").unwrap();
+    assert!(memory["url"].as_str().unwrap().starts_with("/g?q=sum%28container_memory_rss%7Bid%3D~"), "{memory}");
 }

@@ -10,6 +10,7 @@ use orchestrator_control::app::{App, Deps};
 use orchestrator_control::clock::Clock;
 use orchestrator_control::config::{Config, LogFormat, Service};
 use orchestrator_control::http::Patience;
+use orchestrator_control::http::scope::graphs::MetricsGraph;
 use orchestrator_control::store::{MemoryStore, Store};
 use orchestrator_control::telemetry::Telemetry;
 use proto::probe::v1::{
@@ -44,6 +45,7 @@ pub(crate) fn config() -> Config {
         history: None,
         history_bytes: 1 << 30,
         label_filters: Vec::new(),
+        metrics_graph: MetricsGraph::default(),
         max_probes: 10,
         max_websocket_clients: 12_000,
         mesos_address: None,
@@ -64,6 +66,7 @@ pub(crate) fn config() -> Config {
         tls: None,
         tls_ca: None,
         users_file: None,
+        scope_login: None,
         agent_login_file: None,
         zksync_topology_url: None,
         zksync_topology_login_file: None,

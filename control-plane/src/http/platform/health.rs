@@ -49,8 +49,9 @@ pub(crate) struct ReadinessCheck {
     detail: String,
 }
 
-/// Whether the process lives: the loop that keeps the map answers. What cannot be written, and links between
-/// ZooKeeper ensembles that stand still, are problems that it lives with.
+/// Whether the process lives: the loop that keeps the map answers.
+///
+/// What cannot be written, and links between ZooKeeper ensembles that stand still, are problems that it lives with.
 #[utoipa::path(
     get,
     path = "/health",

@@ -3,6 +3,8 @@
 
 use topology::{NodeSummary, View};
 
+use super::graphs::MetricsGraph;
+
 /// A filter by a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelFilter {
@@ -46,8 +48,8 @@ pub(crate) fn chosen<'a>(filters: &'a [LabelFilter], view: View, value: &str) ->
 ///
 /// # Errors
 /// When one of them is not known, or is not what it has to be.
-pub fn parse_flags(text: &str) -> Result<Vec<LabelFilter>, String> {
-    let mut filters = Vec::new();
+pub fn parse_flags(text: &str) -> Result<(Vec<LabelFilter>, MetricsGraph), String> {
+    let (mut filters, mut graph) = (Vec::new(), MetricsGraph::default());
     let mut rest = text.trim();
     while !rest.is_empty() {
         let end = rest.match_indices(" --app.").map(|(at, _)| at).next().unwrap_or(rest.len());
@@ -58,9 +60,13 @@ pub fn parse_flags(text: &str) -> Result<Vec<LabelFilter>, String> {
         let exclude = match name {
             "--app.container-label-filter" => false,
             "--app.container-label-filter-exclude" => true,
+            "--app.metrics-graph" => {
+                graph = MetricsGraph::at(value);
+                continue;
+            }
             _ => {
                 return Err(format!(
-                    "{name:?} is no flag of Scope's that is known here; there are --app.container-label-filter and -exclude"
+                    "{name:?} is no flag of Scope's that is known here; there are --app.container-label-filter, -exclude and --app.metrics-graph"
                 ));
             }
         };
@@ -70,7 +76,7 @@ pub fn parse_flags(text: &str) -> Result<Vec<LabelFilter>, String> {
         };
         filters.push(LabelFilter { title: title.to_owned(), key: key.to_owned(), value: value.to_owned(), exclude });
     }
-    Ok(filters)
+    Ok((filters, graph))
 }
 
 #[cfg(test)]
@@ -79,8 +85,9 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_scope_wrote_them() {
-        let read = parse_flags("--app.container-label-filter=My team:team=web  --app.container-label-filter-exclude=No tests:kind=test=1")
-            .unwrap();
+        let text = "--app.container-label-filter=My team:team=web  --app.container-label-filter-exclude=No tests:kind=test=1 --app.metrics-graph=/g?q=:query";
+        let (read, graph) = parse_flags(text).unwrap();
+        assert_eq!(graph, MetricsGraph::at("/g?q=:query"));
         let filter = |title: &str, key: &str, value: &str, exclude| LabelFilter {
             title: title.to_owned(),
             key: key.to_owned(),
@@ -101,6 +108,6 @@ mod tests {
         ] {
             assert!(parse_flags(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(parse_flags(" "), Ok(Vec::new()));
+        assert_eq!(parse_flags(" "), Ok((Vec::new(), MetricsGraph::default())));
     }
 }

@@ -7,14 +7,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use topology::{Delta, NodeId, PublishedNode, ViewSnapshot};
 
+use super::graphs::MetricsGraph;
 use super::summary;
 use crate::http::json;
+
+/// More than most nodes have in JSON.
+const NODE_BYTES: usize = 8 << 10;
 
 /// A JSON text that comes in pieces.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     plan: Plan,
     state: State,
+    graphs: MetricsGraph,
 }
 
 #[derive(Debug)]
@@ -59,7 +64,12 @@ impl Pieces {
     }
 
     fn new(plan: Plan) -> Self {
-        Pieces { plan, state: State::Begin }
+        Pieces { plan, state: State::Begin, graphs: MetricsGraph::default() }
+    }
+
+    /// With links to graphs. The same for all texts of a process, since a node is written once for all of them.
+    pub(crate) fn linking(self, graphs: &MetricsGraph) -> Self {
+        Pieces { graphs: graphs.clone(), ..self }
     }
 
     /// The next piece of about `size` bytes, longer by at most one node; `None` after the last.
@@ -67,13 +77,16 @@ impl Pieces {
         if self.state == State::Ended {
             return None;
         }
-        let mut out = Vec::with_capacity(size + 1_024);
+        // Room for the node that goes beyond the size: growing would copy all that is written.
+        let mut out = Vec::with_capacity(size + NODE_BYTES);
+        let graphs = &self.graphs;
         let begin = self.state == State::Begin;
         let ended = match &mut self.plan {
             Plan::View(walk) => walk.write(&mut out, size, begin, (b"{\"nodes\":{", b"}}"), |out, node| {
-                out.extend_from_slice(&json::string(node.summary().id.as_str()));
+                let encoded = summary::encoded(node, graphs);
+                out.extend_from_slice(summary::encoded_id(encoded));
                 out.push(b':');
-                out.extend_from_slice(summary::encoded(node));
+                out.extend_from_slice(encoded);
             }),
             Plan::Reset(walk) => {
                 let frame: (&[u8], &[u8]) = if walk.snapshot.nodes.is_empty() {
@@ -81,9 +94,9 @@ impl Pieces {
                 } else {
                     (b"{\"add\":[", b"],\"update\":null,\"remove\":null,\"reset\":true}")
                 };
-                walk.write(&mut out, size, begin, frame, |out, node| out.extend_from_slice(summary::encoded(node)))
+                walk.write(&mut out, size, begin, frame, |out, node| out.extend_from_slice(summary::encoded(node, graphs)))
             }
-            Plan::Delta { delta, section, next } => write_delta(&mut out, size, delta, section, next),
+            Plan::Delta { delta, section, next } => write_delta(&mut out, size, (delta, graphs), section, next),
         };
         self.state = if ended { State::Ended } else { State::Inside };
         Some(out.into())
@@ -133,7 +146,13 @@ impl Walk {
     }
 }
 
-fn write_delta(out: &mut Vec<u8>, size: usize, delta: &Delta, section: &mut Section, next: &mut Option<usize>) -> bool {
+fn write_delta(
+    out: &mut Vec<u8>,
+    size: usize,
+    (delta, graphs): (&Delta, &MetricsGraph),
+    section: &mut Section,
+    next: &mut Option<usize>,
+) -> bool {
     loop {
         let (before, length): (&[u8], usize) = match section {
             Section::Add => (b"{\"add\":", delta.add.len()),
@@ -153,8 +172,8 @@ fn write_delta(out: &mut Vec<u8>, size: usize, delta: &Delta, section: &mut Sect
                 out.push(b',');
             }
             match section {
-                Section::Add => out.extend_from_slice(summary::encoded(&delta.add[at])),
-                Section::Update => out.extend_from_slice(summary::encoded(&delta.update[at])),
+                Section::Add => out.extend_from_slice(summary::encoded(&delta.add[at], graphs)),
+                Section::Update => out.extend_from_slice(summary::encoded(&delta.update[at], graphs)),
                 Section::Remove => out.extend_from_slice(&json::string(delta.remove[at].as_str())),
             }
         }

@@ -242,6 +242,9 @@ pub struct MetricRow {
     pub group: Option<String>,
     /// Last value, cut to two decimals.
     pub value: f64,
+    /// There is no value: the row is there for its `url`.
+    #[serde(default)]
+    pub value_empty: bool,
     /// Order.
     #[serde(default)]
     pub priority: f64,
@@ -252,7 +255,7 @@ pub struct MetricRow {
     pub min: f64,
     /// Largest possible value.
     pub max: f64,
-    /// Always empty.
+    /// Of its graph, with `--app.metrics-graph`; else empty.
     pub url: String,
 }
 

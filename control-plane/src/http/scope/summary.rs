@@ -4,27 +4,46 @@ use topology::{
     Application, ChildGroup, Column, Connection, Control, Details, Grid, MetadataRow, MetricRow, NodeSummary, PublishedNode, Table, View,
 };
 
+use super::graphs::{Bare, Links, MetricsGraph};
 use crate::http::json::JsonWriter;
 use crate::http::platform::moment;
 
 /// The summary of a published node; written once, then shared by every reply and every client.
-pub(crate) fn encoded(node: &PublishedNode) -> &[u8] {
+pub(crate) fn encoded<'a>(node: &'a PublishedNode, graphs: &MetricsGraph) -> &'a [u8] {
     node.encoded_with(|summary| {
         let mut json = JsonWriter::new();
-        write_summary(&mut json, summary);
+        write_summary(&mut json, summary, graphs);
         json.into_bytes().into_boxed_slice()
     })
 }
 
+/// What an encoded summary begins with.
+const BEFORE_ID: &[u8] = b"{\"id\":";
+
+/// The id of an encoded summary as it stands there: a JSON string.
+pub(crate) fn encoded_id(summary: &[u8]) -> &[u8] {
+    let text = summary.strip_prefix(BEFORE_ID).unwrap_or_default();
+    let mut at = 1;
+    // To the quote that ends it; behind a backslash, none does.
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => return &text[..=at],
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    b"\"\""
+}
+
 /// `{"node": …}`.
-pub(crate) fn encode_details(view: View, details: &Details) -> Vec<u8> {
+pub(crate) fn encode_details(view: View, details: &Details, graphs: &MetricsGraph) -> Vec<u8> {
     let mut json = JsonWriter::new();
     json.object(|json| {
         json.key("node").object(|json| {
-            write_summary_fields(json, &details.summary);
+            write_summary_fields(json, &details.summary, graphs);
             json.key("controls").array(&details.controls, write_control);
             if !details.children.is_empty() {
-                json.key("children").array(&details.children, write_children);
+                json.key("children").array(&details.children, |json, group| write_children(json, group, graphs));
             }
             json.key("connections").array([Side::Incoming, Side::Outgoing], |json, side| write_connections(json, view, details, side));
         });
@@ -32,11 +51,11 @@ pub(crate) fn encode_details(view: View, details: &Details) -> Vec<u8> {
     json.into_bytes()
 }
 
-fn write_summary(json: &mut JsonWriter, summary: &NodeSummary) {
-    json.object(|json| write_summary_fields(json, summary));
+fn write_summary(json: &mut JsonWriter, summary: &NodeSummary, graphs: &MetricsGraph) {
+    json.object(|json| write_summary_fields(json, summary, graphs));
 }
 
-fn write_summary_fields(json: &mut JsonWriter, summary: &NodeSummary) {
+fn write_summary_fields(json: &mut JsonWriter, summary: &NodeSummary, graphs: &MetricsGraph) {
     json.key("id").string(summary.id.as_str());
     json.key("label").string(&summary.label);
     json.key("labelMinor").string(&summary.label_minor);
@@ -63,8 +82,14 @@ fn write_summary_fields(json: &mut JsonWriter, summary: &NodeSummary) {
             });
         });
     }
-    if !summary.metrics.is_empty() {
-        json.key("metrics").array(&summary.metrics, write_metric);
+    let links = graphs.of(summary);
+    let bare = links.as_ref().map(|links| links.bare(summary)).unwrap_or_default();
+    if !summary.metrics.is_empty() || !bare.is_empty() {
+        let rows = summary.metrics.iter().map(Row::Metric).chain(bare.iter().map(Row::Link));
+        json.key("metrics").array(rows, |json, row| match row {
+            Row::Metric(row) => write_metric(json, row, links.as_ref()),
+            Row::Link(row) => write_link(json, row),
+        });
     }
     if !summary.tables.is_empty() {
         json.key("tables").array(&summary.tables, write_table);
@@ -72,6 +97,26 @@ fn write_summary_fields(json: &mut JsonWriter, summary: &NodeSummary) {
     if !summary.adjacency.is_empty() {
         json.key("adjacency").array(&summary.adjacency, |json, id| json.string(id.as_str()));
     }
+}
+
+enum Row<'a> {
+    Metric(&'a MetricRow),
+    Link(&'a Bare),
+}
+
+/// A metric that the node does not have, for its link.
+fn write_link(json: &mut JsonWriter, row: &Bare) {
+    json.object(|json| {
+        json.key("id").string(row.id);
+        json.key("label").string(row.label);
+        json.key("value").float(0.0);
+        json.key("valueEmpty").bool(true);
+        json.key("priority").float(row.priority);
+        json.key("samples").null();
+        json.key("min").float(0.0);
+        json.key("max").float(0.0);
+        json.key("url").string(&row.url);
+    });
 }
 
 fn write_metadata(json: &mut JsonWriter, row: &MetadataRow) {
@@ -91,7 +136,7 @@ fn write_metadata(json: &mut JsonWriter, row: &MetadataRow) {
     });
 }
 
-fn write_metric(json: &mut JsonWriter, row: &MetricRow) {
+fn write_metric(json: &mut JsonWriter, row: &MetricRow, links: Option<&Links<'_>>) {
     json.object(|json| {
         json.key("id").string(&row.id);
         json.key("label").string(&row.label);
@@ -118,7 +163,7 @@ fn write_metric(json: &mut JsonWriter, row: &MetricRow) {
         }
         json.key("min").float(row.min);
         json.key("max").float(row.max);
-        json.key("url").string("");
+        json.key("url").string(&links.and_then(|links| links.url(&row.id)).unwrap_or_default());
     });
 }
 
@@ -171,11 +216,11 @@ fn write_control(json: &mut JsonWriter, control: &Control) {
     });
 }
 
-fn write_children(json: &mut JsonWriter, group: &ChildGroup) {
+fn write_children(json: &mut JsonWriter, group: &ChildGroup, graphs: &MetricsGraph) {
     json.object(|json| {
         json.key("id").string("");
         json.key("label").string(group.label);
-        json.key("nodes").array(&group.nodes, write_summary);
+        json.key("nodes").array(&group.nodes, |json, node| write_summary(json, node, graphs));
         json.key("topologyId").string(group.topology_id);
         json.key("columns").array(group.columns, write_column);
     });

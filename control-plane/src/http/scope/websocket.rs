@@ -210,8 +210,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let stopping = self.scope.context.supervisor.stopping().clone();
         let Some(known) = source.newest().await else { return source.end() };
         let shown = filtered(self.words.as_ref(), known.clone()).await;
-        let first = shown.clone();
-        if let Err(end) = self.send(None, &shown, move || Pieces::of_reset(first), None).await {
+        let (first, graphs) = (shown.clone(), self.scope.context.metrics_graph.clone());
+        if let Err(end) = self.send(None, &shown, move || Pieces::of_reset(first).linking(&graphs), None).await {
             return end;
         }
         let now = Instant::now();
@@ -261,7 +261,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 (Arc::new(Delta::between(&progress.shown, &shown)), shown)
             }
         };
-        self.send(Some(&progress.shown), &shown, move || Pieces::of_delta(change), due).await?;
+        let graphs = self.scope.context.metrics_graph.clone();
+        self.send(Some(&progress.shown), &shown, move || Pieces::of_delta(change).linking(&graphs), due).await?;
         progress.shown = shown;
         progress.known = newest;
         progress.pace.sent(Instant::now());
