@@ -123,6 +123,7 @@ fn name(key: &RecordKey) -> String {
         RecordKey::Agent => "agent".to_owned(),
         RecordKey::Framework(id) => format!("framework{BETWEEN}{id}"),
         RecordKey::Executor(key) => format!("executor{BETWEEN}{}{BETWEEN}{}", key.framework, key.executor),
+        RecordKey::Completed(framework, container) => format!("completed{BETWEEN}{framework}{BETWEEN}{container}"),
         RecordKey::Task(key, task) => format!("task{BETWEEN}{}{BETWEEN}{}{BETWEEN}{task}", key.framework, key.executor),
     }
 }
@@ -134,6 +135,7 @@ fn parse_name(name: &str) -> Option<RecordKey> {
         ["agent"] => Some(RecordKey::Agent),
         ["framework", id] => Some(RecordKey::Framework((*id).to_owned())),
         ["executor", framework, id] => Some(RecordKey::Executor(executor(framework, id))),
+        ["completed", framework, container] => Some(RecordKey::Completed((*framework).to_owned(), (*container).to_owned())),
         ["task", framework, id, task] => Some(RecordKey::Task(executor(framework, id), (*task).to_owned())),
         _ => None,
     }
@@ -152,6 +154,7 @@ mod tests {
             RecordKey::Framework("f".to_owned()),
             RecordKey::Executor(executor.clone()),
             RecordKey::Task(executor, "t".to_owned()),
+            RecordKey::Completed("f".to_owned(), "c".to_owned()),
         ];
         let record = |key: &RecordKey, value: Option<&str>| Record { key: key.clone(), value: value.map(|it| it.as_bytes().to_vec()) };
         {
@@ -163,7 +166,7 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let mut found: Vec<RecordKey> = store.records().unwrap().into_iter().map(|(key, _)| key).collect();
         found.sort();
-        assert_eq!(found, [keys[0].clone(), keys[2].clone(), keys[3].clone()]);
+        assert_eq!(found, [keys[0].clone(), keys[2].clone(), keys[3].clone(), keys[4].clone()]);
         assert_eq!((store.fact("boot").unwrap(), store.fact("other").unwrap()), (Some(b"1".to_vec()), None));
 
         store.forget(&[("other", Some(b"2".to_vec())), ("third", None)]).unwrap();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::words::{ContainerKey, ExecutorKey, Ids, Now, TaskKey};
 
 mod checks;
+mod completed;
 mod containers;
 mod drain;
 mod effect;
@@ -102,6 +103,8 @@ pub struct Table {
     agent_ip: String,
     frameworks: BTreeMap<String, Framework>,
     completed: VecDeque<Framework>,
+    /// Place of the next executor that ends.
+    next_ended: u64,
     drain: Option<Drain>,
     /// When it began, on the wall clock.
     drain_began: Option<f64>,
@@ -152,6 +155,7 @@ impl Table {
             agent_ip: agent_ip.to_owned(),
             frameworks: BTreeMap::new(),
             completed: VecDeque::new(),
+            next_ended: 0,
             drain: None,
             drain_began: None,
             ending: false,

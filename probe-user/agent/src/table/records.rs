@@ -7,7 +7,7 @@ use mesos_proto::v1::{CheckStatusInfo, ExecutorInfo, FrameworkInfo, TaskInfo, Ta
 use prost::Message as _;
 
 use super::state::{Executor, Framework, Kill, Kind, Phase, Task};
-use super::{Alarm, Drain, Effect, Started, Table};
+use super::{Alarm, Drain, Effect, Started, Table, completed};
 use crate::words::{ContainerKey, ExecutorKey, Now, TaskKey, is_terminal};
 
 /// The name of a record.
@@ -21,6 +21,8 @@ pub enum RecordKey {
     Executor(ExecutorKey),
     /// Of a task of an executor, with its updates.
     Task(ExecutorKey, String),
+    /// Of an executor that is over, with its tasks: framework and container.
+    Completed(String, String),
 }
 
 /// A change of what is stored.
@@ -63,7 +65,7 @@ struct StoredFramework {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct StoredExecutor {
+pub(super) struct StoredExecutor {
     #[prost(message, optional, tag = "1")]
     info: Option<ExecutorInfo>,
     #[prost(uint32, tag = "2")]
@@ -83,7 +85,7 @@ struct StoredExecutor {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct StoredTask {
+pub(super) struct StoredTask {
     #[prost(message, optional, tag = "1")]
     info: Option<TaskInfo>,
     #[prost(uint64, optional, tag = "2")]
@@ -109,7 +111,7 @@ struct StoredTask {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct StoredKill {
+pub(super) struct StoredKill {
     #[prost(uint64, tag = "1")]
     grace_nanos: u64,
     #[prost(int32, tag = "2")]
@@ -148,6 +150,7 @@ impl Table {
                 Some(StoredFramework { info: Some(it.info.clone()), shutting_down: it.shutting_down }.encode_to_vec())
             }
             RecordKey::Executor(key) => Some(stored_executor(self.executor(key)?).encode_to_vec()),
+            RecordKey::Completed(framework, container) => self.stored_completed(framework, container),
             RecordKey::Task(key, task) => Some(stored_task(self.executor(key)?.tasks.get(task)?).encode_to_vec()),
         }
     }
@@ -161,6 +164,7 @@ impl Table {
     pub fn recover(&mut self, now: Now, records: impl IntoIterator<Item = (RecordKey, Vec<u8>)>) -> Result<Vec<Effect>, RecoverError> {
         let mut executors = Vec::new();
         let mut tasks = Vec::new();
+        let mut over = Vec::new();
         for (key, value) in records {
             let damaged = || RecoverError::Damaged(format!("{key:?}"));
             match &key {
@@ -183,6 +187,7 @@ impl Table {
                     let stored = StoredExecutor::decode(&*value).map_err(|_| damaged())?;
                     executors.push((it.clone(), restored_executor(stored).ok_or_else(damaged)?));
                 }
+                RecordKey::Completed(..) => over.push(completed::restored(&key, &value)?),
                 RecordKey::Task(it, task) => {
                     let stored = StoredTask::decode(&*value).map_err(|_| damaged())?;
                     tasks.push((it.clone(), task.clone(), restored_task(stored).ok_or_else(damaged)?));
@@ -200,6 +205,7 @@ impl Table {
                 executor.tasks.insert(id, task);
             }
         }
+        self.restore_completed(over);
         let mut effects = Vec::new();
         for key in keys {
             self.reattach(now, &key, &mut effects);
@@ -248,7 +254,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn stored_executor(it: &Executor) -> StoredExecutor {
+pub(super) fn stored_executor(it: &Executor) -> StoredExecutor {
     StoredExecutor {
         info: Some(it.info.clone()),
         kind: match it.kind {
@@ -271,7 +277,7 @@ fn stored_executor(it: &Executor) -> StoredExecutor {
     }
 }
 
-fn stored_task(it: &Task) -> StoredTask {
+pub(super) fn stored_task(it: &Task) -> StoredTask {
     StoredTask {
         info: Some(it.info.clone()),
         group: it.group,
@@ -294,7 +300,7 @@ fn stored_task(it: &Task) -> StoredTask {
     }
 }
 
-fn restored_executor(stored: StoredExecutor) -> Option<Executor> {
+pub(super) fn restored_executor(stored: StoredExecutor) -> Option<Executor> {
     let kind = match stored.kind {
         0 => Kind::Command,
         1 => Kind::Default,
@@ -323,10 +329,11 @@ fn restored_executor(stored: StoredExecutor) -> Option<Executor> {
         next_group: stored.next_group,
         destroyed_for: destroyed_for.map(|it| (it, stored.destroyed_message)),
         started: Started::default(),
+        ended: 0,
     })
 }
 
-fn restored_task(stored: StoredTask) -> Option<Task> {
+pub(super) fn restored_task(stored: StoredTask) -> Option<Task> {
     let kill = match stored.kill {
         None => None,
         Some(it) => Some(Kill {

@@ -152,6 +152,7 @@ impl Table {
             next_group: 0,
             destroyed_for: None,
             started: Started::default(),
+            ended: 0,
         };
         if let Some(framework) = self.frameworks.get_mut(&key.framework) {
             framework.executors.insert(key.executor.clone(), executor);

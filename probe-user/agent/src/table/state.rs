@@ -72,6 +72,8 @@ pub struct Executor {
     pub destroyed_for: Option<(task_status::Reason, String)>,
     /// What is known of its container.
     pub started: Started,
+    /// Of those that are over: its place in the order in which they ended.
+    pub ended: u64,
 }
 
 impl Executor {

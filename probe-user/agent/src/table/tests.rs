@@ -277,7 +277,9 @@ fn killed_at_each_step_of_a_launch_a_task_is_told_once() {
                 "killed at {kill_after}, restart {restarted}: {states:?}"
             );
             assert_eq!(states.last(), Some(&TaskState::TaskKilled));
-            assert!(world.table.frameworks().is_empty() && world.stored.len() == 1, "nothing is left: {:?}", world.stored.keys());
+            let left: Vec<&RecordKey> = world.stored.keys().collect();
+            let is_clean = matches!(left.as_slice(), [RecordKey::Agent, RecordKey::Completed(..)]);
+            assert!(world.table.frameworks().is_empty() && is_clean, "nothing but what is shown is left: {left:?}");
         }
     }
 }
@@ -646,4 +648,41 @@ fn what_cannot_run_is_dropped_with_a_reason() {
           check t no more
           send t TASK_FAILED REASON_CONTAINER_LAUNCH_FAILED
     "#]]);
+}
+
+#[test]
+fn what_is_over_is_shown_after_a_restart_as_far_as_it_was_before() {
+    let mut world = World::new();
+    let shown = |world: &World| -> Vec<(String, Vec<i32>)> {
+        let over = world.table.completed_frameworks().iter().chain(world.table.frameworks().values());
+        let executors = over.flat_map(|it| &it.completed);
+        executors.map(|it| (it.info.executor_id.value.clone(), it.completed.iter().map(|task| task.state as i32).collect())).collect()
+    };
+    for id in ["a", "b", "c"] {
+        world.say("run", run(vec![task(id)], None));
+        world.started(id);
+        world.exited(id, 0);
+        while world.table.task(&key(id)).is_some() {
+            world.acknowledge(id);
+        }
+    }
+    let finished = vec![TaskState::TaskFinished as i32];
+    let expected = vec![("b".to_owned(), finished.clone()), ("c".to_owned(), finished.clone())];
+    assert_eq!(shown(&world), expected, "two are kept");
+    assert_eq!(world.stored.keys().filter(|it| matches!(it, RecordKey::Completed(..))).count(), 2);
+    world.restart();
+    assert_eq!(shown(&world), expected);
+    // One more of the same framework, in the order of their ends.
+    world.register();
+    world.say("run", run(vec![task("d")], None));
+    world.restart();
+    world.register();
+    world.started("d");
+    world.exited("d", 0);
+    while world.table.task(&key("d")).is_some() {
+        world.acknowledge("d");
+    }
+    assert_eq!(shown(&world), [("c".to_owned(), finished.clone()), ("d".to_owned(), finished)]);
+    let stored: Vec<&RecordKey> = world.stored.keys().collect();
+    assert!(matches!(stored.as_slice(), [RecordKey::Agent, RecordKey::Completed(..), RecordKey::Completed(..)]), "{stored:?}");
 }

@@ -5,7 +5,7 @@ use mesos_proto::v1::{
 };
 
 use super::state::Phase;
-use super::{Alarm, Effect, RecordKey, Table};
+use super::{Alarm, Effect, RecordKey, Table, completed};
 use crate::words::{ExecutorKey, Now, TaskKey, dropped, gone, has_capability, is_terminal};
 
 /// Why something from an executor was not taken.
@@ -248,7 +248,7 @@ impl Table {
 
     /// Removes what is over and has nothing left to tell.
     pub(super) fn sweep(&mut self, out: &mut Vec<Effect>) {
-        let (tasks_kept, executors_kept) = (self.limits.completed_tasks, self.limits.completed_executors);
+        let tasks_kept = self.limits.completed_tasks;
         let mut ended_frameworks = Vec::new();
         let mut silenced = Vec::new();
         for (framework_id, framework) in &mut self.frameworks {
@@ -285,10 +285,10 @@ impl Table {
                 silenced.extend([Alarm::Register(key.clone()), Alarm::DestroyExecutor(key.clone())]);
                 self.dirty.insert(RecordKey::Executor(key));
                 out.push(Effect::CollectSandbox(executor.container.clone()));
+                let executor = super::Executor { ended: self.next_ended, ..executor };
+                self.next_ended += 1;
+                self.dirty.insert(completed::record_key(framework_id, &executor));
                 framework.completed.push_back(executor);
-                if framework.completed.len() > executors_kept {
-                    framework.completed.pop_front();
-                }
             }
             if framework.executors.is_empty() {
                 ended_frameworks.push(framework_id.clone());
@@ -303,18 +303,13 @@ impl Table {
                 if let Some(earlier) = self.completed.remove(at) {
                     let mut completed = earlier.completed;
                     completed.extend(framework.completed);
-                    while completed.len() > executors_kept {
-                        completed.pop_front();
-                    }
                     self.completed.push_back(super::Framework { completed, ..framework });
                 }
             } else {
                 self.completed.push_back(framework);
             }
-            if self.completed.len() > self.limits.completed_frameworks {
-                self.completed.pop_front();
-            }
         }
+        self.forget_completed();
         if self.ending && self.frameworks.is_empty() {
             out.push(Effect::AgentEmpty);
         }
