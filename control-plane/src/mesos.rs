@@ -65,6 +65,9 @@ pub(crate) fn start(
             flags.set("hostname", host.clone());
         }
     }
+    if let Some(address) = bound {
+        listens_there(&flags, address)?;
+    }
     let seed = who.seed;
     let info = identity(&flags, bound, who.hostname, who.id)?;
     if let Some(address) = bound {
@@ -75,6 +78,7 @@ pub(crate) fn start(
     flags.set("work_dir", config.data_dir.display().to_string());
     if let Some(zk) = &config.zk {
         flags.set("zk", zk.to_string());
+        flags.set("zk_session_timeout", format!("{}ms", config.zk_session_timeout.as_millis()));
     }
     let credentials = Credentials::from_flags(&flags)?;
     let mut core = master::Config::new(info, seed);
@@ -99,6 +103,7 @@ pub(crate) fn start(
     let (handle, run) = driver::start(driver::Parts {
         config: core,
         store: store.clone(),
+        fetch_timeout: flags.duration("registry_fetch_timeout")?,
         store_timeout: flags.duration("registry_store_timeout")?,
         leadership: leads,
         clock: clock.clone(),
@@ -137,6 +142,26 @@ impl Mesos {
     }
 }
 
+/// Where the master listens is not for its flags to decide: those that say something else would only seem to.
+fn listens_there(flags: &Flags, bound: SocketAddr) -> anyhow::Result<()> {
+    let decided = || format!("the master listens where the key `mesos-address` of the control plane says, at {bound}");
+    let port = flags.get("port").filter(|it| *it != "5050");
+    anyhow::ensure!(port.is_none_or(|it| it == bound.port().to_string()), "--port: {}", decided());
+    if let Some(text) = flags.get("ip") {
+        let ip: IpAddr = text.parse().context("--ip is no address")?;
+        anyhow::ensure!(bound.ip().is_unspecified() || ip == bound.ip(), "--ip: {}", decided());
+    }
+    Ok(())
+}
+
+/// The address that a command says.
+fn discovered(command: &str) -> anyhow::Result<IpAddr> {
+    let output = std::process::Command::new("/bin/sh").args(["-c", command]).output().context("--ip_discovery_command cannot be run")?;
+    anyhow::ensure!(output.status.success(), "--ip_discovery_command failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    said.parse().with_context(|| format!("--ip_discovery_command said {said:?}, which is no address"))
+}
+
 /// Who this master is, new in every run: ids that it gives begin with its own.
 fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str, id: String) -> anyhow::Result<v1::MasterInfo> {
     use v1::master_info::Capability;
@@ -144,9 +169,11 @@ fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str, id: String
 
     let ip = match flags.get("advertise_ip") {
         Some(text) => text.parse().context("--advertise_ip is no address")?,
-        None => match bound.map(|it| it.ip()).filter(|it| !it.is_unspecified()) {
-            Some(ip) => ip,
-            None => outward_address(),
+        None => match (flags.get("ip").and_then(|it| it.parse::<IpAddr>().ok()), flags.get("ip_discovery_command")) {
+            (Some(_), Some(_)) => anyhow::bail!("--ip_discovery_command: --ip says the address already"),
+            (Some(ip), None) if !ip.is_unspecified() => ip,
+            (_, Some(command)) => discovered(command)?,
+            _ => bound.map(|it| it.ip()).filter(|it| !it.is_unspecified()).unwrap_or_else(outward_address),
         },
     };
     let port = match flags.get("advertise_port") {
@@ -155,6 +182,7 @@ fn identity(flags: &Flags, bound: Option<SocketAddr>, hostname: &str, id: String
     };
     let hostname = match flags.get("hostname") {
         Some(given) => given.to_owned(),
+        None if !flags.is_on("hostname_lookup") => ip.to_string(),
         None if ip.is_loopback() => "localhost".to_owned(),
         None => hostname.to_owned(),
     };
@@ -188,4 +216,45 @@ pub(crate) fn outward_address() -> IpAddr {
         socket.local_addr()
     };
     towards().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(words: &[&str], bound: &str) -> anyhow::Result<v1::MasterInfo> {
+        let flags = Flags::default().with(words.iter().copied())?;
+        let bound = bound.parse()?;
+        listens_there(&flags, bound)?;
+        identity(&flags, Some(bound), "machine", "id".to_owned())
+    }
+
+    #[test]
+    fn a_master_is_where_its_flags_say() {
+        for (words, bound, pid, hostname) in [
+            (&[][..], "10.0.0.1:5050", "master@10.0.0.1:5050", "machine"),
+            (&["--no-hostname_lookup"], "10.0.0.1:5050", "master@10.0.0.1:5050", "10.0.0.1"),
+            (&["--ip_discovery_command=echo 10.0.0.7"], "0.0.0.0:5050", "master@10.0.0.7:5050", "machine"),
+            (&["--ip=10.0.0.3", "--port=5051"], "0.0.0.0:5051", "master@10.0.0.3:5051", "machine"),
+            (&["--advertise_ip=10.0.0.2", "--hostname=h"], "0.0.0.0:5050", "master@10.0.0.2:5050", "h"),
+            (&[], "127.0.0.1:5050", "master@127.0.0.1:5050", "localhost"),
+        ] {
+            let info = of(words, bound).unwrap();
+            assert_eq!((info.pid(), info.hostname()), (pid, hostname), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_is_refused() {
+        for (words, bound, problem) in [
+            (&["--port=5051"][..], "127.0.0.1:5050", "`mesos-address`"),
+            (&["--ip=10.0.0.1"], "127.0.0.1:5050", "`mesos-address`"),
+            (&["--ip_discovery_command=false"], "0.0.0.0:5050", "--ip_discovery_command failed"),
+            (&["--ip_discovery_command=echo here"], "0.0.0.0:5050", "\"here\", which is no address"),
+            (&["--ip=10.0.0.1", "--ip_discovery_command=true"], "0.0.0.0:5050", "already"),
+        ] {
+            let error = format!("{:#}", of(words, bound).unwrap_err());
+            assert!(error.contains(problem), "{error}");
+        }
+    }
 }

@@ -46,6 +46,8 @@ pub struct Parts {
     pub config: master::Config,
     /// What outlives it.
     pub store: Arc<dyn RegistryStore>,
+    /// How long reading what is stored may take (`--registry_fetch_timeout`).
+    pub fetch_timeout: Duration,
     /// How long a write may take before the master gives up and ends (`--registry_store_timeout`).
     pub store_timeout: Duration,
     /// Who leads; the master begins when this says so.
@@ -93,12 +95,13 @@ async fn run(
     }
     status.send_replace(Status::Recovering);
     let (store, begun) = (parts.store.clone(), Instant::now());
-    let loaded = tokio::task::spawn_blocking(move || store.load()).await;
+    let loaded = timeout(parts.fetch_timeout, tokio::task::spawn_blocking(move || store.load())).await;
     gauges.fetches.record(begun.elapsed());
     let registry = match loaded {
-        Ok(Ok(records)) => Registry::load(records).map_err(|error| error.to_string()),
+        Ok(Ok(Ok(records))) => Registry::load(records).map_err(|error| error.to_string()),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Err(_) => Err(format!("reading it took longer than {:?} (--registry_fetch_timeout)", parts.fetch_timeout)),
     };
     let registry = match registry {
         Ok(registry) => registry,
@@ -181,6 +184,7 @@ impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut closed: mpsc::UnboundedReceiver<Closed>) {
         let mut messages = Vec::with_capacity(BATCH);
         let mut ends = Vec::with_capacity(BATCH);
+        self.step(Input::Watched { by_anybody: false });
         // A new leader has things to do at once.
         self.step(Input::Tick);
         while !self.over {
@@ -267,6 +271,9 @@ impl Driver {
             }
             Message::Watch { reply } => {
                 let events = self.subscribers.add();
+                if self.subscribers.len() == 1 {
+                    self.step(Input::Watched { by_anybody: true });
+                }
                 let _ = reply.send(Watch { view: self.view(), events });
             }
         }
@@ -372,7 +379,11 @@ impl Driver {
                     let _ = asker.send(reply);
                 }
             }
-            Effect::Publish(event) => self.subscribers.publish(event),
+            Effect::Publish(event) => {
+                if !self.subscribers.publish(event) {
+                    next.push(Input::Watched { by_anybody: false });
+                }
+            }
             Effect::Abort { reason } => {
                 tracing::error!(reason, "the master cannot go on: this process ends, another master takes over");
                 self.over = true;

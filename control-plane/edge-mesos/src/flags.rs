@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::{Config, Rate};
+use master::{Config, Rate, Sorter};
 use mesos::{Quantities, Scalar};
 
 use crate::guards::{self, Firewall};
@@ -74,24 +74,57 @@ const WITHOUT_DEFAULT: &[&str] = &[
     "fair_sharing_excluded_resource_names",
     "firewall_rules",
     "hostname",
+    "ip_discovery_command",
     "http_framework_authenticators",
     "ip",
-    "log_dir",
     "offer_timeout",
     "quorum",
     "rate_limits",
     "roles",
-    "webui_dir",
     "weights",
     "whitelist",
     "work_dir",
     "zk",
 ];
 
-/// Flags that would decide who leads: taken here they would only seem to.
+/// Names of before, and what the flags are called now.
+const ALIASES: &[(&str, &str)] =
+    &[("authenticate", "authenticate_frameworks"), ("authenticate_http", "authenticate_http_readwrite"), ("user_sorter", "role_sorter")];
+
+/// Flags that would decide who leads, where the log goes, what is loaded: taken here they would only seem to.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("zk", "who leads is decided by the key `zk` of the control plane (`--zk=zk://host:2181/mesos`), for everything in it at once"),
+    ("zk_session_timeout", "how long a session outlives its connection is decided by the key `zk-session-timeout` of the control plane"),
     ("quorum", "there is no replicated log: the ensemble of the control plane's key `zk` has a majority of its own"),
+    ("master_contender", "who leads is decided by the key `zk` of the control plane; modules of Mesos cannot be loaded"),
+    ("master_detector", "who leads is decided by the key `zk` of the control plane; modules of Mesos cannot be loaded"),
+    ("modules", NO_MODULES),
+    ("modules_dir", NO_MODULES),
+    ("hooks", NO_MODULES),
+    ("log_dir", "the log goes to standard error; the file that it is kept in is shown as /master/log once --external_log_file names it"),
+    ("webui_dir", "the pages are part of the program"),
+];
+
+const NO_MODULES: &str = "modules of Mesos are C++ libraries, which cannot be loaded here";
+
+/// Flags of which some values alone can hold, and what to do about the others.
+const HELD: &[(&str, &[&str], &str)] = &[
+    ("allocator", &["hierarchical", "HierarchicalDRF"], NO_MODULES),
+    ("authenticators", &["crammd5"], "agents and frameworks show a principal and its secret of --credentials; modules cannot be loaded"),
+    ("authorizers", &["local"], NO_MODULES),
+    ("framework_sorter", &["drf", "random"], "there are drf and random"),
+    ("http_authenticators", &["basic"], "there is HTTP Basic, against --credentials"),
+    ("http_framework_authenticators", &["basic"], "there is HTTP Basic, against --credentials"),
+    ("logging_level", &["INFO"], "what is logged is decided by the key `log-filter` of the control plane (`--log-filter=warn`)"),
+    ("memory_profiling", &["false", "0"], "there is no profiler in this program"),
+    ("quiet", &["false", "0"], "what is logged is decided by the key `log-filter` of the control plane (`--log-filter=off`)"),
+    (
+        "registry",
+        &["replicated_log", "in_memory"],
+        "there are replicated_log, which is kept in the data directory or in ZooKeeper, and in_memory",
+    ),
+    ("registry_strict", &["false", "0"], "Mesos does not support it either"),
+    ("role_sorter", &["drf", "random"], "there are drf and random"),
 ];
 
 /// All flags as texts.
@@ -130,14 +163,16 @@ impl Flags {
                     None => (word, "true".to_owned()),
                 },
             };
-            // Names before agents were called agents.
-            let name = name.replace("slave", "agent");
+            let name = modern(name);
             let failed = |problem: String| FlagError { name: name.clone(), problem };
-            if !DEFAULTS.iter().any(|(it, _)| *it == name) && !WITHOUT_DEFAULT.contains(&name.as_str()) {
-                return Err(failed("Mesos has no such flag, or it means nothing here".to_owned()));
-            }
             if let Some((_, instead)) = ELSEWHERE.iter().find(|(it, _)| *it == name) {
                 return Err(failed((*instead).to_owned()));
+            }
+            if !Flags::knows(&name) {
+                return Err(failed("Mesos has no such flag, or it means nothing here".to_owned()));
+            }
+            if let Some((_, values, instead)) = HELD.iter().find(|(it, values, _)| *it == name && !values.contains(&value.as_str())) {
+                return Err(failed(format!("{value:?} cannot be had, but {}: {instead}", values.join(" or "))));
             }
             // The whitelist's file is looked at again and again.
             let value = match value.strip_prefix("file://").filter(|_| name != "whitelist") {
@@ -147,6 +182,26 @@ impl Flags {
             self.0.insert(name, value);
         }
         Ok(self)
+    }
+
+    /// Whether a master of Mesos has a flag of this name, or had.
+    pub fn knows(name: &str) -> bool {
+        let name = modern(name);
+        DEFAULTS.iter().any(|(it, _)| *it == name)
+            || WITHOUT_DEFAULT.contains(&name.as_str())
+            || ELSEWHERE.iter().any(|(it, _)| *it == name)
+    }
+
+    /// The words that an environment has for flags, as Mesos reads it: `MESOS_CLUSTER=main` is `--cluster=main`. Other variables of that prefix,
+    /// which tasks and agents have, are no flags.
+    pub fn of_environment<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<(&'a str, String)> {
+        let flag = |(variable, value): (&'a str, &'a str)| {
+            let name = variable.strip_prefix("MESOS_")?.to_lowercase();
+            // Kubernetes says MESOS_PORT=tcp://10.0.0.1:5050 of a service that is called mesos.
+            let is_service = name == "port" && value.contains("://");
+            (Flags::knows(&name) && !is_service).then(|| (variable, format!("--{name}={value}")))
+        };
+        environment.into_iter().filter_map(flag).collect()
     }
 
     /// All of them by name, as `/flags` shows them; secrets are not repeated.
@@ -219,6 +274,13 @@ impl Flags {
         })?;
         config.require_agent_domain = self.is_on("require_agent_domain");
         config.allocation_interval = self.duration("allocation_interval")?;
+        config.role_sorter = self.parsed("role_sorter", parse_sorter)?;
+        config.framework_sorter = self.parsed("framework_sorter", parse_sorter)?;
+        // RE2 counts in units of its own. Its defaults allow about what ours does; whoever allows a part of that here gets that part.
+        let memory = self.parsed("offer_constraints_re2_max_mem", parse_bytes)?;
+        let size: u64 = self.number("offer_constraints_re2_max_program_size")?;
+        let bytes = memory.saturating_mul(16).min(size.saturating_mul(656)).min(REGEX_BYTES_MAX);
+        config.offer_constraints_regex_max_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         config.offer_timeout = match self.get("offer_timeout") {
             None => None,
             Some(_) => Some(self.duration("offer_timeout")?),
@@ -266,6 +328,39 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Duration::try_from_secs_f64(amount * seconds).ok().filter(|it| *it <= Duration::from_secs(3_650 * 86_400))
+}
+
+/// Bytes of the largest regular expression that may be allowed: there may be thousands.
+const REGEX_BYTES_MAX: u64 = 10 << 20;
+
+fn parse_sorter(text: &str) -> Option<Sorter> {
+    match text {
+        "drf" => Some(Sorter::Drf),
+        "random" => Some(Sorter::Random),
+        _ => None,
+    }
+}
+
+/// `4KB`
+fn parse_bytes(text: &str) -> Option<u64> {
+    let unit = text.find(|it: char| !it.is_ascii_digit())?;
+    let amount: u64 = text[..unit].parse().ok()?;
+    let factor = match &text[unit..] {
+        "B" => 1,
+        "KB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        "TB" => 1_u64 << 40,
+        _ => return None,
+    };
+    amount.checked_mul(factor)
+}
+
+/// What a flag is called now.
+fn modern(name: &str) -> String {
+    // Names before agents were called agents.
+    let name = name.replace("slave", "agent");
+    ALIASES.iter().find(|(before, _)| *before == name).map_or(name, |(_, now)| (*now).to_owned())
 }
 
 /// `role=2,other=0.5`
@@ -340,5 +435,49 @@ mod tests {
         assert!(error(&["--credentials=file:///does/not/exist"]).starts_with("--credentials"));
         assert!(error(&["--zk=zk://z:2181/mesos"]).contains("the key `zk` of the control plane"));
         assert!(error(&["--quorum=1"]).starts_with("--quorum: there is no replicated log"));
+        for (word, sentence) in [
+            ("--modules=x", "cannot be loaded"),
+            ("--hooks=x", "cannot be loaded"),
+            ("--master_detector=x", "the key `zk`"),
+            ("--zk_session_timeout=20secs", "`zk-session-timeout`"),
+            ("--log_dir=/var/log/mesos", "--external_log_file"),
+            ("--webui_dir=/usr/share", "part of the program"),
+            ("--logging_level=WARNING", "`--log-filter=warn`"),
+            ("--quiet", "`log-filter`"),
+            ("--authenticators=my_module", "--credentials"),
+            ("--http_framework_authenticators=jwt", "HTTP Basic"),
+            ("--registry_strict", "Mesos does not support it"),
+            ("--role_sorter=fair", "there are drf and random"),
+            ("--registry=etcd", "replicated_log"),
+            ("--offer_constraints_re2_max_mem=4", "cannot be understood"),
+        ] {
+            assert!(error(&[word]).contains(sentence), "{word}: {}", error(&[word]));
+        }
+    }
+
+    #[test]
+    fn flags_of_before_are_what_they_are_called_now() {
+        let flags = Flags::default().with(["--authenticate", "--authenticate_http", "--user_sorter=random"]).unwrap();
+        assert!(flags.is_on("authenticate_frameworks") && flags.is_on("authenticate_http_readwrite"));
+        let mut config = Config::new(v1::MasterInfo::default(), 1);
+        flags.with(["--framework_sorter=random", "--offer_constraints_re2_max_mem=1KB"]).unwrap().apply(&mut config).unwrap();
+        assert_eq!((config.role_sorter, config.framework_sorter), (Sorter::Random, Sorter::Random));
+        assert_eq!(config.offer_constraints_regex_max_bytes, 16 << 10);
+    }
+
+    #[test]
+    fn the_environment_has_flags_too() {
+        let variables = [
+            ("MESOS_CLUSTER", "main"),
+            ("MESOS_TASK_ID", "t"),
+            ("MESOS_AGENT_PING_TIMEOUT", "2secs"),
+            ("HOME", "/"),
+            ("MESOS_PORT", "tcp://10.0.0.1:5050"),
+            ("MESOS_ZK", "zk://z"),
+        ];
+        let words = Flags::of_environment(variables);
+        let expected =
+            [("MESOS_CLUSTER", "--cluster=main"), ("MESOS_AGENT_PING_TIMEOUT", "--agent_ping_timeout=2secs"), ("MESOS_ZK", "--zk=zk://z")];
+        assert_eq!(words, expected.map(|(variable, word)| (variable, word.to_owned())));
     }
 }

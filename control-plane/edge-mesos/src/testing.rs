@@ -74,6 +74,7 @@ pub(crate) async fn server_on(store: Arc<dyn RegistryStore>, leads: Leadership, 
     let (handle, run) = driver::start(Parts {
         config: core,
         store: store.clone(),
+        fetch_timeout: flags.duration("registry_fetch_timeout").unwrap(),
         store_timeout: Duration::from_secs(20),
         leadership: leadership_view,
         clock: clock.clone(),

@@ -80,12 +80,14 @@ impl Subscribers {
         Events(receiver)
     }
 
-    /// Tells all. Whoever has not taken what was told before is closed: it may come back and begins with the whole state again.
-    pub(crate) fn publish(&mut self, event: Box<OperatorEvent>) {
+    /// Tells all. Whoever has not taken what was told before is closed: it may come back and begins with the whole state again. Whether anybody is
+    /// left.
+    pub(crate) fn publish(&mut self, event: Box<OperatorEvent>) -> bool {
         if self.queues.is_empty() {
-            return;
+            return false;
         }
         let event = Arc::new(Published::new(event));
         self.queues.retain(|queue| queue.try_send(event.clone()).is_ok());
+        !self.queues.is_empty()
     }
 }
