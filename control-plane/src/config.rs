@@ -267,7 +267,22 @@ impl Config {
         for (key, value) in flags.given() {
             layers.set(key, value, Origin::Flag);
         }
-        Ok(Config { scope_login, ..layers.into_config()? })
+        // As a Mesos master reads them; what is said in the flags comes after them, and wins.
+        let variables = edge_mesos::Flags::of_environment(environment.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        for (variable, word) in &variables {
+            if let Err(error) = edge_mesos::Flags::default().with([word.as_str()]) {
+                layers.mistakes.push(Mistake {
+                    key: (*variable).to_owned(),
+                    // It may be a secret.
+                    value: None,
+                    source: Origin::Other,
+                    problem: error.problem,
+                });
+            }
+        }
+        let mut config = layers.into_config()?;
+        config.mesos_flags.splice(..0, variables.into_iter().map(|(_, word)| word));
+        Ok(Config { scope_login, ..config })
     }
 }
 

@@ -91,6 +91,21 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 }
 
 #[test]
+fn a_mesos_master_is_also_told_by_its_own_variables() {
+    let variables = [("MESOS_CLUSTER", "main"), ("MESOS_OFFER_TIMEOUT", "1mins"), ("MESOS_SANDBOX", "/mnt/mesos/sandbox")];
+    let config = resolve(&["--mesos-flags", "--cluster=other"], &variables).unwrap();
+    assert_eq!(config.mesos_flags, ["--cluster=main", "--offer_timeout=1mins", "--cluster=other"], "the flags come last, and win");
+    check_mistakes(
+        &["--window", "never"],
+        &[("MESOS_QUORUM", "2")],
+        &expect![[r#"
+            MESOS_QUORUM: there is no replicated log: the ensemble of the control plane's key `zk` has a majority of its own
+            --window is "never": not a time, such as 15s or 2m
+        "#]],
+    );
+}
+
+#[test]
 fn every_mistake_is_told_at_once_with_its_place() {
     check_mistakes(
         &["--window", "never", "--services", "topology,mars"],
