@@ -52,6 +52,7 @@ describe("a migration", () => {
     expect(actionsOf({ phase: "switch", paused: false })).toEqual(["advance", "pause", "rollback"]);
     expect(actionsOf({ phase: "drain", paused: false })).toEqual(["complete", "pause", "rollback"]);
     expect(actionsOf({ phase: "rollback_sync", paused: false })).toEqual(["pause"]);
+    expect(actionsOf({ phase: "rollback_switch", paused: false })).toEqual(["pause"]);
     expect(actionsOf({ phase: "complete", paused: false })).toEqual([]);
   });
 });

@@ -27,8 +27,6 @@ use crate::{prepare, tree};
 const LOOK: Duration = Duration::from_millis(250);
 /// Between the two looks that show that the writers have stopped. That they have not begun again is shown by a third, of the last comparison.
 const SILENCE: Duration = Duration::from_secs(1);
-/// What a hook may take: less than the phase that it is called in.
-const HOOK_PATIENCE: Duration = Duration::from_secs(20);
 /// What a write and a read of the new ensemble may take.
 const COORDINATION: Duration = Duration::from_millis(100);
 
@@ -255,13 +253,21 @@ async fn run_step(context: &Context, plan: &zksync::Plan, phase: Phase, step: St
             Err(text) => Err(text),
         },
         Step::Freeze => freeze(context, plan, phase).await,
-        Step::Unfreeze => call(plan, plan.unfreeze_hook.as_deref(), context, "unfreeze").await.map(|text| (good(text), Found::Nothing)),
+        Step::Unfreeze => {
+            let called = call(plan, plan.unfreeze_hook.as_deref(), phase, "unfreeze", Side::A).await;
+            called.map(|text| (good(text), Found::Nothing))
+        }
         Step::Align => align_sides(context, plan).await,
-        Step::Switch => call(plan, plan.switch_hook.as_deref(), context, "switch").await.map(|text| {
+        Step::Switch => call(plan, plan.switch_hook.as_deref(), phase, "switch", Side::B).await.map(|text| {
             let finished = plan.switch_hook.is_some();
             (Report { ok: true, text, finished }, Found::Nothing)
         }),
+        Step::SwitchBack => {
+            let called = call(plan, plan.switch_back_hook.as_deref(), phase, "switch_back", Side::A).await;
+            called.map(|text| (good(text), Found::Nothing))
+        }
         Step::Confirm => confirm(context, plan).await,
+        Step::LastLook => last_look(context, plan).await,
         Step::CleanUp => clean_up(context).await.map(|()| (good("our znodes are removed".to_owned()), Found::Nothing)),
     };
     outcome.unwrap_or_else(|text| (Report { ok: false, text, finished: false }, Found::Nothing))
@@ -319,7 +325,7 @@ fn written_between(before: &BTreeMap<Key, Stat>, after: &BTreeMap<Key, Stat>) ->
 /// Proves that nobody writes on the side that counts: two looks at everything, some time apart, that find the same.
 async fn freeze(context: &Context, plan: &zksync::Plan, phase: Phase) -> StepOutcome {
     let side = if phase == Phase::Freeze { Side::A } else { Side::B };
-    let called = call(plan, plan.freeze_hook.as_deref(), context, "freeze").await?;
+    let called = call(plan, plan.freeze_hook.as_deref(), phase, "freeze", side).await?;
     let (holders, clients) = futures::join!(holders_of(context, side), verify::connect(&context.definition));
     let clients = clients?;
     let look = async || tree::read_stats(&clients[side], &context.config, side).await.map_err(|error| error.to_string());
@@ -384,16 +390,28 @@ async fn confirm(context: &Context, plan: &zksync::Plan) -> StepOutcome {
     if latency > COORDINATION {
         problems.push(format!("a write and a read of B take {} ms", latency.as_millis()));
     }
-    match &holders {
-        _ if !plan.require_no_clients => {}
-        Ok(holders) if holders.is_empty() => {}
-        Ok(holders) => problems.push(format!("still connected to the old ensemble: {}", name_all(holders))),
-        Err(why) => problems.push(format!(
-            "nobody can tell who is still connected to the old ensemble ({why}); require_no_clients = false goes on without"
-        )),
-    }
+    problems.extend(still_there(plan, &holders));
     let ok = problems.is_empty();
     let text = if ok { format!("green: B answers in {} ms", latency.as_millis()) } else { problems.join("; ") };
+    Ok((Report { ok, text, finished: false }, Found::Holders(holders)))
+}
+
+/// Who keeps the old ensemble from being let go.
+fn still_there(plan: &zksync::Plan, holders: &Result<Vec<Holder>, String>) -> Option<String> {
+    match holders {
+        _ if !plan.require_no_clients => None,
+        Ok(holders) if holders.is_empty() => None,
+        Ok(holders) => Some(format!("still connected to the old ensemble: {}", name_all(holders))),
+        Err(why) => {
+            Some(format!("nobody can tell who is still connected to the old ensemble ({why}); require_no_clients = false goes on without"))
+        }
+    }
+}
+
+async fn last_look(context: &Context, plan: &zksync::Plan) -> StepOutcome {
+    let holders = holders_of(context, Side::A).await;
+    let problem = still_there(plan, &holders);
+    let (ok, text) = (problem.is_none(), problem.unwrap_or_else(|| "nobody is connected to the old ensemble".to_owned()));
     Ok((Report { ok, text, finished: false }, Found::Holders(holders)))
 }
 
@@ -406,14 +424,15 @@ async fn coordination(client: &Client, reserved: &Reserved) -> Result<Duration, 
     Ok(began.elapsed())
 }
 
-/// Calls a hook: POST with what is asked and for which link. Without one, somebody else has done it.
-async fn call(plan: &zksync::Plan, hook: Option<&str>, context: &Context, what: &str) -> Result<String, String> {
+/// Calls a hook: POST with what is asked, for which link, on which side, and in which phase. Without one, somebody else has done it.
+async fn call(plan: &zksync::Plan, hook: Option<&str>, phase: Phase, what: &str, side: Side) -> Result<String, String> {
     let Some(url) = hook.map(str::to_owned) else { return Ok(format!("{what}: no hook, left to the operator")) };
-    let body = serde_json::json!({ "action": what, "link": context.definition.id });
+    let body = serde_json::json!({ "action": what, "link": plan.link, "side": side.as_str(), "phase": phase.as_str() });
+    let patience = Duration::from_secs(plan.deadlines.hook);
     let text = format!("{what}: {url} answered");
     let token_file = plan.hook_token_file.clone();
     let called = tokio::task::spawn_blocking(move || {
-        let mut request = ureq::post(&url).config().timeout_global(Some(HOOK_PATIENCE)).build();
+        let mut request = ureq::post(&url).config().timeout_global(Some(patience)).build();
         if let Some(path) = token_file {
             // Read every time, so that it may be renewed.
             let token = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;

@@ -34,8 +34,8 @@ pub use link::{
 };
 pub use mapping::{Mapping, MappingError, Rule, is_below, names_exactly};
 pub use migration::{
-    Command as MigrationCommand, Effect as MigrationEffect, Input as MigrationInput, Migration, NotNow, Note, Observation, Phase, Plan,
-    Report, Step,
+    Command as MigrationCommand, Deadlines, Effect as MigrationEffect, Input as MigrationInput, Migration, NotNow, Note, Observation,
+    Phase, Plan, Report, Step,
 };
 pub use node::{Acl, AclPending, Base, Hash, Key, Node, PerSide, Seen, Side, Stat, hash_data as hash_of};
 pub use status::{Counters, LinkState, Status};

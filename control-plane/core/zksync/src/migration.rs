@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::Timestamp;
 
-pub use words::{Command, Effect, Input, Migration, NotNow, Note, Observation, Phase, Plan, Report, Step};
+pub use words::{Command, Deadlines, Effect, Input, Migration, NotNow, Note, Observation, Phase, Plan, Report, Step};
 
 /// Notes that a migration keeps; the oldest go.
 const HISTORY_MAX: usize = 500;
@@ -14,6 +14,8 @@ const HISTORY_MAX: usize = 500;
 const EQUAL_IN_A_ROW: u32 = 2;
 /// How long the link must be calm before it counts as caught up.
 const CALM: Duration = Duration::from_secs(5);
+/// Between two looks at who is still connected to the old ensemble, while there is a way back.
+const HOLDERS: Duration = Duration::from_secs(10);
 /// How long the gates must be green after the switch.
 const GREEN: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,10 @@ impl Migration {
             deadline_ms: None,
             waiting_for: String::new(),
             history: Vec::new(),
+            paused_at_ms: None,
+            still_there: None,
+            completing: false,
+            seen: None,
             equal_in_a_row: 0,
             calm_since_ms: None,
             step_under_way: None,
@@ -40,19 +46,38 @@ impl Migration {
     /// Whether an operator may say this now.
     ///
     /// # Errors
-    /// When the phase does not allow it.
+    /// When the phase does not allow it, or something stands in the way.
     pub fn allows(&self, command: Command) -> Result<(), NotNow> {
         let allowed = match command {
             Command::Cutover => self.phase == Phase::Ready && !self.paused,
             Command::Advance => matches!(self.phase, Phase::Switch),
             Command::Rollback => {
-                !self.phase.is_over() && !matches!(self.phase, Phase::RollbackFreeze | Phase::RollbackSync | Phase::RollbackVerify)
+                !self.phase.is_over()
+                    && !matches!(self.phase, Phase::RollbackFreeze | Phase::RollbackSync | Phase::RollbackVerify | Phase::RollbackSwitch)
             }
             Command::Pause => !self.phase.is_over() && !self.paused,
             Command::Resume => self.paused,
-            Command::Complete => self.phase == Phase::Drain,
+            Command::Complete => self.phase == Phase::Drain && !self.paused,
         };
-        if allowed { Ok(()) } else { Err(NotNow { command, phase: self.phase }) }
+        let refusal = |why: Option<String>| Err(NotNow { command, phase: self.phase, why });
+        if !allowed {
+            return refusal(None);
+        }
+        let why = match command {
+            Command::Cutover => self.in_the_way(),
+            Command::Complete => self.in_the_way().or_else(|| self.still_there.clone()),
+            _ => None,
+        };
+        if why.is_some() { refusal(why) } else { Ok(()) }
+    }
+
+    /// What keeps the link from a step that cannot be taken back easily.
+    fn in_the_way(&self) -> Option<String> {
+        match &self.seen {
+            None => Some("how the link stands is not known yet".to_owned()),
+            Some(seen) if seen.halted => Some("the link has stopped by itself".to_owned()),
+            Some(seen) => obstacles(seen),
+        }
     }
 
     /// Takes one input. Total: what makes no sense now changes nothing.
@@ -77,20 +102,42 @@ impl Migration {
         match command {
             Command::Cutover => self.go(now, Phase::Freeze, out),
             Command::Advance => self.go(now, Phase::Confirm, out),
-            Command::Rollback => self.roll_back(now, "an operator asked for it", out),
+            Command::Rollback => {
+                // The way back is the one thing that is not to wait for somebody else's word.
+                if self.paused {
+                    self.unpause(now);
+                    out.push(Effect::ResumeLink);
+                }
+                self.roll_back(now, "an operator asked for it", out);
+            }
             Command::Pause => {
                 self.paused = true;
+                self.paused_at_ms = Some(now.unix_millis());
                 self.waiting_for = "an operator to resume it".to_owned();
                 out.extend([Effect::Persist, Effect::PauseLink]);
             }
             Command::Resume => {
-                self.paused = false;
+                self.unpause(now);
+                self.waiting_for.clear();
                 out.extend([Effect::Persist, Effect::ResumeLink]);
                 self.step_under_way = None;
                 self.enter(now, self.phase, out);
             }
-            Command::Complete => self.go(now, Phase::Complete, out),
+            Command::Complete => {
+                self.completing = true;
+                self.waiting_for = "one more look at who is still there".to_owned();
+                self.start(Step::LastLook, out);
+            }
         }
+    }
+
+    /// The clock of the phase goes on from where it stood.
+    fn unpause(&mut self, now: Timestamp) {
+        self.paused = false;
+        let Some(paused_at) = self.paused_at_ms.take() else { return };
+        let stood = now.unix_millis().saturating_sub(paused_at);
+        self.deadline_ms = self.deadline_ms.map(|deadline| deadline.saturating_add(stood));
+        self.calm_since_ms = None;
     }
 
     fn done(&mut self, now: Timestamp, step: Step, report: &Report, out: &mut Vec<Effect>) {
@@ -98,6 +145,13 @@ impl Migration {
             return;
         }
         self.step_under_way = None;
+        if self.paused {
+            // Every step may be done again: it is, when somebody says so.
+            return;
+        }
+        if (self.phase, step) == (Phase::Drain, Step::LastLook) {
+            return self.looked(now, report, out);
+        }
         // Repeated findings would push out what matters.
         if self.history.last().is_none_or(|last| last.text != report.text) {
             self.note(now, report.text.clone());
@@ -143,7 +197,8 @@ impl Migration {
                 out.push(Effect::Persist);
             }
             (Phase::RollbackFreeze, Step::Freeze) if report.ok => self.go(now, Phase::RollbackSync, out),
-            (Phase::RollbackVerify, Step::FinalVerify) if report.ok => self.go(now, Phase::RolledBack, out),
+            (Phase::RollbackVerify, Step::FinalVerify) if report.ok => self.go(now, Phase::RollbackSwitch, out),
+            (Phase::RollbackSwitch, Step::SwitchBack) if report.ok => self.go(now, Phase::RolledBack, out),
             (phase, _) if !report.ok && phase.is_before_switch() => self.roll_back(now, &report.text, out),
             // The way back must not be lost by one failure: it is tried until the operator has mended what is in the way.
             _ if !report.ok => {
@@ -155,7 +210,25 @@ impl Migration {
         }
     }
 
+    /// Who is still there while there is a way back; and whether there need be none any more.
+    fn looked(&mut self, now: Timestamp, report: &Report, out: &mut Vec<Effect>) {
+        self.still_there = (!report.ok).then(|| report.text.clone());
+        self.again(now, HOLDERS);
+        if !std::mem::take(&mut self.completing) {
+            return;
+        }
+        let backlog = || self.seen.is_none_or(|seen| !seen.settled).then(|| "changes that are still to be carried back".to_owned());
+        match self.still_there.clone().or_else(|| self.in_the_way()).or_else(backlog) {
+            None => self.go(now, Phase::Complete, out),
+            Some(why) => {
+                self.note(now, format!("not completed: {why}"));
+                out.push(Effect::Persist);
+            }
+        }
+    }
+
     fn observed(&mut self, now: Timestamp, seen: Observation, out: &mut Vec<Effect>) {
+        self.seen = Some(seen);
         if self.paused || self.phase.is_over() {
             return;
         }
@@ -194,7 +267,11 @@ impl Migration {
                 Some(text) => self.waiting_for = text,
             },
             Phase::Ready => self.waiting_for = in_the_way.unwrap_or_else(|| "the word to cut over".to_owned()),
-            Phase::Drain => self.waiting_for = in_the_way.unwrap_or_else(|| "the word to complete it, or to roll back".to_owned()),
+            Phase::Drain if self.completing => {}
+            Phase::Drain => {
+                let word = || "the word to complete it, or to roll back".to_owned();
+                self.waiting_for = in_the_way.or_else(|| self.still_there.clone()).unwrap_or_else(word);
+            }
             _ => {}
         }
         if self.step_under_way.is_none()
@@ -212,7 +289,7 @@ impl Migration {
             // Nothing is at stake before the freeze, and the way back must be gone to its end: tell, and go on.
             _ => {
                 self.note(now, why.to_owned());
-                self.deadline_ms = self.phase.patience().map(|patience| (now + patience).unix_millis());
+                self.deadline_ms = self.deadline_of(self.phase, now);
                 out.push(Effect::Persist);
             }
         }
@@ -236,8 +313,9 @@ impl Migration {
         let from = self.phase;
         self.phase = phase;
         self.since_ms = now.unix_millis();
-        self.deadline_ms = phase.patience().map(|patience| (now + patience).unix_millis());
+        self.deadline_ms = self.deadline_of(phase, now);
         self.waiting_for.clear();
+        (self.still_there, self.completing) = (None, false);
         self.equal_in_a_row = 0;
         self.calm_since_ms = None;
         self.step_under_way = None;
@@ -250,11 +328,16 @@ impl Migration {
     /// What a phase begins with. May be asked again after a restart.
     fn enter(&mut self, now: Timestamp, phase: Phase, out: &mut Vec<Effect>) {
         if self.deadline_ms.is_none() {
-            self.deadline_ms = phase.patience().map(|patience| (now + patience).unix_millis());
+            self.deadline_ms = self.deadline_of(phase, now);
+        }
+        if self.paused {
+            // A link that was made anew is not paused by itself.
+            out.push(Effect::PauseLink);
         }
         match phase {
-            Phase::Snapshot => out.push(Effect::ResumeLink),
+            Phase::Snapshot if !self.paused => out.push(Effect::ResumeLink),
             Phase::Switch => out.push(Effect::TakeFromB),
+            Phase::RollbackSwitch => out.push(Effect::TakeFromA),
             Phase::RolledBack => {
                 out.push(Effect::TakeFromA);
                 out.push(Effect::Do(Step::Unfreeze));
@@ -272,6 +355,10 @@ impl Migration {
         {
             self.start(step, out);
         }
+    }
+
+    fn deadline_of(&self, phase: Phase, now: Timestamp) -> Option<u64> {
+        self.plan.deadlines.of(phase).map(|patience| (now + patience).unix_millis())
     }
 
     fn start(&mut self, step: Step, out: &mut Vec<Effect>) {
@@ -300,6 +387,8 @@ fn step_of(phase: Phase) -> Option<Step> {
         Phase::FinalVerify | Phase::RollbackVerify => Some(Step::FinalVerify),
         Phase::Switch => Some(Step::Switch),
         Phase::Confirm => Some(Step::Confirm),
+        Phase::Drain => Some(Step::LastLook),
+        Phase::RollbackSwitch => Some(Step::SwitchBack),
         _ => None,
     }
 }

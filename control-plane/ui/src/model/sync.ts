@@ -328,6 +328,7 @@ export const BACK: readonly (readonly [string, string])[] = [
   ["rollback_freeze", "Freeze"],
   ["rollback_sync", "Sync back"],
   ["rollback_verify", "Verify"],
+  ["rollback_switch", "Move back"],
   ["rolled_back", "Rolled back"],
 ];
 

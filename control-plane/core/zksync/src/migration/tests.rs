@@ -68,7 +68,10 @@ fn a_migration_goes_from_the_first_look_to_the_last() {
         run.wait(1, CALM_LINK);
     }
     assert_eq!(run.migration.phase, Phase::Drain);
+    run.done(Step::LastLook, true);
     run.input(Input::Command(Command::Complete));
+    assert_eq!(run.effects, [Effect::Do(Step::LastLook)]);
+    run.done(Step::LastLook, true);
     assert_eq!(run.effects, [Effect::Persist, Effect::StopLink, Effect::Do(Step::CleanUp)]);
     assert!(run.migration.allows(Command::Rollback).is_err(), "there is no way back from here");
 }
@@ -140,6 +143,10 @@ fn after_the_switch_the_way_back_carries_what_was_written_since() {
     assert_eq!(run.migration.phase, Phase::RollbackVerify, "never back to a state that is not proved");
     run.wait(3, CALM_LINK);
     run.done(Step::FinalVerify, true);
+    assert_eq!(run.effects, [Effect::Persist, Effect::TakeFromA, Effect::Do(Step::SwitchBack)]);
+    run.done(Step::SwitchBack, false);
+    run.wait(3, CALM_LINK);
+    run.done(Step::SwitchBack, true);
     assert_eq!(run.migration.phase, Phase::RolledBack);
     assert_eq!(run.effects, [Effect::Persist, Effect::TakeFromA, Effect::Do(Step::Unfreeze), Effect::PauseLink]);
 }
@@ -163,4 +170,86 @@ fn a_paused_migration_does_nothing_until_it_is_resumed() {
     run.input(Input::Command(Command::Resume));
     run.wait(1, CALM_LINK);
     assert_eq!(run.migration.phase, Phase::CatchUp);
+}
+
+#[test]
+fn a_cutover_waits_for_what_nobody_has_decided() {
+    let mut run = run();
+    run.until_ready();
+    run.wait(1, Observation { open_conflicts: 1, blocked: 2, ..CALM_LINK });
+    let refused = run.migration.allows(Command::Cutover).unwrap_err().to_string();
+    assert_eq!(refused, "Cutover is not possible yet: 1 open conflicts, 2 paths that cannot be copied");
+    run.input(Input::Command(Command::Cutover));
+    assert_eq!(run.migration.phase, Phase::Ready);
+    run.wait(1, CALM_LINK);
+    run.input(Input::Command(Command::Cutover));
+    assert_eq!(run.migration.phase, Phase::Freeze);
+}
+
+#[test]
+fn there_is_a_way_back_until_nobody_is_there_and_nothing_waits() {
+    let mut run = run();
+    run.until_switch();
+    run.done(Step::Switch, true);
+    run.input(Input::Command(Command::Advance));
+    for _ in 0..8 {
+        run.done(Step::Confirm, true);
+        run.wait(1, CALM_LINK);
+    }
+    // It goes on looking, and tells.
+    run.done(Step::LastLook, false);
+    run.wait(1, CALM_LINK);
+    assert_eq!(run.migration.waiting_for, "LastLook false");
+    assert!(run.migration.allows(Command::Complete).unwrap_err().to_string().contains("LastLook false"));
+    run.wait(11, CALM_LINK);
+    assert_eq!(run.migration.step_under_way, Some(Step::LastLook));
+    run.done(Step::LastLook, true);
+    // Somebody has come back, or something has happened since: the last look counts.
+    for (ok, seen) in
+        [(false, CALM_LINK), (true, Observation { settled: false, ..CALM_LINK }), (true, Observation { open_conflicts: 1, ..CALM_LINK })]
+    {
+        run.wait(1, CALM_LINK);
+        run.migration.still_there = None;
+        run.input(Input::Command(Command::Complete));
+        run.input(Input::Observed(seen));
+        run.done(Step::LastLook, ok);
+        assert_eq!(run.migration.phase, Phase::Drain, "{ok} {seen:?}");
+    }
+}
+
+#[test]
+fn the_clock_stands_while_it_is_paused_and_the_way_back_does_not_wait() {
+    let mut run = run();
+    run.until_ready();
+    run.input(Input::Command(Command::Cutover));
+    run.input(Input::Command(Command::Pause));
+    run.done(Step::Freeze, true);
+    assert_eq!(run.migration.phase, Phase::Freeze, "what ends meanwhile is done again");
+    run.wait(3_600, CALM_LINK);
+    run.input(Input::Command(Command::Resume));
+    assert!(run.effects.contains(&Effect::Do(Step::Freeze)));
+    run.wait(20, CALM_LINK);
+    assert_eq!(run.migration.phase, Phase::Freeze, "it has as long as it had");
+    run.wait(12, CALM_LINK);
+    assert_eq!(run.migration.phase, Phase::Verify);
+
+    let mut run = self::run();
+    run.until_switch();
+    run.done(Step::Switch, true);
+    run.input(Input::Command(Command::Pause));
+    run.input(Input::Begin);
+    assert!(run.effects.contains(&Effect::PauseLink), "a link that was made anew is paused as well");
+    run.input(Input::Command(Command::Rollback));
+    assert!(!run.migration.paused && run.effects.contains(&Effect::ResumeLink) && run.effects.contains(&Effect::Do(Step::Freeze)));
+}
+
+#[test]
+fn the_plan_says_how_long_a_phase_may_take() {
+    let mut run = run();
+    run.migration.plan.deadlines.final_sync = 5;
+    run.until_ready();
+    run.input(Input::Command(Command::Cutover));
+    run.done(Step::Freeze, true);
+    run.wait(6, Observation { settled: false, ..CALM_LINK });
+    assert_eq!(run.migration.phase, Phase::Verify);
 }

@@ -40,13 +40,15 @@ pub enum Phase {
     RollbackSync,
     /// Both sides are compared.
     RollbackVerify,
+    /// The direction is turned round again, and the clients are moved back.
+    RollbackSwitch,
     /// Over: the old ensemble is the one that counts.
     RolledBack,
 }
 
 impl Phase {
     /// All, in order.
-    pub const ALL: [Phase; 17] = [
+    pub const ALL: [Phase; 18] = [
         Phase::Prepare,
         Phase::Snapshot,
         Phase::CatchUp,
@@ -63,6 +65,7 @@ impl Phase {
         Phase::RollbackFreeze,
         Phase::RollbackSync,
         Phase::RollbackVerify,
+        Phase::RollbackSwitch,
         Phase::RolledBack,
     ];
 
@@ -85,23 +88,9 @@ impl Phase {
             Phase::RollbackFreeze => "rollback_freeze",
             Phase::RollbackSync => "rollback_sync",
             Phase::RollbackVerify => "rollback_verify",
+            Phase::RollbackSwitch => "rollback_switch",
             Phase::RolledBack => "rolled_back",
         }
-    }
-
-    /// How long it may take; without end where somebody's word is waited for.
-    pub(super) fn patience(self) -> Option<Duration> {
-        let seconds = match self {
-            Phase::Prepare => 600,
-            Phase::Snapshot | Phase::CatchUp => 24 * 3_600,
-            Phase::Verify => 3_600,
-            Phase::Freeze | Phase::FinalSync | Phase::Align | Phase::RollbackFreeze | Phase::RollbackSync => 30,
-            Phase::FinalVerify | Phase::RollbackVerify => 60,
-            Phase::Switch => 120,
-            Phase::Confirm => 300,
-            Phase::Ready | Phase::Drain | Phase::Complete | Phase::RolledBack => return None,
-        };
-        Some(Duration::from_secs(seconds))
     }
 
     /// Whether the writers are stopped on the old ensemble, and nothing has been turned round yet.
@@ -117,6 +106,88 @@ impl Phase {
     /// Whether nothing follows.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Complete | Phase::RolledBack)
+    }
+}
+
+/// How many seconds each phase may take. Before the switch, and in it, what takes longer is rolled back by itself; elsewhere it is told, and goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deadlines {
+    /// The first look.
+    pub prepare: u64,
+    /// The first copy.
+    pub snapshot: u64,
+    /// Until nothing waits.
+    pub catch_up: u64,
+    /// Until both sides are equal twice in a row.
+    pub verify: u64,
+    /// To stop the writers, and to prove that they have stopped.
+    pub freeze: u64,
+    /// To carry the last changes.
+    pub final_sync: u64,
+    /// To align counters and kinds.
+    pub align: u64,
+    /// To compare both sides with no tolerance.
+    pub final_verify: u64,
+    /// To move the clients.
+    pub switch: u64,
+    /// Until nobody talks to the old ensemble any more, and the new one answers.
+    pub confirm: u64,
+    /// What the freeze may take on the way back.
+    pub rollback_freeze: u64,
+    /// What the last changes may take on the way back.
+    pub rollback_sync: u64,
+    /// What the comparison may take on the way back.
+    pub rollback_verify: u64,
+    /// What moving the clients back may take.
+    pub rollback_switch: u64,
+    /// What a call of a hook may take.
+    pub hook: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines {
+            prepare: 600,
+            snapshot: 24 * 3_600,
+            catch_up: 24 * 3_600,
+            verify: 3_600,
+            freeze: 30,
+            final_sync: 30,
+            align: 30,
+            final_verify: 60,
+            switch: 120,
+            confirm: 300,
+            rollback_freeze: 30,
+            rollback_sync: 30,
+            rollback_verify: 60,
+            rollback_switch: 120,
+            hook: 20,
+        }
+    }
+}
+
+impl Deadlines {
+    /// How long `phase` may take; without end where somebody's word is waited for.
+    pub(super) fn of(&self, phase: Phase) -> Option<Duration> {
+        let seconds = match phase {
+            Phase::Prepare => self.prepare,
+            Phase::Snapshot => self.snapshot,
+            Phase::CatchUp => self.catch_up,
+            Phase::Verify => self.verify,
+            Phase::Freeze => self.freeze,
+            Phase::FinalSync => self.final_sync,
+            Phase::Align => self.align,
+            Phase::FinalVerify => self.final_verify,
+            Phase::Switch => self.switch,
+            Phase::Confirm => self.confirm,
+            Phase::RollbackFreeze => self.rollback_freeze,
+            Phase::RollbackSync => self.rollback_sync,
+            Phase::RollbackVerify => self.rollback_verify,
+            Phase::RollbackSwitch => self.rollback_switch,
+            Phase::Ready | Phase::Drain | Phase::Complete | Phase::RolledBack => return None,
+        };
+        Some(Duration::from_secs(seconds))
     }
 }
 
@@ -138,12 +209,18 @@ pub struct Plan {
     /// Called when the clients are to be moved; without it somebody moves them and says `advance`.
     #[serde(default)]
     pub switch_hook: Option<String>,
+    /// Called when the clients are to be moved back to the old ensemble; without it somebody moves them.
+    #[serde(default)]
+    pub switch_back_hook: Option<String>,
     /// A file with a token that hooks are called with (`Authorization: Bearer`).
     #[serde(default)]
     pub hook_token_file: Option<String>,
     /// How far the target's sequence counters are put beyond the source's.
     #[serde(default = "margin")]
     pub sequence_margin: u32,
+    /// How long each phase may take.
+    #[serde(default)]
+    pub deadlines: Deadlines,
 }
 
 const fn yes() -> bool {
@@ -163,8 +240,10 @@ impl Plan {
             freeze_hook: None,
             unfreeze_hook: None,
             switch_hook: None,
+            switch_back_hook: None,
             hook_token_file: None,
             sequence_margin: margin(),
+            deadlines: Deadlines::default(),
         }
     }
 }
@@ -187,8 +266,12 @@ pub enum Step {
     FinalVerify,
     /// Call the hook that moves the clients.
     Switch,
+    /// Call the hook that moves the clients back.
+    SwitchBack,
     /// Ask who talks to the old ensemble, and whether the new one answers.
     Confirm,
+    /// Ask who talks to the old ensemble, while there is still a way back.
+    LastLook,
     /// Remove what is ours from both ensembles.
     CleanUp,
 }
@@ -275,7 +358,7 @@ pub enum Effect {
 }
 
 /// A migration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Migration {
     /// What it was told.
     pub plan: Plan,
@@ -291,6 +374,18 @@ pub struct Migration {
     pub waiting_for: String,
     /// What happened, the oldest first.
     pub history: Vec<Note>,
+    /// When it was paused: milliseconds since 1970.
+    #[serde(default)]
+    pub(super) paused_at_ms: Option<u64>,
+    /// Who was still there when it was last asked before there is no way back.
+    #[serde(default)]
+    pub(super) still_there: Option<String>,
+    /// An operator wants no way back any more; it is being looked at once more.
+    #[serde(default)]
+    pub(super) completing: bool,
+    /// How the link stood when it was last looked at.
+    #[serde(skip)]
+    pub(super) seen: Option<Observation>,
     pub(super) equal_in_a_row: u32,
     pub(super) calm_since_ms: Option<u64>,
     pub(super) step_under_way: Option<Step>,
@@ -315,10 +410,15 @@ pub struct NotNow {
     pub command: Command,
     /// Where the migration is.
     pub phase: Phase,
+    /// What stands in the way, when it is not the phase.
+    pub why: Option<String>,
 }
 
 impl std::fmt::Display for NotNow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} is not possible in the phase {}", self.command, self.phase.as_str())
+        match &self.why {
+            Some(why) => write!(f, "{:?} is not possible yet: {why}", self.command),
+            None => write!(f, "{:?} is not possible in the phase {}", self.command, self.phase.as_str()),
+        }
     }
 }
