@@ -90,6 +90,8 @@ pub struct Config {
     pub zksync_topology_url: Option<String>,
     /// A file with the line `user:password` that is shown to it.
     pub zksync_topology_login_file: Option<PathBuf>,
+    /// Below which the files are that links of zksync may take secrets from; `secrets` in the directory of the store when absent.
+    pub zksync_secrets_dir: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the words of `tracing`'s `EnvFilter`.
@@ -189,11 +191,12 @@ const AGENT_LOGIN_FILE: &str = "agent-login-file";
 const SERVICES: &str = "services";
 const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
 const ZKSYNC_TOPOLOGY_LOGIN_FILE: &str = "zksync-topology-login-file";
+const ZKSYNC_SECRETS_DIR: &str = "zksync-secrets-dir";
 const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 36] = [
+const BUILT_IN: [(&str, &str); 37] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -228,6 +231,7 @@ const BUILT_IN: [(&str, &str); 36] = [
     (SERVICES, "topology,master,scheduler,zksync"),
     (ZKSYNC_TOPOLOGY_URL, ""),
     (ZKSYNC_TOPOLOGY_LOGIN_FILE, ""),
+    (ZKSYNC_SECRETS_DIR, ""),
     (LOG_FORMAT, "text"),
     (LOG_FILTER, "info"),
 ];
@@ -365,6 +369,7 @@ impl Layers {
         let services = self.parse(SERVICES, parse_services);
         let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
         let zksync_topology_login_file = self.parse(ZKSYNC_TOPOLOGY_LOGIN_FILE, tls::parse_file);
+        let zksync_secrets_dir = self.parse(ZKSYNC_SECRETS_DIR, |text| Ok((!text.is_empty()).then(|| PathBuf::from(text))));
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
@@ -419,6 +424,7 @@ impl Layers {
                 services: services?,
                 zksync_topology_url: zksync_topology_url?,
                 zksync_topology_login_file: zksync_topology_login_file?,
+                zksync_secrets_dir: zksync_secrets_dir?,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })

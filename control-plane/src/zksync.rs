@@ -1,6 +1,7 @@
 //! The service that keeps ZooKeeper ensembles in step, as this process runs it: its loops under our supervision, and our map as the witness of who
 //! is connected to an ensemble.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use anyhow::Context as _;
 use futures::future::BoxFuture;
 use topology::{Direction, FlowEntry, FlowQuery};
 use zksync_service::Service;
+use zksync_service::definition::Secrets;
 use zksync_service::store::Store;
-use zksync_service::witness::{FlowRow, Holder, HttpWitness, Witness, holders_in};
+use zksync_service::witness::{FlowRow, Holder, HttpWitness, Witness, all_seen, holders_in};
 
 use crate::config::Config;
 use crate::drivers::TopologyHandle;
@@ -21,6 +23,8 @@ use crate::supervise::Supervisor;
 
 /// Flows of one question.
 const PAGE: usize = 10_000;
+/// Below the directory of our own data, where links find their secrets unless another directory is named.
+const SECRETS: &str = "secrets";
 /// How long a page of connections of another control plane may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -44,7 +48,8 @@ pub(crate) fn start(
     let spawn = Arc::new(move |name, run: BoxFuture<'static, ()>| loops.one_off(name, run));
     let name = format!("{hostname}-{:x}", seed >> 32);
     let stopping = supervisor.stopping().clone();
-    let service = Service::waiting(store, Some(witness), seed, &name, stopping, spawn);
+    let secrets = Secrets::below(config.zksync_secrets_dir.clone().unwrap_or_else(|| config.data_dir.join(SECRETS)));
+    let service = Service::waiting(store, Some(witness), secrets, (seed, &name), stopping, spawn);
     if !shared {
         service.begin().context("starting zksync")?;
     }
@@ -89,12 +94,14 @@ struct Map(TopologyHandle);
 impl Witness for Map {
     fn holders(&self, servers: Vec<SocketAddr>) -> BoxFuture<'_, Result<Vec<Holder>, String>> {
         Box::pin(async move {
-            let probes = self.0.probes().await.map_err(|error| error.to_string())?;
-            if !probes.iter().any(|probe| probe.connected) {
-                return Err("no probe is connected".to_owned());
-            }
+            let (probes, hosts) = (self.0.probes().await, self.0.hosts().await);
+            let connected: BTreeSet<_> =
+                probes.map_err(|error| error.to_string())?.into_iter().filter(|probe| probe.connected).map(|probe| probe.id).collect();
+            let hosts = hosts.map_err(|error| error.to_string())?;
+            let seen = hosts.into_iter().filter(|host| connected.contains(&host.probe)).flat_map(|host| host.record.addresses);
+            all_seen(&servers, &seen.collect())?;
             let mut rows = Vec::new();
-            let ports: std::collections::BTreeSet<u16> = servers.iter().map(SocketAddr::port).collect();
+            let ports: BTreeSet<u16> = servers.iter().map(SocketAddr::port).collect();
             for port in ports {
                 let mut after = Some(0);
                 while let Some(begin) = after {

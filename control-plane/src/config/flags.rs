@@ -117,6 +117,9 @@ pub struct Flags {
     /// A file with the line user:password that is shown to that control plane
     #[arg(long, value_name = "FILE")]
     zksync_topology_login_file: Option<String>,
+    /// Below which the files are that links of zksync may take secrets from [default: secrets in --data-dir]
+    #[arg(long, value_name = "DIRECTORY")]
+    zksync_secrets_dir: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -199,6 +202,7 @@ impl Flags {
             (SERVICES, &self.services),
             (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),
             (ZKSYNC_TOPOLOGY_LOGIN_FILE, &self.zksync_topology_login_file),
+            (ZKSYNC_SECRETS_DIR, &self.zksync_secrets_dir),
             (LOG_FORMAT, &self.log_format),
             (LOG_FILTER, &self.log_filter),
         ]

@@ -68,6 +68,7 @@ fn built_in_values_are_those_of_a_single_machine() {
             ],
             zksync_topology_url: None,
             zksync_topology_login_file: None,
+            zksync_secrets_dir: None,
             log_format: Text,
             log_filter: "info",
         }
@@ -127,7 +128,7 @@ fn a_key_that_does_not_exist_is_a_mistake() {
     let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
     let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
     expect![[r#"
-        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, scope-flags, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, dns-address, dns-http-address, dns-domain, dns-upstream, dns-ttl, scheduler-master, zk, zk-session-timeout, zk-access-file, advertise, replica-address, tls-certificate, tls-key, tls-client-ca, tls-listeners, tls-ca, users-file, agent-login-file, services, zksync-topology-url, zksync-topology-login-file, log-format, log-filter
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, scope-flags, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, dns-address, dns-http-address, dns-domain, dns-upstream, dns-ttl, scheduler-master, zk, zk-session-timeout, zk-access-file, advertise, replica-address, tls-certificate, tls-key, tls-client-ca, tls-listeners, tls-ca, users-file, agent-login-file, services, zksync-topology-url, zksync-topology-login-file, zksync-secrets-dir, log-format, log-filter
         window in FILE: neither a text nor a number nor a list of texts
     "#]]
     .assert_eq(&told);

@@ -70,6 +70,7 @@ pub(crate) fn config() -> Config {
         agent_login_file: None,
         zksync_topology_url: None,
         zksync_topology_login_file: None,
+        zksync_secrets_dir: None,
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
     }

@@ -1,5 +1,6 @@
 //! The API: `/api/v1/zksync`. Errors are bare JSON strings, as everywhere on this port.
 
+mod foreign;
 mod live;
 mod once;
 pub(crate) mod views;
@@ -18,10 +19,11 @@ use zksync::{Command, MigrationCommand, Plan, Side};
 
 use crate::definition::Definition;
 use crate::operations;
-use crate::prepare::{self, Preparation};
+use crate::prepare::Preparation;
 use crate::service::{Service, ServiceError};
-use crate::verify::{Known, VerificationReport};
+use crate::verify::VerificationReport;
 use crate::witness::Holder;
+use foreign::not_for_other_pages;
 use live::{__path_link_events, __path_migration_events, link_events, migration_events};
 use once::{Answered, once};
 use views::{
@@ -56,6 +58,7 @@ pub fn routes(service: Service) -> OpenApiRouter {
         .routes(routes!(migration_action))
         .routes(routes!(health))
         .layer(axum::middleware::from_fn_with_state(Arc::new(Answered::default()), once))
+        .layer(axum::middleware::from_fn(not_for_other_pages))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(service)
 }
@@ -154,11 +157,8 @@ async fn link_action(State(service): State<Service>, Path((id, action)): Path<(S
 
 /// Looks at both ensembles and says what would stand in the way of a link between them. Nothing is written.
 #[utoipa::path(post, path = "/api/v1/zksync/plan", tag = "ZooKeeper sync", request_body = Definition, responses((status = 200, description = "What was found", body = Preparation)))]
-async fn plan(body: Bytes) -> Reply {
-    let definition: Definition = parse(&body)?;
-    let config = definition.config()?;
-    let found = prepare::prepare(&definition, &config, &Known::default()).await.map_err(ServiceError::Unavailable)?;
-    Ok(json(StatusCode::OK, &found))
+async fn plan(State(service): State<Service>, body: Bytes) -> Reply {
+    Ok(json(StatusCode::OK, &service.plan(parse(&body)?).await?))
 }
 
 /// Compares both sides now, without trusting what is remembered; answers when it is done.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zk::Options;
-use zksync::{AclPolicy, AclRule, Drift, EphemeralPolicy, Limits, LinkConfig, Mapping, Mode, Rule, Side, Strategy, TypeRule};
+use zksync::{AclPolicy, AclRule, Drift, EphemeralPolicy, Limits, LinkConfig, Mapping, Mode, Plan, Rule, Side, Strategy, TypeRule};
 
 /// A link between two ensembles: the plan of a migration, as a file or a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -57,6 +57,9 @@ pub struct Definition {
     /// Seconds between two comparisons of everything.
     #[serde(default = "full_pass")]
     pub full_pass_seconds: u64,
+    /// Seconds between two verifications, which read both sides as a whole; 0 for none. They are left out while a migration makes its own.
+    #[serde(default = "verify_seconds")]
+    pub verify_seconds: u64,
     /// Deletes within a minute that are never held back.
     #[serde(default = "deletes_free")]
     pub deletes_free: usize,
@@ -72,11 +75,11 @@ pub struct EnsembleDefinition {
     /// `host:port,host:port/chroot`.
     #[serde(default)]
     pub connect: String,
-    /// A file with `user:password` for the scheme `digest`. The super user sees everything; anybody else only what access control lists allow.
+    /// A file with `user:password` for the scheme `digest`, below the directory for secrets of the control plane. The super user sees everything; anybody else only what access control lists allow.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub digest_file: Option<PathBuf>,
-    /// A file with `user:password` that is proved by SASL (DIGEST-MD5) without being told.
+    /// A file with `user:password`, in the same directory, that is proved by SASL (DIGEST-MD5) without being told.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub sasl_file: Option<PathBuf>,
@@ -89,6 +92,52 @@ pub struct EnsembleDefinition {
     /// Two watches on every znode although the server could watch the tree as one.
     #[serde(default)]
     pub watch_one_by_one: bool,
+}
+
+/// Where the files with secrets are that links and migrations may name. Whoever asks for a link also says where it leads to: what any other file has
+/// would be told to anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secrets(PathBuf);
+
+impl Secrets {
+    /// Those in `directory`, and below it.
+    pub fn below(directory: impl Into<PathBuf>) -> Secrets {
+        Secrets(directory.into())
+    }
+
+    /// Takes a definition whose files are all in it; a name without a directory is one in it.
+    ///
+    /// # Errors
+    /// When a file is elsewhere, or is not there.
+    pub fn admit(&self, mut definition: Definition) -> Result<Definition, DefinitionError> {
+        for ensemble in [&mut definition.a, &mut definition.b] {
+            let tls = ensemble.tls.as_mut().and_then(|tls| tls.key_file.as_mut());
+            for file in [ensemble.digest_file.as_mut(), ensemble.sasl_file.as_mut(), tls].into_iter().flatten() {
+                *file = self.find(file)?;
+            }
+        }
+        Ok(definition)
+    }
+
+    /// The same of a migration.
+    ///
+    /// # Errors
+    /// When the file is elsewhere, or is not there.
+    pub fn admit_plan(&self, mut plan: Plan) -> Result<Plan, DefinitionError> {
+        if let Some(file) = &mut plan.hook_token_file {
+            *file = self.find(Path::new(file))?.to_string_lossy().into_owned();
+        }
+        Ok(plan)
+    }
+
+    fn find(&self, file: &Path) -> Result<PathBuf, DefinitionError> {
+        let path = self.0.join(file);
+        let outside = || DefinitionError(format!("{}: files with secrets must be below {}", file.display(), self.0.display()));
+        // Whether something is there is nobody's business either.
+        let (inside, found) = (self.0.canonicalize().map_err(|_| outside())?, path.canonicalize().map_err(|_| outside())?);
+        // The name as it was told: where secrets are renewed, what it leads to changes.
+        if found.starts_with(&inside) && found.is_file() { Ok(path) } else { Err(outside()) }
+    }
 }
 
 /// How connections are encrypted. Files are PEM, and may be renewed while the link runs.
@@ -144,6 +193,10 @@ const fn full_pass() -> u64 {
     60
 }
 
+const fn verify_seconds() -> u64 {
+    600
+}
+
 const fn yes() -> bool {
     true
 }
@@ -181,6 +234,7 @@ impl Definition {
             drift: report(),
             types: Vec::new(),
             full_pass_seconds: full_pass(),
+            verify_seconds: verify_seconds(),
             deletes_free: deletes_free(),
             checkpoint: yes(),
         }
@@ -206,6 +260,9 @@ impl Definition {
         }
         if !(1..=86_400).contains(&self.full_pass_seconds) {
             return problem(format!("full_pass_seconds is {}: not between 1 and 86400", self.full_pass_seconds));
+        }
+        if self.verify_seconds > 604_800 {
+            return problem(format!("verify_seconds is {}: more than 604800", self.verify_seconds));
         }
         for (name, ensemble) in [("a", &self.a), ("b", &self.b)] {
             if Options::new(&ensemble.connect).servers().is_empty() {
@@ -282,4 +339,36 @@ impl EnsembleDefinition {
 fn secret(path: &Path) -> Result<String, DefinitionError> {
     let secret = std::fs::read_to_string(path).map_err(|error| DefinitionError(format!("{}: {error}", path.display())))?;
     Ok(secret.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_below_the_directory_for_secrets_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().join("secrets");
+        std::fs::create_dir_all(inside.join("zk")).unwrap();
+        for file in ["secrets/zk/old", "elsewhere"] {
+            std::fs::write(directory.path().join(file), "user:password").unwrap();
+        }
+        std::os::unix::fs::symlink(directory.path().join("elsewhere"), inside.join("leads-out")).unwrap();
+        std::os::unix::fs::symlink(inside.join("zk/old"), inside.join("leads-in")).unwrap();
+        let secrets = Secrets::below(&inside);
+        let with = |file: &Path| {
+            let mut definition = Definition::between("x", "a:1", "b:1");
+            definition.b.sasl_file = Some(file.to_owned());
+            secrets.admit(definition).map(|definition| definition.b.sasl_file)
+        };
+        for file in ["zk/old", "leads-in", "zk/../zk/old"] {
+            assert_eq!(with(Path::new(file)).unwrap(), Some(inside.join(file)), "{file}");
+        }
+        assert_eq!(with(&inside.join("zk/old")).unwrap(), Some(inside.join("zk/old")));
+        for file in ["../elsewhere", "leads-out", "missing", "zk", "/etc/hostname", ""] {
+            assert!(with(Path::new(file)).unwrap_err().to_string().contains("must be below"), "{file}");
+        }
+        let plan = |file: &str| secrets.admit_plan(Plan { hook_token_file: Some(file.to_owned()), ..Plan::of("x") });
+        assert!(plan("zk/old").is_ok() && plan("/etc/hostname").is_err());
+    }
 }

@@ -15,9 +15,8 @@ use zksync::{Command, MigrationCommand, Plan, Side};
 use crate::api::blocking;
 use crate::api::views::{BulkDecision, Choice, Decision, Expect, migration_page, view};
 use crate::definition::Definition;
+use crate::operations;
 use crate::service::{Service, ServiceError};
-use crate::verify::Known;
-use crate::{operations, prepare};
 
 /// Bytes of a request: a definition or a plan is a page of text.
 const REQUEST_BYTES: usize = 512 * 1024;
@@ -168,8 +167,7 @@ impl ZkSync for Grpc {
 
     async fn plan(&self, request: Request<wire::PlanRequest>) -> Result<Response<wire::Preparation>, Status> {
         let definition: Definition = parse("definition", &request.into_inner().definition)?;
-        let config = definition.config().map_err(ServiceError::from)?;
-        let found = prepare::prepare(&definition, &config, &Known::default()).await.map_err(Status::unavailable)?;
+        let found = self.0.plan(definition).await?;
         Ok(Response::new(convert::preparation(found)))
     }
 

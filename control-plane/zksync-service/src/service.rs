@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zksync::{LinkState, Migration, Mode, Plan, Side, Strategy};
 
-use crate::definition::{Definition, DefinitionError};
+use crate::definition::{Definition, DefinitionError, Secrets};
 use crate::link::{LinkHandle, now};
 use crate::metrics::Metrics;
 use crate::migrate::{self, Context, MIGRATIONS, MigrationHandle, REPORTS};
+use crate::prepare::{self, Preparation};
 use crate::store::{Store, StoreError};
 use crate::verify::{self, Known, VerificationReport};
 use crate::witness::Witness;
@@ -41,6 +42,7 @@ struct Inner {
     store: Store,
     metrics: Metrics,
     witness: Option<Arc<dyn Witness>>,
+    secrets: Secrets,
     /// Random per start: what this process is told apart from others by.
     leader: u64,
     name: String,
@@ -110,12 +112,12 @@ impl Service {
     pub fn start(
         store: Store,
         witness: Option<Arc<dyn Witness>>,
-        leader: u64,
-        name: &str,
+        secrets: Secrets,
+        (leader, name): (u64, &str),
         stopping: CancellationToken,
         spawn: Spawn,
     ) -> Result<Service, StoreError> {
-        let service = Service::waiting(store, witness, leader, name, stopping, spawn);
+        let service = Service::waiting(store, witness, secrets, (leader, name), stopping, spawn);
         service.begin()?;
         Ok(service)
     }
@@ -124,8 +126,8 @@ impl Service {
     pub fn waiting(
         store: Store,
         witness: Option<Arc<dyn Witness>>,
-        leader: u64,
-        name: &str,
+        secrets: Secrets,
+        (leader, name): (u64, &str),
         stopping: CancellationToken,
         spawn: Spawn,
     ) -> Service {
@@ -133,6 +135,7 @@ impl Service {
             store,
             metrics: Metrics::new(),
             witness,
+            secrets,
             leader,
             name: name.to_owned(),
             spawn,
@@ -237,6 +240,7 @@ impl Service {
     pub fn create(&self, definition: Definition) -> Result<(), ServiceError> {
         self.has_begun()?;
         definition.config()?;
+        let definition = self.inner.secrets.admit(definition)?;
         definition.a.options()?;
         definition.b.options()?;
         {
@@ -293,7 +297,18 @@ impl Service {
         self.inner.store.put::<Migration>(MIGRATIONS, id, None)?;
         self.inner.store.put::<VerificationReport>(REPORTS, id, None)?;
         self.inner.store.forget(id)?;
+        self.inner.metrics.forget(id);
         Ok(())
+    }
+
+    /// Looks at both sides of a link that does not exist yet.
+    ///
+    /// # Errors
+    /// When the definition makes no sense, or an ensemble does not answer.
+    pub async fn plan(&self, definition: Definition) -> Result<Preparation, ServiceError> {
+        let definition = self.inner.secrets.admit(definition)?;
+        let config = definition.config()?;
+        prepare::prepare(&definition, &config, &Known::default()).await.map_err(ServiceError::Unavailable)
     }
 
     /// Compares both sides now.
@@ -327,6 +342,7 @@ impl Service {
     /// When there is no such link, or a migration of it is under way.
     pub fn migrate(&self, plan: Plan) -> Result<(), ServiceError> {
         self.has_begun()?;
+        let plan = self.inner.secrets.admit_plan(plan)?;
         let running = self.running(&plan.link)?;
         let handle = self.handle(&plan.link)?;
         if running.definition().mode == Mode::BToA {

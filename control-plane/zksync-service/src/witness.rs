@@ -1,6 +1,7 @@
 //! Who still talks to the old ensemble: asked from those who see connections in the kernel.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use access::Access;
 use futures::future::BoxFuture;
@@ -50,6 +51,45 @@ impl HttpWitness {
     pub fn at(url: &str, access: Access) -> HttpWitness {
         HttpWitness { url: url.trim_end_matches('/').to_owned(), access }
     }
+}
+
+/// Whether every one of `servers` is on a host whose probe is connected, which sees all that is connected to it: `seen` has the addresses of these
+/// hosts. That nobody is seen says nothing about a server that nobody looks at.
+///
+/// # Errors
+/// When it is not: with the servers that nobody looks at.
+pub fn all_seen(servers: &[SocketAddr], seen: &BTreeSet<IpAddr>) -> Result<(), String> {
+    // Every host has these: which one is meant, no address tells.
+    let is_seen =
+        |server: &&SocketAddr| if server.ip().is_loopback() { !seen.is_empty() } else { seen.contains(&server.ip().to_canonical()) };
+    let unseen: BTreeSet<String> = servers.iter().filter(|server| !is_seen(server)).map(ToString::to_string).collect();
+    if unseen.is_empty() {
+        return Ok(());
+    }
+    let unseen: Vec<String> = unseen.into_iter().collect();
+    Err(format!("no probe is connected on the host of {}", unseen.join(", ")))
+}
+
+#[derive(Deserialize)]
+struct ProbePage {
+    probes: Vec<ProbeRow>,
+}
+
+#[derive(Deserialize)]
+struct ProbeRow {
+    id: String,
+    connected: bool,
+}
+
+#[derive(Deserialize)]
+struct HostPage {
+    hosts: Vec<HostRow>,
+}
+
+#[derive(Deserialize)]
+struct HostRow {
+    probe: String,
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Deserialize)]
@@ -144,23 +184,56 @@ fn own_name() -> String {
     std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim().to_owned()
 }
 
+struct Asked<'a> {
+    url: &'a str,
+    access: &'a Access,
+}
+
+/// What the control plane with the map has answered.
+struct Answer {
+    response: http::Response<ureq::Body>,
+    url: String,
+}
+
+fn failed(url: &str, error: &ureq::Error) -> String {
+    format!("asking {url} for connections: {error}")
+}
+
+impl Asked<'_> {
+    fn get(&self, path: &str) -> Result<Answer, String> {
+        let request = self.access.agent().get(format!("{}{path}", self.url));
+        let response = self.access.authorized(request).call().map_err(|error| failed(self.url, &error))?;
+        if !response.status().is_success() {
+            return Err(failed(self.url, &ureq::Error::StatusCode(response.status().as_u16())));
+        }
+        Ok(Answer { response, url: self.url.to_owned() })
+    }
+}
+
+impl Answer {
+    fn read<T: serde::de::DeserializeOwned>(mut self) -> Result<T, String> {
+        let limit = 256 * 1024 * 1024;
+        self.response.body_mut().with_config().limit(limit).read_json().map_err(|error| failed(&self.url, &error))
+    }
+}
+
 impl Witness for HttpWitness {
     fn holders(&self, servers: Vec<SocketAddr>) -> BoxFuture<'_, Result<Vec<Holder>, String>> {
         let (url, access) = (self.url.clone(), self.access.clone());
         Box::pin(async move {
             let asked = tokio::task::spawn_blocking(move || -> Result<Vec<Holder>, String> {
+                let ask = |path: &str| Asked { url: &url, access: &access }.get(path);
+                let probes: ProbePage = ask("/api/v1/probes")?.read()?;
+                let hosts: HostPage = ask("/api/v1/hosts")?.read()?;
+                let connected: BTreeSet<String> = probes.probes.into_iter().filter(|probe| probe.connected).map(|probe| probe.id).collect();
+                let seen = hosts.hosts.into_iter().filter(|host| connected.contains(&host.probe)).flat_map(|host| host.addresses);
+                all_seen(&servers, &seen.collect())?;
                 let mut flows = Vec::new();
-                let ports: std::collections::BTreeSet<u16> = servers.iter().map(SocketAddr::port).collect();
+                let ports: BTreeSet<u16> = servers.iter().map(SocketAddr::port).collect();
                 for port in ports {
                     let mut after = 0;
                     loop {
-                        let request = access.agent().get(format!("{url}/api/v1/flows?port={port}&limit=10000&after={after}"));
-                        let failed = |error| format!("asking {url} for connections: {error}");
-                        let mut response = access.authorized(request).call().map_err(failed)?;
-                        if !response.status().is_success() {
-                            return Err(failed(ureq::Error::StatusCode(response.status().as_u16())));
-                        }
-                        let page: FlowPage = response.body_mut().read_json().map_err(failed)?;
+                        let page: FlowPage = ask(&format!("/api/v1/flows?port={port}&limit=10000&after={after}"))?.read()?;
                         flows.extend(page.flows);
                         match page.next {
                             Some(next) => after = next,
@@ -192,6 +265,19 @@ mod tests {
             original_server: None,
             active,
         }
+    }
+
+    /// That nobody is seen is no proof where nobody looks.
+    #[test]
+    fn a_server_without_a_probe_on_its_host_is_named() {
+        let seen = |addresses: &[&str]| addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let servers = ["10.0.0.1:2181", "10.0.0.2:2181", "10.0.0.2:2182"].map(|server| server.parse().unwrap());
+        assert_eq!(all_seen(&servers, &seen(&["10.0.0.2", "10.0.0.1", "fe80::1"])), Ok(()));
+        assert_eq!(
+            all_seen(&servers, &seen(&["10.0.0.1", "10.0.0.3"])).unwrap_err(),
+            "no probe is connected on the host of 10.0.0.2:2181, 10.0.0.2:2182"
+        );
+        assert!(all_seen(&["127.0.0.1:2181".parse().unwrap()], &seen(&[])).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use zk::testing::Ensemble;
 use zk::{Acl, Client, CreateKind, Op, Options, TreeEvent, TreeWatch, WatchMode};
 use zksync_service::Service;
 use zksync_service::definition::Definition;
+use zksync_service::definition::Secrets;
 use zksync_service::link::LinkHandle;
 use zksync_service::store::Store;
 
@@ -41,7 +42,8 @@ impl Running {
             }
         });
         let stop = CancellationToken::new();
-        let service = Service::start(Store::open(directory.path())?, None, 1, "bench", stop.clone(), spawn)?;
+        let service =
+            Service::start(Store::open(directory.path())?, None, Secrets::below(directory.path()), (1, "bench"), stop.clone(), spawn)?;
         Ok(Running { service, stop, _directory: directory })
     }
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::common::{create, ensembles};
 use crate::operator::Operator;
-use http::StatusCode;
+use axum::body::Body;
+use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tower::ServiceExt as _;
 use zk::{Acl, Client, CreateKind, Options};
 use zksync_service::definition::Definition;
 use zksync_service::store::Store;
@@ -173,6 +175,29 @@ async fn what_makes_no_sense_is_refused_in_words() {
     ] {
         assert_eq!(operator.ask(method, path, "").await.0, status, "{method} {path}");
     }
+    // Whatever a page of another site asks for, whoever its reader is.
+    for (path, header, value, status) in [
+        ("/links", "sec-fetch-site", "cross-site", StatusCode::FORBIDDEN),
+        ("/plan", "origin", "http://evil.example", StatusCode::FORBIDDEN),
+        ("/links/none/pause", "origin", "null", StatusCode::FORBIDDEN),
+        ("/links", "content-type", "text/plain;charset=UTF-8", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("/links/none/pause", "content-type", "application/x-www-form-urlencoded", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("/links/none/pause", "origin", "http://here", StatusCode::NOT_FOUND),
+    ] {
+        let request = Request::builder().method("POST").uri(format!("/api/v1/zksync{path}")).header("host", "here").header(header, value);
+        let response = operator.router.clone().oneshot(request.body(Body::from(good.to_string())).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{path} {header}: {value}");
+    }
+    // A file of the machine is not told to whoever asks for it.
+    for path in ["/links", "/plan"] {
+        for file in ["digest_file", "sasl_file"] {
+            let (status, answer) = operator.ask("POST", path, &with("a", json!({ "connect": "h:1", file: "/etc/hostname" }))).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+            assert!(answer.to_string().contains("must be below"), "{path}: {answer}");
+        }
+    }
+    let plan = json!({ "link": "x", "hook_token_file": "/etc/hostname", "freeze_hook": "http://127.0.0.1:1/" }).to_string();
+    assert_eq!(operator.ask("POST", "/migrations", &plan).await.0, StatusCode::BAD_REQUEST);
     let huge = format!("\"{}\"", "x".repeat(1 << 20));
     assert_eq!(operator.ask("POST", "/links", &huge).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     // An ensemble that is not there is waited for, and that is told.

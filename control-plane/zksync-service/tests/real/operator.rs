@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+use zksync_service::definition::Secrets;
 use zksync_service::store::Store;
 use zksync_service::witness::Holder;
 use zksync_service::{Service, Witness, api};
@@ -44,10 +45,11 @@ impl Operator {
         let spawn = Arc::new(move |_: &'static str, run: BoxFuture<'static, ()>| {
             into.lock().expect("nobody panicked").spawn(run);
         });
+        let secrets = Secrets::below(std::env::temp_dir());
         let witness = Arc::new(Scripted::default());
         let stop = CancellationToken::new();
-        let service =
-            Service::start(store, Some(witness.clone()), leader, &format!("p{leader}"), stop.clone(), spawn).expect("the store works");
+        let service = Service::start(store, Some(witness.clone()), secrets, (leader, &format!("p{leader}")), stop.clone(), spawn)
+            .expect("the store works");
         let (router, _) = api::routes(service.clone()).split_for_parts();
         Operator { service, router, witness, stop, loops }
     }
