@@ -28,4 +28,4 @@ pub use election::{Candidate, Leadership};
 pub use error::{Error, MultiError};
 pub use options::{Auth, Options, Sasl, Tls};
 pub use session::{Session, SessionState};
-pub use watch::{TreeEvent, TreeWatch, WatchMode};
+pub use watch::{TreeEvent, TreeWatch, WatchCount, WatchMode};

@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::Either;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -37,7 +39,26 @@ pub enum WatchMode {
 pub struct TreeWatch {
     /// Whether the server watches the tree as one.
     pub recursive: bool,
+    set: Arc<AtomicU64>,
     _ends: DropGuard,
+}
+
+/// How many watches a [`TreeWatch`] has set on the server right now. Cheap to clone; goes on counting what it was taken from.
+#[derive(Clone, Debug)]
+pub struct WatchCount(Arc<AtomicU64>);
+
+impl WatchCount {
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl TreeWatch {
+    /// How many watches it has set.
+    pub fn count(&self) -> WatchCount {
+        WatchCount(self.set.clone())
+    }
 }
 
 impl Client {
@@ -56,19 +77,25 @@ impl Client {
                     spawn(async move {
                         tokio::select! { () = recursive.run(tell) => {}, () = ended.cancelled() => {} }
                     });
-                    return Ok(TreeWatch { recursive: true, _ends: stop.drop_guard() });
+                    return Ok(TreeWatch { recursive: true, set: Arc::new(AtomicU64::new(1)), _ends: stop.drop_guard() });
                 }
                 Err(library::Error::Unimplemented) => self.turned_out_old().await?,
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut one_by_one =
-            OneByOne { client: self.clone(), root: path.to_owned(), known: BTreeMap::new(), fired: FuturesUnordered::new() };
+        let mut one_by_one = OneByOne {
+            client: self.clone(),
+            root: path.to_owned(),
+            known: BTreeMap::new(),
+            fired: FuturesUnordered::new(),
+            set: Arc::default(),
+        };
         one_by_one.arm(path.to_owned(), None).await?;
+        let set = one_by_one.set.clone();
         spawn(async move {
             tokio::select! { () = one_by_one.run(tell) => {}, () = ended.cancelled() => {} }
         });
-        Ok(TreeWatch { recursive: false, _ends: stop.drop_guard() })
+        Ok(TreeWatch { recursive: false, set, _ends: stop.drop_guard() })
     }
 }
 
@@ -119,6 +146,7 @@ struct OneByOne {
     /// Watched znodes with the names of their children.
     known: BTreeMap<String, BTreeSet<String>>,
     fired: FuturesUnordered<Fired>,
+    set: Arc<AtomicU64>,
 }
 
 impl OneByOne {
@@ -159,6 +187,7 @@ impl OneByOne {
     async fn run(mut self, mut tell: impl FnMut(TreeEvent)) {
         let mut state = self.client.inner.state_watcher();
         loop {
+            self.set.store(self.fired.len() as u64, Ordering::Relaxed);
             let next = {
                 let fired = self.fired.next();
                 let changed = std::pin::pin!(state.changed());

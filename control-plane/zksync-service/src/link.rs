@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::store::{Changes, Store, StoreError};
 use crate::tree::AclNotes;
 use events::Events;
-use side::{SideLoop, SideNews};
+use side::{SideLoop, SideNews, Watching};
 
 /// Requests of operators that may wait.
 const INBOX: usize = 64;
@@ -183,6 +183,7 @@ pub fn start(
     let (news, from_sides) = mpsc::channel(INBOX);
     let reopen = PerSide { a: Arc::new(Notify::new()), b: Arc::new(Notify::new()) };
     let wants = PerSide { a: watch::Sender::new(link.wants_events_of(Side::A)), b: watch::Sender::new(link.wants_events_of(Side::B)) };
+    let watching: PerSide<Watching> = PerSide::default();
     let make = |side: Side| SideLoop {
         side,
         options: options[side].clone(),
@@ -194,6 +195,7 @@ pub fn start(
         news: news.clone(),
         reopen: reopen[side].clone(),
         wants_events: wants[side].subscribe(),
+        watching: watching[side].clone(),
     };
     let (side_a, side_b) = (make(Side::A), make(Side::B));
     let acl = if options.b.has_identity() { Acl::creator() } else { Acl::open() };
@@ -215,6 +217,7 @@ pub fn start(
         reserved: Reserved::of(&definition.id),
         reopen,
         wants,
+        watching,
         under_way: FuturesUnordered::new(),
         tell_status,
         lags,
@@ -247,6 +250,7 @@ struct Driver {
     reserved: Reserved,
     reopen: PerSide<Arc<Notify>>,
     wants: PerSide<watch::Sender<bool>>,
+    watching: PerSide<Watching>,
     under_way: FuturesUnordered<BoxFuture<'static, Result<Option<Input>, StoreError>>>,
     tell_status: watch::Sender<Arc<Status>>,
     lags: Arc<Mutex<PerSide<LagWindow>>>,
@@ -347,7 +351,8 @@ impl Driver {
             let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
             PerSide { a: lags.a.summary(), b: lags.b.summary() }
         };
-        self.metrics.publish(&self.id, &status, &lag);
+        let watches = PerSide { a: self.watching.a.count(), b: self.watching.b.count() };
+        self.metrics.publish(&self.id, &status, &lag, &watches);
         self.tell_status.send_replace(status);
     }
 

@@ -1,11 +1,12 @@
 //! Numbers for Prometheus. Labels are links (at most as many as there may be), sides and small words; never paths.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
-use zksync::{LinkState, PerSide, Side, Status};
+use zksync::{Counters, LinkState, PerSide, Side, Status};
 
 use crate::link::LagSummary;
 
@@ -22,11 +23,15 @@ pub struct Metrics(Arc<All>);
 struct All {
     registry: Registry,
     lag: HistogramVec,
+    lag_p99: GaugeVec,
     lag_last: GaugeVec,
     events: IntCounterVec,
-    synced: IntGaugeVec,
-    conflicts: IntGaugeVec,
-    ambiguous_conflicts: IntGaugeVec,
+    synced: IntCounterVec,
+    conflicts: IntCounterVec,
+    ambiguous_conflicts: IntCounterVec,
+    reconnects: IntCounterVec,
+    watches: IntGaugeVec,
+    queue: IntGaugeVec,
     open_conflicts: IntGaugeVec,
     backlog: IntGaugeVec,
     pairs: IntGaugeVec,
@@ -40,6 +45,8 @@ struct All {
     verify_seconds: GaugeVec,
     verify_last: GaugeVec,
     migration_phase: IntGaugeVec,
+    /// What was counted of each link when it was last published: a link that is begun anew counts from nothing, and its metrics go on.
+    counted_before: Mutex<BTreeMap<String, Counters>>,
 }
 
 impl Default for Metrics {
@@ -73,11 +80,15 @@ impl Metrics {
                 &["link", "direction"],
                 LAG_BUCKETS,
             ),
-            lag_last: float("zk_sync_lag_p99_ms", "The same, 99 of 100 of the last minute.", &["link", "direction"]),
+            lag_p99: float("zk_sync_lag_p99_ms", "The same, 99 of 100 of the last minute.", &["link", "direction"]),
+            lag_last: float("zk_sync_lag_last_ms", "The same, of the newest change.", &["link", "direction"]),
             events: counter("zk_sync_events_total", "Changed paths told by watches.", &["link", "side"]),
-            synced: gauge("zk_synced_nodes_total", "Znodes written since the link was started.", &["link", "direction", "op"]),
-            conflicts: gauge("zk_conflict_count_total", "Conflicts decided since the link was started.", &["link", "kind", "winner"]),
-            ambiguous_conflicts: gauge("zk_conflict_ambiguous_total", "Of them, those whose times could not be told apart.", &["link"]),
+            synced: counter("zk_synced_nodes_total", "Znodes written.", &["link", "direction", "op"]),
+            conflicts: counter("zk_conflict_count_total", "Conflicts decided.", &["link", "kind", "strategy", "winner"]),
+            reconnects: counter("zk_sync_reconnects_total", "Connections that were lost and made again.", &["link", "side"]),
+            watches: gauge("zk_sync_watches", "Watches that are set.", &["link", "side"]),
+            queue: gauge("zk_sync_queue_ops", "Operations that wait for a transaction, or are in one.", &["link", "direction"]),
+            ambiguous_conflicts: counter("zk_conflict_ambiguous_total", "Of them, those whose times could not be told apart.", &["link"]),
             open_conflicts: gauge("zk_conflict_open", "Conflicts that wait for an operator.", &["link"]),
             backlog: gauge("zk_sync_backlog_paths", "Paths to be looked at, or on their way.", &["link"]),
             pairs: gauge("zk_sync_pairs", "Znodes that both sides have.", &["link"]),
@@ -100,6 +111,7 @@ impl Metrics {
                 &["link"],
             ),
             migration_phase: gauge("zk_migration_phase", "1 for the phase that the migration is in.", &["link", "phase"]),
+            counted_before: Mutex::default(),
             registry,
         };
         Metrics(Arc::new(all))
@@ -130,7 +142,7 @@ impl Metrics {
         self.0.transaction.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
-    pub(crate) fn publish(&self, link: &str, status: &Status, lag: &PerSide<LagSummary>) {
+    pub(crate) fn publish(&self, link: &str, status: &Status, lag: &PerSide<LagSummary>, watches: &PerSide<u64>) {
         let all = &self.0;
         let counters = &status.counters;
         let set = |gauge: &IntGaugeVec, labels: &[&str], value: u64| {
@@ -138,16 +150,12 @@ impl Metrics {
         };
         for side in Side::BOTH {
             let direction = side.direction_into();
-            all.lag_last.with_label_values(&[link, direction]).set(lag[side].p99_ms);
-            set(&all.synced, &[link, direction, "create"], counters.created[side]);
-            set(&all.synced, &[link, direction, "update"], counters.updated[side]);
-            set(&all.synced, &[link, direction, "delete"], counters.deleted[side]);
-            set(&all.synced, &[link, direction, "acl"], counters.acl_changed[side]);
+            all.lag_p99.with_label_values(&[link, direction]).set(lag[side].p99_ms);
+            all.lag_last.with_label_values(&[link, direction]).set(lag[side].last_ms);
+            set(&all.queue, &[link, direction], status.queued[side] as u64);
+            set(&all.watches, &[link, side.as_str()], watches[side]);
         }
-        for ((kind, winner), count) in &counters.conflicts {
-            set(&all.conflicts, &[link, kind.as_str(), winner.as_str()], *count);
-        }
-        set(&all.ambiguous_conflicts, &[link], counters.conflicts_ambiguous);
+        self.count(link, counters);
         set(&all.open_conflicts, &[link], status.open_conflicts as u64);
         set(&all.backlog, &[link], status.backlog as u64);
         set(&all.pairs, &[link], status.pairs as u64);
@@ -179,6 +187,63 @@ impl Metrics {
         }
     }
 
+    fn count(&self, link: &str, now: &Counters) {
+        let all = &self.0;
+        let mut known = all.counted_before.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.insert(link.to_owned(), now.clone()).unwrap_or_default();
+        let grow = |counter: &IntCounterVec, labels: &[&str], before: u64, now: u64| {
+            counter.with_label_values(labels).inc_by(now.checked_sub(before).unwrap_or(now));
+        };
+        for side in Side::BOTH {
+            let direction = side.direction_into();
+            for (op, before, now) in [
+                ("create", &before.created, &now.created),
+                ("update", &before.updated, &now.updated),
+                ("delete", &before.deleted, &now.deleted),
+                ("acl", &before.acl_changed, &now.acl_changed),
+            ] {
+                grow(&all.synced, &[link, direction, op], before[side], now[side]);
+            }
+            grow(&all.reconnects, &[link, side.as_str()], before.resyncs[side], now.resyncs[side]);
+        }
+        for (labels, count) in &now.conflicts {
+            let (kind, strategy, winner) = labels;
+            let before = before.conflicts.get(labels).copied().unwrap_or(0);
+            grow(&all.conflicts, &[link, kind.as_str(), strategy.as_str(), winner.as_str()], before, *count);
+        }
+        grow(&all.ambiguous_conflicts, &[link], before.conflicts_ambiguous, now.conflicts_ambiguous);
+    }
+
+    /// Forgets a link that is gone for good.
+    pub(crate) fn forget(&self, link: &str) {
+        let all = &self.0;
+        all.counted_before.lock().unwrap_or_else(PoisonError::into_inner).remove(link);
+        for vec in [&all.lag, &all.batch, &all.transaction] {
+            forget_in(vec, link);
+        }
+        for vec in [&all.events, &all.synced, &all.conflicts, &all.ambiguous_conflicts, &all.reconnects] {
+            forget_in(vec, link);
+        }
+        for vec in [&all.lag_p99, &all.lag_last, &all.verify_seconds, &all.verify_last] {
+            forget_in(vec, link);
+        }
+        for vec in [
+            &all.watches,
+            &all.queue,
+            &all.open_conflicts,
+            &all.backlog,
+            &all.pairs,
+            &all.state,
+            &all.counted,
+            &all.excluded,
+            &all.verify_mismatch,
+            &all.verify_nodes,
+            &all.migration_phase,
+        ] {
+            forget_in(vec, link);
+        }
+    }
+
     pub(crate) fn verified(&self, link: &str, report: &crate::verify::VerificationReport) {
         let all = &self.0;
         let found = &report.found;
@@ -199,7 +264,53 @@ impl Metrics {
     }
 }
 
+/// Removes all of a link's series.
+fn forget_in<T: MetricVecBuilder>(vec: &MetricVec<T>, link: &str) {
+    for family in vec.collect() {
+        for metric in family.get_metric() {
+            let labels: std::collections::HashMap<&str, &str> =
+                metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+            if labels.get("link") == Some(&link) {
+                // It was there a moment ago; should it not be any more, all the better.
+                let _ = vec.remove(&labels);
+            }
+        }
+    }
+}
+
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
     registry.register(Box::new(collector.clone())).expect("each name is registered once");
     collector
+}
+
+#[cfg(test)]
+mod tests {
+    use zksync::{ConflictKind, Link, LinkConfig, Mapping, Strategy, Winner};
+
+    use super::*;
+
+    #[test]
+    fn what_is_counted_goes_on_when_a_link_begins_anew_and_goes_with_the_link() {
+        let metrics = Metrics::new();
+        let link =
+            Link::new(LinkConfig::one_way(Mapping::everything()), [], PerSide::default(), Vec::new(), BTreeMap::new(), crate::link::now());
+        let mut status = link.status();
+        let publish = |status: &Status, name: &str| metrics.publish(name, status, &PerSide::default(), &PerSide { a: 3, b: 0 });
+        let line = |wanted: &str| metrics.render().lines().find(|line| line.starts_with(wanted)).map(str::to_owned);
+        for (created, conflicts) in [(5, 1), (7, 2), (2, 1)] {
+            status.counters.created.b = created;
+            status.counters.conflicts.insert((ConflictKind::Update, Strategy::AWins, Winner::A), conflicts);
+            publish(&status, "x");
+        }
+        publish(&status, "y");
+        let synced = r#"zk_synced_nodes_total{direction="a_to_b",link="x",op="create"}"#;
+        assert_eq!(line(synced), Some(format!("{synced} 9")));
+        let conflicts = r#"zk_conflict_count_total{kind="update",link="x",strategy="a_wins",winner="a"}"#;
+        assert_eq!(line(conflicts), Some(format!("{conflicts} 3")));
+        assert!(
+            line(r#"zk_sync_watches{link="x",side="a"} 3"#).is_some() && metrics.render().contains("# TYPE zk_synced_nodes_total counter")
+        );
+        metrics.forget("x");
+        assert!(!metrics.render().contains(r#"link="x""#) && metrics.render().contains(r#"link="y""#));
+    }
 }

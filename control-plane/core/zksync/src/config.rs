@@ -70,7 +70,7 @@ impl Mode {
 }
 
 /// Who wins when both sides changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// The later write, by the ensembles' clocks with their measured offsets.

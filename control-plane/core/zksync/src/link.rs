@@ -133,6 +133,12 @@ struct SideState {
 }
 
 impl SideState {
+    /// Operations that wait, or are on their way.
+    fn queued(&self) -> usize {
+        let flying = self.flight.as_ref().map_or(0, |flight| flight.planned.len());
+        self.ready.len() + flying + self.acl_ready.len() + usize::from(self.acl_flight.is_some())
+    }
+
     /// A transaction that was made there.
     fn saw(&mut self, zxid: i64) {
         self.zxid = self.zxid.max(zxid);
@@ -407,6 +413,7 @@ impl Link {
             mode: self.config.mode.as_str(),
             pairs: self.pairs.len(),
             backlog: self.dirty.len() + self.busy.len(),
+            queued: PerSide { a: self.sides.a.queued(), b: self.sides.b.queued() },
             oldest_ms: self.dirty.oldest().map_or(0, |since| u64::try_from(self.now.since(since).as_millis()).unwrap_or(u64::MAX)),
             connected: PerSide { a: self.sides.a.up, b: self.sides.b.up },
             scanning: PerSide { a: self.sides.a.scan.as_ref().map(|scan| scan.read), b: self.sides.b.scan.as_ref().map(|scan| scan.read) },

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::config::Strategy;
 use crate::conflict::{ConflictKind, Winner};
 use crate::node::PerSide;
 
@@ -76,9 +77,9 @@ pub struct Counters {
     pub events: PerSide<u64>,
     /// Looks that found nothing new, such as at our own writes.
     pub echoes: u64,
-    /// Conflicts by kind and winner; a manual one counts when it is decided.
+    /// Conflicts by kind, rule and winner; a manual one counts when it is decided.
     #[serde(serialize_with = "conflict_counts")]
-    pub conflicts: BTreeMap<(ConflictKind, Winner), u64>,
+    pub conflicts: BTreeMap<(ConflictKind, Strategy, Winner), u64>,
     /// Conflicts whose times could not be told apart.
     pub conflicts_ambiguous: u64,
     /// Conflicts that ended because both sides came to the same.
@@ -107,8 +108,15 @@ pub struct Counters {
     pub conflicts_unnoted: u64,
 }
 
-fn conflict_counts<S: serde::Serializer>(counts: &BTreeMap<(ConflictKind, Winner), u64>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(counts.iter().map(|((kind, winner), count)| (format!("{}/{}", kind.as_str(), winner.as_str()), count)))
+fn conflict_counts<S: serde::Serializer>(
+    counts: &BTreeMap<(ConflictKind, Strategy, Winner), u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for ((kind, _, winner), count) in counts {
+        *sums.entry(format!("{}/{}", kind.as_str(), winner.as_str())).or_default() += count;
+    }
+    serializer.collect_map(sums)
 }
 
 /// A link, as an operator sees it.
@@ -124,6 +132,8 @@ pub struct Status {
     pub pairs: usize,
     /// Pairs that are to be looked at, or whose write is on its way.
     pub backlog: usize,
+    /// Operations that wait for a transaction to each side, or are in one.
+    pub queued: PerSide<usize>,
     /// How long the oldest of them has waited, in milliseconds.
     pub oldest_ms: u64,
     /// Whether each side is connected.

@@ -26,6 +26,8 @@ pub struct LagSummary {
     pub p99_ms: f64,
     /// The longest, in milliseconds.
     pub max_ms: f64,
+    /// The newest, in milliseconds, however old it is.
+    pub last_ms: f64,
 }
 
 impl LagWindow {
@@ -54,6 +56,7 @@ impl LagWindow {
             let place = (lags.len() as f64 * share) as usize;
             lags.get(place.min(lags.len().saturating_sub(1))).map_or(0.0, |lag| lag.as_secs_f64() * 1e3)
         };
-        LagSummary { changes: lags.len(), p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
+        let last_ms = self.lags.back().map_or(0.0, |(_, lag)| lag.as_secs_f64() * 1e3);
+        LagSummary { changes: lags.len(), p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0), last_ms }
     }
 }

@@ -1,9 +1,9 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use zk::{Acl, Client, CreateKind, Error, Options, Read, Session, SessionState, TreeEvent, TreeWatch, WatchMode};
+use zk::{Acl, Client, CreateKind, Error, Options, Read, Session, SessionState, TreeEvent, TreeWatch, WatchCount, WatchMode};
 use zksync::{Clock, FoundSlot, Input, LinkConfig, SLOTS, Side, Slot};
 
 use super::Reserved;
@@ -44,6 +44,22 @@ pub(super) struct SideLoop {
     pub(super) news: mpsc::Sender<SideNews>,
     pub(super) reopen: Arc<Notify>,
     pub(super) wants_events: watch::Receiver<bool>,
+    pub(super) watching: Watching,
+}
+
+/// What is watched on a side right now. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watching(Arc<Mutex<Vec<WatchCount>>>);
+
+impl Watching {
+    fn set(&self, watches: &[TreeWatch]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = watches.iter().map(TreeWatch::count).collect();
+    }
+
+    /// Watches that are set.
+    pub(super) fn count(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(WatchCount::get).sum()
+    }
 }
 
 enum NotOpened {
@@ -92,6 +108,7 @@ impl SideLoop {
                         held = true;
                         // The old ones go only now, so that nothing is unwatched in between.
                         watches = new_watches;
+                        self.watching.set(&watches);
                         if self.news.send(SideNews::Up(client.clone(), input)).await.is_err() {
                             return;
                         }
@@ -122,6 +139,7 @@ impl SideLoop {
                 let _ = heeded.await;
             }
             watches.clear();
+            self.watching.set(&watches);
             if state.changed().await.is_err() {
                 return;
             }

@@ -1,13 +1,14 @@
 //! Who leads a link, and what a leader begins with.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zk::{Candidate, Session};
-use zksync::{LinkState, Migration, Mode, Side};
+use zksync::{LinkState, Migration, Mode, Phase, Side};
 
 use super::{FRESH, RETRY, Role, Running, Service, ServiceError};
 use crate::definition::Definition;
@@ -80,6 +81,7 @@ impl Service {
                         }
                         // A cut connection is no lost lead yet: the epochs tell. Only when the session is over does another one lead.
                         () = session_over(&client) => tracing::info!(link = id, "the lead is lost"),
+                        () = self.verify_again_and_again(&running, &handle) => {}
                         () = fenced(&handle) => tracing::warn!(link = id, "another leader has taken over"),
                     }
                     stop.cancel();
@@ -92,6 +94,28 @@ impl Service {
             waiting("it is being looked for who leads".to_owned());
             let _ = leadership.resign().await;
             tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Compares both sides every so often, while nobody else does: a migration makes its own comparisons, but where it waits.
+    async fn verify_again_and_again(&self, running: &Running, handle: &LinkHandle) {
+        let definition = running.definition();
+        if definition.verify_seconds == 0 {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(Duration::from_secs(definition.verify_seconds)).await;
+            let migration = running.migration.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let phase = migration.map(|migration| migration.view().migration.phase);
+            let quiet = phase.is_none_or(|phase| phase.is_over() || matches!(phase, Phase::CatchUp | Phase::Ready | Phase::Drain));
+            if !quiet || !matches!(handle.status().state, LinkState::Live | LinkState::Degraded) {
+                continue;
+            }
+            match self.verify(&definition.id).await {
+                Ok(report) if report.found.equal => tracing::debug!(link = definition.id, nodes = report.found.nodes_a, "verified"),
+                Ok(report) => tracing::warn!(link = definition.id, differing = report.found.differing, "both sides differ"),
+                Err(error) => tracing::warn!(link = definition.id, %error, "both sides could not be compared"),
+            }
         }
     }
 

@@ -48,6 +48,7 @@ async fn conflicts_are_decided_at_once_what_lost_is_put_back_and_changes_last() 
         create(&new, &format!("/app/c{n}"), b"b").await;
     }
     let mut definition = Definition::between("d", &a.connect_string(), &b.connect_string());
+    definition.verify_seconds = 1;
     (definition.mode, definition.strategy) = (Mode::Both, Strategy::Manual);
     let written = serde_json::to_string(&definition).unwrap();
 
@@ -109,7 +110,22 @@ async fn conflicts_are_decided_at_once_what_lost_is_put_back_and_changes_last() 
     assert_eq!((&link["status"]["mode"], &link["definition"]["strategy"]), (&json!("a_to_b"), &json!("b_wins")));
 
     operator.until_settled("d").await;
+    // Nobody has to ask.
+    let reported = async |equal: bool| {
+        for _ in 0..400 {
+            let (status, report) = operator.ask("GET", "/links/d/verifications", "").await;
+            if status == StatusCode::OK && report["found"]["equal"] == json!(equal) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no verification of itself that is {equal}");
+    };
+    reported(true).await;
     new.set("/app/c1", b"drifted", None).await.unwrap();
+    reported(false).await;
+    assert!(operator.service.metrics().render().contains(r#"zk_verify_mismatch{link="d"} 1"#));
+    assert!(operator.service.metrics().render().contains(r#"zk_sync_watches{link="d",side="a"} 1"#));
     let (_, report) = operator.ask("POST", "/links/d/verifications", "").await;
     assert_eq!(report["found"]["equal"], json!(false));
     let (_, differences) = operator.ask("GET", "/links/d/differences?prefix=/app/c1", "").await;
@@ -265,13 +281,13 @@ async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_kno
     assert!(report.equal && report.nodes_a >= 2, "{report:?}");
 
     // Hooks are called with the token that the plan's file has.
-    let called: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let called: Arc<Mutex<Vec<(String, String, Value)>>> = Arc::default();
     let calls = called.clone();
     let hook = axum::Router::new().route(
         "/{what}",
-        post(move |path: axum::extract::Path<String>, headers: http::HeaderMap| {
+        post(move |path: axum::extract::Path<String>, headers: http::HeaderMap, body: axum::Json<Value>| {
             let token = headers.get("authorization").and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
-            calls.lock().unwrap().push((path.0, token));
+            calls.lock().unwrap().push((path.0, token, body.0));
             async { "done" }
         }),
     );
@@ -282,7 +298,8 @@ async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_kno
     std::fs::write(token.path(), "t0ken\n").unwrap();
     let plan = json!({
         "link": "g", "freeze_hook": format!("http://{at}/freeze"), "switch_hook": format!("http://{at}/switch"),
-        "hook_token_file": token.path(),
+        "switch_back_hook": format!("http://{at}/back"), "unfreeze_hook": format!("http://{at}/unfreeze"),
+        "hook_token_file": token.path(), "deadlines": { "switch": 60 },
     });
     client.start_migration(wire::StartMigrationRequest { plan: plan.to_string() }).await.unwrap();
     let advance = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Advance.into() };
@@ -299,7 +316,28 @@ async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_kno
             }
         }
     }
+    let rollback = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Rollback.into() };
+    client.control_migration(rollback).await.unwrap();
+    while phases.last().is_none_or(|phase| phase != "rolled_back") {
+        let page = tokio::time::timeout(Duration::from_secs(60), watching.message()).await.unwrap().unwrap().unwrap();
+        phases.push(page.phase.clone());
+    }
+    for _ in 0..200 {
+        if called.lock().unwrap().len() >= 5 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let told = called.lock().unwrap().clone();
-    let wanted = ["freeze", "switch"].map(|what| (what.to_owned(), "Bearer t0ken".to_owned()));
+    let call = |path: &str, action: &str, side: &str, phase: &str| {
+        (path.to_owned(), "Bearer t0ken".to_owned(), json!({ "action": action, "link": "g", "side": side, "phase": phase }))
+    };
+    let wanted = [
+        call("freeze", "freeze", "a", "freeze"),
+        call("switch", "switch", "b", "switch"),
+        call("freeze", "freeze", "b", "rollback_freeze"),
+        call("back", "switch_back", "a", "rollback_switch"),
+        call("unfreeze", "unfreeze", "a", "rolled_back"),
+    ];
     assert_eq!(told, wanted, "{phases:?}");
 }

@@ -221,7 +221,7 @@ impl Link {
 
     /// A conflict has been decided and carried out: count and tell.
     pub(super) fn resolved(&mut self, resolution: Resolution) {
-        *self.counters.conflicts.entry((resolution.kind, resolution.winner)).or_default() += 1;
+        *self.counters.conflicts.entry((resolution.kind, resolution.strategy, resolution.winner)).or_default() += 1;
         self.counters.conflicts_ambiguous += u64::from(resolution.ambiguous);
         self.unsaved.resolved.push(resolution.clone());
         self.unsaved.dirty = true;
