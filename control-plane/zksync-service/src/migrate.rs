@@ -1,6 +1,7 @@
 //! Driving a migration: does what its phases ask for, and tells it what came of that.
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -268,7 +269,7 @@ async fn run_step(context: &Context, plan: &zksync::Plan, phase: Phase, step: St
         }
         Step::Confirm => confirm(context, plan).await,
         Step::LastLook => last_look(context, plan).await,
-        Step::CleanUp => clean_up(context).await.map(|()| (good("our znodes are removed".to_owned()), Found::Nothing)),
+        Step::CleanUp => clean_up(&context.definition).await.map(|()| (good("our znodes are removed".to_owned()), Found::Nothing)),
     };
     outcome.unwrap_or_else(|text| (Report { ok: false, text, finished: false }, Found::Nothing))
 }
@@ -282,7 +283,7 @@ type StepOutcome = Result<(Report, Found), String>;
 async fn look_first(context: &Context) -> StepOutcome {
     // It tells of every list, so it has to see every list.
     context.known.forget().await;
-    let found = prepare::prepare(&context.definition, &context.config, &context.known).await?;
+    let found = prepare::prepare(&context.definition, &context.config, &context.known, prepare::Trial::Written).await?;
     let ok = found.blockers.is_empty();
     let text = if ok {
         format!("{} znodes on A, {} on B, {} differ", found.a.nodes, found.b.nodes, found.differing)
@@ -354,7 +355,15 @@ pub(crate) async fn holders_of(context: &Context, side: Side) -> Result<Vec<Hold
             .to_owned());
     };
     let options = context.definition.ensemble(side).options().map_err(|error| error.to_string())?;
-    let servers = tokio::task::spawn_blocking(move || options.addresses()).await.map_err(|error| error.to_string())?;
+    // One without an address is one that nobody looks at.
+    let resolve = move || -> Result<Vec<SocketAddr>, String> {
+        let mut found = Vec::new();
+        for server in options.servers() {
+            found.extend(server.to_socket_addrs().map_err(|error| format!("{server} has no address here: {error}"))?);
+        }
+        Ok(found)
+    };
+    let servers = tokio::task::spawn_blocking(resolve).await.map_err(|error| error.to_string())??;
     witness.holders(servers).await
 }
 
@@ -444,10 +453,10 @@ async fn call(plan: &zksync::Plan, hook: Option<&str>, phase: Phase, what: &str,
 }
 
 /// Removes our own znodes from both sides.
-pub(crate) async fn clean_up(context: &Context) -> Result<(), String> {
-    let clients = verify::connect(&context.definition).await?;
+pub(crate) async fn clean_up(definition: &Definition) -> Result<(), String> {
+    let clients = verify::connect(definition).await?;
     for side in Side::BOTH {
-        remove_all(&clients[side], Reserved::of(&context.definition.id).root()).await.map_err(|error| error.to_string())?;
+        remove_all(&clients[side], Reserved::of(&definition.id).root()).await.map_err(|error| error.to_string())?;
         // Those above are shared by all links: gone when this was the last.
         for above in [format!("{}/links", zksync::RESERVED), zksync::RESERVED.to_owned()] {
             match clients[side].delete(&above, None).await {

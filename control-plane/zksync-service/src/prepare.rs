@@ -1,5 +1,7 @@
 //! The first look at both sides, before anything is written: what stands in the way, and what to expect.
 
+mod trial;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zk::{Client, WatchMode};
@@ -47,6 +49,12 @@ pub struct SideFound {
     pub largest_bytes: u64,
     /// The tree can be watched as one; else every znode is watched twice.
     pub recursive_watches: bool,
+    /// What its servers say that they are, where they say it; not over TLS.
+    #[serde(default)]
+    pub versions: Vec<String>,
+    /// Paths with quotas, which are not copied.
+    #[serde(default)]
+    pub quotas: Vec<String>,
     /// What the server granted, in milliseconds.
     pub session_timeout_ms: u64,
     /// Newest transaction, as far as it can be seen from the znodes.
@@ -56,19 +64,40 @@ pub struct SideFound {
 /// Znodes copied per second, as far as is known without trying.
 const COPIES_PER_SECOND: f64 = 8_000.0;
 
+/// Whether something may be written to find out what B takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Nothing is.
+    Nothing,
+    /// Below our own subtree of B, and removed again.
+    Written,
+}
+
 /// Looks at both sides.
 ///
 /// # Errors
 /// When a side cannot be reached.
-pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verify::Known) -> Result<Preparation, String> {
+pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verify::Known, trial: Trial) -> Result<Preparation, String> {
     let clients = verify::connect(definition).await?;
     let (report, trees) = verify::verify_trees(&definition.id, config, &clients, true, known)
         .await
         .map_err(|error| format!("reading both sides: {error}"))?;
-    let a = side_found(&clients.a, &trees.a).await;
-    let b = side_found(&clients.b, &trees.b).await;
-    let mut blockers = Vec::new();
+    let a = side_found(definition, Side::A, &clients.a, &trees.a).await;
+    let b = side_found(definition, Side::B, &clients.b, &trees.b).await;
+    let mut blockers = trial::rights(config, &clients.b).await;
     let mut warnings = Vec::new();
+    if trial == Trial::Written {
+        blockers.extend(trial::writes(definition, a.largest_bytes.min(config.limits.node_bytes as u64)).await);
+    }
+    if !a.quotas.is_empty() {
+        warnings.push(format!("{} quotas of A are not copied, e.g. that of {}", a.quotas.len(), a.quotas[0]));
+    }
+    if !b.quotas.is_empty() {
+        warnings.push(format!("{} quotas of B may be in the way, e.g. that of {}", b.quotas.len(), b.quotas[0]));
+    }
+    if a.versions != b.versions {
+        warnings.push(format!("A runs ZooKeeper {}, B {}", a.versions.join(", "), b.versions.join(", ")));
+    }
     for (side, found, tree) in [("A", &a, &trees.a), ("B", &b, &trees.b)] {
         if tree.denied_total > 0 {
             blockers.push(format!(
@@ -138,7 +167,7 @@ fn ephemerals_are(config: &LinkConfig) -> &'static str {
     }
 }
 
-async fn side_found(client: &Client, tree: &Tree) -> SideFound {
+async fn side_found(definition: &Definition, side: Side, client: &Client, tree: &Tree) -> SideFound {
     let recursive = client.watch_tree("/__zksync-probe", WatchMode::Auto, |_| {}).await.is_ok_and(|watch| watch.recursive);
     SideFound {
         nodes: tree.entries.len() as u64,
@@ -148,6 +177,8 @@ async fn side_found(client: &Client, tree: &Tree) -> SideFound {
         largest_path: tree.largest.0.clone(),
         largest_bytes: tree.largest.1,
         recursive_watches: recursive,
+        versions: trial::versions(definition, side).await,
+        quotas: trial::quotas(client).await,
         session_timeout_ms: u64::try_from(client.session_timeout().as_millis()).unwrap_or(u64::MAX),
         zxid: tree.stats.values().map(|stat| stat.mzxid.max(stat.pzxid)).max().unwrap_or(0),
     }

@@ -2,7 +2,7 @@
 
 mod lead;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,13 +10,14 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zk::Options;
 use zksync::{LinkState, Migration, Mode, Plan, Side, Strategy};
 
 use crate::definition::{Definition, DefinitionError, Secrets};
-use crate::link::{LinkHandle, now};
+use crate::link::{LinkHandle, Reserved, now};
 use crate::metrics::Metrics;
 use crate::migrate::{self, Context, MIGRATIONS, MigrationHandle, REPORTS};
-use crate::prepare::{self, Preparation};
+use crate::prepare::{self, Preparation, Trial};
 use crate::store::{Store, StoreError};
 use crate::verify::{self, Known, VerificationReport};
 use crate::witness::Witness;
@@ -26,6 +27,8 @@ pub const LINKS_MAX: usize = 64;
 const LINKS: &str = "link";
 /// Links whose znodes on the ensembles are not to be gone by.
 const FRESH: &str = "fresh";
+/// How long it is tried to remove what a link has left.
+const LEAVING: Duration = Duration::from_secs(20);
 /// Before a link whose driver has ended, or whose election failed, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,8 @@ struct Inner {
     stopping: CancellationToken,
     begun: AtomicBool,
     links: Mutex<BTreeMap<String, Running>>,
+    /// Links that are gone, whose znodes are being removed.
+    leaving: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -142,6 +147,7 @@ impl Service {
             stopping,
             begun: AtomicBool::new(false),
             links: Mutex::default(),
+            leaving: Mutex::default(),
         };
         Service { inner: Arc::new(inner) }
     }
@@ -248,6 +254,13 @@ impl Service {
             if links.contains_key(&definition.id) {
                 return Err(ServiceError::Conflict(format!("there is a link {:?} already", definition.id)));
             }
+            if self.leaving().contains(&definition.id) {
+                return Err(ServiceError::Conflict(format!("what the last link {:?} has left is being removed: a moment", definition.id)));
+            }
+            let others = links.values().map(Running::definition).filter(|other| !self.is_complete(&other.id));
+            if let Some(why) = others.into_iter().find_map(|other| shared(&definition, &other)) {
+                return Err(ServiceError::Conflict(why));
+            }
             if links.len() >= LINKS_MAX {
                 return Err(ServiceError::Conflict(format!("{LINKS_MAX} links are the most there can be")));
             }
@@ -290,15 +303,42 @@ impl Service {
         {
             return Err(ServiceError::Conflict(format!("a migration of the link {id} is under way: roll it back or complete it first")));
         }
-        running.stop.cancel();
         self.links().remove(id);
+        self.leaving().insert(id.to_owned());
+        running.stop.cancel();
         self.inner.store.put::<Definition>(LINKS, id, None)?;
         self.inner.store.put::<bool>(FRESH, id, None)?;
         self.inner.store.put::<Migration>(MIGRATIONS, id, None)?;
         self.inner.store.put::<VerificationReport>(REPORTS, id, None)?;
         self.inner.store.forget(id)?;
         self.inner.metrics.forget(id);
+        let (service, definition) = (self.clone(), running.definition());
+        (self.inner.spawn)("zksync_leaving", Box::pin(async move { service.leave(&definition).await }));
         Ok(())
+    }
+
+    /// Removes what is ours from both ensembles once a link is gone, as far as they are reached.
+    async fn leave(&self, definition: &Definition) {
+        let remove = async {
+            // Its driver ends first, and would make them again.
+            tokio::time::sleep(RETRY).await;
+            while let Err(error) = migrate::clean_up(definition).await {
+                tracing::info!(link = definition.id, error, "what a link has left is not removed yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        tokio::select! {
+            done = tokio::time::timeout(LEAVING, remove) => if done.is_err() {
+                tracing::warn!(link = definition.id, path = Reserved::of(&definition.id).root(), "what a link has left stays: an ensemble is not reached");
+            },
+            () = self.inner.stopping.cancelled() => {}
+        }
+        self.inner.metrics.forget(&definition.id);
+        self.leaving().remove(&definition.id);
+    }
+
+    fn leaving(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.inner.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at both sides of a link that does not exist yet.
@@ -308,7 +348,7 @@ impl Service {
     pub async fn plan(&self, definition: Definition) -> Result<Preparation, ServiceError> {
         let definition = self.inner.secrets.admit(definition)?;
         let config = definition.config()?;
-        prepare::prepare(&definition, &config, &Known::default()).await.map_err(ServiceError::Unavailable)
+        prepare::prepare(&definition, &config, &Known::default(), Trial::Nothing).await.map_err(ServiceError::Unavailable)
     }
 
     /// Compares both sides now.
@@ -426,5 +466,57 @@ impl Service {
             tokio::select! { () = service.lead(running, tell) => {}, () = stop.cancelled() => {} }
         };
         (self.inner.spawn)("zksync_link", Box::pin(run));
+    }
+}
+
+/// What two links both write to or take from, if there is such a subtree: each would take the other's writes for those of a client, in circles.
+fn shared(new: &Definition, other: &Definition) -> Option<String> {
+    let (config, others) = (new.config().ok()?, other.config().ok()?);
+    for side in Side::BOTH {
+        for its in Side::BOTH {
+            let (mine, theirs) = (Options::new(&new.ensemble(side).connect), Options::new(&other.ensemble(its).connect));
+            let servers = theirs.servers();
+            let Some(server) = mine.servers().into_iter().find(|server| servers.contains(server)) else { continue };
+            let whole = |chroot: &str, root: &str| match format!("{chroot}{root}").trim_end_matches('/') {
+                "" => "/".to_owned(),
+                path => path.to_owned(),
+            };
+            for root in config.mapping.roots(side) {
+                let root = whole(mine.chroot(), root);
+                let overlaps = |theirs_root: &str| zksync::is_below(&root, theirs_root) || zksync::is_below(theirs_root, &root);
+                if others.mapping.roots(its).any(|it| overlaps(&whole(theirs.chroot(), it))) {
+                    return Some(format!("the link {:?} already pairs {root} of {server}, or a part of it", other.id));
+                }
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use zksync::Rule;
+
+    use super::*;
+
+    #[test]
+    fn two_links_never_share_a_subtree_of_an_ensemble() {
+        let link = |a: &str, b: &str, roots: &[(&str, &str)]| {
+            let rule = |(a, b): &(&str, &str)| Rule { a: (*a).to_owned(), b: (*b).to_owned(), include: Vec::new(), exclude: Vec::new() };
+            Definition { mappings: roots.iter().map(rule).collect(), ..Definition::between("x", a, b) }
+        };
+        let app = link("h1:1,h2:1", "n1:1", &[("/app", "/new/app")]);
+        for (other, is_shared) in [
+            (link("h2:1", "n9:1", &[("/app/x", "/x")]), true),
+            (link("h2:1", "n9:1", &[]), true),
+            (link("n1:1", "n9:1", &[("/new", "/new")]), true),
+            (link("h1:1/app", "n9:1", &[("/x", "/y")]), true),
+            (link("h2:1", "n9:1", &[("/app2", "/app")]), false),
+            (link("h3:1", "n9:1", &[("/app", "/app")]), false),
+            (link("n1:1", "n9:1", &[("/app", "/app")]), false),
+        ] {
+            assert_eq!(shared(&other, &app).is_some(), is_shared, "{:?} {:?}", other.a.connect, other.mappings);
+            assert_eq!(shared(&app, &other).is_some(), is_shared);
+        }
     }
 }

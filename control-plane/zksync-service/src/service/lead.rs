@@ -140,7 +140,7 @@ impl Service {
         Ok(())
     }
 
-    fn is_complete(&self, id: &str) -> bool {
+    pub(super) fn is_complete(&self, id: &str) -> bool {
         let migrations = self.inner.store.documents::<Migration>(MIGRATIONS).unwrap_or_default();
         migrations.get(id).is_some_and(|migration| migration.phase == zksync::Phase::Complete)
     }

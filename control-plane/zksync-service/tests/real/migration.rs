@@ -36,6 +36,8 @@ async fn a_migration_names_who_stayed_behind_and_goes_back_with_everything_writt
     let (status, found) = operator.ask("POST", "/plan", &definition.to_string()).await;
     assert_eq!((status, &found["blockers"]), (StatusCode::OK, &json!([])), "{found}");
     assert!(found["warnings"].to_string().contains("1 subtrees of A are too deep"), "{found}");
+    assert_eq!(found["a"]["versions"], found["b"]["versions"]);
+    assert!(found["a"]["versions"][0].as_str().is_some_and(|version| version.starts_with("3.")), "{found}");
     assert!(new.stat("/app").await.unwrap().is_none(), "a plan writes nothing");
     assert_eq!(operator.ask("POST", "/links", &definition.to_string()).await.0, StatusCode::CREATED);
     for _ in 0..200 {
@@ -137,6 +139,79 @@ async fn a_migration_that_is_complete_leaves_nothing_of_ours_on_either_side() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(old.stat("/app/later").await.unwrap(), None, "the old one does not follow any more");
     assert_eq!(operator.ask("DELETE", "/links/c", "").await.0, StatusCode::OK);
+}
+
+/// What would only show when everything is copied already, or when it is too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_b_does_not_take_is_found_before_anything_is_copied() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let (old, new) = (
+        Client::connect(&Options::new(a.connect_string())).await.unwrap(),
+        Client::connect(&Options::new(b.connect_string())).await.unwrap(),
+    );
+    create(&old, "/app", &vec![b'x'; 300_000]).await;
+    for path in ["/zookeeper/quota/app", "/zookeeper/quota/app/zookeeper_limits"] {
+        create(&old, path, b"count=-1,bytes=-1").await;
+    }
+    let readable = vec![Acl { permissions: 1, scheme: "world".into(), id: "anyone".into() }];
+    new.create("/app", b"", &readable, CreateKind::Persistent).await.unwrap();
+    let mut definition = serde_json::to_value(Definition::between("p", &a.connect_string(), &b.connect_string())).unwrap();
+    definition["mappings"] = json!([{ "a": "/app", "b": "/app" }]);
+    definition["types"] = json!([{ "path": "/app/t", "kind": { "ttl_ms": 1000 } }]);
+    let (_, found) = operator.ask("POST", "/plan", &definition.to_string()).await;
+    let (blockers, warnings) = (found["blockers"].to_string(), found["warnings"].to_string());
+    assert!(blockers.contains("nothing can be created below /app on B") && blockers.contains("/app on B cannot be changed"), "{found}");
+    assert!(warnings.contains("1 quotas of A are not copied, e.g. that of /app"), "{found}");
+    assert_eq!(new.children("/").await.unwrap().len(), 2, "a plan writes nothing");
+    // The migration itself tries what B takes.
+    definition["mappings"] = json!([{ "a": "/app", "b": "/moved" }]);
+    assert_eq!(operator.ask("POST", "/links", &definition.to_string()).await.0, StatusCode::CREATED);
+    operator.until_leading("p").await;
+    assert_eq!(operator.ask("POST", "/migrations", r#"{"link":"p"}"#).await.0, StatusCode::CREATED);
+    for _ in 0..400 {
+        if operator.ask("GET", "/migrations/p", "").await.1["preparation"]["blockers"].is_array() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (_, page) = operator.ask("GET", "/migrations/p", "").await;
+    let blockers = page["preparation"]["blockers"].as_array().unwrap();
+    assert!(blockers.iter().all(|it| it.to_string().contains("time to live")), "300 000 bytes are taken, whatever else: {blockers:?}");
+    assert_eq!(new.stat("/__zksync/links/p/trial").await.unwrap(), None, "what was tried is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_gone_leaves_nothing_of_ours_and_its_subtree_to_others() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let clients = [
+        Client::connect(&Options::new(a.connect_string())).await.unwrap(),
+        Client::connect(&Options::new(b.connect_string())).await.unwrap(),
+    ];
+    create(&clients[0], "/app", b"1").await;
+    let written = |id: &str| serde_json::to_string(&Definition::between(id, &a.connect_string(), &b.connect_string())).unwrap();
+    assert_eq!(operator.ask("POST", "/links", &written("one")).await.0, StatusCode::CREATED);
+    operator.until_leading("one").await;
+    operator.until_settled("one").await;
+    let (status, why) = operator.ask("POST", "/links", &written("two")).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(why.to_string().contains("already pairs /"), "{why}");
+    assert_eq!(operator.ask("DELETE", "/links/one", "").await.0, StatusCode::OK);
+    for client in &clients {
+        for _ in 0..400 {
+            if client.stat("/__zksync").await.unwrap().is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(client.stat("/__zksync").await.unwrap(), None);
+        assert_eq!(client.get("/app").await.unwrap().0, b"1", "what it copied stays");
+    }
+    assert!(!operator.service.metrics().render().contains(r#"link="one""#));
+    assert_eq!(operator.ask("POST", "/links", &written("two")).await.0, StatusCode::CREATED);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
