@@ -7,6 +7,7 @@ use std::time::Duration;
 use access::{Access, AccessFlags};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::definition::Definition;
@@ -66,6 +67,38 @@ enum ZkCommand {
         /// Wait until it is ready to be cut over
         #[arg(long)]
         wait: bool,
+    },
+    /// Stop carrying changes for now; go on hearing of them
+    Pause {
+        /// The link
+        id: String,
+    },
+    /// Go on
+    Resume {
+        /// The link
+        id: String,
+    },
+    /// Compare everything now, and carry what differs
+    Resync {
+        /// The link
+        id: String,
+    },
+    /// Carry out deletes that were held back because there were so many
+    ApproveDeletes {
+        /// The link
+        id: String,
+    },
+    /// Change which sides are written to, for good
+    Mode {
+        /// The link
+        id: String,
+        /// a_to_b, b_to_a or both
+        mode: String,
+    },
+    /// End a link: what it copied stays, what it remembered goes
+    Delete {
+        /// The link
+        id: String,
     },
     /// How links and migrations stand
     Status {
@@ -140,8 +173,13 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
     let api = Api { url: format!("{}/api/v1/zksync", flags.url.trim_end_matches('/')), access };
     match &flags.command {
         ZkCommand::Plan { id, from, to, file, path, both, output } => {
+            let mut migration = None;
             let definition = match file {
-                Some(file) => read_plan(file)?,
+                Some(file) => {
+                    let plan = read_plan(file)?;
+                    migration = plan.migration;
+                    plan.link
+                }
                 None => {
                     let mut definition = Definition::between(id, from.as_deref().unwrap_or_default(), to.as_deref().unwrap_or_default());
                     let rule = |path: &String| zksync::Rule { a: path.clone(), b: path.clone(), include: Vec::new(), exclude: Vec::new() };
@@ -154,7 +192,9 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             };
             let found = api.post("/plan", &serde_json::to_value(&definition)?)?;
             if let Some(output) = output {
-                std::fs::write(output, serde_json::to_vec_pretty(&definition)?).with_context(|| format!("writing {}", output.display()))?;
+                let migration = migration.unwrap_or_else(|| zksync::Plan::of(&definition.id));
+                let plan = json!({ "link": definition, "migration": migration });
+                std::fs::write(output, serde_json::to_vec_pretty(&plan)?).with_context(|| format!("writing {}", output.display()))?;
             }
             if flags.json {
                 print_json(out, &found)?;
@@ -167,17 +207,33 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             Ok(found["blockers"].as_array().is_none_or(Vec::is_empty))
         }
         ZkCommand::Start { file, sync_only, ignore_clients, wait } => {
-            let definition = read_plan(file)?;
+            let PlanFile { link: definition, migration } = read_plan(file)?;
             api.post("/links", &serde_json::to_value(&definition)?)?;
             let id = &definition.id;
             wait_for_leader(&api, id)?;
             if !sync_only {
-                api.post("/migrations", &json!({ "link": id, "require_no_clients": !ignore_clients }))?;
+                let mut plan = migration.unwrap_or_else(|| zksync::Plan::of(id));
+                plan.require_no_clients &= !ignore_clients;
+                api.post("/migrations", &serde_json::to_value(&plan)?)?;
             }
             writeln!(out, "{id} has begun; `zk status {id}` tells how it stands")?;
             if *wait && !sync_only {
                 return follow(&api, id, &["ready"], out);
             }
+            Ok(true)
+        }
+        ZkCommand::Pause { id } => act(&api, id, "pause", out),
+        ZkCommand::Resume { id } => act(&api, id, "resume", out),
+        ZkCommand::Resync { id } => act(&api, id, "resync", out),
+        ZkCommand::ApproveDeletes { id } => act(&api, id, "approve-deletes", out),
+        ZkCommand::Mode { id, mode } => {
+            let link = api.patch(&format!("/links/{id}"), &json!({ "mode": mode }))?;
+            writeln!(out, "{id}: {}", text(&link["definition"]["mode"]))?;
+            Ok(true)
+        }
+        ZkCommand::Delete { id } => {
+            api.delete(&format!("/links/{id}"))?;
+            writeln!(out, "{id} is gone; what it copied stays")?;
             Ok(true)
         }
         ZkCommand::Status { id } => status(&api, id.as_deref(), flags.json, out),
@@ -255,6 +311,23 @@ impl Api {
     fn post(&self, path: &str, body: &Value) -> Result<Value> {
         answer(self.access.authorized(self.access.agent().post(format!("{}{path}", self.url))).send_json(body))
     }
+
+    fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        answer(self.access.authorized(self.access.agent().patch(format!("{}{path}", self.url))).send_json(body))
+    }
+
+    fn delete(&self, path: &str) -> Result<Value> {
+        answer(self.access.authorized(self.access.agent().delete(format!("{}{path}", self.url))).call())
+    }
+}
+
+/// A migration of a link under way is paused and resumed as a whole: it would not do to stop only what it stands on.
+fn act(api: &Api, id: &str, action: &str, out: &mut impl Write) -> Result<bool> {
+    let phase = api.get(&format!("/migrations/{id}")).map(|page| text(&page["migration"]["phase"])).unwrap_or_default();
+    let migrates = !matches!(phase.as_str(), "" | "complete" | "rolled_back") && matches!(action, "pause" | "resume");
+    api.post(&format!("/{}/{id}/{action}", if migrates { "migrations" } else { "links" }), &json!({}))?;
+    writeln!(out, "{action}{}", if migrates { ", the migration with it" } else { "" })?;
+    Ok(true)
 }
 
 fn answer(answered: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
@@ -272,9 +345,34 @@ fn answer(answered: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<V
     Ok(value)
 }
 
-fn read_plan(file: &PathBuf) -> Result<Definition> {
+/// A plan as a file: the link, and how its migration is to go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanFile {
+    link: Definition,
+    #[serde(default)]
+    migration: Option<zksync::Plan>,
+}
+
+/// Reads a plan; one that is a link and nothing else is taken, too.
+fn read_plan(file: &PathBuf) -> Result<PlanFile> {
     let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is no plan", file.display()))
+    parse_plan(&text).with_context(|| format!("{} is no plan", file.display()))
+}
+
+fn parse_plan(text: &[u8]) -> Result<PlanFile> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    if value.get("link").is_none() {
+        return Ok(PlanFile { link: serde_json::from_value(value)?, migration: None });
+    }
+    // Which link it is about stands above it.
+    if let (Some(id), Some(migration)) = (value["link"].get("id").cloned(), value.get_mut("migration").and_then(Value::as_object_mut)) {
+        let named = migration.entry("link").or_insert_with(|| id.clone());
+        if *named != id {
+            bail!("the migration is about the link {named}, and the plan about {id}");
+        }
+    }
+    Ok(serde_json::from_value(value)?)
 }
 
 fn wait_for_leader(api: &Api, id: &str) -> Result<()> {
@@ -371,7 +469,8 @@ fn status(api: &Api, id: Option<&str>, as_json: bool, out: &mut impl Write) -> R
             let migration = &page["migration"];
             let waiting = text(&migration["waiting_for"]);
             let waiting = if waiting.is_empty() { String::new() } else { format!(", waiting for {waiting}") };
-            writeln!(out, "  migration: {} ({} % copied){waiting}", text(&migration["phase"]), page["progress"]["percent"])?;
+            let left = page["progress"]["seconds_left"].as_u64().map(|seconds| format!(", about {seconds} s left")).unwrap_or_default();
+            writeln!(out, "  migration: {} ({} % copied{left}){waiting}", text(&migration["phase"]), page["progress"]["percent"])?;
             for holder in page["holders"].as_array().into_iter().flatten() {
                 writeln!(out, "  connected to the old ensemble: {}", holder_line(holder))?;
             }
@@ -462,4 +561,23 @@ fn print_json(out: &mut impl Write, value: &Value) -> Result<()> {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_a_link_with_or_without_its_migration() {
+        let link = serde_json::to_value(Definition::between("m", "a:1", "b:1")).unwrap();
+        let alone = parse_plan(link.to_string().as_bytes()).unwrap();
+        assert_eq!((alone.link.id.as_str(), alone.migration), ("m", None));
+        let whole = json!({ "link": link, "migration": { "freeze_hook": "http://h/f", "deadlines": { "switch": 600 } } });
+        let migration = parse_plan(whole.to_string().as_bytes()).unwrap().migration.unwrap();
+        assert_eq!((migration.link.as_str(), migration.deadlines.switch, migration.deadlines.freeze), ("m", 600, 30));
+        for wrong in [json!({ "link": link, "migration": { "link": "other" } }), json!({ "link": link, "surprise": 1 }), json!({ "id": 1 })]
+        {
+            assert!(parse_plan(wrong.to_string().as_bytes()).is_err(), "{wrong}");
+        }
+    }
 }

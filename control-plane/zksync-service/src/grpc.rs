@@ -202,7 +202,7 @@ impl ZkSync for Grpc {
     ) -> Result<Response<wire::ResolveConflictResponse>, Status> {
         let asked = request.into_inner();
         let expect = asked.expect.map(|expect| Expect { a_mzxid: expect.a_mzxid, b_mzxid: expect.b_mzxid });
-        let decision = Decision { choice: choice(asked.choice)?, data: asked.data, expect };
+        let decision = Decision { choice: choice(asked.choice)?, data: asked.data, data_base64: None, expect };
         match operations::resolve(&self.0, &asked.id, asked.number, &decision).await? {
             Some(_) => Err(Status::aborted("it has changed since it was looked at")),
             None => Ok(Response::new(wire::ResolveConflictResponse {})),

@@ -1,5 +1,7 @@
 //! What operators can ask for, whatever they ask it through.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use zksync::{
     Command, Conflict, ConflictKind, LinkConfig, MigrationCommand, Mode, Node, PerSide, Resolution, Seen, Side, Strategy, Value, Winner,
 };
@@ -110,13 +112,19 @@ pub(crate) async fn three_way(service: &Service, id: &str, number: u64) -> Resul
 
 fn side_value(node: &Node) -> SideValue {
     let acl = node.acl.iter().flatten().map(|entry| format!("{}:{} {:#07b}", entry.scheme, entry.id, entry.permissions)).collect();
-    let text = (node.data.len() <= zksync::Value::DATA_MAX).then(|| String::from_utf8(node.data.to_vec()).ok()).flatten();
+    let shown = (node.data.len() <= Value::DATA_MAX).then(|| String::from_utf8(node.data.to_vec()));
+    let (text, base64) = match shown {
+        Some(Ok(text)) => (Some(text), None),
+        Some(Err(bytes)) => (None, Some(BASE64.encode(bytes.as_bytes()))),
+        None => (None, None),
+    };
     SideValue {
         mzxid: node.stat.mzxid,
         version: node.stat.version,
         mtime: node.stat.mtime,
         size: node.data.len(),
         text,
+        base64,
         hash: hex(&zksync::hash_of(&node.data)),
         acl,
     }
@@ -144,9 +152,13 @@ pub(crate) async fn resolve(service: &Service, id: &str, number: u64, decision: 
             Side::A
         }
         Choice::Custom => {
-            let missing = || ServiceError::Invalid(DefinitionError("custom needs data".to_owned()));
-            let data = decision.data.as_deref().map(str::as_bytes).ok_or_else(missing)?;
-            seen.a = write_instead(service, id, &now, Some(data)).await?;
+            let invalid = |text: String| ServiceError::Invalid(DefinitionError(text));
+            let data = match (&decision.data, &decision.data_base64) {
+                (Some(text), None) => text.as_bytes().to_vec(),
+                (None, Some(text)) => BASE64.decode(text).map_err(|error| invalid(format!("data_base64: {error}")))?,
+                _ => return Err(invalid("custom needs data or data_base64".to_owned())),
+            };
+            seen.a = write_instead(service, id, &now, Some(&data)).await?;
             Side::A
         }
     };

@@ -1,10 +1,8 @@
 //! What the API takes and gives.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zksync::{Conflict, Difference, Migration, Mode, PerSide, Resolution, Status, Strategy};
+use zksync::{Conflict, Difference, Migration, Mode, PerSide, Phase, Resolution, Status, Strategy};
 
 use crate::definition::Definition;
 use crate::link::LagSummary;
@@ -13,6 +11,9 @@ use crate::prepare::Preparation;
 use crate::service::{Role, Service};
 use crate::verify::VerificationReport;
 use crate::witness::Holder;
+
+/// Before that no pace can be told.
+const YOUNG_MS: u64 = 1_000;
 
 /// A link.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,6 +92,8 @@ pub(crate) struct SideValue {
     pub(crate) size: usize,
     /// Its data, if they are text; up to 64 KiB.
     pub(crate) text: Option<String>,
+    /// Its data in base64, if they are no text; up to 64 KiB.
+    pub(crate) base64: Option<String>,
     /// Hash of its data, in hexadecimal.
     pub(crate) hash: String,
     /// Who may do what.
@@ -105,6 +108,9 @@ pub(crate) struct Decision {
     pub(crate) choice: Choice,
     /// The data, for `custom`.
     pub(crate) data: Option<String>,
+    /// The same in base64, for data that are no text; instead of `data`.
+    #[serde(default)]
+    pub(crate) data_base64: Option<String>,
     /// What was looked at; something else by now is 409.
     pub(crate) expect: Option<Expect>,
 }
@@ -211,6 +217,8 @@ pub(crate) struct Progress {
     pub(crate) backlog: usize,
     /// Of a hundred.
     pub(crate) percent: u64,
+    /// Seconds that the first copy will still take, about; null when it is not under way, or too young to tell.
+    pub(crate) seconds_left: Option<u64>,
 }
 
 /// A link as it stands.
@@ -234,7 +242,8 @@ pub(crate) fn migration_page(service: &Service, id: &str, handle: &MigrationHand
         Err(why) => (Vec::new(), Some(why.clone())),
     };
     let preparation = view.preparation.as_ref().map(|it| Preparation::clone(it));
-    let progress = service.handle(id).map(|link| progress(&link.status(), preparation.as_ref())).unwrap_or_default();
+    let now = crate::link::now().unix_millis();
+    let progress = service.handle(id).map(|link| progress(&link.status(), preparation.as_ref(), &view.migration, now)).unwrap_or_default();
     MigrationPage {
         migration: view.migration.clone(),
         holders,
@@ -245,8 +254,34 @@ pub(crate) fn migration_page(service: &Service, id: &str, handle: &MigrationHand
     }
 }
 
-fn progress(status: &Arc<Status>, preparation: Option<&Preparation>) -> Progress {
+fn progress(status: &Status, preparation: Option<&Preparation>, migration: &Migration, now_ms: u64) -> Progress {
     let total =
         preparation.map_or(0, |found| usize::try_from(found.a.nodes).unwrap_or(usize::MAX)).max(status.pairs + status.backlog).max(1);
-    Progress { pairs: status.pairs, backlog: status.backlog, percent: (status.pairs.min(total) * 100 / total) as u64 }
+    let (done, left) = (status.pairs.min(total) as u64, total.saturating_sub(status.pairs) as u64);
+    let took_ms = now_ms.saturating_sub(migration.since_ms);
+    let is_told = migration.phase == Phase::Snapshot && !migration.paused && done > 0 && took_ms >= YOUNG_MS;
+    let seconds_left = is_told.then(|| (left.saturating_mul(took_ms) / done).div_ceil(1_000));
+    Progress { pairs: status.pairs, backlog: status.backlog, percent: done * 100 / total as u64, seconds_left }
+}
+
+#[cfg(test)]
+mod tests {
+    use zksync::{Link, LinkConfig, Mapping, Plan};
+
+    use super::*;
+
+    #[test]
+    fn how_long_the_copy_still_takes_is_told_by_how_long_it_took() {
+        let now = crate::link::now();
+        let link = Link::new(LinkConfig::one_way(Mapping::everything()), [], PerSide::default(), Vec::new(), Default::default(), now);
+        let status = Status { pairs: 250, backlog: 750, ..link.status() };
+        let mut migration = Migration::new(Plan::of("x"), now);
+        let at = |migration: &Migration, ms: u64| {
+            let told = progress(&status, None, migration, now.unix_millis() + ms);
+            (told.percent, told.seconds_left)
+        };
+        assert_eq!(at(&migration, 10_000), (25, None), "nothing is copied in this phase");
+        migration.phase = Phase::Snapshot;
+        assert_eq!((at(&migration, 100), at(&migration, 10_000)), ((25, None), (25, Some(30))));
+    }
 }

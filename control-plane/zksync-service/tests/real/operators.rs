@@ -158,7 +158,7 @@ async fn a_conflict_is_decided_by_other_data_or_by_nothing() {
         create(client, "/app", b"").await;
     }
     let readable = vec![zk::Acl { permissions: 27, scheme: "world".into(), id: "anyone".into() }];
-    for name in ["custom", "delete", "list"] {
+    for name in ["custom", "delete", "list", "bytes"] {
         create(&old, &format!("/app/{name}"), b"a").await;
         create(&new, &format!("/app/{name}"), b"b").await;
     }
@@ -208,6 +208,22 @@ async fn a_conflict_is_decided_by_other_data_or_by_nothing() {
     let told = records("/app/custom").await;
     assert_eq!((told.len(), &told[1]["winner"]), (2, &json!("operator")), "{told:?}");
     assert_eq!((&told[1]["sides"]["a"]["data"], &told[0]["sides"]["b"]["data"]), (&json!(b"a"), &json!(b"b")));
+    let number = conflict("/app/list").await;
+    for wrong in [
+        json!({ "choice": "custom" }),
+        json!({ "choice": "custom", "data": "", "data_base64": "" }),
+        json!({ "choice": "custom", "data_base64": "?" }),
+    ] {
+        let (status, _) = operator.ask("POST", &format!("/links/n/conflicts/{number}/resolve"), &wrong.to_string()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    // What is no text is shown, and told, in base64.
+    old.set("/app/bytes", b"\xff\x00a", None).await.unwrap();
+    let number = conflict("/app/bytes").await;
+    let (_, now) = operator.ask("GET", &format!("/links/n/conflicts/{number}"), "").await;
+    assert_eq!((&now["a"]["base64"], &now["a"]["text"], &now["b"]["text"]), (&json!("/wBh"), &Value::Null, &json!("b")));
+    decide("/app/bytes", json!({ "choice": "custom", "data_base64": "/wBi" })).await;
+    value(&new, "/app/bytes", b"\xff\x00b").await;
     decide("/app/delete", json!({ "choice": "delete" })).await;
     for client in [&old, &new] {
         assert_eq!(client.stat("/app/delete").await.unwrap(), None);
