@@ -1,6 +1,7 @@
 //! HTTP: Weave Scope's API, the platform's own, the UI. One router, one listener.
 
 mod connection;
+mod foreign;
 mod json;
 pub(crate) mod lead;
 mod login;

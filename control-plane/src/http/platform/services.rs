@@ -10,7 +10,7 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -23,6 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::Context;
+use crate::http::foreign::is_foreign;
 use crate::http::query::Query;
 use crate::http::reply::{json_value, not_found, problem};
 use crate::marathon;
@@ -137,18 +138,6 @@ async fn carry(State(it): State<Carried>, mut request: Request) -> Response {
     }
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-/// Whether a page of another origin has sent it. Programs say neither.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return matches!(site, "cross-site" | "same-site");
-    }
-    // Browsers say the former only where the connection is safe from others.
-    let Some(origin) = text("origin") else { return false };
-    let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
-    ![text("host"), text("x-forwarded-host")].into_iter().flatten().any(|host| host.eq_ignore_ascii_case(authority))
 }
 
 /// What is left of a target without `prefix`.
@@ -304,24 +293,6 @@ mod tests {
         let query = "jsonp=alert&path=%2Fframeworks%2Fa%20b%26c&length=5&offset=-1&path=%2Fother";
         assert_eq!(target(Operation::Read, Some(query)), "/files/read?path=/frameworks/a%20b%26c&offset=-1&length=5");
         assert_eq!(target(Operation::Download, Some("path=a%0d%0aHost:%20x")), "/files/download?path=a%0D%0AHost%3A%20x");
-    }
-
-    #[test]
-    fn only_pages_of_another_origin_are_foreign() {
-        let foreign = |pairs: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.insert(*name, HeaderValue::from_static(value));
-            }
-            is_foreign(&headers)
-        };
-        assert!(!foreign(&[("host", "here:4040")]));
-        assert!(!foreign(&[("host", "here:4040"), ("origin", "http://here:4040")]));
-        assert!(!foreign(&[("host", "inside"), ("x-forwarded-host", "here"), ("origin", "http://here")]));
-        assert!(!foreign(&[("host", "inside"), ("origin", "https://here"), ("sec-fetch-site", "same-origin")]));
-        assert!(foreign(&[("host", "here:4040"), ("origin", "http://evil.example")]));
-        assert!(foreign(&[("host", "here:4040"), ("origin", "null")]));
-        assert!(foreign(&[("host", "here"), ("origin", "https://here"), ("sec-fetch-site", "cross-site")]));
     }
 
     #[test]

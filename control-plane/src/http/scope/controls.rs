@@ -11,6 +11,7 @@ use relay::{Answer, Caller, Target};
 use tokio::sync::oneshot;
 
 use super::{Scope, bad_request, schema};
+use crate::http::foreign::is_foreign;
 use crate::http::json::JsonWriter;
 use crate::http::query::last_segments;
 use crate::http::reply::{json_bytes, not_found, problem};
@@ -48,8 +49,7 @@ pub(super) async fn control(State(scope): State<Scope>, request: Request) -> Res
     if [&probe, &node, &control].into_iter().any(|id| id.len() > ID_MAX) {
         return bad_request(&format!("an id has more than {ID_MAX} bytes"));
     }
-    // Browsers say this of every request that a page of another site makes. Such a page cannot read the answer, but what it asks for would be done.
-    if request.headers().get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"cross-site") {
+    if is_foreign(request.headers()) {
         return problem(StatusCode::FORBIDDEN, "controls are not for pages of other sites");
     }
     let caller = caller(&request);
