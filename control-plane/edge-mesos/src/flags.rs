@@ -147,9 +147,12 @@ impl Default for Flags {
     }
 }
 
+/// Flags that Mesos takes the bare path of a file for, too.
+const OF_FILES: [&str; 3] = ["acls", "credentials", "rate_limits"];
+
 impl Flags {
     /// Sets flags from words such as `--allocation_interval=2secs` or `--no-root_submissions`; the dashes may be left out. A value `file:///path` is
-    /// read from that file.
+    /// read from that file, and for flags that are mostly files `/path`, too.
     ///
     /// # Errors
     /// When a flag is unknown or its file cannot be read.
@@ -175,7 +178,10 @@ impl Flags {
                 return Err(failed(format!("{value:?} cannot be had, but {}: {instead}", values.join(" or "))));
             }
             // The whitelist's file is looked at again and again.
-            let value = match value.strip_prefix("file://").filter(|_| name != "whitelist") {
+            let path = value
+                .strip_prefix("file://")
+                .or_else(|| OF_FILES.contains(&name.as_str()).then_some(value.as_str()).filter(|it| it.starts_with('/')));
+            let value = match path.filter(|_| name != "whitelist") {
                 Some(path) => std::fs::read_to_string(path).map_err(|error| failed(format!("{path}: {error}")))?.trim().to_owned(),
                 None => value,
             };
@@ -432,7 +438,9 @@ mod tests {
         assert!(error(&["--weights=a=0"]).starts_with("--weights"));
         assert!(error(&["--firewall_rules={"]).starts_with("--firewall_rules"));
         assert!(error(&["--rate_limits={}"]).starts_with("--rate_limits"));
-        assert!(error(&["--credentials=file:///does/not/exist"]).starts_with("--credentials"));
+        for path in ["file:///does/not/exist", "/does/not/exist"] {
+            assert!(error(&[&format!("--credentials={path}")]).starts_with("--credentials: /does/not/exist: "));
+        }
         assert!(error(&["--zk=zk://z:2181/mesos"]).contains("the key `zk` of the control plane"));
         assert!(error(&["--quorum=1"]).starts_with("--quorum: there is no replicated log"));
         for (word, sentence) in [

@@ -40,6 +40,16 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn flags_of_mesos_are_given_as_mesos_spells_them_and_ours_win() {
+    let flags = ["--mesos-flags", "--gc_delay=1days --recover=cleanup", "--gc-delay", "3days"];
+    let agent = resolve(&flags, &[("MESOS_ATTRIBUTES", "rack:a"), ("MESOS_RECOVER", "reconnect")]).unwrap().agent;
+    assert_eq!((agent.gc_delay, agent.recover), (Duration::from_secs(3 * 86_400), ::agent::config::Recover::Cleanup));
+    assert_eq!(agent.attributes, "rack:a");
+    let mistakes = resolve(&["--mesos-flags", "--modules=x"], &[]).unwrap_err();
+    assert!(mistakes[0].starts_with("--mesos-flags is \"--modules=x\": Mesos's agent has no such flag"), "{mistakes:?}");
+}
+
+#[test]
 fn every_mistake_is_told_at_once_and_where_it_was_made() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "metrics-intervall = 3\nproc-root = \"proc\"\n").unwrap();

@@ -122,7 +122,7 @@ pub(in crate::config) struct AgentFlags {
     #[arg(long, value_name = "FILE", global = true)]
     credential: Option<String>,
     /// Role run: flags in Mesos's own spelling, such as '--resources=cpus:4 --gc_delay=1days'; those of the environment (MESOS_GC_DELAY) are read as well, and our own win over both
-    #[arg(long, value_name = "FLAGS", global = true)]
+    #[arg(long, value_name = "FLAGS", global = true, allow_hyphen_values = true)]
     mesos_flags: Option<String>,
     /// Role run: who may use the agent API, in Mesos's form: '{"credentials": [{"principal": "ada", "secret": "…"}]}'
     #[arg(long, value_name = "FILE", global = true)]
