@@ -197,15 +197,23 @@ async fn a_conflict_is_decided_by_other_data_or_by_nothing() {
         assert_eq!(status, StatusCode::ACCEPTED, "{path}: {answer}");
         closed(path).await;
     };
-    let records = async |path: &str| {
-        let (_, page) = operator.ask("GET", &format!("/links/n/resolutions?prefix={path}"), "").await;
-        page["resolutions"].as_array().unwrap().clone()
+    // Both sides may be equal a moment before it is told why.
+    let records = async |path: &str, count: usize| {
+        for _ in 0..400 {
+            let (_, page) = operator.ask("GET", &format!("/links/n/resolutions?prefix={path}"), "").await;
+            let told = page["resolutions"].as_array().unwrap();
+            if told.len() >= count {
+                return told.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{count} resolutions about {path} are not told");
     };
     decide("/app/custom", json!({ "choice": "custom", "data": "c" })).await;
     for client in [&old, &new] {
         value(client, "/app/custom", b"c").await;
     }
-    let told = records("/app/custom").await;
+    let told = records("/app/custom", 2).await;
     assert_eq!((told.len(), &told[1]["winner"]), (2, &json!("operator")), "{told:?}");
     assert_eq!((&told[1]["sides"]["a"]["data"], &told[0]["sides"]["b"]["data"]), (&json!(b"a"), &json!(b"b")));
     let number = conflict("/app/list").await;
@@ -229,7 +237,7 @@ async fn a_conflict_is_decided_by_other_data_or_by_nothing() {
         assert_eq!(client.stat("/app/delete").await.unwrap(), None);
     }
     // What the operator wrote over can be put back, with its list.
-    let number = records("/app/delete").await[1]["number"].as_u64().unwrap();
+    let number = records("/app/delete", 2).await[1]["number"].as_u64().unwrap();
     assert_eq!(operator.ask("POST", &format!("/links/n/resolutions/{number}/restore"), "").await.0, StatusCode::ACCEPTED);
     value(&new, "/app/delete", b"a").await;
 
@@ -255,7 +263,7 @@ async fn a_conflict_is_decided_by_other_data_or_by_nothing() {
     handle.tell(zksync::Command::Resync).await.unwrap();
     decide("/app/list", json!({ "choice": "a" })).await;
     assert_eq!(new.acl("/app/list").await.unwrap(), readable);
-    let number = records("/app/list").await[0]["number"].as_u64().unwrap();
+    let number = records("/app/list", 2).await[0]["number"].as_u64().unwrap();
     assert_eq!(operator.ask("POST", &format!("/links/n/resolutions/{number}/restore"), "").await.0, StatusCode::ACCEPTED);
     assert_eq!(new.acl("/app/list").await.unwrap(), other);
     assert_eq!(new.get("/app/list").await.unwrap().0, b"a");
