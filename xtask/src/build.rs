@@ -50,6 +50,13 @@ pub(crate) fn tested(checkout: &Checkout) -> Result<()> {
     stream("building the binaries and the tests", &mut command)
 }
 
+/// Whether what ships compiles with the features that it asks for itself: together with the tests it has theirs, too.
+pub(crate) fn shipped_compiles(checkout: &Checkout) -> Result<()> {
+    let mut command = machine::cargo();
+    command.current_dir(checkout.root()).arg("check").args(PACKAGES.iter().flat_map(|name| ["--package", name]));
+    stream("checking what ships by itself", &mut command)
+}
+
 fn packages(checkout: &Checkout, profile: Profile, names: &[&str]) -> Result<()> {
     let mut command = machine::cargo();
     command.current_dir(checkout.root()).arg("build");

@@ -17,7 +17,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &TestFlags) -> Result<()> {
 }
 
 fn everything(checkout: &Checkout, fast: bool) -> Result<()> {
-    let mut steps = Steps::new(if fast { 11 } else { 15 });
+    let mut steps = Steps::new(if fast { 12 } else { 16 });
     let came_to_its_end = every_step(checkout, fast, &mut steps);
     let summary = steps.summary();
     came_to_its_end.and(summary)
@@ -38,6 +38,7 @@ fn every_step(checkout: &Checkout, fast: bool, steps: &mut Steps) -> Result<()> 
     steps.run("Build the UI", || ui::build(checkout))?;
     steps.check("Check the rooms' boundaries and licences", || lint::boundaries_and_licences(checkout));
     steps.check("Check lints", || lint::clippy(checkout));
+    steps.check("Check what ships by itself", || build::shipped_compiles(checkout));
     steps.check("Check lints of the kernel programs", || lint::clippy_of_kernel_programs(checkout));
     steps.check("Check the UI's types", || ui::check(checkout));
     steps.check("Test the UI", || ui::test(checkout));
