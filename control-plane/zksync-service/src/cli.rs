@@ -68,7 +68,7 @@ enum ZkCommand {
         #[arg(long)]
         wait: bool,
     },
-    /// Stop carrying changes for now; go on hearing of them
+    /// Stop carrying changes until `resume`; they are still heard of
     Pause {
         /// The link
         id: String,
