@@ -1,5 +1,6 @@
 """Workflows, Dockerfiles and shell scripts, by the tools that know them."""
 
+import fnmatch
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import tempfile
 
 import yaml
 
-from .common import EVERYTHING, HERE, ROOT, Missing, chart, containers, kustomize, run, unpacked
+from .common import ENVIRONMENTS, EVERYTHING, HERE, ROOT, Missing, chart, containers, kustomize, run, unpacked
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -78,6 +79,8 @@ def check_workflows(_):
                 if "component" in include and "architecture" in include:
                     architectures.setdefault(include["component"], set()).add(include["architecture"])
     found += nested_rights()
+    found += nested_secrets()
+    found += own_pushes()
     # What is measured is every core, and what is left out is said in the words of Rust's regular expressions, which do not look around.
     measured = (WORKFLOWS / "ci.yml").read_text()
     cores = {re.search(r'^name = "([^"]+)"', it.read_text(), re.M)[1] for it in (ROOT / "control-plane/core").glob("*/Cargo.toml")}
@@ -102,6 +105,31 @@ def nested_rights():
                 for right, level in nested.get("permissions", {}).items():
                     if rank[level] > rank[job.get("permissions", {}).get(right, "none")]:
                         yield f"{path.relative_to(ROOT)}: {name} gives no {right}: {level}, which {inner} of {called.name} asks for"
+
+
+def nested_secrets():
+    """Jobs that call a workflow which wants secrets, and hand none on: it would find them empty."""
+    for path, whole in workflows():
+        for name, job in whole.get("jobs", {}).items():
+            called = ROOT / job["uses"].removeprefix("./") if job.get("uses", "").startswith("./") else None
+            wanted = set(re.findall(r"secrets\.(\w+)", called.read_text())) - {"GITHUB_TOKEN"} if called else set()
+            handed = job.get("secrets", {})
+            if wanted and handed != "inherit" and not wanted <= set(handed):
+                yield f"{path.relative_to(ROOT)}: {name} hands {', '.join(sorted(wanted))} not on to {called.name}"
+
+
+def own_pushes():
+    """What the workflow Deploy commits starts no images again, and it can be run twice."""
+    begun = yaml.safe_load((WORKFLOWS / "main.yml").read_text())[True]["push"]
+    for environment in ENVIRONMENTS:
+        for path in (f"deploy/k8s/overlays/{environment}/kustomization.yaml", f"deploy/helm/orchestrator/values-{environment}.yaml"):
+            if not any(fnmatch.fnmatch(path, it) for it in begun.get("paths-ignore", [])):
+                yield f"main.yml: a change of {path} makes images, whose digests change it again"
+    script = (WORKFLOWS / "deploy.yml").read_text()
+    if not re.search(r"git push --force origin \"HEAD:refs/heads/\$branch\"", script):
+        yield "deploy.yml: a second run for the same images is refused by the branch of the first"
+    if not re.search(r"if \[ .*gh pr list .*--state open.*\n\s+gh pr create", script):
+        yield "deploy.yml: a second run asks for a pull request that is there"
 
 
 def check_actionlint(options):
@@ -197,6 +225,9 @@ def check_security(options):
             for mount in one["volumeMounts"]:
                 if not any(it.split("*")[0].startswith(mount["mountPath"]) or "*" in it and mount["mountPath"].startswith(it.split("*")[0]) for it in rules):
                     found.append(f"apparmor/orchestrator-probe: {mount['mountPath']} is mounted, and may not be read")
+    # A runtime with a profile of its own stops its containers as that.
+    profile = (HERE / "security/apparmor/orchestrator-probe").read_text()
+    found += [f"apparmor/orchestrator-probe: {it} cannot stop it" for it in ("unconfined", "runc", "crun") if f"  signal (receive) peer={it},\n" not in profile]
     parser = unpacked(options, "apparmor_parser", "usr/sbin", "sbin")
     # What profiles include comes with the package.
     base = options.unpacked / "etc/apparmor.d" if options.unpacked and (options.unpacked / "etc/apparmor.d").is_dir() else pathlib.Path("/etc/apparmor.d")
