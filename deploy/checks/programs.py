@@ -100,10 +100,15 @@ def check_flags(options):
 
 
 def check_systemd(_):
-    """systemd-analyze knows every key of the units."""
+    """systemd-analyze knows every key of the units, and the control plane may have the ports that documents give it."""
     if not shutil.which("systemd-analyze"):
         raise Missing("systemd-analyze")
     found = []
+    control = (HERE / "systemd/orchestrator-control.service").read_text()
+    for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        # It is no root there, and --dns-address is port 53.
+        if f"\n{key}=CAP_NET_BIND_SERVICE\n" not in control:
+            found.append(f"orchestrator-control.service: {key} lets it have no port below 1024, or more than that")
     with tempfile.TemporaryDirectory() as directory:
         for path in sorted((HERE / "systemd").glob("*.service")):
             # The programs are not installed here; another one stands in for them.
@@ -119,6 +124,9 @@ POD = r"""
 set -eu
 cd "$1"
 mkdir root program run
+if [ "$2" = noexec ]; then
+  mount -t tmpfs -o noexec node program
+fi
 mount -t tmpfs pod root
 for at in /*; do
   if [ -L "$at" ]; then
@@ -134,6 +142,7 @@ resolver=$(readlink -m /etc/resolv.conf)
 mount --bind resolver "root$resolver"
 cp start root/start
 cp told root/agent/orchestrator-probe
+cp loader root/agent/ld-test.so
 mount --make-private root
 cd root
 pivot_root . old
@@ -154,7 +163,7 @@ unshare --mount --propagation slave sh -c 'mount --bind . . && cd "$PWD" && pivo
 
 
 def check_agent_start(_):
-    """The agent's image brings it into the node's root, with the cluster's names and with nothing that the node notices."""
+    """The agent's image brings it into the node's root, with the cluster's names and with nothing that the node notices; where nothing runs, it says so."""
     if os.geteuid() != 0:
         raise Missing("root")
     for program in ("unshare", "nsenter", "pivot_root"):
@@ -165,13 +174,26 @@ def check_agent_start(_):
         script = (HERE / "images/agent.sh").read_text()
         (at / "start").write_text(re.sub(r"^program=.*$", f"program={at}/program", script, flags=re.M))
         (at / "told").write_text(TOLD)
-        for it in ("start", "told"):
+        # Stands in for the loader that comes with it.
+        (at / "loader").write_text("#!/bin/sh\necho version\n")
+        for it in ("start", "told", "loader"):
             (at / it).chmod(0o755)
         before = pathlib.Path("/etc/resolv.conf").read_text() if pathlib.Path("/etc/resolv.conf").exists() else None
-        done = run("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--mount-proc", "--net", "sh", "-c", POD, "sh", directory)
+        enter = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--mount-proc", "--net", "sh", "-c", POD, "sh", directory)
+        done = run(*enter, "as it is")
         after = pathlib.Path("/etc/resolv.conf").read_text() if before is not None else None
     said = done.stdout + done.stderr
     wanted = ["arguments: --one --two=with blanks", f"here: {directory}/program/../start", "an image is a root"]
     wanted += ["resolver: nameserver 192.0.2.53"] if before is not None else []
     found = [f"{it!r} is not in what it says: {said.strip()[-800:]}" for it in wanted if it not in said]
+    with tempfile.TemporaryDirectory() as directory:
+        at = pathlib.Path(directory)
+        (at / "start").write_text(re.sub(r"^program=.*$", f"program={at}/program", script, flags=re.M))
+        (at / "told").write_text(TOLD)
+        (at / "loader").write_text("#!/bin/sh\necho version\n")
+        for it in ("start", "told", "loader"):
+            (at / it).chmod(0o755)
+        done = run(*enter[:-1], directory, "noexec")
+    if done.returncode != 1 or "mounted noexec" not in done.stderr or "arguments:" in done.stdout:
+        found.append(f"where nothing can be run: {done.returncode}: {(done.stdout + done.stderr).strip()[-800:]}")
     return found + (["the node has another resolver now"] if before != after else [])

@@ -17,6 +17,13 @@ fi
 mkdir -p "$node$program"
 # A program that runs is not written to: its name is given to a new one.
 cp -r --remove-destination /agent/. "$node$program/"
+# The loader says its version and does nothing else.
+for loader in "$node$program"/ld-*; do
+  if ! chroot "$node" "$program/${loader##*/}" --version > /dev/null; then
+    echo "the node runs nothing that is in $program: is it mounted noexec, as /var is on Container-Optimized OS of GKE? Agents need a node whose system runs programs there (GKE: Ubuntu), or that directory mounted with exec" >&2
+    exit 1
+  fi
+done
 # The cluster's services have names for the pod's resolver alone. The node does not see what is mounted here: its root comes in one direction.
 resolver=$(chroot "$node" /bin/sh -c 'readlink -m /etc/resolv.conf')
 if [ -e "$node$resolver" ]; then
