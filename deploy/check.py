@@ -13,7 +13,7 @@ import pathlib
 import sys
 import time
 
-from checks import delivery, documents, lint, live, manifests, monitoring, programs, requirements
+from checks import delivery, documents, lint, live, manifests, monitoring, nodes, policies, programs, requirements
 from checks.common import HERE, ROOT, Missing
 
 # What takes no time comes first.
@@ -24,12 +24,14 @@ CHECKS = [
     manifests.check_combinations,
     manifests.check_values,
     programs.check_flags,
-    manifests.check_policies,
-    manifests.check_agent,
+    policies.check_policies,
+    nodes.check_agent,
+    nodes.check_probe,
     programs.check_agent_start,
     manifests.check_schemas,
     manifests.check_custom,
     requirements.check_requirements,
+    requirements.check_before,
     delivery.check_canary,
     delivery.check_argocd,
     delivery.check_promotion,

@@ -81,7 +81,8 @@ while read -r namespace name; do
   if printf '%s\n' "$made" | grep -qxF -- "$namespace $name"; then continue; fi
   if ! kubectl --namespace "$namespace" get secret "$name" --output name > /dev/null 2>&1; then
     case $name in
-      orchestrator-login | orchestrator-agent-login) from="; deploy/secrets.sh | kubectl create -f - makes it" ;;
+      orchestrator-page-tls) from="; kubectl -n $namespace create secret tls $name --cert=FILE --key=FILE makes it, or cert-manager does (component mtls; Helm: tls.enabled)" ;;
+      orchestrator-login | orchestrator-agent-login | orchestrator-agent-credential) from="; deploy/secrets.sh | kubectl create -f - makes it" ;;
       *) from="" ;;
     esac
     lacks "the Secret $name in the namespace $namespace$from"

@@ -4,7 +4,7 @@
 #   deploy/secrets.sh | kubectl create -f -
 #
 # `create`, which leaves alone what is there: the key of the agents' tokens must stay as long as executors run. The password of the page, for the name
-# admin, is said once, on standard error. Whoever has a vault makes the same three secrets from there.
+# admin, is said once, on standard error. Whoever has a vault makes the same secrets from there.
 set -eu
 
 random() {
@@ -23,6 +23,12 @@ printf '  login: "control-plane:%s"\n' "$login"
 secret orchestrator-agent-login orchestrator-node
 printf '  credentials: |\n    {"credentials": [{"principal": "control-plane", "secret": "%s"}]}\n' "$login"
 printf '  jwt-key: "%s"\n' "$(random 32)"
+# What the master asks of agents, and what they show it.
+credential=$(random 24)
+secret orchestrator-agent-credential orchestrator
+printf '  credentials: |\n    {"credentials": [{"principal": "agent", "secret": "%s"}]}\n' "$credential"
+secret orchestrator-agent-credential orchestrator-node
+printf '  credential: |\n    {"principal": "agent", "secret": "%s"}\n' "$credential"
 # What the Ingress asks of people.
 password=$(random 12)
 secret orchestrator-login orchestrator

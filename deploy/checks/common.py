@@ -19,8 +19,8 @@ CHART = HERE / "helm/orchestrator"
 ENVIRONMENTS = ("dev", "staging", "prod")
 # The version whose schemas hold.
 KUBERNETES = "1.34"
-# Production with one more component each: what is there for those who want it.
-OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "selinux", "preflight", "combined", "dev-mtls"))
+# An overlay with something more each: what is there for those who want it.
+OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "selinux", "preflight", "combined", "dev-mtls", "dns", "kind"))
 
 
 # Values that set what no overlay and no example sets.
@@ -36,7 +36,8 @@ EVERYTHING = {
     "ingress": {"className": "internal", "tlsSecret": "page"},
     "confinement": {"seLinuxType": "spc_t"},
     "tls": {"enabled": True},
-    "network": {"nodes": ["10.0.0.0/16"], "taskPorts": ["31000-32000", "8000"]},
+    "network": {"nodes": ["10.0.0.0/16"], "taskPorts": ["31000-32000", "8000"], "ensembles": ["10.1.0.0/24"], "ensemblePorts": [2182], "apiServer": {"cidrs": ["192.0.2.0/24"], "ports": [6443]}},
+    "dns": {"enabled": True},
 }
 
 

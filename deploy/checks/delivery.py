@@ -82,6 +82,10 @@ def check_argocd(_):
             for component in spec["source"].get("kustomize", {}).get("components", []):
                 resources = yaml.safe_load((source / component / "kustomization.yaml").read_text())["resources"]
                 things += [it for file in resources for it in yaml.safe_load_all((source / component / file).read_text())]
+            # What values of the chart, and components, add may be wanted the next day. An ensemble's password takes an ensemble.
+            if spec["source"]["path"] != "deploy/monitoring":
+                for values in ({"tls": {"enabled": True}}, {"dns": {"enabled": True}}, *({"vault": {"mode": it}} for it in ("agent", "csi") if environment != "dev")):
+                    things += chart(environment, values)
             namespaces = {it["namespace"] for it in allowed["destinations"]}
             if spec["source"]["path"] != "deploy/monitoring" and not any(it["kind"] == "Job" and it["metadata"]["name"] == "orchestrator-preflight" for it in things):
                 found.append(f"{path.relative_to(ROOT)}: nothing looks before a sync whether the cluster has what is needed")
@@ -127,7 +131,7 @@ def check_promotion(_):
 
 
 def check_tags(_):
-    """Images are asked for by the names and tags under which the workflow publishes them: a version without v, or the branch."""
+    """Images are asked for by the names and tags under which the workflow publishes them, a version without v or the branch, and a tag that moves each time."""
     found, version = [], yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     published = {f"ghcr.io/orchestrator/orchestrator-{it}" for it in ("control", "probe", "agent")}
     workflow = (ROOT / ".github/workflows/images.yml").read_text()
@@ -135,9 +139,15 @@ def check_tags(_):
         found.append("images.yml: tags are not the version without v")
     for environment, tag in (("dev", "main"), ("staging", "main"), ("prod", version)):
         for what, things in (("kustomize", kustomize(HERE / "k8s/overlays" / environment)), ("the chart", chart(environment))):
-            for image in {one["image"] for it in things for one in containers(it) if "orchestrator-" in one["image"]}:
+            for image, policy in {(one["image"], one.get("imagePullPolicy")) for it in things for one in containers(it) if "orchestrator-" in one["image"]}:
+                if image.endswith(":main") and policy != "Always":
+                    found.append(f"{environment}: {what} takes for {image} what a node happens to have")
                 name, digest, _ = image.partition("@")
                 name, _, its = (name, "", "") if digest else name.rpartition(":")
                 if name not in published or not digest and its != tag:
                     found.append(f"{environment}: {what} asks for {image}, which is not published")
+    # What was loaded into nodes is in no registry.
+    local = {(one["image"], one.get("imagePullPolicy")) for it in kustomize(HERE / "k8s/examples/kind") for one in containers(it)}
+    if local != {(f"orchestrator-{it}:dev", "IfNotPresent") for it in ("control", "probe", "agent")}:
+        found.append(f"examples/kind asks for {sorted(local)}")
     return found

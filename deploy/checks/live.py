@@ -151,6 +151,11 @@ def ensemble(programs, directory):
     programs.until("the one that is alone is said to serve", lambda: says("serves.sh", 2191))
     if says("serves.sh", 2192):
         found.append("serves.sh: a server without a quorum is said to serve")
+    # Of its own name a server may know another address than its pod's: it listens on all of them.
+    try:
+        socket.create_connection(("127.0.0.2", 13888), timeout=5).close()
+    except OSError as error:
+        found.append(f"a server listens for the others at the address of its own name alone: {error}")
     if says("alive.sh", 2193) or says("serves.sh", 2193):
         found.append("a server that is not there is said to live, or to serve")
     if negotiated(2191, 60_000) != 60_000:

@@ -13,7 +13,7 @@ import threading
 
 import yaml
 
-from .common import HERE, Missing, kustomize, parsed
+from .common import HERE, Missing, chart, kustomize, parsed
 
 SCRIPT = HERE / "preflight.sh"
 
@@ -158,16 +158,56 @@ def lacking_of(where):
     return found
 
 
+# Stands in for curl, in the job that looks before a sync: $STATUS is the answer, or nothing answers; what $LACKING matches is not there.
+CURL = r"""#!/bin/sh
+for url in "$@"; do :; done
+case $url in *classes) [ "$STATUS" != 200 ] || echo '"storageclass.kubernetes.io/is-default-class": "true"' ;; esac
+answer=$STATUS
+if [ -n "$LACKING" ] && echo "$url" | grep -Eq "$LACKING"; then answer=404; fi
+for it in "$@"; do
+  if [ "$it" = --write-out ]; then printf '%s' "$answer"; fi
+done
+[ "$answer" != 000 ] || exit 7
+"""
+# What the job says it lacks.
+UNREACHED = "the API server cannot be reached from here"
+
+
+def check_before(_):
+    """The job before a sync or an installation names every secret that objects ask for, and takes no silence of the API server for an answer."""
+    found = []
+    for where, things in (("k8s/examples/preflight", kustomize(HERE / "k8s/examples/preflight")), ("the chart", chart("prod", {"preflight": {"enabled": True}}))):
+        job = next(it for it in things if it["kind"] == "Job" and it["metadata"]["name"] == "orchestrator-preflight")
+        script = job["spec"]["template"]["spec"]["containers"][0]["command"][-1]
+        wanted = secrets_of(things)
+        may = {(it["metadata"]["namespace"], name) for it in things if it["kind"] == "Role" and it["metadata"]["name"] == "orchestrator-preflight" for rule in it["rules"] for name in rule["resourceNames"]}
+        found += [f"{where}: the job may not look for {name} of {namespace}" for namespace, name in wanted - may]
+        with tempfile.TemporaryDirectory() as directory:
+            curl = pathlib.Path(directory) / "curl"
+            curl.write_text(CURL)
+            curl.chmod(0o755)
+            cases = [("200", "", 0, ""), ("000", "", 1, UNREACHED), ("403", "", 1, "answers 403")]
+            cases += [("200", f"/namespaces/{namespace}/secrets/{name}$|/apis/cert-manager.io/v1$", 1, f"missing: the Secret {name} in the namespace {namespace}") for namespace, name in sorted(wanted)]
+            # What cert-manager may be asked for by the same sync is not missed.
+            cases += [("200", "/secrets/orchestrator-page-tls$", 0, ""), ("200", "/ingressclasses/", 1, "missing: the IngressClass nginx")]
+            for status, lacking, code, words in cases:
+                env = {"PATH": f"{directory}:{os.environ['PATH']}", "STATUS": status, "LACKING": lacking}
+                done = subprocess.run(["sh", "-euc", script], env=env, capture_output=True, text=True, check=False, timeout=60)
+                if done.returncode != code or words not in done.stdout or code and words.startswith("missing") != ("missing:" in done.stdout):
+                    found.append(f"{where}: {status}, without {lacking or 'nothing'}: {done.returncode}: {done.stdout.strip()[-300:]}")
+    return found
+
+
 def check_requirements(_):
     """An old Kubernetes, a missing definition, secret, namespace or class: each is named before anything is applied, and nothing else is."""
     if not shutil.which("kubectl"):
         raise Missing("kubectl")
     found = []
-    # What secrets.sh makes is all that is asked for and nobody else makes, in every environment.
+    # What secrets.sh makes is all that is asked for and nobody else makes, in every environment; but for the page's certificate, which is somebody's.
     made = subprocess.run(["sh", str(HERE / "secrets.sh")], capture_output=True, text=True, check=False)
     secrets = {(it["metadata"]["namespace"], it["metadata"]["name"]) for it in parsed(made.stdout) if it["kind"] == "Secret"}
     for where in ("k8s/overlays/dev", "k8s/overlays/prod", "rollouts"):
-        found += [f"{where}: deploy/secrets.sh does not make {name} of {namespace}" for namespace, name in secrets_of(kustomize(HERE / where)) - secrets]
+        found += [f"{where}: deploy/secrets.sh does not make {name} of {namespace}" for namespace, name in secrets_of(kustomize(HERE / where)) - secrets - {("orchestrator", "orchestrator-page-tls")}]
     # Most of the time is kubectl's.
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for it in pool.map(lacking_of, ("k8s/overlays/dev", "rollouts", "k8s/examples/mtls")):

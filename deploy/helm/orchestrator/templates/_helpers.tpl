@@ -19,6 +19,22 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
+{{- /* Flags of the master: that it asks agents who they are, and what else it is told. */}}
+{{- define "orchestrator.mesos-flags" -}}
+{{- if .Values.agent.authenticate }}--authenticate_agents --credentials=/agent-credential/credentials{{ with .Values.controlPlane.mesosFlags }} {{ end }}{{ end }}{{ .Values.controlPlane.mesosFlags }}
+{{- end -}}
+{{- /* Where the API server is: it is no pod. */}}
+{{- define "orchestrator.to-api-server" -}}
+- to:
+  {{- range .Values.network.apiServer.cidrs }}
+  - ipBlock:
+      cidr: {{ . | quote }}
+  {{- end }}
+  ports:
+  {{- range .Values.network.apiServer.ports }}
+  - port: {{ . }}
+  {{- end }}
+{{- end -}}
 {{- /* The ensemble and the place in it. */}}
 {{- define "orchestrator.ensemble" -}}
 zookeeper-0.zookeeper-peers:2181,zookeeper-1.zookeeper-peers:2181,zookeeper-2.zookeeper-peers:2181/orchestrator
