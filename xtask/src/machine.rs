@@ -53,7 +53,8 @@ pub(crate) fn has_apt() -> bool {
     program("apt-get").is_some() && program("dpkg-query").is_some()
 }
 
-fn os_release(key: &str) -> Option<String> {
+/// A value of os-release, such as that of `VERSION_CODENAME`.
+pub(crate) fn os_release(key: &str) -> Option<String> {
     let text = fs::read_to_string("/etc/os-release").ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
     Some(value.trim_matches('"').to_owned())
