@@ -39,6 +39,13 @@ describe("a conflict", () => {
     expect(changeOf(three({ hash: "x" }, null, null, null), "b")).toBe("absent");
     expect(changeOf(three({ hash: "x" }, null, undefined, null), "a")).toBe("unknown");
   });
+  it("shows the base when its data were kept", () => {
+    expect(three(null, null).isBaseKept).toBe(false);
+    const kept = threeWayOf({ conflict: { id: 7, key: "/x" }, base_hash: "h", base_text: "was", a: null, b: null });
+    expect([kept.baseText, kept.isBaseKept]).toEqual(["was", true]);
+    const bytes = threeWayOf({ conflict: { id: 7, key: "/x" }, base_hash: "h", base_text: null, base_base64: "/w==", a: null, b: null });
+    expect([bytes.baseText, bytes.isBaseKept]).toEqual([null, true]);
+  });
   it("keeps data that are no text as such", () => {
     expect([dataWords(null), dataWords({ data: [104, 105] }), dataWords({ data: "x" }), dataWords({ data: [300, -1, "x", null] })].map((it) => typeof it)).toEqual(["string", "string", "string", "string"]);
     expect(dataWords({ data: [104, 105] })).toBe("hi");
@@ -52,7 +59,7 @@ describe("a migration", () => {
     expect(actionsOf({ phase: "switch", paused: false })).toEqual(["advance", "pause", "rollback"]);
     expect(actionsOf({ phase: "drain", paused: false })).toEqual(["complete", "pause", "rollback"]);
     expect(actionsOf({ phase: "rollback_sync", paused: false })).toEqual(["pause"]);
-    expect(actionsOf({ phase: "rollback_switch", paused: false })).toEqual(["pause"]);
+    expect(actionsOf({ phase: "rollback_switch", paused: false })).toEqual(["advance", "pause", "rollback"]);
     expect(actionsOf({ phase: "complete", paused: false })).toEqual([]);
   });
 });

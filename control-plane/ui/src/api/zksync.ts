@@ -67,7 +67,7 @@ export function dataWords(value: unknown): string {
 }
 
 /** Decides a conflict, if it still is what was looked at. A conflict that has changed comes back as an error whose body is what it is now. */
-export async function resolve(link: string, three: ThreeWay, choice: "a" | "b" | "delete" | "custom", data?: string): Promise<void> {
+export async function resolve(link: string, three: ThreeWay, choice: "a" | "b" | "base" | "delete" | "custom", data?: string): Promise<void> {
   const expect = { a_mzxid: three.a?.mzxid ?? null, b_mzxid: three.b?.mzxid ?? null };
   await ask(`${linkPath(link)}/conflicts/${three.conflict.id}/resolve`, { json: { choice, expect, ...(data === undefined ? {} : { data }) } });
 }

@@ -195,6 +195,10 @@ function sideValue(value: unknown): SideValue | null {
 export interface ThreeWay {
   conflict: Conflict;
   baseHash: string | null;
+  /** The data of the base, when they were kept and are text. */
+  baseText: string | null;
+  /** Whether they were kept at all. */
+  isBaseKept: boolean;
   base: Readonly<Record<SideName, { version: number; mzxid: number }>> | null;
   a: SideValue | null;
   b: SideValue | null;
@@ -204,7 +208,7 @@ export function threeWayOf(value: unknown): ThreeWay {
   const all = record(value);
   const conflict = record(all["conflict"]);
   const base = typeof conflict["base"] === "object" && conflict["base"] !== null ? perSide(conflict["base"], (it) => ({ version: number(record(it)["version"]), mzxid: number(record(it)["mzxid"]) })) : null;
-  return { conflict: conflictOf(conflict), baseHash: typeof all["base_hash"] === "string" ? all["base_hash"] : null, base, a: sideValue(all["a"]), b: sideValue(all["b"]) };
+  return { conflict: conflictOf(conflict), baseHash: typeof all["base_hash"] === "string" ? all["base_hash"] : null, baseText: typeof all["base_text"] === "string" ? all["base_text"] : null, isBaseKept: typeof all["base_text"] === "string" || typeof all["base_base64"] === "string", base, a: sideValue(all["a"]), b: sideValue(all["b"]) };
 }
 
 /** What became of a side since both agreed. */
@@ -272,6 +276,10 @@ export interface Migration {
   pairs: number;
   backlog: number;
   percent: number;
+  /** Of the phase, about; `null` when that cannot be told. */
+  secondsLeft: number | null;
+  /** It goes on when somebody says or does something. */
+  waitsForOperator: boolean;
   requiresNoClients: boolean;
 }
 
@@ -302,6 +310,8 @@ export function migrationOf(value: unknown): Migration {
     pairs: number(progress["pairs"]),
     backlog: number(progress["backlog"]),
     percent: Math.min(100, Math.max(0, number(progress["percent"]))),
+    secondsLeft: typeof progress["seconds_left"] === "number" ? number(progress["seconds_left"]) : null,
+    waitsForOperator: flag(progress["waits_for_operator"]),
     requiresNoClients: record(it["plan"])["require_no_clients"] !== false,
   };
 }
@@ -340,11 +350,12 @@ export function actionsOf(it: Pick<Migration, "phase" | "paused">): Action[] {
   const isBack = BACK.some(([phase]) => phase === it.phase);
   const all: readonly (readonly [Action, boolean])[] = [
     ["cutover", it.phase === "ready" && !it.paused],
-    ["advance", it.phase === "switch"],
+    ["advance", (it.phase === "switch" || it.phase === "rollback_switch") && !it.paused],
     ["complete", it.phase === "drain"],
     ["pause", !isOver && !it.paused],
     ["resume", it.paused],
-    ["rollback", !isOver && !isBack],
+    // What was written on the new ensemble while the clients were moved back is carried over, too.
+    ["rollback", !isOver && (!isBack || it.phase === "rollback_switch")],
   ];
   return all.filter(([, isPossible]) => isPossible).map(([action]) => action);
 }

@@ -64,7 +64,7 @@ function Dispute({ link, conflict, onDone }: { link: SyncLink; conflict: Conflic
     return () => abort.abort();
   }, [link.id, conflict.id, conflict.lastChange]);
   if (three === null) return problem === null ? <p class="quiet">Both sides are asked…</p> : <Problem text={problem} />;
-  const decide = async (choice: "a" | "b" | "delete" | "custom"): Promise<void> => {
+  const decide = async (choice: "a" | "b" | "base" | "delete" | "custom"): Promise<void> => {
     setBusy(true);
     setProblem(null);
     try {
@@ -99,7 +99,13 @@ function Dispute({ link, conflict, onDone }: { link: SyncLink; conflict: Conflic
                 </p>
               )}
               {three.baseHash !== null && <p class="mono minor">{three.baseHash.slice(0, 24)}…</p>}
-              <p class="quiet">Of the base its hash is kept, not its data.</p>
+              {three.baseText !== null ? (
+                <pre class="code" tabIndex={0} data-testid="base-text">
+                  {three.baseText.slice(0, 20_000) || "(empty)"}
+                </pre>
+              ) : (
+                <p class="quiet">{three.isBaseKept ? "Its data are no text." : "Of the base its hash is kept, not its data."}</p>
+              )}
             </>
           )}
         </div>
@@ -127,6 +133,11 @@ function Dispute({ link, conflict, onDone }: { link: SyncLink; conflict: Conflic
             {three[side] === null ? `Delete it, as ${side.toUpperCase()} did` : `Take ${side.toUpperCase()}'s`}
           </Button>
         ))}
+        {three.isBaseKept && three.base !== null && (
+          <Button icon="check" testId="resolve-base" isDisabled={isBusy} onClick={() => void decide("base")}>
+            Take the base
+          </Button>
+        )}
         <Button icon="text" testId="resolve-edit" isDisabled={isBusy} onClick={() => setCustom(custom === null ? (three.a?.text ?? three.b?.text ?? "") : null)}>
           Write something else
         </Button>

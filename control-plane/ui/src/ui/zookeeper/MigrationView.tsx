@@ -52,7 +52,8 @@ export function MigrationView({ link, polled }: { link: SyncLink; polled: Polled
           {it.paused && <State kind="idle">paused</State>} {it.waitingFor === "" ? "Nothing stands in the way." : it.waitingFor}
           <span class="minor">
             {" "}
-            · in this phase since <When at={it.since} />
+            {it.waitsForOperator && "· it waits for somebody's word or deed "}
+            {it.secondsLeft !== null && `· about ${duration(it.secondsLeft)} left `}· in this phase since <When at={it.since} />
             {it.deadline !== null && it.deadline > now.value && `, rolled back if it is not over in ${duration((it.deadline - now.value) / 1_000)}`}
           </span>
         </p>

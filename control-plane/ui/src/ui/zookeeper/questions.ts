@@ -110,8 +110,9 @@ export function isGrave(action: Action): boolean {
 }
 
 export function askToAct(id: string, migration: Migration, action: Action): void {
-  const words = WORDS[action];
-  const holders = migration.holders.length > 0 && (action === "complete" || action === "advance") ? ` ${migration.holders.length === 1 ? "One process is" : `${migration.holders.length} processes are`} still connected to A.` : "";
+  const isBack = migration.phase.startsWith("rollback");
+  const words = action === "advance" && isBack ? { ...WORDS.advance, text: "Say so when every client has been given A's addresses again. Who is still connected to B is looked at next." } : WORDS[action];
+  const holders = isBack ? "" : migration.holders.length > 0 && (action === "complete" || action === "advance") ? ` ${migration.holders.length === 1 ? "One process is" : `${migration.holders.length} processes are`} still connected to A.` : "";
   question.value = {
     title: `${words.action}: ${id}`,
     text: `${words.text}${holders}`,
