@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 pub use auth::Credentials;
 
-use crate::acl::{self, Acls, Sight};
+use crate::acl::{Acls, Sight};
 use crate::clock::Clock;
 use crate::driver::MasterHandle;
 use crate::files::Files;
@@ -203,7 +203,7 @@ async fn serve(State(context): State<Context>, request: Request) -> Response {
     {
         return elsewhere;
     }
-    if acl::AUTHORIZABLE_PATHS.contains(&endpoint.as_str())
+    if mesos_acl::AUTHORIZABLE_PATHS.contains(&endpoint.as_str())
         && context.inner.acls.is_some()
         && !context.viewer(principal.clone()).sees(Sight::Endpoint(&endpoint))
     {
