@@ -49,10 +49,13 @@ pub(crate) fn agent_id(client: &Client, wanted: &str) -> Result<Value> {
     Ok(json!({ "value": agent(client, wanted)?["id"] }))
 }
 
-/// Where the HTTP API of an agent is, from its `pid`.
+/// Where the HTTP API of an agent is, from its `pid`, and whether it is spoken over TLS.
 pub(crate) fn agent_address(agent: &Value) -> Result<String> {
     match text(agent, "pid").split_once('@') {
-        Some((_, address)) if !address.is_empty() => Ok(format!("http://{address}")),
+        Some((_, address)) if !address.is_empty() => {
+            let scheme = if text(agent, "scheme") == "https" { "https" } else { "http" };
+            Ok(format!("{scheme}://{address}"))
+        }
         _ => bail!("the agent {} has no address", text(agent, "id")),
     }
 }

@@ -65,6 +65,7 @@ impl Master {
             id: id.clone(),
             info: Arc::new(info),
             pid: register.pid.as_str().into(),
+            tls: register.tls,
             version: register.version.as_str().into(),
             capability_list: register.capabilities.as_slice().into(),
             capabilities: AgentCapabilities::of(&register.capabilities),

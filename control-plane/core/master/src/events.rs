@@ -144,7 +144,7 @@ fn agent_url(agent: &Agent) -> v1::Url {
     let (path, address) = agent.pid.split_once('@').unwrap_or(("slave(1)", &agent.pid));
     let (ip, port) = address.rsplit_once(':').unwrap_or((address, ""));
     v1::Url {
-        scheme: "http".into(),
+        scheme: if agent.tls { "https" } else { "http" }.into(),
         address: v1::Address { hostname: Some(agent.info.hostname.clone()), ip: Some(ip.to_owned()), port: port.parse().unwrap_or(5051) },
         path: Some(format!("/{path}")),
         ..Default::default()

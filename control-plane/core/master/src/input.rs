@@ -136,6 +136,8 @@ pub struct Register {
     pub info: v1::AgentInfo,
     /// `slave(1)@<ip>:<port>`.
     pub pid: String,
+    /// Whether its HTTP API is spoken over TLS.
+    pub tls: bool,
     /// Mesos version that it speaks.
     pub version: String,
     /// What it can do.

@@ -56,6 +56,8 @@ pub struct Agent {
     pub info: Arc<v1::AgentInfo>,
     /// `slave(1)@<ip>:<port>`
     pub pid: Arc<str>,
+    /// Whether its HTTP API is spoken over TLS.
+    pub tls: bool,
     /// Mesos version that it speaks.
     pub version: Arc<str>,
     /// As it said.

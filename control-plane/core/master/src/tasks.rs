@@ -1,5 +1,6 @@
 //! Tasks: their updates and acknowledgements, kills, reconciliation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::Timestamp;
@@ -262,6 +263,11 @@ impl Master {
 }
 
 impl Task {
+    /// When it ended, or was last heard of, in seconds since 1970; 0 where nothing is known.
+    fn ended_at(&self) -> f64 {
+        self.statuses.last().and_then(|it| it.timestamp).unwrap_or_default()
+    }
+
     /// A status that the master makes of what it knows: the state with the latest health, check and container.
     pub(crate) fn latest_status(&self, now: Timestamp, state: TaskState, reason: Reason, message: &str) -> TaskStatus {
         let last = self.statuses.last();
@@ -281,6 +287,30 @@ impl Framework {
         self.completed_tasks.push_back(task);
         while self.completed_tasks.len() > limit {
             self.completed_tasks.pop_front();
+        }
+    }
+
+    /// Takes in ended tasks that an agent remembers, among those that are known and in the order in which they ended. What is known already is left out,
+    /// and the oldest go first.
+    pub(crate) fn remember_earlier(&mut self, tasks: Vec<Task>, limit: usize) {
+        let mut new: BTreeMap<TaskId, Task> = tasks.into_iter().map(|it| (it.id.clone(), it)).collect();
+        for known in &self.completed_tasks {
+            if new.get(&known.id).is_some_and(|it| it.agent_id == known.agent_id) {
+                new.remove(&known.id);
+            }
+        }
+        for task in new.into_values() {
+            let is_live = self.tasks.get(&task.id).is_some_and(|it| it.agent_id == task.agent_id);
+            let is_too_old =
+                self.completed_tasks.len() >= limit && self.completed_tasks.front().is_none_or(|it| it.ended_at() >= task.ended_at());
+            if is_live || is_too_old {
+                continue;
+            }
+            let place = self.completed_tasks.binary_search_by(|it| it.ended_at().total_cmp(&task.ended_at()));
+            self.completed_tasks.insert(place.unwrap_or_else(|it| it), Arc::new(task));
+            while self.completed_tasks.len() > limit {
+                self.completed_tasks.pop_front();
+            }
         }
     }
 

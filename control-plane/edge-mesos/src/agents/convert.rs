@@ -52,6 +52,7 @@ impl Collected {
                 self.register.insert(Register {
                     info,
                     pid: part.pid.clone(),
+                    tls: part.tls,
                     version: part.version.clone(),
                     capabilities: decode_all(&part.capabilities)?,
                     total_resources: decode_all(&part.total_resources)?,

@@ -87,6 +87,8 @@ pub(super) fn agent(object: &mut Object<'_>, agent: &Agent, viewer: &Viewer, wit
     let used = agent.used_total();
     agent_head(object, &agent.id, &agent.info);
     object.text("pid", &agent.pid);
+    // Not of Mesos, where whoever asks has to know.
+    object.text_if("scheme", agent.tls.then_some("https"));
     object.number("registered_time", seconds(agent.registered_at));
     object.number_if("reregistered_time", agent.reregistered_at.map(seconds));
     resources(object, "resources", &agent.total);

@@ -81,6 +81,7 @@ impl Master {
             agent.reregistered_at = Some(now);
             agent.info = info.clone();
             agent.pid = register.pid.as_str().into();
+            agent.tls = register.tls;
             agent.version = register.version.as_str().into();
             agent.capabilities = AgentCapabilities::of(&register.capabilities);
             agent.capability_list = register.capabilities.as_slice().into();
@@ -179,16 +180,18 @@ impl Master {
         for (info, tasks) in completed {
             let Some(id) = info.id.as_ref().map(FrameworkId::from) else { continue };
             let limit = self.config.max_completed_tasks_per_framework;
-            let tasks = tasks.into_iter().filter_map(Task::from_proto).map(Arc::new);
+            let tasks: Vec<Task> = tasks.into_iter().filter_map(Task::from_proto).collect();
+            let room = self.config.max_completed_frameworks;
             if let Some(framework) = self.framework_mut(&id) {
-                for task in tasks {
-                    framework.completed_tasks.push_front(task);
-                }
-                framework.completed_tasks.truncate(limit);
-            } else if !self.completed_ids.contains_key(&id) && self.state.completed_frameworks.len() < self.config.max_completed_frameworks
-            {
+                framework.remember_earlier(tasks, limit);
+            } else if self.completed_ids.contains_key(&id) {
+                // This master has seen its end, and has the history.
+            } else if let Some(framework) = self.state.completed_frameworks.iter_mut().find(|it| it.id == id) {
+                // Another agent told of it, or this one did before.
+                Arc::make_mut(framework).remember_earlier(tasks, limit);
+            } else if self.state.completed_frameworks.len() < room {
                 let mut framework = crate::frameworks::new_framework(id, info, now);
-                framework.completed_tasks = tasks.take(limit).collect();
+                framework.remember_earlier(tasks, limit);
                 framework.unregistered_at = Some(now);
                 // Not among the ids that are refused: the agent does not know whether it was removed or merely has nothing there any more.
                 self.state.completed_frameworks.push_front(Arc::new(framework));

@@ -278,6 +278,63 @@ fn remote_agents_are_for_those_who_ask() {
 }
 
 #[test]
+fn urls_of_agents_say_whether_they_speak_tls() {
+    let mut world = World::new();
+    world.new_agent(1, "cpus:1;mem:64");
+    world.register(2, master::Register { tls: true, ..introduce(2, "cpus:1;mem:64") });
+    world.subscribe("s", framework(&["dev"]));
+    world.live_secs(10, &[1, 2]);
+    let mut schemes: Vec<(String, String)> =
+        world.take_offers("s").into_iter().filter_map(|it| Some((it.hostname, it.url?.scheme))).collect();
+    schemes.sort();
+    assert_eq!(schemes, [("host1".to_owned(), "http".to_owned()), ("host2".to_owned(), "https".to_owned())]);
+}
+
+#[test]
+fn what_agents_remember_is_known_once_and_the_newest_stays() {
+    let ended = |id: &str, framework: &mesos::FrameworkId, agent: &mesos::AgentId, at: f64| v1::Task {
+        name: id.to_owned(),
+        task_id: v1::TaskId { value: id.to_owned() },
+        framework_id: framework.to_proto(),
+        agent_id: agent.to_proto(),
+        state: TaskFinished as i32,
+        statuses: vec![v1::TaskStatus {
+            task_id: v1::TaskId { value: id.to_owned() },
+            state: TaskFinished as i32,
+            timestamp: Some(at),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let mut config = config(0);
+    config.max_completed_tasks_per_framework = 3;
+    config.max_completed_frameworks = 2;
+    let mut world = World::with(config);
+    let agent = world.new_agent(1, "cpus:100;mem:4096");
+    let id = world.subscribe("s", framework(&["dev"])).expect("subscribed");
+    let info = (*world.state().frameworks[&id].info).clone();
+    let other = mesos::FrameworkId::from(&v1::FrameworkId { value: "earlier-0000".to_owned() });
+    let gone = v1::FrameworkInfo { id: Some(other.to_proto()), ..framework(&["dev"]) };
+    // The agent is unreachable and comes back, three times, each time with what it remembers, newest first; the last time with one more.
+    for round in 0..3_u64 {
+        world.pass_secs(120);
+        let mut register = introduce(1, "cpus:100;mem:4096");
+        register.info.id = Some(agent.to_proto());
+        let more = if round == 2 { Some(ended("t4", &id, &agent, 4.0)) } else { None };
+        let remembered = ["t3", "t1", "t2"].map(|it| ended(it, &id, &agent, f64::from(it.as_bytes()[1] - b'0')));
+        let of_gone = vec![ended("g", &other, &agent, 1.0)];
+        register.completed_frameworks = vec![(info.clone(), more.into_iter().chain(remembered).collect()), (gone.clone(), of_gone)];
+        world.register(2 + round, register);
+        assert_eq!(world.registered(2 + round), Some(agent.clone()));
+        let state = world.state();
+        let kept: Vec<String> = state.frameworks[&id].completed_tasks.iter().map(|it| it.id.to_string()).collect();
+        assert_eq!(kept, if round == 2 { ["t2", "t3", "t4"] } else { ["t1", "t2", "t3"] }, "after {round}");
+        assert_eq!(state.completed_frameworks.len(), 1, "one entry, however often it is told");
+        assert_eq!(state.completed_frameworks[0].completed_tasks.len(), 1);
+    }
+}
+
+#[test]
 fn what_is_remembered_is_limited() {
     let mut config = config(0);
     config.max_completed_tasks_per_framework = 3;
