@@ -19,6 +19,12 @@ const LANES: u32 = 2;
 const METRICS_INTERVAL: u32 = 15;
 
 fn main() {
+    // `cargo bench -p history -- survey <file>…`: what a history that is there is made of.
+    let mut arguments = std::env::args().skip_while(|argument| argument != "survey").skip(1).filter(|it| !it.starts_with("--")).peekable();
+    if arguments.peek().is_some() {
+        arguments.for_each(|file| survey(&file));
+        return;
+    }
     let minutes: u32 = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(6);
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings {
@@ -106,6 +112,19 @@ fn main() {
     }
     all.sort();
     println!("seek:    worst {:.2} s (target < 1 s)", all.last().unwrap().as_secs_f64());
+}
+
+fn survey(file: &str) {
+    let bytes = std::fs::read(file).unwrap();
+    println!("{file}: {} bytes", bytes.len());
+    for ((is_keyframe, kind), spent) in history::survey(&bytes).unwrap() {
+        let part = if is_keyframe { "keyframe" } else { "changes" };
+        let each = spent.compressed as f64 / spent.records as f64;
+        println!(
+            "{part:>8} {kind:<17} {:>8} records {:>10} bytes {:>9} compressed, {each:.1} each",
+            spent.records, spent.raw, spent.compressed
+        );
+    }
 }
 
 /// Time that this thread has had the processor.

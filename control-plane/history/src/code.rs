@@ -1,5 +1,11 @@
 //! Values to bytes and back: small numbers in few bytes, texts once in a segment, moments relative to the frame that they are in.
 //!
+//! A field's values stand together, in a column of their own: what is alike compresses well.
+//!
+//! ```text
+//! columns: count, count * (number, length), the bytes of each
+//! ```
+//!
 //! Everything that is read was written by a program like this one and passed a checksum; it is refused all the same when it is not
 //! well-formed, and nothing is allocated before it is there.
 
@@ -23,10 +29,18 @@ pub enum DecodeError {
     Invalid,
 }
 
+/// Most columns that there are.
+pub(crate) const COLUMNS: usize = 64 + 48 * 48;
+
+/// The bytes of columns by their numbers.
+#[derive(Debug)]
+pub(crate) struct Columns(Vec<Vec<u8>>);
+
 /// Writes one segment's values; knows the texts that it has written.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
-    out: Vec<u8>,
+    columns: Columns,
+    column: usize,
     texts: HashMap<Arc<str>, u32>,
     /// Moments are written relative to this one.
     pub(crate) base: Timestamp,
@@ -35,7 +49,9 @@ pub(crate) struct Writer {
 /// Reads one segment's values.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
-    bytes: &'a [u8],
+    columns: Vec<&'a [u8]>,
+    column: usize,
+    length: usize,
     texts: &'a mut Texts,
     pub(crate) base: Timestamp,
 }
@@ -44,24 +60,107 @@ pub(crate) struct Reader<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Texts(Vec<Arc<str>>);
 
+impl Default for Columns {
+    fn default() -> Self {
+        Columns(vec![Vec::new(); COLUMNS])
+    }
+}
+
+impl Columns {
+    /// Adds the values of others behind those that are there.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let others = split(bytes)?;
+        self.0.iter_mut().zip(others).for_each(|(own, other)| own.extend_from_slice(other));
+        Ok(())
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// All as one; nothing is left.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let filled = || self.0.iter().enumerate().filter(|(_, column)| !column.is_empty());
+        let mut bytes = Vec::with_capacity(self.len() + 512);
+        put_number(&mut bytes, filled().count() as u64);
+        for (number, column) in filled() {
+            put_number(&mut bytes, number as u64);
+            put_number(&mut bytes, column.len() as u64);
+        }
+        for column in &mut self.0 {
+            bytes.append(column);
+        }
+        bytes
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        #[expect(clippy::cast_possible_truncation, reason = "the low seven bits")]
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "less than 128")]
+    out.push(value as u8);
+}
+
+fn take_number(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
+    let mut value = 0_u64;
+    for shift in (0..70).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(DecodeError::Truncated)?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            return Err(DecodeError::Invalid);
+        }
+        value |= bits << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(DecodeError::Invalid)
+}
+
+/// The columns of bytes by their numbers.
+fn split(mut bytes: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
+    let mut number = || take_number(&mut bytes).and_then(|it| usize::try_from(it).map_err(|_| DecodeError::Invalid));
+    let count = number()?;
+    if count > COLUMNS {
+        return Err(DecodeError::Invalid);
+    }
+    let lengths = (0..count).map(|_| Ok((number()?, number()?))).collect::<Result<Vec<_>, DecodeError>>()?;
+    let mut columns: Vec<&[u8]> = vec![&[]; COLUMNS];
+    for (number, length) in lengths {
+        let (column, rest) = bytes.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+        bytes = rest;
+        *columns.get_mut(number).ok_or(DecodeError::Invalid)? = column;
+    }
+    if bytes.is_empty() { Ok(columns) } else { Err(DecodeError::Invalid) }
+}
+
 impl Writer {
     /// What was written since the last time.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+        self.column = 0;
+        self.columns.take()
+    }
+
+    /// What follows goes into this column.
+    pub(crate) fn column(&mut self, column: usize) {
+        self.column = column;
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.columns.0[self.column]
     }
 
     pub(crate) fn byte(&mut self, byte: u8) {
-        self.out.push(byte);
+        self.out().push(byte);
     }
 
-    pub(crate) fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            #[expect(clippy::cast_possible_truncation, reason = "the low seven bits")]
-            self.out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "less than 128")]
-        self.out.push(value as u8);
+    pub(crate) fn number(&mut self, value: u64) {
+        put_number(self.out(), value);
     }
 
     /// Small in either direction.
@@ -78,7 +177,7 @@ impl Writer {
         let known = self.texts.len();
         self.number(u64::from(known >= TEXTS_MAX));
         self.number(text.len() as u64);
-        self.out.extend_from_slice(text.as_bytes());
+        self.out().extend_from_slice(text.as_bytes());
         if known < TEXTS_MAX {
             self.texts.insert(text.clone(), u32::try_from(known).unwrap_or(u32::MAX));
         }
@@ -86,34 +185,29 @@ impl Writer {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8], texts: &'a mut Texts) -> Self {
-        Reader { bytes, texts, base: Timestamp::EPOCH }
+    pub(crate) fn new(bytes: &'a [u8], texts: &'a mut Texts) -> Result<Self, DecodeError> {
+        Ok(Reader { columns: split(bytes)?, column: 0, length: bytes.len(), texts, base: Timestamp::EPOCH })
     }
 
+    /// What follows is in this column.
+    pub(crate) fn column(&mut self, column: usize) {
+        self.column = column;
+    }
+
+    /// Whether nothing more is in this column.
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.columns[self.column].is_empty()
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
-        let (&first, rest) = self.bytes.split_first().ok_or(DecodeError::Truncated)?;
-        self.bytes = rest;
+        let bytes = &mut self.columns[self.column];
+        let (&first, rest) = bytes.split_first().ok_or(DecodeError::Truncated)?;
+        *bytes = rest;
         Ok(first)
     }
 
     pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0_u64;
-        for shift in (0..70).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                return Err(DecodeError::Invalid);
-            }
-            value |= bits << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(DecodeError::Invalid)
+        take_number(&mut self.columns[self.column])
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
@@ -123,15 +217,16 @@ impl<'a> Reader<'a> {
         Ok(magnitude ^ sign)
     }
 
-    /// How many items follow, each of at least one byte.
+    /// How many items follow, each of at least one byte in one of the columns.
     pub(crate) fn count(&mut self) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.number()?).map_err(|_| DecodeError::Invalid)?;
-        if count > self.bytes.len() { Err(DecodeError::Truncated) } else { Ok(count) }
+        if count > self.length { Err(DecodeError::Truncated) } else { Ok(count) }
     }
 
     fn slice(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(DecodeError::Truncated)?;
-        self.bytes = rest;
+        let bytes = &mut self.columns[self.column];
+        let (taken, rest) = bytes.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+        *bytes = rest;
         Ok(taken)
     }
 
@@ -220,7 +315,7 @@ impl Code for bool {
     }
 }
 
-/// Whole numbers are frequent, and short.
+/// Whole numbers and hundredths are frequent, and short.
 impl Code for f64 {
     const SHAPE: &'static str = "f64";
 
@@ -231,9 +326,16 @@ impl Code for f64 {
         if (whole as f64).to_bits() == self.to_bits() && whole.unsigned_abs() < 1 << 52 {
             out.byte(0);
             out.signed(whole);
+            return;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+        let hundredths = (*self * 100.0).round() as i64;
+        if hundredths.unsigned_abs() < 1 << 40 && of_hundredths(hundredths).to_bits() == self.to_bits() {
+            out.byte(2);
+            out.signed(hundredths);
         } else {
             out.byte(1);
-            out.out.extend_from_slice(&self.to_bits().to_le_bytes());
+            out.out().extend_from_slice(&self.to_bits().to_le_bytes());
         }
     }
 
@@ -241,9 +343,18 @@ impl Code for f64 {
         match from.byte()? {
             #[expect(clippy::cast_precision_loss, reason = "small enough to be exact")]
             0 => Ok(from.signed()? as f64),
+            2 => Ok(of_hundredths(from.signed()?)),
             1 => Ok(f64::from_bits(u64::from_le_bytes(from.slice(8)?.try_into().map_err(|_| DecodeError::Truncated)?))),
             _ => Err(DecodeError::Invalid),
         }
+    }
+}
+
+/// So many hundredths.
+pub(crate) fn of_hundredths(count: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "compared with what it was before it is written")]
+    {
+        count as f64 / 100.0
     }
 }
 
@@ -305,11 +416,11 @@ impl Code for IpAddr {
         match self {
             IpAddr::V4(address) => {
                 out.byte(4);
-                out.out.extend_from_slice(&address.octets());
+                out.out().extend_from_slice(&address.octets());
             }
             IpAddr::V6(address) => {
                 out.byte(6);
-                out.out.extend_from_slice(&address.octets());
+                out.out().extend_from_slice(&address.octets());
             }
         }
     }
@@ -406,7 +517,7 @@ mod tests {
         values.iter().for_each(|value| value.put(&mut writer));
         let bytes = writer.take();
         let mut texts = Texts::default();
-        let mut reader = Reader::new(&bytes, &mut texts);
+        let mut reader = Reader::new(&bytes, &mut texts).unwrap();
         reader.base = Timestamp::from_unix_millis(1_700_000_000_000);
         let read = values.iter().map(|_| T::take(&mut reader).unwrap()).collect();
         assert!(reader.is_empty());
@@ -433,10 +544,20 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let mut texts = Texts::default();
-            let _ = <Vec<(Arc<str>, Option<f64>)>>::take(&mut Reader::new(&bytes, &mut texts));
-            let _ = <Vec<(Timestamp, IpAddr)>>::take(&mut Reader::new(&bytes, &mut texts));
-            let _ = <BTreeMap<u64, Vec<i32>>>::take(&mut Reader::new(&bytes, &mut texts));
+            fn attempt<T: Code>(bytes: &[u8]) {
+                let mut texts = Texts::default();
+                // As they are, and as the first column.
+                let mut columns = Columns::default();
+                columns.0[0] = bytes.to_vec();
+                for bytes in [bytes.to_vec(), columns.take()] {
+                    if let Ok(mut reader) = Reader::new(&bytes, &mut texts) {
+                        let _ = T::take(&mut reader);
+                    }
+                }
+            }
+            attempt::<Vec<(Arc<str>, Option<f64>)>>(&bytes);
+            attempt::<Vec<(Timestamp, IpAddr)>>(&bytes);
+            attempt::<BTreeMap<u64, Vec<i32>>>(&bytes);
         }
     }
 }

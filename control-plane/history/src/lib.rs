@@ -14,10 +14,12 @@ mod recorder;
 mod records;
 mod segment;
 mod store;
+mod survey;
 mod world;
 
 pub use code::DecodeError;
 pub use player::{PlayError, Player};
 pub use recorder::{Event, Recorder};
 pub use store::{Catalogue, Gap, Opened, Segment, Settings, Store, Tended, compact_file};
+pub use survey::{Spent, survey};
 pub use world::World;

@@ -102,6 +102,16 @@ impl Player {
     /// # Errors
     /// When the history cannot be read.
     pub fn forward(&mut self, to: Timestamp) -> Result<(), PlayError> {
+        let played = self.play_until(to);
+        self.core.end_loading();
+        if to > self.position {
+            self.position = to;
+            self.step(to, Input::Tick);
+        }
+        played
+    }
+
+    fn play_until(&mut self, to: Timestamp) -> Result<(), PlayError> {
         while let Some(piece) = self.reading.next_until(&self.catalogue, to)? {
             match piece {
                 Piece::World(_, _, true) | Piece::Gap(..) => {}
@@ -111,10 +121,6 @@ impl Player {
                 }
                 Piece::Frame(frame) => self.play(frame),
             }
-        }
-        if to > self.position {
-            self.position = to;
-            self.step(to, Input::Tick);
         }
         Ok(())
     }
@@ -185,6 +191,7 @@ impl Player {
         if !self.neighbours.is_empty() {
             self.step(at, Input::Neighbours(self.neighbours.clone()));
         }
+        // Until the moment that is asked for: who talks to whom is of interest then, and not at each one before.
         self.core.begin_loading();
         // What had ended and closed before this moment leaves the map, and the counts of the last window, within the window that is played next.
         let before = at - self.config.window;
@@ -204,7 +211,6 @@ impl Player {
                 self.connect(before, probe, known, report);
             }
         });
-        self.core.end_loading();
         self.world = world;
         self.position = at;
     }
@@ -268,8 +274,7 @@ impl Player {
     }
 
     fn returns(&mut self, at: Timestamp, probe: &ProbeId, hello: &ProbeHello) {
-        let is_on_map = self.core.probes().iter().any(|status| status.id == *probe);
-        if is_on_map && self.streams.contains_key(probe) {
+        if self.core.knows_probe(probe) && self.streams.contains_key(probe) {
             self.hello(at, probe, hello);
             return;
         }

@@ -355,8 +355,6 @@ impl Recorder {
 
     fn flow(&mut self, at: Timestamp, probe: &ProbeId, mut flow: Flow, limit: usize) {
         let Some(known) = self.known(probe) else { return };
-        // A millisecond is exact enough for people, and takes half the bytes.
-        let whole = |moment: Timestamp| Timestamp::from_unix_millis(moment.unix_millis());
         (flow.first_seen, flow.last_active) = (whole(flow.first_seen), whole(flow.last_active));
         let Some(old) = known.flows.get(&flow.id) else {
             if flow.key.is_some() && known.flows.len() < limit {
@@ -380,6 +378,8 @@ impl Recorder {
     }
 
     fn host_metrics(&mut self, at: Timestamp, probe: &ProbeId, metrics: HostMetrics) {
+        let (moment, cpu_percent) = (whole(metrics.at), in_hundredths(metrics.cpu_percent));
+        let metrics = HostMetrics { at: moment, cpu_percent, ..metrics };
         let old = self.known(probe).and_then(|known| known.host_metrics.as_ref());
         if old.is_none_or(|old| old.at < metrics.at && HostMetrics { at: metrics.at, ..old.clone() } != metrics) {
             self.push(at, probe, Change::HostMetrics(Box::new(metrics)));
@@ -387,6 +387,8 @@ impl Recorder {
     }
 
     fn container_metrics(&mut self, at: Timestamp, probe: &ProbeId, metrics: ContainerMetrics) {
+        let (moment, cpu_percent) = (whole(metrics.at), in_hundredths(metrics.cpu_percent));
+        let metrics = ContainerMetrics { at: moment, cpu_percent, ..metrics };
         let Some(known) = self.known(probe).filter(|known| known.containers.contains_key(&metrics.id)) else { return };
         let old = known.container_metrics.get(&metrics.id);
         if old.is_none_or(|old| old.at < metrics.at && ContainerMetrics { at: metrics.at, ..old.clone() } != metrics) {
@@ -423,4 +425,14 @@ impl Recorder {
         let all = flows.chain(listeners).chain(unix_flows).chain(names).chain(images).chain(processes).chain(containers).chain(objects);
         all.collect::<Vec<_>>().into_iter().for_each(|change| self.push(at, probe, change));
     }
+}
+
+/// A millisecond is exact enough for people, and takes half the bytes.
+fn whole(moment: Timestamp) -> Timestamp {
+    Timestamp::from_unix_millis(moment.unix_millis())
+}
+
+/// So are hundredths of a percent.
+fn in_hundredths(percent: f64) -> f64 {
+    (percent * 100.0).round() / 100.0
 }

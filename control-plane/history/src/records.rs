@@ -6,27 +6,65 @@ use topology::{
     Pressure, ProbeHello, Process, ProcessKey, Protocol, ResolvedAddress, ResolvedName, Translation, TranslationSource, UnixFlow,
 };
 
-use crate::code::{Code, DecodeError, Reader, Writer};
+use crate::code::{COLUMNS, Code, DecodeError, Reader, Writer};
+
+/// Numbers of the columns of a record's fields, one after the other.
+struct Fields(usize);
+
+impl Fields {
+    /// Columns before those of the records.
+    const BEFORE: usize = 64;
+    /// No record has more.
+    const MOST: usize = 48;
+
+    fn of(record: Record) -> Self {
+        Fields(Self::BEFORE + record as usize * Self::MOST)
+    }
+
+    fn next(&mut self) -> usize {
+        self.0 += 1;
+        self.0 - 1
+    }
+}
 
 macro_rules! records {
     ($($type:ident { $($field:ident),* $(,)? })*) => {
+        /// The records in their order, for the numbers of their columns.
+        #[derive(Clone, Copy)]
+        enum Record {
+            $($type),*
+        }
+
         $(
             impl Code for $type {
                 const SHAPE: &'static str = concat!(stringify!($type), "{", $(stringify!($field), ",",)* "}");
 
                 fn put(&self, out: &mut Writer) {
                     let $type { $($field),* } = self;
-                    $($field.put(out);)*
+                    let mut fields = Fields::of(Record::$type);
+                    $(
+                        out.column(fields.next());
+                        $field.put(out);
+                    )*
                 }
 
                 fn take(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                    Ok($type { $($field: Code::take(from)?),* })
+                    let mut fields = Fields::of(Record::$type);
+                    Ok($type {
+                        $($field: {
+                            from.column(fields.next());
+                            Code::take(from)?
+                        }),*
+                    })
                 }
             }
         )*
 
         /// All shapes: a segment is read by programs with the same, and by no other.
         pub(crate) const SHAPES: &[&str] = &[$(<$type as Code>::SHAPE),*];
+
+        const _: () = assert!(Fields::BEFORE + SHAPES.len() * Fields::MOST <= COLUMNS);
+        $(const _: () = assert!([$(stringify!($field)),*].len() <= Fields::MOST);)*
     };
 }
 
@@ -70,7 +108,6 @@ records! {
     }
     Cloud { provider, region, zone, instance_id, instance_type }
     Network { address, prefix_length }
-    ProcessKey { pid, start_time }
     Process {
         key, parent_pid, name, command_line, user_id, thread_count, container_id, cgroup_id, cgroup_path, exited_at, exit_status, oom_killed,
         user_name,
@@ -109,6 +146,39 @@ records! {
     ContainerMetrics {
         id, at, cpu_percent, memory_bytes, memory_limit_bytes, cpu_limit, cpu_throttled_percent, cpu_throttled_nanos, pressure, oom_kills,
         io_read_bytes, io_written_bytes, process_count,
+    }
+}
+
+/// The kernel tells starts of processes in hundredths of a second.
+const START_TICK: u64 = 10_000_000;
+/// Columns of a process's pid and start.
+const KEY: [usize; 2] = [60, 61];
+
+impl Code for ProcessKey {
+    const SHAPE: &'static str = "ProcessKey{pid,start_tick}";
+
+    fn put(&self, out: &mut Writer) {
+        let ProcessKey { pid, start_time } = *self;
+        out.column(KEY[0]);
+        pid.put(out);
+        out.column(KEY[1]);
+        if start_time.is_multiple_of(START_TICK) {
+            out.number(start_time / START_TICK + 1);
+        } else {
+            out.number(0);
+            out.number(start_time);
+        }
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        from.column(KEY[0]);
+        let pid = Code::take(from)?;
+        from.column(KEY[1]);
+        let start_time = match from.number()? {
+            0 => from.number()?,
+            tick => (tick - 1).checked_mul(START_TICK).ok_or(DecodeError::Invalid)?,
+        };
+        Ok(ProcessKey { pid, start_time })
     }
 }
 

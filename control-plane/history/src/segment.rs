@@ -12,12 +12,12 @@
 use base::Timestamp;
 use topology::ProbeId;
 
-use crate::code::{Code as _, DecodeError, Reader, Texts, Writer};
+use crate::code::{Code as _, Columns, DecodeError, Reader, Texts, Writer};
 use crate::recorder::Changes;
 use crate::records::fingerprint;
 use crate::world::{Change, World};
 
-const MAGIC: [u8; 5] = *b"OHIS\x01";
+const MAGIC: [u8; 5] = *b"OHIS\x02";
 /// Bytes before the first block.
 pub(crate) const HEADER: usize = 10;
 const BLOCK_HEADER: usize = 21;
@@ -153,6 +153,7 @@ impl SegmentWriter {
         self.values.base = at;
         self.values.number(world.probes.len() as u64);
         for (probe, known) in &world.probes {
+            self.values.column(0);
             probe.put(&mut self.values);
             known.changes().put(&mut self.values);
         }
@@ -165,6 +166,7 @@ impl SegmentWriter {
         self.values.number(at.unix_nanos());
         self.values.number(changes.len() as u64);
         for (probe, changes) in changes {
+            self.values.column(0);
             probe.put(&mut self.values);
             changes.put(&mut self.values);
         }
@@ -192,13 +194,14 @@ impl SegmentReader {
         let Some(info) = block_at(bytes, self.offset.max(HEADER)) else { return Ok(None) };
         self.offset = info.end();
         let raw = zstd::bulk::decompress(&bytes[info.payload.0..info.payload.1], info.raw_length).map_err(|_| DecodeError::Invalid)?;
-        let mut reader = Reader::new(&raw, &mut self.texts);
+        let mut reader = Reader::new(&raw, &mut self.texts)?;
         let mut pieces = Vec::new();
         match info.kind {
             Kind::Keyframe | Kind::Beginning => {
                 reader.base = info.at;
                 let mut world = World::default();
                 for _ in 0..reader.count()? {
+                    reader.column(0);
                     let probe = ProbeId::take(&mut reader)?;
                     let count = reader.count()?;
                     let mut failed = None;
@@ -211,11 +214,17 @@ impl SegmentReader {
                 pieces.push(Piece::World(info.at, Box::new(world), info.kind == Kind::Keyframe));
             }
             Kind::Frames => {
-                while !reader.is_empty() {
+                while {
+                    reader.column(0);
+                    !reader.is_empty()
+                } {
                     let at = Timestamp::from_unix_nanos(reader.number()?);
                     reader.base = at;
                     let count = reader.count()?;
-                    let probes = (0..count).map(|_| Ok((ProbeId::take(&mut reader)?, Vec::take(&mut reader)?)));
+                    let probes = (0..count).map(|_| {
+                        reader.column(0);
+                        Ok((ProbeId::take(&mut reader)?, Vec::take(&mut reader)?))
+                    });
                     pieces.push(Piece::Frame(Frame { at, probes: probes.collect::<Result<_, DecodeError>>()? }));
                 }
             }
@@ -231,7 +240,7 @@ pub(crate) fn compact(bytes: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let mut out = header(1);
-    let mut frames = Vec::new();
+    let mut frames = Columns::default();
     let mut last = Timestamp::EPOCH;
     let mut offset = HEADER;
     while let Some(info) = block_at(bytes, offset) {
@@ -239,27 +248,27 @@ pub(crate) fn compact(bytes: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
         let raw = zstd::bulk::decompress(&bytes[info.payload.0..info.payload.1], info.raw_length)?;
         match info.kind {
             Kind::Frames => {
-                frames.extend_from_slice(&raw);
+                frames.append(&raw).map_err(std::io::Error::other)?;
                 last = info.at;
             }
             kind => {
                 // Marks stay where they are among the frames.
-                if !frames.is_empty() {
-                    out.extend(block(Kind::Frames, last, &std::mem::take(&mut frames), LEVEL_KEPT)?);
+                if frames.len() > 0 {
+                    out.extend(block(Kind::Frames, last, &frames.take(), LEVEL_KEPT)?);
                 }
                 out.extend(block(kind, info.at, &raw, LEVEL_KEPT)?);
             }
         }
         // A seek reads from the beginning: parts of some megabytes let it end early.
         if frames.len() > 4 << 20 {
-            out.extend(block(Kind::Frames, last, &std::mem::take(&mut frames), LEVEL_KEPT)?);
+            out.extend(block(Kind::Frames, last, &frames.take(), LEVEL_KEPT)?);
         }
     }
     if offset != bytes.len() {
         return Ok(None);
     }
-    if !frames.is_empty() {
-        out.extend(block(Kind::Frames, last, &frames, LEVEL_KEPT)?);
+    if frames.len() > 0 {
+        out.extend(block(Kind::Frames, last, &frames.take(), LEVEL_KEPT)?);
     }
     Ok((out.len() < bytes.len()).then_some(out))
 }

@@ -448,18 +448,24 @@ fn add_counters(to: &mut FlowCounters, by: &[i64; 9]) {
     *to = FlowCounters { opened, closed, failed, bytes_sent, bytes_received, retransmits, rtt_us_sum, rtt_count, rtt_us_max };
 }
 
-/// Numbers that are mostly zero: which are not, then those.
-fn put_sparse(out: &mut Writer, numbers: &[i64]) {
+/// Numbers that are mostly zero: which are not, then those, each in the column of its place.
+fn put_sparse(out: &mut Writer, column: usize, numbers: &[i64]) {
     let mask = numbers.iter().rev().fold(0_u64, |mask, number| mask << 1 | u64::from(*number != 0));
+    out.column(column);
     out.number(mask);
-    numbers.iter().filter(|number| **number != 0).for_each(|number| put_scaled(out, *number));
+    for (at, number) in numbers.iter().enumerate().filter(|(_, number)| **number != 0) {
+        out.column(column + 1 + at);
+        put_scaled(out, *number);
+    }
 }
 
-fn take_sparse<const COUNT: usize>(from: &mut Reader<'_>) -> Result<[i64; COUNT], DecodeError> {
+fn take_sparse<const COUNT: usize>(from: &mut Reader<'_>, column: usize) -> Result<[i64; COUNT], DecodeError> {
+    from.column(column);
     let mask = from.number()?;
     let mut numbers = [0; COUNT];
     for (at, number) in numbers.iter_mut().enumerate() {
         if mask >> at & 1 == 1 {
+            from.column(column + 1 + at);
             *number = take_scaled(from)?;
         }
     }
@@ -488,40 +494,80 @@ fn take_scaled(from: &mut Reader<'_>) -> Result<i64, DecodeError> {
     }
 }
 
+/// Columns of what is no field of a record; the first is that of the frames themselves.
+mod column {
+    /// Of which kind each change is; behind it, those of changes that are one value.
+    pub(super) const KIND: usize = 1;
+    /// Samples of processes: nine.
+    pub(super) const SAMPLE: usize = 28;
+    /// Counters of flows: twelve.
+    pub(super) const COUNT: usize = 40;
+}
+
 macro_rules! changes {
     ($($number:literal $name:ident),* $(,)?) => {
+        impl Change {
+            /// Its name.
+            pub(crate) fn kind(&self) -> &'static str {
+                match self {
+                    Change::Lost => "Lost",
+                    Change::Left => "Left",
+                    Change::Sample { .. } => "Sample",
+                    Change::Count { .. } => "Count",
+                    $(Change::$name(_) => stringify!($name),)*
+                }
+            }
+        }
+
         impl Code for Change {
             const SHAPE: &'static str = concat!($(stringify!($name), ",",)*);
 
             fn put(&self, out: &mut Writer) {
+                out.column(column::KIND);
                 match self {
                     Change::Lost => out.byte(0),
                     Change::Left => out.byte(1),
                     Change::Sample { pid, fields } => {
                         out.byte(2);
+                        out.column(column::SAMPLE);
                         pid.put(out);
-                        put_sparse(out, fields);
+                        put_sparse(out, column::SAMPLE + 1, fields);
                     }
                     Change::Count { id, active, counters } => {
                         out.byte(3);
+                        out.column(column::COUNT);
                         id.put(out);
+                        out.column(column::COUNT + 1);
                         out.signed(*active);
-                        put_sparse(out, counters);
+                        put_sparse(out, column::COUNT + 2, counters);
                     }
                     $(Change::$name(value) => {
                         out.byte($number);
+                        out.column(column::KIND + $number);
                         value.put(out);
                     })*
                 }
             }
 
             fn take(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                from.column(column::KIND);
                 Ok(match from.byte()? {
                     0 => Change::Lost,
                     1 => Change::Left,
-                    2 => Change::Sample { pid: Code::take(from)?, fields: take_sparse(from)? },
-                    3 => Change::Count { id: Code::take(from)?, active: from.signed()?, counters: take_sparse(from)? },
-                    $($number => Change::$name(Code::take(from)?),)*
+                    2 => {
+                        from.column(column::SAMPLE);
+                        Change::Sample { pid: Code::take(from)?, fields: take_sparse(from, column::SAMPLE + 1)? }
+                    }
+                    3 => {
+                        from.column(column::COUNT);
+                        let id = Code::take(from)?;
+                        from.column(column::COUNT + 1);
+                        Change::Count { id, active: from.signed()?, counters: take_sparse(from, column::COUNT + 2)? }
+                    }
+                    $($number => {
+                        from.column(column::KIND + $number);
+                        Change::$name(Code::take(from)?)
+                    })*
                     _ => return Err(DecodeError::Invalid),
                 })
             }

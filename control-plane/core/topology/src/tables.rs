@@ -220,6 +220,8 @@ pub(crate) struct Tables {
     pub(crate) processes: Table<ProcessIndex, ProcessRow>,
     pub(crate) containers: Table<ContainerIndex, ContainerRow>,
     pub(crate) container_ids: BTreeMap<Arc<str>, ContainerIndex>,
+    /// Containers that a host has told of.
+    pub(crate) container_count: usize,
     pub(crate) names: Groups<ProcessIndex>,
     pub(crate) images: Groups<ContainerIndex>,
     pub(crate) hostnames: Groups<ContainerIndex>,

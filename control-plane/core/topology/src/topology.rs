@@ -266,6 +266,8 @@ pub struct Topology {
     last_published: Timestamp,
     next_stream: u64,
     is_loading: bool,
+    /// Probes with an open stream.
+    pub(crate) connected: usize,
 }
 
 impl Topology {
@@ -288,6 +290,7 @@ impl Topology {
             last_published: Timestamp::EPOCH,
             next_stream: 0,
             is_loading: false,
+            connected: 0,
         }
     }
 
@@ -369,6 +372,11 @@ impl Topology {
         self.pictures.len()
     }
 
+    /// Whether anything that this probe said is on the map.
+    pub fn knows_probe(&self, probe: &ProbeId) -> bool {
+        self.probes.contains_key(probe)
+    }
+
     /// Whether a stream is the one on which its probe reports.
     pub fn is_current(&self, probe: &ProbeId, stream: StreamId) -> bool {
         self.probes.get(probe).is_some_and(|row| row.stream == Some(stream))
@@ -376,12 +384,12 @@ impl Topology {
 
     /// Probes with an open stream.
     pub fn connected_probe_count(&self) -> usize {
-        self.probes.values().filter(|row| row.stream.is_some()).count()
+        self.connected
     }
 
     /// Containers on the map, in any state.
     pub fn container_count(&self) -> usize {
-        self.tables.hosts.iter().map(|(_, host)| host.containers.len()).sum()
+        self.tables.container_count
     }
 
     /// Checks what has to hold after every step; for tests and debug builds.
@@ -390,6 +398,11 @@ impl Topology {
     /// What does not hold.
     pub fn check(&self) -> Result<(), String> {
         self.flows.check()?;
+        let connected = self.probes.values().filter(|row| row.stream.is_some()).count();
+        let containers: usize = self.tables.hosts.iter().map(|(_, host)| host.containers.len()).sum();
+        if (connected, containers) != (self.connected, self.tables.container_count) {
+            return Err(format!("{connected} probes and {containers} containers were counted wrongly"));
+        }
         self.check_index()?;
         self.projections.iter().try_for_each(Projection::check)?;
         self.check_settled()?;
@@ -453,6 +466,7 @@ impl Topology {
         row.controls = hello.controls;
         row.last_seen = now;
         let replaced = row.stream.replace(stream);
+        self.connected += usize::from(replaced.is_none());
         if let Some(at) = row.leaves_at.take() {
             self.leaving.remove(&(at, Leaving::Probe(probe.clone())));
         }
@@ -501,6 +515,7 @@ impl Topology {
         let window = self.config.window;
         let Some(row) = self.probes.get_mut(&probe).filter(|row| row.stream == Some(stream)) else { return };
         row.stream = None;
+        self.connected -= 1;
         row.last_seen = now;
         match end {
             StreamEnd::Goodbye => self.remove_probe(&probe, end, out),

@@ -103,6 +103,21 @@ fn a_compacted_segment_shows_the_same_in_fewer_bytes() {
 }
 
 #[test]
+fn what_a_segment_is_made_of_can_be_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    busy(&mut world, 20);
+    let path = &world.store.catalogue().segments()[0].path;
+    let bytes = std::fs::read(path).unwrap();
+    let spent = history::survey(&bytes).unwrap();
+    let processes = spent[&(false, "Process")];
+    assert_eq!(processes.records, 20);
+    assert!(processes.raw > 20 * 200 && processes.compressed < processes.raw, "{processes:?}");
+    assert!(history::survey(b"no segment").is_err());
+}
+
+#[test]
 fn lost_events_leave_a_mark_and_what_a_probe_said_is_told_anew() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(settings(directory.path()));

@@ -73,6 +73,7 @@ impl Topology {
             }
             row.host = host;
             self.tables.hosts[host].containers.insert(container);
+            self.tables.container_count += 1;
         } else if row.host != host {
             return false;
         }
@@ -110,7 +111,9 @@ impl Topology {
         let Some(old) = row.record.take() else { return };
         row.samples.clear();
         row.latest = None;
-        self.tables.hosts[host].containers.remove(&container);
+        if self.tables.hosts[host].containers.remove(&container) {
+            self.tables.container_count -= 1;
+        }
         self.container_addresses(container, host, Some(&old), None);
         self.regroup_container(container, None);
         self.find_pod(container);

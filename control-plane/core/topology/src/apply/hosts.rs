@@ -44,6 +44,7 @@ impl Topology {
 
     pub(crate) fn remove_probe(&mut self, probe: &ProbeId, end: StreamEnd, out: &mut Vec<Effect>) {
         let Some(row) = self.probes.remove(probe) else { return };
+        self.connected -= usize::from(row.stream.is_some());
         if let Some(at) = row.leaves_at {
             self.leaving.remove(&(at, Leaving::Probe(probe.clone())));
         }
