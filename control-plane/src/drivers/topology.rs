@@ -104,8 +104,8 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
         self.gauges.views_are(&self.core.view_sizes());
         let spent = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.gauges.busy_nanos.fetch_add(spent, Ordering::Relaxed);
-        self.gauges.containers.store(self.core.container_count() as u64, Ordering::Relaxed);
         self.gauges.pictures.store(self.core.picture_count() as u64, Ordering::Relaxed);
+        self.gauges.containers.store(self.core.container_count() as u64, Ordering::Relaxed);
         self.gauges.probes_connected.store(self.core.connected_probe_count() as u64, Ordering::Relaxed);
     }
 

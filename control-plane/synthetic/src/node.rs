@@ -26,8 +26,9 @@ pub(crate) struct Node {
     next_pid: u32,
     next_flow: u64,
     sequence: u64,
-    /// Shares of containers, processes and flows that are due to be replaced.
-    due: [f64; 3],
+    /// Containers, processes and flows that are due to be replaced, and flows that are due to be counted. Less than nothing where more went with
+    /// a container than was due.
+    due: [f64; 4],
 }
 
 #[derive(Clone, Debug)]
@@ -66,8 +67,10 @@ impl Node {
             next_pid: 1_000,
             next_flow: 1,
             sequence: 0,
-            due: [0.0; 3],
+            due: [0.0; 4],
         };
+        // Not every host replaces its first container in the same second, and its tenth.
+        node.due = std::array::from_fn(|_| node.random.share());
         for slot in 0..world.part(world.size.containers, host) {
             let container = node.make_container(world, Place { host, slot }, now);
             node.containers.push(container);
@@ -135,27 +138,29 @@ impl Node {
     /// What has changed when `share` of everything is replaced.
     pub(crate) fn change(&mut self, world: &World, share: f64, now: u64) -> Report {
         let mut report = self.report(Kind::Delta, now);
-        let lengths = [self.containers.len(), self.processes.len(), self.flows.len()];
+        let mut replaced = [0.0; 2];
+        let lengths = [self.containers.len(), self.processes.len(), self.flows.len(), self.flows.len()];
         for (due, length) in self.due.iter_mut().zip(lengths) {
-            #[expect(clippy::cast_precision_loss, reason = "a host has few things")]
-            let more = share * length as f64;
-            *due += more;
+            *due += share * amount(length);
         }
         let take = |due: &mut f64, length: usize| {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
-            let count = (due.floor() as usize).min(length);
-            *due -= due.floor();
+            let count = (due.floor().max(0.0) as usize).min(length);
+            *due -= due.floor().max(0.0);
             count
         };
-        let counts: Vec<usize> = self.due.iter_mut().zip(lengths).map(|(due, length)| take(due, length)).collect();
-        for _ in 0..counts[0] {
+        for _ in 0..take(&mut self.due[0], lengths[0]) {
             self.replace_container(world, &mut report, now);
+            // What went with the container is part of the share.
+            self.due[1] -= amount(report.processes.len()) - replaced[0];
+            self.due[2] -= amount(report.flows.len()) - replaced[1];
+            replaced = [amount(report.processes.len()), amount(report.flows.len())];
         }
-        for _ in 0..counts[1] {
+        for _ in 0..take(&mut self.due[1], lengths[1]) {
             let at = self.any(self.processes.len());
             self.replace_process(world, at, &mut report, now);
         }
-        for _ in 0..counts[2] {
+        for _ in 0..take(&mut self.due[2], lengths[2]) {
             let at = self.any(self.flows.len());
             report.flows_gone.push(self.flows[at].id);
             let flow = self.make_flow(self.flows[at].end, now);
@@ -163,7 +168,7 @@ impl Node {
             self.flows[at] = flow;
         }
         // As many again go on, and are counted.
-        for _ in 0..counts[2] {
+        for _ in 0..take(&mut self.due[3], lengths[3]) {
             let at = self.any(self.flows.len());
             let bytes = self.random.next() % 100_000;
             let counters = &mut self.flows[at].counters;
@@ -311,6 +316,11 @@ impl Node {
             ..Flow::default()
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a host has few things")]
+fn amount(count: usize) -> f64 {
+    count as f64
 }
 
 fn image_id(service: &str) -> String {
