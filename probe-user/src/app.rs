@@ -440,6 +440,17 @@ async fn run_tasks(supervisor: &Supervisor, config: &Config, host_name: &str) ->
         }
     });
     let stopping = supervisor.stopping().clone();
+    let mut user = signal(SignalKind::user_defined1())?;
+    let (leave, stops) = (agent.leave.clone(), stopping.clone());
+    supervisor.essential("agent_leave", async move {
+        tokio::select! {
+            Some(()) = user.recv() => {
+                leave.cancel();
+                stops.cancelled().await;
+            }
+            () = stops.cancelled() => {}
+        }
+    });
     supervisor.essential("agent", async move {
         if let Err(error) = ::agent::agent::run(agent, listener, stopping).await {
             tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "the agent cannot go on");

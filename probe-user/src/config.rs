@@ -245,6 +245,7 @@ impl Config {
         let of_flags = given.iter().find(|(key, _)| *key == agent::MESOS_FLAGS).map(|(_, value)| value);
         let of_file = layers.values.get(agent::MESOS_FLAGS).map(|(value, _)| value);
         let mesos = of_flags.or_else(|| environment.get(&variable(agent::MESOS_FLAGS))).or(of_file).cloned().unwrap_or_default();
+        layers.read_libprocess(&environment);
         layers.read_mesos_flags(&environment, &mesos);
         for (key, _) in built_in() {
             if let Some(value) = environment.get(&variable(key)) {
@@ -256,6 +257,7 @@ impl Config {
         }
         let mut config = layers.into_config()?;
         config.abi_salt = flags.abi_salt;
+        config.agent.libprocess_ip = environment.get("LIBPROCESS_IP").filter(|it| !it.is_empty()).cloned();
         Ok(config)
     }
 }

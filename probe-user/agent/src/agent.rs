@@ -1,5 +1,6 @@
 //! Puts the agent together and runs it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,18 +14,19 @@ use tokio_util::task::TaskTracker;
 use crate::checker::Checker;
 use crate::config::{Config, Recover};
 use crate::containers::{Containers, Spawn};
-use crate::driver::{self, Driver, Ended, LEDGER_FACT};
+use crate::driver::{self, Driver, Ended, LEDGER_FACT, MasterAsk};
 use crate::executors::Executors;
-use crate::fetcher::Fetcher;
+use crate::fetcher::{self, Fetcher};
 use crate::gc::{self, Collector};
 use crate::host::{self, HostError};
 use crate::http::{self, Server};
 use crate::isolation::{self, UnsupportedIsolator};
+use crate::keeper::absence;
 use crate::ledger::{Ledger, LedgerError};
 use crate::link;
 use crate::reconfiguration::{self, Incompatible};
 use crate::store::{Store, StoreError};
-use crate::table::{Effect, Limits, RecoverError, Table};
+use crate::table::{Effect, Input, Limits, RecoverError, Table};
 use crate::words::{Now, SystemIds};
 
 /// Why an agent cannot start, or go on.
@@ -48,19 +50,32 @@ pub enum AgentError {
     /// It is another one than before.
     #[error(transparent)]
     Reconfigured(#[from] Incompatible),
+    /// The certificate of its API cannot be used.
+    #[error("the certificate of the agent API cannot be used")]
+    Certificate(#[from] edge_tls::Unusable),
+    /// Another agent has the same runtime directory.
+    #[error("{0} cannot be locked: another agent uses its directory")]
+    Locked(std::path::PathBuf, #[source] std::io::Error),
     /// A directory cannot be made.
     #[error("the directory {0} cannot be made")]
-    Directory(std::path::PathBuf, #[source] std::io::Error),
+    Directory(PathBuf, #[source] std::io::Error),
 }
 
 /// An agent that was shut down less than this ago and is shut down again is unwanted for longer: the pause before the next registration grows.
 const UNWANTED_AGAIN_WITHIN: Duration = Duration::from_secs(300);
 
+/// How long an agent that ends may keep the next one waiting.
+const LOCKED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long an agent that leaves tries to tell its master.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);
+
 /// Runs an agent until `stopping`. Tasks outlive it.
 ///
 /// When the master shuts the agent down (its machine is down, it is marked gone), its tasks are ended and forgotten, and a new agent registers: what
 /// happens to Mesos's agent, which ends its process for whoever supervises it to start it again. Here it happens within the process, which may have
-/// more to do than to run tasks.
+/// more to do than to run tasks. An agent that is told to leave (`Config::leave`) ends its tasks the same way, unregisters, and is not followed by
+/// another.
 ///
 /// # Errors
 /// When it cannot start, or cannot store any more.
@@ -74,12 +89,30 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
     }
     let layout = crate::sandbox::Layout::new(&config.work_dir, &config.runtime_dir);
     let store = Arc::new(Store::open(&layout.meta())?);
+    let lock = layout.agent_lock();
+    let held = tokio::task::spawn_blocking(move || absence::hold_lock(&lock, LOCKED_WITHIN)).await;
+    // Keepers end their containers when nobody holds it for too long.
+    let _held =
+        held.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| AgentError::Locked(layout.agent_lock(), error))?;
     let listener = Arc::new(listener);
+    let files =
+        |(certificate, key): &(PathBuf, PathBuf)| edge_tls::Files { certificate: certificate.clone(), key: key.clone(), client_ca: None };
+    let tls = config.api_certificate.as_ref().map(|it| edge_tls::Tls::load(files(it))).transpose()?;
     let mut pause = Duration::ZERO;
     loop {
-        let begun = Instant::now();
-        if live(config.clone(), listener.clone(), store.clone(), pause, &stopping).await? == Ended::Stopping {
+        if config.leave.is_cancelled() {
+            // Whoever told it to leave starts it again when it is to come back.
+            tracing::info!("the agent has left; it registers again, as a new one, when this process starts again");
+            drop((store, listener));
+            stopping.cancelled().await;
             return Ok(());
+        }
+        let begun = Instant::now();
+        if live(config.clone(), (listener.clone(), tls.clone()), store.clone(), pause, &stopping).await? == Ended::Stopping {
+            return Ok(());
+        }
+        if config.leave.is_cancelled() {
+            continue;
         }
         tracing::info!("all tasks are ended; the next agent of this machine registers as a new one");
         let again = pause.saturating_mul(2).min(link::BACKOFF_MAX);
@@ -90,7 +123,7 @@ pub async fn run(mut config: Config, listener: TcpListener, stopping: Cancellati
 /// One agent, from its registration until it stops or is over. It registers after some part of `pause`.
 async fn live(
     config: Arc<Config>,
-    listener: Arc<TcpListener>,
+    (listener, tls): (Arc<TcpListener>, Option<edge_tls::Tls>),
     store: Arc<Store>,
     pause: Duration,
     stopping: &CancellationToken,
@@ -113,6 +146,7 @@ async fn live(
         executor_registration_timeout: config.executor_registration_timeout,
         executor_reregistration_timeout: config.executor_reregistration_timeout,
         executor_shutdown_grace_period: config.executor_shutdown_grace_period,
+        docker_stop_timeout: config.docker_stop_timeout,
         completed_executors: config.max_completed_executors_per_framework,
         ..Limits::default()
     };
@@ -131,7 +165,15 @@ async fn live(
 
     let (handle, inputs, inbox) = driver::channel();
     let (outbox, sent) = mpsc::channel(link::OUTBOX_MAX);
-    let fetcher = Arc::new(Fetcher::new(&config.fetcher_cache_dir, config.fetcher_cache_size, config.fetcher_stall_timeout));
+    let signals = Arc::new(link::Signals::default());
+    let fetcher = Arc::new(Fetcher::new(fetcher::Settings {
+        cache_dir: config.fetcher_cache_dir.clone(),
+        cache_size: config.fetcher_cache_size,
+        draft_dir: layout.drafts(),
+        stall_timeout: config.fetcher_stall_timeout,
+        hadoop_home: config.hadoop_home.clone(),
+        frameworks_home: config.frameworks_home.clone(),
+    }));
     let endpoint = format!("{}:{port}", config.advertise_ip);
     let containers = Containers::new(config.clone(), fetcher.clone(), endpoint, inputs.clone(), spawn.clone());
     containers.end_orphans(&claimed).await;
@@ -151,12 +193,15 @@ async fn live(
         executors: executors.clone(),
         collector: collector.clone(),
         outbox,
+        signals: signals.clone(),
         agent,
         begun,
         is_over: false,
     };
     let status = link::Status::default();
     let server = Server {
+        viewer: http::rights::Viewer::default(),
+        tls: tls.clone(),
         config: config.clone(),
         driver: handle.clone(),
         containers: containers.clone(),
@@ -171,15 +216,43 @@ async fn live(
     };
     config.metrics.of(&server);
     spawn("http", Box::pin(http::run(listener, server)));
+    if let Some(tls) = tls {
+        spawn("certificate", Box::pin(tls.follow(stopping.clone())));
+    }
     spawn("sandboxes", Box::pin(collect(config.clone(), collector, containers.clone(), stopping.clone())));
-    let link = link::Link { config: config.clone(), driver: handle, status, boot_id };
-    spawn("link", Box::pin(link.run(sent, pause, stopping.clone())));
+    spawn("leave", Box::pin(leave(config.leave.clone(), handle.clone(), stopping.clone())));
+    let link = link::Link { config: config.clone(), driver: handle, status, boot_id, signals };
+    let parted = CancellationToken::new();
+    let run = link.run(sent, pause, stopping.clone());
+    let of_link = parted.clone().drop_guard();
+    spawn(
+        "link",
+        Box::pin(async move {
+            let _parted = of_link;
+            run.await;
+        }),
+    );
     let ended = driver.run(inbox, recovered, stopping.clone()).await;
+    if config.leave.is_cancelled() && matches!(ended, Ok(Ended::Unwanted)) {
+        // Its link tells the master that it leaves.
+        tokio::select! { () = parted.cancelled() => {}, () = tokio::time::sleep(LEAVES_WITHIN) => {}, () = stopping.cancelled() => {} }
+    }
     stopping.cancel();
     loops.close();
     // Loops of containers end with the runtime; their keepers do not.
     drop(tokio::time::timeout(Duration::from_millis(500), loops.wait()).await);
     Ok(ended?)
+}
+
+/// Ends all tasks when the agent is told to leave.
+async fn leave(leave: CancellationToken, driver: driver::Handle, stopping: CancellationToken) {
+    tokio::select! {
+        () = leave.cancelled() => {
+            tracing::info!("the agent leaves: all tasks are ended");
+            let _ = driver.master(MasterAsk::Input(Input::ShutdownAgent)).await;
+        }
+        () = stopping.cancelled() => {}
+    }
 }
 
 /// What the master and frameworks are told of this agent.

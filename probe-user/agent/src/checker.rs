@@ -58,6 +58,7 @@ impl Checker {
     pub fn start(&mut self, task: &TaskKey, container: &ContainerKey, info: &TaskInfo) {
         self.stop(task);
         let stop = CancellationToken::new();
+        let place = Place { containers: self.containers.clone(), task: info.clone(), container: container.clone() };
         if let Some(check) = &info.health_check
             && let Some(look) = health_look(check, info)
         {
@@ -68,7 +69,7 @@ impl Checker {
                 let answers = answers.clone();
                 async move { answers.send(input).await.is_ok() }
             };
-            self.run(look, container_of(info, &self.containers, &stop), times, stop.clone(), answer);
+            self.run(look, place.clone(), times, stop.clone(), answer);
         }
         if let Some(check) = &info.check
             && let Some(look) = check_look(check)
@@ -81,11 +82,9 @@ impl Checker {
                 let answers = answers.clone();
                 async move { answers.send(input).await.is_ok() }
             };
-            self.run(look, container_of(info, &self.containers, &stop), times, stop.clone(), answer);
+            self.run(look, place.clone(), times, stop.clone(), answer);
         }
         self.running.insert(task.clone(), stop);
-        // Where it runs decides how a look is taken.
-        let _ = container;
     }
 
     /// Checks a task no more.
@@ -128,16 +127,8 @@ impl Checker {
 struct Place {
     containers: Containers,
     task: TaskInfo,
-    container: Option<ContainerKey>,
-}
-
-fn container_of(info: &TaskInfo, containers: &Containers, _stop: &CancellationToken) -> Place {
-    let running = containers.running();
-    let of_task = |it: &crate::containers::Handle| {
-        it.launch().task.as_ref().is_some_and(|task| task.task_id == info.task_id && task.agent_id == info.agent_id)
-    };
-    let container = running.iter().find(|(_, it)| of_task(it)).map(|(key, _)| key.clone());
-    Place { containers: containers.clone(), task: info.clone(), container }
+    /// The task's own. Its id alone does not say which: another framework may have a task of the same, or an earlier one had it.
+    container: ContainerKey,
 }
 
 fn health_look(check: &HealthCheck, info: &TaskInfo) -> Option<Look> {
@@ -226,8 +217,7 @@ async fn take(look: &Look, place: &Place, patience: Duration) -> Result<Seen, St
     let late = |what: &str| format!("{what} timed out after {}", crate::words::render_duration(patience));
     match look {
         Look::Command(command) => {
-            let container = place.container.as_ref().ok_or_else(|| "the task has no container".to_owned())?;
-            let ran = place.containers.run_inside(container, command, &place.task, patience);
+            let ran = place.containers.run_inside(&place.container, command, &place.task, patience);
             ran.await.map(Seen::Exited)
         }
         Look::Http { scheme, port, path, ipv6 } => {
@@ -270,7 +260,7 @@ fn get(url: &str, patience: Duration) -> Result<Seen, String> {
 
 /// On a thread of its own, in the network that the task is in.
 async fn apart(place: &Place, look: impl FnOnce() -> Result<Seen, String> + Send + 'static) -> Result<Seen, String> {
-    let handle = place.container.as_ref().and_then(|it| place.containers.get(it));
+    let handle = place.containers.get(&place.container);
     let pid = handle.as_ref().filter(|it| it.launch().is_docker()).and_then(|it| it.state().started?.pid);
     let (tell, told) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("check".to_owned()).spawn(move || {

@@ -1,11 +1,17 @@
 //! What the agent has to be told. The names are those of Mesos's flags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use mesos_proto::v1::CapabilityInfo;
+use tokio_util::sync::CancellationToken;
+
 use crate::reconfiguration::Policy;
+
+pub mod json;
 
 /// Settings of the agent.
 #[derive(Clone, Debug)]
@@ -20,6 +26,8 @@ pub struct Config {
     pub advertise_ip: IpAddr,
     /// Port under which others reach it; `None`: the one that it listens on.
     pub advertise_port: Option<u16>,
+    /// Certificate and key of the HTTP API, PEM; `None`: it is spoken without TLS.
+    pub api_certificate: Option<(PathBuf, PathBuf)>,
     /// Name of this host.
     pub hostname: String,
     /// Resources as Mesos's flag has them, such as `cpus:4;mem:8192`; empty: detected.
@@ -42,6 +50,10 @@ pub struct Config {
     pub docker_config: Option<String>,
     /// How long a container that has ended stays known to Docker.
     pub docker_remove_delay: Duration,
+    /// How long Docker's containers have after SIGTERM, where nobody says and it is more than others have.
+    pub docker_stop_timeout: Duration,
+    /// DNS of Docker's containers, where their framework says nothing of it.
+    pub default_container_dns: Vec<json::ContainerDns>,
     /// Whether containers of this agent's making that nobody knows are ended at recovery.
     pub docker_kill_orphans: bool,
     /// Where images see their sandbox.
@@ -58,12 +70,24 @@ pub struct Config {
     pub cgroups_limit_swap: bool,
     /// Devices that containers may open besides the usual, where `cgroups/devices` isolates, as the kernel has them: `c 10:229 rwm`.
     pub allowed_devices: Vec<String>,
+    /// What commands may do as root would, where their framework does not say, with `linux/capabilities`. `None`: all.
+    pub effective_capabilities: Option<CapabilityInfo>,
+    /// What they may do at most, the same way.
+    pub bounding_capabilities: Option<CapabilityInfo>,
+    /// Directories below which paths of the host that a volume names are made, where they are not there.
+    pub host_path_volume_force_creation: Vec<PathBuf>,
     /// Whether containers that use more disk than they have are ended.
     pub enforce_container_disk_quota: bool,
     /// How often their use of disk is looked at.
     pub container_disk_watch_interval: Duration,
+    /// Where `network/ports` isolates: how often it is looked on which ports containers listen.
+    pub container_ports_watch_interval: Duration,
+    /// Whether those that listen on ports that are not theirs are ended.
+    pub enforce_container_ports: bool,
     /// Whether tasks run as the user that their framework names.
     pub switch_user: bool,
+    /// `LIBPROCESS_IP` of the agent's own environment, which its executors have as well.
+    pub libprocess_ip: Option<String>,
     /// Variables of every executor.
     pub executor_environment_variables: BTreeMap<String, String>,
     /// From a launch until its executor must have subscribed.
@@ -94,6 +118,10 @@ pub struct Config {
     pub fetcher_cache_dir: PathBuf,
     /// A download without a byte for this long has failed.
     pub fetcher_stall_timeout: Duration,
+    /// Where Hadoop is, whose program fetches what only it can; `None`: it is looked for as any program.
+    pub hadoop_home: Option<PathBuf>,
+    /// Where paths of URIs begin that are relative.
+    pub frameworks_home: Option<PathBuf>,
     /// A log of a task is rotated at this size in bytes; 0: never.
     pub log_rotate_bytes: u64,
     /// Rotated logs that are kept.
@@ -102,6 +130,8 @@ pub struct Config {
     pub metrics: crate::http::metrics::AgentMetrics,
     /// Told which container belongs to whom.
     pub task_labels: crate::labels::TaskLabels,
+    /// Cancelled when the agent is to end its tasks and to unregister, as Mesos's does at SIGUSR1.
+    pub leave: CancellationToken,
     /// Told to log more for a while.
     pub verbosity: crate::verbosity::Verbosity,
     /// How often attach streams that are silent say that they live.
@@ -110,6 +140,12 @@ pub struct Config {
     pub credential: Option<crate::login::Credential>,
     /// Who may use the HTTP API.
     pub login: crate::login::Login,
+    /// What whoever uses the HTTP API may see and do; `None`: everything.
+    pub acls: Option<Arc<mesos_acl::Acls>>,
+    /// Paths of the HTTP API that are nobody's.
+    pub disabled_endpoints: BTreeSet<String>,
+    /// Where somebody else writes what this agent logs; shown as `/slave/log`.
+    pub external_log_file: Option<PathBuf>,
 }
 
 /// What is done with what ran before.
@@ -130,6 +166,7 @@ impl Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5051)),
             advertise_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertise_port: None,
+            api_certificate: None,
             hostname: "localhost".to_owned(),
             resources: String::new(),
             attributes: String::new(),
@@ -142,6 +179,8 @@ impl Config {
             docker_socket: Some(PathBuf::from("/var/run/docker.sock")),
             docker_config: None,
             docker_remove_delay: Duration::from_secs(6 * 3600),
+            docker_stop_timeout: Duration::ZERO,
+            default_container_dns: Vec::new(),
             docker_kill_orphans: true,
             sandbox_directory: "/mnt/mesos/sandbox".to_owned(),
             isolation: ["cgroups/cpu", "cgroups/mem", "cgroups/pids", "cgroups/blkio", "disk/du", "filesystem/linux"]
@@ -152,8 +191,13 @@ impl Config {
             cgroups_enable_cfs: false,
             cgroups_limit_swap: false,
             allowed_devices: Vec::new(),
+            effective_capabilities: None,
+            bounding_capabilities: None,
+            host_path_volume_force_creation: Vec::new(),
             enforce_container_disk_quota: false,
             container_disk_watch_interval: Duration::from_secs(15),
+            container_ports_watch_interval: Duration::from_secs(30),
+            enforce_container_ports: false,
             switch_user: true,
             executor_environment_variables: BTreeMap::new(),
             executor_registration_timeout: Duration::from_secs(60),
@@ -169,14 +213,21 @@ impl Config {
             max_completed_executors_per_framework: 150,
             fetcher_cache_size: 2 << 30,
             fetcher_stall_timeout: Duration::from_secs(60),
+            libprocess_ip: None,
+            hadoop_home: None,
+            frameworks_home: None,
             log_rotate_bytes: 0,
             log_rotate_keep: 5,
             metrics: crate::http::metrics::AgentMetrics::default(),
             task_labels: crate::labels::TaskLabels::default(),
+            leave: CancellationToken::new(),
             verbosity: crate::verbosity::Verbosity::default(),
             http_heartbeat_interval: Duration::from_secs(30),
             credential: None,
             login: crate::login::Login::default(),
+            acls: None,
+            disabled_endpoints: BTreeSet::new(),
+            external_log_file: None,
         }
     }
 
@@ -204,6 +255,7 @@ impl Config {
             ("docker", "docker".to_owned()),
             ("docker_socket", self.docker_socket.as_deref().map(path).unwrap_or_default()),
             ("docker_remove_delay", time(self.docker_remove_delay)),
+            ("docker_stop_timeout", time(self.docker_stop_timeout)),
             ("docker_kill_orphans", self.docker_kill_orphans.to_string()),
             ("sandbox_directory", self.sandbox_directory.clone()),
             ("cgroups_hierarchy", path(&self.cgroups_hierarchy)),
@@ -212,6 +264,8 @@ impl Config {
             ("cgroups_limit_swap", self.cgroups_limit_swap.to_string()),
             ("enforce_container_disk_quota", self.enforce_container_disk_quota.to_string()),
             ("container_disk_watch_interval", time(self.container_disk_watch_interval)),
+            ("container_ports_watch_interval", time(self.container_ports_watch_interval)),
+            ("enforce_container_ports", self.enforce_container_ports.to_string()),
             ("switch_user", self.switch_user.to_string()),
             ("executor_registration_timeout", time(self.executor_registration_timeout)),
             ("executor_reregistration_timeout", time(self.executor_reregistration_timeout)),
@@ -240,6 +294,19 @@ impl Config {
                 flags.insert(name.to_owned(), value.clone());
             }
         }
+        let paths = [
+            ("hadoop_home", &self.hadoop_home),
+            ("frameworks_home", &self.frameworks_home),
+            ("external_log_file", &self.external_log_file),
+        ];
+        flags.extend(paths.into_iter().filter_map(|(name, it)| Some((name.to_owned(), path(it.as_deref()?)))));
+        if !self.host_path_volume_force_creation.is_empty() {
+            let all: Vec<String> = self.host_path_volume_force_creation.iter().map(|it| path(it)).collect();
+            flags.insert("host_path_volume_force_creation".to_owned(), all.join(":"));
+        }
+        let sets = [("effective_capabilities", &self.effective_capabilities), ("bounding_capabilities", &self.bounding_capabilities)];
+        let text = |it: &CapabilityInfo| String::from_utf8_lossy(&mesos_proto::json::to_vec(it)).into_owned();
+        flags.extend(sets.into_iter().filter_map(|(name, it)| Some((name.to_owned(), text(it.as_ref()?)))));
         flags
     }
 }

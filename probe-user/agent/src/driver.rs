@@ -1,11 +1,13 @@
 //! The loop that owns the table: takes inputs, stores what changed, then does what follows. In this order, always.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mesos_proto::v1::{AgentInfo, TaskState, TaskStatus, task_status};
 use prost::Message as _;
 use proto::agent::v1 as wire;
+use proto::agent::v1::agent_message::Body;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +16,7 @@ use crate::containers::Containers;
 use crate::executors::Executors;
 use crate::gc::Collector;
 use crate::ledger::{Consequence, Ledger};
+use crate::link::Signals;
 use crate::sandbox::{self, Disk, PersistentVolume};
 use crate::store::{Store, StoreError};
 use crate::table::{Effect, Input, Refusal, Run, Step, Table};
@@ -48,9 +51,11 @@ impl std::fmt::Debug for Ask {
     }
 }
 
-/// What only the master asks.
+/// What only the master asks. All of it goes one way, and is done in the order in which it came.
 #[derive(Debug)]
 pub enum MasterAsk {
+    /// A command that is the table's alone, or that the stream is no more.
+    Input(Input),
     /// A launch that names the version of the resources it was placed on.
     Run(Box<Run>, Vec<u8>),
     /// Change the resources.
@@ -141,6 +146,34 @@ pub fn channel() -> (Handle, mpsc::Sender<Input>, Inbox) {
     (Handle { inputs: inputs.clone(), asks }, inputs, Inbox { inputs: input_inbox, asks: ask_inbox })
 }
 
+/// What follows from something that came.
+enum Due {
+    Step(Step),
+    Consequence(Consequence),
+}
+
+/// What becomes of a message to the master that finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Importance {
+    /// It is dropped, as frameworks expect of such messages.
+    BestEffort,
+    /// It is sent again, some time.
+    SentAgain,
+    /// Nobody sends it again.
+    Once,
+}
+
+impl Importance {
+    /// How much room there must be, of this much. The rest is for what is more important.
+    const fn leaves_free(self, room: usize) -> usize {
+        match self {
+            Importance::BestEffort => room / 2 + 1,
+            Importance::SentAgain => room / 4 + 1,
+            Importance::Once => 1,
+        }
+    }
+}
+
 /// Everything that the driver drives.
 #[derive(Debug)]
 pub struct Driver {
@@ -158,13 +191,15 @@ pub struct Driver {
     pub executors: Executors,
     /// Where sandboxes go.
     pub collector: Collector,
-    /// To the master. What finds no room is sent again, if it has to arrive.
+    /// To the master. What finds no room is sent again, if it has to arrive, or said by a new registration.
     pub outbox: mpsc::Sender<wire::AgentMessage>,
+    /// What the link is told beside messages.
+    pub signals: Arc<Signals>,
     /// Who this agent is.
     pub agent: AgentInfo,
     /// The process's own clock began here.
     pub begun: Instant,
-    /// Set when everything has ended because the master does not want this agent.
+    /// Set when everything has ended as it was wanted.
     pub is_over: bool,
 }
 
@@ -173,7 +208,7 @@ pub struct Driver {
 pub enum Ended {
     /// The agent stops. What it remembers is there for the next start.
     Stopping,
-    /// The master does not want this agent: everything has ended, and nothing of it is remembered.
+    /// The agent is not wanted here, or is to leave: everything has ended, and nothing of it is remembered.
     Unwanted,
 }
 
@@ -215,8 +250,9 @@ impl Driver {
                 () = alarm => inputs.push(Input::Tick),
                 _ = operations.tick() => {
                     let now = self.now();
-                    for update in self.ledger.due(now) {
-                        self.send(wire::agent_message::Body::OperationStatusUpdate(update));
+                    let due = self.ledger.due(now);
+                    for update in due {
+                        self.send(Body::OperationStatusUpdate(update));
                     }
                     continue;
                 }
@@ -249,31 +285,36 @@ impl Driver {
     /// One batch: steps, one commit, effects, answers.
     async fn turn(&mut self, inputs: Vec<Input>, asks: Vec<Ask>, master_hostname: &mut Option<String>) -> Result<(), StoreError> {
         let now = self.now();
-        let mut steps = Vec::new();
+        // What follows, in the order of what it follows from: a volume is removed before a launch that came later makes it anew.
+        let mut due = Vec::new();
         let mut answers = Vec::new();
         let mut looks = Vec::new();
-        let mut consequences = Vec::new();
         let mut ledger_changed = false;
         for input in inputs {
-            steps.push(self.table.step(now, input));
+            // It has opened another stream meanwhile, and what it says there may be here already.
+            if matches!(&input, Input::Unsubscribed(executor) if self.executors.is_open(executor)) {
+                continue;
+            }
+            due.push(Due::Step(self.table.step(now, input)));
         }
         for ask in asks {
             match ask {
                 Ask::Input(input, answer) => {
                     let step = self.table.step(now, input);
                     answers.push((answer, step.refusal));
-                    steps.push(step);
+                    due.push(Due::Step(step));
                 }
                 Ask::Look(look) => looks.push(look),
+                Ask::Master(MasterAsk::Input(input)) => due.push(Due::Step(self.table.step(now, input))),
                 Ask::Master(MasterAsk::Run(mut run, version)) => {
                     if !version.is_empty() && version != self.ledger.version() {
                         let problem = "The resources of the agent have changed since the offer".to_owned();
                         run.refused = Some((task_status::Reason::InvalidOffers, problem));
                     }
-                    steps.push(self.table.step(now, Input::Run(run)));
+                    due.push(Due::Step(self.table.step(now, Input::Run(run))));
                 }
                 Ask::Master(MasterAsk::Apply(request)) => {
-                    consequences.extend(self.ledger.apply(now, &request, &mut SystemIds));
+                    due.extend(self.ledger.apply(now, &request, &mut SystemIds).into_iter().map(Due::Consequence));
                     ledger_changed = true;
                 }
                 Ask::Master(MasterAsk::Acknowledge(it)) => {
@@ -281,7 +322,7 @@ impl Driver {
                 }
                 Ask::Master(MasterAsk::Reconcile(it)) => {
                     let answers = self.ledger.reconcile(&it.operation_uuids);
-                    consequences.extend(answers.into_iter().map(|it| Consequence::Send(Box::new(it))));
+                    due.extend(answers.into_iter().map(|it| Due::Consequence(Consequence::Send(Box::new(it)))));
                 }
                 Ask::Master(MasterAsk::Registered(it)) => {
                     self.agent.id = Some(mesos_proto::v1::AgentId { value: it.agent_id.clone() });
@@ -289,18 +330,20 @@ impl Driver {
                     *master_hostname = Some(it.master_hostname).filter(|it| !it.is_empty());
                     ledger_changed = true;
                     let updates_in_flight = if it.updates_in_flight_max == 0 { 1024 } else { it.updates_in_flight_max as usize };
-                    steps.push(self.table.step(now, Input::Registered { agent_id: it.agent_id, updates_in_flight }));
+                    due.push(Due::Step(self.table.step(now, Input::Registered { agent_id: it.agent_id, updates_in_flight })));
                 }
             }
         }
-        self.store_steps(&mut steps, ledger_changed).await?;
-        for effect in steps.into_iter().flat_map(|it| it.effects) {
-            self.perform(effect).await;
-        }
-        for consequence in consequences {
-            match consequence {
-                Consequence::Send(it) => self.send(wire::agent_message::Body::OperationStatusUpdate(*it)),
-                Consequence::RemoveVolume(volume) => self.remove_volume(volume).await,
+        self.store(&mut due, ledger_changed).await?;
+        for due in due {
+            match due {
+                Due::Step(step) => {
+                    for effect in step.effects {
+                        self.perform(effect).await;
+                    }
+                }
+                Due::Consequence(Consequence::Send(it)) => self.send(Body::OperationStatusUpdate(*it)),
+                Due::Consequence(Consequence::RemoveVolume(volume)) => self.remove_volume(volume).await,
             }
         }
         // Whoever asked hears after it was stored.
@@ -313,8 +356,9 @@ impl Driver {
         Ok(())
     }
 
-    async fn store_steps(&self, steps: &mut [Step], ledger_changed: bool) -> Result<(), StoreError> {
-        let records: Vec<_> = steps.iter_mut().flat_map(|it| std::mem::take(&mut it.records)).collect();
+    async fn store(&self, due: &mut [Due], ledger_changed: bool) -> Result<(), StoreError> {
+        let of_step = |it: &mut Due| if let Due::Step(step) = it { std::mem::take(&mut step.records) } else { Vec::new() };
+        let records: Vec<_> = due.iter_mut().flat_map(of_step).collect();
         if records.is_empty() && !ledger_changed {
             return Ok(());
         }
@@ -331,14 +375,14 @@ impl Driver {
             Effect::Reattach(launch) => self.containers.reattach(&agent_id, *launch),
             Effect::Terminate { container, grace } => self.containers.terminate(&container, grace),
             Effect::Destroy(container) => self.containers.destroy(&container),
-            Effect::Resize { container, resources } => self.containers.resize(&container, resources),
+            Effect::Resize { container, allowance } => self.containers.resize(&container, allowance),
             Effect::SendUpdate { task, executor, status, latest } => self.send_update(&task.framework, executor, &status, latest),
-            Effect::SendExecutorExited { executor, status } => self.send(wire::agent_message::Body::ExecutorExited(wire::ExecutorExited {
+            Effect::SendExecutorExited { executor, status } => self.send(Body::ExecutorExited(wire::ExecutorExited {
                 framework_id: executor.framework,
                 executor_id: executor.executor,
                 status,
             })),
-            Effect::SendMessage { executor, data } => self.send(wire::agent_message::Body::ExecutorMessage(wire::ExecutorMessage {
+            Effect::SendMessage { executor, data } => self.send(Body::ExecutorMessage(wire::ExecutorMessage {
                 framework_id: executor.framework,
                 executor_id: executor.executor,
                 data,
@@ -348,7 +392,10 @@ impl Driver {
             Effect::StartChecks { task, container, info } => self.checker.start(&task, &container, &info),
             Effect::StopChecks(task) => self.checker.stop(&task),
             Effect::CollectSandbox(container) => self.collect(&container),
-            Effect::AgentEmpty => self.is_over = true,
+            Effect::AgentEmpty => {
+                self.is_over = true;
+                self.signals.over.store(true, Ordering::Release);
+            }
         }
     }
 
@@ -361,20 +408,44 @@ impl Driver {
         self.containers.forget(container);
     }
 
-    fn send_update(&self, framework: &str, executor: String, status: &TaskStatus, latest: TaskState) {
-        self.send(wire::agent_message::Body::StatusUpdate(wire::StatusUpdate {
+    fn send_update(&mut self, framework: &str, executor: String, status: &TaskStatus, latest: TaskState) {
+        let is_sent_again = status.uuid.is_some();
+        let body = Body::StatusUpdate(wire::StatusUpdate {
             framework_id: framework.to_owned(),
             executor_id: executor,
             status: status.encode_to_vec(),
             latest_state: latest as i32,
-        }));
+        });
+        self.send_as(body, if is_sent_again { Importance::SentAgain } else { Importance::Once });
     }
 
-    fn send(&self, body: wire::agent_message::Body) {
-        // The link numbers what it has received.
-        let message = wire::AgentMessage { body: Some(body), received_through: 0 };
-        if self.outbox.try_send(message).is_err() {
-            tracing::debug!("no room for a message to the master; what has to arrive is sent again");
+    fn send(&mut self, body: Body) {
+        let importance = match &body {
+            Body::ExecutorMessage(_) => Importance::BestEffort,
+            Body::OperationStatusUpdate(_) => Importance::SentAgain,
+            _ => Importance::Once,
+        };
+        self.send_as(body, importance);
+    }
+
+    fn send_as(&mut self, body: Body, importance: Importance) {
+        if self.outbox.capacity() >= importance.leaves_free(self.outbox.max_capacity()) {
+            // The link numbers what it has received.
+            let message = wire::AgentMessage { body: Some(body), received_through: 0 };
+            if self.outbox.try_send(message).is_ok() {
+                return;
+            }
+        }
+        match importance {
+            Importance::BestEffort => {
+                self.table.count_lost_message();
+                tracing::warn!("the master takes too little: a message of an executor is dropped");
+            }
+            Importance::SentAgain => tracing::debug!("no room for a message to the master, which is sent again"),
+            Importance::Once => {
+                tracing::warn!("no room for a message to the master that is not sent again: the agent registers anew, which says it all");
+                self.signals.lost.notify_one();
+            }
         }
     }
 

@@ -12,8 +12,14 @@ use crate::words::ExecutorKey;
 /// Events that wait for an executor; one that reads no more of them loses its stream, and subscribes again.
 const EVENTS_MAX: usize = 1024;
 
-/// The number of each stream, and its other end.
-type Streams = HashMap<ExecutorKey, (u64, mpsc::Sender<Event>)>;
+/// Streams that are open, and how many were.
+#[derive(Debug, Default)]
+struct Streams {
+    /// The number of each stream, and its other end.
+    open: HashMap<ExecutorKey, (u64, mpsc::Sender<Event>)>,
+    /// Number of the next one. None has the number of another, even of one that ended long ago: the end of that one may still be on its way.
+    next: u64,
+}
 
 /// All open streams. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +32,9 @@ impl Executors {
     pub fn open(&self, executor: &ExecutorKey) -> (u64, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let mut streams = self.lock();
-        let number = streams.get(executor).map_or(0, |(number, _)| number + 1);
-        streams.insert(executor.clone(), (number, sender));
+        let number = streams.next;
+        streams.next += 1;
+        streams.open.insert(executor.clone(), (number, sender));
         (number, receiver)
     }
 
@@ -37,28 +44,52 @@ impl Executors {
             subscribed.agent_info = agent.clone();
         }
         let mut streams = self.lock();
-        let failed = streams.get(executor).is_some_and(|(_, it)| it.try_send(event).is_err());
+        let failed = streams.open.get(executor).is_some_and(|(_, it)| it.try_send(event).is_err());
         if failed {
-            streams.remove(executor);
+            streams.open.remove(executor);
         }
+    }
+
+    /// Whether an executor has a stream.
+    pub fn is_open(&self, executor: &ExecutorKey) -> bool {
+        self.lock().open.contains_key(executor)
     }
 
     /// Ends the stream of an executor.
     pub fn close(&self, executor: &ExecutorKey) {
-        self.lock().remove(executor);
+        self.lock().open.remove(executor);
     }
 
     /// The stream with this number has ended. Whether it was still the executor's.
     pub fn ended(&self, executor: &ExecutorKey, number: u64) -> bool {
         let mut streams = self.lock();
-        let is_current = streams.get(executor).is_none_or(|(it, _)| *it == number);
+        let is_current = streams.open.get(executor).is_none_or(|(it, _)| *it == number);
         if is_current {
-            streams.remove(executor);
+            streams.open.remove(executor);
         }
         is_current
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_stream_is_not_the_end_of_a_later_one() {
+        let executors = Executors::default();
+        let key = ExecutorKey { framework: "F".to_owned(), executor: "e".to_owned() };
+        let (slow, _events) = executors.open(&key);
+        // It read too slowly: its stream was taken from it, and it subscribes again before its connection has ended.
+        executors.close(&key);
+        let (now, mut events) = executors.open(&key);
+        assert!(!executors.ended(&key, slow));
+        executors.tell(&key, Event::default(), &AgentInfo::default());
+        assert!(events.try_recv().is_ok(), "the later one goes on");
+        assert!(executors.ended(&key, now));
     }
 }

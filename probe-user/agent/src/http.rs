@@ -37,6 +37,7 @@ mod executor;
 mod files;
 pub mod metrics;
 mod operator;
+pub mod rights;
 mod sessions;
 mod state;
 
@@ -78,6 +79,10 @@ pub struct Server {
     pub containers: Containers,
     /// Streams of executors.
     pub executors: Executors,
+    /// Whose request it is, and what that one may.
+    pub viewer: rights::Viewer,
+    /// Where the API is spoken over TLS: with what.
+    pub tls: Option<edge_tls::Tls>,
     /// Sandboxes that wait for deletion.
     pub collector: Collector,
     /// Where files come from.
@@ -120,6 +125,16 @@ pub async fn run(listener: Arc<TcpListener>, server: Server) {
             Box::pin(async move {
                 let _permit = permit;
                 let stopping = connection.stopping.clone();
+                let stream = match &connection.tls {
+                    None => edge_tls::Stream::from(stream),
+                    Some(tls) => match tls.accept(edge_tls::Door::Http, stream).await {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            tracing::debug!(%error, "a client of the agent API does not speak TLS with us");
+                            return;
+                        }
+                    },
+                };
                 let serve = service_fn(move |request| {
                     let server = connection.clone();
                     async move { Ok::<_, Infallible>(route(server, request).await) }
@@ -198,8 +213,11 @@ fn find(path: &str) -> Option<Route> {
     }
 }
 
-async fn route(server: Server, request: Request<Incoming>) -> Answer {
+async fn route(mut server: Server, request: Request<Incoming>) -> Answer {
     let Some(route) = find(request.uri().path()) else { return plain(StatusCode::NOT_FOUND, None) };
+    if server.config.disabled_endpoints.iter().any(|it| find(it) == Some(route)) {
+        return plain(StatusCode::FORBIDDEN, Some(&format!("Endpoint '{}' is disabled", request.uri().path())));
+    }
     let get_only = matches!(route, Route::Statistics | Route::Containers | Route::Debug | Route::Flags);
     if get_only && request.method() != Method::GET {
         return not_allowed("GET");
@@ -208,6 +226,10 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
         Ok(asker) => asker,
         Err(refusal) => return refusal,
     };
+    server.viewer = rights::Viewer::of(server.config.acls.as_ref(), &asker);
+    if let Err(refusal) = guarded(&server, route) {
+        return refusal;
+    }
     let query = Query::of(&request);
     let gzip = accepts_gzip(request.headers());
     let answer = match route {
@@ -241,6 +263,15 @@ async fn route(server: Server, request: Request<Incoming>) -> Answer {
         Route::FilesDebug => files::debug(&server, &query).await,
     };
     if gzip { compressed(answer).await } else { answer }
+}
+
+/// Whole endpoints of which a list says who may have them.
+fn guarded(server: &Server, route: Route) -> Result<(), Answer> {
+    let path = ROUTES.iter().find(|(_, it)| *it == route).map_or("", |(path, _)| path);
+    if mesos_acl::AUTHORIZABLE_PATHS.contains(&path) {
+        server.viewer.demand("get_endpoints", Some(path))?;
+    }
+    if route == Route::Flags { server.viewer.demand("view_flags", None) } else { Ok(()) }
 }
 
 /// Who asks, where that has to be known.

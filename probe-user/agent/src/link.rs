@@ -4,25 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mesos::Format;
-use mesos_proto::v1::{
-    self as mesos_v1, AgentId, ExecutorId, FrameworkId, FrameworkInfo, KillPolicy, Task, TaskGroupInfo, TaskInfo, TaskState, agent_info,
-};
+use futures::FutureExt as _;
+use mesos_proto::v1::{AgentId, ExecutorId, FrameworkId, FrameworkInfo, KillPolicy, Task, TaskGroupInfo, TaskInfo, TaskState, agent_info};
 use probe_endpoint::ControlPlane;
 use prost::Message as _;
 use proto::agent::v1 as wire;
 use proto::agent::v1::agent_message::Body as Ours;
 use proto::agent::v1::agent_service_client::AgentServiceClient;
 use proto::agent::v1::master_message::Body as Theirs;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::driver::{Handle, MasterAsk, Stopping, View};
-use crate::table::{Drain, Framework, Input, Kind, Run};
-use crate::words::{ExecutorKey, SystemIds, TaskKey, is_terminal, nanoseconds};
+use crate::driver::{Handle, MasterAsk, Stopping};
+use crate::table::{Drain, Input, Run};
+use crate::words::{ExecutorKey, SystemIds, TaskKey, nanoseconds};
+
+mod registration;
+
+#[cfg(test)]
+mod tests;
 
 /// Mesos version whose semantics the agent has. Clients read it as numbers.
 pub const VERSION: &str = "1.11.0";
@@ -36,11 +39,11 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How long a master may take to answer a registration.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a master may take to hear that the agent leaves.
+const UNREGISTERED_WITHIN: Duration = Duration::from_secs(5);
+
 /// A stream that is silent for this many ping intervals is dead.
 const SILENT_PINGS: u32 = 5;
-
-/// Bytes of one part of a registration, about.
-const PART_BYTES: usize = 1 << 20;
 
 /// Commands are acknowledged at least this often.
 const ACKNOWLEDGE_EVERY: u64 = 32;
@@ -50,6 +53,15 @@ const ACKNOWLEDGE_EVERY: u64 = 32;
 pub struct Status {
     /// Whether the master has this agent.
     pub registered: Arc<AtomicBool>,
+}
+
+/// What the loop that owns the table tells its link beside messages.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Something found no room in the outbox that is not sent again: only a new registration says it then.
+    pub lost: Notify,
+    /// Everything has ended as it was wanted.
+    pub over: AtomicBool,
 }
 
 /// Why a stream ended.
@@ -72,6 +84,8 @@ pub struct Link {
     pub status: Status,
     /// Of this run of the machine.
     pub boot_id: String,
+    /// What the loop that owns the table says beside its messages.
+    pub signals: Arc<Signals>,
 }
 
 impl Link {
@@ -81,7 +95,7 @@ impl Link {
             () = self.keep(&mut outbox, first_pause) => {}
             () = stopping.cancelled() => {
                 self.status.registered.store(false, Ordering::Relaxed);
-                let _ = self.driver.input(Input::Disconnected).await;
+                let _ = self.driver.master(MasterAsk::Input(Input::Disconnected)).await;
             }
         }
     }
@@ -96,7 +110,7 @@ impl Link {
             let was_registered = AtomicBool::new(false);
             let ended = self.stream(&master, outbox, &was_registered).await;
             self.status.registered.store(false, Ordering::Relaxed);
-            if self.driver.input(Input::Disconnected).await.is_err() {
+            if self.driver.master(MasterAsk::Input(Input::Disconnected)).await.is_err() {
                 return;
             }
             masters.next().unwrap_or_default().clone_into(&mut master);
@@ -111,7 +125,7 @@ impl Link {
                     Err(Stopping) => return,
                     Ok(false) => {
                         tracing::error!(why, "the master does not want this agent: all tasks are ended");
-                        let _ = self.driver.input(Input::ShutdownAgent).await;
+                        let _ = self.driver.master(MasterAsk::Input(Input::ShutdownAgent)).await;
                         return;
                     }
                     // There is nothing to end: the machine is down, and may come up again.
@@ -158,11 +172,13 @@ impl Link {
         let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
         let mut client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
         let (ours, sent) = mpsc::channel(64);
+        // What was to be sent on an earlier stream is in the registration, or is sent again. What comes after the look is not in it, and stays.
+        while outbox.try_recv().is_ok() {}
+        let _ = self.signals.lost.notified().now_or_never();
         let config = self.config.clone();
         let boot_id = self.boot_id.clone();
-        let Ok(parts) = self.driver.look(move |view| registration(view, &config, &boot_id)).await else { return Ok(End::Stopping) };
-        // What was to be sent on an earlier stream is in the registration, or is sent again.
-        while outbox.try_recv().is_ok() {}
+        let look = self.driver.look(move |view| registration::registration(view, &config, &boot_id));
+        let Ok(parts) = look.await else { return Ok(End::Stopping) };
         let mut request = tonic::Request::new(ReceiverStream::new(sent));
         if let Some(credential) = &self.config.credential {
             let words =
@@ -217,7 +233,7 @@ impl Link {
                         Some(command) => {
                             let taken = self.command(command).await;
                             if taken.is_err() {
-                                return Ok(End::Stopping);
+                                return Ok(self.part(outbox, ours, theirs).await);
                             }
                         }
                         None => {}
@@ -227,8 +243,9 @@ impl Link {
                         acknowledged = received;
                     }
                 }
+                () = self.signals.lost.notified() => return Err("messages were lost that are not sent again".to_owned()),
                 message = outbox.recv() => {
-                    let Some(message) = message else { return Ok(End::Stopping) };
+                    let Some(message) = message else { return Ok(self.part(outbox, ours, theirs).await) };
                     ours.send(send(message.body, received)).await.map_err(|_| "the stream was closed".to_owned())?;
                     acknowledged = received;
                 }
@@ -236,6 +253,36 @@ impl Link {
         }
     }
 
+    /// Whoever owned the table is no more. Where that is because the agent leaves, the master hears the last of it, and that it will not come back.
+    async fn part(
+        &self,
+        outbox: &mut mpsc::Receiver<wire::AgentMessage>,
+        ours: mpsc::Sender<wire::AgentMessage>,
+        mut theirs: tonic::Streaming<wire::MasterMessage>,
+    ) -> End {
+        if self.config.leave.is_cancelled() && self.signals.over.load(Ordering::Acquire) {
+            let message = "the agent was told to end its tasks and to leave".to_owned();
+            let unregister = wire::AgentMessage { body: Some(Ours::Unregister(wire::Unregister { message })), received_through: 0 };
+            let last = async {
+                while let Some(message) = outbox.recv().await {
+                    ours.send(message).await.ok()?;
+                }
+                ours.send(unregister).await.ok()?;
+                // Nothing more comes from here. That the other side ends the stream, too, says that it has read all.
+                drop(ours);
+                while theirs.message().await.ok()?.is_some() {}
+                Some(())
+            };
+            match timeout(UNREGISTERED_WITHIN, last).await {
+                Ok(Some(())) => tracing::info!("unregistered"),
+                _ => tracing::warn!("the master may not have heard that this agent leaves; it will miss it after a while"),
+            }
+        }
+        End::Stopping
+    }
+
+    /// Passes a command on. All go the same way, so that they are done in the order in which the master gave them: a kill that overtook its launch would
+    /// be answered for a task that then begins.
     async fn command(&self, command: Theirs) -> Result<(), Stopping> {
         let executor = |framework: String, executor: String| ExecutorKey { framework, executor };
         let task = |framework: String, task: String| TaskKey { framework, task };
@@ -264,7 +311,7 @@ impl Link {
             Theirs::Undrain(_) => Input::Undrain,
             Theirs::Registered(_) | Theirs::Refused(_) | Theirs::Ping(_) | Theirs::ShutdownAgent(_) => return Ok(()),
         };
-        self.driver.input(input).await
+        self.driver.master(MasterAsk::Input(input)).await
     }
 
     async fn run_task(&self, it: wire::RunTask) -> Result<(), Stopping> {
@@ -372,97 +419,4 @@ pub fn task_message(
         user: Some(command_user.unwrap_or_else(|| framework_user.to_owned())),
         limits: info.limits.clone(),
     }
-}
-
-/// Parts of a registration. A message has a largest size, and an agent holds what it holds.
-struct Parts {
-    done: Vec<wire::Register>,
-    part: wire::Register,
-    size: usize,
-}
-
-impl Parts {
-    /// The part that has room for an entry.
-    fn with_room(&mut self, bytes: usize) -> &mut wire::Register {
-        if self.size > 0 && self.size + bytes > PART_BYTES {
-            self.part.more = true;
-            self.done.push(std::mem::take(&mut self.part));
-            self.size = 0;
-        }
-        self.size += bytes;
-        &mut self.part
-    }
-
-    fn finish(mut self) -> Vec<wire::Register> {
-        self.done.push(self.part);
-        self.done
-    }
-}
-
-/// What the agent holds, in parts that are not too large.
-fn registration(view: &View<'_>, config: &Config, boot_id: &str) -> Vec<wire::Register> {
-    let table = view.table;
-    let agent_id = table.agent_id();
-    let mut agent = view.agent.clone();
-    agent.id = (!agent_id.is_empty()).then(|| mesos_v1::AgentId { value: agent_id.to_owned() });
-    let part = wire::Register {
-        agent_info: agent.encode_to_vec(),
-        pid: format!("slave(1)@{}:{}", config.advertise_ip, agent.port()),
-        version: VERSION.to_owned(),
-        capabilities: capabilities().iter().map(prost::Message::encode_to_vec).collect(),
-        total_resources: view.ledger.total().to_proto(Format::Refined).iter().map(prost::Message::encode_to_vec).collect(),
-        resource_version_uuid: view.ledger.version().to_vec(),
-        boot_id: boot_id.to_owned(),
-        drain: table.drain().map(|it| wire::Drain {
-            max_grace_period_nanos: it.max_grace_period.map(|it| i64::try_from(it.as_nanos()).unwrap_or(i64::MAX)),
-            mark_gone: it.mark_gone,
-        }),
-        ..wire::Register::default()
-    };
-    let mut parts = Parts { done: Vec::new(), size: part.encoded_len(), part };
-    for operation in view.ledger.operations() {
-        let encoded = operation.encode_to_vec();
-        parts.with_room(encoded.len()).operations.push(encoded);
-    }
-    for (framework_id, framework) in table.frameworks() {
-        let encoded = framework.info.encode_to_vec();
-        parts.with_room(encoded.len()).frameworks.push(encoded);
-        for (executor_id, executor) in &framework.executors {
-            let is_command = executor.kind == Kind::Command;
-            if !is_command && executor.phase != crate::table::Phase::Terminated {
-                let entry = wire::register::Executor {
-                    framework_id: framework_id.clone(),
-                    executor_info: executor.info.encode_to_vec(),
-                    container_id: executor.container.as_str().to_owned(),
-                };
-                parts.with_room(entry.encoded_len()).executors.push(entry);
-            }
-            for task in executor.tasks.values().filter(|it| !is_terminal(it.state) || !it.pending.is_empty()) {
-                let encoded = task_message(framework_id, executor_id, is_command, agent_id, &framework.info.user, task).encode_to_vec();
-                parts.with_room(encoded.len()).tasks.push(encoded);
-            }
-        }
-    }
-    for framework in table.completed_frameworks().iter().rev().take(10) {
-        let entry = completed(framework, agent_id);
-        let size = entry.encoded_len();
-        // Of what is over, only what is small enough to be worth a look.
-        if size <= PART_BYTES {
-            parts.with_room(size).completed_frameworks.push(entry);
-        }
-    }
-    parts.finish()
-}
-
-fn completed(framework: &Framework, agent: &str) -> wire::register::CompletedFramework {
-    let id = framework.info.id.clone().unwrap_or_default().value;
-    let tasks = framework.completed.iter().rev().flat_map(|executor| {
-        let executor_id = executor.info.executor_id.value.clone();
-        let (id, user) = (id.clone(), framework.info.user.clone());
-        executor
-            .completed
-            .iter()
-            .map(move |task| task_message(&id, &executor_id, executor.kind == Kind::Command, agent, &user, task).encode_to_vec())
-    });
-    wire::register::CompletedFramework { framework_info: framework.info.encode_to_vec(), tasks: tasks.take(50).collect() }
 }

@@ -28,7 +28,7 @@ mod updates;
 #[cfg(test)]
 mod tests;
 
-pub use effect::{Effect, Launch};
+pub use effect::{Allowance, Effect, Launch};
 pub use input::{Drain, Exit, Input, Limitation, Run, Started};
 pub use records::{Record, RecordKey, RecoverError};
 pub use state::{Executor, Framework, Kind, Phase, Task};
@@ -43,6 +43,8 @@ pub struct Limits {
     pub executor_reregistration_timeout: Duration,
     /// From telling an executor to shut down until it is destroyed, where the executor names no time.
     pub executor_shutdown_grace_period: Duration,
+    /// How long Docker's containers have after SIGTERM where nobody says, if that is more than what others have.
+    pub docker_stop_timeout: Duration,
     /// First and longest pause before an update is sent again.
     pub update_retry: (Duration, Duration),
     /// Updates that are under way to the master at a time; the others wait.
@@ -63,6 +65,7 @@ impl Default for Limits {
             executor_registration_timeout: Duration::from_secs(60),
             executor_reregistration_timeout: Duration::from_secs(2),
             executor_shutdown_grace_period: Duration::from_secs(5),
+            docker_stop_timeout: Duration::ZERO,
             update_retry: (Duration::from_secs(10), Duration::from_secs(600)),
             updates_in_flight: 1024,
             updates_per_task: 1000,
@@ -239,6 +242,11 @@ impl Table {
     /// What has happened.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Counts a message of an executor that could not be passed on.
+    pub fn count_lost_message(&mut self) {
+        self.counts.invalid_messages += 1;
     }
 
     /// Whether the master has this agent.

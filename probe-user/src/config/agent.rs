@@ -15,6 +15,7 @@ mod mesos_flags;
 pub(super) use flags::AgentFlags;
 
 use super::Layers;
+use super::mistake::{Mistake, Origin};
 use super::parse::{parse_path, parse_truth};
 
 const AGENT_ADDRESS: &str = "agent-address";
@@ -61,9 +62,24 @@ const AUTHENTICATE_READONLY: &str = "authenticate-http-readonly";
 const AUTHENTICATE_READWRITE: &str = "authenticate-http-readwrite";
 const AUTHENTICATE_EXECUTORS: &str = "authenticate-http-executors";
 const JWT_SECRET_KEY: &str = "jwt-secret-key";
+const HTTP_HEARTBEAT: &str = "http-heartbeat-interval";
+const DOCKER_STOP: &str = "docker-stop-timeout";
+const CONTAINER_DNS: &str = "default-container-dns";
+const EFFECTIVE_CAPABILITIES: &str = "effective-capabilities";
+const BOUNDING_CAPABILITIES: &str = "bounding-capabilities";
+const HOST_PATH_CREATION: &str = "host-path-volume-force-creation";
+const HADOOP_HOME: &str = "hadoop-home";
+const FRAMEWORKS_HOME: &str = "frameworks-home";
+const FIREWALL_RULES: &str = "firewall-rules";
+const EXTERNAL_LOG: &str = "external-log-file";
+const ACLS: &str = "acls";
+const PORTS_WATCH: &str = "container-ports-watch-interval";
+const ENFORCE_PORTS: &str = "enforce-container-ports";
+const API_CERTIFICATE: &str = "agent-tls-certificate";
+const API_KEY: &str = "agent-tls-key";
 
 /// Every key with its built-in value.
-pub(super) const BUILT_IN: [(&str, &str); 44] = [
+pub(super) const BUILT_IN: [(&str, &str); 59] = [
     (AGENT_ADDRESS, "127.0.0.1:5051"),
     (ADVERTISE_IP, ""),
     (ADVERTISE_PORT, ""),
@@ -108,6 +124,21 @@ pub(super) const BUILT_IN: [(&str, &str); 44] = [
     (AUTHENTICATE_READWRITE, "false"),
     (AUTHENTICATE_EXECUTORS, "false"),
     (JWT_SECRET_KEY, ""),
+    (HTTP_HEARTBEAT, "30secs"),
+    (DOCKER_STOP, "0ns"),
+    (CONTAINER_DNS, ""),
+    (EFFECTIVE_CAPABILITIES, ""),
+    (BOUNDING_CAPABILITIES, ""),
+    (HOST_PATH_CREATION, ""),
+    (HADOOP_HOME, ""),
+    (FRAMEWORKS_HOME, ""),
+    (FIREWALL_RULES, ""),
+    (EXTERNAL_LOG, ""),
+    (API_CERTIFICATE, ""),
+    (API_KEY, ""),
+    (ACLS, ""),
+    (PORTS_WATCH, "30secs"),
+    (ENFORCE_PORTS, "false"),
 ];
 
 /// What of the agent's configuration is the whole probe's.
@@ -160,6 +191,8 @@ impl Layers {
         let cgroups_enable_cfs = self.parse(CGROUPS_ENABLE_CFS, parse_truth);
         let cgroups_limit_swap = self.parse(CGROUPS_LIMIT_SWAP, parse_truth);
         let enforce_container_disk_quota = self.parse(ENFORCE_DISK, parse_truth);
+        let container_ports_watch_interval = self.parse(PORTS_WATCH, duration);
+        let enforce_container_ports = self.parse(ENFORCE_PORTS, parse_truth);
         let switch_user = self.parse(SWITCH_USER, parse_truth);
         let environment = self.parse(EXECUTOR_ENVIRONMENT, |text| match text {
             "" => Ok(BTreeMap::new()),
@@ -204,6 +237,25 @@ impl Layers {
                 agent::login::Credential::parse(&read).map(Some)
             }
         });
+        let http_heartbeat_interval = self.parse(HTTP_HEARTBEAT, |text| match duration(text)? {
+            time if time.is_zero() => Err("no time at all".to_owned()),
+            time => Ok(time),
+        });
+        let docker_stop_timeout = self.parse(DOCKER_STOP, duration);
+        let default_container_dns =
+            self.parse(CONTAINER_DNS, |text| Ok(parse_json(text, agent::config::json::container_dns)?.unwrap_or_default()));
+        let effective_capabilities = self.parse(EFFECTIVE_CAPABILITIES, |text| parse_json(text, agent::config::json::capabilities));
+        let bounding_capabilities = self.parse(BOUNDING_CAPABILITIES, |text| parse_json(text, agent::config::json::capabilities));
+        let host_path_creation = self.parse(HOST_PATH_CREATION, |text| {
+            text.split(':').map(str::trim).filter(|it| !it.is_empty()).map(|it| parse_path(it).map(Option::unwrap_or_default)).collect()
+        });
+        let hadoop_home = self.parse(HADOOP_HOME, parse_path);
+        let frameworks_home = self.parse(FRAMEWORKS_HOME, parse_path);
+        let disabled_endpoints =
+            self.parse(FIREWALL_RULES, |text| Ok(parse_json(text, agent::config::json::disabled_endpoints)?.unwrap_or_default()));
+        let external_log_file = self.parse(EXTERNAL_LOG, parse_path);
+        let api_certificate = self.api_certificate();
+        let acls = self.parse(ACLS, |text| parse_json(text, |it| agent::http::rights::acls(it)));
         let login = self.login();
         let shared = shared?;
         let (work_dir, listen) = (work_dir?, listen?);
@@ -227,6 +279,8 @@ impl Layers {
             cgroups_enable_cfs: cgroups_enable_cfs?,
             cgroups_limit_swap: cgroups_limit_swap?,
             enforce_container_disk_quota: enforce_container_disk_quota?,
+            container_ports_watch_interval: container_ports_watch_interval?,
+            enforce_container_ports: enforce_container_ports?,
             switch_user: switch_user?,
             executor_environment_variables: environment?,
             executor_registration_timeout: executor_registration_timeout?,
@@ -250,12 +304,57 @@ impl Layers {
             fetcher_stall_timeout: fetcher_stall_timeout?,
             credential: credential?,
             login: login?,
+            http_heartbeat_interval: http_heartbeat_interval?,
+            docker_stop_timeout: docker_stop_timeout?,
+            default_container_dns: default_container_dns?,
+            effective_capabilities: effective_capabilities?,
+            bounding_capabilities: bounding_capabilities?,
+            host_path_volume_force_creation: host_path_creation?,
+            hadoop_home: hadoop_home?,
+            frameworks_home: frameworks_home?,
+            disabled_endpoints: disabled_endpoints?,
+            external_log_file: external_log_file?,
+            api_certificate: api_certificate?,
+            acls: acls?,
             ..own
         })
     }
 }
 
 impl Layers {
+    /// Certificate and key of the agent API.
+    fn api_certificate(&mut self) -> Option<Option<(PathBuf, PathBuf)>> {
+        match (self.parse(API_CERTIFICATE, parse_path)?, self.parse(API_KEY, parse_path)?) {
+            (Some(certificate), Some(key)) => Some(Some((certificate, key))),
+            (None, None) => Some(None),
+            (certificate, _) => {
+                let (missing, given) = if certificate.is_some() { (API_KEY, API_CERTIFICATE) } else { (API_CERTIFICATE, API_KEY) };
+                self.missing(missing, format!("{given} needs it"));
+                None
+            }
+        }
+    }
+
+    fn missing(&mut self, key: &str, why: String) {
+        let (key, problem) = (key.to_owned(), format!("missing: {why}"));
+        self.mistakes.push(Mistake { key, value: None, source: Origin::BuiltIn, problem });
+    }
+
+    /// What libprocess is told of TLS in the environment of Mesos's agent; names without its prefix are older.
+    pub(super) fn read_libprocess(&mut self, environment: &BTreeMap<String, String>) {
+        let given =
+            |name: &str| environment.get(&format!("LIBPROCESS_{name}")).or_else(|| environment.get(name)).filter(|it| !it.is_empty());
+        if !given("SSL_ENABLED").is_some_and(|it| matches!(it.as_str(), "1" | "true")) {
+            return;
+        }
+        for (name, key) in [("SSL_CERT_FILE", API_CERTIFICATE), ("SSL_KEY_FILE", API_KEY)] {
+            match given(name) {
+                Some(file) => self.set(key, file.strip_prefix("file://").unwrap_or(file), Origin::Environment),
+                None => self.missing(key, format!("LIBPROCESS_SSL_ENABLED needs LIBPROCESS_{name}")),
+            }
+        }
+    }
+
     /// Who may use the agent API. Files are read once: nothing else of this process has the secrets.
     fn login(&mut self) -> Option<Login> {
         let readonly = self.parse(AUTHENTICATE_READONLY, parse_truth)?;
@@ -296,6 +395,16 @@ fn reachable(listen: IpAddr, control_plane: &str) -> IpAddr {
     found.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.ip())
 }
 
+/// JSON, or the name of a file that has it, as Mesos's flags take either; nothing is nothing.
+fn parse_json<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    let file = text.strip_prefix("file://").or_else(|| text.starts_with('/').then_some(text));
+    match file {
+        _ if text.is_empty() => Ok(None),
+        Some(file) => parse(&std::fs::read_to_string(file).map_err(|error| error.to_string())?).map(Some),
+        None => parse(text).map(Some),
+    }
+}
+
 /// A size such as `2GB`, `10MB` or `4096`.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|it: char| it.is_ascii_alphabetic());
@@ -321,6 +430,17 @@ mod tests {
         for wrong in ["", "GB", "-1", "1XB", "99999999999TB"] {
             parse_bytes(wrong).unwrap_err();
         }
+    }
+
+    #[test]
+    fn json_may_be_in_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[]").unwrap();
+        let path = file.path().to_str().unwrap();
+        for (text, read) in [("", None), ("[]", Some("[]")), (path, Some("[]")), (&format!("file://{path}"), Some("[]"))] {
+            assert_eq!(parse_json(text, |it| Ok(it.to_owned())), Ok(read.map(str::to_owned)), "{text}");
+        }
+        parse_json("/does/not/exist", |it| Ok(it.to_owned())).unwrap_err();
     }
 
     #[test]

@@ -45,8 +45,24 @@ fn flags_of_mesos_are_given_as_mesos_spells_them_and_ours_win() {
     let agent = resolve(&flags, &[("MESOS_ATTRIBUTES", "rack:a"), ("MESOS_RECOVER", "reconnect")]).unwrap().agent;
     assert_eq!((agent.gc_delay, agent.recover), (Duration::from_secs(3 * 86_400), ::agent::config::Recover::Cleanup));
     assert_eq!(agent.attributes, "rack:a");
+    let rules = "--firewall_rules={\"disabled_endpoints\":{\"paths\":[\"/state\"]}} --hadoop_home=/opt/hadoop --docker_stop_timeout=30secs";
+    let agent = resolve(&["--mesos-flags", rules], &[]).unwrap().agent;
+    assert!(agent.disabled_endpoints.contains("/state"));
+    assert_eq!((agent.hadoop_home.as_deref(), agent.docker_stop_timeout), (Some("/opt/hadoop".as_ref()), Duration::from_secs(30)));
     let mistakes = resolve(&["--mesos-flags", "--modules=x"], &[]).unwrap_err();
     assert!(mistakes[0].starts_with("--mesos-flags is \"--modules=x\": Mesos's agent has no such flag"), "{mistakes:?}");
+}
+
+#[test]
+fn what_libprocess_is_told_of_tls_is_true_of_the_agent_api() {
+    let certificate = |environment: &[(&str, &str)]| resolve(&[], environment).map(|it| it.agent.api_certificate);
+    let files = [("LIBPROCESS_SSL_CERT_FILE", "/c.pem"), ("SSL_KEY_FILE", "/k.pem")];
+    assert_eq!(certificate(&files).unwrap(), None, "it is not enabled");
+    let enabled = [files[0], files[1], ("LIBPROCESS_SSL_ENABLED", "1")];
+    assert_eq!(certificate(&enabled).unwrap(), Some(("/c.pem".into(), "/k.pem".into())));
+    let mistakes = certificate(&enabled[1..]).unwrap_err();
+    assert!(mistakes[0].contains("LIBPROCESS_SSL_ENABLED needs LIBPROCESS_SSL_CERT_FILE"), "{mistakes:?}");
+    assert_eq!(resolve(&["--agent-tls-key", "/k"], &[]).unwrap_err().len(), 1);
 }
 
 #[test]
@@ -59,7 +75,7 @@ fn every_mistake_is_told_at_once_and_where_it_was_made() {
             .unwrap_err();
     let told = mistakes.join("\n").replace(path, "FILE");
     expect_test::expect![[r#"
-        metrics-intervall in FILE is "3": no such key; there are roles, control-plane, tls-ca, tls-certificate, tls-key, tls-server-name, host-name, probe-id, state-dir, admin-address, metrics-interval, cpu-budget, memory-budget, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, controls, host-shell, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter, agent-address, advertise-ip, advertise-port, resources, attributes, default-role, domain, work-dir, runtime-dir, docker-config, isolation, allowed-devices, cgroups-root, cgroups-enable-cfs, cgroups-limit-swap, enforce-container-disk-quota, switch-user, executor-environment-variables, executor-registration-timeout, executor-reregistration-timeout, executor-shutdown-grace-period, recover, reconfiguration-policy, gc-delay, gc-disk-headroom, fetcher-cache-size, task-log-rotate-size, recovery-timeout, registration-backoff-factor, docker-remove-delay, docker-kill-orphans, sandbox-directory, disk-watch-interval, container-disk-watch-interval, max-completed-executors-per-framework, fetcher-cache-dir, fetcher-stall-timeout, credential, mesos-flags, http-credentials, authenticate-http-readonly, authenticate-http-readwrite, authenticate-http-executors, jwt-secret-key
+        metrics-intervall in FILE is "3": no such key; there are roles, control-plane, tls-ca, tls-certificate, tls-key, tls-server-name, host-name, probe-id, state-dir, admin-address, metrics-interval, cpu-budget, memory-budget, proc-root, cgroup-root, docker-socket, cri-socket, mask, capture, pin-dir, conntrack, unix-sockets, dns, cloud-metadata, cloud-metadata-address, firmware-root, container-env, command-line-arguments, kernel-log, controls, host-shell, kubernetes, kubernetes-config, kubernetes-context, kubernetes-api, kubernetes-namespaces, kubernetes-lease, log-format, log-filter, agent-address, advertise-ip, advertise-port, resources, attributes, default-role, domain, work-dir, runtime-dir, docker-config, isolation, allowed-devices, cgroups-root, cgroups-enable-cfs, cgroups-limit-swap, enforce-container-disk-quota, switch-user, executor-environment-variables, executor-registration-timeout, executor-reregistration-timeout, executor-shutdown-grace-period, recover, reconfiguration-policy, gc-delay, gc-disk-headroom, fetcher-cache-size, task-log-rotate-size, recovery-timeout, registration-backoff-factor, docker-remove-delay, docker-kill-orphans, sandbox-directory, disk-watch-interval, container-disk-watch-interval, max-completed-executors-per-framework, fetcher-cache-dir, fetcher-stall-timeout, credential, mesos-flags, http-credentials, authenticate-http-readonly, authenticate-http-readwrite, authenticate-http-executors, jwt-secret-key, http-heartbeat-interval, docker-stop-timeout, default-container-dns, effective-capabilities, bounding-capabilities, host-path-volume-force-creation, hadoop-home, frameworks-home, firewall-rules, external-log-file, agent-tls-certificate, agent-tls-key, acls, container-ports-watch-interval, enforce-container-ports
         --control-plane is "example.com": not an address such as http://control.example.com:4041 or https://control.example.com:4041
         proc-root in FILE is "proc": not an absolute path
         --capture is "magic": there are auto, ebpf, netlink and proc

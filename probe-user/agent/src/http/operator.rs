@@ -7,13 +7,14 @@ use hyper::body::Incoming;
 use mesos_proto::v1::agent::{Call, Response, call, response};
 use mesos_proto::v1::{ContainerId, Flag, Metric, TimeInfo, VersionInfo};
 
+use super::rights::{self, Viewer};
 use super::{
     Answer, Encoding, Server, accepted_encoding, content_encoding, files, metrics, not_allowed, plain, sessions, state, stopping, whole,
 };
 use crate::driver::View;
 use crate::link::{VERSION, task_message};
 use crate::login::Asker;
-use crate::table::{Kind, Task};
+use crate::table::{Executor, Framework, Kind, Task};
 use crate::words::{ContainerKey, is_terminal};
 
 pub(super) async fn handle(server: Server, asker: &Asker, request: Request<Incoming>) -> Answer {
@@ -42,6 +43,7 @@ async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -
     let body = whole(request.into_body()).await?;
     let call: Call = content.read(&body).map_err(|text| bad(&text))?;
     permit(asker, concerned(&call))?;
+    rights::permit(&server, &call)?;
     match call.r#type() {
         call::Type::LaunchNestedContainer => {
             let it = call.launch_nested_container.ok_or_else(|| missing("launch_nested_container"))?;
@@ -105,7 +107,7 @@ async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -
 }
 
 /// The container that a call is about, where that may be one of an executor.
-fn concerned(call: &Call) -> Option<&ContainerId> {
+pub(super) fn concerned(call: &Call) -> Option<&ContainerId> {
     match call.r#type() {
         call::Type::LaunchNestedContainer => call.launch_nested_container.as_ref().map(|it| &it.container_id),
         call::Type::LaunchNestedContainerSession => call.launch_nested_container_session.as_ref().map(|it| &it.container_id),
@@ -183,23 +185,26 @@ async fn ask(server: &Server, call: Call, accepted: Encoding) -> Result<Answer, 
             let end = sessions::wait(server, &it.container_id).await?;
             Response { wait_container: Some(end), ..answer(response::Type::WaitContainer) }
         }
-        other => server.driver.look(move |view| of_view(other, view)).await.map_err(gone)?,
+        other => {
+            let viewer = server.viewer.clone();
+            server.driver.look(move |view| of_view(other, view, &viewer)).await.map_err(gone)?
+        }
     };
     Ok(accepted.answer(&response))
 }
 
 /// Calls that are answered from the table alone.
-fn of_view(kind: call::Type, view: &View<'_>) -> Response {
+fn of_view(kind: call::Type, view: &View<'_>, viewer: &Viewer) -> Response {
     let answer = |r#type: response::Type| Response { r#type: Some(r#type as i32), ..Response::default() };
     match kind {
-        call::Type::GetFrameworks => Response { get_frameworks: Some(frameworks(view)), ..answer(response::Type::GetFrameworks) },
-        call::Type::GetExecutors => Response { get_executors: Some(executors(view)), ..answer(response::Type::GetExecutors) },
-        call::Type::GetTasks => Response { get_tasks: Some(tasks(view)), ..answer(response::Type::GetTasks) },
+        call::Type::GetFrameworks => Response { get_frameworks: Some(frameworks(view, viewer)), ..answer(response::Type::GetFrameworks) },
+        call::Type::GetExecutors => Response { get_executors: Some(executors(view, viewer)), ..answer(response::Type::GetExecutors) },
+        call::Type::GetTasks => Response { get_tasks: Some(tasks(view, viewer)), ..answer(response::Type::GetTasks) },
         call::Type::GetState => {
             let get_state = response::GetState {
-                get_tasks: Some(tasks(view)),
-                get_executors: Some(executors(view)),
-                get_frameworks: Some(frameworks(view)),
+                get_tasks: Some(tasks(view, viewer)),
+                get_executors: Some(executors(view, viewer)),
+                get_frameworks: Some(frameworks(view, viewer)),
             };
             Response { get_state: Some(get_state), ..answer(response::Type::GetState) }
         }
@@ -227,38 +232,46 @@ fn time_info(seconds: f64) -> TimeInfo {
     TimeInfo { nanoseconds: (seconds * 1e9) as i64 }
 }
 
-fn frameworks(view: &View<'_>) -> response::GetFrameworks {
-    let of = |it: &crate::table::Framework| response::get_frameworks::Framework { framework_info: it.info.clone() };
+fn frameworks(view: &View<'_>, viewer: &Viewer) -> response::GetFrameworks {
+    let of = |it: &Framework| viewer.framework(&it.info).then(|| response::get_frameworks::Framework { framework_info: it.info.clone() });
     response::GetFrameworks {
-        frameworks: view.table.frameworks().values().map(of).collect(),
-        completed_frameworks: view.table.completed_frameworks().iter().map(of).collect(),
+        frameworks: view.table.frameworks().values().filter_map(of).collect(),
+        completed_frameworks: view.table.completed_frameworks().iter().filter_map(of).collect(),
     }
 }
 
-fn executors(view: &View<'_>) -> response::GetExecutors {
-    let of = |it: &crate::table::Executor| response::get_executors::Executor { executor_info: it.info.clone() };
+fn executors(view: &View<'_>, viewer: &Viewer) -> response::GetExecutors {
+    let of = |(framework, it): (&Framework, &Executor)| {
+        let is_seen = viewer.framework(&framework.info) && viewer.executor(&framework.info, &it.info);
+        is_seen.then(|| response::get_executors::Executor { executor_info: it.info.clone() })
+    };
     let frameworks = || view.table.frameworks().values();
-    let completed = frameworks().chain(view.table.completed_frameworks()).flat_map(|it| &it.completed);
+    let completed = frameworks().chain(view.table.completed_frameworks());
     response::GetExecutors {
-        executors: frameworks().flat_map(|it| it.executors.values()).map(of).collect(),
-        completed_executors: completed.map(of).collect(),
+        executors: frameworks().flat_map(|it| it.executors.values().map(move |one| (it, one))).filter_map(of).collect(),
+        completed_executors: completed.flat_map(|it| it.completed.iter().map(move |one| (it, one))).filter_map(of).collect(),
     }
 }
 
-fn tasks(view: &View<'_>) -> response::GetTasks {
+fn tasks(view: &View<'_>, viewer: &Viewer) -> response::GetTasks {
     let mut all = response::GetTasks::default();
     let agent = view.table.agent_id();
+    let sees = |framework: &Framework, executor: &Executor, it: &Task| {
+        viewer.framework(&framework.info)
+            && viewer.executor(&framework.info, &executor.info)
+            && viewer.task(&framework.info, &executor.info, &it.info)
+    };
     for (id, framework) in view.table.frameworks() {
         for (executor_id, executor) in &framework.executors {
             let message = |it: &Task| task_message(id, executor_id, executor.kind == Kind::Command, agent, &framework.info.user, it);
-            for task in executor.tasks.values() {
+            for task in executor.tasks.values().filter(|it| sees(framework, executor, it)) {
                 match (is_terminal(task.state), task.delivered) {
                     (true, _) => all.terminated_tasks.push(message(task)),
                     (false, true) => all.launched_tasks.push(message(task)),
                     (false, false) => all.queued_tasks.push(message(task)),
                 }
             }
-            all.completed_tasks.extend(executor.completed.iter().map(message));
+            all.completed_tasks.extend(executor.completed.iter().filter(|it| sees(framework, executor, it)).map(message));
         }
     }
     for framework in view.table.frameworks().values().chain(view.table.completed_frameworks()) {
@@ -266,7 +279,7 @@ fn tasks(view: &View<'_>) -> response::GetTasks {
         for executor in &framework.completed {
             let executor_id = &executor.info.executor_id.value;
             let message = |it: &Task| task_message(&id, executor_id, executor.kind == Kind::Command, agent, &framework.info.user, it);
-            all.completed_tasks.extend(executor.completed.iter().map(message));
+            all.completed_tasks.extend(executor.completed.iter().filter(|it| sees(framework, executor, it)).map(message));
         }
     }
     all
@@ -278,7 +291,7 @@ async fn containers(server: &Server, nested: bool, standalone: bool) -> Result<r
     let executors = state::running(server).await.map_err(|_| stopping())?;
     let mut entries: Vec<response::get_containers::Container> = Vec::new();
     let measured = state::measured(&server.containers, executors.iter().map(|it| it.container.clone()).collect()).await;
-    for it in &executors {
+    for it in executors.iter().filter(|it| server.viewer.may("view_containers", Some(&it.user))) {
         entries.push(response::get_containers::Container {
             framework_id: Some(FrameworkId { value: it.framework.clone() }),
             executor_id: Some(ExecutorId { value: it.executor.clone() }),
@@ -291,8 +304,11 @@ async fn containers(server: &Server, nested: bool, standalone: bool) -> Result<r
     for (key, handle) in server.containers.running() {
         let owner = executors.iter().find(|it| it.container == key.outermost());
         let shown = match owner {
-            Some(owner) => nested && key != owner.container,
-            None => standalone && handle.state().ended.is_none(),
+            Some(owner) => nested && key != owner.container && server.viewer.may("view_containers", Some(&owner.user)),
+            None => {
+                let user = &handle.launch().framework.user;
+                standalone && handle.state().ended.is_none() && server.viewer.may("view_standalone_containers", Some(user))
+            }
         };
         if shown {
             entries.push(response::get_containers::Container {

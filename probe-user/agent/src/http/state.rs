@@ -8,6 +8,7 @@ use mesos_proto::json::{self, Spelling};
 use mesos_proto::v1::{Attribute, ContainerStatus, Labels, Resource, TaskStatus, value};
 use serde_json::{Map, Value, json};
 
+use super::rights::{Viewer, user_of};
 use super::{Query, Server};
 use crate::containers::Containers;
 use crate::driver::{Stopping, View};
@@ -142,7 +143,7 @@ fn task(framework: &Framework, executor: &Executor, agent: &str, it: &Task) -> V
     Value::Object(object)
 }
 
-fn executor(framework: &Framework, it: &Executor, agent: &str, layout: &Layout) -> Value {
+fn executor(framework: &Framework, it: &Executor, (agent, layout, viewer): (&str, &Layout, &Viewer)) -> Value {
     let framework_id = framework.info.id.as_ref().map(|it| it.value.clone()).unwrap_or_default();
     let id = &it.info.executor_id.value;
     let mut object = Map::new();
@@ -160,17 +161,18 @@ fn executor(framework: &Framework, it: &Executor, agent: &str, layout: &Layout) 
     if it.info.r#type.is_some() {
         set("type", json!(it.info.r#type().as_str_name()));
     }
+    let sees = |one: &Task| viewer.task(&framework.info, &it.info, &one.info);
     let of = |keep: &dyn Fn(&Task) -> bool| -> Value {
-        Value::Array(it.tasks.values().filter(|it| keep(it)).map(|one| task(framework, it, agent, one)).collect())
+        Value::Array(it.tasks.values().filter(|it| keep(it) && sees(it)).map(|one| task(framework, it, agent, one)).collect())
     };
     set("tasks", of(&|it| it.delivered && !is_terminal(it.state)));
     set("queued_tasks", of(&|it| !it.delivered && !is_terminal(it.state)));
-    let over = it.tasks.values().filter(|it| is_terminal(it.state)).chain(&it.completed);
+    let over = it.tasks.values().filter(|it| is_terminal(it.state)).chain(&it.completed).filter(|it| sees(it));
     set("completed_tasks", Value::Array(over.map(|one| task(framework, it, agent, one)).collect()));
     Value::Object(object)
 }
 
-fn framework(it: &Framework, agent: &str, layout: &Layout) -> Value {
+fn framework(it: &Framework, seen: (&str, &Layout, &Viewer)) -> Value {
     let info = &it.info;
     let mut object = Map::new();
     let mut set = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
@@ -188,29 +190,33 @@ fn framework(it: &Framework, agent: &str, layout: &Layout) -> Value {
     } else {
         set("roles", json!(info.roles));
     }
-    let live = it.executors.values().filter(|it| it.phase != Phase::Terminated);
-    set("executors", Value::Array(live.map(|one| executor(it, one, agent, layout)).collect()));
-    let over = it.executors.values().filter(|it| it.phase == Phase::Terminated).chain(&it.completed);
-    set("completed_executors", Value::Array(over.map(|one| executor(it, one, agent, layout)).collect()));
+    let sees = |one: &&Executor| seen.2.executor(info, &one.info);
+    let live = it.executors.values().filter(|it| it.phase != Phase::Terminated).filter(sees);
+    set("executors", Value::Array(live.map(|one| executor(it, one, seen)).collect()));
+    let over = it.executors.values().filter(|it| it.phase == Phase::Terminated).chain(&it.completed).filter(sees);
+    set("completed_executors", Value::Array(over.map(|one| executor(it, one, seen)).collect()));
     Value::Object(object)
 }
 
 /// `/state`.
 pub(super) async fn state(server: &Server) -> Result<Value, Stopping> {
     let (config, layout, begun) = (server.config.clone(), server.containers.layout().clone(), server.begun);
-    server.driver.look(move |view| of_view(view, &config, &layout, begun)).await
+    let viewer = server.viewer.clone();
+    server.driver.look(move |view| of_view(view, &config, (&layout, &viewer), begun)).await
 }
 
-fn of_view(view: &View<'_>, config: &crate::config::Config, layout: &Layout, begun: SystemTime) -> Value {
+fn of_view(view: &View<'_>, config: &crate::config::Config, (layout, viewer): (&Layout, &Viewer), begun: SystemTime) -> Value {
     let (table, agent) = (view.table, view.table.agent_id());
     let total = view.ledger.total();
     let all = total.to_proto(Format::Endpoint);
     let reserved: Vec<_> = total.iter().filter(|it| it.is_reserved()).cloned().collect();
     let mut by_role: BTreeMap<String, Vec<Resource>> = BTreeMap::new();
+    let sees_role = |role: &String| viewer.may("view_roles", Some(role));
     for it in &reserved {
         let role = it.reserved_role().map(|it| it.as_str().to_owned()).unwrap_or_default();
         by_role.entry(role).or_default().push(it.to_proto(Format::Endpoint));
     }
+    by_role.retain(|role, _| sees_role(role));
     let unreserved: Vec<Resource> = total.iter().filter(|it| !it.is_reserved()).map(|it| it.to_proto(Format::Endpoint)).collect();
     let live = table.frameworks().values().flat_map(|it| it.executors.values()).filter(|it| it.phase != Phase::Terminated);
     let allocated: Vec<Resource> = live.flat_map(Executor::resources).collect();
@@ -220,11 +226,14 @@ fn of_view(view: &View<'_>, config: &crate::config::Config, layout: &Layout, beg
         let role = it.reservations.last().and_then(|it| it.role.clone()).or_else(|| it.role.clone()).unwrap_or_default();
         reserved_allocated.entry(role).or_default().push(it.clone());
     }
+    reserved_allocated.retain(|role, _| sees_role(role));
     let unreserved_allocated: Vec<Resource> = allocated.iter().filter(|it| !is_reserved(it)).cloned().collect();
     let full = |it: &[Resource]| Value::Array(it.iter().map(classic).collect());
     let object = |it: &BTreeMap<String, Vec<Resource>>, of: &dyn Fn(&[Resource]) -> Value| {
         Value::Object(it.iter().map(|(role, it)| (role.clone(), of(it))).collect())
     };
+    let seen = (agent, layout, viewer);
+    let sees = |it: &&Framework| viewer.framework(&it.info);
     let mut state = json!({
         "version": VERSION,
         "build_date": "", "build_time": 0.0, "build_user": "",
@@ -242,13 +251,18 @@ fn of_view(view: &View<'_>, config: &crate::config::Config, layout: &Layout, beg
         "unreserved_resources_allocated": resources(&unreserved_allocated),
         "resource_providers": [],
         "attributes": attributes(&view.agent.attributes),
-        "flags": config.flags(),
-        "frameworks": table.frameworks().values().map(|it| framework(it, agent, layout)).collect::<Vec<_>>(),
-        "completed_frameworks": table.completed_frameworks().iter().map(|it| framework(it, agent, layout)).collect::<Vec<_>>(),
+        "frameworks": table.frameworks().values().filter(sees).map(|it| framework(it, seen)).collect::<Vec<_>>(),
+        "completed_frameworks": table.completed_frameworks().iter().filter(sees).map(|it| framework(it, seen)).collect::<Vec<_>>(),
     });
     if let Some(it) = state.as_object_mut() {
+        if viewer.may("view_flags", None) {
+            it.insert("flags".to_owned(), json!(config.flags()));
+        }
         if let Some(name) = view.master_hostname {
             it.insert("master_hostname".to_owned(), json!(name));
+        }
+        if let Some(file) = &config.external_log_file {
+            it.insert("external_log_file".to_owned(), json!(file.display().to_string()));
         }
         if let Some(domain) = &view.agent.domain {
             it.insert("domain".to_owned(), classic(domain));
@@ -279,6 +293,8 @@ pub(super) struct Running {
     pub(super) executor: String,
     pub(super) name: String,
     pub(super) source: String,
+    /// As whom it runs.
+    pub(super) user: String,
     pub(super) container: ContainerKey,
     pub(super) status: ContainerStatus,
 }
@@ -286,13 +302,15 @@ pub(super) struct Running {
 pub(super) async fn running(server: &Server) -> Result<Vec<Running>, Stopping> {
     let ip = server.config.advertise_ip.to_string();
     let found = server.driver.look(|view| {
-        let live = view.table.frameworks().iter().flat_map(|(framework, it)| it.executors.iter().map(move |it| (framework, it)));
+        let of = view.table.frameworks();
+        let live = of.iter().flat_map(|(framework, it)| it.executors.iter().map(move |it| (framework, it)));
         live.filter(|(_, (_, it))| !matches!(it.phase, Phase::Terminated | Phase::Launching))
             .map(|(framework, (id, it))| Running {
                 framework: framework.clone(),
                 executor: id.clone(),
                 name: it.info.name.clone().unwrap_or_default(),
                 source: it.info.source.clone().unwrap_or_default(),
+                user: of.get(framework).map(|of| user_of(&of.info, &it.info).to_owned()).unwrap_or_default(),
                 container: it.container.clone(),
                 status: ContainerStatus {
                     container_id: Some(it.container.to_message()),
@@ -364,7 +382,10 @@ pub(super) async fn containers(server: &Server, query: &Query) -> Result<Value, 
         .await?
         .into_iter()
         .filter(|it| {
-            wanted("container_id", it.container.as_str()) && wanted("framework_id", &it.framework) && wanted("executor_id", &it.executor)
+            server.viewer.may("view_containers", Some(&it.user))
+                && wanted("container_id", it.container.as_str())
+                && wanted("framework_id", &it.framework)
+                && wanted("executor_id", &it.executor)
         })
         .collect();
     let measured = measured(&server.containers, all.iter().map(|it| it.container.clone()).collect()).await;

@@ -51,6 +51,15 @@ impl Launch {
     }
 }
 
+/// What a container may use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allowance {
+    /// What it was given.
+    pub resources: Vec<Resource>,
+    /// What it may use at most, where that is more: `cpus`, and `mem` in megabytes. Infinite where nothing holds it back.
+    pub limits: BTreeMap<String, value::Scalar>,
+}
+
 /// Everything the table may ask of the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -71,8 +80,8 @@ pub enum Effect {
     Resize {
         /// Which.
         container: ContainerKey,
-        /// What it may use.
-        resources: Vec<Resource>,
+        /// What it may use from now on.
+        allowance: Allowance,
     },
     /// Tell the master what became of a task.
     SendUpdate {

@@ -35,14 +35,16 @@ impl Table {
         };
         let longest = self.drain.as_ref().and_then(|it| it.max_grace_period);
         let Some(executor) = self.executor(&holder) else { return };
-        let (kind, phase, subscribed) = (executor.kind, executor.phase, executor.subscribed);
+        let (kind, subscribed) = (executor.kind, executor.subscribed);
         let executor_container = executor.container.clone();
         let Some(task) = executor.tasks.get(&key.task) else { return };
         if is_terminal(task.state) {
             return;
         }
         let grace = policy.or(task.info.kill_policy.as_ref()).and_then(|it| it.grace_period.as_ref());
-        let grace = grace.map_or(KILL_GRACE, |it| nanoseconds(it.nanoseconds));
+        let is_docker = task.info.container.as_ref().is_some_and(|it| it.docker.is_some());
+        let usual = if is_docker { KILL_GRACE.max(self.limits.docker_stop_timeout) } else { KILL_GRACE };
+        let grace = grace.map_or(usual, |it| nanoseconds(it.nanoseconds));
         let grace = longest.map_or(grace, |longest| grace.min(longest));
         if kind == Kind::Custom {
             let delivered = task.delivered;
@@ -72,22 +74,30 @@ impl Table {
             None => (TaskState::TaskKilled, None, None),
         };
         let kill = Kill { grace, ends, reason, message, limitation: None, in_launch, forced: false };
+        if undelivered {
+            // Its container does not exist yet, and neither do those of its group, which never begins.
+            for task in self.group_of(&holder, key) {
+                let key = TaskKey { framework: key.framework.clone(), task };
+                if let Some(task) = self.task_mut(&key) {
+                    task.kill = Some(kill.clone());
+                }
+                let mut status = Self::status(&key.task, TaskState::TaskKilled, task_status::Source::Agent);
+                status.reason = Some(task_status::Reason::TaskKilledDuringLaunch as i32);
+                status.message = Some("Killed before its executor was ready".to_owned());
+                self.update(now, &key, status, out);
+            }
+            if self.executor(&holder).is_some_and(|it| !it.is_busy()) {
+                self.destroy_executor(&holder, out);
+            } else {
+                self.resize(&holder, out);
+            }
+            return;
+        }
         if let Some(task) = self.task_mut(key) {
             task.kill = Some(kill);
         }
         self.dirty.insert(RecordKey::Task(holder.clone(), key.task.clone()));
         out.push(Effect::StopChecks(key.clone()));
-        if undelivered || (kind == Kind::Default && phase == Phase::Launching) {
-            // Its container does not exist yet.
-            let mut status = Self::status(&key.task, TaskState::TaskKilled, task_status::Source::Agent);
-            status.reason = Some(task_status::Reason::TaskKilledDuringLaunch as i32);
-            status.message = Some("Killed before its executor was ready".to_owned());
-            self.update(now, key, status, out);
-            if self.executor(&holder).is_some_and(|it| !it.is_busy()) {
-                self.destroy_executor(&holder, out);
-            }
-            return;
-        }
         if in_launch {
             out.push(Effect::Destroy(container));
             return;
@@ -163,6 +173,7 @@ impl Table {
                 status.message = Some("A kill arrived before the executor had the task".to_owned());
                 self.update(now, &key, status, out);
             }
+            self.resize(holder, out);
             return;
         }
         if let Some(task) = self.task_mut(key) {
@@ -195,9 +206,10 @@ impl Table {
         }
     }
 
-    /// A task that is not here: the master hears so, and takes it from there.
+    /// A task that is not here: the master hears so, and takes it from there. Of a framework that has nothing here, what it can be told is not known:
+    /// as Mesos's agent, this one then leaves the answer to the next reconciliation.
     fn kill_unknown(&mut self, now: Now, key: &TaskKey, out: &mut Vec<Effect>) {
-        let info = self.frameworks.get(&key.framework).map(|it| it.info.clone()).unwrap_or_default();
+        let Some(info) = self.frameworks.get(&key.framework).map(|it| it.info.clone()) else { return };
         let mut status = Self::status(&key.task, crate::words::dropped(&info), task_status::Source::Agent);
         status.reason = Some(task_status::Reason::Reconciliation as i32);
         status.message = Some("Cannot kill a task that is unknown to the agent".to_owned());

@@ -9,7 +9,7 @@ use mesos_proto::v1::{
 
 use super::state::{Executor, Framework, Kind, Phase, Task};
 use super::{Alarm, Effect, Launch, RecordKey, Run, Started, Table};
-use crate::words::{ContainerKey, ExecutorKey, Now, TaskKey, dropped, render_uuid, scalar_resource};
+use crate::words::{ContainerKey, ExecutorKey, Now, TaskKey, dropped, is_terminal, render_uuid, scalar_resource};
 
 impl Table {
     pub(super) fn run(&mut self, now: Now, run: Run, out: &mut Vec<Effect>) {
@@ -200,8 +200,8 @@ impl Table {
                 (task.command.clone(), task.container.clone(), task.limits.clone())
             }
             (Kind::Command, None) => return None,
-            (Kind::Default, _) => (None, executor.info.container.clone(), BTreeMap::new()),
-            (Kind::Custom, _) => (executor.info.command.clone(), executor.info.container.clone(), BTreeMap::new()),
+            (Kind::Default, _) => (None, executor.info.container.clone(), executor.limits()),
+            (Kind::Custom, _) => (executor.info.command.clone(), executor.info.container.clone(), executor.limits()),
         };
         if executor.kind == Kind::Command
             && container_info.as_ref().is_some_and(|it| it.r#type == container_info::Type::Docker as i32)
@@ -245,17 +245,20 @@ impl Table {
     /// Gives a serving executor the tasks it has not heard of.
     pub(super) fn deliver(&mut self, key: &ExecutorKey, out: &mut Vec<Effect>) {
         let Some(executor) = self.executor_mut(key) else { return };
-        if executor.phase != Phase::Running {
+        // One whose stream is broken gets them when it subscribes again: what it did not hear of, it would be taken to have lost.
+        if executor.phase != Phase::Running || (executor.kind == Kind::Custom && !executor.subscribed) {
             return;
         }
+        // One that was killed before may wait here for its acknowledgement.
+        let waits = |it: &Task| !it.delivered && it.kill.is_none() && !is_terminal(it.state);
         let mut waiting: Vec<(Option<u64>, TaskInfo)> =
-            executor.tasks.values().filter(|it| !it.delivered && it.kill.is_none()).map(|it| (it.group, it.info.clone())).collect();
+            executor.tasks.values().filter(|it| waits(it)).map(|it| (it.group, it.info.clone())).collect();
         if waiting.is_empty() {
             return;
         }
         executor.had_task = true;
-        executor.tasks.values_mut().filter(|it| it.kill.is_none()).for_each(|it| it.delivered = true);
-        let (kind, subscribed) = (executor.kind, executor.subscribed);
+        executor.tasks.values_mut().filter(|it| waits(it)).for_each(|it| it.delivered = true);
+        let kind = executor.kind;
         self.dirty.insert(RecordKey::Executor(key.clone()));
         self.dirty.extend(waiting.iter().map(|(_, it)| RecordKey::Task(key.clone(), it.task_id.value.clone())));
         match kind {
@@ -265,7 +268,7 @@ impl Table {
                     out.extend(self.nested_launch(&task).map(|it| Effect::Launch(Box::new(it))));
                 }
             }
-            Kind::Custom if subscribed => {
+            Kind::Custom => {
                 waiting.sort_by_key(|(group, _)| *group);
                 let mut groups: BTreeMap<u64, Vec<TaskInfo>> = BTreeMap::new();
                 for (group, info) in waiting {
@@ -284,7 +287,7 @@ impl Table {
                     out.push(Effect::TellExecutor { executor: key.clone(), event: Box::new(event) });
                 }
             }
-            Kind::Custom | Kind::Command => {}
+            Kind::Command => {}
         }
     }
 
@@ -293,7 +296,7 @@ impl Table {
         let Some(executor) = self.executor(key) else { return };
         let is_up = matches!(executor.phase, Phase::Registering | Phase::Running);
         if is_up && executor.kind != Kind::Command {
-            out.push(Effect::Resize { container: executor.container.clone(), resources: executor.resources() });
+            out.push(Effect::Resize { container: executor.container.clone(), allowance: executor.allowance() });
         }
     }
 }

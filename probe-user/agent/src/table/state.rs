@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use mesos_proto::v1::{CheckStatusInfo, ExecutorInfo, FrameworkInfo, Resource, TaskInfo, TaskState, TaskStatus, task_status};
+use mesos_proto::v1::{CheckStatusInfo, ExecutorInfo, FrameworkInfo, Resource, TaskInfo, TaskState, TaskStatus, task_status, value};
 
-use super::{Limitation, Started};
-use crate::words::ContainerKey;
+use super::{Allowance, Limitation, Started};
+use crate::words::{ContainerKey, is_terminal, scalar};
 
 /// A framework that has something here, or had.
 #[derive(Clone, Debug)]
@@ -80,15 +80,39 @@ impl Executor {
     /// What its tasks and it may use together.
     pub fn resources(&self) -> Vec<Resource> {
         let mut resources = if self.kind == Kind::Command { Vec::new() } else { self.info.resources.clone() };
-        for task in self.tasks.values().filter(|it| !crate::words::is_terminal(it.state)) {
+        for task in self.tasks.values().filter(|it| !is_terminal(it.state)) {
             resources.extend(task.info.resources.iter().cloned());
         }
         resources
     }
 
+    /// What its tasks and it may use at most together, as Mesos adds it up: a task without a limit of its own counts with what it was given. Nothing
+    /// where no task has a limit; infinite where one is. Sources: Mesos's `computeExecutorLimits`.
+    pub fn limits(&self) -> BTreeMap<String, value::Scalar> {
+        let mut limits = BTreeMap::new();
+        for name in ["cpus", "mem"] {
+            let mut limit: Option<f64> = None;
+            let mut given = if self.kind == Kind::Command { 0.0 } else { scalar(&self.info.resources, name) };
+            for task in self.tasks.values().filter(|it| !is_terminal(it.state)) {
+                match task.info.limits.get(name) {
+                    // An infinite one makes the sum infinite.
+                    Some(it) => limit = Some(limit.unwrap_or_default() + it.value),
+                    None => given += scalar(&task.info.resources, name),
+                }
+            }
+            limits.extend(limit.map(|it| (name.to_owned(), value::Scalar { value: it + given })));
+        }
+        limits
+    }
+
+    /// What its container may use.
+    pub fn allowance(&self) -> Allowance {
+        Allowance { resources: self.resources(), limits: self.limits() }
+    }
+
     /// Whether a task of it is not over.
     pub fn is_busy(&self) -> bool {
-        self.tasks.values().any(|it| !crate::words::is_terminal(it.state))
+        self.tasks.values().any(|it| !is_terminal(it.state))
     }
 }
 

@@ -9,6 +9,7 @@ use mesos_proto::v1::{
     TaskStatus, executor, executor_info, framework_info, health_check, task_status,
 };
 
+mod executors;
 mod properties;
 
 struct Counting(u8);
@@ -627,6 +628,8 @@ fn what_cannot_run_is_dropped_with_a_reason() {
     };
     world.say("an executor that is no more", Input::Run(Box::new(gone)));
     world.say("kill a stranger", Input::Kill { task: key("stranger"), policy: None });
+    let elsewhere = TaskKey { framework: "G".to_owned(), task: "t".to_owned() };
+    world.say("kill one of a framework that has nothing here", Input::Kill { task: elsewhere, policy: None });
     world.say("reconcile", Input::Reconcile { framework: "F".to_owned(), tasks: vec!["t".to_owned(), "lost".to_owned()] });
     let container = world.container("t");
     world.say("no launch", Input::LaunchFailed { container, message: "no image".to_owned(), restarted: false });
@@ -642,6 +645,7 @@ fn what_cannot_run_is_dropped_with_a_reason() {
           send u TASK_DROPPED REASON_EXECUTOR_TERMINATED without uuid
         kill a stranger
           send stranger TASK_DROPPED REASON_RECONCILIATION without uuid
+        kill one of a framework that has nothing here
         reconcile
           send lost TASK_DROPPED REASON_RECONCILIATION without uuid
         no launch

@@ -55,6 +55,9 @@ pub(in crate::config) struct AgentFlags {
     /// Role run: end tasks that use more disk than they have
     #[arg(long, global = true)]
     enforce_container_disk_quota: bool,
+    /// Role run, with the isolator network/ports: end containers that listen on ports that are not theirs
+    #[arg(long, global = true)]
+    enforce_container_ports: bool,
     /// Role run: run tasks as the agent's own user
     #[arg(long, global = true)]
     no_switch_user: bool,
@@ -109,6 +112,9 @@ pub(in crate::config) struct AgentFlags {
     /// Role run: how often the disk that a container uses is looked at [default: 15secs]
     #[arg(long, value_name = "TIME", global = true)]
     container_disk_watch_interval: Option<String>,
+    /// Role run, with the isolator network/ports: how often it is looked on which ports containers listen [default: 30secs]
+    #[arg(long, value_name = "TIME", global = true)]
+    container_ports_watch_interval: Option<String>,
     /// Role run: executors of a framework that are over and still shown [default: 150]
     #[arg(long, value_name = "NUMBER", global = true)]
     max_completed_executors_per_framework: Option<String>,
@@ -139,6 +145,45 @@ pub(in crate::config) struct AgentFlags {
     /// Role run: what tokens of executors are signed with; it stays the same while executors run
     #[arg(long, value_name = "FILE", global = true)]
     jwt_secret_key: Option<String>,
+    /// Role run: how often attach streams that are silent say that they live [default: 30secs]
+    #[arg(long, value_name = "TIME", global = true)]
+    http_heartbeat_interval: Option<String>,
+    /// Role run: how long a container of Docker has after SIGTERM, where its task does not say and it is more than 3secs [default: 0ns]
+    #[arg(long, value_name = "TIME", global = true)]
+    docker_stop_timeout: Option<String>,
+    /// Role run: DNS of Docker's containers in networks BRIDGE and USER, as Mesos has it: JSON, or a file with it
+    #[arg(long, value_name = "JSON", global = true)]
+    default_container_dns: Option<String>,
+    /// Role run: capabilities of commands whose framework names none, with linux/capabilities: '{"capabilities": ["NET_RAW"]}' [default: all]
+    #[arg(long, value_name = "JSON", global = true)]
+    effective_capabilities: Option<String>,
+    /// Role run: capabilities that commands can have at most, with linux/capabilities [default: all]
+    #[arg(long, value_name = "JSON", global = true)]
+    bounding_capabilities: Option<String>,
+    /// Role run: directories, with colons, below which a host path that a volume names is made where it is not there
+    #[arg(long, value_name = "DIRECTORIES", global = true)]
+    host_path_volume_force_creation: Option<String>,
+    /// Role run: where Hadoop is, which fetches hdfs: and the like [default: hadoop of PATH]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    hadoop_home: Option<String>,
+    /// Role run: where relative paths of URIs begin
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    frameworks_home: Option<String>,
+    /// Role run: endpoints of the agent API that are nobody's: '{"disabled_endpoints": {"paths": ["/files/browse"]}}', or a file with it
+    #[arg(long, value_name = "JSON", global = true)]
+    firewall_rules: Option<String>,
+    /// Role run: file that somebody else writes the agent's log to; shown as /slave/log
+    #[arg(long, value_name = "FILE", global = true)]
+    external_log_file: Option<String>,
+    /// Role run: certificate of the agent API, which is spoken over TLS then: PEM, with those between it and the root
+    #[arg(long, value_name = "FILE", global = true)]
+    agent_tls_certificate: Option<String>,
+    /// Role run: its private key, PEM
+    #[arg(long, value_name = "FILE", global = true)]
+    agent_tls_key: Option<String>,
+    /// Role run: who may see and do what at the agent API, Mesos's access control lists: JSON, or a file with it
+    #[arg(long, value_name = "JSON", global = true)]
+    acls: Option<String>,
 }
 
 impl AgentFlags {
@@ -174,6 +219,7 @@ impl AgentFlags {
             (SANDBOX_DIRECTORY, &self.sandbox_directory),
             (DISK_WATCH, &self.disk_watch_interval),
             (CONTAINER_DISK_WATCH, &self.container_disk_watch_interval),
+            (PORTS_WATCH, &self.container_ports_watch_interval),
             (MAX_COMPLETED, &self.max_completed_executors_per_framework),
             (FETCHER_CACHE_DIR, &self.fetcher_cache_dir),
             (FETCHER_STALL, &self.fetcher_stall_timeout),
@@ -181,11 +227,25 @@ impl AgentFlags {
             (MESOS_FLAGS, &self.mesos_flags),
             (HTTP_CREDENTIALS, &self.http_credentials),
             (JWT_SECRET_KEY, &self.jwt_secret_key),
+            (HTTP_HEARTBEAT, &self.http_heartbeat_interval),
+            (DOCKER_STOP, &self.docker_stop_timeout),
+            (CONTAINER_DNS, &self.default_container_dns),
+            (EFFECTIVE_CAPABILITIES, &self.effective_capabilities),
+            (BOUNDING_CAPABILITIES, &self.bounding_capabilities),
+            (HOST_PATH_CREATION, &self.host_path_volume_force_creation),
+            (HADOOP_HOME, &self.hadoop_home),
+            (FRAMEWORKS_HOME, &self.frameworks_home),
+            (FIREWALL_RULES, &self.firewall_rules),
+            (EXTERNAL_LOG, &self.external_log_file),
+            (API_CERTIFICATE, &self.agent_tls_certificate),
+            (API_KEY, &self.agent_tls_key),
+            (ACLS, &self.acls),
         ];
         let truths = [
             (CGROUPS_ENABLE_CFS, self.cgroups_enable_cfs, "true"),
             (CGROUPS_LIMIT_SWAP, self.cgroups_limit_swap, "true"),
             (ENFORCE_DISK, self.enforce_container_disk_quota, "true"),
+            (ENFORCE_PORTS, self.enforce_container_ports, "true"),
             (SWITCH_USER, self.no_switch_user, "false"),
             (AUTHENTICATE_READONLY, self.authenticate_http_readonly, "true"),
             (AUTHENTICATE_READWRITE, self.authenticate_http_readwrite, "true"),

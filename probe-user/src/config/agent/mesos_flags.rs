@@ -10,14 +10,11 @@ use crate::config::{DOCKER_SOCKET, HOST_NAME, Mistake, Origin};
 const PREFIX: &str = "MESOS_";
 
 /// Flags that say how Mesos does what is done here in one way, or where it logs.
-const WITHOUT_EFFECT: [&str; 21] = [
+const WITHOUT_EFFECT: [&str; 18] = [
     "authenticatee",
     "authentication_backoff_factor",
     "cgroups_hierarchy",
     "docker",
-    "external_log_file",
-    "frameworks_home",
-    "hadoop_home",
     "http_authenticators",
     "http_command_executor",
     "image_providers",

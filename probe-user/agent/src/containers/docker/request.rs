@@ -9,6 +9,8 @@ use super::super::parameters::{self, Asked, Pull};
 use super::super::{limits, volumes};
 use super::images::with_tag;
 use super::{LABEL, Making, OWNER_LABEL};
+use crate::config::Config;
+use crate::config::json::DnsNetwork;
 use crate::environment::{self, Place};
 use crate::sandbox::PersistentVolume;
 use crate::words::ranges;
@@ -75,6 +77,7 @@ pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<Asked, String
     for parameter in &image.parameters {
         asked.apply(&parameter.key, &parameter.value, &it.sandbox)?;
     }
+    look_up(config, info, image.network(), &mut asked.host);
     if image.network() == docker_info::Network::User || asked.endpoint != EndpointSettings::default() {
         // A parameter may have named another network.
         let name = asked.host.network_mode.clone().unwrap_or_default();
@@ -98,6 +101,28 @@ fn run_words(command: &mesos_proto::v1::CommandInfo, body: &mut ContainerCreateB
     let words: Vec<String> = command.value.iter().chain(&command.arguments).cloned().collect();
     if !words.is_empty() {
         body.cmd = Some(words);
+    }
+}
+
+/// Where the framework says nothing of DNS, the agent may.
+fn look_up(config: &Config, info: &ContainerInfo, network: docker_info::Network, host: &mut HostConfig) {
+    if host.dns.is_some() || host.dns_search.is_some() || host.dns_options.is_some() {
+        return;
+    }
+    let all = &config.default_container_dns;
+    let name = info.network_infos.first().and_then(|it| it.name.clone());
+    let found = match network {
+        docker_info::Network::Bridge => all.iter().find(|it| it.network == DnsNetwork::Bridge),
+        docker_info::Network::User => {
+            let own = all.iter().find(|it| it.network == DnsNetwork::User(name.clone()));
+            own.or_else(|| all.iter().find(|it| it.network == DnsNetwork::User(None)))
+        }
+        docker_info::Network::Host | docker_info::Network::None => None,
+    };
+    if let Some(found) = found {
+        host.dns = Some(found.nameservers.clone());
+        host.dns_search = Some(found.search.clone());
+        host.dns_options = Some(found.options.clone());
     }
 }
 
@@ -189,5 +214,35 @@ fn limit(host: &mut HostConfig, limits: &crate::cgroups::Limits, enable_cfs: boo
         }
         Some(_) => host.memory_reservation = Some(bytes(limits.mem)),
         None => host.memory = Some(bytes(limits.mem)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_look_names_up_where_the_agent_says_unless_their_framework_does() {
+        use docker_info::Network;
+
+        let mut config = Config::in_directories("/w".into(), "/r".into());
+        let text = r#"{"docker": [
+            {"network_mode": "BRIDGE", "dns": {"nameservers": ["10.0.0.1"]}},
+            {"network_mode": "USER", "dns": {"nameservers": ["10.0.0.2"]}},
+            {"network_mode": "USER", "network_name": "blue", "dns": {"nameservers": ["10.0.0.3"]}}
+        ]}"#;
+        config.default_container_dns = crate::config::json::container_dns(text).unwrap();
+        let asked = |network: Network, name: Option<&str>, mut host: HostConfig| {
+            let infos = name.map(|it| mesos_proto::v1::NetworkInfo { name: Some(it.to_owned()), ..Default::default() });
+            let info = ContainerInfo { network_infos: infos.into_iter().collect(), ..ContainerInfo::default() };
+            look_up(&config, &info, network, &mut host);
+            host.dns.unwrap_or_default().join(",")
+        };
+        assert_eq!(asked(Network::Bridge, None, HostConfig::default()), "10.0.0.1");
+        assert_eq!(asked(Network::User, Some("red"), HostConfig::default()), "10.0.0.2");
+        assert_eq!(asked(Network::User, Some("blue"), HostConfig::default()), "10.0.0.3");
+        assert_eq!(asked(Network::Host, None, HostConfig::default()), "");
+        let own = HostConfig { dns: Some(vec!["1.1.1.1".to_owned()]), ..HostConfig::default() };
+        assert_eq!(asked(Network::Bridge, None, own), "1.1.1.1");
     }
 }
