@@ -46,7 +46,7 @@ const MESOS_CONNECTIONS: usize = 20_000;
 const OLD_PROBE_NODES: usize = 2_000_000;
 
 /// Length of a segment of the history: what has to be read at most to show a moment.
-const HISTORY_SEGMENT: Duration = Duration::from_secs(120);
+const HISTORY_SEGMENT: Duration = Duration::from_secs(60);
 
 /// What a process is given from outside; tests give their own.
 #[derive(Debug)]
