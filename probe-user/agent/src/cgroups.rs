@@ -1,9 +1,9 @@
 //! Cgroups of containers, in whichever version the host has: made, limited, read, emptied and removed.
 //!
 //! Version 1: `<hierarchy>/<controller>/<root>/<container>`; a nested container is in its outermost one's, but for the freezer, where it has its own
-//! at `<root>/<container>/<root>/<nested>`: that one tells its processes. Version 2: `<hierarchy>/<root>/<container>/leaf` holds the processes.
+//! at `<root>/<container>/<root>/<nested>`: that one tells its processes. One with limits of its own has such a one for CPU and memory, too. Version 2: `<hierarchy>/<root>/<container>/leaf` holds the processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,33 +15,16 @@ use crate::keeper::members;
 use crate::words::ContainerKey;
 
 mod devices;
+mod limits;
 mod statistics;
 #[cfg(test)]
 mod tests;
 
+pub use limits::Limits;
 pub use statistics::Usage;
-
-/// Least memory that a container gets, in bytes, as in Mesos.
-const MEMORY_MIN: u64 = 32 << 20;
 
 /// How long a killed process may still be counted by its cgroup: it is not listed any more, and on a busy machine waits for its turn to leave.
 const LEAVING: Duration = Duration::from_secs(5);
-
-/// One period of the CPU ceiling.
-const CFS_PERIOD_US: u64 = 100_000;
-
-/// What a container may use.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Limits {
-    /// CPUs as a share.
-    pub cpus: f64,
-    /// CPUs as a ceiling; infinite: none.
-    pub cpus_limit: Option<f64>,
-    /// Memory that is its own, in megabytes.
-    pub mem: f64,
-    /// Memory that it may have at most, in megabytes; infinite: none.
-    pub mem_limit: Option<f64>,
-}
 
 /// How limits are set.
 #[derive(Clone, Debug)]
@@ -167,6 +150,16 @@ impl Cgroups {
 
     /// The cgroup of a container, made or not.
     pub fn of(&self, container: &ContainerKey) -> Cgroup {
+        self.cgroup(container, |path| path.is_dir())
+    }
+
+    /// The cgroup of a container that is held to limits of its own, though it may be nested in another one.
+    pub fn of_limited(&self, container: &ContainerKey) -> Cgroup {
+        self.cgroup(container, |_| true)
+    }
+
+    /// `has_own`: whether a nested container is limited by itself, by where that would be.
+    fn cgroup(&self, container: &ContainerKey, has_own: impl Fn(&Path) -> bool) -> Cgroup {
         let outermost = container.outermost();
         let mut nested = PathBuf::from(&self.root);
         for (at, part) in container.as_str().split('.').enumerate() {
@@ -176,17 +169,31 @@ impl Cgroups {
             nested.push(part);
         }
         let shared = Path::new(&self.root).join(outermost.as_str());
+        let is_nested = container.parent().is_some();
+        let mut own = BTreeSet::new();
         let paths = match &self.version {
             Version::V1(mounted) => mounted
                 .iter()
                 .map(|(controller, path)| {
-                    let own = matches!(*controller, "freezer" | "systemd");
-                    (*controller, path.join(if own { &nested } else { &shared }))
+                    let at = path.join(&nested);
+                    let is_own = match *controller {
+                        "freezer" | "systemd" => true,
+                        // They are often mounted together: a process is in both, or in neither.
+                        "cpu" | "cpuacct" | "memory" => !is_nested || has_own(&at),
+                        _ => !is_nested,
+                    };
+                    if is_own {
+                        own.insert(*controller);
+                    }
+                    (*controller, if is_own { at } else { path.join(&shared) })
                 })
                 .collect(),
-            Version::V2(mount) => BTreeMap::from([("", mount.join(nested))]),
+            Version::V2(mount) => {
+                own.insert("");
+                BTreeMap::from([("", mount.join(nested))])
+            }
         };
-        Cgroup { is_v2: self.version() == 2, is_nested: container.parent().is_some(), paths, settings: self.settings.clone() }
+        Cgroup { is_v2: self.version() == 2, is_nested, paths, own, settings: self.settings.clone() }
     }
 
     /// The cgroup that a process is in: for containers that somebody else made. To be read, not to be changed.
@@ -207,7 +214,7 @@ impl Cgroups {
                 }
             }
         }
-        Some(Cgroup { is_v2: self.version() == 2, is_nested: true, paths, settings: self.settings.clone() })
+        Some(Cgroup { is_v2: self.version() == 2, is_nested: true, paths, own: BTreeSet::new(), settings: self.settings.clone() })
     }
 
     /// Containers that have cgroups here, whoever made them.
@@ -229,6 +236,8 @@ pub struct Cgroup {
     is_v2: bool,
     is_nested: bool,
     paths: BTreeMap<&'static str, PathBuf>,
+    /// Controllers whose directory is not that of what it is nested in.
+    own: BTreeSet<&'static str>,
     settings: Settings,
 }
 
@@ -296,93 +305,20 @@ impl Cgroup {
         pids
     }
 
-    /// Sets what it may use. A hard memory limit is only ever raised after the first time, as in Mesos.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn limit(&self, limits: &Limits, first: bool) -> io::Result<()> {
-        if self.is_nested && !self.is_v2 {
-            return Ok(());
-        }
-        if self.is_v2 { self.limit_v2(limits, first) } else { self.limit_v1(limits, first) }
-    }
-
-    fn limit_v1(&self, limits: &Limits, first: bool) -> io::Result<()> {
-        if let Some(path) = self.paths.get("cpu") {
-            write(&path.join("cpu.shares"), &whole(1024.0 * limits.cpus).max(2).to_string())?;
-            if let Some(quota) = self.quota(limits) {
-                write(&path.join("cpu.cfs_period_us"), &CFS_PERIOD_US.to_string())?;
-                write(&path.join("cpu.cfs_quota_us"), &quota.map_or("-1".to_owned(), |it| it.to_string()))?;
-            }
-        }
-        if let Some(path) = self.paths.get("memory") {
-            let request = megabytes(limits.mem).max(MEMORY_MIN);
-            write(&path.join("memory.soft_limit_in_bytes"), &request.to_string())?;
-            let hard = limits.mem_limit.map_or(Some(request), |it| it.is_finite().then(|| megabytes(it).max(MEMORY_MIN)));
-            let current = read_number(&path.join("memory.limit_in_bytes"));
-            let raise = hard.is_none_or(|hard| current.is_some_and(|it| hard > it));
-            if first || raise {
-                let text = hard.map_or("-1".to_owned(), |it| it.to_string());
-                let both = path.join("memory.memsw.limit_in_bytes");
-                // The one of both may never be below the other.
-                if self.settings.limit_swap && raise && !first {
-                    write(&both, &text)?;
-                }
-                write(&path.join("memory.limit_in_bytes"), &text)?;
-                if self.settings.limit_swap && first {
-                    write(&both, &text)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn limit_v2(&self, limits: &Limits, first: bool) -> io::Result<()> {
-        let Some(path) = self.paths.get("") else { return Ok(()) };
-        let has = |file: &str| path.join(file).exists();
-        if has("cpu.weight") {
-            write(&path.join("cpu.weight"), &whole(100.0 * limits.cpus).clamp(1, 10_000).to_string())?;
-            if let Some(quota) = self.quota(limits) {
-                let quota = quota.map_or("max".to_owned(), |it| it.to_string());
-                write(&path.join("cpu.max"), &format!("{quota} {CFS_PERIOD_US}"))?;
-            }
-        }
-        if has("memory.max") {
-            let request = megabytes(limits.mem).max(MEMORY_MIN);
-            write(&path.join("memory.low"), &request.to_string())?;
-            let hard = limits.mem_limit.map_or(Some(request), |it| it.is_finite().then(|| megabytes(it).max(MEMORY_MIN)));
-            let current = read_number(&path.join("memory.max"));
-            // A limit that is no number is none.
-            let raise = hard.is_none_or(|hard| current.is_some_and(|it| hard > it));
-            if first || raise {
-                write(&path.join("memory.max"), &hard.map_or("max".to_owned(), |it| it.to_string()))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The CPU ceiling, where one is to be written: `Some(None)` says that there is none.
-    fn quota(&self, limits: &Limits) -> Option<Option<u64>> {
-        let cpus = match limits.cpus_limit {
-            Some(limit) if limit.is_infinite() => return Some(None),
-            Some(limit) => limit,
-            None if self.settings.enable_cfs => limits.cpus,
-            None => return None,
+    /// How often the kernel killed one of its processes for want of memory. `is_limited`: it has a limit of its own, and only what was killed by that
+    /// counts: not what a container that is nested in it had too little for, or the whole machine.
+    pub fn oom_kills(&self, is_limited: bool) -> u64 {
+        let count = |path: &Path, file: &str, name: &str| -> Option<u64> {
+            let text = std::fs::read_to_string(path.join(file)).ok()?;
+            text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
         };
-        #[expect(clippy::cast_precision_loss, reason = "a small number")]
-        let period = CFS_PERIOD_US as f64;
-        Some(Some(whole(period * cpus).max(1_000)))
-    }
-
-    /// How often the kernel killed one of its processes for want of memory.
-    pub fn oom_kills(&self) -> u64 {
-        let (path, file) = match (self.paths.get(""), self.paths.get("memory")) {
-            (Some(path), _) => (path, "memory.events"),
-            (None, Some(path)) => (path, "memory.oom_control"),
-            (None, None) => return 0,
-        };
-        let text = std::fs::read_to_string(path.join(file)).unwrap_or_default();
-        text.lines().find_map(|it| it.strip_prefix("oom_kill ")).and_then(|it| it.trim().parse().ok()).unwrap_or(0)
+        match (self.paths.get(""), self.paths.get("memory")) {
+            // The events of version 2 count those of all below; the local ones say whether this limit was reached. Kernels before 5.2 have none.
+            (Some(path), _) if is_limited && count(path, "memory.events.local", "oom") == Some(0) => 0,
+            (Some(path), _) => count(path, "memory.events", "oom_kill").unwrap_or(0),
+            (None, Some(path)) => count(path, "memory.oom_control", "oom_kill").unwrap_or(0),
+            (None, None) => 0,
+        }
     }
 
     /// What it has used.
@@ -431,8 +367,7 @@ impl Cgroup {
     pub fn remove(&self) -> io::Result<()> {
         let until = Instant::now() + LEAVING;
         for (controller, path) in &self.paths {
-            // Nested containers share all but these with the outermost one.
-            if !self.is_v2 && self.is_nested && !matches!(*controller, "freezer" | "systemd") {
+            if !self.own.contains(controller) {
                 continue;
             }
             remove_tree(path, until)?;
@@ -498,13 +433,4 @@ fn enable_controllers(path: &Path) {
     for controller in available.split_whitespace().filter(|it| matches!(*it, "cpu" | "cpuset" | "memory" | "pids" | "io")) {
         drop(std::fs::write(path.join("cgroup.subtree_control"), format!("+{controller}")));
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and negative is nothing")]
-fn whole(value: f64) -> u64 {
-    value as u64
-}
-
-fn megabytes(value: f64) -> u64 {
-    whole(value * 1024.0 * 1024.0)
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::fetcher::Fetcher;
 use crate::keeper::{self, Files};
 use crate::sandbox::Layout;
-use crate::table::{Exit, Input, Launch, Started};
+use crate::table::{Allowance, Exit, Input, Launch, Started};
 use crate::words::{ContainerKey, scalar};
 
 mod apart;
@@ -73,6 +73,8 @@ pub struct Handle {
     state: watch::Receiver<State>,
     launch: Arc<Launch>,
     sandbox: PathBuf,
+    /// The task table does not know it: it is forgotten with what it is nested in.
+    is_apart: bool,
 }
 
 /// How far a container is.
@@ -85,7 +87,7 @@ pub struct State {
     /// Bytes that its sandbox held when that was looked at last.
     pub disk_used: Option<u64>,
     /// What it may use, where that is not what it was launched with any more.
-    pub resized: Option<Vec<Resource>>,
+    pub resized: Option<Allowance>,
 }
 
 /// What a container's loop can be told.
@@ -98,7 +100,7 @@ pub(crate) enum Command {
     /// It is to end now.
     Destroy,
     /// Other limits.
-    Resize(Vec<Resource>),
+    Resize(Allowance),
 }
 
 impl Containers {
@@ -134,20 +136,20 @@ impl Containers {
 
     /// Makes a container. `agent_id` names its sandbox.
     pub fn launch(&self, agent_id: &str, launch: Launch) {
-        self.begin(agent_id, launch, false);
+        self.begin(agent_id, launch, false, false);
     }
 
     /// Looks after a container that an earlier agent made.
     pub fn reattach(&self, agent_id: &str, launch: Launch) {
-        self.begin(agent_id, launch, true);
+        self.begin(agent_id, launch, true, false);
     }
 
-    fn begin(&self, agent_id: &str, launch: Launch, again: bool) {
+    fn begin(&self, agent_id: &str, launch: Launch, again: bool, is_apart: bool) {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (state, seen) = watch::channel(State::default());
         let container = launch.container.clone();
         let sandbox = self.shared.layout.sandbox_of(agent_id, &launch);
-        let handle = Handle { commands, state: seen, launch: Arc::new(launch), sandbox };
+        let handle = Handle { commands, state: seen, launch: Arc::new(launch), sandbox, is_apart };
         let run = Run {
             shared: self.shared.clone(),
             agent_id: agent_id.to_owned(),
@@ -185,8 +187,8 @@ impl Containers {
     }
 
     /// Gives a container other limits.
-    pub fn resize(&self, container: &ContainerKey, resources: Vec<Resource>) {
-        self.tell(container, Command::Resize(resources));
+    pub fn resize(&self, container: &ContainerKey, allowance: Allowance) {
+        self.tell(container, Command::Resize(allowance));
     }
 
     fn tell(&self, container: &ContainerKey, command: Command) -> bool {
@@ -201,8 +203,20 @@ impl Containers {
         rootfs::prune(&self.shared, kept).await
     }
 
-    /// Removes the traces of a container that is over.
+    /// Removes the traces of a container that is over, and of those nested in it that the task table does not know.
     pub fn forget(&self, container: &ContainerKey) {
+        let nested: Vec<(ContainerKey, Handle)> = {
+            let running = self.lock();
+            let below = running.iter().filter(|(key, handle)| handle.is_apart && key.is_below(container));
+            below.map(|(key, handle)| (key.clone(), handle.clone())).collect()
+        };
+        for (key, handle) in nested {
+            if handle.state().ended.is_some() { self.forget_one(&key) } else { self.end_apart(&key, Duration::ZERO) }
+        }
+        self.forget_one(container);
+    }
+
+    fn forget_one(&self, container: &ContainerKey) {
         let shared = self.shared.clone();
         let handle = self.lock().remove(container);
         self.shared.config.task_labels.remove(container);
@@ -234,18 +248,22 @@ impl Containers {
             tracing::info!(container = %orphan, "ending a container that nobody claims");
             self.shared.end_leftover(orphan).await;
         }
-        if let Some(docker) = &self.shared.docker
-            && self.shared.config.docker_kill_orphans
+        let Some(docker) = &self.shared.docker else { return };
+        // A daemon that is away does not keep the agent from starting: its orphans are ended next time.
+        let (config, owner) = (&self.shared.config, self.shared.owner());
+        let ending = docker.end_orphans(&owner, claimed, config.docker_kill_orphans, config.docker_remove_delay);
+        if let Ok(over) = tokio::time::timeout(ORPHANS_WITHIN, ending).await
+            && !over.is_empty()
         {
-            // A daemon that is away does not keep the agent from starting: its orphans are ended next time.
-            let owner = self.shared.config.work_dir.display().to_string();
-            drop(tokio::time::timeout(ORPHANS_WITHIN, docker.end_orphans(&owner, claimed)).await);
+            let docker = docker.clone();
+            (self.shared.spawn)("docker-remove", Box::pin(async move { docker.remove_each(over).await }));
         }
     }
 
     /// Everything that is being made or runs.
     pub fn running(&self) -> BTreeMap<ContainerKey, Handle> {
-        self.lock().iter().map(|(key, handle)| (key.clone(), handle.clone())).collect()
+        let all = self.lock();
+        all.iter().filter(|(_, it)| it.state.borrow().ended.is_none()).map(|(key, handle)| (key.clone(), handle.clone())).collect()
     }
 
     /// One of them.
@@ -257,7 +275,8 @@ impl Containers {
     pub fn usage(&self, container: &ContainerKey) -> Option<Usage> {
         let handle = self.get(container)?;
         let cgroups = self.shared.cgroups.as_ref()?;
-        let limits = limits(&handle.resources(), &handle.launch.limits);
+        let allowance = handle.allowance();
+        let limits = limits(&allowance.resources, &allowance.limits);
         let mut usage = if handle.launch.is_docker() {
             let pid = handle.state().started?.pid?;
             cgroups.of_process(pid)?.usage()
@@ -297,7 +316,13 @@ impl Handle {
 
     /// What it may use, now.
     pub fn resources(&self) -> Vec<Resource> {
-        self.state.borrow().resized.clone().unwrap_or_else(|| self.launch.resources.clone())
+        self.allowance().resources
+    }
+
+    /// The same, with what it may use at most.
+    pub fn allowance(&self) -> Allowance {
+        let launched = || Allowance { resources: self.launch.resources.clone(), limits: self.launch.limits.clone() };
+        self.state.borrow().resized.clone().unwrap_or_else(launched)
     }
 
     /// Its sandbox on the host.
@@ -394,8 +419,8 @@ impl Run {
     }
 
     /// Notes what it may use from now on.
-    pub(crate) fn resized(&self, resources: &[Resource]) {
-        self.state.send_modify(|it| it.resized = Some(resources.to_vec()));
+    pub(crate) fn resized(&self, allowance: &Allowance) {
+        self.state.send_modify(|it| it.resized = Some(allowance.clone()));
     }
 
     /// The next command; never, when nobody can give one any more.
@@ -413,6 +438,11 @@ impl Run {
 }
 
 impl Shared {
+    /// How Docker's containers of this agent are marked: with its work directory, which no two agents of a host share.
+    pub(crate) fn owner(&self) -> String {
+        self.config.work_dir.display().to_string()
+    }
+
     pub(crate) fn running(&self, container: &ContainerKey) -> Option<Handle> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned()
     }
@@ -420,14 +450,12 @@ impl Shared {
     /// Ends a container that no loop looks after.
     async fn end_leftover(&self, container: &ContainerKey) {
         let files = Files::of(&self.layout.keeper(container));
-        let cgroup = self.cgroups.as_ref().map(|it| it.of(container));
-        let directory = self.layout.keeper(container);
+        let (layout, cgroups, container) = (self.layout.clone(), self.cgroups.clone(), container.clone());
         let ended = tokio::task::spawn_blocking(move || {
+            let directory = layout.keeper(&container);
             drop(keeper::write_whole(&files.abandoned(), b""));
-            if let Some(cgroup) = cgroup {
-                cgroup.kill_all(Duration::from_secs(10));
-                drop(cgroup.remove());
-            }
+            drop(process::end_all(&layout, cgroups.as_ref(), &container));
+            // An agent with other isolators may have made it.
             process::kill_session(&files);
             // Its keeper ends by itself now; a directory that it still writes to is removed next time.
             drop(std::fs::remove_dir_all(directory));

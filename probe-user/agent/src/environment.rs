@@ -35,6 +35,12 @@ pub fn variables(config: &Config, launch: &Launch, place: &Place<'_>) -> Vec<(St
     let grace = launch.executor.shutdown_grace_period.as_ref().map(|it| nanoseconds(it.nanoseconds));
     set("PATH", PATH.to_owned());
     set("LIBPROCESS_PORT", "0".to_owned());
+    if let Some((certificate, key)) = &config.api_certificate {
+        // By these an executor knows that the agent's API is spoken over TLS, and libprocess does not start without the files.
+        set("LIBPROCESS_SSL_ENABLED", "true".to_owned());
+        set("LIBPROCESS_SSL_CERT_FILE", certificate.display().to_string());
+        set("LIBPROCESS_SSL_KEY_FILE", key.display().to_string());
+    }
     set("MESOS_FRAMEWORK_ID", launch.framework.id.clone().unwrap_or_default().value);
     set("MESOS_EXECUTOR_ID", launch.executor.executor_id.value.clone());
     set("MESOS_SLAVE_ID", place.agent_id.to_owned());
@@ -50,7 +56,9 @@ pub fn variables(config: &Config, launch: &Launch, place: &Place<'_>) -> Vec<(St
     }
     set("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", render_duration(grace.unwrap_or(config.executor_shutdown_grace_period)));
     set("MESOS_HTTP_COMMAND_EXECUTOR", "0".to_owned());
-    set("LIBPROCESS_IP", config.advertise_ip.to_string());
+    if let Some(ip) = &config.libprocess_ip {
+        set("LIBPROCESS_IP", ip.clone());
+    }
     let resources = launch.task.as_ref().map_or(&launch.resources, |it| &it.resources);
     if let Some(role) = resources.iter().find_map(|it| it.allocation_info.as_ref()?.role.clone()) {
         set("MESOS_ALLOCATION_ROLE", role);
@@ -154,6 +162,27 @@ mod tests {
         plain.arguments = vec!["ls".to_owned(), "-l".to_owned()];
         assert_eq!(arguments(&plain).unwrap(), (vec!["/bin/busybox".to_owned(), "-l".to_owned()], Some("ls".to_owned())));
         arguments(&CommandInfo::default()).unwrap_err();
+    }
+
+    #[test]
+    fn executors_are_told_the_address_that_the_agent_was_told_and_no_other() {
+        let launch = Launch {
+            container: crate::words::ContainerKey::root("c"),
+            framework: mesos_proto::v1::FrameworkInfo::default(),
+            executor: mesos_proto::v1::ExecutorInfo::default(),
+            task: None,
+            command: None,
+            container_info: None,
+            resources: Vec::new(),
+            limits: BTreeMap::new(),
+            session: false,
+        };
+        let place = Place { agent_id: "S", endpoint: "127.0.0.1:5051", directory: "/s", sandbox: "/s", container_ip: None };
+        let told = |config: &Config| variables(config, &launch, &place).into_iter().find(|(name, _)| name == "LIBPROCESS_IP");
+        let mut config = Config::in_directories("/w".into(), "/r".into());
+        assert_eq!(told(&config), None);
+        config.libprocess_ip = Some("10.1.2.3".to_owned());
+        assert_eq!(told(&config), Some(("LIBPROCESS_IP".to_owned(), "10.1.2.3".to_owned())));
     }
 
     #[test]

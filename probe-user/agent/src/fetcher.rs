@@ -1,31 +1,64 @@
 //! Brings the files that a command names into its sandbox: from the web or this host, through a cache, unpacked or executable as asked.
+//!
+//! Everything is made in a directory of the agent's own first, with its owner, and then moved into the sandbox: links that an archive has brought, or
+//! that a task of the same sandbox makes meanwhile, lead nothing out of it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesos_proto::v1::command_info;
+use tokio_util::sync::CancellationToken;
 
 use crate::keeper::User;
-use crate::sandbox::below;
+use crate::sandbox::{self, Sandbox, below};
+use archive::Archive;
+use cache::Cache;
+
+mod archive;
+mod cache;
+mod source;
 
 /// Longest name of a file (`NAME_MAX` of limits.h).
 const NAME_MAX: usize = 255;
+
+/// Why nothing more is fetched for a container that is not wanted any more.
+const CANCELLED: &str = "the container was destroyed";
+
+/// How files are fetched.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the cache is.
+    pub cache_dir: PathBuf,
+    /// How much it may hold, in bytes.
+    pub cache_size: u64,
+    /// Where files are made before they are moved into a sandbox: on the same disk, best.
+    pub draft_dir: PathBuf,
+    /// A download without a byte for this long has failed.
+    pub stall_timeout: Duration,
+    /// Where the client of HDFS is installed; `None`: it is looked for in PATH.
+    pub hadoop_home: Option<PathBuf>,
+    /// Directory of paths that are not absolute; `None`: there may be none.
+    pub frameworks_home: Option<PathBuf>,
+}
 
 /// Why a file could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Not one of those that are fetched.
-    #[error("Failed to fetch '{0}': only http, https, file and paths are fetched")]
+    #[error("Failed to fetch '{0}': only http, https, ftp, ftps, hdfs, hftp, s3, s3a, s3n, file and paths are fetched")]
     Scheme(String),
+    /// A path of the framework's own, and nobody has said where those are.
+    #[error("Failed to fetch '{0}': a relative path needs the agent's frameworks_home")]
+    Relative(String),
     /// Its name would lead out of the sandbox.
     #[error("Failed to fetch '{0}': it has no name for a file of the sandbox")]
     Name(String),
+    /// Nobody wants it any more.
+    #[error("Failed to fetch '{0}': the container was destroyed")]
+    Cancelled(String),
     /// The other side refused, or is silent.
     #[error("Failed to fetch '{uri}': {problem}")]
     Download {
@@ -48,45 +81,19 @@ pub enum FetchError {
 /// Fetches, and keeps what may be kept.
 #[derive(Debug)]
 pub struct Fetcher {
-    directory: PathBuf,
-    size_max: u64,
-    stall_timeout: Duration,
-    /// Directory of paths that are not absolute.
-    frameworks_home: PathBuf,
-    cache: Mutex<Cache>,
+    settings: Settings,
+    cache: Cache,
+    drafts: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Cache {
-    entries: BTreeMap<String, Entry>,
-    clock: u64,
-    next: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    path: PathBuf,
-    size: u64,
-    used: u64,
-    /// Held by who downloads it.
-    ready: Arc<Mutex<bool>>,
-}
-
 impl Fetcher {
     /// A fetcher whose cache begins empty: what an earlier agent kept is removed.
-    pub fn new(directory: &Path, size_max: u64, stall_timeout: Duration) -> Self {
-        drop(std::fs::remove_dir_all(directory));
-        Fetcher {
-            directory: directory.to_owned(),
-            size_max,
-            stall_timeout,
-            frameworks_home: PathBuf::from("/"),
-            cache: Mutex::default(),
-            succeeded: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-        }
+    pub fn new(settings: Settings) -> Self {
+        drop(std::fs::remove_dir_all(&settings.draft_dir));
+        let cache = Cache::new(&settings.cache_dir, settings.cache_size);
+        Fetcher { settings, cache, drafts: AtomicU64::new(0), succeeded: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
     /// Sets of files that were brought, and that were not.
@@ -96,22 +103,33 @@ impl Fetcher {
 
     /// Bytes that the cache may hold, and holds.
     pub fn cache_bytes(&self) -> (u64, u64) {
-        (self.size_max, self.lock().entries.values().map(|it| it.size).sum())
+        self.cache.bytes()
     }
 
-    /// Brings all files of a command. Blocks.
+    /// Brings all files of a command into the sandbox, whose path is `shown` to people. Blocks; ends soon after `cancel`.
     ///
     /// # Errors
     /// The first that could not be brought.
-    pub fn fetch(&self, uris: &[command_info::Uri], sandbox: &Path, owner: Option<&User>) -> Result<(), FetchError> {
+    pub fn fetch(
+        &self,
+        uris: &[command_info::Uri],
+        sandbox: &Sandbox,
+        shown: &Path,
+        owner: Option<&User>,
+        cancel: &CancellationToken,
+    ) -> Result<(), FetchError> {
         if uris.is_empty() {
             return Ok(());
         }
         let fetched = uris.iter().try_for_each(|it| {
+            if cancel.is_cancelled() {
+                return Err(FetchError::Cancelled(it.value.clone()));
+            }
             note(sandbox, &format!("Fetching URI '{}'", it.value));
-            let fetched = self.fetch_one(it, sandbox, owner);
+            let fetched = self.fetch_one(it, sandbox, owner, cancel);
             match &fetched {
-                Ok(target) => note(sandbox, &format!("Fetched '{}' to '{}'", it.value, target.display())),
+                Ok(Some(name)) => note(sandbox, &format!("Fetched '{}' to '{}'", it.value, shown.join(name).display())),
+                Ok(None) => note(sandbox, &format!("Fetched '{}' to '{}'", it.value, shown.display())),
                 Err(error) => note(sandbox, &error.to_string()),
             }
             fetched.map(drop)
@@ -121,136 +139,99 @@ impl Fetcher {
         fetched
     }
 
-    /// Where it is now: the file, or the directory that it was unpacked into.
-    fn fetch_one(&self, uri: &command_info::Uri, sandbox: &Path, owner: Option<&User>) -> Result<PathBuf, FetchError> {
+    /// The name that the file has in the sandbox; none where it was unpacked.
+    fn fetch_one(
+        &self,
+        uri: &command_info::Uri,
+        sandbox: &Sandbox,
+        owner: Option<&User>,
+        cancel: &CancellationToken,
+    ) -> Result<Option<String>, FetchError> {
         let failed = |source| FetchError::Io { uri: uri.value.clone(), source };
-        let name = file_name(uri).ok_or_else(|| FetchError::Name(uri.value.clone()))?;
-        let target = below(sandbox, &name).ok_or_else(|| FetchError::Name(uri.value.clone()))?;
+        let name = file_name(uri).filter(|it| below(Path::new(""), it).is_some());
+        let name = name.ok_or_else(|| FetchError::Name(uri.value.clone()))?;
+        let archive = (uri.extract() && uri.executable != Some(true)).then(|| Archive::of(&name)).flatten();
+        let draft = self.draft().map_err(failed)?;
+        let (plain, unpacked) = (draft.0.join("plain"), draft.0.join("unpacked"));
+        for it in [&plain, &unpacked] {
+            std::fs::create_dir(it).map_err(failed)?;
+        }
+        let target = plain.join(&name);
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
-        let archive = (uri.extract() && uri.executable != Some(true)).then(|| Archive::of(&name)).flatten();
-        let cached = if uri.cache == Some(true) { self.cached(&uri.value)? } else { None };
         // An archive of the cache is unpacked from there: the sandbox does not get it.
-        let source = match cached {
-            Some(path) if archive.is_some() => path,
-            Some(path) => {
-                std::fs::copy(path, &target).map_err(failed)?;
-                target.clone()
+        let cached = match uri.cache {
+            Some(true) => Some(self.cache.get(&uri.value, |path| source::download(&self.settings, &uri.value, path, cancel))?),
+            _ => None,
+        };
+        let file = match (cached, archive) {
+            (Some(cached), Some(_)) => cached,
+            (Some(cached), None) => {
+                let mut copy = File::create_new(&target).map_err(failed)?;
+                let permissions = cached.metadata().map_err(failed)?.permissions();
+                io::copy(&mut Until { inner: &cached, cancel }, &mut copy).map_err(failed)?;
+                copy.set_permissions(permissions).map_err(failed)?;
+                copy
             }
-            None => {
-                self.download(&uri.value, &target)?;
-                target.clone()
+            (None, _) => {
+                source::download(&self.settings, &uri.value, &target, cancel)?;
+                File::open(&target).map_err(failed)?
             }
         };
-        let before = names(sandbox);
         if let Some(archive) = archive {
-            archive.unpack(&source, sandbox, &name).map_err(failed)?;
+            archive.unpack(file, &unpacked, &name, cancel).map_err(failed)?;
         }
         if uri.executable == Some(true) {
             use std::os::unix::fs::PermissionsExt as _;
             std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
         }
         if let Some(owner) = owner {
-            for new in names(sandbox).into_iter().filter(|it| !before.contains(it) || *it == target) {
-                give(&new, owner).map_err(failed)?;
-            }
+            give(&draft.0, owner).map_err(failed)?;
         }
-        Ok(if archive.is_some() { sandbox.to_owned() } else { target })
+        for it in [&plain, &unpacked] {
+            sandbox.take_in(it).map_err(failed)?;
+        }
+        Ok(archive.is_none().then_some(name))
     }
 
-    /// The file of the cache, downloaded by the first who asks. `None` where it does not fit.
-    fn cached(&self, uri: &str) -> Result<Option<PathBuf>, FetchError> {
-        let (path, ready) = {
-            let mut cache = self.lock();
-            cache.clock += 1;
-            let now = cache.clock;
-            if !cache.entries.contains_key(uri) {
-                cache.next += 1;
-                let path = self.directory.join(format!("c{}", cache.next));
-                cache.entries.insert(uri.to_owned(), Entry { path, size: 0, used: now, ready: Arc::default() });
-            }
-            let Some(entry) = cache.entries.get_mut(uri) else { return Ok(None) };
-            entry.used = now;
-            (entry.path.clone(), entry.ready.clone())
-        };
-        let mut ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if *ready && path.exists() {
-            return Ok(Some(path));
-        }
-        let downloaded = std::fs::create_dir_all(&self.directory)
-            .map_err(|source| FetchError::Io { uri: uri.to_owned(), source })
-            .and_then(|()| self.download(uri, &path));
-        if let Err(error) = downloaded {
-            self.lock().entries.remove(uri);
-            return Err(error);
-        }
-        let size = path.metadata().map_or(0, |it| it.len());
-        *ready = true;
-        let mut cache = self.lock();
-        if let Some(entry) = cache.entries.get_mut(uri) {
-            entry.size = size;
-        }
-        cache.shrink(self.size_max, uri);
-        if size > self.size_max {
-            cache.entries.remove(uri);
-        }
-        Ok(Some(path))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn download(&self, uri: &str, target: &Path) -> Result<(), FetchError> {
-        let failed = |source| FetchError::Io { uri: uri.to_owned(), source };
-        let path = match uri.split_once("://") {
-            Some(("http" | "https", _)) => return self.download_http(uri, target),
-            Some(("file", path)) => PathBuf::from(path),
-            Some(_) => return Err(FetchError::Scheme(uri.to_owned())),
-            None if uri.starts_with('/') => PathBuf::from(uri),
-            None => self.frameworks_home.join(uri),
-        };
-        std::fs::copy(&path, target).map_err(failed)?;
-        Ok(())
-    }
-
-    fn download_http(&self, uri: &str, target: &Path) -> Result<(), FetchError> {
-        let problem = |problem: String| FetchError::Download { uri: uri.to_owned(), problem };
-        let agent = ureq::Agent::config_builder()
-            .timeout_connect(Some(self.stall_timeout))
-            .timeout_recv_response(Some(self.stall_timeout))
-            .timeout_per_read(Some(self.stall_timeout))
-            .build()
-            .new_agent();
-        let answer = agent.get(uri).call().map_err(|error| problem(error.to_string()))?;
-        let mut body = answer.into_body().into_with_config().limit(u64::MAX).reader();
-        let mut file = File::create(target).map_err(|source| FetchError::Io { uri: uri.to_owned(), source })?;
-        let copied = io::copy(&mut body, &mut file).and_then(|_| file.flush());
-        copied.map_err(|error| problem(error.to_string()))
+    /// A directory into which nobody else looks.
+    fn draft(&self) -> io::Result<Draft> {
+        sandbox::make_private(&self.settings.draft_dir)?;
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let draft = Draft(self.settings.draft_dir.join(number.to_string()));
+        std::fs::create_dir(&draft.0)?;
+        Ok(draft)
     }
 }
 
-impl Cache {
-    /// Removes what was not used for longest until the rest fits.
-    fn shrink(&mut self, size_max: u64, keep: &str) {
-        while self.entries.values().map(|it| it.size).sum::<u64>() > size_max {
-            let oldest = self.entries.iter().filter(|(uri, it)| *uri != keep && it.size > 0).min_by_key(|(_, it)| it.used);
-            let Some(oldest) = oldest.map(|(uri, _)| uri.clone()) else { return };
-            if let Some(entry) = self.entries.remove(&oldest) {
-                // Who copies it right now has it open.
-                drop(std::fs::remove_file(entry.path));
-            }
+/// Is removed with what is left in it.
+struct Draft(PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// What is read until nobody wants it any more.
+struct Until<'a, R> {
+    inner: R,
+    cancel: &'a CancellationToken,
+}
+
+impl<R: Read> Read for Until<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other(CANCELLED));
         }
+        self.inner.read(buffer)
     }
 }
 
 /// Tells whoever reads the sandbox what is fetched, and why that failed, as Mesos's fetcher does. A full disk keeps no file from being fetched.
-fn note(sandbox: &Path, line: &str) {
-    use std::os::unix::fs::OpenOptionsExt as _;
-
-    let log = File::options().append(true).custom_flags(libc::O_NOFOLLOW).open(sandbox.join("stderr"));
-    drop(log.and_then(|mut it| writeln!(it, "{line}")));
+fn note(sandbox: &Sandbox, line: &str) {
+    drop(sandbox.log("stderr").and_then(|mut it| writeln!(it, "{line}")));
 }
 
 /// The name that a file gets in the sandbox.
@@ -272,110 +253,16 @@ fn file_name(uri: &command_info::Uri) -> Option<String> {
     (!name.is_empty() && name != "." && name != "..").then(|| name.to_owned())
 }
 
-fn names(directory: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|it| it.path()).collect()
-}
-
-fn give(path: &Path, owner: &User) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))?;
-    if path.is_dir() && !path.is_symlink() {
-        for child in names(path) {
-            give(&child, owner)?;
+/// Makes all that is below a directory of the agent's own somebody's.
+fn give(directory: &Path, owner: &User) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        std::os::unix::fs::lchown(entry.path(), Some(owner.uid), Some(owner.gid))?;
+        if entry.file_type()?.is_dir() {
+            give(&entry.path(), owner)?;
         }
     }
     Ok(())
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
-    Plain,
-    Gzip,
-    Bzip2,
-    Xz,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Archive {
-    Tar(Packing),
-    Zip,
-    /// One file.
-    Packed(Packing),
-}
-
-impl Archive {
-    fn of(name: &str) -> Option<Archive> {
-        const ENDS: [(&str, Archive); 9] = [
-            (".tgz", Archive::Tar(Packing::Gzip)),
-            (".tar.gz", Archive::Tar(Packing::Gzip)),
-            (".tbz2", Archive::Tar(Packing::Bzip2)),
-            (".tar.bz2", Archive::Tar(Packing::Bzip2)),
-            (".txz", Archive::Tar(Packing::Xz)),
-            (".tar.xz", Archive::Tar(Packing::Xz)),
-            (".tar", Archive::Tar(Packing::Plain)),
-            (".zip", Archive::Zip),
-            (".gz", Archive::Packed(Packing::Gzip)),
-        ];
-        ENDS.iter().find(|(end, _)| name.ends_with(end)).map(|(_, it)| *it)
-    }
-
-    fn unpack(self, source: &Path, sandbox: &Path, name: &str) -> io::Result<()> {
-        match self {
-            Archive::Zip => zip::ZipArchive::new(File::open(source)?).and_then(|mut it| it.extract(sandbox)).map_err(io::Error::other),
-            Archive::Tar(packing) => {
-                let mut archive = tar::Archive::new(packing.open(source)?);
-                archive.set_preserve_permissions(true);
-                archive.set_preserve_ownerships(false);
-                archive.unpack(sandbox)
-            }
-            Archive::Packed(packing) => {
-                let target = sandbox.join(name.trim_end_matches(".gz"));
-                io::copy(&mut packing.open(source)?, &mut File::create(target)?).map(|_| ())
-            }
-        }
-    }
-}
-
-impl Packing {
-    fn open(self, source: &Path) -> io::Result<Box<dyn Read>> {
-        match self {
-            Packing::Plain => Ok(Box::new(File::open(source)?)),
-            Packing::Gzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(File::open(source)?))),
-            Packing::Bzip2 => by_program("bzip2", source),
-            Packing::Xz => by_program("xz", source),
-        }
-    }
-}
-
-/// What few use is unpacked by the host's own programs, as Mesos does with all.
-fn by_program(program: &str, source: &Path) -> io::Result<Box<dyn Read>> {
-    let child = Command::new(program)
-        .arg("-dc")
-        .arg(source)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-    Ok(Box::new(Unpacking(child)))
-}
-
-struct Unpacking(std::process::Child);
-
-impl Read for Unpacking {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.0.stdout.as_mut().map_or(Ok(0), |it| it.read(buffer))?;
-        if read == 0 && !buffer.is_empty() && !self.0.wait()?.success() {
-            return Err(io::Error::other("the archive is damaged"));
-        }
-        Ok(read)
-    }
-}
-
-impl Drop for Unpacking {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let runs = directory.path().join("S/frameworks/F/executors/E/runs");
         for run in ["old", "claimed"] {
-            crate::sandbox::make(&runs.join(run), None).unwrap();
+            crate::sandbox::Sandbox::make(directory.path(), &runs.join(run), None).unwrap();
         }
         let collector = Collector::default();
         collector.find_abandoned(directory.path(), &[runs.join("claimed")]);

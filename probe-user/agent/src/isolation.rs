@@ -6,7 +6,7 @@
 pub struct UnsupportedIsolator(String);
 
 /// Those that are there where they are named.
-const SWITCHED: [&str; 10] = [
+const SWITCHED: [&str; 11] = [
     "cgroups/all",
     "cgroups/blkio",
     "cgroups/cpu",
@@ -17,10 +17,11 @@ const SWITCHED: [&str; 10] = [
     "disk/du",
     "linux/nnp",
     "namespaces/pid",
+    "network/ports",
 ];
 
 /// Those that are always there: what they do is done for each task that asks for it, named or not.
-const ALWAYS: [&str; 16] = [
+const ALWAYS: [&str; 18] = [
     // Without flags of their own these four limit and count nothing, in Mesos as well.
     "cgroups/hugetlb",
     "cgroups/net_cls",
@@ -40,7 +41,10 @@ const ALWAYS: [&str; 16] = [
     "posix/mem",
     "posix/rlimits",
     "volume/host_path",
+    "volume/image",
     "volume/sandbox_path",
+    // As those of the environment: secrets by value.
+    "volume/secret",
 ];
 
 /// Old names, and what they stand for.

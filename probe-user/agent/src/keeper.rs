@@ -6,13 +6,14 @@
 //! All it knows is in one directory, which the agent has made:
 //! - `spec.json` ([`Spec`]): what to run. Written before the keeper is started.
 //! - `lock`: held by the keeper for as long as it lives. Who can take it knows that no keeper is there and none will be, once `abandoned` exists.
-//! - `pid`: pid of the keeper, its start time, and pid of the container's first process.
+//! - `pid`: pid of the keeper and its start time, pid of the container's first process and its start time.
 //! - `status`: how that process ended, as wait(2) gives it. Written when nothing of the container is left.
 //! - `error`: why it could not be started.
 //! - `io.sock`: who connects gets the output from then on, and may write to the input, where the container has one (`keeper/attach`).
 //!
-//! The keeper has one thread and no runtime. It never asks anybody anything, and never waits for anybody but poll(2). Where somebody has yet to
-//! take the last output when all is over, a fork of it stays for that alone: without the lock, and of no concern to anybody else.
+//! The keeper has one thread and no runtime. It never asks anybody anything, and never waits for anybody but poll(2). It looks whether the agent is
+//! there, and ends its container where that is away for too long (`keeper/absence`). Where somebody has yet to take the last output when all is over,
+//! a fork of it stays for that alone: without the lock, and of no concern to anybody else.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -23,26 +24,28 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
 use serde::{Deserialize, Serialize};
 
+use absence::{Absence, Patience};
 use logs::RotatedLog;
+use members::{end_members, reap_others, signal_members};
+pub(crate) use members::{end_session, members};
 
+pub mod absence;
 pub mod attach;
 mod child;
 mod input;
 mod logs;
+mod members;
 
 /// The subcommand by which the agent starts its own program as a keeper.
 pub const COMMAND: &str = "keep-container";
 
 /// How long the output of processes that have ended is waited for.
 const DRAINED_WITHIN: Duration = Duration::from_secs(2);
-
-/// How long what is left of a container may take to die.
-const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a keeper runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,9 @@ pub struct Spec {
     pub stdout: PathBuf,
     /// Where its errors go.
     pub stderr: PathBuf,
+    /// A directory above both that only the agent changes: below it no link is followed.
+    #[serde(default)]
+    pub sandboxes: Option<PathBuf>,
     /// Logs are rotated at this size; 0: never.
     pub log_rotate_bytes: u64,
     /// Rotated logs that are kept.
@@ -101,6 +107,9 @@ pub struct Spec {
     pub interactive: bool,
     /// Whether it has a terminal.
     pub tty: Option<(u16, u16)>,
+    /// How long the agent may be away before it is ended; `None`: for ever.
+    #[serde(default)]
+    pub patience: Option<Patience>,
 }
 
 /// Who a process runs as.
@@ -255,10 +264,16 @@ fn keep(files: &Files) -> io::Result<()> {
     }
     let own = std::process::id();
     let start = start_time(own).unwrap_or_default();
-    write_whole(&files.pid(), format!("{own} {start} {child}").as_bytes())?;
+    let child_start = start_time(u32::try_from(child.as_raw()).unwrap_or(0)).unwrap_or_default();
+    write_whole(&files.pid(), format!("{own} {start} {child} {child_start}").as_bytes())?;
     say(&format!("started {child}"));
     release_standard_streams();
-    let status = outputs.pump_until_over(child)?;
+    let mut absence = Absence::of(spec.patience.as_ref());
+    let status = outputs.pump_until_over(child, || {
+        if let Some(signal) = absence.due(Instant::now()) {
+            signal_members(&spec, child, signal);
+        }
+    })?;
     end_members(&spec, child);
     let is_owed = outputs.drain(DRAINED_WITHIN);
     write_whole(&files.status(), status.to_string().as_bytes())?;
@@ -294,38 +309,6 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Ends whatever the first process has left behind.
-fn end_members(spec: &Spec, child: Pid) {
-    let begun = Instant::now();
-    let _ = nix::sys::signal::killpg(child, Signal::SIGKILL);
-    while let Some(path) = &spec.members_file {
-        let members = members(path);
-        if members.is_empty() || begun.elapsed() > EMPTY_WITHIN {
-            break;
-        }
-        for pid in members {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        reap();
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    reap();
-}
-
-/// Pids of a `cgroup.procs` file.
-pub(crate) fn members(path: &Path) -> Vec<i32> {
-    std::fs::read_to_string(path).unwrap_or_default().lines().filter_map(|it| it.parse().ok()).filter(|it| *it > 0).collect()
-}
-
-/// Children of children that came to this process.
-fn reap() {
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        if status == WaitStatus::StillAlive {
-            return;
-        }
-    }
-}
-
 /// Where the output of the container goes.
 struct Outputs {
     logs: Vec<(Option<File>, RotatedLog)>,
@@ -337,7 +320,7 @@ struct Outputs {
 
 impl Outputs {
     fn open(spec: &Spec, files: &Files) -> io::Result<Self> {
-        let log = |path: &Path| RotatedLog::open(path, spec.log_rotate_bytes, spec.log_rotate_keep);
+        let log = |path: &Path| RotatedLog::open(path, spec.sandboxes.as_deref(), spec.log_rotate_bytes, spec.log_rotate_keep);
         let mut attach = attach::Attach::listen(&files.socket());
         if spec.interactive {
             attach.expect_somebody();
@@ -370,10 +353,11 @@ impl Outputs {
         self.child = None;
     }
 
-    /// Moves output to the logs until the first process is over. Its status, as wait(2) gives it.
-    fn pump_until_over(&mut self, child: Pid) -> io::Result<i32> {
+    /// Moves output to the logs until the first process is over, and does `also` again and again. Its status, as wait(2) gives it.
+    fn pump_until_over(&mut self, child: Pid, mut also: impl FnMut()) -> io::Result<i32> {
         loop {
             self.pump(Duration::from_millis(100));
+            also();
             // Others of the container's processes may be this one's children, too: only the first counts.
             match waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
                 Ok(WaitStatus::StillAlive) => reap_others(child),
@@ -456,18 +440,6 @@ impl Outputs {
             }
         }
         moved
-    }
-}
-
-/// Children that came here because their parents ended.
-fn reap_others(first: Pid) {
-    while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
-        match status.pid() {
-            Some(pid) if pid != first => {
-                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-            }
-            _ => return,
-        }
     }
 }
 

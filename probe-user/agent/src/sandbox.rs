@@ -1,7 +1,7 @@
 //! Where things of containers are on this host. The layout of sandboxes is Mesos's: clients and people know it.
 
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use mesos_proto::v1::Resource;
@@ -9,6 +9,11 @@ use mesos_proto::v1::Resource;
 use crate::keeper::User;
 use crate::table::Launch;
 use crate::words::ContainerKey;
+
+mod inside;
+
+pub use inside::Sandbox;
+pub(crate) use inside::{by_descriptor, named};
 
 /// The agent's directories.
 #[derive(Clone, Debug)]
@@ -57,6 +62,16 @@ impl Layout {
     /// What the keeper of a container knows.
     pub fn keeper(&self, container: &ContainerKey) -> PathBuf {
         self.keepers().join(container.as_str())
+    }
+
+    /// Where files are made before they are moved into a sandbox: on the disk of the sandboxes.
+    pub fn drafts(&self) -> PathBuf {
+        self.work_dir.join("drafts")
+    }
+
+    /// Held locked while the agent lives.
+    pub fn agent_lock(&self) -> PathBuf {
+        self.runtime_dir.join("agent.lock")
     }
 
     /// What the agent remembers.
@@ -161,25 +176,6 @@ pub fn user(name: &str) -> Result<User, String> {
     Ok(User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect() })
 }
 
-/// Makes a sandbox with its two logs.
-///
-/// # Errors
-/// When the file system refuses.
-pub fn make(path: &Path, owner: Option<&User>) -> io::Result<()> {
-    std::fs::create_dir_all(path)?;
-    let owned = |path: &Path| match owner {
-        Some(it) => chown(path, Some(it.uid), Some(it.gid)),
-        None => Ok(()),
-    };
-    owned(path)?;
-    for log in ["stdout", "stderr"] {
-        let log = path.join(log);
-        std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        owned(&log)?;
-    }
-    Ok(())
-}
-
 /// Points `latest` beside a run at it.
 pub fn make_latest(run: &Path) -> io::Result<()> {
     let (Some(runs), Some(name)) = (run.parent(), run.file_name()) else { return Ok(()) };
@@ -272,7 +268,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let executor = directory.path().join("executor");
         let container = executor.join("containers/n");
-        make(&container, None).unwrap();
+        Sandbox::make(directory.path(), &container, None).unwrap();
         for _ in 0..2 {
             link_task(&executor, "t", &container).unwrap();
         }
@@ -293,7 +289,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for run in ["first", "second"] {
             let path = directory.path().join("runs").join(run);
-            make(&path, None).unwrap();
+            Sandbox::make(directory.path(), &path, None).unwrap();
             make_latest(&path).unwrap();
         }
         assert!(directory.path().join("runs/latest/stdout").exists());

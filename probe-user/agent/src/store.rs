@@ -1,6 +1,6 @@
 //! What the agent remembers across restarts: one embedded, transactional file. A commit is on disk when it returns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
@@ -27,6 +27,11 @@ pub struct Store {
     database: Database,
 }
 
+/// The file that a store is in, which is locked while it is open.
+pub fn file(directory: &Path) -> PathBuf {
+    directory.join("agent.redb")
+}
+
 impl Store {
     /// Opens it, or makes it.
     ///
@@ -34,7 +39,7 @@ impl Store {
     /// When it cannot be used; only one process can at a time.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(directory)?;
-        let database = Database::create(directory.join("agent.redb")).map_err(redb::Error::from)?;
+        let database = Database::create(file(directory)).map_err(redb::Error::from)?;
         let store = Store { database };
         // So that reading finds the tables.
         store.commit(&[], &[])?;

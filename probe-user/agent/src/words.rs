@@ -68,6 +68,11 @@ impl ContainerKey {
         self.0.rsplit_once('.').map(|(parent, _)| ContainerKey(parent.to_owned()))
     }
 
+    /// Whether it is nested in another one, however deeply.
+    pub fn is_below(&self, other: &ContainerKey) -> bool {
+        self.0.strip_prefix(&other.0).is_some_and(|it| it.starts_with('.'))
+    }
+
     /// Its own id.
     pub fn own_id(&self) -> &str {
         self.0.rsplit('.').next().unwrap_or(&self.0)
@@ -151,6 +156,13 @@ pub fn ranges(resources: &[Resource], name: &str) -> Vec<(u64, u64)> {
 /// A scalar resource of the default role.
 pub fn scalar_resource(name: &str, value: f64) -> Resource {
     Resource { name: name.to_owned(), r#type: value::Type::Scalar as i32, scalar: Some(value::Scalar { value }), ..Resource::default() }
+}
+
+/// A resource of ranges of the default role.
+pub fn ranges_resource(name: &str, ranges: impl IntoIterator<Item = (u64, u64)>) -> Resource {
+    let range = ranges.into_iter().map(|(begin, end)| value::Range { begin, end }).collect();
+    let ranges = Some(value::Ranges { range });
+    Resource { name: name.to_owned(), r#type: value::Type::Ranges as i32, ranges, ..Resource::default() }
 }
 
 /// A duration as Mesos prints it: the largest unit that gives at least one, without trailing zeros. Clients parse exactly these suffixes.

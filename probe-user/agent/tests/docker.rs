@@ -29,6 +29,10 @@ fn docker(arguments: &[&str]) -> String {
 
 /// An image with a shell and a few tools, made without a registry.
 fn make_image(directory: &std::path::Path) {
+    // The same for all tests: the name of one that is made again is not another's any more that runs meanwhile.
+    if !docker(&["images", "-q", IMAGE]).is_empty() {
+        return;
+    }
     make_image_at(directory, "/var/run/docker.sock".as_ref());
 }
 
@@ -258,6 +262,51 @@ fn containers_go_on_without_the_agent_and_no_line_is_copied_twice() {
     let numbers: Vec<u32> = text.lines().map(|it| it.parse().unwrap()).collect();
     assert_eq!(numbers, (1..=u32::try_from(numbers.len()).unwrap()).collect::<Vec<_>>());
     docker(&["rm", "-f", &name]);
+}
+
+#[test]
+fn a_link_in_the_place_of_a_log_is_not_followed_by_the_next_agent() {
+    if !has_docker() {
+        return;
+    }
+    let mut world = world();
+    let framework = framework(true);
+    let outside = world.directory.path().join("outside");
+    let command = format!("cd $MESOS_SANDBOX; ln -sf {} stdout; touch linked; while :; do echo said; sleep 0.1; done", outside.display());
+    world.master.run_task(&framework, &docker_task("sly", &command));
+    world.master.state("sly", TaskState::TaskRunning);
+    let sandbox = world.sandbox(&framework, "sly");
+    wait("the link", || sandbox.join("linked").exists());
+    let name = format!("mesos-{}", world.container(&framework, "sly"));
+    world.kill_agent();
+    world.start_agent();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(!outside.exists(), "the agent has written where a task wanted it to");
+    world.master.kill(&framework, "sly");
+    world.master.state("sly", TaskState::TaskKilled);
+    docker(&["rm", "-f", &name]);
+}
+
+#[test]
+fn a_container_that_is_over_is_removed_in_its_time_by_the_next_agent() {
+    if !has_docker() {
+        return;
+    }
+    let mut world = world();
+    world.config.docker_remove_delay = Duration::from_secs(5);
+    world.kill_agent();
+    world.start_agent();
+    let framework = framework(true);
+    world.master.run_task(&framework, &docker_task("done", "true"));
+    world.master.state("done", TaskState::TaskFinished);
+    let name = format!("mesos-{}", world.container(&framework, "done"));
+    let known = || docker(&["ps", "-aq", "--filter", &format!("name={name}")]);
+    let keeper = world.directory.path().join("run/containers").join(world.container(&framework, "done"));
+    wait("it is forgotten", || !keeper.exists());
+    world.kill_agent();
+    world.start_agent();
+    assert_ne!(known(), "", "somebody may still want to look at it");
+    wait("its removal", || known().is_empty());
 }
 
 /// A daemon that can be away: what it is asked goes through here.
@@ -507,6 +556,47 @@ fn an_image_is_the_root_of_a_process() {
         prune(&[]);
         unpacked() == 0
     });
+}
+
+#[test]
+fn an_image_is_a_volume_and_nothing_stays_mounted_where_there_are_no_cgroups() {
+    if !has_docker() {
+        return;
+    }
+    for isolation in ["cgroups/cpu,cgroups/mem,filesystem/linux,volume/image", "posix/cpu,posix/mem,filesystem/linux"] {
+        let mut world = world();
+        world.config.isolation = isolation.split(',').map(str::to_owned).collect();
+        world.kill_agent();
+        world.start_agent();
+        let framework = framework(true);
+        let image = Image {
+            r#type: image::Type::Docker as i32,
+            docker: Some(image::Docker { name: IMAGE.to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        let volume = |path: &str, mode: volume::Mode| Volume {
+            mode: mode as i32,
+            container_path: path.to_owned(),
+            image: Some(image.clone()),
+            ..Volume::default()
+        };
+        let mut it =
+            task("imaged", "cat tools/etc/passwd > copy; touch tools/new || echo refused > status; touch own/new && ls own > list");
+        it.container = Some(ContainerInfo {
+            r#type: container_info::Type::Mesos as i32,
+            volumes: vec![volume("tools", volume::Mode::Ro), volume("own", volume::Mode::Rw)],
+            mesos: Some(container_info::MesosInfo { image: Some(image.clone()) }),
+            ..ContainerInfo::default()
+        });
+        world.master.run_task(&framework, &it);
+        let last = world.master.states("imaged").pop().unwrap();
+        assert_eq!(last.state(), TaskState::TaskFinished, "{last:?}");
+        let sandbox = world.sandbox(&framework, "imaged");
+        let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap_or_default();
+        assert!(read("copy").starts_with("root:") && read("status") == "refused\n" && read("list").contains("new"), "{}", read("stderr"));
+        let place = world.directory.path().display().to_string();
+        wait("nothing is mounted", || !std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&place));
+    }
 }
 
 fn wait(what: &str, is_so: impl Fn() -> bool) {

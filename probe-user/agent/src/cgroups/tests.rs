@@ -42,6 +42,52 @@ fn version_2_has_the_processes_in_a_leaf_and_the_limits_above() {
 }
 
 #[test]
+fn a_container_is_short_of_memory_by_its_own_limit_and_not_by_that_of_one_below() {
+    let (directory, cgroups) = v2("memory");
+    let cgroup = cgroups.of(&ContainerKey::root("abc"));
+    cgroup.create().unwrap();
+    let write = |file: &str, text: &str| std::fs::write(directory.path().join("mesos/abc").join(file), text).unwrap();
+    write("memory.events", "oom 1\noom_kill 1\noom_group_kill 0\n");
+    write("memory.events.local", "oom 0\noom_kill 0\noom_group_kill 0\n");
+    assert_eq!((cgroup.oom_kills(true), cgroup.oom_kills(false)), (0, 1));
+    write("memory.events", "oom 2\noom_kill 3\n");
+    write("memory.events.local", "oom 1\noom_kill 0\n");
+    assert_eq!(cgroup.oom_kills(true), 3);
+    std::fs::remove_file(directory.path().join("mesos/abc/memory.events.local")).unwrap();
+    assert_eq!(cgroup.oom_kills(true), 3, "an old kernel");
+}
+
+/// A tree of files as version 1 has them.
+#[test]
+fn version_1_limits_a_nested_container_apart_where_it_asks_for_that() {
+    let directory = tempfile::tempdir().unwrap();
+    for controller in ["freezer", "cpu", "memory", "pids"] {
+        std::fs::create_dir(directory.path().join(controller)).unwrap();
+        std::fs::write(directory.path().join(controller).join("cgroup.procs"), "").unwrap();
+    }
+    let cgroups = Cgroups::detect(directory.path(), "mesos", |_| true, settings()).unwrap();
+    let outer = ContainerKey::root("abc");
+    let at = |controller: &str, path: &str| directory.path().join(controller).join("mesos").join(path);
+    let limits = |mem: f64| Limits { cpus: 0.5, cpus_limit: None, mem, mem_limit: None };
+    cgroups.of(&outer).create().unwrap();
+    cgroups.of(&outer).limit(&limits(64.0), true).unwrap();
+    let sharing = cgroups.of(&outer.nested("sharing"));
+    sharing.create().unwrap();
+    sharing.limit(&limits(1024.0), true).unwrap();
+    assert!(at("freezer", "abc/mesos/sharing").is_dir() && !at("memory", "abc/mesos/sharing").exists());
+    let read = |path: &str| std::fs::read_to_string(at("memory", path).join("memory.limit_in_bytes")).unwrap();
+    assert_eq!(read("abc"), (64 << 20).to_string(), "what all share is not one's own");
+    let apart = cgroups.of_limited(&outer.nested("apart"));
+    apart.create().unwrap();
+    apart.limit(&limits(32.0), true).unwrap();
+    assert_eq!((read("abc"), read("abc/mesos/apart")), ((64 << 20).to_string(), (32 << 20).to_string()));
+    let entrances = cgroups.of(&outer.nested("apart")).entrances();
+    let wanted = [at("cpu", "abc/mesos/apart"), at("freezer", "abc/mesos/apart"), at("memory", "abc/mesos/apart"), at("pids", "abc")];
+    assert_eq!(entrances, wanted.map(|it| it.join("cgroup.procs")));
+    assert_eq!(cgroups.of(&outer.nested("apart")).own, BTreeSet::from(["cpu", "freezer", "memory"]));
+}
+
+#[test]
 fn a_host_without_writable_cgroups_has_none() {
     assert!(Cgroups::detect(Path::new("/proc"), "mesos", |_| true, settings()).is_none());
 }
@@ -63,7 +109,9 @@ fn version_1_limits_and_kills_real_processes() {
         |controller: &str, file: &str| std::fs::read_to_string(cgroup.path(controller).unwrap().join(file)).unwrap().trim().to_owned();
     assert_eq!([read("cpu", "cpu.shares"), read("memory", "memory.limit_in_bytes")], ["256", "50331648"]);
     let mut child = std::process::Command::new("/bin/sh")
-        .args(["-c", "sleep 1000 & sleep 1000 & wait"])
+        // It begins when it is in the cgroup: what it had started before would be nobody's.
+        .args(["-c", "read go; sleep 1000 & sleep 1000 & wait"])
+        .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -71,6 +119,7 @@ fn version_1_limits_and_kills_real_processes() {
     for file in cgroup.entrances() {
         std::fs::write(file, child.id().to_string()).unwrap();
     }
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"go\n").unwrap();
     assert_eq!(cgroup.usage().statistics.mem_limit_bytes, Some(50_331_648));
     assert!(!cgroup.pids().is_empty());
     assert!(cgroup.kill_all(Duration::from_secs(10)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Containers, Handle};
+use crate::sandbox::Sandbox;
 use crate::table::{Exit, Launch};
 use crate::words::ContainerKey;
 
@@ -20,9 +21,35 @@ impl Containers {
         (self.shared.spawn)("container-apart", Box::pin(async move { while nobody.recv().await.is_some() {} }));
         let container = launch.container.clone();
         let apart = Containers { shared: Arc::new(shared) };
-        apart.begin(agent_id, launch, false);
+        apart.begin(agent_id, launch, false, true);
         let handle = apart.get(&container);
         handle.expect("begin has just put it there")
+    }
+
+    /// Ends a container that the task table does not know. It can be asked how it ended for as long as it is `remembered`; then nothing of it stays,
+    /// but what is in the sandbox of another.
+    pub fn end_apart(&self, container: &ContainerKey, remembered: Duration) {
+        let Some(handle) = self.get(container) else { return };
+        self.destroy(container);
+        let (containers, container) = (self.clone(), container.clone());
+        (self.shared.spawn)(
+            "container-apart-end",
+            Box::pin(async move {
+                drop(handle.ended().await);
+                tokio::time::sleep(remembered).await;
+                // Somebody may have removed it and made another of the same name.
+                if containers.get(&container).is_some_and(|it| std::sync::Arc::ptr_eq(&it.launch, &handle.launch)) {
+                    containers.remove_apart(&container, &handle).await;
+                }
+            }),
+        );
+    }
+
+    /// Forgets a container that is over, and removes its sandbox.
+    pub async fn remove_apart(&self, container: &ContainerKey, handle: &Handle) {
+        self.forget(container);
+        let (trusted, sandbox) = (self.shared.layout.slaves(), handle.sandbox.clone());
+        drop(tokio::task::spawn_blocking(move || Sandbox::remove(&trusted, &sandbox)).await);
     }
 
     /// Runs a command in a container, beside what runs there. Its exit status.
@@ -71,9 +98,7 @@ impl Containers {
                 Err(late())
             }
         };
-        self.forget(&key);
-        let sandbox = nested.sandbox.clone();
-        drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(sandbox)).await);
+        self.remove_apart(&key, &nested).await;
         result
     }
 

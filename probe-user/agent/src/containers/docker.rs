@@ -8,8 +8,8 @@ use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -17,20 +17,22 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use mesos_proto::v1::task_status;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::parameters::Pull;
 use super::{Command, Ended, Run, limits};
 use crate::cgroups::Limits;
-use crate::environment::{self, DOCKER_PREFIX};
-use crate::sandbox;
+use crate::environment;
+use crate::sandbox::{self, Sandbox};
 use crate::table::{Exit, Limitation, Started};
-use crate::words::{ContainerKey, scalar_resource};
+use crate::words::scalar_resource;
 use images::{credentials, fetched_credentials, registry_of, with_tag};
-use logs::copy_logs;
+use logs::{Logs, copy_logs};
 use request::{allowance, request};
 
 mod images;
 mod logs;
+mod orphans;
 mod request;
 
 /// Longest answer that is waited for, but for those of a stop and a pull.
@@ -38,6 +40,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(120);
 
 /// Largest description of a container.
 const INSPECTED_MAX: usize = 1 << 20;
+
+/// Why a container is not made.
+const DESTROYED: &str = "The container was destroyed while it was being made";
 
 /// How long to wait before a daemon that is away is asked again.
 const AWAY: Duration = Duration::from_secs(1);
@@ -126,44 +131,21 @@ impl Docker {
         docker.inspect_image(&tagged).await.map_err(failed)
     }
 
-    /// The files of an image as a tarball.
-    pub(super) async fn export(&self, image: &str) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, String> {
+    /// The files of an image as a tarball. `owner` marks the container that is made for it, should this agent be killed meanwhile.
+    pub(super) async fn export(&self, image: &str, owner: &str) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, String> {
         let docker = self.connect().await.map_err(|error| words(&error))?.clone();
-        let body = ContainerCreateBody { image: Some(with_tag(image)), cmd: Some(vec!["-".to_owned()]), ..ContainerCreateBody::default() };
+        let body = ContainerCreateBody {
+            image: Some(with_tag(image)),
+            cmd: Some(vec!["-".to_owned()]),
+            labels: Some(HashMap::from([(OWNER_LABEL.to_owned(), owner.to_owned())])),
+            ..ContainerCreateBody::default()
+        };
         let made = docker.create_container(None, body).await.map_err(|error| words(&error))?;
         let options = RemoveContainerOptionsBuilder::new().force(true).build();
         let files = docker.export_container(&made.id);
         Ok(async_stream(files, async move {
             drop(docker.remove_container(&made.id, Some(options)).await);
         }))
-    }
-
-    /// Removes a container that is over.
-    pub(super) async fn remove_later(&self, name: String, delay: Duration) {
-        sleep(delay).await;
-        if let Ok(docker) = self.connect().await {
-            let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
-            drop(docker.remove_container(&name, Some(options)).await);
-        }
-    }
-
-    /// Ends containers with the agent's names that nobody claims.
-    pub(super) async fn end_orphans(&self, owner: &str, claimed: &[ContainerKey]) {
-        let Ok(docker) = self.connect().await else { return };
-        let options = ListContainersOptionsBuilder::new().all(false).build();
-        let Ok(containers) = docker.list_containers(Some(options)).await else { return };
-        for container in containers {
-            let names = container.names.unwrap_or_default();
-            let own = names.iter().find_map(|it| it.trim_start_matches('/').strip_prefix(DOCKER_PREFIX));
-            let Some(id) = own.map(|it| it.trim_end_matches(".executor")) else { continue };
-            // Other agents on this host, and other programs, may use the prefix, too: ours are labelled.
-            let is_ours = container.labels.is_some_and(|it| it.get(OWNER_LABEL).is_some_and(|it| it == owner));
-            if is_ours && !claimed.iter().any(|it| it.as_str() == id) {
-                tracing::info!(container = id, "ending a Docker container that nobody claims");
-                let options = RemoveContainerOptionsBuilder::new().force(true).build();
-                drop(docker.remove_container(names[0].trim_start_matches('/'), Some(options)).await);
-            }
-        }
     }
 
     /// Runs a command in a container, for a health check. Its exit status.
@@ -210,19 +192,32 @@ pub(super) async fn run(run: &mut Run, again: bool) -> Ended {
     let Some(docker) = run.shared.docker.clone() else { return Ended::Failed("This agent has no Docker daemon".to_owned()) };
     let name = environment::docker_name(&run.launch);
     if again {
-        match find(&docker, &name).await {
-            Some(found) => return follow(run, &docker, &name, Some(found)).await,
-            None => return Ended::Interrupted,
-        }
+        return match find(&docker, &name).await {
+            Some(found) => follow(run, &docker, &name, Some(found), None).await,
+            None => Ended::Interrupted,
+        };
     }
-    let making = make(Making::of(run), docker.clone(), name.clone());
+    let cancel = CancellationToken::new();
+    let (told, made) = tokio::sync::oneshot::channel();
+    let making = make(Making::of(run), docker.clone(), name.clone(), cancel.clone());
+    let late = (docker.clone(), name.clone());
+    (run.shared.spawn)(
+        "docker-making",
+        Box::pin(async move {
+            // What the daemon has made meanwhile for nobody goes again.
+            if told.send(making.await).is_err() {
+                late.0.remove_later(late.1, Duration::ZERO).await;
+            }
+        }),
+    );
     let made = tokio::select! {
-        made = making => made,
-        () = run.destroyed() => Err("The container was destroyed while it was being made".to_owned()),
+        made = made => made.unwrap_or_else(|_| Err("making the container failed".to_owned())),
+        () = run.destroyed() => Err(DESTROYED.to_owned()),
     };
     match made {
-        Ok(()) => follow(run, &docker, &name, None).await,
+        Ok(logs) => follow(run, &docker, &name, None, Some(logs)).await,
         Err(problem) => {
+            cancel.cancel();
             if let Ok(docker) = docker.connect().await {
                 let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
                 drop(docker.remove_container(&name, Some(options)).await);
@@ -261,32 +256,44 @@ impl Making {
     }
 }
 
-async fn make(it: Making, docker: Docker, name: String) -> Result<(), String> {
-    let (shared, launch, sandbox) = (it.shared.clone(), it.launch.clone(), it.sandbox.clone());
+/// Makes a container and starts it. Its logs, which are opened before anything of the container can change its sandbox.
+async fn make(it: Making, docker: Docker, name: String, cancel: CancellationToken) -> Result<Logs, String> {
+    let (shared, launch, sandbox, cancelled) = (it.shared.clone(), it.launch.clone(), it.sandbox.clone(), cancel.clone());
     let prepared = tokio::task::spawn_blocking(move || {
         let command = launch.command.clone().unwrap_or_default();
         let owner = match command.user.as_deref().unwrap_or(&launch.framework.user) {
             name if shared.config.switch_user && !name.is_empty() && nix::unistd::Uid::effective().is_root() => Some(sandbox::user(name)?),
             _ => None,
         };
-        sandbox::make(&sandbox, owner.as_ref()).map_err(|error| format!("Failed to make the sandbox: {error}"))?;
-        sandbox::make_latest(&sandbox).map_err(|error| format!("Failed to make the sandbox: {error}"))?;
+        let failed = |error: std::io::Error| format!("Failed to make the sandbox: {error}");
+        let open = Sandbox::make(&shared.layout.slaves(), &sandbox, owner.as_ref()).map_err(failed)?;
+        sandbox::make_latest(&sandbox).map_err(failed)?;
         if let Some(name) = environment::unresolved_secret(&command) {
             return Err(format!("The variable '{name}' is a secret by reference, and there is no secret resolver"));
         }
-        shared.fetcher.fetch(&command.uris, &sandbox, owner.as_ref()).map_err(|error| error.to_string())
+        let fetched = shared.fetcher.fetch(&command.uris, &open, &sandbox, owner.as_ref(), &cancelled);
+        fetched.map_err(|error| error.to_string())?;
+        let logs = Logs::open(&open).map_err(failed)?;
+        Ok((fetched_credentials(&open), logs))
     });
-    prepared.await.map_err(|_| "preparing the container failed".to_owned())??;
+    let (credentials, logs) = prepared.await.map_err(|_| "preparing the container failed".to_owned())??;
     let info = it.launch.container_info.clone().unwrap_or_default();
     let image = info.docker.clone().unwrap_or_default();
     let asked = request(&it, &info)?;
     let platform = asked.platform.as_deref();
-    docker.image(&image.image, asked.pull, platform, fetched_credentials(&it.sandbox).as_ref()).await?;
+    tokio::select! {
+        pulled = docker.image(&image.image, asked.pull, platform, credentials.as_ref()) => pulled.map(drop)?,
+        () = cancel.cancelled() => return Err(DESTROYED.to_owned()),
+    }
     let failed = |what: &str, error: &Error| format!("Failed to {what} docker container: {}", words(error));
     let connection = docker.connect().await.map_err(|error| failed("make", &error))?;
     let options = CreateContainerOptionsBuilder::new().name(&name).platform(platform.unwrap_or_default()).build();
     connection.create_container(Some(options), asked.body).await.map_err(|error| failed("create", &error))?;
-    connection.start_container(&name, None).await.map_err(|error| failed("start", &error))
+    if cancel.is_cancelled() {
+        return Err(DESTROYED.to_owned());
+    }
+    connection.start_container(&name, None).await.map_err(|error| failed("start", &error))?;
+    Ok(logs)
 }
 
 /// `linux`, `linux/arm64` or `linux/arm/v7`.
@@ -296,7 +303,7 @@ fn is_of_platform(image: &ImageInspect, platform: &str) -> bool {
 }
 
 /// Watches a container through whatever the daemon goes through.
-async fn follow(run: &mut Run, docker: &Docker, name: &str, known: Option<ContainerInspectResponse>) -> Ended {
+async fn follow(run: &mut Run, docker: &Docker, name: &str, known: Option<ContainerInspectResponse>, logs: Option<Logs>) -> Ended {
     let first = match known {
         Some(it) => it,
         None => match find(docker, name).await {
@@ -307,14 +314,27 @@ async fn follow(run: &mut Run, docker: &Docker, name: &str, known: Option<Contai
     let pid = first.state.as_ref().and_then(|it| it.pid).and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
     let inspected = docker.inspected(name).await;
     run.started(Started { pid, addresses: addresses(&first), inspected }).await;
-    let logs = (docker.clone(), name.to_owned(), run.sandbox.clone(), run.shared.layout.keeper(&run.launch.container));
+    let copied = (docker.clone(), name.to_owned(), run.shared.layout.keeper(&run.launch.container));
+    let logs = match logs {
+        Some(logs) => Ok(logs),
+        None => {
+            let (slaves, sandbox) = (run.shared.layout.slaves(), run.sandbox.clone());
+            let opened = tokio::task::spawn_blocking(move || Logs::open(&Sandbox::open(&slaves, &sandbox)?));
+            opened.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        }
+    };
+    if let Err(error) = &logs {
+        tracing::warn!(name, %error, "the output of a container is not copied any more: its logs are no plain files");
+    }
     let stop = tokio_util::sync::CancellationToken::new();
     let over = stop.clone();
     let (told, drained) = tokio::sync::oneshot::channel::<()>();
     (run.shared.spawn)(
         "docker-logs",
         Box::pin(async move {
-            copy_logs(&logs.0, &logs.1, &logs.2, &logs.3, &over).await;
+            if let Ok(logs) = logs {
+                copy_logs(&copied.0, &copied.1, logs, &copied.2, &over).await;
+            }
             drop(told);
         }),
     );
@@ -371,8 +391,11 @@ async fn wait(docker: Docker, name: String) -> Option<bollard::models::Container
 /// Stopping takes its time: the loop does not wait for it. A daemon that is away is told when it is back: nobody tells the agent twice.
 fn obey(run: &Run, docker: &Docker, name: &str, command: Command, over: &tokio_util::sync::CancellationToken) {
     let (docker, name, over) = (docker.clone(), name.to_owned(), over.clone());
-    let resources = if let Command::Resize(it) = &command { it } else { &run.launch.resources };
-    let (limits, enable_cfs) = (limits(resources, &run.launch.limits), run.shared.config.cgroups_enable_cfs);
+    let limits = match &command {
+        Command::Resize(it) => limits(&it.resources, &it.limits),
+        _ => limits(&run.launch.resources, &run.launch.limits),
+    };
+    let enable_cfs = run.shared.config.cgroups_enable_cfs;
     (run.shared.spawn)(
         "docker-command",
         Box::pin(async move {

@@ -3,22 +3,33 @@
 //! Docker is the store of images: it pulls them and knows their credentials. What is unpacked is kept by image id.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use bollard::models::ImageConfig;
 use futures::StreamExt as _;
 use mesos_proto::v1::{CommandInfo, Image, image};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::parameters::Pull;
 use crate::environment;
-use crate::sandbox::Layout;
-use crate::words::ContainerKey;
 
-/// In the directory of a container's keeper: which image it runs on.
+/// In the directory of a container's keeper: which images it uses, a line each.
 const IMAGE_FILE: &str = "image";
+
+/// In the same place: its root.
+const ROOT: &str = "root";
+
+/// In the same place: a directory for each volume that is an image, with its files in one of this name.
+const VOLUMES: &str = "volumes";
+
+/// Why an image is not brought.
+const CANCELLED: &str = "The container was destroyed while its image was being brought";
 
 /// A root file system, and what the image says of how to run in it.
 pub(super) struct Root {
@@ -45,35 +56,34 @@ impl Root {
     }
 }
 
-/// Where a container's root is.
-pub(super) fn mounted_at(layout: &Layout, container: &ContainerKey) -> PathBuf {
-    layout.keeper(container).join("root")
-}
-
-pub(super) async fn provision(shared: &Shared, image: &Image, container: &ContainerKey) -> Result<Root, String> {
-    let name = match (image.r#type(), &image.docker) {
-        (image::Type::Docker, Some(docker)) => docker.name.clone(),
-        _ => return Err("Only images of Docker are supported".to_owned()),
+/// Brings the files of an image to the directory of a container's keeper: as its root, or as its volume of this number. Ends soon after `cancel`, and
+/// never with something mounted that nobody waits for.
+pub(super) async fn provision(
+    shared: &Shared,
+    image: &Image,
+    keeper: &Path,
+    volume: Option<usize>,
+    cancel: &CancellationToken,
+) -> Result<Root, String> {
+    let stocked = tokio::select! {
+        stocked = stock(shared, image) => stocked?,
+        () = cancel.cancelled() => return Err(CANCELLED.to_owned()),
     };
-    let docker = shared.docker.as_ref().ok_or_else(|| "Images need a Docker daemon, and the agent has none".to_owned())?;
-    let found = docker.image(&name, if image.cached() { Pull::Missing } else { Pull::Always }, None, None).await?;
-    let id = directory_name(&found.id.clone().unwrap_or_default());
-    let config = found.config.unwrap_or_default();
-    let store = store(&shared.config.work_dir).join(&id);
-    // One at a time: whoever wants the same image meanwhile finds it there when its turn comes, and nobody removes it before it is used.
-    let mut turn = shared.unpacking.clone().lock_owned().await;
-    if !store.exists() {
-        turn = unpack(docker, &name, &store, turn).await?;
-    }
-    let target = mounted_at(&shared.layout, container);
-    let (lower, at) = (store, target.clone());
+    let Stocked { id, store, turn, config } = stocked;
+    let target = match volume {
+        Some(number) => keeper.join(VOLUMES).join(number.to_string()).join(ROOT),
+        None => keeper.join(ROOT),
+    };
+    let (keeper, at, cancel) = (keeper.to_owned(), target.clone(), cancel.clone());
     let mounted = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        if let Some(keeper) = at.parent() {
-            crate::sandbox::make_private(keeper)?;
-            std::fs::write(keeper.join(IMAGE_FILE), &id)?;
+        if cancel.is_cancelled() {
+            return Err(std::io::Error::other(CANCELLED));
         }
-        lay_over(&lower, &at)
+        crate::sandbox::make_private(&keeper)?;
+        let mut used = File::options().create(true).append(true).open(keeper.join(IMAGE_FILE))?;
+        writeln!(used, "{id}")?;
+        lay_over(&store, &at)
     });
     mounted.await.map_err(|_| "mounting the image failed".to_owned())?.map_err(|error| format!("Failed to mount the image: {error}"))?;
     let pairs = config.env.unwrap_or_default();
@@ -86,17 +96,50 @@ pub(super) async fn provision(shared: &Shared, image: &Image, container: &Contai
     })
 }
 
+/// An image whose files are there.
+struct Stocked {
+    id: String,
+    store: PathBuf,
+    /// As long as somebody has it no image is removed.
+    turn: OwnedMutexGuard<()>,
+    config: ImageConfig,
+}
+
+async fn stock(shared: &Shared, image: &Image) -> Result<Stocked, String> {
+    let name = match (image.r#type(), &image.docker) {
+        (image::Type::Docker, Some(docker)) => docker.name.clone(),
+        _ => return Err("Only images of Docker are supported".to_owned()),
+    };
+    let docker = shared.docker.as_ref().ok_or_else(|| "Images need a Docker daemon, and the agent has none".to_owned())?;
+    let found = docker.image(&name, if image.cached() { Pull::Missing } else { Pull::Always }, None, None).await?;
+    let id = directory_name(&found.id.clone().unwrap_or_default());
+    let config = found.config.unwrap_or_default();
+    let store = store(&shared.config.work_dir).join(&id);
+    // One at a time: whoever wants the same image meanwhile finds it there when its turn comes, and nobody removes it before it is used.
+    let mut turn = shared.unpacking.clone().lock_owned().await;
+    if !store.exists() {
+        turn = unpack(docker, &name, &shared.owner(), &store, turn).await?;
+    }
+    Ok(Stocked { id, store, turn, config })
+}
+
 /// Takes the files of an image out of Docker.
 ///
 /// Who waits for it may give up, and a thread does not: it keeps its turn until it is done.
-async fn unpack(docker: &super::Docker, name: &str, store: &Path, turn: OwnedMutexGuard<()>) -> Result<OwnedMutexGuard<()>, String> {
+async fn unpack(
+    docker: &super::Docker,
+    name: &str,
+    owner: &str,
+    store: &Path,
+    turn: OwnedMutexGuard<()>,
+) -> Result<OwnedMutexGuard<()>, String> {
     let failed = |error: std::io::Error| format!("Failed to unpack the image: {error}");
     let parent = store.parent().ok_or_else(|| "no store".to_owned())?;
     tokio::fs::create_dir_all(parent).await.map_err(failed)?;
     // What an agent has left that ended in the midst of it, or that failed.
     let (draft, tarball) = (store.with_extension("draft"), store.with_extension("tar"));
     drop(tokio::fs::remove_dir_all(&draft).await);
-    let mut files = docker.export(name).await?;
+    let mut files = docker.export(name, owner).await?;
     let mut file = tokio::fs::File::create(&tarball).await.map_err(failed)?;
     while let Some(piece) = files.next().await {
         file.write_all(&piece.map_err(|error| error.to_string())?).await.map_err(failed)?;
@@ -173,13 +216,53 @@ pub(super) async fn prune(shared: &Shared, kept: &[Image]) -> usize {
 /// Ids of the images that containers run on.
 fn used_images(keepers: &Path) -> BTreeSet<String> {
     let directories = std::fs::read_dir(keepers).into_iter().flatten().flatten();
-    directories.filter_map(|it| std::fs::read_to_string(it.path().join(IMAGE_FILE)).ok()).collect()
+    let noted = directories.filter_map(|it| std::fs::read_to_string(it.path().join(IMAGE_FILE)).ok());
+    noted.flat_map(|it| it.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// Takes the root of a container away.
-pub(super) fn remove(root: &Path) {
-    if root.exists() {
-        let _ = umount2(root, MntFlags::MNT_DETACH);
+/// Takes away the root and the volumes of a container, by the directory of its keeper.
+pub(super) fn remove(keeper: &Path) {
+    let volumes = std::fs::read_dir(keeper.join(VOLUMES)).into_iter().flatten().flatten().map(|it| it.path().join(ROOT));
+    for root in std::iter::once(keeper.join(ROOT)).chain(volumes).filter(|it| it.exists()) {
+        let _ = umount2(&root, MntFlags::MNT_DETACH);
         drop(std::fs::remove_dir_all(root));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounts_below(directory: &Path) -> usize {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.lines().filter(|it| it.contains(&directory.display().to_string())).count()
+    }
+
+    #[test]
+    fn the_root_and_every_volume_of_a_container_are_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let (image, keeper) = (directory.path().join("image"), directory.path().join("keepers/c"));
+        std::fs::create_dir_all(&image).unwrap();
+        std::fs::write(image.join("file"), "of the image").unwrap();
+        let targets = [keeper.join(ROOT), keeper.join(VOLUMES).join("0").join(ROOT), keeper.join(VOLUMES).join("1").join(ROOT)];
+        for target in &targets {
+            lay_over(&image, target).unwrap();
+            assert!(target.join("file").exists());
+        }
+        remove(&keeper);
+        assert!(targets.iter().all(|it| !it.exists()));
+        assert_eq!(mounts_below(directory.path()), 0);
+        assert_eq!(std::fs::read_to_string(image.join("file")).unwrap(), "of the image");
+    }
+
+    #[test]
+    fn the_images_of_roots_and_of_volumes_are_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        for (container, noted) in [("a", "one\ntwo\n"), ("b", "three")] {
+            std::fs::create_dir(directory.path().join(container)).unwrap();
+            std::fs::write(directory.path().join(container).join(IMAGE_FILE), noted).unwrap();
+        }
+        let used: Vec<String> = used_images(directory.path()).into_iter().collect();
+        assert_eq!(used, ["one", "three", "two"]);
     }
 }

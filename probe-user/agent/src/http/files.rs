@@ -1,9 +1,11 @@
 //! Files of sandboxes: `/files/browse`, `/files/read`, `/files/download`, `/files/debug`, and what the v1 API needs of them.
 //!
-//! Nothing is shown that is not below a sandbox of this agent. A link that leads outside leads nowhere.
+//! Nothing is shown that is not below a sandbox of this agent, but for its own log. A link that leads outside leads nowhere, and one that a task makes
+//! while it is looked leads nowhere, either.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,8 +15,8 @@ use mesos_proto::v1::{FileInfo, TimeInfo};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
-use super::{Answer, CutShort, Query, Server, classic, plain, streamed};
-use crate::sandbox::TASKS;
+use super::{Answer, CutShort, Query, Server, classic, plain, rights, streamed};
+use crate::sandbox::{TASKS, by_descriptor, named};
 use crate::table::{Framework, Kind};
 use crate::words::ContainerKey;
 
@@ -31,6 +33,8 @@ pub(super) enum FileError {
     NoPath,
     #[error("File not found")]
     NotFound,
+    #[error("Forbidden")]
+    Forbidden,
     #[error("Cannot read a directory.")]
     IsDirectory,
     #[error("Path is not a directory.")]
@@ -47,6 +51,7 @@ impl FileError {
     pub(super) fn answer(&self) -> Answer {
         let status = match self {
             FileError::NotFound => return plain(StatusCode::NOT_FOUND, None),
+            FileError::Forbidden => return plain(StatusCode::FORBIDDEN, None),
             FileError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -58,17 +63,61 @@ impl From<std::io::Error> for FileError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => FileError::NotFound,
+            // A link has taken the place of a directory since it was looked.
             std::io::ErrorKind::NotADirectory => FileError::NotFound,
             _ => FileError::Failed(error.to_string()),
         }
     }
 }
 
-/// The path on disk that a client means.
-pub(super) async fn resolve(server: &Server, path: &str) -> Result<PathBuf, FileError> {
+/// Where the agent's own log is shown.
+const LOG: &str = "/slave/log";
+
+/// What a client means: a path without links below a directory that no task changes.
+#[derive(Debug)]
+pub(super) struct Shown {
+    root: PathBuf,
+    below: PathBuf,
+}
+
+impl Shown {
+    /// Whatever is there, to be looked at.
+    fn found(&self) -> std::io::Result<std::fs::File> {
+        named(&self.root, &self.below)
+    }
+
+    /// A plain file, open. A task may have put a pipe there, which nobody would ever write to.
+    fn file(&self) -> Result<std::fs::File, FileError> {
+        let found = self.found()?;
+        let metadata = found.metadata()?;
+        if metadata.is_dir() {
+            return Err(FileError::IsDirectory);
+        }
+        if !metadata.is_file() {
+            return Err(FileError::NotFound);
+        }
+        Ok(std::fs::File::open(by_descriptor(found.as_fd()))?)
+    }
+
+    fn name(&self) -> String {
+        self.below.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// What a client means by a path.
+pub(super) async fn resolve(server: &Server, path: &str) -> Result<Shown, FileError> {
     let path = path.trim_end_matches('/');
     if path.is_empty() {
         return Err(FileError::NoPath);
+    }
+    if path == LOG {
+        if !server.viewer.may("access_mesos_logs", None) {
+            return Err(FileError::Forbidden);
+        }
+        let log = server.config.external_log_file.as_ref().ok_or(FileError::NotFound)?;
+        let log = tokio::fs::canonicalize(log).await?;
+        let (Some(root), Some(name)) = (log.parent(), log.file_name()) else { return Err(FileError::NotFound) };
+        return Ok(Shown { root: root.to_owned(), below: PathBuf::from(name) });
     }
     let wanted = Path::new(path);
     if wanted.components().any(|it| matches!(it, Component::ParentDir)) {
@@ -79,12 +128,16 @@ pub(super) async fn resolve(server: &Server, path: &str) -> Result<PathBuf, File
         Some(path) => path,
         None => wanted.to_owned(),
     };
-    // Links are followed first: what counts is where the file is.
+    // Links are followed first: what counts is where the file is. It is opened by that path alone, without links.
     let canonical = tokio::fs::canonicalize(&real).await?;
     let root = tokio::fs::canonicalize(&slaves).await?;
     let volumes = tokio::fs::canonicalize(server.config.work_dir.join("volumes")).await.ok();
-    let shown = canonical.starts_with(&root) || volumes.is_some_and(|it| canonical.starts_with(it));
-    if shown && canonical != root { Ok(canonical) } else { Err(FileError::NotFound) }
+    let below = |root: &Path| canonical.strip_prefix(root).ok().filter(|it| *it != Path::new("")).map(Path::to_owned);
+    let slaves = root.clone();
+    let shown = std::iter::once(root).chain(volumes).find_map(|root| below(&root).map(|below| Shown { root, below }));
+    let shown = shown.ok_or(FileError::NotFound)?;
+    let of_executor = if shown.root == slaves { shown.below.as_path() } else { Path::new("") };
+    if rights::sees_file(server, of_executor).await { Ok(shown) } else { Err(FileError::Forbidden) }
 }
 
 /// `/frameworks/<f>/executors/<e>/runs/…` and `/frameworks/<f>/executors/<e>/tasks/<t>/…`.
@@ -139,12 +192,12 @@ pub(super) async fn list(server: &Server, path: &str) -> Result<Vec<FileInfo>, F
     let directory = resolve(server, path).await?;
     let shown = path.trim_end_matches('/').to_owned();
     let listed = tokio::task::spawn_blocking(move || {
-        let metadata = directory.metadata()?;
-        if !metadata.is_dir() {
+        let found = directory.found()?;
+        if !found.metadata()?.is_dir() {
             return Err(FileError::NotDirectory);
         }
         let mut infos = Vec::new();
-        for entry in std::fs::read_dir(&directory)?.take(ENTRIES_MAX) {
+        for entry in std::fs::read_dir(by_descriptor(found.as_fd()))?.take(ENTRIES_MAX) {
             let entry = entry?;
             let Ok(metadata) = entry.path().symlink_metadata() else { continue };
             infos.push(info(&format!("{shown}/{}", entry.file_name().to_string_lossy()), &metadata));
@@ -206,9 +259,9 @@ fn mode_words(mode: u32) -> String {
 
 /// A piece of a file, and its whole size.
 pub(super) async fn piece(server: &Server, path: &str, offset: u64, length: u64) -> Result<(Vec<u8>, u64), FileError> {
-    let path = resolve(server, path).await?;
+    let shown = resolve(server, path).await?;
     let read = tokio::task::spawn_blocking(move || {
-        let mut file = open_plain(&path)?;
+        let mut file = shown.file()?;
         let size = file.metadata()?.len();
         let mut data = Vec::new();
         if offset < size {
@@ -218,18 +271,6 @@ pub(super) async fn piece(server: &Server, path: &str, offset: u64, length: u64)
         Ok((data, size))
     });
     read.await.unwrap_or(Err(FileError::NotFound))
-}
-
-/// A task may have put a pipe there, which nobody would ever write to.
-fn open_plain(path: &Path) -> Result<std::fs::File, FileError> {
-    let metadata = path.metadata()?;
-    if metadata.is_dir() {
-        return Err(FileError::IsDirectory);
-    }
-    if !metadata.is_file() {
-        return Err(FileError::NotFound);
-    }
-    Ok(std::fs::File::open(path)?)
 }
 
 fn number(query: &Query, name: &'static str) -> Result<Option<i64>, FileError> {
@@ -263,11 +304,10 @@ async fn try_read(server: &Server, query: &Query) -> Result<(String, u64), FileE
 pub(super) async fn download(server: &Server, query: &Query) -> Answer {
     let Some(path) = query.get("path").filter(|it| !it.is_empty()) else { return FileError::NoPath.answer() };
     let opened = match resolve(server, path).await {
-        Ok(real) => tokio::task::spawn_blocking(move || {
-            let name = real.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
-            let file = open_plain(&real)?;
+        Ok(shown) => tokio::task::spawn_blocking(move || {
+            let file = shown.file()?;
             let size = file.metadata()?.len();
-            Ok((file, size, name))
+            Ok((file, size, shown.name()))
         })
         .await
         .unwrap_or(Err(FileError::NotFound)),
@@ -330,7 +370,8 @@ pub(super) async fn debug(server: &Server, query: &Query) -> Answer {
         }
         paths
     });
-    let Ok(paths) = listed.await else { return super::stopping() };
+    let Ok(mut paths) = listed.await else { return super::stopping() };
+    paths.extend(server.config.external_log_file.clone().map(|it| (LOG.to_owned(), it)));
     // What is collected already is not there any more.
     let there = tokio::task::spawn_blocking(move || paths.into_iter().filter(|(_, real)| real.exists()).collect::<Vec<_>>());
     let there = there.await.unwrap_or_default();
@@ -360,4 +401,34 @@ pub(super) fn percent_decode(text: &str) -> String {
 /// In queries a plus is a blank.
 pub(super) fn form_decode(text: &str) -> String {
     percent_decode(&text.replace('+', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_takes_the_place_of_what_was_looked_at_leads_nowhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let outside = directory.path().join("outside");
+        std::fs::create_dir_all(outside.join("below")).unwrap();
+        std::fs::write(outside.join("below/file"), "secret").unwrap();
+        let root = directory.path().join("slaves");
+        std::fs::create_dir_all(root.join("sandbox/below")).unwrap();
+        std::fs::write(root.join("sandbox/below/file"), "shown").unwrap();
+        let shown = |below: &str| Shown { root: root.clone(), below: below.into() };
+        let file = shown("sandbox/below/file");
+        assert_eq!(std::io::read_to_string(file.file().unwrap()).unwrap(), "shown");
+        assert_eq!((file.name().as_str(), shown("sandbox/below").file().unwrap_err()), ("file", FileError::IsDirectory));
+        // Between the look and the opening, the directory above, and then the file itself.
+        std::fs::rename(root.join("sandbox"), root.join("was")).unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("sandbox")).unwrap();
+        assert_eq!(file.file().unwrap_err(), FileError::NotFound);
+        shown("sandbox/below").found().unwrap_err();
+        std::fs::remove_file(root.join("was/below/file")).unwrap();
+        std::os::unix::fs::symlink(outside.join("below/file"), root.join("was/below/file")).unwrap();
+        assert_eq!(shown("was/below/file").file().unwrap_err(), FileError::NotFound);
+        nix::unistd::mkfifo(&root.join("was/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(shown("was/pipe").file().unwrap_err(), FileError::NotFound);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -26,11 +27,15 @@ use crate::containers::{Containers, Handle};
 use crate::keeper::Files;
 use crate::keeper::attach::{self, frame};
 use crate::login::Asker;
+use crate::sandbox::Sandbox;
 use crate::table::Launch;
 use crate::words::ContainerKey;
 
 /// Longest record of an input stream.
 const RECORD_MAX: usize = 1 << 20;
+
+/// How long it can be asked how a session ended: clients do when they have read all that it said.
+const SESSION_REMEMBERED: Duration = Duration::from_secs(60);
 
 const RECORDIO: &str = "application/recordio";
 
@@ -64,6 +69,9 @@ async fn plan(
             let Some(parent) = server.containers.get(&parent) else {
                 return Err(bad(&format!("Unable to locate the parent container of {key}")));
             };
+            if parent.state().ended.is_some() {
+                return Err(bad(&format!("The parent container of {key} has ended")));
+            }
             if parent.launch().is_docker() {
                 return Err(bad("Containers cannot be nested in a container of Docker"));
             }
@@ -154,9 +162,7 @@ pub(super) async fn remove(server: &Server, id: &ContainerId) -> Result<Answer, 
     if of_table.await.map_err(|_| stopping())? {
         return Err(bad("The container of an executor is removed by the agent alone"));
     }
-    server.containers.forget(&key);
-    let sandbox = handle.sandbox().to_owned();
-    drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(sandbox)).await);
+    server.containers.remove_apart(&key, &handle).await;
     Ok(plain(StatusCode::OK, Some("")))
 }
 
@@ -169,8 +175,10 @@ pub(super) async fn launch_session(server: Server, it: call::LaunchNestedContain
     }
     let (agent_id, launch) = plan(&server, &key, it.command, it.container, Allowance::default()).await?;
     let handle = server.containers.launch_apart(&agent_id, Launch { session: true, ..launch });
-    let session = Session { containers: server.containers.clone(), key: key.clone() };
+    let mut session = Session { containers: server.containers.clone(), key: Some(key.clone()) };
     if let Err(problem) = handle.begun().await {
+        // Whoever tries again may have the name at once.
+        session.key = None;
         server.containers.forget(&key);
         return Err(bad(&problem));
     }
@@ -180,12 +188,14 @@ pub(super) async fn launch_session(server: Server, it: call::LaunchNestedContain
 /// Ends a session when nobody is there any more who wants it: also a client that goes while an image is still pulled for it.
 struct Session {
     containers: Containers,
-    key: ContainerKey,
+    key: Option<ContainerKey>,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.containers.destroy(&self.key);
+        if let Some(key) = &self.key {
+            self.containers.end_apart(key, SESSION_REMEMBERED);
+        }
     }
 }
 
@@ -226,6 +236,7 @@ async fn output_stream(
 ) -> Answer {
     let (records, sent) = mpsc::channel(16);
     let spawn = server.spawn.clone();
+    let slaves = server.containers.layout().slaves();
     // Before the answer, after which the client may count on hearing everything.
     let stream = watched(&Files::of(&server.containers.layout().keeper(&key)).socket()).await.ok();
     // Clients hold a connection for dead that is silent for the configured interval, so twice in that time.
@@ -233,7 +244,7 @@ async fn output_stream(
     spawn(
         "attached-output",
         Box::pin(async move {
-            let out = Output { encoding, records: &records, heartbeat, is_own: session.is_some() };
+            let out = Output { encoding, records: &records, heartbeat, is_own: session.is_some(), slaves: &slaves };
             tokio::select! {
                 passed = out.pass(stream, &handle) => if passed.is_err() {
                     // The client must not take what it has for all there is.
@@ -241,10 +252,7 @@ async fn output_stream(
                 },
                 () = records.closed() => {}
             }
-            if session.is_some() {
-                drop(session);
-                drop(tokio::time::timeout(Duration::from_secs(30), handle.ended()).await);
-            }
+            drop(session);
         }),
     );
     let mut answer = Response::new(streamed(sent));
@@ -264,6 +272,8 @@ struct Output<'a> {
     heartbeat: Duration,
     /// Whether the client has started the session, and is to hear all of it.
     is_own: bool,
+    /// Where all sandboxes are.
+    slaves: &'a Path,
 }
 
 impl Output<'_> {
@@ -315,10 +325,10 @@ impl Output<'_> {
         }
         drop(handle.ended().await);
         for (log, kind) in [("stdout", process_io::data::Type::Stdout), ("stderr", process_io::data::Type::Stderr)] {
-            // The sandbox is the session's: a link that it has made there is not followed.
-            let path = handle.sandbox().join(log);
-            let opened = tokio::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).await;
-            let Ok(mut said) = opened else { continue };
+            let (slaves, sandbox) = (self.slaves.to_owned(), handle.sandbox().to_owned());
+            let opened = tokio::task::spawn_blocking(move || Sandbox::open(&slaves, &sandbox)?.file(Path::new(log)));
+            let Ok(Ok(said)) = opened.await else { continue };
+            let mut said = tokio::fs::File::from_std(said);
             let mut piece = vec![0; attach::FRAME_MAX];
             while let Ok(read @ 1..) = said.read(&mut piece).await {
                 self.send(&data(kind, piece[..read].to_vec())).await?;
@@ -400,6 +410,7 @@ pub(super) async fn attach_input(server: Server, asker: &Asker, request: Request
                     let id =
                         it.container_id.ok_or_else(|| bad("Failed to validate agent::Call: Expecting 'container_id' to be present"))?;
                     permit(asker, Some(&id))?;
+                    super::rights::of_container(&server, Some(&id), ("attach_containers_input", "attach_containers_input"))?;
                     target = Some(connect(&server, &key(&id)?).await?);
                 }
                 (call::attach_container_input::Type::ProcessIo, Some(stream)) => {

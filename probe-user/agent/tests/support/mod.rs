@@ -119,7 +119,8 @@ impl AgentService for Master {
                                 task_id: status.task_id.value.clone(),
                                 uuid,
                             };
-                            master.say(Theirs::AcknowledgeStatusUpdate(acknowledge));
+                            // Who has gone meanwhile sends it again.
+                            master.say_if_there(Theirs::AcknowledgeStatusUpdate(acknowledge));
                         }
                         master.shared.lock().unwrap().statuses.push_back(status);
                     }
@@ -152,10 +153,14 @@ impl Master {
     }
 
     pub fn say(&self, body: Theirs) {
+        assert!(self.say_if_there(body), "registered");
+    }
+
+    fn say_if_there(&self, body: Theirs) -> bool {
         let mut shared = self.shared.lock().unwrap();
+        let Some(stream) = shared.stream.clone() else { return false };
         shared.sequence += 1;
-        let message = wire::MasterMessage { body: Some(body), sequence: shared.sequence };
-        shared.stream.as_ref().expect("registered").try_send(Ok(message)).unwrap();
+        stream.try_send(Ok(wire::MasterMessage { body: Some(body), sequence: shared.sequence })).is_ok()
     }
 
     pub fn acknowledge_all(&self, yes: bool) {

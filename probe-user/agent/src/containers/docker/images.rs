@@ -5,6 +5,11 @@ use std::path::Path;
 
 use bollard::auth::DockerCredentials;
 
+use crate::sandbox::Sandbox;
+
+/// Largest file of credentials, in bytes.
+const CREDENTIALS_MAX: u64 = 1 << 20;
+
 /// A name without tag or digest means the newest.
 pub(super) fn with_tag(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
@@ -50,11 +55,10 @@ pub(super) fn credentials(text: &str) -> HashMap<String, DockerCredentials> {
 }
 
 /// Credentials that the task's own files brought.
-pub(super) fn fetched_credentials(sandbox: &Path) -> Option<HashMap<String, DockerCredentials>> {
-    [".docker/config.json", ".dockercfg", "docker.cfg"]
-        .iter()
-        .find_map(|it| std::fs::read_to_string(sandbox.join(it)).ok())
-        .map(|it| credentials(&it))
+pub(super) fn fetched_credentials(sandbox: &Sandbox) -> Option<HashMap<String, DockerCredentials>> {
+    let read = |it: &&str| sandbox.read(Path::new(it), CREDENTIALS_MAX).ok();
+    let found = [".docker/config.json", ".dockercfg", "docker.cfg"].iter().find_map(read)?;
+    Some(credentials(&String::from_utf8_lossy(&found)))
 }
 
 #[cfg(test)]

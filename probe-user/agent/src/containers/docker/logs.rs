@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
 
 use super::{AWAY, Docker};
+use crate::sandbox::Sandbox;
 
 /// Lines that come at once are written together.
 const BATCH: usize = 256;
@@ -72,17 +73,26 @@ fn write_positions(readings: &[Reading; 2]) -> String {
     readings.iter().map(|it| format!("{} {}\n", it.position.time, it.position.count)).collect()
 }
 
+/// The logs of a sandbox, open: standard output and errors.
+#[derive(Debug)]
+pub(super) struct Logs([std::fs::File; 2]);
+
+impl Logs {
+    /// Those of a sandbox.
+    ///
+    /// # Errors
+    /// When the container has put something else in the place of one.
+    pub(super) fn open(sandbox: &Sandbox) -> std::io::Result<Self> {
+        Ok(Logs([sandbox.log("stdout")?, sandbox.log("stderr")?]))
+    }
+}
+
 /// Copies the container's output to its sandbox. What was copied before a restart of the agent is told by times.
-pub(super) async fn copy_logs(docker: &Docker, name: &str, sandbox: &Path, keeper: &Path, over: &tokio_util::sync::CancellationToken) {
+pub(super) async fn copy_logs(docker: &Docker, name: &str, logs: Logs, keeper: &Path, over: &tokio_util::sync::CancellationToken) {
     let position_file = keeper.join("log-position");
     drop(tokio::fs::create_dir_all(keeper).await);
     let mut positions = read_positions(&tokio::fs::read_to_string(&position_file).await.unwrap_or_default());
-    let open = |file: &'static str| {
-        let path = sandbox.join(file);
-        async move { tokio::fs::OpenOptions::new().append(true).create(true).open(path).await }
-    };
-    let (Ok(stdout), Ok(stderr)) = (open("stdout").await, open("stderr").await) else { return };
-    let mut files = [stdout, stderr];
+    let mut files = logs.0.map(tokio::fs::File::from_std);
     loop {
         let last = over.is_cancelled();
         let since = positions.iter().map(|it| seconds(&it.time)).min().unwrap_or(0);
@@ -131,7 +141,7 @@ pub(super) async fn copy_logs(docker: &Docker, name: &str, sandbox: &Path, keepe
 }
 
 /// Seconds since 1970 of a time such as `2024-05-01T10:00:00.123456789Z`; 0 when it is none.
-fn seconds(time: &str) -> i32 {
+pub(super) fn seconds(time: &str) -> i32 {
     let number = |from: usize, to: usize| time.get(from..to).and_then(|it| it.parse::<i64>().ok());
     let parts = (|| Some((number(0, 4)?, number(5, 7)?, number(8, 10)?, number(11, 13)?, number(14, 16)?, number(17, 19)?)))();
     let Some((year, month, day, hour, minute, second)) = parts else { return 0 };
