@@ -87,6 +87,21 @@ impl Acl {
         vec![Acl { permissions: 31, scheme: "auth".to_owned(), id: String::new() }]
     }
 
+    /// The identities of the session that creates it may do everything, and everybody else may read it.
+    pub fn readable() -> Vec<Acl> {
+        let mut readable = Acl::creator();
+        readable.push(Acl { permissions: 1, scheme: "world".to_owned(), id: "anyone".to_owned() });
+        readable
+    }
+
+    /// The identities of the session that creates it may do everything, and everybody else may read it, and create and delete below it: for what
+    /// several of different identities share.
+    pub fn shared() -> Vec<Acl> {
+        let mut shared = Acl::creator();
+        shared.push(Acl { permissions: 1 + 4 + 8, scheme: "world".to_owned(), id: "anyone".to_owned() });
+        shared
+    }
+
     fn into_library(self: &Acl) -> library::Acl {
         use library::Permission as P;
         let bits = [(1, P::READ), (2, P::WRITE), (4, P::CREATE), (8, P::DELETE), (16, P::ADMIN)];
@@ -319,11 +334,21 @@ impl Client {
     /// # Errors
     /// `NoAuth`, or no answer.
     pub async fn create_all(&self, path: &str) -> Result<(), Error> {
+        self.create_all_with(path, &Acl::open()).await
+    }
+
+    /// The same, with this access control list for those that are missing. Who may delete a znode stands in the list of the one above it.
+    ///
+    /// # Errors
+    /// `NoAuth`, `InvalidAcl`, or no answer.
+    pub async fn create_all_with(&self, path: &str, acl: &[Acl]) -> Result<(), Error> {
         let mut end = 0;
         while end < path.len() {
             end = path[end + 1..].find('/').map_or(path.len(), |at| end + 1 + at);
-            match self.create(&path[..end], b"", &Acl::open(), CreateKind::Persistent).await {
+            match self.create(&path[..end], b"", acl, CreateKind::Persistent).await {
                 Ok(_) | Err(Error::NodeExists) => {}
+                // Who may not create there is not told whether it is there already.
+                Err(Error::NoAuth) if matches!(self.stat(&path[..end]).await, Ok(Some(_))) => {}
                 Err(error) => return Err(error),
             }
         }

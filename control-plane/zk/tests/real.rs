@@ -141,6 +141,52 @@ async fn a_watch_tells_of_changes_after_every_cut_of_the_connection() {
     }
 }
 
+/// As on servers that cannot watch a tree as one: what we may not look into costs its own events, and those of nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_be_read_keeps_nothing_beside_it_from_being_watched() {
+    if !on_test_machine() {
+        return;
+    }
+    let ensemble = Ensemble::start(1, &ServerOptions::default());
+    let owner = Client::connect(&Options::new(ensemble.connect_string()).with_digest("me:secret")).await.unwrap();
+    let private = |path: &str| Op::Create { path: path.into(), data: vec![], acl: Acl::creator(), kind: CreateKind::Persistent };
+    let open = |path: &str| Op::Create { path: path.into(), data: vec![], acl: Acl::open(), kind: CreateKind::Persistent };
+    owner.multi(&[open("/t"), open("/t/a"), private("/t/m"), open("/t/z"), open("/t/m/below")]).await.unwrap();
+    let stranger = Client::connect(&Options::new(ensemble.connect_string())).await.unwrap();
+    let events: Arc<Mutex<Vec<TreeEvent>>> = Arc::default();
+    let told = events.clone();
+    let watch = stranger.watch_tree("/t", WatchMode::OneByOne, move |event| told.lock().unwrap().push(event)).await.unwrap();
+    assert!(!watch.recursive);
+    let heard = async |path: &str| {
+        until(path, || events.lock().unwrap().contains(&TreeEvent::Changed(path.to_owned()))).await;
+    };
+    for path in ["/t/a", "/t/z"] {
+        owner.set(path, b"1", None).await.unwrap();
+        heard(path).await;
+    }
+    // The same of what comes later, on both sides of what may not be read; that is told, so that somebody finds out that it may not be.
+    owner.multi(&[open("/t/b"), private("/t/n"), open("/t/y"), open("/t/y/below")]).await.unwrap();
+    for path in ["/t/b", "/t/n", "/t/y", "/t/y/below"] {
+        heard(path).await;
+    }
+    for path in ["/t/b", "/t/y", "/t/y/below"] {
+        events.lock().unwrap().clear();
+        owner.set(path, b"1", None).await.unwrap();
+        heard(path).await;
+    }
+    // What may be read again is watched again, though no server tells that it may.
+    owner.set("/t/m", b"1", None).await.unwrap();
+    owner.set_acl("/t/m", &Acl::open(), None).await.unwrap();
+    heard("/t/m/below").await;
+    for path in ["/t/m", "/t/m/below"] {
+        events.lock().unwrap().clear();
+        owner.set(path, b"2", None).await.unwrap();
+        heard(path).await;
+        let count = events.lock().unwrap().iter().filter(|it| **it == TreeEvent::Changed(path.to_owned())).count();
+        assert_eq!(count, 1, "{path} is told once");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_session_is_followed_by_a_fresh_one() {
     if !on_test_machine() {

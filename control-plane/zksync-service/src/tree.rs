@@ -7,10 +7,17 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use zk::{Client, Error, Read};
 use zksync::{Acl, AclPolicy, Entry, Hash, Key, LinkConfig, PerSide, Side, Stat};
 
-use crate::link::node_from;
+use crate::link::{acl_from, node_from};
 
-const BATCH: usize = 400;
+/// Requests that are under way at once.
 const WINDOW: usize = 4;
+/// Znodes that are read in one request, before anything is known of their sizes.
+const FIRST_BATCH: usize = 16;
+const BATCH_MAX: usize = 400;
+/// Bytes of an answer that are aimed at: no server limits what it has to hold for one, and this is read from an ensemble at work.
+const ANSWER: usize = 1024 * 1024;
+/// Bytes that a znode takes in an answer besides its data.
+const NODE_BYTES: usize = 80;
 const ACLS_AT_ONCE: usize = 1_000;
 /// Paths that are named where something could not be read.
 const NAMED: usize = 100;
@@ -98,7 +105,7 @@ impl AclNotes {
 }
 
 /// With another identity it may be seen.
-fn is_hidden(acl: &[Acl]) -> bool {
+pub(crate) fn is_hidden(acl: &[Acl]) -> bool {
     acl.iter().any(|entry| entry.scheme == "digest" && entry.id.ends_with(":x"))
 }
 
@@ -188,8 +195,34 @@ async fn read_acls<'a>(client: &Client, wanted: Vec<(String, zk::Stat)>, places:
     Ok((places, client.acls(&wanted).await?))
 }
 
-fn acl_from(acl: &[zk::Acl]) -> Vec<Acl> {
-    acl.iter().map(|entry| Acl { permissions: entry.permissions, scheme: entry.scheme.clone(), id: entry.id.clone() }).collect()
+/// How many znodes are read in one request: as many as make an answer of about a megabyte, as far as those before tell. More come step by step,
+/// fewer at once.
+#[derive(Debug)]
+struct Pace {
+    batch: usize,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace { batch: FIRST_BATCH }
+    }
+
+    /// An answer with so many znodes had so many bytes.
+    fn heed(&mut self, nodes: usize, bytes: usize) {
+        let fit = ANSWER.saturating_mul(nodes) / bytes.max(1);
+        if bytes > ANSWER {
+            self.batch = self.batch.min(fit).max(1);
+        } else if nodes >= self.batch / 2 {
+            // A few at the end of a list tell little of what comes next.
+            self.batch = self.batch.max((self.batch * 2).min(fit)).clamp(1, BATCH_MAX);
+        }
+    }
+
+    fn heed_batch(&mut self, batch: &Batch) {
+        let of_names = |node: &zk::NodeRead| node.children.iter().flatten().map(|name| name.len() + 8).sum::<usize>();
+        let bytes = |node: &zk::NodeRead| node.data.len() + NODE_BYTES + of_names(node);
+        self.heed(batch.len(), batch.iter().map(|(_, node)| node.as_ref().map_or(0, bytes)).sum());
+    }
 }
 
 async fn walk(client: &Client, config: &LinkConfig, side: Side, mut known: Option<&mut KnownAcls>) -> Result<Tree, Error> {
@@ -197,13 +230,16 @@ async fn walk(client: &Client, config: &LinkConfig, side: Side, mut known: Optio
     let mut tree = Tree::default();
     let mut queue: VecDeque<Key> = config.mapping.rules().iter().map(|rule| rule.a.as_str().into()).collect();
     let mut under_way = FuturesUnordered::new();
+    let mut pace = Pace::new();
     loop {
         while under_way.len() < WINDOW && !queue.is_empty() {
-            let keys: Vec<Key> = queue.drain(..queue.len().min(BATCH)).collect();
+            let keys: Vec<Key> = queue.drain(..queue.len().min(pace.batch)).collect();
             under_way.push(read_batch(client, config, side, keys, true, false));
         }
         let Some(batch) = under_way.next().await else { return Ok(tree) };
-        for (key, node) in batch? {
+        let batch = batch?;
+        pace.heed_batch(&batch);
+        for (key, node) in batch {
             match node {
                 Ok(node) => add(&mut tree, &mut queue, (config, side), key, node, known.as_deref_mut()),
                 Err(Error::NoNode) => {}
@@ -224,8 +260,14 @@ async fn walk(client: &Client, config: &LinkConfig, side: Side, mut known: Optio
 /// When the ensemble does not answer.
 pub async fn read_some(client: &Client, config: &LinkConfig, side: Side, keys: &[Key]) -> Result<BTreeMap<Key, Entry>, Error> {
     let mut found = BTreeMap::new();
-    for keys in keys.chunks(BATCH) {
-        for (key, node) in read_batch(client, config, side, keys.to_vec(), false, config.acl == AclPolicy::Copy).await? {
+    let mut pace = Pace::new();
+    let mut left = keys;
+    while !left.is_empty() {
+        let (now, later) = left.split_at(left.len().min(pace.batch));
+        left = later;
+        let batch = read_batch(client, config, side, now.to_vec(), false, config.acl == AclPolicy::Copy).await?;
+        pace.heed_batch(&batch);
+        for (key, node) in batch {
             if let Ok(node) = node
                 && node.stat.ephemeral_owner == 0
             {
@@ -285,4 +327,37 @@ fn add(
     let node = node_from(node);
     tree.stats.insert(key.clone(), node.stat);
     tree.entries.push(Entry::with_acl(key, &node, before.flatten().unwrap_or(0)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_to_about_a_megabyte_whatever_the_size_of_znodes() {
+        let mut pace = Pace::new();
+        let read = |pace: &mut Pace, size: usize| {
+            let nodes = pace.batch;
+            pace.heed(nodes, nodes * size);
+            nodes * size
+        };
+        let small: Vec<usize> = (0..8).map(|_| read(&mut pace, 100)).collect();
+        assert_eq!((pace.batch, small[0]), (BATCH_MAX, FIRST_BATCH * 100));
+        // The first large ones come unexpected; those after them do not, also where more requests were under way.
+        for nodes in [BATCH_MAX, BATCH_MAX, BATCH_MAX, 3] {
+            pace.heed(nodes, nodes * 1_000_000);
+        }
+        assert_eq!(pace.batch, 1);
+        assert!(read(&mut pace, 1_000_000) <= ANSWER && read(&mut pace, 1_000_000) <= ANSWER);
+        // Nothing grows again because a list ends.
+        pace.batch = 100;
+        pace.heed(1, 100);
+        assert_eq!(pace.batch, 100);
+        for _ in 0..20 {
+            assert!(read(&mut pace, 20_000) <= 2 * ANSWER);
+        }
+        assert!((40..=60).contains(&pace.batch), "{}", pace.batch);
+        pace.heed(0, 0);
+        assert!(pace.batch >= 1);
+    }
 }
