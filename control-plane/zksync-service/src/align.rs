@@ -15,7 +15,9 @@ use crate::verify::counters;
 const PAIRS: i64 = 250;
 /// Children that are moved with a znode that changes its kind.
 const CHILDREN_MAX: usize = 100;
-/// A counter further behind than this is not brought up by creating and deleting.
+/// Bytes of a transaction that raises a version.
+const RAISED_BYTES: usize = 256 * 1024;
+/// A counter or a version further behind than this is not brought up by creating and deleting.
 const BEHIND_MAX: i64 = 5_000_000;
 
 /// What was aligned.
@@ -25,18 +27,29 @@ pub struct Aligned {
     pub counters: u64,
     /// Znodes that became containers or got a time to live.
     pub kinds: u64,
+    /// Znodes whose version was raised to that of the other side.
+    pub versions: u64,
     /// What could not be aligned, and why.
     pub problems: Vec<String>,
 }
 
-/// Puts every counter of `to` at least `margin` beyond the other side's, and gives znodes of B the kinds that `rules` tell. Both sides stand still;
-/// `source` is what the other side has, if it has been read since.
+/// What of a definition is aligned besides counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Znodes of B that are containers or have a time to live.
+    pub kinds: &'a [TypeRule],
+    /// Znodes whose versions count: A's paths, with `*` and `**`.
+    pub versions: &'a [String],
+}
+
+/// Puts every counter of `to` at least `margin` beyond the other side's, gives znodes of B the kinds that are wanted, and znodes of `to` the versions that
+/// they have on the other side. Both sides stand still; `source` is what the other side has, if it has been read since.
 ///
 /// # Errors
 /// When a side does not answer.
 pub async fn align(
     config: &LinkConfig,
-    rules: &[TypeRule],
+    wanted: Wanted<'_>,
     margin: u32,
     clients: &PerSide<Client>,
     to: Side,
@@ -57,7 +70,7 @@ pub async fn align(
     let probe = format!("zksync-align-{}", now().unix_nanos());
     // Kinds first: a znode that is made again begins to count again.
     for key in stats.b.keys() {
-        let Some(rule) = rules.iter().find(|rule| zksync::names_exactly(&rule.path, key)) else { continue };
+        let Some(rule) = wanted.kinds.iter().find(|rule| zksync::names_exactly(&rule.path, key)) else { continue };
         match change_kind(config, &stats.b, &clients.b, key, rule.kind).await {
             Ok(changed) => aligned.kinds += u64::from(changed),
             Err(problem) => aligned.problems.push(problem),
@@ -69,10 +82,10 @@ pub async fn align(
     for counter in counters(&stats) {
         let path = config.mapping.path(to, &counter.path);
         let Some(stat) = clients[to].stat(&path).await? else { continue };
-        let wanted = if to == Side::B { counter.a } else { counter.b };
+        let source = if to == Side::B { counter.a } else { counter.b };
         let has = (i64::from(stat.cversion) + i64::from(stat.num_children)) / 2;
-        let missing = wanted + i64::from(margin) - has;
-        if missing <= 0 || wanted == 0 {
+        let missing = source + i64::from(margin) - has;
+        if missing <= 0 || source == 0 {
             continue;
         }
         if missing > BEHIND_MAX {
@@ -86,7 +99,49 @@ pub async fn align(
             Err(error) => aligned.problems.push(format!("{}: {error}", counter.path)),
         }
     }
+    for (key, stat) in &stats[to.other()] {
+        if !wanted.versions.iter().any(|path| zksync::names_exactly(path, key)) {
+            continue;
+        }
+        let path = config.mapping.path(to, key);
+        match raise(&clients[to], &path, stat.version).await {
+            Ok(raised) => aligned.versions += u64::from(raised),
+            Err(MultiError::Request(error)) if error.is_ambiguous() => return Err(error),
+            Err(error) => aligned.problems.push(format!("the version of {path}: {error}")),
+        }
+    }
     Ok(aligned)
+}
+
+/// Writes what it has to `path`, again and again, until its version is at least `wanted`; whether that had to be done.
+async fn raise(client: &Client, path: &str, wanted: i32) -> Result<bool, MultiError> {
+    let (data, stat) = match client.get(path).await {
+        Ok(found) => found,
+        // That it is missing is what the comparison tells.
+        Err(Error::NoNode) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let missing = i64::from(wanted) - i64::from(stat.version);
+    if missing <= 0 {
+        return Ok(false);
+    }
+    if missing > BEHIND_MAX {
+        return Err(MultiError::Request(Error::Refused(format!("it is {missing} behind"))));
+    }
+    let at_once = i64::try_from(RAISED_BYTES / (data.len() + path.len() + 1)).unwrap_or(1).clamp(1, PAIRS);
+    let (mut version, mut left) = (stat.version, missing);
+    while left > 0 {
+        // Should somebody else write meanwhile, it is not his version that is gone by.
+        let times = left.min(at_once);
+        let mut ops = Vec::new();
+        for _ in 0..times {
+            ops.push(Op::Set { path: path.to_owned(), data: data.clone(), version: Some(version) });
+            version = version.wrapping_add(1);
+        }
+        client.multi(&ops).await?;
+        left -= times;
+    }
+    Ok(true)
 }
 
 async fn bump(client: &Client, child: &str, times: i64) -> Result<(), MultiError> {

@@ -27,12 +27,14 @@ use foreign::not_for_other_pages;
 use live::{__path_link_events, __path_migration_events, link_events, migration_events};
 use once::{Answered, once};
 use views::{
-    BulkDecision, BulkOutcome, ConflictPage, ConflictQuery, Decision, DifferencePage, LinkChange, LinkView, MigrationPage,
-    NumberedResolution, ResolutionPage, ThreeWay, migration_page, view,
+    ActionQuery, BulkDecision, BulkOutcome, ConflictPage, ConflictQuery, Decision, DifferencePage, LinkChange, LinkView, MigrationPage,
+    NumberedResolution, ResolutionPage, ThreeWay, forced, migration_page, view,
 };
 
 /// A definition or a plan is a page of text.
 const BODY_MAX: usize = 256 * 1024;
+/// What decides a conflict may be a znode's data, in base64 or with each of its bytes written as an escape.
+pub(crate) const RESOLVE_MAX: usize = 2 * 1024 * 1024;
 /// A page of conflicts.
 const PAGE_MAX: usize = 1_000;
 
@@ -46,7 +48,7 @@ pub fn routes(service: Service) -> OpenApiRouter {
         .routes(routes!(verify_now, last_verification))
         .routes(routes!(conflicts))
         .routes(routes!(conflict))
-        .routes(routes!(resolve))
+        .merge(OpenApiRouter::new().routes(routes!(resolve)).layer(DefaultBodyLimit::max(RESOLVE_MAX)))
         .routes(routes!(resolve_many))
         .routes(routes!(restore))
         .routes(routes!(differences))
@@ -191,7 +193,8 @@ async fn conflict(State(service): State<Service>, Path((id, number)): Path<(Stri
 /// Decides a conflict. 409 with what there is now when it is something else than was looked at.
 #[utoipa::path(post, path = "/api/v1/zksync/links/{id}/conflicts/{number}/resolve", tag = "ZooKeeper sync", request_body = Decision, responses((status = 202, description = "It will be carried out"), (status = 409, description = "It has changed", body = ThreeWay)))]
 async fn resolve(State(service): State<Service>, Path((id, number)): Path<(String, u64)>, body: Bytes) -> Reply {
-    match operations::resolve(&service, &id, number, &parse(&body)?).await? {
+    let decision: Decision = parse(&body)?;
+    match operations::resolve(&service, &id, number, &decision.read()?).await? {
         Some(now) => Ok(json(StatusCode::CONFLICT, &now)),
         None => Ok(json(StatusCode::ACCEPTED, &"it will be carried out")),
     }
@@ -249,8 +252,12 @@ async fn migration(State(service): State<Service>, Path(id): Path<String>) -> Re
 }
 
 /// `cutover`, `advance`, `rollback`, `pause`, `resume` or `complete`.
-#[utoipa::path(post, path = "/api/v1/zksync/migrations/{id}/{action}", tag = "ZooKeeper sync", responses((status = 202, description = "It will be done"), (status = 409, description = "The phase does not allow it")))]
-async fn migration_action(State(service): State<Service>, Path((id, action)): Path<(String, String)>) -> Reply {
+#[utoipa::path(post, path = "/api/v1/zksync/migrations/{id}/{action}", tag = "ZooKeeper sync", params(ActionQuery), responses((status = 202, description = "It will be done"), (status = 409, description = "The phase does not allow it")))]
+async fn migration_action(
+    State(service): State<Service>,
+    Path((id, action)): Path<(String, String)>,
+    Query(query): Query<ActionQuery>,
+) -> Reply {
     let command = match action.as_str() {
         "cutover" => MigrationCommand::Cutover,
         "advance" => MigrationCommand::Advance,
@@ -263,6 +270,7 @@ async fn migration_action(State(service): State<Service>, Path((id, action)): Pa
             return Err(ServiceError::Missing(format!("there is no action {other:?}; there are {there_are}")));
         }
     };
+    let command = if query.force { forced(command)? } else { command };
     operations::tell_migration(&service, &id, command).await?;
     Ok(json(StatusCode::ACCEPTED, &action))
 }

@@ -1,16 +1,22 @@
 //! `orchestrator-control zk`: the same API, from a shell.
 
+mod print;
+mod start;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use access::{Access, AccessFlags};
 use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::definition::Definition;
+use print::{holder_line, print_holders, print_json, print_preparation, print_report, text};
+use start::{PlanFile, begin_migration, make_link, read_plan, wait_for_leader};
 
 /// Between two looks of `--wait`.
 const LOOK: Duration = Duration::from_millis(500);
@@ -115,12 +121,15 @@ enum ZkCommand {
         /// Decide this one
         #[arg(long, value_name = "NUMBER", requires = "choice")]
         resolve: Option<u64>,
-        /// a, b, delete, or custom (with --data)
+        /// a, b, base (what both last agreed on), delete, or custom (with --data or --data-file)
         #[arg(long, value_name = "CHOICE")]
         choice: Option<String>,
         /// Data for custom
-        #[arg(long)]
+        #[arg(long, conflicts_with = "data_file")]
         data: Option<String>,
+        /// A file with the data for custom, which need be no text
+        #[arg(long, value_name = "FILE")]
+        data_file: Option<PathBuf>,
         /// How conflicts were decided so far
         #[arg(long)]
         decided: bool,
@@ -150,6 +159,9 @@ enum ZkCommand {
         /// There need be no way back any more
         #[arg(long)]
         complete: bool,
+        /// With --complete, and with --advance on the way back: whatever stands in the way. What is on the other ensemble alone is given up
+        #[arg(long)]
+        force: bool,
         /// Wait until the phase has passed
         #[arg(long)]
         wait: bool,
@@ -208,13 +220,13 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
         }
         ZkCommand::Start { file, sync_only, ignore_clients, wait } => {
             let PlanFile { link: definition, migration } = read_plan(file)?;
-            api.post("/links", &serde_json::to_value(&definition)?)?;
             let id = &definition.id;
+            make_link(&api, id, &serde_json::to_value(&definition)?, out)?;
             wait_for_leader(&api, id)?;
             if !sync_only {
                 let mut plan = migration.unwrap_or_else(|| zksync::Plan::of(id));
                 plan.require_no_clients &= !ignore_clients;
-                api.post("/migrations", &serde_json::to_value(&plan)?)?;
+                begin_migration(&api, id, &serde_json::to_value(&plan)?, out)?;
             }
             writeln!(out, "{id} has begun; `zk status {id}` tells how it stands")?;
             if *wait && !sync_only {
@@ -237,7 +249,7 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             Ok(true)
         }
         ZkCommand::Status { id } => status(&api, id.as_deref(), flags.json, out),
-        ZkCommand::Conflicts { id, show, resolve, choice, data, decided, all_below, dry_run, restore } => {
+        ZkCommand::Conflicts { id, show, resolve, choice, data, data_file, decided, all_below, dry_run, restore } => {
             if let Some(prefix) = all_below {
                 let decision = json!({ "prefix": prefix, "choice": choice, "dry_run": dry_run });
                 let done = api.post(&format!("/links/{id}/conflicts/resolve"), &decision)?;
@@ -248,7 +260,9 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             } else if let Some(number) = resolve {
                 let seen = api.get(&format!("/links/{id}/conflicts/{number}"))?;
                 let expect = json!({ "a_mzxid": seen["a"]["mzxid"], "b_mzxid": seen["b"]["mzxid"] });
-                let decision = json!({ "choice": choice, "data": data, "expect": expect });
+                let bytes = data_file.as_ref().map(|file| std::fs::read(file).with_context(|| format!("reading {}", file.display())));
+                let base64 = bytes.transpose()?.map(|bytes| BASE64.encode(bytes));
+                let decision = json!({ "choice": choice, "data": data, "data_base64": base64, "expect": expect });
                 api.post(&format!("/links/{id}/conflicts/{number}/resolve"), &decision)?;
                 writeln!(out, "conflict {number} will be carried out")?;
             } else if let Some(number) = show {
@@ -277,16 +291,20 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             }
             Ok(report["found"]["equal"] == json!(true))
         }
-        ZkCommand::Cutover { id, advance, complete, wait } => {
+        ZkCommand::Cutover { id, advance, complete, force, wait } => {
+            if *force && !advance && !complete {
+                bail!("--force goes with --complete or --advance");
+            }
             let (action, until): (&str, &[&str]) = match (advance, complete) {
-                (true, _) => ("advance", &["drain"]),
+                (true, _) => ("advance", &["drain", "rolled_back"]),
                 (_, true) => ("complete", &["complete"]),
                 _ => ("cutover", &["switch", "confirm", "drain"]),
             };
             if action == "cutover" {
                 print_holders(out, &api, id)?;
             }
-            api.post(&format!("/migrations/{id}/{action}"), &json!({}))?;
+            let forced = if *force { "?force=true" } else { "" };
+            api.post(&format!("/migrations/{id}/{action}{forced}"), &json!({}))?;
             writeln!(out, "{action}")?;
             if *wait { follow(&api, id, until, out) } else { Ok(true) }
         }
@@ -337,54 +355,21 @@ fn answer(answered: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<V
     let body = response.body_mut().with_config().limit(limit).read_to_string().context("reading the answer")?;
     let value: Value = serde_json::from_str(&body).unwrap_or(Value::String(body));
     if !status.is_success() {
-        match value {
-            Value::String(text) => bail!("{text}"),
-            other => bail!("{status}: {other}"),
-        }
+        let text = match value {
+            Value::String(text) => text,
+            other => format!("{status}: {other}"),
+        };
+        return Err(Refused { status, text }.into());
     }
     Ok(value)
 }
 
-/// A plan as a file: the link, and how its migration is to go.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlanFile {
-    link: Definition,
-    #[serde(default)]
-    migration: Option<zksync::Plan>,
-}
-
-/// Reads a plan; one that is a link and nothing else is taken, too.
-fn read_plan(file: &PathBuf) -> Result<PlanFile> {
-    let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    parse_plan(&text).with_context(|| format!("{} is no plan", file.display()))
-}
-
-fn parse_plan(text: &[u8]) -> Result<PlanFile> {
-    let mut value: Value = serde_json::from_slice(text)?;
-    if value.get("link").is_none() {
-        return Ok(PlanFile { link: serde_json::from_value(value)?, migration: None });
-    }
-    // Which link it is about stands above it.
-    if let (Some(id), Some(migration)) = (value["link"].get("id").cloned(), value.get_mut("migration").and_then(Value::as_object_mut)) {
-        let named = migration.entry("link").or_insert_with(|| id.clone());
-        if *named != id {
-            bail!("the migration is about the link {named}, and the plan about {id}");
-        }
-    }
-    Ok(serde_json::from_value(value)?)
-}
-
-fn wait_for_leader(api: &Api, id: &str) -> Result<()> {
-    for _ in 0..120 {
-        let link = api.get(&format!("/links/{id}"))?;
-        match text(&link["role"]).as_str() {
-            "leading" => return Ok(()),
-            "standby" => bail!("{} leads this link: ask there", text(&link["detail"])),
-            _ => std::thread::sleep(LOOK),
-        }
-    }
-    bail!("the link {id} has no leader after a minute: are both ensembles reached?")
+/// What was asked for was answered, but not done.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Refused {
+    status: http::StatusCode,
+    text: String,
 }
 
 /// Follows a migration until it is in one of these phases; false when it went elsewhere.
@@ -480,104 +465,4 @@ fn status(api: &Api, id: Option<&str>, as_json: bool, out: &mut impl Write) -> R
         }
     }
     Ok(fine)
-}
-
-fn holder_line(holder: &Value) -> String {
-    format!(
-        "{} (pid {}) on {} to {}, {} connections",
-        text(&holder["process"]),
-        holder["pid"],
-        text(&holder["host"]),
-        text(&holder["server"]),
-        holder["connections"]
-    )
-}
-
-fn print_holders(out: &mut impl Write, api: &Api, id: &str) -> Result<()> {
-    match api.get(&format!("/links/{id}/holders")) {
-        Ok(holders) => {
-            let holders = holders.as_array().cloned().unwrap_or_default();
-            writeln!(out, "{} processes hold connections to the old ensemble", holders.len())?;
-            for holder in &holders {
-                writeln!(out, "  {}", holder_line(holder))?;
-            }
-        }
-        Err(error) => writeln!(out, "who is connected to the old ensemble is not known: {error:#}")?,
-    }
-    Ok(())
-}
-
-fn print_preparation(out: &mut impl Write, found: &Value) -> Result<()> {
-    for (name, side) in [("A", &found["a"]), ("B", &found["b"])] {
-        writeln!(
-            out,
-            "{name}: {} znodes, {} bytes, {} ephemerals, largest {} ({} bytes)",
-            side["nodes"],
-            side["bytes"],
-            side["ephemerals"],
-            text(&side["largest_path"]),
-            side["largest_bytes"]
-        )?;
-    }
-    writeln!(out, "{} differ: about {:.0} s to copy", found["differing"], found["copy_seconds_estimate"].as_f64().unwrap_or(0.0).ceil())?;
-    for (word, list) in [("warning", &found["warnings"]), ("BLOCKER", &found["blockers"])] {
-        for line in list.as_array().into_iter().flatten() {
-            writeln!(out, "{word}: {}", text(line))?;
-        }
-    }
-    Ok(())
-}
-
-fn print_report(out: &mut impl Write, report: &Value) -> Result<()> {
-    let found = &report["found"];
-    if found["equal"] == json!(true) {
-        writeln!(
-            out,
-            "equal: {} znodes, {} bytes, root {} ({} ms)",
-            found["nodes_a"],
-            found["bytes_a"],
-            text(&found["root_a"]),
-            report["took_ms"]
-        )?;
-    } else {
-        writeln!(out, "{} differ ({} ms)", found["differing"], report["took_ms"])?;
-        for difference in found["differences"].as_array().into_iter().flatten() {
-            writeln!(out, "  {:<8}{}", text(&difference["kind"]), text(&difference["path"]))?;
-        }
-    }
-    for (reason, count) in report["excluded"].as_object().into_iter().flatten().filter(|(_, count)| **count != json!(0)) {
-        writeln!(out, "not compared: {count} {reason}")?;
-    }
-    for counter in report["counters"].as_array().into_iter().flatten().take(20) {
-        writeln!(out, "sequence counter of {}: A {}, B {} (aligned at the cutover)", text(&counter["path"]), counter["a"], counter["b"])?;
-    }
-    Ok(())
-}
-
-fn print_json(out: &mut impl Write, value: &Value) -> Result<()> {
-    writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
-    Ok(())
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_is_a_link_with_or_without_its_migration() {
-        let link = serde_json::to_value(Definition::between("m", "a:1", "b:1")).unwrap();
-        let alone = parse_plan(link.to_string().as_bytes()).unwrap();
-        assert_eq!((alone.link.id.as_str(), alone.migration), ("m", None));
-        let whole = json!({ "link": link, "migration": { "freeze_hook": "http://h/f", "deadlines": { "switch": 600 } } });
-        let migration = parse_plan(whole.to_string().as_bytes()).unwrap().migration.unwrap();
-        assert_eq!((migration.link.as_str(), migration.deadlines.switch, migration.deadlines.freeze), ("m", 600, 30));
-        for wrong in [json!({ "link": link, "migration": { "link": "other" } }), json!({ "link": link, "surprise": 1 }), json!({ "id": 1 })]
-        {
-            assert!(parse_plan(wrong.to_string().as_bytes()).is_err(), "{wrong}");
-        }
-    }
 }

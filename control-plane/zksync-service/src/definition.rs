@@ -8,6 +8,11 @@ use utoipa::ToSchema;
 use zk::Options;
 use zksync::{AclPolicy, AclRule, Drift, EphemeralPolicy, Limits, LinkConfig, Mapping, Mode, Plan, Rule, Side, Strategy, TypeRule};
 
+/// What `node_bytes_max` may be at most: a few such znodes are held at once.
+const NODE_BYTES_MOST: usize = 64 * 1024 * 1024;
+/// Paths in `versions` at most.
+const VERSIONS_MOST: usize = 256;
+
 /// A link between two ensembles: the plan of a migration, as a file or a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +59,14 @@ pub struct Definition {
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     pub types: Vec<TypeRule>,
+    /// Znodes whose version clients use as a number, such as `/brokers/seqid` of Kafka: A's paths; `*` stands for one name, `**` for any number of
+    /// them. At the cutover the copy gets at least the version of its original.
+    #[serde(default)]
+    pub versions: Vec<String>,
+    /// Bytes of the largest znode that is copied. More than the usual 1,047,000 need a larger `jute.maxbuffer` on both ensembles; that B has one is
+    /// tried before a migration copies anything.
+    #[serde(default = "node_bytes_max")]
+    pub node_bytes_max: usize,
     /// Seconds between two comparisons of everything.
     #[serde(default = "full_pass")]
     pub full_pass_seconds: u64,
@@ -66,6 +79,9 @@ pub struct Definition {
     /// What both sides agree on is kept on B, too, so that another control plane can go on with it: about 100 bytes a znode.
     #[serde(default = "yes")]
     pub checkpoint: bool,
+    /// An operator paused it, or a migration that was rolled back did: nothing is carried until it is resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// An ensemble.
@@ -189,6 +205,10 @@ const fn report() -> Drift {
     Drift::Report
 }
 
+fn node_bytes_max() -> usize {
+    Limits::default().node_bytes
+}
+
 const fn full_pass() -> u64 {
     60
 }
@@ -233,10 +253,13 @@ impl Definition {
             acl_rules: Vec::new(),
             drift: report(),
             types: Vec::new(),
+            versions: Vec::new(),
+            node_bytes_max: node_bytes_max(),
             full_pass_seconds: full_pass(),
             verify_seconds: verify_seconds(),
             deletes_free: deletes_free(),
             checkpoint: yes(),
+            paused: false,
         }
     }
 
@@ -264,6 +287,15 @@ impl Definition {
         if self.verify_seconds > 604_800 {
             return problem(format!("verify_seconds is {}: more than 604800", self.verify_seconds));
         }
+        if !(1..=NODE_BYTES_MOST).contains(&self.node_bytes_max) {
+            return problem(format!("node_bytes_max is {}: not between 1 and {NODE_BYTES_MOST}", self.node_bytes_max));
+        }
+        if let Some(path) = self.versions.iter().find(|path| !path.starts_with('/')) {
+            return problem(format!("versions: {path:?} is no path of a znode"));
+        }
+        if self.versions.len() > VERSIONS_MOST {
+            return problem(format!("versions: {} paths are more than {VERSIONS_MOST}", self.versions.len()));
+        }
         for (name, ensemble) in [("a", &self.a), ("b", &self.b)] {
             if Options::new(&ensemble.connect).servers().is_empty() {
                 return problem(format!("{name}.connect is {:?}: no server", ensemble.connect));
@@ -283,7 +315,12 @@ impl Definition {
             acl: self.acl,
             acl_rules: self.acl_rules.clone(),
             drift: self.drift,
-            limits: Limits { full_pass: Duration::from_secs(self.full_pass_seconds), deletes_free: self.deletes_free, ..Limits::default() },
+            limits: Limits {
+                full_pass: Duration::from_secs(self.full_pass_seconds),
+                deletes_free: self.deletes_free,
+                node_bytes: self.node_bytes_max,
+                ..Limits::default()
+            },
         })
     }
 }
@@ -344,6 +381,18 @@ fn secret(path: &Path) -> Result<String, DefinitionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_znode_and_the_versions_that_count_are_as_told() {
+        let of = |bytes: usize, path: &str| {
+            let definition =
+                Definition { node_bytes_max: bytes, versions: vec![path.to_owned()], ..Definition::between("x", "a:1", "b:1") };
+            definition.config().map(|config| config.limits.node_bytes)
+        };
+        assert_eq!(of(4_000_000, "/brokers/seqid").unwrap(), 4_000_000);
+        assert_eq!(Definition::between("x", "a:1", "b:1").config().unwrap().limits.node_bytes, 1_047_000);
+        assert!(of(0, "/x").is_err() && of(NODE_BYTES_MOST + 1, "/x").is_err() && of(1, "x").is_err());
+    }
 
     #[test]
     fn only_files_below_the_directory_for_secrets_are_read() {

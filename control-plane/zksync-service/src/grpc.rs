@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status};
 use zksync::{Command, MigrationCommand, Plan, Side};
 
-use crate::api::blocking;
-use crate::api::views::{BulkDecision, Choice, Decision, Expect, migration_page, view};
+use crate::api::views::{BulkDecision, Choice, Expect, forced, migration_page, view};
+use crate::api::{RESOLVE_MAX, blocking};
 use crate::definition::Definition;
-use crate::operations;
+use crate::operations::{self, Decision};
 use crate::service::{Service, ServiceError};
 
-/// Bytes of a request: a definition or a plan is a page of text.
-const REQUEST_BYTES: usize = 512 * 1024;
+/// Bytes of a request: a definition or a plan is a page of text, and what decides a conflict may be as large as a znode.
+const REQUEST_BYTES: usize = RESOLVE_MAX;
 /// Entries of an answer.
 const PAGE_MAX: usize = 1_000;
 /// Between two looks of a stream.
@@ -73,9 +73,18 @@ fn choice(choice: i32) -> Result<Choice, Status> {
     match wire::Choice::try_from(choice) {
         Ok(wire::Choice::A) => Ok(Choice::A),
         Ok(wire::Choice::B) => Ok(Choice::B),
+        Ok(wire::Choice::Base) => Ok(Choice::Base),
         Ok(wire::Choice::Custom) => Ok(Choice::Custom),
         Ok(wire::Choice::Delete) => Ok(Choice::Delete),
-        _ => Err(Status::invalid_argument("choice: A, B, CUSTOM or DELETE")),
+        _ => Err(Status::invalid_argument("choice: A, B, BASE, CUSTOM or DELETE")),
+    }
+}
+
+/// Data that are told as text or as bytes.
+fn data(text: Option<String>, bytes: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Status> {
+    match (text, bytes) {
+        (Some(_), Some(_)) => Err(Status::invalid_argument("data and data_bytes: only one of them")),
+        (text, bytes) => Ok(bytes.or_else(|| text.map(String::into_bytes))),
     }
 }
 
@@ -175,6 +184,19 @@ impl ZkSync for Grpc {
         Ok(Response::new(convert::verification(self.0.verify(&request.into_inner().id).await?)))
     }
 
+    async fn get_verification(&self, request: Request<wire::GetVerificationRequest>) -> Result<Response<wire::Verification>, Status> {
+        let (service, id) = (self.0.clone(), request.into_inner().id);
+        self.0.get(&id)?;
+        let never = Status::not_found(format!("the link {id:?} was never verified"));
+        let report = blocking(move || service.report(&id)).await?.ok_or(never)?;
+        Ok(Response::new(convert::verification(report)))
+    }
+
+    async fn get_health(&self, _request: Request<wire::GetHealthRequest>) -> Result<Response<wire::Health>, Status> {
+        let problems = self.0.problems();
+        Ok(Response::new(wire::Health { ok: problems.is_empty(), problems }))
+    }
+
     async fn list_differences(
         &self,
         request: Request<wire::ListDifferencesRequest>,
@@ -202,7 +224,7 @@ impl ZkSync for Grpc {
     ) -> Result<Response<wire::ResolveConflictResponse>, Status> {
         let asked = request.into_inner();
         let expect = asked.expect.map(|expect| Expect { a_mzxid: expect.a_mzxid, b_mzxid: expect.b_mzxid });
-        let decision = Decision { choice: choice(asked.choice)?, data: asked.data, data_base64: None, expect };
+        let decision = Decision { choice: choice(asked.choice)?, data: data(asked.data, asked.data_bytes)?, expect };
         match operations::resolve(&self.0, &asked.id, asked.number, &decision).await? {
             Some(_) => Err(Status::aborted("it has changed since it was looked at")),
             None => Ok(Response::new(wire::ResolveConflictResponse {})),
@@ -262,6 +284,7 @@ impl ZkSync for Grpc {
             Ok(wire::MigrationAction::Complete) => MigrationCommand::Complete,
             _ => return Err(Status::invalid_argument("action: CUTOVER, ADVANCE, ROLLBACK, PAUSE, RESUME or COMPLETE")),
         };
+        let command = if control.force { forced(command)? } else { command };
         operations::tell_migration(&self.0, &control.link, command).await?;
         Ok(Response::new(wire::ControlMigrationResponse {}))
     }

@@ -1,8 +1,11 @@
 //! The driver of a link: one loop that owns the core, and one for each side that keeps a session, its watches and its epoch.
 
+pub(crate) mod above;
 mod convert;
 mod events;
 mod lag;
+pub(crate) mod registry;
+mod reserved;
 mod side;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +17,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use zk::{Acl, Client};
-use zksync::{Effect, Input, Link, LinkConfig, PerSide, RESERVED, Side, Status};
+use zksync::{Effect, Input, Link, LinkConfig, PerSide, Remembered, Side, Status};
 
-pub(crate) use convert::acl_to;
 pub use convert::node_from;
+pub(crate) use convert::{acl_from, acl_to};
+use lag::Carried;
 pub use lag::{LagSummary, LagWindow};
+pub use reserved::Reserved;
 
 use crate::checkpoint::Checkpoint;
 use crate::definition::{Definition, DefinitionError};
@@ -38,6 +43,8 @@ pub struct LinkHandle {
     inbox: mpsc::Sender<Message>,
     status: watch::Receiver<Arc<Status>>,
     lags: Arc<Mutex<PerSide<LagWindow>>>,
+    /// Operations that were applied per second lately.
+    pace: watch::Receiver<f64>,
     acls: AclNotes,
     stop: CancellationToken,
 }
@@ -91,6 +98,11 @@ impl LinkHandle {
         PerSide { a: lags.a.summary(), b: lags.b.summary() }
     }
 
+    /// Operations that were applied per second lately, on both sides.
+    pub fn carried_per_second(&self) -> f64 {
+        *self.pace.borrow()
+    }
+
     /// The access control lists that it has read.
     pub fn acls(&self) -> AclNotes {
         self.acls.clone()
@@ -121,44 +133,6 @@ impl LinkHandle {
     }
 }
 
-/// Paths of a link's own znodes.
-#[derive(Clone, Debug)]
-pub struct Reserved {
-    root: String,
-}
-
-impl Reserved {
-    /// Those of the link `id`.
-    pub fn of(id: &str) -> Reserved {
-        Reserved { root: format!("{RESERVED}/links/{id}") }
-    }
-
-    /// Above all of them.
-    pub fn root(&self) -> &str {
-        &self.root
-    }
-
-    /// Whose version fences.
-    pub fn epoch(&self) -> String {
-        format!("{}/epoch", self.root)
-    }
-
-    /// Where a transaction tells what it did.
-    pub fn slot(&self, sequence: u64) -> String {
-        format!("{}/j/{}", self.root, sequence % zksync::SLOTS)
-    }
-
-    /// Where it stands what both sides agree on.
-    pub fn base(&self) -> String {
-        format!("{}/base", self.root)
-    }
-
-    /// What is written to compare clocks.
-    pub fn heartbeat(&self) -> String {
-        format!("{}/hb", self.root)
-    }
-}
-
 /// A link that is ready to run: the future ends when `stop` is cancelled, or with the reason why it cannot go on.
 ///
 /// # Errors
@@ -173,20 +147,24 @@ pub fn start(
     let config = definition.config()?;
     let options = PerSide { a: definition.a.options()?, b: definition.b.options()? };
     let kept = store.load(&definition.id)?;
-    let link = Link::new(config.clone(), kept.bases, kept.applied, kept.conflicts, kept.intents, now());
+    let link = Link::new(config.clone(), Remembered { paused: definition.paused, ..kept }, now());
     let (inbox, messages) = mpsc::channel(INBOX);
     let (tell_status, status) = watch::channel(Arc::new(link.status()));
     let lags: Arc<Mutex<PerSide<LagWindow>>> = Arc::default();
     let acls = AclNotes::default();
-    let handle = LinkHandle { inbox, status, lags: lags.clone(), acls: acls.clone(), stop: stop.clone() };
+    let (tell_pace, pace) = watch::channel(0.0);
+    let handle = LinkHandle { inbox, status, lags: lags.clone(), pace, acls: acls.clone(), stop: stop.clone() };
     let events = Arc::new(Events::default());
     let (news, from_sides) = mpsc::channel(INBOX);
     let reopen = PerSide { a: Arc::new(Notify::new()), b: Arc::new(Notify::new()) };
     let wants = PerSide { a: watch::Sender::new(link.wants_events_of(Side::A)), b: watch::Sender::new(link.wants_events_of(Side::B)) };
     let watching: PerSide<Watching> = PerSide::default();
+    let names: PerSide<watch::Sender<Option<String>>> = PerSide { a: watch::Sender::new(None), b: watch::Sender::new(None) };
     let make = |side: Side| SideLoop {
+        id: definition.id.clone(),
         side,
         options: options[side].clone(),
+        others: options[side.other()].clone(),
         one_by_one: definition.ensemble(side).watch_one_by_one,
         config: config.clone(),
         reserved: Reserved::of(&definition.id),
@@ -196,6 +174,8 @@ pub fn start(
         reopen: reopen[side].clone(),
         wants_events: wants[side].subscribe(),
         watching: watching[side].clone(),
+        name: names[side].clone(),
+        others_name: names[side.other()].subscribe(),
     };
     let (side_a, side_b) = (make(Side::A), make(Side::B));
     let acl = if options.b.has_identity() { Acl::creator() } else { Acl::open() };
@@ -214,6 +194,7 @@ pub fn start(
         from_sides,
         messages,
         clients: PerSide { a: None, b: None },
+        troubles: PerSide::default(),
         reserved: Reserved::of(&definition.id),
         reopen,
         wants,
@@ -221,6 +202,8 @@ pub fn start(
         under_way: FuturesUnordered::new(),
         tell_status,
         lags,
+        carried: Carried::default(),
+        tell_pace,
     };
     let run = async move {
         tokio::select! {
@@ -247,6 +230,8 @@ struct Driver {
     from_sides: mpsc::Receiver<SideNews>,
     messages: mpsc::Receiver<Message>,
     clients: PerSide<Option<Client>>,
+    /// Why a side cannot be opened.
+    troubles: PerSide<Option<String>>,
     reserved: Reserved,
     reopen: PerSide<Arc<Notify>>,
     wants: PerSide<watch::Sender<bool>>,
@@ -254,6 +239,8 @@ struct Driver {
     under_way: FuturesUnordered<BoxFuture<'static, Result<Option<Input>, StoreError>>>,
     tell_status: watch::Sender<Arc<Status>>,
     lags: Arc<Mutex<PerSide<LagWindow>>>,
+    carried: Carried,
+    tell_pace: watch::Sender<f64>,
 }
 
 impl Driver {
@@ -293,12 +280,18 @@ impl Driver {
 
     fn on_news(&mut self, news: SideNews) {
         match news {
+            SideNews::Found(side, own, asked) => {
+                self.step(Input::Found { side, own });
+                // Whoever asked may be gone.
+                let _ = asked.send(!self.link.is_halted());
+            }
             SideNews::Up(client, input) => {
-                if let Input::Up { side, epoch, zxid, .. } = &input {
+                if let Input::Up { side, opened } = &input {
+                    self.troubles[*side] = None;
                     self.clients[*side] = Some(client.clone());
                     if *side == Side::B {
-                        self.writer.send_replace(Some((client, *epoch)));
-                        let (store, id, epoch, zxid) = (self.store.clone(), self.id.clone(), *epoch, *zxid);
+                        self.writer.send_replace(Some((client, opened.epoch)));
+                        let (store, id, epoch, zxid) = (self.store.clone(), self.id.clone(), opened.epoch, opened.zxid);
                         self.under_way.push(Box::pin(async move {
                             blocking(move || store.note_epoch(&id, epoch, zxid)).await?;
                             Ok(None)
@@ -315,6 +308,7 @@ impl Driver {
                 // Whoever asked may be gone.
                 let _ = heard.send(());
             }
+            SideNews::Failed(side, why) => self.troubles[side] = Some(why),
             SideNews::Told(input) => self.step(input),
         }
         self.publish();
@@ -346,7 +340,17 @@ impl Driver {
             let wants = self.link.wants_events_of(side);
             self.wants[side].send_if_modified(|wanted| std::mem::replace(wanted, wants) != wants);
         }
-        let status = Arc::new(self.link.status());
+        let mut status = self.link.status();
+        if status.reason.is_none() {
+            let told = |side: Side| self.troubles[side].as_ref().map(|why| format!("{}: {why}", side.as_str().to_uppercase()));
+            let troubles: Vec<String> = Side::BOTH.into_iter().filter_map(told).collect();
+            status.reason = (!troubles.is_empty()).then(|| troubles.join("; "));
+        }
+        let of = |count: PerSide<u64>| count.a + count.b;
+        let counters = &status.counters;
+        let total = of(counters.created) + of(counters.updated) + of(counters.deleted) + of(counters.acl_changed);
+        self.tell_pace.send_replace(self.carried.note(std::time::Instant::now(), total));
+        let status = Arc::new(status);
         let lag = {
             let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
             PerSide { a: lags.a.summary(), b: lags.b.summary() }
@@ -404,10 +408,10 @@ impl Driver {
                     Ok(Some(Input::AclSet { side, id, outcome: convert::acl_done(done) }))
                 }));
             }
-            Effect::Persist { number, bases, conflicts, intents, resolved, applied } => {
+            Effect::Persist { number, bases, base_data, conflicts, intents, resolved, applied, own, braked } => {
                 let (store, id, checkpoint) = (self.store.clone(), self.id.clone(), self.checkpoint.clone());
                 self.under_way.push(Box::pin(async move {
-                    let changes = Changes { bases, conflicts, intents, resolved, applied };
+                    let changes = Changes { bases, base_data, conflicts, intents, resolved, applied, own, braked };
                     let entry = blocking(move || store.save(&id, changes)).await?;
                     if let Some(checkpoint) = checkpoint {
                         checkpoint.append(&entry).await;

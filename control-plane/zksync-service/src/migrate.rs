@@ -1,5 +1,8 @@
 //! Driving a migration: does what its phases ask for, and tells it what came of that.
 
+mod members;
+mod remove;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +18,17 @@ use zksync::{
     Step,
 };
 
-use crate::align::align;
+use crate::align::{Wanted, align};
 use crate::definition::Definition;
-use crate::link::{LinkHandle, Reserved, now};
+use crate::link::{LinkHandle, Reserved, Stopped, now};
 use crate::metrics::Metrics;
+use crate::service::{Service, ServiceError};
 use crate::store::{Store, StoreError};
 use crate::verify::{self, VerificationReport};
 use crate::witness::{Holder, Witness};
 use crate::{prepare, tree};
+pub use members::Members;
+pub(crate) use remove::{clean_up, remove_work};
 
 /// Between two looks at how the link stands.
 const LOOK: Duration = Duration::from_millis(250);
@@ -75,8 +81,10 @@ pub struct Context {
     pub definition: Definition,
     /// What the core was told.
     pub config: LinkConfig,
-    /// The link's driver.
-    pub link: LinkHandle,
+    /// The link's driver; none when the link is over, and only what is owed is left.
+    pub link: Option<LinkHandle>,
+    /// Keeps whether the link is paused.
+    pub service: Service,
     /// Where everything is kept.
     pub store: Store,
     /// Numbers.
@@ -87,6 +95,8 @@ pub struct Context {
     pub known: verify::Known,
     /// What the side that counts had when its writers had stopped.
     pub frozen: Frozen,
+    /// Servers of both ensembles, as these have told.
+    pub members: Members,
 }
 
 /// What a side had when its writers had stopped. Cheap to clone.
@@ -140,6 +150,9 @@ struct Driver {
 impl Driver {
     async fn run(mut self) -> Result<(), StoreError> {
         self.input(MigrationInput::Begin).await?;
+        if self.migration.is_finished() {
+            return Ok(());
+        }
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -153,11 +166,11 @@ impl Driver {
                     None => return Ok(()),
                 },
                 _ = look.tick() => {
-                    let seen = observe(&self.context.link).await;
+                    let seen = observe(self.context.link.as_ref()).await;
                     self.input(MigrationInput::Observed(seen)).await?;
                 }
             }
-            if self.migration.phase.is_over() && self.under_way.is_empty() {
+            if self.migration.is_finished() && self.under_way.is_empty() {
                 return Ok(());
             }
         }
@@ -178,7 +191,6 @@ impl Driver {
 
     async fn perform(&mut self, effect: MigrationEffect) -> Result<(), StoreError> {
         use zksync::Command;
-        let link = &self.context.link;
         let told = match effect {
             MigrationEffect::Persist => {
                 tracing::info!(link = self.context.definition.id, phase = self.migration.phase.as_str(), "migration");
@@ -186,12 +198,20 @@ impl Driver {
                 let kept = tokio::task::spawn_blocking(move || store.put(MIGRATIONS, &id, Some(&migration))).await;
                 return kept.unwrap_or_else(|error| Err(StoreError::Damaged { place: MIGRATIONS.to_owned(), detail: error.to_string() }));
             }
-            MigrationEffect::TakeFromA => link.tell(Command::SetMode(self.context.config.mode)).await,
-            MigrationEffect::TakeFromB => link.tell(Command::SetMode(Mode::BToA)).await,
-            MigrationEffect::PauseLink => link.tell(Command::Pause).await,
-            MigrationEffect::ResumeLink => link.tell(Command::Resume).await,
+            MigrationEffect::TakeFromA => self.tell_link(Command::SetMode(self.context.config.mode)).await,
+            MigrationEffect::TakeFromB => self.tell_link(Command::SetMode(Mode::BToA)).await,
+            MigrationEffect::PauseLink => {
+                self.keep_paused(true).await?;
+                self.tell_link(Command::Pause).await
+            }
+            MigrationEffect::ResumeLink => {
+                self.keep_paused(false).await?;
+                self.tell_link(Command::Resume).await
+            }
             MigrationEffect::StopLink => {
-                link.stop();
+                if let Some(link) = &self.context.link {
+                    link.stop();
+                }
                 Ok(())
             }
             MigrationEffect::Do(step) => {
@@ -209,6 +229,26 @@ impl Driver {
             tracing::warn!(link = self.context.definition.id, "the link has stopped");
         }
         Ok(())
+    }
+
+    async fn tell_link(&mut self, command: zksync::Command) -> Result<(), Stopped> {
+        match &self.context.link {
+            Some(link) => link.tell(command).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A link that is paused stays so over restarts.
+    async fn keep_paused(&mut self, paused: bool) -> Result<(), StoreError> {
+        let (service, id) = (self.context.service.clone(), self.context.definition.id.clone());
+        match tokio::task::spawn_blocking(move || service.keep_paused(&id, paused)).await {
+            Ok(Err(ServiceError::Store(error))) => Err(error),
+            Ok(Err(error)) => {
+                tracing::warn!(link = self.context.definition.id, %error, "whether it is paused is not kept");
+                Ok(())
+            }
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     async fn found(&mut self, found: Found) -> Result<(), StoreError> {
@@ -230,7 +270,8 @@ impl Driver {
     }
 }
 
-async fn observe(link: &LinkHandle) -> Observation {
+async fn observe(link: Option<&LinkHandle>) -> Observation {
+    let Some(link) = link else { return Observation::default() };
     let settled = link.ask(|link| link.is_settled()).await.unwrap_or(false);
     let status = link.status();
     let lag = link.lag();
@@ -241,6 +282,9 @@ async fn observe(link: &LinkHandle) -> Observation {
         open_conflicts: status.open_conflicts,
         held_deletes: status.held_deletes,
         blocked: status.blocked_total,
+        drifting: status.excluded.get("drift").map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX)),
+        connected: status.connected,
+        both: status.mode == Mode::Both.as_str(),
         halted: matches!(status.state, LinkState::Halted | LinkState::Fenced),
     }
 }
@@ -255,7 +299,9 @@ async fn run_step(context: &Context, plan: &zksync::Plan, phase: Phase, step: St
         },
         Step::Freeze => freeze(context, plan, phase).await,
         Step::Unfreeze => {
-            let called = call(plan, plan.unfreeze_hook.as_deref(), phase, "unfreeze", Side::A).await;
+            // Who was stopped on the way back goes on where there is no way back any more.
+            let side = if phase == Phase::Complete { Side::B } else { Side::A };
+            let called = call(plan, plan.unfreeze_hook.as_deref(), phase, "unfreeze", side).await;
             called.map(|text| (good(text), Found::Nothing))
         }
         Step::Align => align_sides(context, plan).await,
@@ -265,8 +311,11 @@ async fn run_step(context: &Context, plan: &zksync::Plan, phase: Phase, step: St
         }),
         Step::SwitchBack => {
             let called = call(plan, plan.switch_back_hook.as_deref(), phase, "switch_back", Side::A).await;
-            called.map(|text| (good(text), Found::Nothing))
+            let finished = plan.switch_back_hook.is_some();
+            called.map(|text| (Report { ok: true, text, finished }, Found::Nothing))
         }
+        Step::ConfirmBack => confirm_back(context, plan).await,
+        Step::LastVerify => compare(context, false, None).await,
         Step::Confirm => confirm(context, plan).await,
         Step::LastLook => last_look(context, plan).await,
         Step::CleanUp => clean_up(&context.definition).await.map(|()| (good("our znodes are removed".to_owned()), Found::Nothing)),
@@ -355,11 +404,16 @@ pub(crate) async fn holders_of(context: &Context, side: Side) -> Result<Vec<Hold
             .to_owned());
     };
     let options = context.definition.ensemble(side).options().map_err(|error| error.to_string())?;
+    let mut members = context.members.of(side, &options).await;
     // One without an address is one that nobody looks at.
     let resolve = move || -> Result<Vec<SocketAddr>, String> {
         let mut found = Vec::new();
         for server in options.servers() {
             found.extend(server.to_socket_addrs().map_err(|error| format!("{server} has no address here: {error}"))?);
+        }
+        members.retain(|member| !found.iter().any(|known| member.is(known)));
+        for member in members {
+            found.extend(member.resolve(&found, side)?);
         }
         Ok(found)
     };
@@ -369,10 +423,11 @@ pub(crate) async fn holders_of(context: &Context, side: Side) -> Result<Vec<Hold
 
 async fn align_sides(context: &Context, plan: &zksync::Plan) -> StepOutcome {
     let clients = verify::connect(&context.definition).await?;
-    let aligned = align(&context.config, &context.definition.types, plan.sequence_margin, &clients, Side::B, context.frozen.of(Side::A))
+    let wanted = Wanted { kinds: &context.definition.types, versions: &context.definition.versions };
+    let aligned = align(&context.config, wanted, plan.sequence_margin, &clients, Side::B, context.frozen.of(Side::A))
         .await
         .map_err(|error| error.to_string())?;
-    let text = format!("{} counters aligned, {} kinds changed", aligned.counters, aligned.kinds);
+    let text = format!("{} counters and {} versions aligned, {} kinds changed", aligned.counters, aligned.versions, aligned.kinds);
     let ok = aligned.problems.is_empty();
     let text = if ok { text } else { format!("{text}; {}", aligned.problems.join("; ")) };
     Ok((Report { ok, text, finished: false }, Found::Nothing))
@@ -384,7 +439,8 @@ async fn back_in_line(context: &Context, plan: &zksync::Plan, phase: Phase) -> R
         return Ok(());
     }
     let clients = verify::connect(&context.definition).await?;
-    let aligned = align(&context.config, &[], plan.sequence_margin, &clients, Side::A, context.frozen.of(Side::B))
+    let wanted = Wanted { kinds: &[], versions: &context.definition.versions };
+    let aligned = align(&context.config, wanted, plan.sequence_margin, &clients, Side::A, context.frozen.of(Side::B))
         .await
         .map_err(|error| error.to_string())?;
     if aligned.problems.is_empty() { Ok(()) } else { Err(aligned.problems.join("; ")) }
@@ -415,6 +471,27 @@ fn still_there(plan: &zksync::Plan, holders: &Result<Vec<Holder>, String>) -> Op
             Some(format!("nobody can tell who is still connected to the old ensemble ({why}); require_no_clients = false goes on without"))
         }
     }
+}
+
+/// On the way back: whether the clients have left the new ensemble, and nothing was written there that the old one does not have.
+async fn confirm_back(context: &Context, plan: &zksync::Plan) -> StepOutcome {
+    let holders = holders_of(context, Side::B).await;
+    let (compared, found) = compare(context, false, None).await?;
+    let mut problems = Vec::new();
+    let mut text = compared.text;
+    match &holders {
+        Ok(holders) if plan.require_no_clients && !holders.is_empty() => {
+            problems.push(format!("still connected to the new ensemble: {}", name_all(holders)));
+        }
+        Ok(_) => {}
+        // Whoever moves them by hand has said that they are moved.
+        Err(why) => text = format!("{text}; nobody can tell who is still connected to the new ensemble ({why}): taken as it was said"),
+    }
+    if !compared.ok {
+        problems.push(format!("{text}: what was written on B since its writers had stopped is carried to A by `rollback`"));
+    }
+    let ok = problems.is_empty();
+    Ok((Report { ok, text: if ok { text } else { problems.join("; ") }, finished: false }, found))
 }
 
 async fn last_look(context: &Context, plan: &zksync::Plan) -> StepOutcome {
@@ -450,49 +527,4 @@ async fn call(plan: &zksync::Plan, hook: Option<&str>, phase: Phase, what: &str,
         request.send_json(body).map(drop).map_err(|error| format!("{url}: {error}"))
     });
     called.await.map_err(|error| error.to_string())?.map(|()| text)
-}
-
-/// Removes our own znodes from both sides.
-pub(crate) async fn clean_up(definition: &Definition) -> Result<(), String> {
-    let clients = verify::connect(definition).await?;
-    for side in Side::BOTH {
-        remove_all(&clients[side], Reserved::of(&definition.id).root()).await.map_err(|error| error.to_string())?;
-        // Those above are shared by all links: gone when this was the last.
-        for above in [format!("{}/links", zksync::RESERVED), zksync::RESERVED.to_owned()] {
-            match clients[side].delete(&above, None).await {
-                Ok(()) | Err(zk::Error::NotEmpty | zk::Error::NoNode) => {}
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes what a link has left on a side, but for who stands for election.
-pub(crate) async fn remove_work(client: &Client, id: &str) -> Result<(), zk::Error> {
-    let reserved = Reserved::of(id);
-    for root in [reserved.base(), format!("{}/j", reserved.root()), reserved.heartbeat(), reserved.epoch()] {
-        remove_all(client, &root).await?;
-    }
-    Ok(())
-}
-
-async fn remove_all(client: &Client, root: &str) -> Result<(), zk::Error> {
-    let mut found = vec![root.to_owned()];
-    let mut next = 0;
-    while let Some(path) = found.get(next).cloned() {
-        next += 1;
-        match client.children(&path).await {
-            Ok(names) => found.extend(names.into_iter().map(|name| format!("{path}/{name}"))),
-            Err(zk::Error::NoNode) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    for path in found.iter().rev() {
-        match client.delete(path, None).await {
-            Ok(()) | Err(zk::Error::NoNode) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

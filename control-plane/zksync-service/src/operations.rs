@@ -3,11 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zksync::{
-    Command, Conflict, ConflictKind, LinkConfig, MigrationCommand, Mode, Node, PerSide, Resolution, Seen, Side, Strategy, Value, Winner,
+    Acl, Command, Conflict, ConflictKind, LinkConfig, MigrationCommand, Mode, Node, PerSide, Resolution, Seen, Side, Strategy, Value,
+    Winner,
 };
 
 use crate::api::blocking;
-use crate::api::views::{BulkDecision, BulkOutcome, Choice, ConflictPage, Decision, DifferencePage, SideValue, ThreeWay};
+use crate::api::views::{BulkDecision, BulkOutcome, Choice, ConflictPage, DifferencePage, Expect, SideValue, ThreeWay};
 use crate::definition::DefinitionError;
 use crate::link::{self, Stopped, acl_to, node_from};
 use crate::prepare;
@@ -17,13 +18,30 @@ use crate::verify;
 /// Conflicts that are decided at once.
 const BULK_MAX: usize = 10_000;
 
+/// How a conflict is to be decided.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// Whose state is to stand.
+    pub(crate) choice: Choice,
+    /// The data, when it is neither's.
+    pub(crate) data: Option<Vec<u8>>,
+    /// What was looked at.
+    pub(crate) expect: Option<Expect>,
+}
+
 fn stopped(stopped: Stopped) -> ServiceError {
     ServiceError::Unavailable(stopped.to_string())
 }
 
 /// Tells a link something.
 pub(crate) async fn tell(service: &Service, id: &str, command: Command) -> Result<(), ServiceError> {
-    service.handle(id)?.tell(command).await.map_err(stopped)
+    let handle = service.handle(id)?;
+    // Until it is resumed, whoever leads by then.
+    if let Command::Pause | Command::Resume = command {
+        let (keeping, name, paused) = (service.clone(), id.to_owned(), command == Command::Pause);
+        blocking(move || keeping.keep_paused(&name, paused)).await?;
+    }
+    handle.tell(command).await.map_err(stopped)
 }
 
 /// Tells a migration something that its phase allows.
@@ -59,6 +77,8 @@ pub(crate) async fn conflicts(service: &Service, id: &str, prefix: String, limit
 struct Looked {
     conflict: Conflict,
     base_hash: Option<String>,
+    /// The data of what both last agreed on, as far as they were kept.
+    base_data: Option<Vec<u8>>,
     config: LinkConfig,
     clients: PerSide<zk::Client>,
     paths: PerSide<String>,
@@ -73,7 +93,16 @@ impl Looked {
 
     fn view(&self) -> ThreeWay {
         let value = |side: Side| self.nodes[side].as_ref().map(side_value);
-        ThreeWay { a: value(Side::A), b: value(Side::B), conflict: self.conflict.clone(), base_hash: self.base_hash.clone() }
+        let (base_text, base_base64) = self.base_data.clone().map_or((None, None), shown);
+        ThreeWay {
+            a: value(Side::A),
+            b: value(Side::B),
+            conflict: self.conflict.clone(),
+            base_hash: self.base_hash.clone(),
+            base_text,
+            base_base64,
+            base_data: self.base_data.clone(),
+        }
     }
 }
 
@@ -87,11 +116,13 @@ async fn look(service: &Service, id: &str, number: u64) -> Result<Looked, Servic
     });
     let found = asked.await.map_err(stopped)?;
     let (conflict, base_hash) = found.ok_or_else(|| ServiceError::Missing(format!("there is no open conflict {number}")))?;
+    let (store, name) = (service.store().clone(), id.to_owned());
+    let base_data = blocking(move || Ok(store.base_data(&name, number)?)).await?;
     let clients = verify::connect(&definition).await.map_err(ServiceError::Unavailable)?;
     let config = definition.config()?;
     let paths = prepare::paths(&config, &conflict.key);
     let nodes = PerSide { a: read(&clients.a, &paths.a).await?, b: read(&clients.b, &paths.b).await? };
-    Ok(Looked { conflict, base_hash, config, clients, paths, nodes })
+    Ok(Looked { conflict, base_hash, base_data, config, clients, paths, nodes })
 }
 
 async fn read(client: &zk::Client, path: &str) -> Result<Option<Node>, ServiceError> {
@@ -110,15 +141,20 @@ pub(crate) async fn three_way(service: &Service, id: &str, number: u64) -> Resul
     Ok(look(service, id, number).await?.view())
 }
 
+/// Data as text, or in base64 when they are none.
+fn shown(data: Vec<u8>) -> (Option<String>, Option<String>) {
+    match String::from_utf8(data) {
+        Ok(text) => (Some(text), None),
+        Err(bytes) => (None, Some(BASE64.encode(bytes.as_bytes()))),
+    }
+}
+
 fn side_value(node: &Node) -> SideValue {
-    let acl = node.acl.iter().flatten().map(|entry| format!("{}:{} {:#07b}", entry.scheme, entry.id, entry.permissions)).collect();
-    let shown = (node.data.len() <= Value::DATA_MAX).then(|| String::from_utf8(node.data.to_vec()));
-    let (text, base64) = match shown {
-        Some(Ok(text)) => (Some(text), None),
-        Some(Err(bytes)) => (None, Some(BASE64.encode(bytes.as_bytes()))),
-        None => (None, None),
-    };
+    let acl = node.acl.iter().flatten().map(acl_words).collect();
+    let data = (node.data.len() <= Value::DATA_MAX).then(|| node.data.to_vec());
+    let (text, base64) = data.clone().map_or((None, None), shown);
     SideValue {
+        data,
         mzxid: node.stat.mzxid,
         version: node.stat.version,
         mtime: node.stat.mtime,
@@ -128,6 +164,11 @@ fn side_value(node: &Node) -> SideValue {
         hash: hex(&zksync::hash_of(&node.data)),
         acl,
     }
+}
+
+/// An entry of an access control list, for people.
+pub(crate) fn acl_words(entry: &Acl) -> String {
+    format!("{}:{} {:#07b}", entry.scheme, entry.id, entry.permissions)
 }
 
 fn hex(hash: &[u8]) -> String {
@@ -151,14 +192,22 @@ pub(crate) async fn resolve(service: &Service, id: &str, number: u64, decision: 
             seen.a = None;
             Side::A
         }
+        Choice::Base => {
+            let refused = |why: &str| ServiceError::Conflict(why.to_owned());
+            if now.conflict.base.is_none() {
+                return Err(refused(
+                    "it is not known what both last agreed on, or there was nothing: `delete` makes both sides be without it",
+                ));
+            }
+            let data = now.base_data.as_deref();
+            let data = data.ok_or_else(|| refused("the data of what both last agreed on were not kept, only their hash"))?;
+            seen.a = write_instead(service, id, &now, Some(data)).await?;
+            Side::A
+        }
         Choice::Custom => {
-            let invalid = |text: String| ServiceError::Invalid(DefinitionError(text));
-            let data = match (&decision.data, &decision.data_base64) {
-                (Some(text), None) => text.as_bytes().to_vec(),
-                (None, Some(text)) => BASE64.decode(text).map_err(|error| invalid(format!("data_base64: {error}")))?,
-                _ => return Err(invalid("custom needs data or data_base64".to_owned())),
-            };
-            seen.a = write_instead(service, id, &now, Some(&data)).await?;
+            let missing = || ServiceError::Invalid(DefinitionError("custom needs data, as text or in base64".to_owned()));
+            let data = decision.data.as_deref().ok_or_else(missing)?;
+            seen.a = write_instead(service, id, &now, Some(data)).await?;
             Side::A
         }
     };

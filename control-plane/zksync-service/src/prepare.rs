@@ -2,10 +2,12 @@
 
 mod trial;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zk::{Client, WatchMode};
-use zksync::{LinkConfig, PerSide, Side};
+use zksync::{LinkConfig, Mode, PerSide, Side};
 
 use crate::definition::Definition;
 use crate::tree::Tree;
@@ -84,10 +86,25 @@ pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verif
         .map_err(|error| format!("reading both sides: {error}"))?;
     let a = side_found(definition, Side::A, &clients.a, &trees.a).await;
     let b = side_found(definition, Side::B, &clients.b, &trees.b).await;
-    let mut blockers = trial::rights(config, &clients.b).await;
+    let mut blockers = trial::rights(config, Side::B, &clients.b).await;
     let mut warnings = Vec::new();
+    for side in Side::BOTH {
+        blockers.extend(trial::own_rights(&definition.id, side, &clients[side]).await);
+    }
+    blockers
+        .extend(trial::registered(definition, config, &clients).await.map_err(|error| format!("reading which links there are: {error}"))?);
+    // In a migration changes are carried back as well, once the clients are moved: without that there is no way back.
+    let on_a = trial::rights(config, Side::A, &clients.a).await;
+    if trial == Trial::Written || config.mode.takes_from(Side::B) {
+        blockers.extend(on_a);
+    } else {
+        warnings.extend(on_a.into_iter().map(|refused| format!("{refused}; a migration needs that, for its way back")));
+    }
     if trial == Trial::Written {
-        blockers.extend(trial::writes(definition, a.largest_bytes.min(config.limits.node_bytes as u64)).await);
+        blockers.extend(trial::writes(definition, a.largest_bytes.min(config.limits.node_bytes as u64), a.largest_path.len()).await);
+    }
+    if config.mode == Mode::Both {
+        warnings.extend(written_from_both(&trees));
     }
     if !a.quotas.is_empty() {
         warnings.push(format!("{} quotas of A are not copied, e.g. that of {}", a.quotas.len(), a.quotas[0]));
@@ -123,7 +140,10 @@ pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verif
     }
     let limit = config.limits.node_bytes as u64;
     if a.largest_bytes > limit {
-        blockers.push(format!("{} has {} bytes: more than the {limit} that fit a transaction", a.largest_path, a.largest_bytes));
+        blockers.push(format!(
+            "{} has {} bytes, and node_bytes_max is {limit}: more need a larger jute.maxbuffer on both ensembles",
+            a.largest_path, a.largest_bytes
+        ));
     }
     for (scheme, count) in &trees.a.schemes {
         if !matches!(scheme.as_str(), "world" | "digest") {
@@ -139,7 +159,7 @@ pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verif
     if both > 0 {
         warnings.push(format!("{both} znodes are on both sides with other content: {} decides", config.strategy.as_str()));
     }
-    if only_b > 0 && config.mode == zksync::Mode::AToB {
+    if only_b > 0 && config.mode == Mode::AToB {
         warnings.push(format!("{only_b} znodes are on B alone; drift is to be {:?}: they keep the sides from being equal", config.drift));
     }
     if a.zxid > b.zxid {
@@ -158,6 +178,26 @@ pub async fn prepare(definition: &Definition, config: &LinkConfig, known: &verif
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let copy_seconds_estimate = report.found.differing as f64 / COPIES_PER_SECOND;
     Ok(Preparation { blockers, warnings, a, b, differing: report.found.differing, differing_on_both: both, only_b, copy_seconds_estimate })
+}
+
+/// What to know where clients write on both sides.
+fn written_from_both(trees: &PerSide<Tree>) -> Vec<String> {
+    let mut warnings = vec![
+        "clients write on both sides: before `cutover` those of B must stop, too, for their writes are carried to A, and A would not stand \
+         still"
+            .to_owned(),
+    ];
+    let numbered = Side::BOTH.into_iter().flat_map(|side| trees[side].stats.keys()).filter(|key| zksync::is_numbered(key));
+    let parents: BTreeSet<&str> = numbered.filter_map(|key| key.rsplit_once('/')).map(|(parent, _)| parent).collect();
+    if let Some(parent) = parents.first() {
+        let parent = if parent.is_empty() { "/" } else { parent };
+        warnings.push(format!(
+            "{} parents have numbered children, e.g. {parent}: where clients of both sides create such, both give the same number to different \
+             znodes, which is a conflict each time; let those of one side alone create there, or exclude it",
+            parents.len()
+        ));
+    }
+    warnings
 }
 
 fn ephemerals_are(config: &LinkConfig) -> &'static str {
@@ -187,4 +227,23 @@ async fn side_found(definition: &Definition, side: Side, client: &Client, tree: 
 /// Both sides' paths, for those that say where something is.
 pub fn paths(config: &LinkConfig, key: &str) -> PerSide<String> {
     PerSide { a: config.mapping.path(Side::A, key), b: config.mapping.path(Side::B, key) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_both_sides_are_written_to_it_is_told_which_parents_give_numbers() {
+        let tree = |paths: &[&str]| {
+            let mut tree = Tree::default();
+            tree.stats.extend(paths.iter().map(|path| ((*path).into(), Default::default())));
+            tree
+        };
+        let told = |a: &[&str], b: &[&str]| written_from_both(&PerSide { a: tree(a), b: tree(b) });
+        assert_eq!(told(&["/app", "/app/x"], &[]).len(), 1);
+        let warnings = told(&["/q/n-0000000001", "/q/n-0000000002"], &["/other/0000000001"]);
+        assert!(warnings[0].contains("those of B must stop") && warnings[1].starts_with("2 parents have numbered children, e.g. /other:"));
+        assert!(told(&["/n-0000000001"], &[])[1].contains("e.g. /:"));
+    }
 }

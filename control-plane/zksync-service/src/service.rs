@@ -189,7 +189,8 @@ impl Service {
             match &*running.role.borrow() {
                 Role::Leading(handle) => {
                     let status = handle.status();
-                    if matches!(status.state, LinkState::Halted | LinkState::Fenced | LinkState::Stalled) {
+                    let is_stuck = matches!(status.state, LinkState::Halted | LinkState::Fenced | LinkState::Stalled);
+                    if is_stuck || status.reason.is_some() {
                         problems.push(format!(
                             "link {id} is {}: {}",
                             status.state.as_str(),
@@ -286,6 +287,21 @@ impl Service {
         definition.mode = mode.unwrap_or(definition.mode);
         definition.strategy = strategy.unwrap_or(definition.strategy);
         definition.config()?;
+        self.inner.store.put(LINKS, id, Some(&definition))?;
+        running.written.send_replace(Arc::new(definition));
+        Ok(())
+    }
+
+    /// Keeps whether a link is paused, so that it still is when it is made anew.
+    ///
+    /// # Errors
+    /// When there is no such link, or the store cannot be written. Blocks.
+    pub(crate) fn keep_paused(&self, id: &str, paused: bool) -> Result<(), ServiceError> {
+        let running = self.running(id)?;
+        if running.definition().paused == paused {
+            return Ok(());
+        }
+        let definition = Definition { paused, ..Definition::clone(&running.definition()) };
         self.inner.store.put(LINKS, id, Some(&definition))?;
         running.written.send_replace(Arc::new(definition));
         Ok(())
@@ -396,7 +412,7 @@ impl Service {
         }
         let migration = Migration::new(plan.clone(), now());
         self.inner.store.put(MIGRATIONS, &plan.link, Some(&migration))?;
-        self.drive(&running, handle, migration)?;
+        self.drive(&running, Some(handle), migration)?;
         Ok(())
     }
 
@@ -416,24 +432,26 @@ impl Service {
     /// When there is no such link, or nobody can tell.
     pub async fn holders(&self, id: &str, side: Side) -> Result<Vec<crate::witness::Holder>, ServiceError> {
         let running = self.running(id)?;
-        let context = self.context(&running, self.handle(id)?)?;
+        let context = self.context(&running, Some(self.handle(id)?))?;
         migrate::holders_of(&context, side).await.map_err(ServiceError::Unavailable)
     }
 
-    fn context(&self, running: &Running, link: LinkHandle) -> Result<Context, ServiceError> {
+    fn context(&self, running: &Running, link: Option<LinkHandle>) -> Result<Context, ServiceError> {
         Ok(Context {
             definition: Definition::clone(&running.definition()),
             config: running.definition().config()?,
             link,
+            service: self.clone(),
             store: self.inner.store.clone(),
             metrics: self.inner.metrics.clone(),
             witness: self.inner.witness.clone(),
             known: running.known.clone(),
             frozen: migrate::Frozen::default(),
+            members: migrate::Members::default(),
         })
     }
 
-    fn drive(&self, running: &Running, link: LinkHandle, migration: Migration) -> Result<(), ServiceError> {
+    fn drive(&self, running: &Running, link: Option<LinkHandle>, migration: Migration) -> Result<(), ServiceError> {
         let context = self.context(running, link)?;
         let (handle, run) = migrate::start(context, migration);
         *running.migration.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);

@@ -20,6 +20,8 @@ const LOOKS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(400);
 /// More than that is not a matter of a moment.
 const RECHECKED_MAX: u64 = 10_000;
+/// Children of the root that are the servers' own or ours.
+const ROOT_OWN: i64 = 2;
 /// Counters that a report lists.
 const COUNTERS_MAX: usize = 1_000;
 
@@ -196,9 +198,20 @@ pub fn counters(stats: &PerSide<BTreeMap<Key, Stat>>) -> Vec<SequenceCounter> {
             numbered.insert(if parent.is_empty() { "/" } else { parent }, ());
         }
     }
-    // A queue that is empty right now has none to show.
+    let mut listed: BTreeMap<&str, i64> = BTreeMap::new();
+    for key in stats.a.keys() {
+        if let Some((parent, name)) = key.rsplit_once('/')
+            && !name.is_empty()
+        {
+            *listed.entry(if parent.is_empty() { "/" } else { parent }).or_default() += 1;
+        }
+    }
+    // A queue that is empty right now has none to show, nor has one whose children are all ephemeral: these are not among the stats.
     for (key, stat) in &stats.a {
-        if stat.children == 0 && stat.creations() > 0 {
+        // Below the root are the servers' own znodes and ours, which nobody counts by.
+        let unnumbered = listed.get(&**key).copied().unwrap_or_default() + if &**key == "/" { ROOT_OWN } else { 0 };
+        let is_empty = stat.children == 0 && stat.creations() > 0;
+        if is_empty || i64::from(stat.children) > unnumbered {
             numbered.insert(key, ());
         }
     }
@@ -207,4 +220,29 @@ pub fn counters(stats: &PerSide<BTreeMap<Key, Stat>>) -> Vec<SequenceCounter> {
         SequenceCounter { path: path.to_owned(), a: creations(Side::A), b: creations(Side::B) }
     };
     numbered.keys().map(|path| counter(path)).filter(|counter| counter.a != counter.b).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_whose_children_are_ephemeral_or_gone_count_as_those_with_numbered_ones() {
+        let stat = |creations: i32, children: i32| Stat { cversion: 2 * creations - children, children, ..Stat::default() };
+        let a = [
+            ("/", stat(5, 4)),
+            ("/queue", stat(7, 1)),
+            ("/queue/n-0000000006", stat(0, 0)),
+            ("/drained", stat(3, 0)),
+            // Two candidates of an election, which nobody copies, and one persistent child.
+            ("/election", stat(9, 3)),
+            ("/election/settings", stat(0, 0)),
+            ("/plain", stat(4, 1)),
+            ("/plain/child", stat(0, 0)),
+        ];
+        let a: BTreeMap<Key, Stat> = a.into_iter().map(|(key, stat)| (key.into(), stat)).collect();
+        let found = counters(&PerSide { a, b: BTreeMap::new() });
+        let found: Vec<(&str, i64, i64)> = found.iter().map(|it| (it.path.as_str(), it.a, it.b)).collect();
+        assert_eq!(found, [("/drained", 3, 0), ("/election", 9, 0), ("/queue", 7, 0)]);
+    }
 }

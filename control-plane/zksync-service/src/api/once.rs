@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{BODY_MAX, json};
+use super::{BODY_MAX, RESOLVE_MAX, json};
 
 /// Answers that are remembered; the oldest go. They do not outlive the process: what a change is, its effect shows.
 const KEPT: usize = 1_000;
@@ -46,7 +46,8 @@ pub(super) async fn once(State(answered): State<Arc<Answered>>, request: Request
     }
     let name = (request.method().to_string(), request.uri().path().to_owned(), key);
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, BODY_MAX).await else {
+    let largest = if parts.uri.path().ends_with("/resolve") { RESOLVE_MAX } else { BODY_MAX };
+    let Ok(body) = to_bytes(body, largest).await else {
         return json(StatusCode::PAYLOAD_TOO_LARGE, &"the body is too large");
     };
     let hash = zksync::hash_of(&body);

@@ -1,14 +1,18 @@
 //! What the API takes and gives.
 
+use base::Timestamp;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zksync::{Conflict, Difference, Migration, Mode, PerSide, Phase, Resolution, Status, Strategy};
+use zksync::{Conflict, Difference, Migration, MigrationCommand, Mode, Outlook, Pace, PerSide, Phase, Resolution, Status, Strategy};
 
-use crate::definition::Definition;
+use crate::definition::{Definition, DefinitionError};
 use crate::link::LagSummary;
 use crate::migrate::MigrationHandle;
+use crate::operations;
 use crate::prepare::Preparation;
-use crate::service::{Role, Service};
+use crate::service::{Role, Service, ServiceError};
 use crate::verify::VerificationReport;
 use crate::witness::Holder;
 
@@ -68,11 +72,18 @@ pub(crate) struct ConflictQuery {
 /// A conflict with what each side has now.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ThreeWay {
-    /// The conflict; its `base` names the state that both last agreed on, of which only a hash is kept.
+    /// The conflict; its `base` names the state that both last agreed on.
     #[schema(value_type = Object)]
     pub(crate) conflict: Conflict,
     /// Hash of what both last agreed on, in hexadecimal; null when that is not known.
     pub(crate) base_hash: Option<String>,
+    /// Its data, if they are text and were kept: up to 64 KiB of links that take from both sides and whose conflicts are decided by hand.
+    pub(crate) base_text: Option<String>,
+    /// The same in base64, if they are no text.
+    pub(crate) base_base64: Option<String>,
+    /// The same, text or not.
+    #[serde(skip)]
+    pub(crate) base_data: Option<Vec<u8>>,
     /// What A has now; null when it is absent.
     pub(crate) a: Option<SideValue>,
     /// What B has now; null when it is absent.
@@ -98,13 +109,16 @@ pub(crate) struct SideValue {
     pub(crate) hash: String,
     /// Who may do what.
     pub(crate) acl: Vec<String>,
+    /// Its data, text or not; up to 64 KiB.
+    #[serde(skip)]
+    pub(crate) data: Option<Vec<u8>>,
 }
 
 /// How a conflict is to be decided.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Decision {
-    /// `a`, `b`, `custom` or `delete`.
+    /// `a`, `b`, `base`, `custom` or `delete`.
     pub(crate) choice: Choice,
     /// The data, for `custom`.
     pub(crate) data: Option<String>,
@@ -115,6 +129,19 @@ pub(crate) struct Decision {
     pub(crate) expect: Option<Expect>,
 }
 
+impl Decision {
+    /// The same with its data as bytes.
+    pub(crate) fn read(self) -> Result<operations::Decision, ServiceError> {
+        let invalid = |text: String| ServiceError::Invalid(DefinitionError(text));
+        let data = match (self.data, self.data_base64) {
+            (Some(_), Some(_)) => return Err(invalid("data and data_base64: only one of them".to_owned())),
+            (None, Some(text)) => Some(BASE64.decode(text).map_err(|error| invalid(format!("data_base64: {error}")))?),
+            (text, None) => text.map(String::into_bytes),
+        };
+        Ok(operations::Decision { choice: self.choice, data, expect: self.expect })
+    }
+}
+
 /// Whose state is to stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -123,6 +150,8 @@ pub(crate) enum Choice {
     A,
     /// B's.
     B,
+    /// Neither's: what both last agreed on.
+    Base,
     /// Other data.
     Custom,
     /// Neither's.
@@ -208,6 +237,25 @@ pub(crate) struct MigrationPage {
     pub(crate) progress: Progress,
 }
 
+/// What goes with an action of a migration.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ActionQuery {
+    /// Whatever stands in the way: for `complete`, what is on the old ensemble alone is given up; for `advance` on the way back, what is on the new
+    /// one alone.
+    #[serde(default)]
+    pub(crate) force: bool,
+}
+
+/// `command`, whatever stands in the way.
+pub(crate) fn forced(command: MigrationCommand) -> Result<MigrationCommand, ServiceError> {
+    match command {
+        MigrationCommand::Complete => Ok(MigrationCommand::CompleteForced),
+        MigrationCommand::Advance => Ok(MigrationCommand::AdvanceForced),
+        _ => Err(ServiceError::Invalid(DefinitionError("force is for complete, and for advance on the way back".to_owned()))),
+    }
+}
+
 /// How far the copy is.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Progress {
@@ -217,8 +265,10 @@ pub(crate) struct Progress {
     pub(crate) backlog: usize,
     /// Of a hundred.
     pub(crate) percent: u64,
-    /// Seconds that the first copy will still take, about; null when it is not under way, or too young to tell.
+    /// Seconds that the phase will still take, about; null when that cannot be told, or somebody's word is waited for.
     pub(crate) seconds_left: Option<u64>,
+    /// It goes on when an operator says or does something.
+    pub(crate) waits_for_operator: bool,
 }
 
 /// A link as it stands.
@@ -242,8 +292,14 @@ pub(crate) fn migration_page(service: &Service, id: &str, handle: &MigrationHand
         Err(why) => (Vec::new(), Some(why.clone())),
     };
     let preparation = view.preparation.as_ref().map(|it| Preparation::clone(it));
-    let now = crate::link::now().unix_millis();
-    let progress = service.handle(id).map(|link| progress(&link.status(), preparation.as_ref(), &view.migration, now)).unwrap_or_default();
+    let now = crate::link::now();
+    let comparison_ms = view.verification.as_ref().map(|report| report.took_ms);
+    let progress = service.handle(id).map(|link| {
+        let status = link.status();
+        let pace = Pace { backlog: status.backlog, carried_per_second: link.carried_per_second(), comparison_ms };
+        progress(&status, preparation.as_ref(), &view.migration, now, &pace)
+    });
+    let progress = progress.unwrap_or_default();
     MigrationPage {
         migration: view.migration.clone(),
         holders,
@@ -254,34 +310,41 @@ pub(crate) fn migration_page(service: &Service, id: &str, handle: &MigrationHand
     }
 }
 
-fn progress(status: &Status, preparation: Option<&Preparation>, migration: &Migration, now_ms: u64) -> Progress {
+fn progress(status: &Status, preparation: Option<&Preparation>, migration: &Migration, now: Timestamp, pace: &Pace) -> Progress {
     let total =
         preparation.map_or(0, |found| usize::try_from(found.a.nodes).unwrap_or(usize::MAX)).max(status.pairs + status.backlog).max(1);
     let (done, left) = (status.pairs.min(total) as u64, total.saturating_sub(status.pairs) as u64);
-    let took_ms = now_ms.saturating_sub(migration.since_ms);
+    let took_ms = now.unix_millis().saturating_sub(migration.since_ms);
     let is_told = migration.phase == Phase::Snapshot && !migration.paused && done > 0 && took_ms >= YOUNG_MS;
-    let seconds_left = is_told.then(|| (left.saturating_mul(took_ms) / done).div_ceil(1_000));
-    Progress { pairs: status.pairs, backlog: status.backlog, percent: done * 100 / total as u64, seconds_left }
+    let copy = is_told.then(|| (left.saturating_mul(took_ms) / done).div_ceil(1_000));
+    let Outlook { seconds_left, waits_for_operator } = migration.outlook(now, pace);
+    let seconds_left = if waits_for_operator { None } else { copy.or(seconds_left) };
+    Progress { pairs: status.pairs, backlog: status.backlog, percent: done * 100 / total as u64, seconds_left, waits_for_operator }
 }
 
 #[cfg(test)]
 mod tests {
-    use zksync::{Link, LinkConfig, Mapping, Plan};
+    use std::time::Duration;
+
+    use zksync::{Link, LinkConfig, Mapping, Plan, Remembered};
 
     use super::*;
 
     #[test]
     fn how_long_the_copy_still_takes_is_told_by_how_long_it_took() {
         let now = crate::link::now();
-        let link = Link::new(LinkConfig::one_way(Mapping::everything()), [], PerSide::default(), Vec::new(), Default::default(), now);
+        let link = Link::new(LinkConfig::one_way(Mapping::everything()), Remembered::default(), now);
         let status = Status { pairs: 250, backlog: 750, ..link.status() };
         let mut migration = Migration::new(Plan::of("x"), now);
         let at = |migration: &Migration, ms: u64| {
-            let told = progress(&status, None, migration, now.unix_millis() + ms);
+            let told = progress(&status, None, migration, now + Duration::from_millis(ms), &Pace::default());
             (told.percent, told.seconds_left)
         };
         assert_eq!(at(&migration, 10_000), (25, None), "nothing is copied in this phase");
         migration.phase = Phase::Snapshot;
         assert_eq!((at(&migration, 100), at(&migration, 10_000)), ((25, None), (25, Some(30))));
+        migration.phase = Phase::Ready;
+        let told = progress(&status, None, &migration, now + Duration::from_secs(10), &Pace::default());
+        assert!(told.waits_for_operator && told.seconds_left.is_none(), "{told:?}");
     }
 }

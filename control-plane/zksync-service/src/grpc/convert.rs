@@ -1,11 +1,14 @@
 //! From the words of this crate to those of the wire.
 
+use std::collections::HashMap;
+
 use proto::zksync::v1 as wire;
-use zksync::{Conflict, PerSide, Resolution, Status};
+use zksync::{Conflict, Counters, PerSide, Resolution, Seen, Status, Step, Value};
 
 use crate::api::views::{DifferencePage, LinkView, MigrationPage, SideValue, ThreeWay};
 use crate::link::LagSummary;
-use crate::prepare::Preparation;
+use crate::operations::acl_words;
+use crate::prepare::{Preparation, SideFound};
 use crate::verify::VerificationReport;
 use crate::witness::Holder;
 
@@ -44,7 +47,25 @@ fn status(it: Status, lag: PerSide<LagSummary>) -> wire::LinkStatus {
         lag_a_to_b: Some(summary(lag.b)),
         lag_b_to_a: Some(summary(lag.a)),
         resyncs: Some(per_side(it.counters.resyncs)),
+        queued: Some(wire::PerSide { a: it.queued.a as u64, b: it.queued.b as u64 }),
+        scanning_a: it.scanning.a,
+        scanning_b: it.scanning.b,
+        epoch_a: it.epoch.a,
+        epoch_b: it.epoch.b,
+        conflicts: conflicts_by_kind(&it.counters),
+        conflicts_ambiguous: it.counters.conflicts_ambiguous,
+        conflicts_converged: it.counters.conflicts_converged,
+        conflicts_unnoted: it.counters.conflicts_unnoted,
     }
+}
+
+/// By kind and winner, whatever decided them.
+fn conflicts_by_kind(counters: &Counters) -> HashMap<String, u64> {
+    let mut sums = HashMap::new();
+    for ((kind, _, winner), count) in &counters.conflicts {
+        *sums.entry(format!("{}/{}", kind.as_str(), winner.as_str())).or_default() += count;
+    }
+    sums
 }
 
 fn per_side(it: PerSide<u64>) -> wire::PerSide {
@@ -52,7 +73,7 @@ fn per_side(it: PerSide<u64>) -> wire::PerSide {
 }
 
 fn summary(lag: LagSummary) -> wire::Lag {
-    wire::Lag { changes: lag.changes as u64, p50_ms: lag.p50_ms, p99_ms: lag.p99_ms, max_ms: lag.max_ms }
+    wire::Lag { changes: lag.changes as u64, p50_ms: lag.p50_ms, p99_ms: lag.p99_ms, max_ms: lag.max_ms, last_ms: lag.last_ms }
 }
 
 pub(super) fn preparation(found: Preparation) -> wire::Preparation {
@@ -65,6 +86,26 @@ pub(super) fn preparation(found: Preparation) -> wire::Preparation {
         bytes_b: found.b.bytes,
         differing: found.differing,
         copy_seconds_estimate: found.copy_seconds_estimate,
+        a: Some(side_found(found.a)),
+        b: Some(side_found(found.b)),
+        differing_on_both: found.differing_on_both,
+        only_b: found.only_b,
+    }
+}
+
+fn side_found(it: SideFound) -> wire::SideFound {
+    wire::SideFound {
+        nodes: it.nodes,
+        bytes: it.bytes,
+        ephemerals: it.ephemerals,
+        unreadable: it.unreadable,
+        largest_path: it.largest_path,
+        largest_bytes: it.largest_bytes,
+        recursive_watches: it.recursive_watches,
+        versions: it.versions,
+        quotas: it.quotas,
+        session_timeout_ms: it.session_timeout_ms,
+        zxid: it.zxid,
     }
 }
 
@@ -80,6 +121,14 @@ pub(super) fn verification(report: VerificationReport) -> wire::Verification {
         took_ms: report.took_ms,
         started_ms: report.started_ms,
         excluded: report.excluded.into_iter().collect(),
+        link: report.link,
+        strict: report.strict,
+        bytes_a: found.bytes_a,
+        bytes_b: found.bytes_b,
+        subtrees: found.subtrees,
+        acls_read: report.acls_read,
+        counters: report.counters.into_iter().map(|it| wire::SequenceCounter { path: it.path, a: it.a, b: it.b }).collect(),
+        counters_total: report.counters_total,
     }
 }
 
@@ -99,13 +148,20 @@ pub(super) fn conflict(it: &Conflict) -> wire::Conflict {
         kind: it.kind.as_str().to_owned(),
         first_seen_ms: it.first_seen_ms,
         last_change_ms: it.last_change_ms,
+        base: it.base.map(|base| wire::SeenPair { a: Some(seen(base.a)), b: Some(seen(base.b)) }),
+        sides: Some(wire::SeenPair { a: it.sides.a.map(seen), b: it.sides.b.map(seen) }),
     }
+}
+
+fn seen(it: Seen) -> wire::Seen {
+    wire::Seen { czxid: it.czxid, mzxid: it.mzxid, version: it.version, aversion: it.aversion }
 }
 
 pub(super) fn three_way(it: ThreeWay) -> wire::ThreeWay {
     wire::ThreeWay {
         conflict: Some(conflict(&it.conflict)),
         base_hash: it.base_hash.unwrap_or_default(),
+        base_data: it.base_data,
         a: it.a.map(side_value),
         b: it.b.map(side_value),
     }
@@ -120,6 +176,7 @@ fn side_value(it: SideValue) -> wire::SideValue {
         text: it.text,
         hash: it.hash,
         acl: it.acl,
+        data: it.data,
     }
 }
 
@@ -132,8 +189,21 @@ pub(super) fn resolution(number: u64, it: Resolution) -> wire::Resolution {
         strategy: it.strategy.as_str().to_owned(),
         ambiguous: it.ambiguous,
         at_ms: it.at_ms,
-        data_a: it.sides.a.map(|value| value.data),
-        data_b: it.sides.b.map(|value| value.data),
+        data_a: it.sides.a.as_ref().map(|value| value.data.clone()),
+        data_b: it.sides.b.as_ref().map(|value| value.data.clone()),
+        a: it.sides.a.map(recorded),
+        b: it.sides.b.map(recorded),
+    }
+}
+
+fn recorded(it: Value) -> wire::RecordedValue {
+    wire::RecordedValue {
+        seen: Some(seen(it.seen)),
+        mtime_ms: it.mtime,
+        data: it.data,
+        cut: it.cut,
+        acl_known: it.acl.is_some(),
+        acl: it.acl.iter().flatten().map(acl_words).collect(),
     }
 }
 
@@ -156,6 +226,19 @@ pub(super) fn migration(page: MigrationPage) -> wire::Migration {
         pairs: page.progress.pairs as u64,
         backlog: page.progress.backlog as u64,
         percent: page.progress.percent,
+        seconds_left: page.progress.seconds_left,
+        waits_for_operator: page.progress.waits_for_operator,
+        owed: it.owed.iter().map(step_word).collect(),
+        preparation: page.preparation.map(preparation),
+        verification: page.verification.map(verification),
+    }
+}
+
+/// As JSON has it.
+fn step_word(step: &Step) -> String {
+    match serde_json::to_value(step) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => format!("{step:?}"),
     }
 }
 

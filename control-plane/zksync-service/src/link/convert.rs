@@ -11,14 +11,7 @@ pub(super) fn reads(wants: &[ReadWant]) -> Vec<zk::Read> {
 
 /// A znode in the core's words.
 pub fn node_from(node: zk::NodeRead) -> Node {
-    Node {
-        stat: stat(&node.stat),
-        data: node.data.into(),
-        acl: node
-            .acl
-            .map(|acl| acl.into_iter().map(|entry| Acl { permissions: entry.permissions, scheme: entry.scheme, id: entry.id }).collect()),
-        children: node.children,
-    }
+    Node { stat: stat(&node.stat), data: node.data.into(), acl: node.acl.as_deref().map(acl_from), children: node.children }
 }
 
 pub(super) fn reading(node: Result<zk::NodeRead, zk::Error>) -> Reading {
@@ -41,6 +34,10 @@ fn stat(stat: &zk::Stat) -> Stat {
         owner: stat.ephemeral_owner,
         children: stat.num_children,
     }
+}
+
+pub(crate) fn acl_from(acl: &[zk::Acl]) -> Vec<Acl> {
+    acl.iter().map(|entry| Acl { permissions: entry.permissions, scheme: entry.scheme.clone(), id: entry.id.clone() }).collect()
 }
 
 pub(crate) fn acl_to(acl: &[Acl]) -> Vec<zk::Acl> {

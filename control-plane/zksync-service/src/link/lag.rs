@@ -30,6 +30,34 @@ pub struct LagSummary {
     pub last_ms: f64,
 }
 
+/// Looks at how much was carried.
+const PACE_LOOKS: usize = 10;
+/// Between two of them.
+const PACE_LOOK: Duration = Duration::from_secs(1);
+
+/// How much a link carries, as of the last ten seconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Carried {
+    looks: VecDeque<(Instant, u64)>,
+}
+
+impl Carried {
+    /// So much was carried since the link began; gives back how much that is per second.
+    pub(super) fn note(&mut self, now: Instant, total: u64) -> f64 {
+        if self.looks.back().is_none_or(|(at, _)| now.duration_since(*at) >= PACE_LOOK) {
+            if self.looks.len() >= PACE_LOOKS {
+                self.looks.pop_front();
+            }
+            self.looks.push_back((now, total));
+        }
+        let Some((since, before)) = self.looks.front() else { return 0.0 };
+        let seconds = now.duration_since(*since).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a pace")]
+        let carried = total.saturating_sub(*before) as f64;
+        if seconds > 0.0 { carried / seconds } else { 0.0 }
+    }
+}
+
 impl LagWindow {
     /// Adds the newest.
     pub fn add(&mut self, lags: &[Duration]) {
@@ -58,5 +86,23 @@ impl LagWindow {
         };
         let last_ms = self.lags.back().map_or(0.0, |(_, lag)| lag.as_secs_f64() * 1e3);
         LagSummary { changes: lags.len(), p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0), last_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_that_of_the_last_seconds() {
+        let (begin, mut carried) = (Instant::now(), Carried::default());
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        assert!(carried.note(at(0), 1_000).abs() < 1e-9, "what was carried before is none of it");
+        assert!((carried.note(at(2), 1_400) - 200.0).abs() < 1e-9);
+        for second in 3..30 {
+            carried.note(at(second), 1_400);
+        }
+        assert!(carried.note(at(30), 1_400).abs() < 1e-9);
+        assert!(carried.looks.len() <= PACE_LOOKS);
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use zk::{Acl, Client, CreateKind, Error, MultiError, Op};
-use zksync::{LinkConfig, Side, ZnodeKind};
+use zksync::{LinkConfig, PerSide, RESERVED, Side, ZnodeKind};
 
 use crate::definition::Definition;
-use crate::link::{Reserved, now};
+use crate::link::{Reserved, now, registry};
 
 /// What a server may take to say what it is.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const QUOTAS_MAX: usize = 1_000;
 /// Bytes that every server takes.
 const FIRST: u64 = 64 * 1024;
+/// Bytes that a transaction of the link has besides the data and the path of a znode.
+const BESIDE: usize = 512;
 /// No znode has had so many changes.
 const NEVER: i32 = i32::MAX;
 
@@ -64,43 +66,102 @@ pub(super) async fn quotas(client: &Client) -> Vec<String> {
     found
 }
 
-/// Whether we may create and change below the mapped roots of B. Nothing is written: each transaction ends with a check that fails.
-pub(super) async fn rights(config: &LinkConfig, b: &Client) -> Vec<String> {
+/// Whether we may create and change below the mapped roots of `side`. Nothing is written: each transaction ends with a check that fails.
+pub(super) async fn rights(config: &LinkConfig, side: Side, client: &Client) -> Vec<String> {
+    let name = side.as_str().to_uppercase();
     let mut refused = Vec::new();
-    for root in config.mapping.roots(Side::B) {
-        let mut above = root;
-        while above != "/" && !matches!(b.stat(above).await, Ok(Some(_))) {
-            above = above.rfind('/').map_or("/", |at| if at == 0 { "/" } else { &above[..at] });
+    for root in config.mapping.roots(side) {
+        let above = nearest(client, root).await;
+        if let Some(error) = create_refused(client, above).await {
+            refused.push(format!("nothing can be created below {above} on {name}: {error}"));
         }
-        let child = format!("{}/zksync-trial-{}", above.trim_end_matches('/'), now().unix_nanos());
-        let create = Op::Create { path: child, data: Vec::new(), acl: Acl::open(), kind: CreateKind::Persistent };
-        let fails = Op::Check { path: above.to_owned(), version: NEVER };
-        if let Err(MultiError::Operation { index: 0, error }) = b.multi(&[create, fails.clone()]).await {
-            refused.push(format!("nothing can be created below {above} on B: {error}"));
-        }
-        if above == root
-            && root != "/"
-            && let Ok((data, stat)) = b.get(root).await
-        {
-            let set = Op::Set { path: root.to_owned(), data, version: Some(stat.version) };
-            if let Err(MultiError::Operation { index: 0, error: Error::NoAuth }) = b.multi(&[set, fails]).await {
-                refused.push(format!("{root} on B cannot be changed: our identity must be allowed to"));
-            }
+        if above == root && root != "/" && set_is_denied(client, root).await {
+            refused.push(format!("{root} on {name} cannot be changed: our identity must be allowed to"));
         }
     }
     refused
 }
 
+/// Whether we may make and change what is ours on `side`, without which a link cannot be opened there. Nothing is written.
+pub(super) async fn own_rights(id: &str, side: Side, client: &Client) -> Vec<String> {
+    let reserved = Reserved::of(id);
+    let (slots, epoch) = (reserved.slots(), reserved.epoch());
+    let above = nearest(client, &slots).await;
+    let mut refused = Vec::new();
+    let mut add = |what: &str, path: &str, error: &Error| {
+        let side = side.as_str().to_uppercase();
+        refused.push(format!(
+            "our own znodes, below {RESERVED} on {side}, cannot be {what} ({path}: {error}): our identity must be allowed to"
+        ));
+    };
+    if let Some(error) = create_refused(client, above).await {
+        add("made", above, &error);
+    }
+    if set_is_denied(client, &epoch).await {
+        add("changed", &epoch, &Error::NoAuth);
+    }
+    refused
+}
+
+/// Links of other control planes that are in the way; and whether there are two ensembles at all.
+pub(super) async fn registered(definition: &Definition, config: &LinkConfig, clients: &PerSide<Client>) -> Result<Vec<String>, Error> {
+    let names = PerSide { a: registry::nonce(&clients.a).await?, b: registry::nonce(&clients.b).await? };
+    if names.a.is_some() && names.a == names.b {
+        return Ok(vec![registry::SAME.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for side in Side::BOTH {
+        let claim = registry::Claim::of(definition, config, side, names[side.other()].clone());
+        found.extend(registry::in_the_way(&clients[side], &claim).await?);
+    }
+    Ok(found)
+}
+
+/// `path`, or the next above it that is there.
+async fn nearest<'a>(client: &Client, path: &'a str) -> &'a str {
+    let mut above = path;
+    while above != "/" && !matches!(client.stat(above).await, Ok(Some(_))) {
+        above = above.rfind('/').map_or("/", |at| if at == 0 { "/" } else { &above[..at] });
+    }
+    above
+}
+
+/// Why nothing can be created below `above`.
+async fn create_refused(client: &Client, above: &str) -> Option<Error> {
+    let child = format!("{}/zksync-trial-{}", above.trim_end_matches('/'), now().unix_nanos());
+    let create = Op::Create { path: child, data: Vec::new(), acl: Acl::open(), kind: CreateKind::Persistent };
+    let fails = Op::Check { path: above.to_owned(), version: NEVER };
+    match client.multi(&[create, fails]).await {
+        Err(MultiError::Operation { index: 0, error }) => Some(error),
+        _ => None,
+    }
+}
+
+/// Whether the data of `path`, if it is there, may not be changed by us.
+async fn set_is_denied(client: &Client, path: &str) -> bool {
+    let (data, version) = match client.get(path).await {
+        Ok((data, stat)) => (data, stat.version),
+        // What may not be read is not written with what it has.
+        Err(error) => return error == Error::NoAuth,
+    };
+    let set = Op::Set { path: path.to_owned(), data, version: Some(version) };
+    let fails = Op::Check { path: path.to_owned(), version: NEVER };
+    matches!(client.multi(&[set, fails]).await, Err(MultiError::Operation { index: 0, error: Error::NoAuth }))
+}
+
 /// What B takes, tried below our own subtree: znodes as large as the largest that is to come, and the kinds that it is to have.
-pub(super) async fn writes(definition: &Definition, largest: u64) -> Vec<String> {
+/// What has `largest` bytes has a path of `path_bytes`.
+pub(super) async fn writes(definition: &Definition, largest: u64, path_bytes: usize) -> Vec<String> {
     let mut refused = Vec::new();
     let path = format!("{}/trial", Reserved::of(&definition.id).root());
-    match sizes(definition, &path, largest).await {
+    // The link writes a znode together with a note of what it did, in which the path stands once more.
+    let beside = BESIDE + 2 * path_bytes;
+    match sizes(definition, &path, largest, beside).await {
         Ok(None) => {}
         Ok(Some(bytes)) => refused.push(format!(
             "B ends the connection when {bytes} bytes are written, and the largest znode of A has {largest}: its jute.maxbuffer is too small"
         )),
-        Err(error) => refused.push(format!("writing below {} on B: {error}", zksync::RESERVED)),
+        Err(error) => refused.push(format!("writing below {} on B: {error}", RESERVED)),
     }
     if definition.types.iter().any(|rule| matches!(rule.kind, ZnodeKind::TtlMs(_)))
         && let Err(error) = lives(definition, &path).await
@@ -119,7 +180,7 @@ async fn connect(definition: &Definition) -> Result<Client, Error> {
 }
 
 /// The first size that B does not take.
-async fn sizes(definition: &Definition, path: &str, largest: u64) -> Result<Option<u64>, Error> {
+async fn sizes(definition: &Definition, path: &str, largest: u64, beside: usize) -> Result<Option<u64>, Error> {
     let client = connect(definition).await?;
     client.create_all(path).await?;
     let mut bytes = FIRST.min(largest);
@@ -129,11 +190,12 @@ async fn sizes(definition: &Definition, path: &str, largest: u64) -> Result<Opti
         let mut tries = 0;
         loop {
             tries += 1;
-            match connect(definition).await?.set(path, &data, None).await {
+            let set = |data: Vec<u8>| Op::Set { path: path.to_owned(), data, version: None };
+            match connect(definition).await?.multi(&[set(data.clone()), set(vec![0; beside])]).await {
                 Ok(_) => break,
-                Err(error) if error.is_ambiguous() && tries >= 2 => return Ok(Some(bytes)),
-                Err(error) if error.is_ambiguous() => {}
-                Err(error) => return Err(error),
+                Err(MultiError::Request(error)) if error.is_ambiguous() && tries >= 2 => return Ok(Some(bytes)),
+                Err(MultiError::Request(error)) if error.is_ambiguous() => {}
+                Err(MultiError::Request(error) | MultiError::Operation { error, .. }) => return Err(error),
             }
         }
         if bytes >= largest {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zk::{Candidate, Session};
+use zk::{Candidate, Session, SessionState};
 use zksync::{LinkState, Migration, Mode, Phase, Side};
 
 use super::{FRESH, RETRY, Role, Running, Service, ServiceError};
 use crate::definition::Definition;
-use crate::link::{self, LinkHandle, Reserved};
+use crate::link::registry::{self, Claim};
+use crate::link::{self, LinkHandle, Reserved, above};
 use crate::migrate::{self, MIGRATIONS};
 use crate::store::StoreError;
 use crate::{checkpoint, verify};
@@ -22,10 +23,16 @@ impl Service {
     /// this but on the epochs.
     pub(super) async fn lead(self, running: Running, tell: watch::Sender<Role>) {
         let id = running.definition().id.clone();
-        let parent = format!("{}/election", Reserved::of(&id).root());
+        let parent = Reserved::of(&id).election();
         let waiting = |why: String| tell.send_replace(Role::Waiting(why));
         loop {
             if self.is_complete(&id) {
+                // What is owed, and who asks what became of it.
+                if running.migration.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+                    && let Err(error) = self.resume_migration(&running, None)
+                {
+                    tracing::error!(link = id, %error, "the migration cannot be taken up");
+                }
                 tell.send_replace(Role::Standby("nobody any more: its migration is complete".to_owned()));
                 return std::future::pending().await;
             }
@@ -37,14 +44,33 @@ impl Service {
                     continue;
                 }
             };
+            let has_identity = options.has_identity();
             let session = Session::open(options);
             let client = tokio::select! {
                 client = session.client() => client,
                 () = tokio::time::sleep(Duration::from_secs(5)) => {
-                    waiting("B is not reached".to_owned());
-                    session.client().await
+                    let told = async {
+                        let mut state = session.state();
+                        loop {
+                            let why = match &*state.borrow_and_update() {
+                                SessionState::Connecting(Some(why)) => format!(": {why}"),
+                                _ => String::new(),
+                            };
+                            waiting(format!("B is not reached{why}"));
+                            if state.changed().await.is_err() {
+                                return std::future::pending::<()>().await;
+                            }
+                        }
+                    };
+                    tokio::select! { client = session.client() => client, () = told => session.client().await }
                 }
             };
+            let reserved = Reserved::of(&id);
+            if let Err(error) = above::make_ours(&client, &reserved, &reserved.election(), has_identity).await {
+                waiting(format!("making our own znodes on B, below {}: {error}", zksync::RESERVED));
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
             let candidate = match Candidate::stand(&client, &parent, &self.inner.name).await {
                 Ok(candidate) => candidate,
                 Err(error) => {
@@ -70,7 +96,7 @@ impl Service {
                 Ok((handle, run)) => {
                     running.known.listen_to(handle.acls());
                     tell.send_replace(Role::Leading(handle.clone()));
-                    if let Err(error) = self.resume_migration(&running, handle.clone()) {
+                    if let Err(error) = self.resume_migration(&running, Some(handle.clone())) {
                         tracing::error!(link = id, %error, "the migration cannot be taken up");
                     }
                     tokio::select! {
@@ -125,6 +151,16 @@ impl Service {
         let fresh = store.documents::<bool>(FRESH).map_err(|error| error.to_string())?.contains_key(&id);
         if fresh {
             let clients = verify::connect(definition).await?;
+            let config = definition.config().map_err(|error| error.to_string())?;
+            for side in Side::BOTH {
+                let claimed = async {
+                    let peer = registry::nonce(&clients[side.other()]).await?;
+                    registry::is_held(&clients[side], &Claim::of(definition, &config, side, peer)).await
+                };
+                if claimed.await.map_err(|error| format!("{}: {error}", side.as_str().to_uppercase()))? {
+                    return Err(registry::same_name(&definition.id, side));
+                }
+            }
             for side in Side::BOTH {
                 migrate::remove_work(&clients[side], &id).await.map_err(|error| format!("{}: {error}", side.as_str().to_uppercase()))?;
             }
@@ -160,7 +196,7 @@ impl Service {
         Ok((handle, Box::pin(run)))
     }
 
-    fn resume_migration(&self, running: &Running, handle: LinkHandle) -> Result<(), ServiceError> {
+    fn resume_migration(&self, running: &Running, handle: Option<LinkHandle>) -> Result<(), ServiceError> {
         let mut migrations: BTreeMap<String, Migration> = self.inner.store.documents(MIGRATIONS)?;
         match migrations.remove(&running.definition().id) {
             Some(migration) => self.drive(running, handle, migration),

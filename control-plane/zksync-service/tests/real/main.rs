@@ -1,6 +1,7 @@
 //! Against real ensembles, which the tests start and end themselves.
 
 mod common;
+mod edges;
 mod faults;
 mod links;
 mod migration;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::StreamExt as _;
 use http::{Request, StatusCode};
 use proto::zksync::v1 as wire;
@@ -232,6 +234,36 @@ async fn a_conflict_is_decided_by_other_data_or_by_nothing() {
     assert_eq!((&now["a"]["base64"], &now["a"]["text"], &now["b"]["text"]), (&json!("/wBh"), &Value::Null, &json!("b")));
     decide("/app/bytes", json!({ "choice": "custom", "data_base64": "/wBi" })).await;
     value(&new, "/app/bytes", b"\xff\x00b").await;
+    // As large as a znode may be, which in base64 is more.
+    old.set("/app/bytes", b"1", None).await.unwrap();
+    value(&new, "/app/bytes", b"1").await;
+    operator.until_settled("n").await;
+    let pausing = operator.service.handle("n").unwrap();
+    pausing.tell(zksync::Command::Pause).await.unwrap();
+    old.set("/app/bytes", b"2", None).await.unwrap();
+    new.set("/app/bytes", b"3", None).await.unwrap();
+    pausing.tell(zksync::Command::Resume).await.unwrap();
+    let number = conflict("/app/bytes").await;
+    let (_, now) = operator.ask("GET", &format!("/links/n/conflicts/{number}"), "").await;
+    assert_eq!((&now["base_text"], &now["b"]["text"]), (&json!("1"), &json!("3")), "all three are shown: {now}");
+    let large = vec![0xfe; 900_000];
+    decide("/app/bytes", json!({ "choice": "custom", "data_base64": BASE64.encode(&large) })).await;
+    value(&new, "/app/bytes", &large).await;
+    // What both had before is what an operator may go back to.
+    old.set("/app/custom", b"agreed", None).await.unwrap();
+    value(&new, "/app/custom", b"agreed").await;
+    operator.until_settled("n").await;
+    pausing.tell(zksync::Command::Pause).await.unwrap();
+    old.set("/app/custom", b"4", None).await.unwrap();
+    new.set("/app/custom", b"5", None).await.unwrap();
+    pausing.tell(zksync::Command::Resume).await.unwrap();
+    decide("/app/custom", json!({ "choice": "base" })).await;
+    for client in [&old, &new] {
+        value(client, "/app/custom", b"agreed").await;
+    }
+    let number = conflict("/app/list").await;
+    let (status, why) = operator.ask("POST", &format!("/links/n/conflicts/{number}/resolve"), r#"{"choice":"base"}"#).await;
+    assert_eq!(status, StatusCode::CONFLICT, "made on both sides, it had no base: {why}");
     decide("/app/delete", json!({ "choice": "delete" })).await;
     for client in [&old, &new] {
         assert_eq!(client.stat("/app/delete").await.unwrap(), None);
@@ -292,6 +324,7 @@ async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_kno
     assert_eq!(code(client.create_link(wire::CreateLinkRequest { definition: "{".into() }).await), tonic::Code::InvalidArgument);
     let found = client.plan(wire::PlanRequest { definition: definition.clone() }).await.unwrap().into_inner();
     assert!(found.blockers.is_empty() && found.differing >= 1, "{found:?}");
+    assert!(found.a.as_ref().is_some_and(|a| a.nodes == found.nodes_a && a.session_timeout_ms > 0 && a.recursive_watches), "{found:?}");
     client.create_link(wire::CreateLinkRequest { definition: definition.clone() }).await.unwrap();
     assert_eq!(code(client.create_link(wire::CreateLinkRequest { definition }).await), tonic::Code::FailedPrecondition);
     let mut watching = client.watch_link(wire::WatchLinkRequest { id: "g".into() }).await.unwrap().into_inner();
@@ -301,8 +334,26 @@ async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_kno
             break;
         }
     }
+    let never = client.get_verification(wire::GetVerificationRequest { id: "g".into() }).await.unwrap_err();
+    assert_eq!(never.code(), tonic::Code::NotFound);
     let report = client.verify(wire::VerifyRequest { id: "g".into() }).await.unwrap().into_inner();
-    assert!(report.equal && report.nodes_a >= 2, "{report:?}");
+    assert!(report.equal && report.nodes_a >= 2 && report.bytes_a >= 1 && report.link == "g", "{report:?}");
+    assert_eq!(client.get_verification(wire::GetVerificationRequest { id: "g".into() }).await.unwrap().into_inner(), report);
+    let health = client.get_health(wire::GetHealthRequest {}).await.unwrap().into_inner();
+    assert!(health.ok && health.problems.is_empty(), "{health:?}");
+    let status = client.get_link(wire::GetLinkRequest { id: "g".into() }).await.unwrap().into_inner().status.unwrap();
+    assert!(status.epoch_a > 0 && status.queued == Some(wire::PerSide { a: 0, b: 0 }) && status.scanning_a.is_none(), "{status:?}");
+    let both = wire::ResolveConflictRequest {
+        id: "g".into(),
+        number: 1,
+        choice: wire::Choice::Custom.into(),
+        data: Some("text".into()),
+        data_bytes: Some(vec![0xff]),
+        expect: None,
+    };
+    assert_eq!(client.resolve_conflict(both.clone()).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    let missing = wire::ResolveConflictRequest { data: None, ..both };
+    assert_eq!(client.resolve_conflict(missing).await.unwrap_err().code(), tonic::Code::NotFound);
 
     // Hooks are called with the token that the plan's file has.
     let called: Arc<Mutex<Vec<(String, String, Value)>>> = Arc::default();
@@ -326,7 +377,7 @@ async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_kno
         "hook_token_file": token.path(), "deadlines": { "switch": 60 },
     });
     client.start_migration(wire::StartMigrationRequest { plan: plan.to_string() }).await.unwrap();
-    let advance = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Advance.into() };
+    let advance = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Advance.into(), force: false };
     assert_eq!(client.control_migration(advance).await.unwrap_err().code(), tonic::Code::FailedPrecondition);
     let mut watching = client.watch_migration(wire::WatchMigrationRequest { link: "g".into() }).await.unwrap().into_inner();
     let mut phases = Vec::new();
@@ -335,12 +386,17 @@ async fn over_grpc_a_link_is_made_watched_verified_and_moved_with_hooks_that_kno
         if phases.last() != Some(&page.phase) {
             phases.push(page.phase.clone());
             if page.phase == "ready" {
-                let cutover = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Cutover.into() };
+                assert!(page.preparation.is_some() && page.verification.as_ref().is_some_and(|it| it.equal), "{page:?}");
+                let forced = wire::MigrationAction::Cutover.into();
+                let forced = wire::ControlMigrationRequest { link: "g".into(), action: forced, force: true };
+                assert_eq!(client.control_migration(forced).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+                let cutover =
+                    wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Cutover.into(), force: false };
                 client.control_migration(cutover).await.unwrap();
             }
         }
     }
-    let rollback = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Rollback.into() };
+    let rollback = wire::ControlMigrationRequest { link: "g".into(), action: wire::MigrationAction::Rollback.into(), force: false };
     client.control_migration(rollback).await.unwrap();
     while phases.last().is_none_or(|phase| phase != "rolled_back") {
         let page = tokio::time::timeout(Duration::from_secs(60), watching.message()).await.unwrap().unwrap().unwrap();
