@@ -13,7 +13,7 @@ use topology::{Direction, FlowEntry, FlowQuery};
 use zksync_service::Service;
 use zksync_service::definition::Secrets;
 use zksync_service::store::Store;
-use zksync_service::witness::{FlowRow, Holder, HttpWitness, Witness, all_seen, holders_in};
+use zksync_service::witness::{FlowRow, Holder, HttpWitness, Places, SeenHost, Witness};
 
 use crate::config::Config;
 use crate::drivers::TopologyHandle;
@@ -98,11 +98,11 @@ impl Witness for Map {
             let connected: BTreeSet<_> =
                 probes.map_err(|error| error.to_string())?.into_iter().filter(|probe| probe.connected).map(|probe| probe.id).collect();
             let hosts = hosts.map_err(|error| error.to_string())?;
-            let seen = hosts.into_iter().filter(|host| connected.contains(&host.probe)).flat_map(|host| host.record.addresses);
-            all_seen(&servers, &seen.collect())?;
+            let seen = hosts.into_iter().filter(|host| connected.contains(&host.probe));
+            let seen = seen.map(|host| SeenHost { name: host.name.to_string(), addresses: host.record.addresses.into_iter().collect() });
+            let places = Places::of(&servers, seen.collect())?;
             let mut rows = Vec::new();
-            let ports: BTreeSet<u16> = servers.iter().map(SocketAddr::port).collect();
-            for port in ports {
+            for port in places.ports() {
                 let mut after = Some(0);
                 while let Some(begin) = after {
                     let query = FlowQuery {
@@ -119,7 +119,7 @@ impl Witness for Map {
                     after = page.next;
                 }
             }
-            Ok(holders_in(&rows, &servers))
+            Ok(places.holders(&rows))
         })
     }
 }

@@ -307,7 +307,9 @@ pub(crate) async fn recover(client: &Client, link: &str, store: &Store, acl: &[A
     if known || lost {
         // What was on its way to B when we ended is on our disk alone.
         let newest = match log.last() {
-            Some(last) => read(client, &reserved, std::slice::from_ref(last)).await.map_err(|error| text(&error))?[0].save,
+            Some(last) => {
+                read(client, &reserved, std::slice::from_ref(last)).await.map_err(|error| text(&error))?[0].told.map(|told| told.save)
+            }
             None => Some(head.save),
         };
         let saved = store.saves(link).map_err(|error| text(&error))?;

@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zksync::{Base, Conflict, Intent, Key, PerSide, Resolution};
+use zksync::{Base, Conflict, Intent, Key, PerSide, Remembered, Resolution};
 
-use crate::checkpoint::entry::Entry;
+use crate::checkpoint::entry::{Entry, Told};
 
 const DOCUMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("documents");
 const BASES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("bases");
+/// Data that both sides agree on, where an operator decides conflicts. They stay on this disk, but for those of open conflicts.
+const BASE_DATA: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("base_data");
 const APPLIED: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("applied");
 const CONFLICTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("conflicts");
+/// The newest transaction of ours on each side that was answered, and whether deletes are held back.
+const OWN: TableDefinition<'_, &str, (i64, i64, bool)> = TableDefinition::new("own");
 const SAVES: TableDefinition<'_, &str, u64> = TableDefinition::new("saves");
 const EPOCHS: TableDefinition<'_, &str, (i32, i64)> = TableDefinition::new("epochs");
 const RESOLUTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("resolutions");
@@ -83,24 +87,13 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
-/// What a link begins with.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// Pairs.
-    pub bases: Vec<(Key, Base)>,
-    /// The last transactions that are in them.
-    pub applied: PerSide<u64>,
-    /// Open conflicts.
-    pub conflicts: Vec<Conflict>,
-    /// Resolutions of which it is not known whether they were carried out.
-    pub intents: BTreeMap<u64, Intent>,
-}
-
 /// What a save keeps, all or nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Pairs; none for one that is none any more.
     pub bases: BTreeMap<Key, Option<Base>>,
+    /// Data of pairs; none where they are not to be kept.
+    pub base_data: BTreeMap<Key, Option<Arc<[u8]>>>,
     /// Open conflicts; none for one that is closed.
     pub conflicts: BTreeMap<u64, Option<Conflict>>,
     /// Resolutions that are about to be carried out; none for one that has been, or will not be.
@@ -109,6 +102,10 @@ pub struct Changes {
     pub resolved: Vec<Resolution>,
     /// The last transaction of each side that is in the pairs.
     pub applied: PerSide<u64>,
+    /// The newest transaction of ours on each side that was answered.
+    pub own: PerSide<i64>,
+    /// Deletes are held back, and nobody has approved them.
+    pub braked: bool,
 }
 
 impl Store {
@@ -122,9 +119,11 @@ impl Store {
         let transaction = database.begin_write()?;
         transaction.open_table(DOCUMENTS)?;
         transaction.open_table(BASES)?;
+        transaction.open_table(BASE_DATA)?;
         transaction.open_table(APPLIED)?;
         transaction.open_table(CONFLICTS)?;
         transaction.open_table(SAVES)?;
+        transaction.open_table(OWN)?;
         transaction.open_table(EPOCHS)?;
         transaction.open_table(RESOLUTIONS)?;
         transaction.open_table(INTENTS)?;
@@ -213,9 +212,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn load(&self, link: &str) -> Result<Kept, StoreError> {
+    pub fn load(&self, link: &str) -> Result<Remembered, StoreError> {
         let transaction = self.database.begin_read()?;
-        let mut kept = Kept::default();
+        let mut kept = Remembered::default();
         for entry in transaction.open_table(BASES)?.range((link, "")..)? {
             let (key, value) = entry?;
             let (of, path) = key.value();
@@ -230,9 +229,13 @@ impl Store {
             let (a, b) = applied.value();
             kept.applied = PerSide { a, b };
         }
+        let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
+        (kept.own, kept.braked) = (own, braked);
         for entry in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
             let (key, value) = entry?;
-            kept.conflicts.push(parse(&format!("{link} conflict {}", key.value().1), value.value())?);
+            let conflict: Conflict = parse(&format!("{link} conflict {}", key.value().1), value.value())?;
+            // The link does not need them, and there may be many.
+            kept.conflicts.push(Conflict { base_data: None, ..conflict });
         }
         for entry in transaction.open_table(INTENTS)?.range((link, 0)..=(link, u64::MAX))? {
             let (key, value) = entry?;
@@ -246,9 +249,16 @@ impl Store {
         let transaction = self.database.begin_write()?;
         let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()) + 1;
         let last = last_resolution(&transaction, link)?;
-        let Changes { bases, conflicts, intents, resolved, applied } = changes;
+        let Changes { bases, base_data, mut conflicts, intents, resolved, applied, own, braked } = changes;
+        keep_data(&transaction, link, base_data)?;
+        for (id, conflict) in &mut conflicts {
+            if let Some(conflict) = conflict {
+                conflict.base_data = data_before(&transaction, link, *id, &conflict.key, &bases)?;
+            }
+        }
         let resolutions = (last + 1..).zip(resolved).collect();
-        let entry = Entry { bases, conflicts, intents, resolutions, applied: Some(applied), save: Some(save) };
+        let told = Told { applied, save, own, braked };
+        let entry = Entry { bases, conflicts, intents, resolutions, told: Some(told) };
         keep(&transaction, link, &entry)?;
         transaction.commit()?;
         Ok(entry)
@@ -281,7 +291,7 @@ impl Store {
                 return Ok(());
             }
         }
-        let mut entry = Entry { bases, save: Some(save), ..Entry::default() };
+        let mut entry = Entry { bases, ..Entry::default() };
         for found in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
             let (key, value) = found?;
             let id = key.value().1;
@@ -303,7 +313,8 @@ impl Store {
             entry.resolutions.insert(number, parse(&format!("{link} resolution {number}"), value.value())?);
         }
         let applied = transaction.open_table(APPLIED)?.get(link)?.map_or((0, 0), |applied| applied.value());
-        entry.applied = Some(PerSide { a: applied.0, b: applied.1 });
+        let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
+        entry.told = Some(Told { applied: PerSide { a: applied.0, b: applied.1 }, save, own, braked });
         take(entry, save);
         Ok(())
     }
@@ -389,6 +400,17 @@ impl Store {
         found.map(|value| parse(&format!("{link} resolution {number}"), value.value())).transpose()
     }
 
+    /// The data that both sides last agreed on before a conflict, which is open; none when they are not known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn base_data(&self, link: &str, conflict: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let transaction = self.database.begin_read()?;
+        let found = transaction.open_table(CONFLICTS)?.get((link, conflict))?;
+        let found = found.map(|value| parse::<Conflict>(&format!("{link} conflict {conflict}"), value.value())).transpose()?;
+        Ok(found.and_then(|conflict| conflict.base_data))
+    }
+
     /// Forgets everything about a link but its reports.
     ///
     /// # Errors
@@ -406,9 +428,11 @@ impl Store {
     pub(crate) fn forget_pairs(&self, link: &str) -> Result<(), StoreError> {
         let transaction = self.database.begin_write()?;
         transaction.open_table(BASES)?.retain(|(of, _), _| of != link)?;
+        transaction.open_table(BASE_DATA)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(CONFLICTS)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(INTENTS)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(APPLIED)?.remove(link)?;
+        transaction.open_table(OWN)?.remove(link)?;
         transaction.open_table(SAVES)?.remove(link)?;
         transaction.commit()?;
         Ok(())
@@ -420,6 +444,39 @@ fn last_resolution(transaction: &WriteTransaction, link: &str) -> Result<u64, St
     let table = transaction.open_table(RESOLUTIONS)?;
     let last = table.range((link, 0)..=(link, u64::MAX))?.next_back().transpose()?;
     Ok(last.map_or(0, |(key, _)| key.value().1))
+}
+
+fn keep_data(transaction: &WriteTransaction, link: &str, base_data: BTreeMap<Key, Option<Arc<[u8]>>>) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(BASE_DATA)?;
+    for (key, data) in base_data {
+        match data {
+            Some(data) => table.insert((link, key.as_ref()), &*data)?,
+            None => table.remove((link, key.as_ref()))?,
+        };
+    }
+    Ok(())
+}
+
+/// The data that both sides had before a conflict: as they were noted with it, or as they are kept, if they are those that both agreed on.
+fn data_before(
+    transaction: &WriteTransaction,
+    link: &str,
+    id: u64,
+    key: &Key,
+    bases: &BTreeMap<Key, Option<Base>>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    if let Some(noted) = transaction.open_table(CONFLICTS)?.get((link, id))? {
+        let noted: Conflict = parse(&format!("{link} conflict {id}"), noted.value())?;
+        if noted.base_data.is_some() {
+            return Ok(noted.base_data);
+        }
+    }
+    let base = match bases.get(key) {
+        Some(base) => *base,
+        None => transaction.open_table(BASES)?.get((link, key.as_ref()))?.and_then(|base| Base::decode(base.value())),
+    };
+    let data = transaction.open_table(BASE_DATA)?.get((link, key.as_ref()))?.map(|data| data.value().to_vec());
+    Ok(data.zip(base).filter(|(data, base)| zksync::hash_of(data) == base.data).map(|(data, _)| data))
 }
 
 fn keep(transaction: &WriteTransaction, link: &str, entry: &Entry) -> Result<(), StoreError> {
@@ -464,13 +521,17 @@ fn keep(transaction: &WriteTransaction, link: &str, entry: &Entry) -> Result<(),
             table.remove((link, old))?;
         }
     }
-    if let Some(applied) = entry.applied {
+    if let Some(Told { applied, save, own, braked }) = entry.told {
         transaction.open_table(APPLIED)?.insert(link, (applied.a, applied.b))?;
-    }
-    if let Some(save) = entry.save {
         transaction.open_table(SAVES)?.insert(link, save)?;
+        transaction.open_table(OWN)?.insert(link, (own.a, own.b, braked))?;
     }
     Ok(())
+}
+
+fn own_of(table: &impl ReadableTable<&'static str, (i64, i64, bool)>, link: &str) -> Result<(PerSide<i64>, bool), StoreError> {
+    let own = table.get(link)?.map(|own| own.value());
+    Ok(own.map_or_else(Default::default, |(a, b, braked)| (PerSide { a, b }, braked)))
 }
 
 fn parse<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, StoreError> {

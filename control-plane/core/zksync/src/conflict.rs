@@ -55,6 +55,9 @@ pub struct Conflict {
     pub first_seen_ms: u64,
     /// When a side last changed it: milliseconds since 1970.
     pub last_change_ms: u64,
+    /// The data that both sides last agreed on, where whoever keeps the conflict has them; the link itself does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_data: Option<Vec<u8>>,
 }
 
 /// Whose state stands after a resolution.

@@ -145,12 +145,14 @@ fn carry(from: Side, views: PerSide<View<'_>>) -> Verdict {
 /// The side from which nothing is taken changed alone.
 fn drift(config: &LinkConfig, on: Side, views: PerSide<View<'_>>) -> Verdict {
     let source = on.other();
-    match (config.drift, views[source]) {
+    match (config.drift, views[source], views[on]) {
         // It may be the same after all, e.g. because it became a container.
-        (_, View::Unread) => Verdict::ReadBoth,
-        (Drift::Report, _) => Verdict::Drift { on },
-        (Drift::Overwrite, View::Present(_)) => Verdict::Put { to: on, shadow: false },
-        (Drift::Overwrite, View::Absent) => Verdict::Delete { to: on },
+        (_, View::Unread, _) => Verdict::ReadBoth,
+        (Drift::Report, ..) => Verdict::Drift { on },
+        // The source's state stands, and what it replaces is recorded.
+        (Drift::Overwrite, View::Present(_), View::Absent) => Verdict::Conflict(ConflictKind::Delete),
+        (Drift::Overwrite, View::Present(_), _) => Verdict::Conflict(ConflictKind::Update),
+        (Drift::Overwrite, View::Absent, _) => Verdict::Conflict(ConflictKind::Create),
     }
 }
 
@@ -260,7 +262,7 @@ pub(crate) fn winner(
     config: &LinkConfig,
     views: PerSide<View<'_>>,
     kind: ConflictKind,
-    clocks: PerSide<Clock>,
+    clocks: PerSide<Option<Clock>>,
     deleted: Option<DeletedBetween>,
 ) -> (Side, bool) {
     if let Some(source) = config.mode.source() {
@@ -271,6 +273,15 @@ pub(crate) fn winner(
         Strategy::BWins => return (Side::B, false),
         Strategy::LastWriteWins | Strategy::Manual => {}
     }
+    let (Some(a), Some(b)) = (clocks.a, clocks.b) else {
+        // Two servers' times tell nothing before both clocks were compared with ours.
+        return match (views[Side::A], views[Side::B]) {
+            (View::Present(_), View::Present(_)) => (config.tie_break, true),
+            (View::Present(_), _) => (Side::A, true),
+            _ => (Side::B, true),
+        };
+    };
+    let clocks = PerSide { a, b };
     let slack = clocks.a.error_ms + clocks.b.error_ms + u64::try_from(config.limits.guard.as_millis()).unwrap_or(u64::MAX);
     let slack = i64::try_from(slack).unwrap_or(i64::MAX);
     let written = |side: Side| views[side].node().map(|node| node.stat.mtime - clocks[side].offset_ms);

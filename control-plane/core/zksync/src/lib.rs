@@ -29,13 +29,13 @@ pub use codec::{Record, Slot};
 pub use config::{AclPolicy, AclRule, Clock, Drift, EphemeralPolicy, Limits, LinkConfig, Mode, Strategy, TypeRule, ZnodeKind};
 pub use conflict::{Conflict, ConflictKind, Intent, Resolution, Value, Winner};
 pub use link::{
-    AclDone, Command, Effect, FoundSlot, HaltReason, Input, Link, Outcome, RESERVED, ReadWant, Reading, Refusal, SLOTS, WriteKind, WriteOp,
-    too_deep,
+    AclDone, Command, Effect, FoundSlot, HaltReason, Input, Link, Opened, Outcome, RESERVED, ReadWant, Reading, Refusal, Remembered, SLOTS,
+    Witnessed, WriteKind, WriteOp, too_deep,
 };
 pub use mapping::{Mapping, MappingError, Rule, is_below, names_exactly};
 pub use migration::{
     Command as MigrationCommand, Deadlines, Effect as MigrationEffect, Input as MigrationInput, Migration, NotNow, Note, Observation,
-    Phase, Plan, Report, Step,
+    Outlook, Pace, Phase, Plan, Report, Step,
 };
 pub use node::{Acl, AclPending, Base, Hash, Key, Node, PerSide, Seen, Side, Stat, hash_data as hash_of};
 pub use status::{Counters, LinkState, Status};

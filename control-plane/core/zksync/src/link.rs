@@ -7,12 +7,13 @@ mod words;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
 
 use crate::codec::Record;
-use crate::config::{Clock, LinkConfig};
+use crate::config::{Clock, LinkConfig, Strategy};
 use crate::conflict::{Conflict, Intent, Resolution};
 use crate::dirty::{Dirt, DirtySet};
 use crate::node::{Acl, Base, Key, PerSide, Seen, Side};
@@ -20,7 +21,10 @@ use crate::scan::Scan;
 use crate::status::{Counters, LinkState, Status};
 
 pub use sides::too_deep;
-pub use words::{AclDone, Command, Effect, FoundSlot, HaltReason, Input, Outcome, ReadWant, Reading, Refusal, WriteKind, WriteOp};
+pub use words::{
+    AclDone, Command, Effect, FoundSlot, HaltReason, Input, Opened, Outcome, ReadWant, Reading, Refusal, Remembered, Witnessed, WriteKind,
+    WriteOp,
+};
 
 /// The subtree on both ensembles that is ours.
 pub const RESERVED: &str = "/__zksync";
@@ -34,6 +38,10 @@ const BRAKE_WINDOW: Duration = Duration::from_secs(60);
 const APPROVAL: Duration = Duration::from_secs(600);
 /// A difference that no event tells of by then was never announced.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
+/// Bytes of a pair's data that are kept for whoever decides a conflict.
+const BASE_DATA_MAX: usize = 64 * 1024;
+/// Bytes of them that may wait to be persisted; what comes beyond it is not kept.
+const BASE_DATA_UNSAVED: usize = 16 * 1024 * 1024;
 /// Blocked paths that a status names.
 const BLOCKED_NAMED: usize = 100;
 
@@ -52,9 +60,14 @@ pub struct Link {
     looks: VecDeque<Look>,
     look_size: usize,
     scan_reads: BTreeMap<u64, (Side, u32, Vec<Key>)>,
+    /// Reads that tell whether a side went back in time, with the transaction that had been seen before they were asked for.
+    proofs: BTreeMap<u64, (Side, Key, i64)>,
     blocked: BTreeMap<Key, String>,
     drifting: BTreeSet<Key>,
-    held: BTreeSet<Key>,
+    /// Deletes that wait for approval, with the side that lacks the znode.
+    held: BTreeMap<Key, Side>,
+    /// Deletes are held back, and nobody has approved them.
+    braked: bool,
     deletes: VecDeque<Timestamp>,
     approved_until: Timestamp,
     /// Pairs deleted on one side although something was created below them on the other; which side lacks them.
@@ -91,6 +104,8 @@ pub struct Link {
 #[derive(Debug, Default)]
 struct Unsaved {
     bases: BTreeMap<Key, Option<Base>>,
+    base_data: BTreeMap<Key, Option<Arc<[u8]>>>,
+    base_data_bytes: usize,
     conflicts: BTreeMap<u64, Option<Conflict>>,
     intents: BTreeMap<u64, Option<Intent>>,
     resolved: Vec<Resolution>,
@@ -110,9 +125,12 @@ struct SideState {
     ever_up: bool,
     session: i64,
     epoch: i32,
-    clock: Clock,
+    /// None until it was compared with ours.
+    clock: Option<Clock>,
     /// Newest transaction seen.
     zxid: i64,
+    /// Newest transaction of ours that was answered.
+    own: i64,
     /// When its connection was lost, or when we began.
     down_since: Timestamp,
     scan: Option<Scan>,
@@ -142,6 +160,12 @@ impl SideState {
     /// A transaction that was made there.
     fn saw(&mut self, zxid: i64) {
         self.zxid = self.zxid.max(zxid);
+    }
+
+    /// A transaction that we made there, and that was answered.
+    fn made(&mut self, zxid: i64) {
+        self.saw(zxid);
+        self.own = self.own.max(zxid);
     }
 }
 
@@ -193,19 +217,15 @@ struct AclPlan {
 }
 
 impl Link {
-    /// A link with what was persisted: pairs, the last transaction of each side that is in them, open conflicts, and resolutions of which it is
-    /// not known whether they were carried out.
-    pub fn new(
-        config: LinkConfig,
-        bases: impl IntoIterator<Item = (Key, Base)>,
-        applied: PerSide<u64>,
-        open: Vec<Conflict>,
-        intents: BTreeMap<u64, Intent>,
-        now: Timestamp,
-    ) -> Link {
-        let side =
-            |applied: u64, batch: usize| SideState { applied, next_sequence: applied + 1, batch, down_since: now, ..SideState::default() };
-        let mut sides = PerSide { a: side(applied.a, config.limits.batch_ops), b: side(applied.b, config.limits.batch_ops) };
+    /// A link with what was persisted.
+    pub fn new(config: LinkConfig, remembered: Remembered, now: Timestamp) -> Link {
+        let Remembered { bases, applied, own, conflicts: open, intents, braked, paused } = remembered;
+        let batch = config.limits.batch_ops;
+        let side = |side: Side| {
+            let (applied, own) = (applied[side], own[side]);
+            SideState { applied, next_sequence: applied + 1, own, zxid: own, batch, down_since: now, ..SideState::default() }
+        };
+        let mut sides = PerSide { a: side(Side::A), b: side(Side::B) };
         let mut pairs = BTreeMap::new();
         let mut shadows = BTreeSet::new();
         for (key, base) in bases {
@@ -237,9 +257,11 @@ impl Link {
             looks: VecDeque::new(),
             look_size: 64,
             scan_reads: BTreeMap::new(),
+            proofs: BTreeMap::new(),
             blocked: BTreeMap::new(),
             drifting: BTreeSet::new(),
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
+            braked,
             deletes: VecDeque::new(),
             approved_until: Timestamp::EPOCH,
             orphaned: BTreeMap::new(),
@@ -252,7 +274,7 @@ impl Link {
             acl_doubts,
             next_id,
             next_pass: now + config.limits.full_pass,
-            paused: false,
+            paused,
             halted: None,
             settled_once: !pairs.is_empty(),
             unsaved: Unsaved::default(),
@@ -281,7 +303,8 @@ impl Link {
             return;
         }
         match input {
-            Input::Up { side, session, epoch, zxid, slots } => self.up(side, session, epoch, zxid, slots, out),
+            Input::Found { side, own } => self.found(side, own),
+            Input::Up { side, opened } => self.up(side, opened, out),
             Input::Down { side } => self.down(side),
             Input::Changed { side, path } => self.changed(side, &path),
             Input::Read { side, id, answers } => self.read(side, id, answers),
@@ -293,10 +316,10 @@ impl Link {
                     self.saves_safe = self.saves_begun;
                 }
             }
-            Input::Fenced { side } => self.halt(HaltReason::Fenced { side }, out),
+            Input::Fenced { side } => self.halt(HaltReason::Fenced { side }),
             Input::Clock { side, clock, zxid } => {
-                self.sides[side].clock = clock;
-                self.sides[side].saw(zxid);
+                self.sides[side].clock = Some(clock);
+                self.sides[side].made(zxid);
             }
             Input::Command(command) => self.command(command, out),
             Input::Tick => self.tick(),
@@ -314,18 +337,27 @@ impl Link {
         }
         if !self.paused {
             self.start_looks(out);
-            for side in Side::BOTH {
-                self.send(side, out);
-                self.send_acl(side, out);
+            // Nothing is carried while it is not known whether a side went back in time.
+            if self.proofs.is_empty() {
+                for side in Side::BOTH {
+                    self.send(side, out);
+                    self.send_acl(side, out);
+                }
             }
+        }
+        if self.braked && self.held.is_empty() && self.is_settled() {
+            // Whatever was held back is there again.
+            self.braked = false;
+            self.unsaved.dirty = true;
         }
         if self.saving.is_none() && self.unsaved.dirty {
             let number = self.take_id();
             let applied = PerSide { a: self.sides.a.applied, b: self.sides.b.applied };
             self.saving = Some((number, applied));
             self.saves_begun += 1;
-            let Unsaved { bases, conflicts, intents, resolved, .. } = std::mem::take(&mut self.unsaved);
-            out.push(Effect::Persist { number, bases, conflicts, intents, resolved, applied });
+            let Unsaved { bases, base_data, conflicts, intents, resolved, .. } = std::mem::take(&mut self.unsaved);
+            let own = PerSide { a: self.sides.a.own, b: self.sides.b.own };
+            out.push(Effect::Persist { number, bases, base_data, conflicts, intents, resolved, applied, own, braked: self.braked });
         }
         if !self.settled_once && self.is_settled() {
             self.settled_once = true;
@@ -341,6 +373,10 @@ impl Link {
                     return;
                 }
                 self.config.mode = mode;
+                let drifting: Vec<Key> = self.drifting.iter().cloned().collect();
+                for key in drifting {
+                    self.dirty.mark(key, Dirt::on_both(self.now));
+                }
                 // What was decided by the old rule must not be carried out by the new one.
                 for side in Side::BOTH {
                     self.requeue_ready(side);
@@ -351,7 +387,8 @@ impl Link {
             Command::Resync => self.next_pass = self.now,
             Command::ApproveDeletes => {
                 self.approved_until = self.now + APPROVAL;
-                for key in std::mem::take(&mut self.held) {
+                self.unsaved.dirty |= std::mem::take(&mut self.braked);
+                for key in std::mem::take(&mut self.held).into_keys() {
                     self.dirty.mark(key, Dirt::on_both(self.now));
                 }
             }
@@ -382,6 +419,10 @@ impl Link {
             for (key, _) in std::mem::take(&mut self.blocked) {
                 self.dirty.mark(key, Dirt::on_both(self.now));
             }
+            // What only the side has that nothing is taken from is no pair: its end would not be noticed.
+            for key in &self.drifting {
+                self.dirty.mark(key.clone(), Dirt::on_both(self.now));
+            }
             for side in Side::BOTH {
                 self.start_scan(side, false);
             }
@@ -401,6 +442,11 @@ impl Link {
                 && it.acl_ready.is_empty()
         };
         self.dirty.is_empty() && self.looks.is_empty() && Side::BOTH.into_iter().all(at_rest)
+    }
+
+    /// Whether it has stopped by itself, for good.
+    pub fn is_halted(&self) -> bool {
+        self.halted.is_some()
     }
 
     /// Everything an operator wants to know.
@@ -514,10 +560,27 @@ impl Link {
         self.unsaved.dirty = true;
     }
 
+    /// Keeps the data that both sides agree on where an operator decides conflicts, who will want to see all three.
+    fn keep_data(&mut self, key: &Key, data: &Arc<[u8]>) {
+        if self.config.mode.source().is_some() || self.config.strategy != Strategy::Manual {
+            return;
+        }
+        let bytes = self.unsaved.base_data_bytes + data.len();
+        let fits = data.len() <= BASE_DATA_MAX && bytes <= BASE_DATA_UNSAVED;
+        if fits {
+            self.unsaved.base_data_bytes = bytes;
+        } else {
+            self.counters.base_data_unkept += 1;
+        }
+        self.unsaved.base_data.insert(key.clone(), fits.then(|| data.clone()));
+        self.unsaved.dirty = true;
+    }
+
     fn forget_base(&mut self, key: &Key) {
         self.shadows.remove(key);
         if self.pairs.remove(key).is_some() {
             self.unsaved.bases.insert(key.clone(), None);
+            self.unsaved.base_data.insert(key.clone(), None);
             self.unsaved.dirty = true;
         }
     }

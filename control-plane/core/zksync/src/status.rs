@@ -106,6 +106,8 @@ pub struct Counters {
     pub blocked_unnoted: u64,
     /// Conflicts that found no room in the queue.
     pub conflicts_unnoted: u64,
+    /// Data that were not kept for whoever decides a conflict: they are too large, or came too fast.
+    pub base_data_unkept: u64,
 }
 
 fn conflict_counts<S: serde::Serializer>(
@@ -124,7 +126,7 @@ fn conflict_counts<S: serde::Serializer>(
 pub struct Status {
     /// How it stands.
     pub state: LinkState,
-    /// Why, when it is halted.
+    /// Why, when it is halted; or what keeps a side from being opened.
     pub reason: Option<String>,
     /// Which sides are written to.
     pub mode: &'static str,

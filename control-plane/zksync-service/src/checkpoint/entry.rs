@@ -7,9 +7,9 @@ use zksync::{Base, Conflict, Intent, Key, PerSide, Resolution};
 use crate::store::Save;
 
 /// Grows when older programs could not read what newer ones write.
-const FORMAT: u8 = 2;
-/// The one before knew no intents and no resolutions.
-const FORMAT_BEFORE: u8 = 1;
+const FORMAT: u8 = 3;
+/// Those before: the first knew no intents and no resolutions, the second not what we wrote last and whether deletes are held back.
+const FORMATS_BEFORE: [u8; 2] = [1, 2];
 /// Bytes before they are compressed: so that an entry fits a request of every server, however badly it compresses.
 const BYTES: usize = 256 * 1024;
 /// What a damaged entry may pretend to be.
@@ -27,10 +27,21 @@ pub(crate) struct Entry {
     pub(crate) intents: BTreeMap<u64, Option<Intent>>,
     /// Resolutions that were carried out, by their numbers.
     pub(crate) resolutions: BTreeMap<u64, Resolution>,
-    /// The last transaction of each side that is in the bases; not told before everything is.
-    pub(crate) applied: Option<PerSide<u64>>,
+    /// What is only told when everything else is.
+    pub(crate) told: Option<Told>,
+}
+
+/// How far it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The last transaction of each side that is in the bases.
+    pub(crate) applied: PerSide<u64>,
     /// The save on the writer's disk that has all of this.
-    pub(crate) save: Option<Save>,
+    pub(crate) save: Save,
+    /// The newest transaction of ours on each side that was answered.
+    pub(crate) own: PerSide<i64>,
+    /// Deletes are held back, and nobody has approved them.
+    pub(crate) braked: bool,
 }
 
 /// As many entries as it takes; the last one tells that everything is there, if `whole` says so.
@@ -58,7 +69,7 @@ pub(crate) fn encode(whole: &Entry) -> Vec<Vec<u8>> {
         body.document(b'r', *number, Some(resolution));
         cut(&mut body);
     }
-    let last = whole.applied.zip(whole.save);
+    let last = whole.told;
     // An empty body is no entry.
     if last.is_some() || !body.bytes.is_empty() {
         entries.push(body.finish(last));
@@ -89,12 +100,17 @@ impl Body {
         self.bytes.extend(text);
     }
 
-    fn finish(mut self, last: Option<(PerSide<u64>, Save)>) -> Vec<u8> {
-        if let Some((applied, save)) = last {
+    fn finish(mut self, last: Option<Told>) -> Vec<u8> {
+        if let Some(Told { applied, save, own, braked }) = last {
             self.bytes.push(b'a');
             for number in [applied.a, applied.b, save] {
                 self.bytes.extend(number.to_le_bytes());
             }
+            self.bytes.push(b'o');
+            for number in [own.a, own.b] {
+                self.bytes.extend(number.to_le_bytes());
+            }
+            self.bytes.push(u8::from(braked));
         }
         let mut entry = vec![FORMAT];
         // Compressing into memory cannot fail; should it, the entry is no entry, and whoever reads it says so.
@@ -106,7 +122,7 @@ impl Body {
 impl Entry {
     /// From bytes; none when they are no entry.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Entry> {
-        let body = bytes.strip_prefix(&[FORMAT]).or_else(|| bytes.strip_prefix(&[FORMAT_BEFORE]))?;
+        let body = bytes.split_first().filter(|(format, _)| **format == FORMAT || FORMATS_BEFORE.contains(*format))?.1;
         let body = zstd::bulk::decompress(body, BYTES_MAX).ok()?;
         if body.is_empty() {
             return None;
@@ -134,8 +150,13 @@ impl Entry {
                     entry.resolutions.insert(number, resolution?);
                 }
                 b"a" => {
-                    entry.applied = Some(PerSide { a: left.number()?, b: left.number()? });
-                    entry.save = Some(left.number()?);
+                    let applied = PerSide { a: left.number()?, b: left.number()? };
+                    entry.told = Some(Told { applied, save: left.number()?, ..Told::default() });
+                }
+                b"o" => {
+                    let told = entry.told.as_mut()?;
+                    told.own = PerSide { a: left.signed()?, b: left.signed()? };
+                    told.braked = left.some(1)? != [0];
                 }
                 _ => return None,
             }
@@ -155,6 +176,10 @@ impl<'b> Left<'b> {
 
     fn number(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.some(8)?.try_into().ok()?))
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        Some(i64::from_le_bytes(self.some(8)?.try_into().ok()?))
     }
 
     fn document<T: serde::de::DeserializeOwned>(&mut self) -> Option<(u64, Option<T>)> {
@@ -192,6 +217,7 @@ mod tests {
             sides: PerSide::default(),
             first_seen_ms: 1,
             last_change_ms: 2,
+            base_data: Some(vec![1, 2, 3]),
         };
         let conflicts = BTreeMap::from([(3, Some(conflict)), (4, None)]);
         let resolution = |n: u64| Resolution {
@@ -205,18 +231,19 @@ mod tests {
         };
         let intents = BTreeMap::from([(7, Some(Intent { side: Side::B, record: None, resolution: resolution(7) })), (8, None)]);
         let resolutions: BTreeMap<u64, Resolution> = (1..20).map(|n| (n, resolution(n))).collect();
-        let whole = Entry { bases, conflicts, intents, resolutions, applied: Some(PerSide { a: 5, b: 6 }), save: Some(17) };
+        let told = Told { applied: PerSide { a: 5, b: 6 }, save: 17, own: PerSide { a: 7, b: -8 }, braked: true };
+        let whole = Entry { bases, conflicts, intents, resolutions, told: Some(told) };
         let entries = encode(&whole);
         assert!(entries.len() > 2 && entries.iter().all(|entry| entry.len() < 512 * 1024), "{}", entries.len());
         let mut read = Entry::default();
         for (place, bytes) in entries.iter().enumerate() {
             let entry = Entry::decode(bytes).unwrap();
-            assert_eq!(entry.applied.is_some(), place + 1 == entries.len(), "nothing is said to be applied before all of it is there");
+            assert_eq!(entry.told.is_some(), place + 1 == entries.len(), "nothing is said to be applied before all of it is there");
             read.bases.extend(entry.bases);
             read.conflicts.extend(entry.conflicts);
             read.intents.extend(entry.intents);
             read.resolutions.extend(entry.resolutions);
-            (read.applied, read.save) = (entry.applied, entry.save);
+            read.told = entry.told;
         }
         assert_eq!(read, whole);
     }
@@ -224,9 +251,9 @@ mod tests {
     #[test]
     fn what_is_no_entry_is_told_and_not_believed() {
         let bases = BTreeMap::from([("/x".into(), Some(base(1)))]);
-        let whole = encode(&Entry { bases, applied: Some(PerSide::default()), save: Some(1), ..Entry::default() }).remove(0);
+        let whole = encode(&Entry { bases, told: Some(Told { save: 1, ..Told::default() }), ..Entry::default() }).remove(0);
         assert_eq!(Entry::decode(&[]), None);
-        assert_eq!(Entry::decode(&[3, 0]), None);
+        assert_eq!(Entry::decode(&[4, 0]), None);
         let mut before = whole.clone();
         before[0] = 1;
         assert!(Entry::decode(&before).is_some(), "what a program before this one has left");

@@ -42,6 +42,54 @@ async fn an_ensemble_restored_from_a_backup_stops_the_link_and_the_past_is_not_c
     assert!(world.b.stat("/later").await.unwrap().is_some());
 }
 
+/// A quorum that is restored begins with a new epoch: its transactions are newer than all that it ever had. What the link wrote there itself is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_restored_from_a_backup_stops_the_link_and_the_past_is_not_copied_over_the_present() {
+    if !zk::testing::on_test_machine() {
+        return;
+    }
+    let mut a = Ensemble::start(3, &ServerOptions::default());
+    let b = Ensemble::start(1, &ServerOptions::default());
+    let mut definition = Definition::between("quorum", &a.connect_string(), &b.connect_string());
+    definition.mode = Mode::Both;
+    let mut world = World::start(definition).await;
+    create(&world.a, "/x", b"old").await;
+    world.until_equal().await;
+    let again = |a: &mut Ensemble, backups: &[tempfile::TempDir], back_up: bool| {
+        for server in &mut a.servers {
+            server.kill();
+        }
+        for (server, backup) in a.servers.iter().zip(backups) {
+            if back_up { server.back_up(backup.path()) } else { server.restore(backup.path()) }
+        }
+        for server in &mut a.servers {
+            server.start();
+        }
+        for server in &a.servers {
+            server.wait();
+        }
+    };
+    let backups: Vec<tempfile::TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    again(&mut a, &backups, true);
+    let client = Client::connect(&Options::new(a.connect_string())).await.unwrap();
+    client.set("/x", b"new", None).await.unwrap();
+    create(&client, "/later", b"1").await;
+    create(&world.b, "/from-b", b"1").await;
+    world.a = client;
+    world.until_equal().await;
+    again(&mut a, &backups, false);
+    until("it stops", || world.handle.status().state == LinkState::Halted).await;
+    let reason = world.handle.status().reason.clone().unwrap();
+    assert!(reason.contains("ensemble A went back in time: our own transaction"), "{reason}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.b.get("/x").await.unwrap().0, b"new");
+    assert!(world.b.stat("/later").await.unwrap().is_some());
+    // Another process, with what is on disk, sees it as well.
+    world.crash_and_restart(2).await;
+    until("it stops again", || world.handle.status().state == LinkState::Halted).await;
+    assert_eq!(world.b.get("/x").await.unwrap().0, b"new");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_children_of_one_znode_are_copied() {
     let Some((a, b)) = ensembles(1) else { return };

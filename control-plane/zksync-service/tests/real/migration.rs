@@ -98,7 +98,17 @@ async fn a_migration_names_who_stayed_behind_and_goes_back_with_everything_writt
     let operator = Operator::with(store.unwrap(), 2);
     operator.until_phase("m", "drain").await;
     assert_eq!(operator.ask("POST", "/migrations/m/rollback", "").await.0, StatusCode::ACCEPTED);
+    // Nobody else moves the clients back: they are waited for, and one who has stayed is named.
+    operator.until_phase("m", "rollback_switch").await;
+    let behind =
+        Holder { host: "h8".into(), pid: 815, process: "java".into(), container: None, server: b.connect_string(), connections: 1 };
+    *operator.witness.0.lock().unwrap() = vec![behind];
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(operator.ask("POST", "/migrations/m/advance", "").await.0, StatusCode::ACCEPTED);
+    operator.until_waiting("m", "still connected to the new ensemble: java (pid 815) on h8").await;
+    operator.witness.0.lock().unwrap().clear();
     operator.until_phase("m", "rolled_back").await;
+    operator.until_status("m", "paused").await;
     assert_eq!(old.get("/app/on-b").await.unwrap().0, b"kept", "what was written since the switch came back");
     let after = old.create("/app/queue/n-", b"a", &Acl::open(), CreateKind::PersistentSequential).await.unwrap();
     assert!(after > next, "{after} after {next}: numbers that B gave are not given again");
@@ -112,7 +122,8 @@ async fn a_migration_that_is_complete_leaves_nothing_of_ours_on_either_side() {
     let old = Client::connect(&Options::new(a.connect_string())).await.unwrap();
     let new = Client::connect(&Options::new(b.connect_string())).await.unwrap();
     create(&old, "/app", b"1").await;
-    let definition = serde_json::to_value(Definition::between("c", &a.connect_string(), &b.connect_string())).unwrap();
+    let mut definition = serde_json::to_value(Definition::between("c", &a.connect_string(), &b.connect_string())).unwrap();
+    definition["full_pass_seconds"] = json!(3_600);
     assert_eq!(operator.ask("POST", "/links", &definition.to_string()).await.0, StatusCode::CREATED);
     for _ in 0..200 {
         if operator.ask("POST", "/migrations", r#"{"link":"c"}"#).await.0 == StatusCode::CREATED {
@@ -120,9 +131,22 @@ async fn a_migration_that_is_complete_leaves_nothing_of_ours_on_either_side() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    for (phase, action) in [("ready", "cutover"), ("switch", "advance"), ("drain", "complete")] {
+    for (phase, action) in [("ready", "cutover"), ("switch", "advance")] {
         operator.until_phase("c", phase).await;
         assert_eq!(operator.ask("POST", &format!("/migrations/c/{action}"), "").await.0, StatusCode::ACCEPTED, "{action}");
+    }
+    operator.until_phase("c", "drain").await;
+    // Somebody has written on the old one since: nobody would have it.
+    create(&old, "/app/stray", b"x").await;
+    assert_eq!(operator.ask("POST", "/migrations/c/complete", "").await.0, StatusCode::ACCEPTED);
+    operator.until_waiting("c", "1 znodes differ, e.g. /app/stray").await;
+    old.delete("/app/stray", None).await.unwrap();
+    for _ in 0..200 {
+        operator.ask("POST", "/migrations/c/complete", "").await;
+        if operator.ask("GET", "/migrations/c", "").await.1["migration"]["phase"] == "complete" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     operator.until_phase("c", "complete").await;
     let ours = async || (old.stat("/__zksync").await.unwrap(), new.stat("/__zksync").await.unwrap());
@@ -138,6 +162,10 @@ async fn a_migration_that_is_complete_leaves_nothing_of_ours_on_either_side() {
     create(&new, "/app/later", b"2").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(old.stat("/app/later").await.unwrap(), None, "the old one does not follow any more");
+    // Whoever comes after still tells what became of it.
+    let operator = Operator::with(operator.die(directory.path()).await, 2);
+    let page = operator.until_phase("c", "complete").await;
+    assert_eq!(page["migration"]["owed"], json!([]));
     assert_eq!(operator.ask("DELETE", "/links/c", "").await.0, StatusCode::OK);
 }
 
@@ -281,4 +309,34 @@ async fn what_makes_no_sense_is_refused_in_words() {
     assert_eq!(operator.ask("POST", "/links/x/pause", "").await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(operator.ask("GET", "/health", "").await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(operator.ask("DELETE", "/links/x", "").await.0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_paused_stays_so_until_it_is_resumed_whoever_leads_by_then() {
+    let Some((a, b)) = ensembles(1) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let operator = Operator::with(Store::open(directory.path()).unwrap(), 1);
+    let clients = [
+        Client::connect(&Options::new(a.connect_string())).await.unwrap(),
+        Client::connect(&Options::new(b.connect_string())).await.unwrap(),
+    ];
+    let written = serde_json::to_string(&Definition::between("p", &a.connect_string(), &b.connect_string())).unwrap();
+    assert_eq!(operator.ask("POST", "/links", &written).await.0, StatusCode::CREATED);
+    operator.until_leading("p").await;
+    operator.until_settled("p").await;
+    assert_eq!(operator.ask("POST", "/links/p/pause", "").await.0, StatusCode::ACCEPTED);
+    let operator = Operator::with(operator.die(directory.path()).await, 2);
+    operator.until_leading("p").await;
+    operator.until_status("p", "paused").await;
+    create(&clients[0], "/later", b"1").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(clients[1].stat("/later").await.unwrap(), None);
+    assert_eq!(operator.ask("POST", "/links/p/resume", "").await.0, StatusCode::ACCEPTED);
+    for _ in 0..400 {
+        if clients[1].stat("/later").await.unwrap().is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it was resumed: {:#?}", operator.service.handle("p").unwrap().status());
 }

@@ -76,6 +76,34 @@ impl Operator {
         panic!("not {wanted} within a minute: {last:#}");
     }
 
+    /// Waits until a migration says that it waits for something.
+    pub(crate) async fn until_waiting(&self, id: &str, wanted: &str) {
+        let mut last = Value::Null;
+        for _ in 0..1_200 {
+            let (_, page) = self.ask("GET", &format!("/migrations/{id}"), "").await;
+            if page["migration"]["waiting_for"].as_str().is_some_and(|text| text.contains(wanted)) {
+                return;
+            }
+            last = page;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not {wanted:?} within a minute: {last:#}");
+    }
+
+    /// Waits until a link that this process leads stands so.
+    pub(crate) async fn until_status(&self, id: &str, wanted: &str) {
+        let mut last = Value::Null;
+        for _ in 0..1_200 {
+            let (_, link) = self.ask("GET", &format!("/links/{id}"), "").await;
+            if link["status"]["state"] == wanted {
+                return;
+            }
+            last = link;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not {wanted:?} within a minute: {last:#}");
+    }
+
     /// Waits until this process leads the link.
     pub(crate) async fn until_leading(&self, id: &str) {
         for _ in 0..1_200 {

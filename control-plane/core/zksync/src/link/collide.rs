@@ -71,6 +71,7 @@ impl Link {
             sides: seen_of(views),
             first_seen_ms: now,
             last_change_ms: now,
+            base_data: None,
         };
         self.note_conflict(conflict);
     }
@@ -110,7 +111,8 @@ impl Link {
             _ => decide(&self.config, base.as_ref(), views, PerSide::default()),
         };
         match verdict {
-            verdict @ (Verdict::Adopt(_) | Verdict::Forget) => {
+            // Settled: what came of another decision meanwhile, such as one about what is below, is what both have.
+            verdict @ (Verdict::Adopt(_) | Verdict::Forget | Verdict::Settled) => {
                 self.counters.conflicts_converged += 1;
                 self.close_conflict(key);
                 return self.carry_out(key, dirt, base.as_ref(), views, verdict, None);

@@ -1,6 +1,6 @@
 //! Looking at pairs and deciding about them.
 
-use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, Link, Look, Planned, ReadWant, Reading, WriteKind, WriteOp};
+use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, HaltReason, Link, Look, Planned, ReadWant, Reading, Witnessed, WriteKind, WriteOp};
 use crate::codec::Record;
 use crate::config::AclPolicy;
 use crate::conflict::{ConflictKind, Resolution, Value};
@@ -98,14 +98,30 @@ impl Link {
                 Some(why) => self.block(&key, why),
                 None => self.judge(&key, dirt, &answers),
             }
+            if self.halted.is_some() {
+                return;
+            }
         }
+    }
+
+    /// Whether a side has an older state of a znode than the one that both had agreed on. While it is looked at, no write of ours is under way:
+    /// what is known came before the question.
+    fn went_back(&self, key: &Key, views: PerSide<View<'_>>) -> Option<HaltReason> {
+        let base = self.pairs.get(key)?.base;
+        Side::BOTH.into_iter().find_map(|side| {
+            let (found, seen) = (views[side].node()?.stat.mzxid, base.seen[side].mzxid);
+            (found < seen).then(|| HaltReason::WentBack { side, of: Witnessed::Pair(key.clone()), seen, found })
+        })
     }
 
     fn judge(&mut self, key: &Key, dirt: Dirt, answers: &PerSide<Option<Reading>>) {
         let views = PerSide { a: view(answers.a.as_ref()), b: view(answers.b.as_ref()) };
+        if let Some(reason) = self.went_back(key, views) {
+            return self.halt(reason);
+        }
         self.blocked.remove(key);
         self.drifting.remove(key);
-        self.held.remove(key);
+        let was_held = self.held.remove(key);
         self.settle_acl_doubt(key, views);
         self.note_replaced(key, views);
         if self.conflicted.contains_key(key) {
@@ -120,6 +136,10 @@ impl Link {
             self.orphaned.remove(key);
             self.revived.remove(key);
             self.purged.remove(key);
+        }
+        if let (Some(lacking), Verdict::ReadBoth | Verdict::ReadAcl) = (was_held, verdict) {
+            // It is still the same delete, until more is known.
+            self.held.insert(key.clone(), lacking);
         }
         self.carry_out(key, dirt, base.as_ref(), views, verdict, None);
     }
@@ -177,7 +197,12 @@ impl Link {
                 let both = Dirt { sides: PerSide { a: true, b: true }, acl: true, ..dirt };
                 self.mark(key.clone(), Dirt { attempts: dirt.attempts.saturating_add(1), ..both });
             }
-            Verdict::Adopt(base) => self.set_base(key, base),
+            Verdict::Adopt(base) => {
+                self.set_base(key, base);
+                if let Some(node) = views.a.node().or(views.b.node()) {
+                    self.keep_data(key, &node.data);
+                }
+            }
             Verdict::Forget => self.forget_base(key),
             Verdict::Put { to, shadow } => self.put(key, dirt, base, views, to, shadow, resolution),
             Verdict::Delete { to } => self.delete(key, dirt, base, views, to, resolution),
@@ -278,6 +303,7 @@ impl Link {
             return;
         }
         let agreed = Base { seen, data, acl, size, shadow_of: base.and_then(|base| base.shadow_of), pending: None };
+        self.keep_data(key, &node.data);
         if acl == target_acl {
             return self.set_base(key, agreed);
         }
@@ -327,7 +353,8 @@ impl Link {
         let is_shadow = base.is_some_and(|base| base.shadow_of.is_some());
         if !is_shadow && self.is_braked(key) {
             self.counters.deletes_braked += 1;
-            self.held.insert(key.clone());
+            self.held.insert(key.clone(), to.other());
+            self.unsaved.dirty |= !std::mem::replace(&mut self.braked, true);
             return;
         }
         if !is_shadow {
@@ -339,10 +366,14 @@ impl Link {
         self.plan(to, key, kind, None, Some(before), (data, acl, 0), dirt, resolution);
     }
 
-    /// A source that suddenly looks empty is more often a wrong chroot or a lost ensemble than an intention.
+    /// A source that suddenly looks empty is more often a wrong chroot or a lost ensemble than an intention. Once one delete is held back, all are,
+    /// until somebody approves them or what is held is there again: else every minute would let as many through as are free.
     fn is_braked(&self, key: &Key) -> bool {
         if self.now < self.approved_until {
             return false;
+        }
+        if self.braked {
+            return true;
         }
         let recent = self.deletes.iter().rev().take_while(|at| self.now.since(**at) <= BRAKE_WINDOW).count();
         recent >= self.config.limits.deletes_free.max(self.pairs.len() / 20) || self.config.mapping.is_root(key)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base::Timestamp;
 
-use super::{Effect, FoundSlot, HaltReason, Link, ReadWant, Reading, WriteKind};
+use super::{Effect, FoundSlot, HaltReason, Link, Opened, ReadWant, Reading, Witnessed, WriteKind};
 use crate::codec::Record;
 use crate::config::EphemeralPolicy;
 use crate::dirty::Dirt;
@@ -14,16 +14,27 @@ use crate::scan::{Scan, WINDOW};
 
 /// How long a mirrored ephemeral outlives our sight of its original: about what a session does.
 const SHADOW_GRACE: Duration = Duration::from_secs(10);
+/// Znodes that are asked for at once to tell whether a side went back in time; one is enough.
+const PROOFS: usize = 16;
 /// Names of a path at most; deeper ones are not copied.
 pub(super) const DEPTH_MAX: usize = 200;
 /// Bytes of a path at most; longer ones are not copied.
 pub(super) const PATH_MAX: usize = 32 * 1024;
 
 impl Link {
-    pub(super) fn up(&mut self, side: Side, session: i64, epoch: i32, zxid: i64, slots: Vec<FoundSlot>, out: &mut Vec<Effect>) {
+    /// A quorum that is restored begins with a new epoch, and thus beyond all that it had before. What we wrote there ourselves is gone, though.
+    pub(super) fn found(&mut self, side: Side, own: i64) {
+        let seen = self.sides[side].own;
+        if own < seen {
+            self.halt(HaltReason::WentBack { side, of: Witnessed::Ours, seen, found: own });
+        }
+    }
+
+    pub(super) fn up(&mut self, side: Side, opened: Opened, out: &mut Vec<Effect>) {
+        let Opened { session, epoch, zxid, clock, slots } = opened;
         let seen = self.sides[side].zxid;
         if zxid < seen {
-            return self.halt(HaltReason::WentBack { side, seen, found: zxid }, out);
+            return self.halt(HaltReason::WentBack { side, of: Witnessed::Newest, seen, found: zxid });
         }
         if self.sides[side].up {
             self.down(side);
@@ -33,7 +44,9 @@ impl Link {
         if state.ever_up {
             self.counters.resyncs[side] += 1;
         }
-        (state.up, state.ever_up, state.session, state.epoch, state.zxid) = (true, true, session, epoch, zxid);
+        (state.up, state.ever_up, state.session, state.epoch) = (true, true, session, epoch);
+        state.clock = clock.or(state.clock);
+        state.made(zxid);
         self.start_scan(side, true);
     }
 
@@ -92,9 +105,28 @@ impl Link {
         }
     }
 
-    pub(super) fn halt(&mut self, reason: HaltReason, out: &mut Vec<Effect>) {
+    pub(super) fn halt(&mut self, reason: HaltReason) {
         self.halted = Some(reason.clone());
-        out.push(Effect::Halt(reason));
+        self.outbox.push(Effect::Halt(reason));
+    }
+
+    /// A comparison found a znode that was last written before what is known of it. The answer may be older than what is known, which came from
+    /// another request: one that is asked for now cannot be.
+    fn prove(&mut self, side: Side, key: &Key, known: i64) {
+        if self.proofs.len() < PROOFS {
+            let id = self.take_id();
+            let want = ReadWant { path: self.config.mapping.path(side, key), acl: false, children: false };
+            self.outbox.push(Effect::Read { side, id, reads: vec![want] });
+            self.proofs.insert(id, (side, key.clone(), known));
+        }
+    }
+
+    fn proved(&mut self, side: Side, key: Key, seen: i64, answers: &[Reading]) {
+        if let Some(Reading::Present(node)) = answers.first()
+            && node.stat.mzxid < seen
+        {
+            self.halt(HaltReason::WentBack { side, of: Witnessed::Pair(key), seen, found: node.stat.mzxid });
+        }
     }
 
     pub(super) fn down(&mut self, side: Side) {
@@ -125,6 +157,7 @@ impl Link {
             }
         }
         self.scan_reads.retain(|_, (reading, ..)| *reading != side);
+        self.proofs.retain(|_, (reading, ..)| *reading != side);
     }
 
     pub(super) fn changed(&mut self, side: Side, path: &str) {
@@ -208,6 +241,8 @@ impl Link {
     pub(super) fn read(&mut self, side: Side, id: u64, answers: Vec<Reading>) {
         if let Some((_, generation, keys)) = self.scan_reads.remove(&id) {
             self.scanned(side, generation, keys, answers);
+        } else if let Some((side, key, seen)) = self.proofs.remove(&id) {
+            self.proved(side, key, seen, &answers);
         } else {
             self.looked(side, id, answers);
         }
@@ -254,14 +289,19 @@ impl Link {
                     pair.mark[side] = generation;
                 }
                 let known = pair.base.seen[side];
-                if known.same(&seen) {
+                // What was gone is there again, as it was.
+                let is_back = self.held.get(&key) == Some(&side);
+                if known.same(&seen) && !is_back {
                     return;
+                }
+                if seen.mzxid < known.mzxid {
+                    self.prove(side, &key, known.mzxid);
                 }
                 if !after_gap && (self.busy.contains(&key) || self.dirty.contains(&key)) {
                     return;
                 }
                 // No server tells of changed access control lists, so that is no sign of a silent watch.
-                if !after_gap && !known.same_data(&seen) && self.config.mode.takes_from(side) {
+                if !after_gap && !known.same_data(&seen) && self.config.mode.takes_from(side) && !self.is_waiting(&key) {
                     self.suspects.insert(key.clone(), self.now);
                 }
                 self.mark(key, Dirt { acl: known.aversion != seen.aversion, ..dirt });
@@ -288,8 +328,12 @@ impl Link {
         let unseen: Vec<Key> =
             self.pairs.iter().rev().filter(|(_, pair)| pair.mark[side] != generation).map(|(key, _)| key.clone()).collect();
         for key in unseen {
+            // That it is gone here is why its delete waits for approval: looking again would only ask again.
+            if self.held.get(&key) == Some(&side) {
+                continue;
+            }
             if scan.after_gap || !(self.busy.contains(&key) || self.dirty.contains(&key)) {
-                if !scan.after_gap && self.config.mode.takes_from(side) {
+                if !scan.after_gap && self.config.mode.takes_from(side) && !self.is_waiting(&key) {
                     self.suspects.insert(key.clone(), self.now);
                 }
                 self.mark(key, Dirt::on(side, self.now));
@@ -306,6 +350,11 @@ impl Link {
                 *self.excluded.entry(reason).or_default() += count;
             }
         }
+    }
+
+    /// Whether it is known already why the sides differ in it: that is no sign of a silent watch.
+    fn is_waiting(&self, key: &Key) -> bool {
+        self.conflicted.contains_key(key) || self.held.contains_key(key) || self.blocked.contains_key(key) || self.drifting.contains(key)
     }
 
     /// Copies of ephemerals whose originals we have not been able to see for longer than a session lasts go.

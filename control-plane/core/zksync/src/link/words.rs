@@ -12,18 +12,19 @@ use crate::node::{Acl, Base, Key, Node, PerSide, Seen, Side};
 /// Everything that can happen to a link.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// A side is connected, and none of our znodes there was written yet: after this the link is halted if it must not be.
+    Found {
+        /// Which.
+        side: Side,
+        /// Number of the newest transaction that wrote a znode of ours; 0 when there is none.
+        own: i64,
+    },
     /// A side is connected, its watch is set, and its epoch is ours.
     Up {
         /// Which.
         side: Side,
-        /// Our session there.
-        session: i64,
-        /// Version of the epoch's znode.
-        epoch: i32,
-        /// Number of the transaction that wrote it: the newest that there is.
-        zxid: i64,
-        /// What our transactions left there.
-        slots: Vec<FoundSlot>,
+        /// What was found there.
+        opened: Opened,
     },
     /// A side's connection is gone. Nothing that was asked there will be answered any more.
     Down {
@@ -114,6 +115,40 @@ pub enum Command {
         /// whatever they have.
         seen: Option<PerSide<Option<Seen>>>,
     },
+}
+
+/// What was persisted of a link, for the next time that it is made.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// Pairs.
+    pub bases: Vec<(Key, Base)>,
+    /// The last transaction of each side that is in them.
+    pub applied: PerSide<u64>,
+    /// The newest transaction of ours on each side that was answered; 0 for none.
+    pub own: PerSide<i64>,
+    /// Open conflicts.
+    pub conflicts: Vec<Conflict>,
+    /// Resolutions of which it is not known whether they were carried out.
+    pub intents: BTreeMap<u64, Intent>,
+    /// Deletes were held back, and nobody has approved them.
+    pub braked: bool,
+    /// An operator paused it.
+    pub paused: bool,
+}
+
+/// A side that was opened: its watch is set, and then its epoch was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Our session there.
+    pub session: i64,
+    /// Version of the epoch's znode.
+    pub epoch: i32,
+    /// Number of the transaction that wrote it: the newest that there is.
+    pub zxid: i64,
+    /// What the side's clock is off by, as the write of the epoch tells; none when it was not measured.
+    pub clock: Option<Clock>,
+    /// What our transactions left there.
+    pub slots: Vec<FoundSlot>,
 }
 
 /// What our transactions left in a slot.
@@ -285,7 +320,9 @@ pub enum Effect {
         number: u64,
         /// Pairs; none for one that is none any more.
         bases: BTreeMap<Key, Option<Base>>,
-        /// Open conflicts; none for one that is closed.
+        /// Data of pairs, for the conflicts that somebody will have to decide; none where they are not to be kept.
+        base_data: BTreeMap<Key, Option<Arc<[u8]>>>,
+        /// Open conflicts; none for one that is closed. Their `base_data` are of those that were persisted, if these hash to what the pair says.
         conflicts: BTreeMap<u64, Option<Conflict>>,
         /// Resolutions that are about to be carried out; none for one that has been, or will not be.
         intents: BTreeMap<u64, Option<Intent>>,
@@ -293,6 +330,10 @@ pub enum Effect {
         resolved: Vec<Resolution>,
         /// The last transaction of each side that is in them.
         applied: PerSide<u64>,
+        /// The newest transaction of ours on each side that was answered.
+        own: PerSide<i64>,
+        /// Deletes are held back, and nobody has approved them.
+        braked: bool,
     },
     /// A side's connection is not to be trusted any more, or must watch otherwise: take the epoch and read the slots again.
     Reopen {
@@ -315,11 +356,13 @@ pub enum Effect {
 /// Why a link stopped by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HaltReason {
-    /// A side's newest transaction is older than one that was seen before: it was restored, replaced, or is another ensemble.
+    /// A side has not what was seen there before: it was restored, replaced, or is another ensemble.
     WentBack {
         /// Which.
         side: Side,
-        /// The newest that was seen.
+        /// Whose transactions tell.
+        of: Witnessed,
+        /// The newest transaction that was seen.
         seen: i64,
         /// The newest that there is.
         found: i64,
@@ -331,15 +374,33 @@ pub enum HaltReason {
     },
 }
 
+/// What tells that a side went back in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Witnessed {
+    /// The number of its newest transaction. A quorum that is restored begins with a higher one all the same.
+    Newest,
+    /// What we wrote there ourselves.
+    Ours,
+    /// A znode that both sides had agreed on.
+    Pair(Key),
+}
+
 impl std::fmt::Display for HaltReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            HaltReason::WentBack { side, seen, found } => write!(
-                f,
-                "ensemble {} went back in time: transaction {seen:#x} was seen there, and its newest is {found:#x}; it was restored, replaced, \
-                 or is another one. Nothing was written. Make a new link, whose first step compares everything",
-                side.as_str().to_uppercase()
-            ),
+            HaltReason::WentBack { side, of, seen, found } => {
+                let side = side.as_str().to_uppercase();
+                write!(f, "ensemble {side} went back in time: ")?;
+                match of {
+                    Witnessed::Newest => write!(f, "transaction {seen:#x} was seen there, and its newest is {found:#x}"),
+                    Witnessed::Ours => write!(f, "our own transaction {seen:#x} there is gone, and the newest of ours is {found:#x}"),
+                    Witnessed::Pair(key) => write!(f, "{key} was last written by transaction {seen:#x}, and now by the older {found:#x}"),
+                }?;
+                f.write_str(
+                    "; it was restored, replaced, or is another one. What it has now was not copied. Make a new link, whose first step compares \
+                     everything",
+                )
+            }
             HaltReason::Fenced { side } => write!(f, "another leader has taken over (seen on {})", side.as_str().to_uppercase()),
         }
     }

@@ -63,7 +63,7 @@ impl Link {
                 self.sides[side].next_sequence = sequence;
                 self.refused(side, flight, index, &refusal);
             }
-            Outcome::Fenced => self.halt(HaltReason::Fenced { side }, out),
+            Outcome::Fenced => self.halt(HaltReason::Fenced { side }),
             Outcome::Unknown => {
                 self.counters.ambiguous[side] += 1;
                 self.sides[side].flight = Some(Flight { unknown: true, ..flight });
@@ -76,7 +76,7 @@ impl Link {
     pub(super) fn landed(&mut self, side: Side, flight: Flight, zxid: i64, states: &[Option<Seen>], out: &mut Vec<Effect>) {
         let state = &mut self.sides[side];
         state.applied = flight.sequence;
-        state.saw(zxid);
+        state.made(zxid);
         state.batch = (state.batch * 2).min(self.config.limits.batch_ops);
         self.counters.transactions[side] += 1;
         self.unsaved.dirty = true;
@@ -98,6 +98,9 @@ impl Link {
                 Some(source) => {
                     let base = landed_base(side, &record, source, zxid, state);
                     self.set_base(&key, base);
+                    if let WriteKind::Create { data, .. } | WriteKind::Set { data, .. } = &op.kind {
+                        self.keep_data(&key, data);
+                    }
                 }
                 None => self.forget_base(&key),
             }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::node::PerSide;
+
 /// Where a migration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,13 +105,19 @@ impl Phase {
         matches!(self, Phase::Switch | Phase::Confirm | Phase::Drain | Phase::RollbackFreeze | Phase::RollbackSync | Phase::RollbackVerify)
     }
 
+    /// Whether the writers of the new ensemble are being stopped, or are, and the new ensemble still counts.
+    pub(super) fn is_way_back(self) -> bool {
+        matches!(self, Phase::RollbackFreeze | Phase::RollbackSync | Phase::RollbackVerify)
+    }
+
     /// Whether nothing follows.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Complete | Phase::RolledBack)
     }
 }
 
-/// How many seconds each phase may take. Before the switch, and in it, what takes longer is rolled back by itself; elsewhere it is told, and goes on.
+/// How many seconds each phase may take. Before the switch what takes longer is rolled back by itself, and after it, when a hook can move the clients
+/// back; elsewhere it is told, and goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Deadlines {
@@ -209,7 +217,8 @@ pub struct Plan {
     /// Called when the clients are to be moved; without it somebody moves them and says `advance`.
     #[serde(default)]
     pub switch_hook: Option<String>,
-    /// Called when the clients are to be moved back to the old ensemble; without it somebody moves them.
+    /// Called when the clients are to be moved back to the old ensemble; without it somebody moves them and says `advance`, and no phase after the
+    /// switch goes back by itself.
     #[serde(default)]
     pub switch_back_hook: Option<String>,
     /// A file with a token that hooks are called with (`Authorization: Bearer`).
@@ -272,6 +281,10 @@ pub enum Step {
     Confirm,
     /// Ask who talks to the old ensemble, while there is still a way back.
     LastLook,
+    /// Compare both sides while they live, before there is no way back: what was written on the old ensemble since is on no other.
+    LastVerify,
+    /// Ask who talks to the new ensemble, and compare both sides while they live, before the way back counts as gone.
+    ConfirmBack,
     /// Remove what is ours from both ensembles.
     CleanUp,
 }
@@ -303,6 +316,12 @@ pub struct Observation {
     pub held_deletes: usize,
     /// Paths that cannot be copied.
     pub blocked: usize,
+    /// Znodes that were changed on the side that nothing is taken from.
+    pub drifting: usize,
+    /// Which sides are reached.
+    pub connected: PerSide<bool>,
+    /// Changes are taken from both sides.
+    pub both: bool,
     /// The link has stopped by itself.
     pub halted: bool,
 }
@@ -313,8 +332,10 @@ pub struct Observation {
 pub enum Command {
     /// Cut over, now that it is ready.
     Cutover,
-    /// What was waited for is done: the clients are moved.
+    /// What was waited for is done: the clients are moved, or moved back.
     Advance,
+    /// The same on the way back, whatever stands in the way.
+    AdvanceForced,
     /// Go back.
     Rollback,
     /// Do nothing further for now.
@@ -323,6 +344,8 @@ pub enum Command {
     Resume,
     /// There is to be no way back any more.
     Complete,
+    /// The same, whatever stands in the way: what is on the old ensemble alone is given up.
+    CompleteForced,
 }
 
 /// Everything that can happen to a migration.
@@ -370,8 +393,11 @@ pub struct Migration {
     pub paused: bool,
     /// Until when the phase must have ended: milliseconds since 1970.
     pub deadline_ms: Option<u64>,
-    /// What stands in the way right now; empty when nothing does.
+    /// What stands in the way right now, and what is owed; empty when nothing does.
     pub waiting_for: String,
+    /// Steps that are to be done whatever the phase, the first one first: each is tried again until it succeeds.
+    #[serde(default)]
+    pub owed: Vec<Step>,
     /// What happened, the oldest first.
     pub history: Vec<Note>,
     /// When it was paused: milliseconds since 1970.
@@ -390,6 +416,24 @@ pub struct Migration {
     pub(super) calm_since_ms: Option<u64>,
     pub(super) step_under_way: Option<Step>,
     pub(super) retry_at_ms: u64,
+    /// Failures of the phase's step in a row.
+    #[serde(default)]
+    pub(super) failures: u32,
+    /// What the phase waits for.
+    #[serde(default)]
+    pub(super) phase_waits_for: String,
+    /// Who moves the clients was asked, and has answered; without a hook somebody has been told to.
+    #[serde(default)]
+    pub(super) switch_answered: bool,
+    /// The clients are moved back, as a hook or somebody says.
+    #[serde(default)]
+    pub(super) moved_back: bool,
+    /// How often what is owed has failed in a row, why, and when it is tried again.
+    #[serde(default)]
+    pub(super) owed_failures: (u32, String, u64),
+    /// Steps that were asked for and have not ended: a hook that is being called is not overtaken by the next one.
+    #[serde(skip)]
+    pub(super) running: Vec<Step>,
 }
 
 /// What happened.

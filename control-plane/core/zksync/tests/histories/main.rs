@@ -5,10 +5,12 @@
 mod world;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use world::{Dice, World, acl};
 use zksync::{
-    Command, ConflictKind, Drift, HaltReason, Input, LinkConfig, LinkState, Mapping, Mode, PerSide, Side, Strategy, WriteKind, WriteOp,
+    Clock, Command, ConflictKind, Drift, HaltReason, Input, LinkConfig, LinkState, Mapping, Mode, PerSide, Side, Strategy, Witnessed,
+    WriteKind, WriteOp,
 };
 
 fn config(dice: &mut Dice) -> LinkConfig {
@@ -155,6 +157,216 @@ fn what_others_wrote_before_it_went_back_counts_as_well() {
     world.sides.a.zxid = newest - 2;
     world.connect(Side::A);
     assert!(matches!(world.halted, Some(HaltReason::WentBack { side: Side::A, .. })), "{:?}", world.halted);
+}
+
+/// A quorum that is restored begins with a new epoch, so that its transactions are newer than all that were seen. What we wrote there ourselves is
+/// gone, and every znode that was written since is as it was before.
+#[test]
+fn a_quorum_that_was_restored_stops_the_link_before_the_past_is_copied() {
+    for (crash, forgotten) in [(false, false), (true, false), (true, true)] {
+        for seed in 0..20 {
+            let mut config = LinkConfig::one_way(Mapping::everything());
+            (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+            let mut world = World::new(seed, config);
+            world.change(Side::A, op("/s/kept", made(b"past")));
+            world.rest();
+            let backup = world.sides.a.clone();
+            world.change(Side::A, op("/s/kept", WriteKind::Set { data: Arc::from(*b"present"), version: 0 }));
+            world.change(Side::A, op("/s/new", made(b"1")));
+            world.change(Side::B, op("/b/new", made(b"1")));
+            for _ in 0..30 {
+                world.client(&Side::BOTH);
+            }
+            world.rest();
+            let present = world.sides.b.tree("/");
+            world.cut(Side::A);
+            if forgotten {
+                world.forget_own();
+            }
+            if crash {
+                world.crash();
+            }
+            world.sides.a = backup.restored();
+            let writes = world.link_ops;
+            for side in Side::BOTH {
+                world.connect(side);
+            }
+            while world.progress() {}
+            let halted = world.halted.clone();
+            let by_ours = matches!(halted, Some(HaltReason::WentBack { side: Side::A, of: Witnessed::Ours, .. }));
+            let by_pair = matches!(halted, Some(HaltReason::WentBack { side: Side::A, of: Witnessed::Pair(_), .. }));
+            assert!(if forgotten { by_pair } else { by_ours }, "seed {seed} {crash} {forgotten}: {halted:?}\n{}", world.tail());
+            assert_eq!((world.link_ops, world.sides.b.tree("/")), (writes, present.clone()), "seed {seed}");
+            // Another process finds the same: nothing that was written since hides it.
+            world.halted = None;
+            world.crash();
+            for side in Side::BOTH {
+                world.connect(side);
+            }
+            while world.progress() {}
+            assert!(world.halted.is_some(), "seed {seed} {forgotten}: {}", world.tail());
+            assert_eq!((world.link_ops, world.sides.b.tree("/")), (writes, present), "seed {seed}");
+        }
+    }
+}
+
+/// As many deletes as are free go through once, however long nobody answers and however often another process begins.
+#[test]
+fn deletes_that_are_held_back_stay_so_until_somebody_approves() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    config.limits.deletes_free = 3;
+    let mut world = World::new(1, config);
+    for n in 0..40 {
+        world.change(Side::A, op(&format!("/s/{n}"), made(b"1")));
+    }
+    world.rest();
+    for n in 0..40 {
+        world.change(Side::A, op(&format!("/s/{n}"), DELETE));
+    }
+    let left = |world: &World| world.sides.b.tree("/s/").len();
+    for round in 0..6 {
+        world.pass(Duration::from_secs(200));
+        assert_eq!((left(&world), world.link.status().held_deletes), (37, 37), "round {round}");
+        assert_eq!(world.link.status().state, LinkState::Degraded);
+        if round % 2 == 1 {
+            world.crash();
+            world.rest();
+        }
+    }
+    assert_eq!(world.link.status().counters.unannounced, 0, "that they are gone was told");
+    // One of them is there again: it is no delete any more, and the others still are.
+    world.change(Side::A, op("/s/39", made(b"2")));
+    world.rest();
+    assert_eq!((left(&world), world.link.status().held_deletes), (37, 36));
+    assert_eq!(world.sides.b.nodes["/s/39"].data, b"2");
+    world.input(Input::Command(Command::ApproveDeletes));
+    world.rest();
+    assert_eq!((left(&world), world.link.status().held_deletes), (1, 0));
+    // The approval has passed, and with it the brake.
+    world.pass(Duration::from_secs(700));
+    world.change(Side::A, op("/s/39", WriteKind::Delete { version: 0, told: false }));
+    world.rest();
+    assert_eq!(left(&world), 0);
+}
+
+/// What is back as it was, such as after a wrong chroot, is no delete either, and lets the next ones go.
+#[test]
+fn what_is_there_again_releases_the_brake() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    config.limits.deletes_free = 3;
+    let mut world = World::new(1, config);
+    for n in 0..40 {
+        world.change(Side::A, op(&format!("/s/{n}"), made(b"1")));
+    }
+    world.rest();
+    let whole = world.sides.a.nodes.clone();
+    world.cut(Side::A);
+    world.sides.a.nodes.retain(|path, _| !path.starts_with("/s/") || path == "/s/0");
+    world.rest();
+    assert_eq!(world.link.status().held_deletes, 36);
+    world.cut(Side::A);
+    world.sides.a.nodes = whole;
+    world.rest();
+    assert_eq!((world.link.status().held_deletes, world.sides.b.tree("/s/").len()), (0, 40));
+    world.change(Side::A, op("/s/0", DELETE));
+    world.rest();
+    assert_eq!((world.link.status().held_deletes, world.sides.b.tree("/s/").len()), (0, 39));
+}
+
+/// The times of two servers tell nothing before their clocks were compared with ours.
+#[test]
+fn the_later_write_is_a_guess_until_both_clocks_are_known() {
+    for known in [false, true] {
+        let mut config = LinkConfig::one_way(Mapping::everything());
+        (config.mode, config.strategy, config.tie_break) = (Mode::Both, Strategy::LastWriteWins, Side::A);
+        let mut world = World::new(1, config);
+        (world.timeless, world.skew_ms.b) = (true, 30_000);
+        world.rest();
+        if known {
+            for side in Side::BOTH {
+                let clock = Clock { offset_ms: world.skew_ms[side], error_ms: 1 };
+                world.input(Input::Clock { side, clock, zxid: 0 });
+            }
+        }
+        world.change(Side::B, op("/s/x", made(b"earlier")));
+        world.now = world.now + Duration::from_secs(5);
+        world.change(Side::A, op("/s/x", made(b"later")));
+        world.rest();
+        let [told] = world.resolutions() else { panic!("{:?}", world.resolutions()) };
+        assert_eq!((told.winner, told.ambiguous), (Side::A.into(), !known));
+        assert_eq!(world.sides.b.nodes["/s/x"].data, b"later");
+    }
+}
+
+/// What the source's state replaces on the other side is recorded, although it is no conflict of two sources.
+#[test]
+fn what_is_overwritten_where_nothing_is_taken_from_is_recorded() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    config.drift = Drift::Overwrite;
+    let mut world = World::new(1, config);
+    world.change(Side::A, op("/s/x", made(b"a")));
+    world.rest();
+    world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"b"), version: 0 }));
+    world.change(Side::B, op("/s/y", made(b"only b")));
+    world.rest();
+    assert_eq!(world.sides.a.tree("/s"), world.sides.b.tree("/s"));
+    let told: Vec<_> = world.resolutions().iter().map(|it| (it.key.as_ref(), it.kind, it.winner)).collect();
+    assert_eq!(told, [("/s/x", ConflictKind::Update, Side::A.into()), ("/s/y", ConflictKind::Create, Side::A.into())]);
+    let lost: Vec<_> = world.resolutions().iter().map(|it| it.sides.b.as_ref().unwrap().data.as_slice()).collect();
+    assert_eq!(lost, [b"b".as_slice(), b"only b"]);
+}
+
+/// An open conflict and a path that cannot be copied are known: that a comparison finds them again is no sign of a silent watch.
+#[test]
+fn what_is_known_to_differ_is_no_sign_of_a_silent_watch() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy, config.limits.node_bytes) = (Mode::Both, Strategy::Manual, 3);
+    let mut world = World::new(1, config);
+    world.change(Side::A, op("/s/large", made(b"1")));
+    world.rest();
+    world.change(Side::A, op("/s/x", made(b"a")));
+    world.change(Side::B, op("/s/x", made(b"b")));
+    world.change(Side::A, op("/s/large", WriteKind::Set { data: Arc::from(*b"too large"), version: 0 }));
+    world.rest();
+    world.pass(Duration::from_secs(200));
+    let status = world.link.status();
+    assert_eq!((status.open_conflicts, status.blocked_total, status.counters.unannounced), (1, 1, 0), "{status:#?}");
+}
+
+/// Whoever decides a conflict sees what both sides had before it.
+#[test]
+fn what_both_sides_had_is_kept_for_whoever_decides() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::Manual);
+    let mut world = World::new(1, config);
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.rest();
+    world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"2"), version: 0 }));
+    world.rest();
+    world.cut(Side::A);
+    world.cut(Side::B);
+    world.change(Side::A, op("/s/x", WriteKind::Set { data: Arc::from(*b"a"), version: 1 }));
+    world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"b"), version: 1 }));
+    world.crash();
+    world.rest();
+    assert_eq!((world.link.status().open_conflicts, world.base_data("/s/x")), (1, Some(b"2".as_slice())));
+    world.change(Side::A, op("/s/x", WriteKind::Delete { version: 2, told: false }));
+    world.change(Side::B, op("/s/x", WriteKind::Delete { version: 2, told: false }));
+    world.rest();
+    assert_eq!((world.link.status().open_conflicts, world.base_data("/s/x")), (0, None), "gone with the pair");
+}
+
+/// What was written on a side that nothing is taken from is counted until it is gone, although it is no pair.
+#[test]
+fn what_drifts_is_counted_as_long_as_it_does() {
+    let mut world = World::new(1, LinkConfig::one_way(Mapping::everything()));
+    world.rest();
+    world.change(Side::B, op("/s/y", made(b"only b")));
+    world.rest();
+    assert_eq!(world.link.status().excluded["drift"], 1);
+    world.change(Side::B, op("/s/y", DELETE));
+    world.rest();
+    assert_eq!(world.link.status().excluded["drift"], 0);
 }
 
 fn op(path: &str, kind: WriteKind) -> WriteOp {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use base::Timestamp;
 use zksync::{
-    Acl, AclDone, Base, Conflict, Effect, FoundSlot, HaltReason, Input, Intent, Key, Link, LinkConfig, Node, Outcome, PerSide, ReadWant,
-    Reading, Refusal, Resolution, SLOTS, Seen, Side, Slot, Stat, WriteKind, WriteOp,
+    Acl, AclDone, Base, Clock, Conflict, Effect, FoundSlot, HaltReason, Input, Intent, Key, Link, LinkConfig, Node, Opened, Outcome,
+    PerSide, ReadWant, Reading, Refusal, Remembered, Resolution, SLOTS, Seen, Side, Slot, Stat, WriteKind, WriteOp,
 };
 
 /// xorshift64*: seedable, and enough.
@@ -38,12 +38,14 @@ pub(crate) struct Znode {
 }
 
 /// An ensemble: a tree and a counter.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ensemble {
     pub(crate) zxid: i64,
     pub(crate) nodes: BTreeMap<String, Znode>,
     epoch: i32,
     slots: BTreeMap<u64, (Slot, i64)>,
+    /// The newest transaction of the link.
+    own: i64,
 }
 
 pub(crate) fn acl(n: u8) -> Vec<Acl> {
@@ -61,6 +63,11 @@ fn above(path: &str) -> &str {
 type Applied = (Vec<Option<Seen>>, Vec<String>);
 
 impl Ensemble {
+    /// The same as a quorum that was restored from it: the next epoch has begun, so that all its transactions are newer than any before.
+    pub(crate) fn restored(&self) -> Ensemble {
+        Ensemble { zxid: ((self.zxid >> 32) + 1) << 32, ..self.clone() }
+    }
+
     pub(crate) fn new() -> Ensemble {
         let mut it = Ensemble::default();
         it.nodes.insert("/".to_owned(), Znode { data: Vec::new(), acl: acl(0), stat: Stat::default() });
@@ -168,10 +175,13 @@ struct Wire {
 #[derive(Default)]
 struct Disk {
     bases: BTreeMap<Key, Base>,
+    base_data: BTreeMap<Key, Vec<u8>>,
     conflicts: BTreeMap<u64, Conflict>,
     intents: BTreeMap<u64, Intent>,
     resolutions: Vec<Resolution>,
     applied: PerSide<u64>,
+    own: PerSide<i64>,
+    braked: bool,
 }
 
 /// What a client had written, the other side never got, and the link replaced.
@@ -203,6 +213,8 @@ pub(crate) struct World {
     pub(crate) link_ops: u64,
     pub(crate) halted: Option<HaltReason>,
     pub(crate) skew_ms: PerSide<i64>,
+    /// Clocks are not compared.
+    pub(crate) timeless: bool,
     pub(crate) log: Vec<String>,
 }
 
@@ -215,7 +227,7 @@ impl World {
             sides: PerSide { a: Ensemble::new(), b: Ensemble::new() },
             wires: PerSide::default(),
             zombies: Vec::new(),
-            link: Link::new(config.clone(), [], PerSide::default(), Vec::new(), BTreeMap::new(), now),
+            link: Link::new(config.clone(), Remembered::default(), now),
             config,
             disk: Disk::default(),
             persists: VecDeque::new(),
@@ -226,6 +238,7 @@ impl World {
             link_ops: 0,
             halted: None,
             skew_ms: PerSide::default(),
+            timeless: false,
             log: Vec::new(),
         };
         for side in Side::BOTH {
@@ -367,6 +380,7 @@ impl World {
                 match ensemble.multi(&ops, mtime) {
                     Ok((states, paths)) => {
                         let zxid = ensemble.zxid;
+                        ensemble.own = zxid;
                         ensemble.slots.insert(sequence % SLOTS, (Slot::decode(&slot.encode()).unwrap(), zxid));
                         self.link_ops += ops.len() as u64;
                         self.what_is_lost(side, &ops, &slot, before);
@@ -427,6 +441,27 @@ impl World {
         })
     }
 
+    /// Data that both sides had agreed on, as long as they still say so.
+    pub(crate) fn base_data(&self, key: &str) -> Option<&[u8]> {
+        let (base, data) = (self.disk.bases.get(key)?, self.disk.base_data.get(key)?);
+        (zksync::hash_of(data) == base.data).then_some(data.as_slice())
+    }
+
+    /// What we wrote last is not remembered, as by a program that did not note it.
+    pub(crate) fn forget_own(&mut self) {
+        self.disk.own = PerSide::default();
+    }
+
+    /// Time passes, and nothing is lost on the way.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.now + Duration::from_millis(500);
+            self.input(Input::Tick);
+            while self.progress() {}
+        }
+    }
+
     /// Resolutions of which it is not known whether they were carried out.
     pub(crate) fn intents(&self) -> usize {
         self.disk.intents.len()
@@ -448,6 +483,11 @@ impl World {
         if self.wires[side].up || self.halted.is_some() {
             return;
         }
+        let own = self.sides[side].own;
+        self.input(Input::Found { side, own });
+        if self.halted.is_some() {
+            return;
+        }
         let watching = self.link.wants_events_of(side);
         let ensemble = &mut self.sides[side];
         self.wires[side] = Wire { up: true, watching, ..Wire::default() };
@@ -455,8 +495,11 @@ impl World {
         ensemble.zxid += 1;
         let slots = ensemble.slots.values().map(|(slot, zxid)| FoundSlot { slot: slot.clone(), zxid: *zxid }).collect();
         let (epoch, zxid) = (ensemble.epoch, ensemble.zxid);
+        ensemble.own = zxid;
         self.note(format!("up {side:?} epoch {epoch}"));
-        self.input(Input::Up { side, session: 7, epoch, zxid, slots });
+        // Not every write of the epoch tells what the clock is off by.
+        let clock = (!self.timeless && self.dice.one_in(2)).then(|| Clock { offset_ms: self.skew_ms[side], error_ms: 1 });
+        self.input(Input::Up { side, opened: Opened { session: 7, epoch, zxid, clock, slots } });
     }
 
     /// The process dies; another one begins with what is on disk.
@@ -475,14 +518,30 @@ impl World {
         }
         self.persists.clear();
         let bases = self.disk.bases.iter().map(|(key, base)| (key.clone(), Base::decode(&base.encode()).unwrap()));
-        let open = self.disk.conflicts.values().cloned().collect();
-        self.link = Link::new(self.config.clone(), bases, self.disk.applied, open, self.disk.intents.clone(), self.now);
+        let remembered = Remembered {
+            bases: bases.collect(),
+            applied: self.disk.applied,
+            own: self.disk.own,
+            conflicts: self.disk.conflicts.values().cloned().collect(),
+            intents: self.disk.intents.clone(),
+            braked: self.disk.braked,
+            paused: false,
+        };
+        self.link = Link::new(self.config.clone(), remembered, self.now);
     }
 
     fn persist_one(&mut self, tell: bool) -> bool {
-        let Some(Effect::Persist { number, bases, conflicts, intents, resolved, applied }) = self.persists.pop_front() else {
+        let Some(Effect::Persist { number, bases, base_data, conflicts, intents, resolved, applied, own, braked }) =
+            self.persists.pop_front()
+        else {
             return false;
         };
+        for (key, data) in base_data {
+            match data {
+                Some(data) => self.disk.base_data.insert(key, data.to_vec()),
+                None => self.disk.base_data.remove(&key),
+            };
+        }
         for (key, base) in bases {
             match base {
                 Some(base) => self.disk.bases.insert(key, base),
@@ -502,7 +561,7 @@ impl World {
             };
         }
         self.disk.resolutions.extend(resolved);
-        self.disk.applied = applied;
+        (self.disk.applied, self.disk.own, self.disk.braked) = (applied, own, braked);
         if tell {
             self.input(Input::Persisted { number });
         }
