@@ -208,8 +208,8 @@ pub fn start(
     let run = async move {
         tokio::select! {
             ended = driver.run() => ended,
-            () = side_a.run() => Ok(()),
-            () = side_b.run() => Ok(()),
+            () = Box::pin(side_a.run()) => Ok(()),
+            () = Box::pin(side_b.run()) => Ok(()),
             () = stop.cancelled() => Ok(()),
         }
     };

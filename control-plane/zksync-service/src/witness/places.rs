@@ -317,7 +317,7 @@ mod tests {
         );
         assert_eq!(told(&contained, &[flow("node", "client", ("10.244.0.8", "10.0.0.9"), 1, 4_242)]).len(), 1, "another container");
         let known = places(&["10.0.0.9:2181"], &hosts, Us { pid: Some(4_242), name: "java".to_owned(), ..Us::default() }).unwrap();
-        assert_eq!(told(&known, &[ours.clone()]), [""; 0]);
+        assert_eq!(told(&known, std::slice::from_ref(&ours)), [""; 0]);
         assert_eq!(told(&known, &[FlowRow { pid: Some(4_243), ..ours }]).len(), 1, "a second one on the same host");
     }
 }
