@@ -94,6 +94,15 @@ impl std::fmt::Debug for Inner {
     }
 }
 
+/// Where an agent serves HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentAddress {
+    /// `address:port`, as it registered.
+    pub address: String,
+    /// Whether it speaks TLS there.
+    pub tls: bool,
+}
+
 impl Context {
     /// What the APIs of `master` need, without files and with nobody asked who they are.
     pub fn new(master: MasterHandle, store: Arc<dyn RegistryStore>, clock: Clock, flags: &Flags, limits: Limits) -> Self {
@@ -148,14 +157,14 @@ impl Context {
         local::metrics(self).await
     }
 
-    /// Where a registered agent serves HTTP: `address:port`, as it registered. `None` when no agent with this id is registered.
+    /// Where a registered agent serves HTTP. `None` when no agent with this id is registered.
     ///
     /// # Errors
     /// When the loop is gone.
-    pub async fn agent_address(&self, id: &str) -> Result<Option<String>, crate::Stopped> {
+    pub async fn agent_address(&self, id: &str) -> Result<Option<AgentAddress>, crate::Stopped> {
         let view = self.inner.master.read().await?;
         let agent = view.snapshot.agents.get(id);
-        Ok(agent.and_then(|agent| agent.pid.split_once('@')).map(|(_, address)| address.to_owned()))
+        Ok(agent.and_then(|agent| Some(AgentAddress { address: agent.pid.split_once('@')?.1.to_owned(), tls: agent.tls })))
     }
 
     fn about(&self) -> About {

@@ -32,7 +32,7 @@ pub use clock::Clock;
 pub use driver::{FrameworkStream, MasterHandle, Stopped};
 pub use files::Files;
 pub use flags::{FlagError, Flags};
-pub use http::{Context, Credentials, Limits, router};
+pub use http::{AgentAddress, Context, Credentials, Limits, router};
 pub use leadership::{Leader, Leadership};
 pub use store::{DiskRegistry, MemoryRegistry, RegistryStore, StoreError};
 pub use view::metrics::prometheus_page;

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
-pub use anybody::client_trusting_anybody;
+pub use anybody::{client_trusting_anybody, connect_to_anybody};
 pub use stream::Stream;
 
 /// How long a client may take for its part of the handshake.

@@ -292,8 +292,7 @@ mod tests {
     #[test]
     fn what_is_counted_goes_on_when_a_link_begins_anew_and_goes_with_the_link() {
         let metrics = Metrics::new();
-        let link =
-            Link::new(LinkConfig::one_way(Mapping::everything()), Remembered::default(), crate::link::now());
+        let link = Link::new(LinkConfig::one_way(Mapping::everything()), Remembered::default(), crate::link::now());
         let mut status = link.status();
         let publish = |status: &Status, name: &str| metrics.publish(name, status, &PerSide::default(), &PerSide { a: 3, b: 0 });
         let line = |wanted: &str| metrics.render().lines().find(|line| line.starts_with(wanted)).map(str::to_owned);

@@ -255,7 +255,7 @@ impl Layers {
             self.parse(FIREWALL_RULES, |text| Ok(parse_json(text, agent::config::json::disabled_endpoints)?.unwrap_or_default()));
         let external_log_file = self.parse(EXTERNAL_LOG, parse_path);
         let api_certificate = self.api_certificate();
-        let acls = self.parse(ACLS, |text| parse_json(text, |it| agent::http::rights::acls(it)));
+        let acls = self.parse(ACLS, |text| parse_json(text, agent::http::rights::acls));
         let login = self.login();
         let shared = shared?;
         let (work_dir, listen) = (work_dir?, listen?);

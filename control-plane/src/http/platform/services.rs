@@ -9,6 +9,8 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use axum::routing::any;
+use edge_mesos::AgentAddress;
+use edge_tls::Stream;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, StatusCode, header};
 use hyper::client::conn::http1;
@@ -193,20 +195,32 @@ async fn agent_files(State(shared): State<Shared>, Path((id, operation)): Path<(
     };
     match converse(&context, permit, &address, operation, query.as_deref()).await {
         Ok(response) => response,
-        Err(text) => problem(StatusCode::BAD_GATEWAY, &format!("the agent at {address} {text}")),
+        Err(text) => problem(StatusCode::BAD_GATEWAY, &format!("the agent at {} {text}", address.address)),
     }
+}
+
+/// A connection with an agent, encrypted where it speaks TLS. Whom it belongs to is not verified: its registration says where it is.
+async fn connect(agent: &AgentAddress) -> Result<Stream, String> {
+    let stream = timeout(CONNECT_PATIENCE, TcpStream::connect(&agent.address)).await.map_err(|_| "does not answer".to_owned())?;
+    let stream = stream.map_err(|error| format!("cannot be reached: {error}"))?;
+    if !agent.tls {
+        return Ok(stream.into());
+    }
+    let host = agent.address.rsplit_once(':').map_or(agent.address.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+    let encrypted =
+        timeout(CONNECT_PATIENCE, edge_tls::connect_to_anybody(stream, host)).await.map_err(|_| "does not answer".to_owned())?;
+    encrypted.map_err(|error| format!("does not speak TLS: {error}"))
 }
 
 /// Asks an agent. An error says what it did instead of an answer.
 async fn converse(
     context: &Context,
     permit: OwnedSemaphorePermit,
-    address: &str,
+    agent: &AgentAddress,
     operation: Operation,
     query: Option<&str>,
 ) -> Result<Response, String> {
-    let stream = timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await.map_err(|_| "does not answer".to_owned())?;
-    let stream = stream.map_err(|error| format!("cannot be reached: {error}"))?;
+    let stream = connect(agent).await?;
     let broken = |error: hyper::Error| format!("does not speak HTTP: {error}");
     let (mut sender, connection) = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // Ends when the answer was read, or is not wanted any more.
@@ -214,7 +228,7 @@ async fn converse(
         let _ = connection.await;
         drop(permit);
     });
-    let request = http::Request::get(target(operation, query)).header(header::HOST, address).header(header::CONNECTION, "close");
+    let request = http::Request::get(target(operation, query)).header(header::HOST, &agent.address).header(header::CONNECTION, "close");
     let request = match &context.agent_login {
         Some(login) => request.header(header::AUTHORIZATION, login),
         None => request,

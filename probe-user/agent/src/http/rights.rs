@@ -83,7 +83,7 @@ pub(super) fn user_of<'a>(framework: &'a FrameworkInfo, executor: &'a ExecutorIn
 }
 
 /// As whom what is in a container runs that is no executor's.
-fn alone<'a>(launch: &'a Launch) -> &'a str {
+fn alone(launch: &Launch) -> &str {
     of_command(launch.command.as_ref()).unwrap_or(&launch.framework.user)
 }
 
