@@ -257,7 +257,8 @@ impl Config {
         }
         let mut config = layers.into_config()?;
         config.abi_salt = flags.abi_salt;
-        config.agent.libprocess_ip = environment.get("LIBPROCESS_IP").filter(|it| !it.is_empty()).cloned();
+        let of_environment = environment.get("LIBPROCESS_IP").filter(|it| !it.is_empty());
+        config.agent.libprocess_ip = config.agent.libprocess_ip.or_else(|| of_environment.cloned());
         Ok(config)
     }
 }

@@ -52,7 +52,7 @@ impl Executors {
 
     /// Whether an executor has a stream.
     pub fn is_open(&self, executor: &ExecutorKey) -> bool {
-        self.lock().open.contains_key(executor)
+        self.lock().open.get(executor).is_some_and(|(_, stream)| !stream.is_closed())
     }
 
     /// Ends the stream of an executor.

@@ -83,7 +83,6 @@ pub enum FetchError {
 pub struct Fetcher {
     settings: Settings,
     cache: Cache,
-    drafts: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
 }
@@ -93,7 +92,7 @@ impl Fetcher {
     pub fn new(settings: Settings) -> Self {
         drop(std::fs::remove_dir_all(&settings.draft_dir));
         let cache = Cache::new(&settings.cache_dir, settings.cache_size);
-        Fetcher { settings, cache, drafts: AtomicU64::new(0), succeeded: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        Fetcher { settings, cache, succeeded: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
     /// Sets of files that were brought, and that were not.
@@ -197,8 +196,10 @@ impl Fetcher {
 
     /// A directory into which nobody else looks.
     fn draft(&self) -> io::Result<Draft> {
+        // A download of an agent that has ended may still be there, and removes what it has made.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         sandbox::make_private(&self.settings.draft_dir)?;
-        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let draft = Draft(self.settings.draft_dir.join(number.to_string()));
         std::fs::create_dir(&draft.0)?;
         Ok(draft)

@@ -259,6 +259,7 @@ impl Layers {
         let login = self.login();
         let shared = shared?;
         let (work_dir, listen) = (work_dir?, listen?);
+        let libprocess_ip = self.libprocess_ip(listen);
         let own = Config::in_directories(work_dir, runtime_dir?);
         Some(Config {
             master: shared.control_plane.addresses(),
@@ -316,6 +317,7 @@ impl Layers {
             external_log_file: external_log_file?,
             api_certificate: api_certificate?,
             acls: acls?,
+            libprocess_ip,
             ..own
         })
     }
@@ -340,19 +342,36 @@ impl Layers {
         self.mistakes.push(Mistake { key, value: None, source: Origin::BuiltIn, problem });
     }
 
-    /// What libprocess is told of TLS in the environment of Mesos's agent; names without its prefix are older.
+    /// What libprocess is told of TLS in the environment of Mesos's agent; names without its prefix are older. Said to others than agents, it means
+    /// something else.
     pub(super) fn read_libprocess(&mut self, environment: &BTreeMap<String, String>) {
         let given =
             |name: &str| environment.get(&format!("LIBPROCESS_{name}")).or_else(|| environment.get(name)).filter(|it| !it.is_empty());
         if !given("SSL_ENABLED").is_some_and(|it| matches!(it.as_str(), "1" | "true")) {
             return;
         }
-        for (name, key) in [("SSL_CERT_FILE", API_CERTIFICATE), ("SSL_KEY_FILE", API_KEY)] {
-            match given(name) {
-                Some(file) => self.set(key, file.strip_prefix("file://").unwrap_or(file), Origin::Environment),
-                None => self.missing(key, format!("LIBPROCESS_SSL_ENABLED needs LIBPROCESS_{name}")),
+        let files = [("SSL_CERT_FILE", API_CERTIFICATE), ("SSL_KEY_FILE", API_KEY)];
+        let untold = files.iter().filter(|(name, _)| given(name).is_none());
+        self.untold_of_tls = untold.map(|(name, key)| (*key, format!("LIBPROCESS_SSL_ENABLED needs LIBPROCESS_{name}"))).collect();
+        if self.untold_of_tls.is_empty() {
+            for (name, key) in files {
+                let file = given(name).map_or("", String::as_str);
+                self.set(key, file.strip_prefix("file://").unwrap_or(file), Origin::Environment);
             }
         }
+    }
+
+    /// What the environment leaves open is a mistake where there is an agent.
+    pub(super) fn tell_what_is_untold(&mut self) {
+        for (key, why) in std::mem::take(&mut self.untold_of_tls) {
+            self.missing(key, why);
+        }
+    }
+
+    /// The address that executors are to bind, as Mesos's agent tells them: its own, where it was given one.
+    fn libprocess_ip(&self, listen: SocketAddr) -> Option<String> {
+        let is_given = self.values.get(AGENT_ADDRESS).is_some_and(|(_, origin)| *origin != Origin::BuiltIn);
+        (is_given && !listen.ip().is_unspecified()).then(|| listen.ip().to_string())
     }
 
     /// Who may use the agent API. Files are read once: nothing else of this process has the secrets.

@@ -14,6 +14,8 @@ use super::*;
 pub(super) struct Layers {
     pub(super) values: BTreeMap<&'static str, (String, Origin)>,
     pub(super) mistakes: Vec<Mistake>,
+    /// What an agent needs and is not told, by key, where TLS is asked of it.
+    pub(super) untold_of_tls: Vec<(&'static str, String)>,
 }
 
 impl Layers {
@@ -90,6 +92,9 @@ impl Layers {
             let control_plane = control_plane.clone()?;
             Some(agent::Shared { control_plane, host_name: host_name.clone()?, docker_socket: docker_socket.clone()? })
         })();
+        if roles.is_some_and(|it| it.run) {
+            self.tell_what_is_untold();
+        }
         let agent = self.agent(shared);
         let log_format = self.parse(LOG_FORMAT, parse_log_format);
         let log_filter = self.parse(LOG_FILTER, |text| match tracing_subscriber::EnvFilter::try_new(text) {

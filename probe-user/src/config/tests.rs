@@ -60,9 +60,19 @@ fn what_libprocess_is_told_of_tls_is_true_of_the_agent_api() {
     assert_eq!(certificate(&files).unwrap(), None, "it is not enabled");
     let enabled = [files[0], files[1], ("LIBPROCESS_SSL_ENABLED", "1")];
     assert_eq!(certificate(&enabled).unwrap(), Some(("/c.pem".into(), "/k.pem".into())));
-    let mistakes = certificate(&enabled[1..]).unwrap_err();
+    let mistakes = resolve(&["--roles=run"], &enabled[1..]).unwrap_err();
     assert!(mistakes[0].contains("LIBPROCESS_SSL_ENABLED needs LIBPROCESS_SSL_CERT_FILE"), "{mistakes:?}");
+    assert_eq!(certificate(&enabled[1..]).unwrap(), None, "it is said to an agent, and this is none");
     assert_eq!(resolve(&["--agent-tls-key", "/k"], &[]).unwrap_err().len(), 1);
+}
+
+#[test]
+fn executors_bind_the_address_that_the_agent_was_given() {
+    let ip = |arguments: &[&str], environment: &[(&str, &str)]| resolve(arguments, environment).unwrap().agent.libprocess_ip;
+    assert_eq!(ip(&[], &[]), None);
+    assert_eq!(ip(&[], &[("LIBPROCESS_IP", "10.0.0.9")]).as_deref(), Some("10.0.0.9"));
+    assert_eq!(ip(&["--agent-address=10.0.0.1:5051"], &[("LIBPROCESS_IP", "10.0.0.9")]).as_deref(), Some("10.0.0.1"));
+    assert_eq!(ip(&["--agent-address=0.0.0.0:5051"], &[]), None);
 }
 
 #[test]

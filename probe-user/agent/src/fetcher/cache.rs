@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::FetchError;
@@ -22,7 +23,6 @@ pub(super) struct Cache {
 struct Known {
     entries: BTreeMap<String, Entry>,
     clock: u64,
-    next: u64,
 }
 
 #[derive(Debug)]
@@ -86,6 +86,8 @@ impl Cache {
 
     /// Where the file is or is to be, and who may download it.
     fn entry(&self, uri: &str) -> (PathBuf, Arc<Mutex<bool>>) {
+        // A download of an agent that has ended may still be there, and removes what it has made.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut known = self.lock();
         known.clock += 1;
         let now = known.clock;
@@ -93,8 +95,7 @@ impl Cache {
             entry.used = now;
             return (entry.path.clone(), entry.ready.clone());
         }
-        known.next += 1;
-        let path = self.directory.join(format!("c{}", known.next));
+        let path = self.directory.join(format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let ready = Arc::default();
         known.entries.insert(uri.to_owned(), Entry { path: path.clone(), size: 0, used: now, ready: Arc::clone(&ready) });
         (path, ready)

@@ -1,15 +1,15 @@
 //! A sandbox, open. A task owns what is in its sandbox, and may put a link or a device in the place of any file or directory there at any time: what
-//! the agent does there as the superuser it does by open directories, and it follows no link.
+//! the agent does there as the superuser it does by open directories, and it follows no link but those to volumes that it has made itself.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, fchown};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
@@ -21,6 +21,8 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::
 #[derive(Debug)]
 pub struct Sandbox {
     directory: OwnedFd,
+    /// Persistent volumes to which links in the sandbox may lead.
+    volumes: Vec<PathBuf>,
 }
 
 impl Sandbox {
@@ -31,7 +33,7 @@ impl Sandbox {
     pub fn open(trusted: &Path, path: &Path) -> io::Result<Sandbox> {
         let relative = path.strip_prefix(trusted).map_err(io::Error::other)?;
         let trusted = File::open(trusted)?;
-        Ok(Sandbox { directory: walk(trusted.as_fd(), relative, Missing::Refused)? })
+        Ok(Sandbox { directory: walk(trusted.as_fd(), relative, Missing::Refused, &[])?, volumes: Vec::new() })
     }
 
     /// Makes the sandbox at `path`, with its two logs, and opens it.
@@ -42,12 +44,19 @@ impl Sandbox {
         std::fs::create_dir_all(trusted)?;
         let relative = path.strip_prefix(trusted).map_err(io::Error::other)?;
         let above = File::open(trusted)?;
-        let it = Sandbox { directory: walk(above.as_fd(), relative, Missing::Made(None))? };
+        let it = Sandbox { directory: walk(above.as_fd(), relative, Missing::Made(None), &[])?, volumes: Vec::new() };
         own(&it.directory, owner)?;
         for log in ["stdout", "stderr"] {
             own(it.log(log)?, owner)?;
         }
         Ok(it)
+    }
+
+    /// The same, in which links that name just one of these directories are followed: persistent volumes of the container, which its tasks may
+    /// write anyway.
+    #[must_use]
+    pub fn with_volumes(self, volumes: Vec<PathBuf>) -> Sandbox {
+        Sandbox { volumes, ..self }
     }
 
     /// The directory itself.
@@ -102,7 +111,7 @@ impl Sandbox {
     /// # Errors
     /// When the path leads out of the sandbox, or something else is there.
     pub fn make_directory(&self, relative: &Path, owner: Option<&User>) -> io::Result<()> {
-        walk(self.directory(), relative, Missing::Made(owner)).map(drop)
+        walk(self.directory(), relative, Missing::Made(owner), &self.volumes).map(drop)
     }
 
     /// Makes an empty file, where there is none yet.
@@ -155,7 +164,7 @@ impl Sandbox {
     /// The open directory of a path, and the last name of it.
     fn place(&self, relative: &Path, missing: Missing<'_>) -> io::Result<(OwnedFd, OsString)> {
         let Some(name) = relative.file_name() else { return Err(io::Error::from(io::ErrorKind::InvalidInput)) };
-        let directory = walk(self.directory(), relative.parent().unwrap_or(Path::new("")), missing)?;
+        let directory = walk(self.directory(), relative.parent().unwrap_or(Path::new("")), missing, &self.volumes)?;
         Ok((directory, name.to_owned()))
     }
 }
@@ -169,7 +178,7 @@ enum Missing<'a> {
 }
 
 /// Opens a directory below another, name by name.
-fn walk(from: BorrowedFd<'_>, relative: &Path, missing: Missing<'_>) -> io::Result<OwnedFd> {
+fn walk(from: BorrowedFd<'_>, relative: &Path, missing: Missing<'_>, volumes: &[PathBuf]) -> io::Result<OwnedFd> {
     let mut at = from.try_clone_to_owned()?;
     for part in relative.components() {
         let name = match part {
@@ -180,7 +189,7 @@ fn walk(from: BorrowedFd<'_>, relative: &Path, missing: Missing<'_>) -> io::Resu
             }
         };
         let Missing::Made(owner) = missing else {
-            at = openat(&at, name, DIRECTORY, Mode::empty())?;
+            at = step(&at, name, volumes)?;
             continue;
         };
         let made = mkdirat(&at, name, Mode::from_bits_truncate(0o777));
@@ -189,12 +198,25 @@ fn walk(from: BorrowedFd<'_>, relative: &Path, missing: Missing<'_>) -> io::Resu
         {
             return Err(error.into());
         }
-        at = openat(&at, name, DIRECTORY, Mode::empty())?;
+        at = step(&at, name, volumes)?;
         if made.is_ok() {
             own(&at, owner)?;
         }
     }
     Ok(at)
+}
+
+/// Opens a directory in another, or the volume that a link there names.
+fn step(at: &OwnedFd, name: &OsStr, volumes: &[PathBuf]) -> io::Result<OwnedFd> {
+    let refused = match openat(at, name, DIRECTORY, Mode::empty()) {
+        Ok(below) => return Ok(below),
+        Err(error) => error,
+    };
+    let target = if volumes.is_empty() { None } else { readlinkat(at, name).ok() };
+    match target.and_then(|target| volumes.iter().find(|volume| volume.as_os_str() == target)) {
+        Some(volume) => Ok(File::open(volume)?.into()),
+        None => Err(refused.into()),
+    }
 }
 
 /// Opens a plain file in a directory, whatever else a task may have put in its place: not even a device is opened to find that out.
@@ -216,7 +238,7 @@ fn plain_file(
 /// When it is not there, or a link is in the way.
 pub(crate) fn named(trusted: &Path, relative: &Path) -> io::Result<File> {
     let Some(name) = relative.file_name() else { return Err(io::Error::from(io::ErrorKind::InvalidInput)) };
-    let above = walk(File::open(trusted)?.as_fd(), relative.parent().unwrap_or(Path::new("")), Missing::Refused)?;
+    let above = walk(File::open(trusted)?.as_fd(), relative.parent().unwrap_or(Path::new("")), Missing::Refused, &[])?;
     at(above.as_fd(), name)
 }
 
@@ -248,14 +270,15 @@ fn merge(from: &Path, to: BorrowedFd<'_>) -> io::Result<()> {
         }
         match renameat(AT_FDCWD, &entry, to, name.as_os_str()) {
             Ok(()) => {}
-            Err(Errno::EXDEV | Errno::ENOTEMPTY | Errno::EEXIST) if metadata.is_dir() => {
+            // Who is not the superuser moves no directory that it may not write.
+            Err(Errno::EXDEV | Errno::ENOTEMPTY | Errno::EEXIST | Errno::EACCES) if metadata.is_dir() => {
                 let made = mkdirat(to, name.as_os_str(), Mode::from_bits_truncate(0o700));
                 let below = File::from(openat(to, name.as_os_str(), DIRECTORY, Mode::empty())?);
+                merge(&entry, below.as_fd())?;
                 if made.is_ok() {
                     fchown(&below, Some(metadata.uid()), Some(metadata.gid()))?;
                     below.set_permissions(metadata.permissions())?;
                 }
-                merge(&entry, below.as_fd())?;
             }
             Err(Errno::EXDEV) => copy_in(&entry, &metadata, to, &name)?,
             Err(error) => return Err(io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", name.display()))),
@@ -338,6 +361,24 @@ mod tests {
         sandbox.make_link(Path::new("a/c"), Path::new("/tmp"), None).unwrap();
         sandbox.make_link(Path::new("a/c"), Path::new("/tmp"), None).unwrap();
         assert_eq!(std::fs::read_link(path.join("a/c")).unwrap(), Path::new("/tmp"));
+    }
+
+    #[test]
+    fn a_link_to_a_volume_of_the_container_leads_there_and_no_other_does() {
+        let (directory, path, sandbox) = world();
+        let (own, other) = (directory.path().join("own"), directory.path().join("other"));
+        for it in [&own, &other] {
+            std::fs::create_dir(it).unwrap();
+        }
+        let sandbox = sandbox.with_volumes(vec![own.clone()]);
+        sandbox.make_link(Path::new("data"), &own, None).unwrap();
+        sandbox.make_directory(Path::new("data/below/it"), None).unwrap();
+        assert!(own.join("below/it").is_dir());
+        symlink(&other, path.join("others")).unwrap();
+        sandbox.make_directory(Path::new("others/below"), None).unwrap_err();
+        symlink(directory.path(), path.join("above")).unwrap();
+        sandbox.make_directory(Path::new("above/own/below"), None).unwrap_err();
+        assert_eq!(std::fs::read_dir(other).unwrap().count(), 0);
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Preparation {
         let text = |error: io::Error| format!("Failed to make the sandbox: {error}");
         self.check_wanted()?;
         let open = Sandbox::make(&self.shared.layout.slaves(), &self.sandbox, owner.as_ref()).map_err(text)?;
+        let open = open.with_volumes(self.persistent_volumes());
         match (launch.container.parent(), &launch.task) {
             (None, _) => sandbox::make_latest(&self.sandbox).map_err(text)?,
             (Some(_), Some(task)) => self.link_task(&task.task_id.value),
@@ -283,13 +284,24 @@ impl Preparation {
         Ok(mounts)
     }
 
+    /// Where the persistent volumes are of the container, and of the one that it is nested in.
+    fn persistent_volumes(&self) -> Vec<PathBuf> {
+        let parent = self.launch.container.parent().and_then(|it| self.shared.running(&it));
+        let of = |launch: &Launch| {
+            let volumes = launch.resources.iter().filter_map(PersistentVolume::of);
+            volumes.map(|it| self.shared.layout.volume(&it)).collect::<Vec<PathBuf>>()
+        };
+        of(&self.launch).into_iter().chain(parent.iter().flat_map(|it| of(it.launch()))).collect()
+    }
+
     /// A directory of the host that a volume names and that is not there: only the agent's own are made, and those that it is told to make.
     fn make_host_path(&self, host: &Path, owner: Option<&User>) -> Result<(), String> {
         let slaves = self.shared.layout.slaves();
         let failed = |error: io::Error| format!("Failed to make the host path '{}' of a volume: {error}", host.display());
         // A task may have put a link into its sandbox.
         if let Ok(relative) = host.strip_prefix(&slaves) {
-            return Sandbox::open(&slaves, &slaves).and_then(|it| it.make_directory(relative, owner)).map_err(failed);
+            let opened = Sandbox::open(&slaves, &slaves).map(|it| it.with_volumes(self.persistent_volumes()));
+            return opened.and_then(|it| it.make_directory(relative, owner)).map_err(failed);
         }
         let made = self.shared.config.host_path_volume_force_creation.iter().find_map(|it| Some((it, host.strip_prefix(it).ok()?)));
         if let Some((above, relative)) = made.filter(|(_, relative)| !relative.as_os_str().is_empty()) {
