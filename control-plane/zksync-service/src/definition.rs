@@ -61,11 +61,12 @@ pub struct Definition {
     pub types: Vec<TypeRule>,
     /// Znodes whose version clients use as a number, such as `/brokers/seqid` of Kafka: A's paths; `*` stands for one name, `**` for any number of
     /// them. At the cutover the copy gets at least the version of its original.
-    #[serde(default)]
+    // Left out where it says nothing, as a control plane of a version before that shares the store knows no such field; so is the next one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<String>,
     /// Bytes of the largest znode that is copied. More than the usual 1,047,000 need a larger `jute.maxbuffer` on both ensembles; that B has one is
     /// tried before a migration copies anything.
-    #[serde(default = "node_bytes_max")]
+    #[serde(default = "node_bytes_max", skip_serializing_if = "is_usual_node_bytes_max")]
     pub node_bytes_max: usize,
     /// Seconds between two comparisons of everything.
     #[serde(default = "full_pass")]
@@ -205,8 +206,14 @@ const fn report() -> Drift {
     Drift::Report
 }
 
-fn node_bytes_max() -> usize {
+/// What it is when nobody says it.
+pub(crate) fn node_bytes_max() -> usize {
     Limits::default().node_bytes
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_usual_node_bytes_max(bytes: &usize) -> bool {
+    *bytes == node_bytes_max()
 }
 
 const fn full_pass() -> u64 {
@@ -392,6 +399,18 @@ mod tests {
         assert_eq!(of(4_000_000, "/brokers/seqid").unwrap(), 4_000_000);
         assert_eq!(Definition::between("x", "a:1", "b:1").config().unwrap().limits.node_bytes, 1_047_000);
         assert!(of(0, "/x").is_err() && of(NODE_BYTES_MOST + 1, "/x").is_err() && of(1, "x").is_err());
+    }
+
+    #[test]
+    fn what_a_version_before_does_not_know_is_kept_only_when_it_says_something() {
+        let usual = Definition::between("x", "a:1", "b:1");
+        let kept = serde_json::to_value(&usual).unwrap();
+        for field in ["versions", "node_bytes_max", "paused"] {
+            assert!(kept.get(field).is_none(), "{field}");
+        }
+        assert_eq!(serde_json::from_value::<Definition>(kept).unwrap(), usual);
+        let told = Definition { versions: vec!["/v".to_owned()], node_bytes_max: 2_000_000, paused: true, ..usual };
+        assert_eq!(serde_json::from_value::<Definition>(serde_json::to_value(&told).unwrap()).unwrap(), told);
     }
 
     #[test]

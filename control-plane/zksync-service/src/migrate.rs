@@ -4,7 +4,6 @@ mod members;
 mod remove;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -404,19 +403,8 @@ pub(crate) async fn holders_of(context: &Context, side: Side) -> Result<Vec<Hold
             .to_owned());
     };
     let options = context.definition.ensemble(side).options().map_err(|error| error.to_string())?;
-    let mut members = context.members.of(side, &options).await;
-    // One without an address is one that nobody looks at.
-    let resolve = move || -> Result<Vec<SocketAddr>, String> {
-        let mut found = Vec::new();
-        for server in options.servers() {
-            found.extend(server.to_socket_addrs().map_err(|error| format!("{server} has no address here: {error}"))?);
-        }
-        members.retain(|member| !found.iter().any(|known| member.is(known)));
-        for member in members {
-            found.extend(member.resolve(&found, side)?);
-        }
-        Ok(found)
-    };
+    let members = context.members.of(side, &options).await;
+    let resolve = move || members::addresses(&options.servers(), &members, side);
     let servers = tokio::task::spawn_blocking(resolve).await.map_err(|error| error.to_string())??;
     witness.holders(servers).await
 }

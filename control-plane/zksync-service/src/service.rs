@@ -405,12 +405,14 @@ impl Service {
             return Err(ServiceError::Conflict("a migration goes from A to B, and the link takes from B".to_owned()));
         }
         let under_way = running.migration.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(migration) = under_way
-            && !migration.view().migration.phase.is_over()
-        {
+        let last = under_way.map(|migration| migration.view());
+        if last.as_ref().is_some_and(|last| !last.migration.phase.is_over()) {
             return Err(ServiceError::Conflict(format!("a migration of the link {} is under way", plan.link)));
         }
-        let migration = Migration::new(plan.clone(), now());
+        let migration = match last {
+            Some(last) => last.migration.followed_by(plan.clone(), now()),
+            None => Migration::new(plan.clone(), now()),
+        };
         self.inner.store.put(MIGRATIONS, &plan.link, Some(&migration))?;
         self.drive(&running, Some(handle), migration)?;
         Ok(())

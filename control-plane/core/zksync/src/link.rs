@@ -374,7 +374,8 @@ impl Link {
                 }
                 self.config.mode = mode;
                 let drifting: Vec<Key> = self.drifting.iter().cloned().collect();
-                for key in drifting {
+                // Nor is a delete that was held back still one: a comparison would take it for known.
+                for key in drifting.into_iter().chain(std::mem::take(&mut self.held).into_keys()) {
                     self.dirty.mark(key, Dirt::on_both(self.now));
                 }
                 // What was decided by the old rule must not be carried out by the new one.

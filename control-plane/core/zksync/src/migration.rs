@@ -56,10 +56,17 @@ impl Migration {
             switch_answered: false,
             moved_back: false,
             owed_failures: (0, String::new(), 0),
+            pause_kept: false,
             running: Vec::new(),
         };
         migration.note(now, "begun".to_owned());
         migration
+    }
+
+    /// One that begins after this one is over. What this one still owes goes over to it: writers that were not let go on yet still stand still.
+    #[must_use]
+    pub fn followed_by(&self, plan: Plan, now: Timestamp) -> Migration {
+        Migration { owed: self.owed.clone(), ..Migration::new(plan, now) }
     }
 
     /// Whether nothing is left to be done.
@@ -83,6 +90,9 @@ impl Migration {
                 self.step_under_way = None;
                 // Those of a process before this one are not answered any more.
                 self.running.clear();
+                if self.phase == Phase::RolledBack && !self.pause_kept {
+                    self.keep_pause(out);
+                }
                 self.pay(now, out);
                 self.enter(now, self.phase, out);
             }
@@ -231,7 +241,8 @@ impl Migration {
         if self.paused || self.phase.is_over() {
             return;
         }
-        if seen.halted {
+        // Clients are moved back without the link.
+        if seen.halted && self.phase != Phase::RollbackSwitch {
             self.phase_waits_for = "the link, which has stopped by itself".to_owned();
             return;
         }
@@ -325,6 +336,14 @@ impl Migration {
         self.go(now, Phase::RolledBack, out);
     }
 
+    /// One that was rolled back before it was kept that its link is paused, or that the writers are to be let go on: else the link, made anew, would
+    /// go on by itself.
+    fn keep_pause(&mut self, out: &mut Vec<Effect>) {
+        self.pause_kept = true;
+        self.owe(Step::Unfreeze);
+        out.extend([Effect::TakeFromA, Effect::PauseLink, Effect::Persist]);
+    }
+
     fn go(&mut self, now: Timestamp, phase: Phase, out: &mut Vec<Effect>) {
         let from = self.phase;
         self.phase = phase;
@@ -342,7 +361,10 @@ impl Migration {
         }
         out.push(Effect::Persist);
         match phase {
-            Phase::RolledBack => out.extend([Effect::TakeFromA, Effect::PauseLink]),
+            Phase::RolledBack => {
+                self.pause_kept = true;
+                out.extend([Effect::TakeFromA, Effect::PauseLink]);
+            }
             Phase::Complete => out.push(Effect::StopLink),
             _ => {}
         }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::print::text;
 use super::{Api, LOOK, Refused};
-use crate::definition::Definition;
+use crate::definition::{Definition, node_bytes_max};
 
 /// Makes a link; one that is there already and is the same is taken as it is, so that a start that failed half-way can be repeated.
 pub(super) fn make_link(api: &Api, id: &str, definition: &Value, out: &mut impl Write) -> Result<()> {
@@ -22,7 +22,7 @@ pub(super) fn make_link(api: &Api, id: &str, definition: &Value, out: &mut impl 
     }
     // The conflict may be with another link, and then there is none of this name.
     let Ok(there) = api.get(&format!("/links/{id}")) else { return Err(error) };
-    let others = differing(definition, &there["definition"]);
+    let others = differing(&whole(definition), &whole(&there["definition"]));
     if !others.is_empty() {
         bail!(
             "there is a link {id} already, and it differs from the plan in {}: `zk delete {id}`, or give this one another id",
@@ -50,6 +50,16 @@ pub(super) fn begin_migration(api: &Api, id: &str, plan: &Value, out: &mut impl 
     }
     writeln!(out, "its migration is under way already: {phase}")?;
     Ok(())
+}
+
+/// With what a definition leaves out where it is as usual.
+fn whole(definition: &Value) -> Value {
+    let mut definition = definition.clone();
+    if let Some(fields) = definition.as_object_mut() {
+        fields.entry("node_bytes_max").or_insert_with(|| json!(node_bytes_max()));
+        fields.entry("versions").or_insert_with(|| json!([]));
+    }
+    definition
 }
 
 /// What of a plan is otherwise in what there is. Whether it is paused is no part of a plan; a file that a plan only names stands there with its
@@ -119,8 +129,6 @@ pub(super) fn wait_for_leader(api: &Api, id: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -136,6 +144,11 @@ mod tests {
         there["a"]["digest_file"] = json!("/etc/orchestrator/secrets/very-old");
         there["mode"] = json!("both");
         assert_eq!(differing(&plan, &there), ["a", "mode"]);
+        let special = Definition { versions: vec!["/v".to_owned()], node_bytes_max: 1, ..Definition::between("m", "a:1", "b:1") };
+        let usual = serde_json::to_value(Definition::between("m", "a:1", "b:1")).unwrap();
+        let special = serde_json::to_value(special).unwrap();
+        assert_eq!(differing(&whole(&usual), &whole(&special)), ["node_bytes_max", "versions"], "what is left out counts, too");
+        assert!(differing(&whole(&usual), &whole(&usual)).is_empty());
         let plan = serde_json::to_value(zksync::Plan::of("m")).unwrap();
         assert!(differing(&plan, &plan).is_empty());
         assert!(differing(&plan, &Value::Null).contains(&"deadlines".to_owned()));

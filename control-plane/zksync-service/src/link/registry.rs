@@ -49,6 +49,8 @@ pub(crate) struct Claim {
     pub(crate) peer: Option<String>,
     /// Whether the server knows who we are.
     pub(crate) has_identity: bool,
+    /// Who runs the link; none where nothing is entered.
+    pub(crate) leader: Option<u64>,
 }
 
 /// A claim as it stands in the registry.
@@ -72,6 +74,7 @@ impl Claim {
             chroot: Options::new(&definition.ensemble(side).connect).chroot().to_owned(),
             peer,
             has_identity: false,
+            leader: None,
         }
     }
 
@@ -153,7 +156,9 @@ pub(super) async fn enter(client: &Client, claim: &mut Claim, others: &Options) 
     };
     if let Some(there) = made {
         let there: Option<Entry> = serde_json::from_slice(&there).ok();
-        if there.as_ref().is_some_and(|there| claim.is_anothers(there)) {
+        if let Some(there) = there.as_ref().filter(|there| claim.is_anothers(there))
+            && !(there.side == claim.side && is_run_by_us(client, claim).await?)
+        {
             if is_run(client, &claim.id).await? {
                 return Err(Error::Refused(same_name(&claim.id, claim.side)));
             }
@@ -242,13 +247,25 @@ pub(crate) fn same_name(id: &str, side: Side) -> String {
 }
 
 /// Why a link between an ensemble and itself is none.
-pub(crate) const SAME: &str = "A and B are the same ensemble, by different names: there is nothing to keep in step";
+pub(crate) const SAME: &str = "A and B are the same ensemble, by different names: there is nothing to keep in step; if they are two, and one began \
+                               with a copy of the other's data, delete /__zksync on the copy";
 
 /// Whether somebody runs the link `id`.
 async fn is_run(client: &Client, id: &str) -> Result<bool, Error> {
     let beat = client.stat(&Reserved::of(id).heartbeat()).await?;
     let beat_ms = beat.map(|stat| u64::try_from(stat.mtime).unwrap_or(0));
     Ok(beat_ms.is_some_and(|at| now().unix_millis().saturating_sub(at) < ABANDONED_MS))
+}
+
+/// Whether it is us who run the link: an ensemble whose registry was lost is called otherwise since then, and the link is no other for it.
+async fn is_run_by_us(client: &Client, claim: &Claim) -> Result<bool, Error> {
+    let Some(leader) = claim.leader else { return Ok(false) };
+    match client.get(&Reserved::of(&claim.id).epoch()).await {
+        Ok((data, _)) => Ok(data == Reserved::epoch_of(leader).as_bytes()),
+        // Ours can be read by us.
+        Err(Error::NoNode | Error::NoAuth) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Enters the claim once more when it is known what the other side is called; ends with the reason when it cannot stand then.
@@ -290,6 +307,7 @@ mod tests {
             chroot: String::new(),
             peer: peer.map(str::to_owned),
             has_identity: false,
+            leader: None,
         }
     }
 

@@ -24,6 +24,11 @@ impl Reserved {
         format!("{}/epoch", self.root)
     }
 
+    /// What stands there while `leader` leads.
+    pub(super) fn epoch_of(leader: u64) -> String {
+        format!("{leader:016x}")
+    }
+
     /// Above the slots.
     pub fn slots(&self) -> String {
         format!("{}/j", self.root)

@@ -298,12 +298,13 @@ impl SideLoop {
             chroot: self.options.chroot().to_owned(),
             peer: self.others_name.borrow().clone(),
             has_identity: self.options.has_identity(),
+            leader: Some(self.leader),
         }
     }
 
     /// Makes the epoch ours; its write tells what the side's clock is off by.
     async fn take_epoch(&self, client: &Client, held: bool) -> Result<(Stat, Clock), NotOpened> {
-        let mine = format!("{:016x}", self.leader);
+        let mine = Reserved::epoch_of(self.leader);
         let (data, stat) = client.get(&self.reserved.epoch()).await?;
         // An empty one was made just now: it is not another leader who took it, but the ensemble that has lost it, which the core notices.
         if held && !data.is_empty() && data != mine.as_bytes() {

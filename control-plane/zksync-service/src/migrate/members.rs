@@ -91,9 +91,43 @@ fn bare(address: &str) -> &str {
     address.trim_start_matches('[').trim_end_matches(']')
 }
 
+/// Where the clients of an ensemble go, of which a link names `servers`. Blocks on the resolver.
+///
+/// # Errors
+/// When a server has no address here: then nobody looks at it. A member may have none as long as the link names as many servers as there are.
+pub(super) fn addresses(servers: &[String], members: &[Member], side: Side) -> Result<Vec<SocketAddr>, String> {
+    let mut found: Vec<SocketAddr> = Vec::new();
+    let mut named = 0;
+    for server in servers {
+        let its = server.to_socket_addrs().map_err(|error| format!("{server} has no address here: {error}"))?;
+        let its: Vec<SocketAddr> = its.collect();
+        // One that is named twice is still one.
+        named += usize::from(!its.iter().any(|address| found.contains(address)));
+        found.extend(its);
+    }
+    let named_by_link = found.clone();
+    for member in members {
+        if member.is_who_answered() || named_by_link.iter().any(|known| member.is(known)) {
+            continue;
+        }
+        match member.resolve(&found, side) {
+            Ok(its) => found.extend(its),
+            // The ensemble knows it by a name that means nothing here, and the link by another one.
+            Err(_) if named >= members.len() => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(found)
+}
+
 impl Member {
+    /// Whether it tells no host at all. So a server writes itself down, and no other one; the link names it, or it would not have been asked.
+    fn is_who_answered(&self) -> bool {
+        self.hosts.iter().all(|host| host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()))
+    }
+
     /// Whether its address is told, and is this one.
-    pub(super) fn is(&self, known: &SocketAddr) -> bool {
+    fn is(&self, known: &SocketAddr) -> bool {
         let its = |host: &String| host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical() == known.ip().to_canonical());
         self.port.is_none_or(|port| port == known.port()) && self.hosts.iter().any(its)
     }
@@ -102,7 +136,7 @@ impl Member {
     ///
     /// # Errors
     /// When that is not known here: then nobody looks at it.
-    pub(super) fn resolve(&self, known: &[SocketAddr], side: Side) -> Result<Vec<SocketAddr>, String> {
+    fn resolve(&self, known: &[SocketAddr], side: Side) -> Result<Vec<SocketAddr>, String> {
         let ports: Vec<u16> = self.port.map_or_else(|| known.iter().map(SocketAddr::port).collect(), |port| vec![port]);
         let mut found: Vec<SocketAddr> = Vec::new();
         for host in &self.hosts {
@@ -140,5 +174,20 @@ mod tests {
         assert_eq!(members[4].resolve(&[known], Side::A), Ok(vec!["127.0.0.1:2184".parse().unwrap()]), "by the ports that are known");
         let nowhere = parse("server.9=no-such-host.invalid:1:2;2181");
         assert!(nowhere[0].resolve(&[known], Side::A).unwrap_err().starts_with("A has server.9 (no-such-host.invalid"));
+    }
+
+    #[test]
+    fn a_link_that_names_every_server_need_not_know_them_by_their_own_names() {
+        let of = |servers: &[&str], told: &str| {
+            let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
+            addresses(&servers, &parse(told), Side::A).map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        let itself = "server.1=0.0.0.0:2888:3888:participant;0.0.0.0:2181\nserver.2=10.0.0.2:2888:3888:participant;2181";
+        assert_eq!(of(&["10.0.0.1:2181"], itself), Ok("10.0.0.1:2181 10.0.0.2:2181".to_owned()), "the one that answered is named");
+        let elsewhere = "server.1=zk1.invalid:2888:3888;2181\nserver.2=zk2.invalid:2888:3888;2181";
+        assert_eq!(of(&["10.0.0.1:2181", "10.0.0.2:2181"], elsewhere), Ok("10.0.0.1:2181 10.0.0.2:2181".to_owned()));
+        for too_few in [&["10.0.0.1:2181"][..], &["10.0.0.1:2181", "10.0.0.1:2181"]] {
+            assert!(of(too_few, elsewhere).unwrap_err().starts_with("A has server.1 (zk1.invalid"), "{too_few:?}");
+        }
     }
 }

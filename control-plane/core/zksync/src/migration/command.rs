@@ -14,7 +14,7 @@ impl Migration {
         let allowed = match command {
             Command::Cutover => self.phase == Ready && !self.paused,
             Command::Advance => matches!(self.phase, Switch | RollbackSwitch) && !self.paused,
-            Command::AdvanceForced => self.phase == RollbackSwitch && !self.paused,
+            Command::AdvanceForced => (self.phase.is_way_back() || self.phase == RollbackSwitch) && !self.paused,
             // From the last step of the way back it begins again: somebody may have written on the new ensemble meanwhile.
             Command::Rollback => !self.phase.is_over() && !matches!(self.phase, RollbackFreeze | RollbackSync | RollbackVerify),
             Command::Pause => !self.phase.is_over() && !self.paused,
@@ -50,7 +50,12 @@ impl Migration {
             Command::Advance => self.go(now, Phase::Confirm, out),
             Command::AdvanceForced => {
                 self.note(now, format!("by force; in the way: {}", self.waiting_for));
-                self.back(now, out);
+                // Before the clients are moved back they still must be, whatever could not be proved.
+                if self.phase.is_way_back() {
+                    self.go(now, Phase::RollbackSwitch, out);
+                } else {
+                    self.back(now, out);
+                }
             }
             Command::Rollback => {
                 // The way back is the one thing that is not to wait for somebody else's word.

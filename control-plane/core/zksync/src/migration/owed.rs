@@ -23,16 +23,19 @@ impl Migration {
         }
     }
 
-    /// Does what is owed, when nothing else is being done: a hook must not be overtaken by the one that takes it back.
+    /// Does what is owed, as soon as it may be done beside what is being done.
     pub(super) fn pay(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let due = now.unix_millis() >= self.owed_failures.2;
-        if let Some(step) = self.owed.first().copied()
-            && due
-            && self.running.is_empty()
-        {
+        if due && let Some(step) = self.owed.iter().copied().find(|step| self.may_begin(*step)) {
             self.running.push(step);
             out.push(Effect::Do(step));
         }
+    }
+
+    /// A hook must not be overtaken by the one that takes it back. But writers that stand still do not wait for a comparison, which can take minutes.
+    fn may_begin(&self, owed: Step) -> bool {
+        let is_hook = |step: &Step| matches!(step, Step::Freeze | Step::Unfreeze | Step::SwitchBack);
+        if owed == Step::Unfreeze { !self.running.iter().any(is_hook) } else { self.running.is_empty() }
     }
 
     pub(super) fn paid(&mut self, now: Timestamp, step: Step, report: &Report, out: &mut Vec<Effect>) {

@@ -438,3 +438,85 @@ fn the_plan_says_how_long_a_phase_may_take() {
     run.wait(6, Observation { settled: false, ..CALM_LINK });
     assert_eq!(run.migration.phase, Phase::Verify);
 }
+
+/// A comparison of both ensembles takes minutes where they are large.
+#[test]
+fn writers_do_not_wait_for_a_comparison_that_is_under_way() {
+    let mut run = run();
+    run.until_ready();
+    run.input(Input::Command(Command::Cutover));
+    run.done(Step::Freeze, true);
+    run.wait(1, CALM_LINK);
+    run.done(Step::Align, true);
+    run.wait(62, CALM_LINK);
+    assert_eq!(run.migration.phase, Phase::Verify, "it took too long");
+    assert_eq!(run.migration.running, [Step::FinalVerify, Step::Unfreeze]);
+    run.done(Step::Unfreeze, true);
+    assert_eq!((run.migration.owed.len(), run.migration.running.as_slice()), (0, [Step::FinalVerify].as_slice()));
+    run.done(Step::FinalVerify, true);
+    run.wait(1, CALM_LINK);
+    assert_eq!((run.migration.phase, run.migration.running.as_slice()), (Phase::Verify, [Step::Verify].as_slice()));
+}
+
+#[test]
+fn what_is_owed_goes_over_to_the_next_migration() {
+    let mut run = run();
+    run.migration.owed = vec![Step::Unfreeze];
+    run.input(Input::Command(Command::Rollback));
+    run.done(Step::Unfreeze, false);
+    assert!(run.migration.phase.is_over() && !run.migration.is_finished());
+    run.migration = run.migration.followed_by(Plan::of("l"), run.now);
+    run.input(Input::Begin);
+    assert_eq!((run.migration.phase, run.effects.as_slice()), (Phase::Prepare, [Effect::Do(Step::Unfreeze)].as_slice()));
+}
+
+/// The version before did not keep it, but told the link each time that it began.
+#[test]
+fn the_link_of_a_migration_that_was_rolled_back_long_ago_is_paused_once() {
+    let mut run = run();
+    run.input(Input::Command(Command::Rollback));
+    assert_eq!(run.effects, [Effect::Persist, Effect::TakeFromA, Effect::PauseLink]);
+    run.input(Input::Begin);
+    assert_eq!(run.effects, []);
+    run.migration.pause_kept = false;
+    run.input(Input::Begin);
+    assert_eq!(run.effects, [Effect::TakeFromA, Effect::PauseLink, Effect::Persist, Effect::Do(Step::Unfreeze)]);
+    run.done(Step::Unfreeze, true);
+    run.input(Input::Begin);
+    assert_eq!(run.effects, [], "an operator may have resumed it");
+}
+
+/// When nothing can be proved, or the link carries nothing any more, the clients must be able to go back all the same.
+#[test]
+fn the_way_back_can_be_gone_by_force() {
+    for phase in [Phase::RollbackFreeze, Phase::RollbackSync, Phase::RollbackVerify] {
+        let mut run = run();
+        run.until_switch();
+        run.done(Step::Switch, true);
+        assert!(run.migration.allows(Command::AdvanceForced).is_err());
+        run.input(Input::Command(Command::Rollback));
+        if phase != Phase::RollbackFreeze {
+            run.done(Step::Freeze, true);
+        }
+        if phase == Phase::RollbackVerify {
+            run.wait(1, CALM_LINK);
+            run.done(Step::FinalVerify, false);
+        }
+        let stopped = Observation { live: false, settled: false, halted: true, ..CALM_LINK };
+        run.wait(1, stopped);
+        assert_eq!(run.migration.phase, phase);
+        run.input(Input::Command(Command::AdvanceForced));
+        assert_eq!(run.migration.phase, Phase::RollbackSwitch, "from {phase:?}");
+        assert!(run.effects.contains(&Effect::TakeFromA));
+        let told = "by force; in the way: the link, which has stopped by itself";
+        assert!(run.migration.history.iter().any(|note| note.text == told && note.phase == phase));
+        // Where the writers were still being stopped, that ends first.
+        run.done(Step::Freeze, false);
+        run.wait(1, stopped);
+        assert_eq!(run.migration.running, [Step::SwitchBack], "from {phase:?}");
+        run.done(Step::SwitchBack, true);
+        run.input(Input::Command(Command::Advance));
+        run.done(Step::ConfirmBack, true);
+        assert_eq!(run.migration.phase, Phase::RolledBack);
+    }
+}

@@ -334,7 +334,7 @@ pub enum Command {
     Cutover,
     /// What was waited for is done: the clients are moved, or moved back.
     Advance,
-    /// The same on the way back, whatever stands in the way.
+    /// The same on the way back, whatever stands in the way: what is on the new ensemble alone is given up.
     AdvanceForced,
     /// Go back.
     Rollback,
@@ -431,6 +431,9 @@ pub struct Migration {
     /// How often what is owed has failed in a row, why, and when it is tried again.
     #[serde(default)]
     pub(super) owed_failures: (u32, String, u64),
+    /// It was rolled back, and the definition of its link says since then that it is paused.
+    #[serde(default)]
+    pub(super) pause_kept: bool,
     /// Steps that were asked for and have not ended: a hook that is being called is not overtaken by the next one.
     #[serde(skip)]
     pub(super) running: Vec<Step>,

@@ -273,6 +273,28 @@ fn what_is_there_again_releases_the_brake() {
     assert_eq!((world.link.status().held_deletes, world.sides.b.tree("/s/").len()), (0, 39));
 }
 
+/// What is held back is decided anew when changes are taken from the other side.
+#[test]
+fn deletes_that_are_held_back_are_none_in_the_other_direction() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    config.limits.deletes_free = 3;
+    let mut world = World::new(1, config);
+    for n in 0..40 {
+        world.change(Side::A, op(&format!("/s/{n}"), made(b"1")));
+    }
+    world.rest();
+    for n in 0..40 {
+        world.change(Side::A, op(&format!("/s/{n}"), DELETE));
+    }
+    world.rest();
+    assert_eq!(world.link.status().held_deletes, 37);
+    world.input(Input::Command(Command::SetMode(Mode::BToA)));
+    world.rest();
+    let status = world.link.status();
+    assert_eq!((status.held_deletes, status.excluded["drift"], world.sides.b.tree("/s/").len()), (0, 37, 37));
+    assert_eq!(status.state, LinkState::Live);
+}
+
 /// The times of two servers tell nothing before their clocks were compared with ours.
 #[test]
 fn the_later_write_is_a_guess_until_both_clocks_are_known() {
