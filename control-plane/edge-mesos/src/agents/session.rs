@@ -85,10 +85,11 @@ impl Session {
                 message = incoming.message() => {
                     let message = match message {
                         Ok(Some(message)) => message,
-                        Ok(None) => return,
+                        // That the link ends is told another way, which must not overtake the last that was said on it.
+                        Ok(None) => return drop(self.master.read().await),
                         Err(status) => {
                             tracing::debug!(link = link.0, peer = ?self.peer, %status, "an agent's stream broke");
-                            return;
+                            return drop(self.master.read().await);
                         }
                     };
                     // It cannot have got what was not sent.
