@@ -157,3 +157,16 @@ async fn an_agent_that_breaks_off_is_disconnected_and_one_that_unregisters_is_go
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test]
+async fn the_last_word_of_an_agent_that_ends_its_stream_is_heard() {
+    let server = server().await;
+    let (words, mut down) = server.agent_stream(vec![up(Up::Register(registration("a")))]).await;
+    assert!(matches!(down.message().await.unwrap().unwrap().body, Some(Down::Registered(_))));
+    words.send(up(Up::Unregister(wire::Unregister::default()))).await.unwrap();
+    drop(words);
+    while let Ok(Some(_)) = down.message().await {}
+    while !server.get("/slaves").await.json()["slaves"].as_array().unwrap().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
