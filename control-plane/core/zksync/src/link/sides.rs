@@ -110,8 +110,8 @@ impl Link {
         self.outbox.push(Effect::Halt(reason));
     }
 
-    /// A comparison found a znode that was last written before what is known of it. The answer may be older than what is known, which came from
-    /// another request: one that is asked for now cannot be.
+    /// A comparison found a znode that was last written before what is known of it. That answer may be older than what is known, as it came from
+    /// another request. An answer to a request of now is not older: it decides.
     fn prove(&mut self, side: Side, key: &Key, known: i64) {
         if self.proofs.len() < PROOFS {
             let id = self.take_id();
