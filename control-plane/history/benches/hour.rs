@@ -138,6 +138,7 @@ fn config() -> Config {
         window: Duration::from_secs(15),
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(30),
+        picture_nodes: 400_000,
         limits: Limits {
             probes: 10_000,
             processes: 100_000,

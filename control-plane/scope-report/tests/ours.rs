@@ -36,6 +36,7 @@ impl World {
             window: Duration::from_secs(15),
             publish_interval: Duration::from_millis(50),
             picture_linger: Duration::from_secs(60),
+            picture_nodes: 400_000,
             limits,
         };
         World { map: Topology::new(config), now: Timestamp::from_unix_millis(1_700_000_000_000) }

@@ -388,6 +388,7 @@ fn map() -> Topology {
         window: Duration::from_secs(15),
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
+        picture_nodes: 400_000,
         limits: Limits {
             probes: 10,
             processes: 1_000,

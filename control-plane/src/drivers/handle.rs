@@ -15,10 +15,12 @@ use topology::{
 };
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
-/// clients alike.
+/// clients alike. Who asks has an inbox of its own, which the driver looks at first: an answer has everything in it that was said to be on the
+/// map before the question, and need not wait for what is not.
 #[derive(Clone, Debug)]
 pub struct TopologyHandle {
     inbox: mpsc::Sender<Message>,
+    questions: mpsc::Sender<Message>,
     gauges: Arc<Gauges>,
     /// One search at a time: reports have their turn between any two.
     searching: Arc<Semaphore>,
@@ -192,8 +194,8 @@ impl Gauges {
 }
 
 impl TopologyHandle {
-    pub(crate) fn new(inbox: mpsc::Sender<Message>, gauges: Arc<Gauges>) -> Self {
-        TopologyHandle { inbox, gauges, searching: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(inbox: mpsc::Sender<Message>, questions: mpsc::Sender<Message>, gauges: Arc<Gauges>) -> Self {
+        TopologyHandle { inbox, questions, gauges, searching: Arc::new(Semaphore::new(1)) }
     }
 
     /// Numbers that the driver keeps up to date.
@@ -203,7 +205,8 @@ impl TopologyHandle {
 
     /// Messages that wait for the driver.
     pub fn inbox_length(&self) -> usize {
-        self.inbox.max_capacity() - self.inbox.capacity()
+        let waiting = |inbox: &mpsc::Sender<Message>| inbox.max_capacity() - inbox.capacity();
+        waiting(&self.inbox) + waiting(&self.questions)
     }
 
     /// A probe opened a stream.
@@ -211,7 +214,7 @@ impl TopologyHandle {
     /// # Errors
     /// When the driver is gone, as with every call here.
     pub async fn hello(&self, probe: ProbeId, hello: ProbeHello) -> Result<Admission, Stopped> {
-        self.ask(|reply| Message::Hello { probe, hello, reply }).await
+        self.tell(|reply| Message::Hello { probe, hello, reply }).await
     }
 
     /// A report came in on a stream. Returns when it is on the map or refused.
@@ -219,7 +222,7 @@ impl TopologyHandle {
     /// # Errors
     /// When the driver is gone.
     pub async fn report(&self, probe: ProbeId, stream: StreamId, report: Box<Report>) -> Result<ReportOutcome, Stopped> {
-        self.ask(|reply| Message::Report { probe, stream, report, reply }).await
+        self.tell(|reply| Message::Report { probe, stream, report, reply }).await
     }
 
     /// A stream ended.
@@ -327,7 +330,7 @@ impl TopologyHandle {
     /// # Errors
     /// When the driver is gone.
     pub async fn neighbours(&self, networks: Vec<Network>) -> Result<(), Stopped> {
-        self.inbox.send(Message::Neighbours { networks }).await.map_err(|_| Stopped)
+        self.questions.send(Message::Neighbours { networks }).await.map_err(|_| Stopped)
     }
 
     /// Kubernetes namespaces, sorted.
@@ -362,9 +365,17 @@ impl TopologyHandle {
         self.ask(|reply| Message::ExportObjects { reply }).await
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox.send(message(reply)).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+    async fn tell<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
+        send(&self.inbox, message).await
     }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
+        send(&self.questions, message).await
+    }
+}
+
+async fn send<T>(inbox: &mpsc::Sender<Message>, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
+    let (reply, answer) = oneshot::channel();
+    inbox.send(message(reply)).await.map_err(|_| Stopped)?;
+    answer.await.map_err(|_| Stopped)
 }

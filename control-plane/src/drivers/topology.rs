@@ -16,8 +16,14 @@ use super::history::HistoryFeed;
 
 /// Messages that may wait. Beyond that, whoever sends waits.
 const INBOX_CAPACITY: usize = 1_024;
-/// Messages handled before time is looked at again, so that a flood cannot hold publication back.
-const BATCH: usize = 64;
+/// Questions that may wait.
+const QUESTIONS_CAPACITY: usize = 256;
+/// Questions answered before reports have their turn, so that a flood of them cannot hold the map back.
+const QUESTIONS_AT_ONCE: usize = 16;
+/// Reports taken in before what follows from them is worked out, and questions have their turn.
+const REPORTS_AT_ONCE: usize = 64;
+/// The same for large ones: the first snapshots of probes.
+const REPORTS_FOR: Duration = Duration::from_millis(10);
 /// How often pictures are looked through for those that nobody watches any more.
 const UNWATCH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -35,13 +41,16 @@ where
     D: Fn(Duration) + Send + 'static,
 {
     let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
+    let (asker, questions) = mpsc::channel(QUESTIONS_CAPACITY);
     let gauges = Arc::new(Gauges::default());
-    let handle = TopologyHandle::new(sender, gauges.clone());
+    let handle = TopologyHandle::new(sender, asker, gauges.clone());
     let mut core = Topology::new(config);
     // Now, while there is nothing in it.
     core.index_for_searches(now());
-    let driver = Driver { core, now, history, drawn, inbox, gauges, pictures: BTreeMap::new(), effects: Vec::new(), published: false };
-    (handle, driver.run())
+    let driver =
+        Driver { core, now, history, drawn, inbox, questions, gauges, pictures: BTreeMap::new(), effects: Vec::new(), published: false };
+    // Everybody waits for the map; it must not wait behind their messages that are written and compressed on the same few workers.
+    (handle, on_a_thread_of_its_own("topology", driver.run()))
 }
 
 struct Driver<C, D> {
@@ -50,6 +59,7 @@ struct Driver<C, D> {
     history: Option<HistoryFeed>,
     drawn: D,
     inbox: mpsc::Receiver<Message>,
+    questions: mpsc::Receiver<Message>,
     gauges: Arc<Gauges>,
     pictures: BTreeMap<ViewKey, Channel>,
     effects: Vec<Effect>,
@@ -65,7 +75,7 @@ struct Channel {
 
 impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
     async fn run(mut self) {
-        let mut messages = Vec::with_capacity(BATCH);
+        let mut questions = Vec::with_capacity(QUESTIONS_AT_ONCE);
         let mut unwatch = tokio::time::interval(UNWATCH_INTERVAL);
         unwatch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -76,24 +86,45 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                count = self.inbox.recv_many(&mut messages, BATCH) => {
+            let first = tokio::select! {
+                biased;
+                count = self.questions.recv_many(&mut questions, QUESTIONS_AT_ONCE) => {
                     if count == 0 {
                         return;
                     }
-                    let begun = Instant::now();
-                    messages.drain(..).for_each(|message| self.on_message(message));
-                    self.tick();
-                    self.account(begun);
+                    None
                 }
-                () = due => {
-                    let begun = Instant::now();
-                    self.tick();
-                    self.account(begun);
+                _ = unwatch.tick() => {
+                    self.unwatch();
+                    continue;
                 }
-                _ = unwatch.tick() => self.unwatch(),
-            }
+                () = due => None,
+                message = self.inbox.recv() => match message {
+                    Some(message) => Some(message),
+                    None => return,
+                },
+            };
+            let begun = Instant::now();
+            questions.drain(..).for_each(|message| self.on_message(message));
+            self.take_in(first);
+            self.tick();
+            self.account(begun);
         }
+    }
+
+    /// Takes in what waits, as much as there is time for, and works out once what follows from all of it.
+    fn take_in(&mut self, first: Option<Message>) {
+        let begun = Instant::now();
+        let Some(first) = first.or_else(|| self.inbox.try_recv().ok()) else { return };
+        self.core.begin_loading();
+        self.on_message(first);
+        let mut taken = 1;
+        while taken < REPORTS_AT_ONCE && begun.elapsed() < REPORTS_FOR {
+            let Ok(message) = self.inbox.try_recv() else { break };
+            self.on_message(message);
+            taken += 1;
+        }
+        self.core.end_loading();
     }
 
     fn account(&mut self, begun: Instant) {
@@ -219,6 +250,10 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
 
     fn subscribe(&mut self, key: ViewKey) -> watch::Receiver<Arc<ViewSnapshot>> {
         let key = ViewKey { filter: key.filter.of_view(key.view), ..key };
+        if !self.pictures.contains_key(&key) {
+            // Those that nobody watches any more make room.
+            self.unwatch();
+        }
         self.step(Input::Watch(key));
         let channel = self
             .pictures
@@ -280,4 +315,23 @@ fn admission(probe: &ProbeId, host_name: &str, effects: Vec<Effect>) -> Admissio
         }
     }
     Admission::Refused { reason: "the map gave no answer".to_owned() }
+}
+
+/// Runs a loop on a thread of its own. A panic in it passes to whoever waits here.
+async fn on_a_thread_of_its_own(name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+    let (sender, ended) = oneshot::channel();
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let outcome = runtime.map(|runtime| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run))));
+        let _ = sender.send(outcome);
+    };
+    let outcome = match std::thread::Builder::new().name(name.to_owned()).spawn(body) {
+        Ok(_) => ended.await.unwrap_or(Ok(Ok(()))),
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => tracing::error!(%error, name, "a thread cannot be started"),
+    }
 }

@@ -94,6 +94,7 @@ impl Cluster {
             window: Duration::from_secs(15),
             publish_interval: Duration::from_millis(50),
             picture_linger: Duration::from_secs(60),
+            picture_nodes: 400_000,
             limits: Limits {
                 probes: 10_000,
                 processes: 65_536,

@@ -8,7 +8,7 @@ use base::Timestamp;
 use crate::index::{ContainerIndex, Entity, FlowIndex, ObjectIndex, ProcessIndex};
 use crate::node::{ChildGroup, Column, Details, NodeId, NodeSummary};
 use crate::picture::{self, Scene};
-use crate::projection::Projection;
+use crate::projection::PROJECTED;
 use crate::summary::{self, INTERNET_IN, INTERNET_OUT};
 use crate::topology::Topology;
 use crate::view::{Filter, View, ViewKey};
@@ -190,7 +190,7 @@ fn children(map: &Topology, entity: Entity, filter: Filter, now: Timestamp) -> V
 }
 
 /// All flows that a node holds, and those that lead to one of its addresses; more than those of its edges, never fewer.
-fn flows_of(map: &Topology, projection: &Projection, entity: Entity) -> BTreeSet<FlowIndex> {
+fn flows_of(map: &Topology, view: View, entity: Entity) -> BTreeSet<FlowIndex> {
     let tables = &map.tables;
     let mut flows = BTreeSet::new();
     let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
@@ -200,9 +200,12 @@ fn flows_of(map: &Topology, projection: &Projection, entity: Entity) -> BTreeSet
             addresses.extend(tables.hosts[host].record.addresses.iter());
         }
         Entity::InternetIn | Entity::InternetOut => {
-            let neighbours = projection.ends(entity).into_iter().flat_map(|ends| ends.neighbours());
-            let known = neighbours.filter(|other| !matches!(other, Entity::InternetIn | Entity::InternetOut));
-            return known.flat_map(|other| flows_of(map, projection, other)).collect();
+            // Its neighbours may have many flows that lead elsewhere.
+            let is_here = |&(place, from, to): &(u8, Entity, Entity)| {
+                PROJECTED.get(usize::from(place)) == Some(&view) && (from == entity || to == entity)
+            };
+            let channels = map.flows.channels.iter().filter(|(_, row)| row.edges.iter().any(is_here));
+            return channels.flat_map(|(_, row)| row.clients.iter().chain(&row.servers).copied()).collect();
         }
         Entity::External(group) => {
             let channels = tables.externals.get(group).into_iter().flat_map(|row| row.members.iter());

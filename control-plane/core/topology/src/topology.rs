@@ -27,6 +27,8 @@ pub struct Config {
     pub publish_interval: Duration,
     /// How long a picture that nobody watches is kept up to date.
     pub picture_linger: Duration,
+    /// How many nodes there may be in all pictures together before those that nobody watches leave early, the longest forgotten first.
+    pub picture_nodes: usize,
     /// What one probe may report.
     pub limits: Limits,
 }
@@ -53,6 +55,9 @@ pub struct Limits {
     /// Known services outside that are nodes of their own; the rest is The Internet.
     pub externals: usize,
 }
+
+/// Nodes drawn again in one step before the other views wait for the next one: some ten milliseconds.
+const DRAWN_AT_ONCE: usize = 500;
 
 /// Number of a probe's stream, unique within a life of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -263,7 +268,8 @@ pub struct Topology {
     pub(crate) unsettled_unix: BTreeSet<(HostIndex, u64)>,
     /// Channels that lead to a known service for which there was no room.
     pub(crate) crowded_out: BTreeSet<ChannelIndex>,
-    last_published: Timestamp,
+    /// When each view was last published.
+    last_published: [Timestamp; PROJECTED.len()],
     next_stream: u64,
     is_loading: bool,
     /// Probes with an open stream.
@@ -287,7 +293,7 @@ impl Topology {
             leaving: BTreeSet::new(),
             unsettled_unix: BTreeSet::new(),
             crowded_out: BTreeSet::new(),
-            last_published: Timestamp::EPOCH,
+            last_published: [Timestamp::EPOCH; PROJECTED.len()],
             next_stream: 0,
             is_loading: false,
             connected: 0,
@@ -339,7 +345,8 @@ impl Topology {
     /// When a step has work again without any other input; `None` means that there is nothing to wait for.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let leaving = self.leaving.first().map(|(at, _)| *at);
-        let publish = self.projections.iter().any(Projection::is_dirty).then(|| self.last_published + self.config.publish_interval);
+        let dirty = self.projections.iter().zip(self.last_published).filter(|(projection, _)| projection.is_dirty());
+        let publish = dirty.map(|(_, last)| last + self.config.publish_interval).min();
         let idle = self.pictures.values().filter_map(|picture| picture.idle_since).min().map(|since| since + self.config.picture_linger);
         [leaving, publish, idle].into_iter().flatten().min()
     }
@@ -411,7 +418,7 @@ impl Topology {
             if self.projections[place].is_dirty() {
                 continue;
             }
-            let fresh = Picture::draw(*key, self.scene(place, self.last_published));
+            let fresh = Picture::draw(*key, self.scene(place, self.last_published[place]));
             let shape = |picture: &Picture| {
                 let nodes = picture.snapshot().nodes.iter();
                 nodes.map(|(id, node)| (id.clone(), node.summary().adjacency.clone())).collect::<Vec<_>>()
@@ -543,35 +550,32 @@ impl Topology {
         let dropped: Vec<ViewKey> =
             self.pictures.iter().filter(|(_, it)| it.idle_since.is_some_and(|at| at + linger <= now)).map(|(key, _)| *key).collect();
         for key in dropped {
-            self.pictures.remove(&key);
-            if let Some(place) = projection::place(key.view) {
-                let watched = self.pictures.keys().any(|other| other.view == key.view);
-                self.projections[place].set_watched(watched);
-            }
-            out.push(Effect::PictureDropped { key });
+            self.drop_picture(key, out);
         }
     }
 
+    /// Draws what has changed, the view first that has waited longest. When it is much, the rest waits for the next step, which is due at once:
+    /// whoever asks for something meanwhile need not wait for all of it.
     fn publish(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        if now < self.last_published + self.config.publish_interval && now >= self.last_published {
-            return;
-        }
-        let mut published = false;
-        for (place, view) in PROJECTED.into_iter().enumerate() {
-            let dirty = self.projections[place].take_dirty();
-            if dirty.is_empty() {
-                continue;
+        let interval = self.config.publish_interval;
+        let is_due = |last: Timestamp| now >= last + interval || now < last;
+        let mut due: Vec<usize> = (0..PROJECTED.len()).filter(|&place| is_due(self.last_published[place])).collect();
+        due.retain(|&place| self.projections[place].is_dirty());
+        due.sort_by_key(|&place| (self.last_published[place] <= now, self.last_published[place]));
+        let mut drawn = 0;
+        for place in due {
+            if drawn > DRAWN_AT_ONCE {
+                return;
             }
-            published = true;
+            let dirty = self.projections[place].take_dirty();
             let scene = Scene { tables: &self.tables, projection: &self.projections[place], now };
-            for (key, picture) in self.pictures.iter_mut().filter(|(key, _)| key.view == view) {
+            for (key, picture) in self.pictures.iter_mut().filter(|(key, _)| key.view == PROJECTED[place]) {
+                drawn += dirty.changed.len();
                 if picture.mend(scene, &dirty) {
                     out.push(Effect::Published { key: *key, snapshot: picture.snapshot().clone() });
                 }
             }
-        }
-        if published {
-            self.last_published = now;
+            self.last_published[place] = now;
         }
     }
 
@@ -597,6 +601,30 @@ impl Topology {
         let picture = self.pictures.entry(key).or_insert_with(|| Picture::draw(key, scene));
         picture.idle_since = None;
         out.push(Effect::Published { key, snapshot: picture.snapshot().clone() });
+        self.make_room(out);
+    }
+
+    /// Lets pictures go that nobody watches while there are too many.
+    fn make_room(&mut self, out: &mut Vec<Effect>) {
+        while self.picture_nodes() > self.config.picture_nodes {
+            let idle = self.pictures.iter().filter_map(|(key, picture)| Some((picture.idle_since?, *key)));
+            let Some((_, key)) = idle.min() else { return };
+            self.drop_picture(key, out);
+        }
+    }
+
+    /// How many nodes there are in all pictures together.
+    pub fn picture_nodes(&self) -> usize {
+        self.pictures.values().map(|picture| picture.snapshot().nodes.len()).sum()
+    }
+
+    fn drop_picture(&mut self, key: ViewKey, out: &mut Vec<Effect>) {
+        self.pictures.remove(&key);
+        if let Some(place) = projection::place(key.view) {
+            let watched = self.pictures.keys().any(|other| other.view == key.view);
+            self.projections[place].set_watched(watched);
+        }
+        out.push(Effect::PictureDropped { key });
     }
 
     fn unwatch(&mut self, now: Timestamp, key: ViewKey) {

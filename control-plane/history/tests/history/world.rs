@@ -18,6 +18,7 @@ pub(crate) fn config() -> Config {
         window: WINDOW,
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
+        picture_nodes: 400_000,
         limits: Limits {
             probes: 10,
             processes: 1_000,

@@ -42,7 +42,7 @@ type Rows = BTreeMap<Arc<str>, Growing>;
 pub(super) fn connections(map: &Topology, scene: Scene<'_>, key: ViewKey, entity: Entity) -> (Vec<Connection>, Vec<Connection>) {
     let mut counted = BTreeSet::new();
     let (mut incoming, mut outgoing) = (Rows::new(), Rows::new());
-    for flow in flows_of(map, scene.projection, entity) {
+    for flow in flows_of(map, key.view, entity) {
         for pairing in pairings(map, key.view, flow) {
             if !counted.insert((pairing.source, pairing.client, pairing.server, pairing.server_address, pairing.port)) {
                 continue;
@@ -95,27 +95,32 @@ fn add(map: &Topology, scene: Scene<'_>, key: ViewKey, rows: &mut Rows, viewed: 
         return;
     }
     let is_internet = |entity: Entity| matches!(entity, Entity::InternetIn | Entity::InternetOut);
-    let Some(node) = summary::summarize(scene.tables, neighbour, key.filter, scene.now) else { return };
+    let Some(node_id) = summary::node_id(scene.tables, neighbour) else { return };
     let row = &map.flows.rows[pairing.source];
     let protocol = row.key.protocol;
     let remote = if is_internet(neighbour) { other_address.to_string() } else { String::new() };
     let local = if is_internet(viewed) { own_address.to_string() } else { String::new() };
-    let mut id = format!("{}-{remote}-{local}-{}", node.id, pairing.port);
+    let mut id = format!("{node_id}-{remote}-{local}-{}", pairing.port);
     if protocol != crate::report::Protocol::Tcp {
         id.push('-');
         id.push_str(protocol.as_str());
     }
     let id: Arc<str> = id.into();
     let entry = rows.entry(id.clone()).or_insert_with(|| {
+        // The Internet has many connections to few neighbours: only a row's first needs to know what the neighbour is called.
+        let (label, label_minor) = match summary::summarize(scene.tables, neighbour, key.filter, scene.now) {
+            Some(node) => (node.label, node.label_minor),
+            None => ("".into(), "".into()),
+        };
         let around = Surroundings { tables: &map.tables, addresses: &map.addresses, networks: &map.networks };
         let name = around.name_of(row);
         // As in Scope: an address of the Internet stands behind its name. The id has the address alone, because names change.
         let named = |address: String| name.map_or(address.clone(), |name| format!("{name} ({address})"));
         Growing::new(Connection {
             id,
-            node_id: node.id.clone(),
-            label: if is_internet(neighbour) { named(remote).into() } else { node.label.clone() },
-            label_minor: if is_internet(neighbour) { "".into() } else { node.label_minor.clone() },
+            node_id,
+            label: if is_internet(neighbour) { named(remote).into() } else { label },
+            label_minor: if is_internet(neighbour) { "".into() } else { label_minor },
             remote: is_internet(viewed).then(|| named(local).into()),
             port: Some(pairing.port),
             protocol: protocol.as_str(),

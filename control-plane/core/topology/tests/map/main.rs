@@ -8,6 +8,7 @@ mod kubernetes;
 mod life;
 mod names;
 mod panels;
+mod pictures;
 mod random;
 mod searching;
 mod tasks;

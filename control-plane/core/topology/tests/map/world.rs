@@ -23,6 +23,7 @@ pub(crate) fn config() -> Config {
         window: WINDOW,
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
+        picture_nodes: 400_000,
         limits: Limits {
             probes: 4,
             processes: 40,
@@ -39,8 +40,12 @@ pub(crate) fn config() -> Config {
 
 impl World {
     pub(crate) fn new() -> Self {
+        World::with(config())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
         let now = Timestamp::from_unix_millis(1_700_000_000_000);
-        World { map: Topology::new(config()), now, streams: BTreeMap::new(), effects: Vec::new() }
+        World { map: Topology::new(config), now, streams: BTreeMap::new(), effects: Vec::new() }
     }
 
     pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {
