@@ -162,7 +162,15 @@ fn members(map: &Topology, entity: Entity) -> Members {
 }
 
 fn children(map: &Topology, entity: Entity, filter: Filter, now: Timestamp) -> Vec<ChildGroup> {
-    let members = members(map, entity);
+    let mut members = members(map, entity);
+    let (mut volumes, mut claims) = (BTreeSet::new(), BTreeSet::new());
+    if let Entity::Object(object) = entity {
+        // Of the others there may still be connections, and so they are members all the same.
+        let works = |container: ContainerIndex| crate::kubernetes::works(&map.tables, container);
+        members.containers.retain(|&container| works(container));
+        members.processes.retain(|&process| map.tables.processes[process].container.is_some_and(works));
+        (volumes, claims) = crate::kubernetes::volumes_below(map, object, &members.pods);
+    }
     let draw = |entities: &mut dyn Iterator<Item = Entity>| {
         let mut nodes: Vec<NodeSummary> = entities.filter_map(|entity| summary::summarize(&map.tables, entity, filter, now)).collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
@@ -184,6 +192,8 @@ fn children(map: &Topology, entity: Entity, filter: Filter, now: Timestamp) -> V
             draw(&mut members.processes.iter().map(|&it| Entity::Process(it)).filter(|&it| own(it))),
         ),
         ("Container images", View::ContainersByImage, &[][..], draw(&mut members.images.iter().copied())),
+        ("Persistent Volumes", View::Pods, &[][..], draw(&mut volumes.into_iter())),
+        ("Persistent Volume Claims", View::Pods, &[][..], draw(&mut claims.into_iter())),
     ];
     let groups = groups.into_iter().filter(|(.., nodes)| !nodes.is_empty());
     groups.map(|(label, view, columns, nodes)| ChildGroup { label, topology_id: view.id(), columns, nodes }).collect()

@@ -12,11 +12,13 @@ use crate::details::Members;
 use crate::flows::Terminal;
 use crate::index::{ContainerIndex, Entity, HostIndex, ObjectIndex, Table};
 use crate::node::{MetadataRow, MetricRow, NodeId, NodeSummary, Parent, Shape};
+use crate::picture;
 use crate::projection::Entities;
-use crate::report::{Endpoint, KubernetesKind as Kind, KubernetesObject, ProbeId};
+use crate::report::{Container, Endpoint, KubernetesKind as Kind, KubernetesObject, ProbeId};
 use crate::summary::{self, row};
 use crate::tables::Tables;
 use crate::text::{join, plural, rfc3339};
+use crate::topology::Topology;
 use crate::view::View;
 
 /// All objects of all clusters.
@@ -264,21 +266,52 @@ pub(crate) fn addresses_of(tables: &Tables, object: ObjectIndex) -> &[IpAddr] {
     tables.kubernetes.record(object).map(|record| record.addresses.as_slice()).unwrap_or_default()
 }
 
-/// The containers that do something: a pod's pause container only holds its namespaces.
+/// Whether a container counts for its pod, as Scope counted: neither one that has ended, nor a pause container, which only holds namespaces.
+pub(crate) fn works(tables: &Tables, container: ContainerIndex) -> bool {
+    let record = tables.containers.get(container).and_then(|row| row.record.as_ref());
+    record.is_some_and(|record| record.state.runs() && !is_pause(record))
+}
+
+/// By the image, whoever carries it, or because the kubelet says so of a container of Docker's.
+fn is_pause(container: &Container) -> bool {
+    let image = &*container.image_name;
+    let name = image.rsplit('/').next().and_then(|name| name.split([':', '@']).next()).unwrap_or_default();
+    let is_sandbox = container.labels.get("io.kubernetes.docker.type").is_some_and(|kind| &**kind == "podsandbox");
+    is_sandbox || picture::is_pause_image(image) || matches!(name, "pause" | "mirrored-pause")
+}
+
 fn working_containers(tables: &Tables, pod: ObjectIndex) -> Vec<ContainerIndex> {
     let containers = tables.kubernetes.rows.get(pod).map(|row| &row.containers).into_iter().flatten().copied();
-    let works = |container: &ContainerIndex| {
-        tables.containers[*container].record.as_ref().is_some_and(|record| !record.image_name.contains("/pause"))
-    };
-    containers.filter(works).collect()
+    containers.filter(|&container| works(tables, container)).collect()
+}
+
+/// Volumes and claims that lead from an object, and from the pods below it, by their kinds.
+pub(crate) fn volumes_below(map: &Topology, object: ObjectIndex, pods: &BTreeSet<ObjectIndex>) -> (BTreeSet<Entity>, BTreeSet<Entity>) {
+    let objects = &map.tables.kubernetes;
+    let ends = map.projection(View::Pods).into_iter().flat_map(|view| {
+        let from = pods.iter().copied().chain([object]);
+        from.filter_map(|from| view.ends(Entity::Object(from)))
+    });
+    let targets = ends.flat_map(|ends| ends.outgoing.keys().copied());
+    let (mut volumes, mut claims) = (BTreeSet::new(), BTreeSet::new());
+    for target in targets {
+        let Entity::Object(index) = target else { continue };
+        match objects.record(index).map(|record| record.kind) {
+            Some(Kind::PersistentVolume) => volumes.insert(target),
+            Some(Kind::PersistentVolumeClaim) => claims.insert(target),
+            _ => false,
+        };
+    }
+    (volumes, claims)
 }
 
 /// A pod with one container shows its metrics, and whatever has one pod shows that pod's.
 pub(crate) fn metrics(tables: &Tables, object: ObjectIndex, with_samples: bool) -> Vec<MetricRow> {
     let Some(row) = tables.kubernetes.rows.get(object) else { return Vec::new() };
-    let pod = match (row.record.as_ref().map(|record| record.kind), row.pods.len()) {
-        (Some(Kind::Pod), _) => object,
-        (Some(_), 1) => row.pods.first().copied().unwrap_or(object),
+    let mut pods = row.pods.iter().copied().filter(|&pod| tables.kubernetes.is_shown_pod(pod));
+    let pod = match (row.record.as_ref().map(|record| record.kind), pods.next(), pods.next()) {
+        (Some(Kind::Pod), ..) => object,
+        (Some(_), Some(pod), None) => pod,
         _ => return Vec::new(),
     };
     match working_containers(tables, pod)[..] {

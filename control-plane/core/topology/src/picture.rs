@@ -205,9 +205,11 @@ fn system_of_image(scene: Scene<'_>, group: &GroupRow<ContainerIndex>) -> System
 
 fn is_system_image(name: &str) -> bool {
     let image = name.split_once(':').map_or(name, |(name, _)| name);
-    SYSTEM_IMAGES.contains(&image)
-        || SYSTEM_IMAGES.contains(&image_without_tag(name))
-        || PAUSE_IMAGES.iter().any(|pause| name.contains(pause))
+    SYSTEM_IMAGES.contains(&image) || SYSTEM_IMAGES.contains(&image_without_tag(name)) || is_pause_image(name)
+}
+
+pub(crate) fn is_pause_image(name: &str) -> bool {
+    PAUSE_IMAGES.iter().any(|pause| name.contains(pause))
 }
 
 type Labels = std::collections::BTreeMap<std::sync::Arc<str>, std::sync::Arc<str>>;

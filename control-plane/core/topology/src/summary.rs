@@ -284,7 +284,7 @@ fn container_summary(tables: &Tables, index: ContainerIndex, filter: Filter, now
     parents.extend(row.pod.into_iter().flat_map(|pod| crate::kubernetes::parents_below(tables, pod)));
     parents.extend(host_parent(tables, row.host));
     let mut shown_tables = Vec::new();
-    if !filter.hide_environment && !container.environment.is_empty() {
+    if !filter.hide_environment {
         shown_tables.push(property_list("docker_env_", "Environment variables", &container.environment));
     }
     shown_tables.push(property_list("docker_label_", "Docker labels", &container.labels));

@@ -1,7 +1,7 @@
 //! Pods, controllers, services and volumes.
 
 use expect_test::{Expect, expect};
-use topology::{Filter, KubernetesKind as Kind, Report, StreamEnd, View};
+use topology::{Container, ContainerMetrics, ContainerState, Filter, KubernetesKind as Kind, Report, StreamEnd, View};
 
 use crate::world::*;
 
@@ -160,6 +160,94 @@ fn volumes_are_joined_by_name_in_any_order() {
     "#]]
     .assert_eq(&world.picture(View::Pods, hidden));
     assert_eq!(hidden.of_view(View::Services), Filter::NONE);
+}
+
+#[test]
+fn volumes_are_among_what_a_panel_lists() {
+    let mut world = World::new();
+    let named = |kind, name: &str, parents: &[&str], volumes: &[&str], class: &str| {
+        let mut it = object(kind, name, parents);
+        it.namespace = if matches!(kind, Kind::PersistentVolume | Kind::StorageClass) { arc("") } else { arc("shop") };
+        it.volume_names = volumes.iter().map(|&name| name.into()).collect();
+        it.storage_class = class.into();
+        it
+    };
+    let objects = vec![
+        named(Kind::Pod, "db-0", &["db"], &["data", "logs"], ""),
+        named(Kind::StatefulSet, "db", &[], &[], ""),
+        named(Kind::PersistentVolumeClaim, "data", &[], &["pv-1"], "fast"),
+        named(Kind::PersistentVolumeClaim, "logs", &[], &[], "fast"),
+        named(Kind::PersistentVolume, "pv-1", &[], &["data"], "fast"),
+        named(Kind::StorageClass, "fast", &[], &[], ""),
+    ];
+    world.connect_cluster("collector", "production", objects);
+    let mut text = String::new();
+    for (view, id) in [
+        (View::Pods, "db-0;<pod>"),
+        (View::Pods, "data;<persistent_volume_claim>"),
+        (View::Pods, "pv-1;<persistent_volume>"),
+        (View::Pods, "fast;<storage_class>"),
+        (View::KubeControllers, "db;<statefulset>"),
+    ] {
+        text.push_str(id);
+        for group in world.details(view, id).unwrap().children {
+            let nodes: Vec<&str> = group.nodes.iter().map(|node| &*node.label).collect();
+            text.push_str(&format!(" | {} in {}: {}", group.label, group.topology_id, nodes.join(", ")));
+        }
+        text.push('\n');
+    }
+    expect![[r#"
+        db-0;<pod> | Persistent Volume Claims in pods: data, logs
+        data;<persistent_volume_claim> | Persistent Volumes in pods: pv-1
+        pv-1;<persistent_volume>
+        fast;<storage_class> | Persistent Volume Claims in pods: data, logs
+        db;<statefulset> | Pods in pods: db-0 | Persistent Volume Claims in pods: data, logs
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn a_pod_has_the_containers_that_run() {
+    let mut world = shop();
+    let sample = |id: &str, cpu_percent| ContainerMetrics { id: id.into(), at: world.now, cpu_percent, ..ContainerMetrics::default() };
+    let metrics = Report { container_metrics: vec![sample("c1", 5.0), sample("init", 0.0)], ..Report::default() };
+    let in_front = |id: &str, image: &str, state: ContainerState| Container { image_name: image.into(), state, ..in_pod(id, "front-1") };
+    let beside = vec![
+        in_front("init", "registry/team/init:1", ContainerState::Exited),
+        in_front("born", "registry/team/born:1", ContainerState::Created),
+        in_front("holds", "registry.k8s.io/pause:3.9", ContainerState::Running),
+        in_front("held", "mirror.example/oss/pause@sha256:0000", ContainerState::Running),
+    ];
+    world.report("node-1", containers(beside));
+    world.report("node-1", processes(vec![contained(70, "pause", "holds")]));
+    world.report("node-1", metrics);
+    let shown = |world: &mut World, view, id: &str| {
+        let snapshot = world.snapshot(view, Filter::NONE);
+        let node = snapshot.nodes.get(id).unwrap().summary();
+        let metrics: Vec<&str> = node.metrics.iter().map(|metric| &*metric.id).collect();
+        format!("{} {metrics:?}", node.label_minor)
+    };
+    let of_one = r#"["docker_cpu_total_usage", "docker_memory_usage"]"#;
+    assert_eq!(shown(&mut world, View::Pods, "front-1;<pod>"), format!("1 container {of_one}"));
+    assert_eq!(shown(&mut world, View::Services, "front-svc;<service>"), format!("1 pod {of_one}"));
+    let groups = |world: &World| -> Vec<String> {
+        let children = world.details(View::Pods, "front-1;<pod>").unwrap().children;
+        children.iter().flat_map(|group| group.nodes.iter()).map(|node| node.id.to_string()).collect()
+    };
+    assert_eq!(groups(&world), ["c1;<container>", "node-1;1"]);
+    // An image that only sounds like one works as any other does, and a pause is no end.
+    let more = vec![
+        in_front("api", "acme/pause-api:2", ContainerState::Running),
+        in_front("halted", "registry/team/app:1", ContainerState::Paused),
+    ];
+    world.report("node-1", containers(more));
+    assert_eq!(shown(&mut world, View::Pods, "front-1;<pod>"), "3 containers []");
+    assert_eq!(groups(&world), ["api;<container>", "c1;<container>", "halted;<container>", "node-1;1"]);
+    // What had ended leaves room for the metrics of the one that is left.
+    let over =
+        vec![in_front("api", "acme/pause-api:2", ContainerState::Dead), in_front("halted", "registry/team/app:1", ContainerState::Exited)];
+    world.report("node-1", containers(over));
+    assert_eq!(shown(&mut world, View::Services, "front-svc;<service>"), format!("1 pod {of_one}"));
 }
 
 #[test]
