@@ -1,6 +1,7 @@
 //! A shell on the node itself, as root: only where the configuration says so.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::Winsize;
 use tokio::io::unix::AsyncFd;
@@ -22,8 +24,18 @@ use crate::docker::{converse, opened, unknown};
 
 /// The control that changes the size of the host's terminal.
 const RESIZE: &str = "host_resize_exec_tty";
-/// Namespaces of the host that are entered.
-const NAMESPACES: [(&str, &str); 5] = [("mount", "mnt"), ("ipc", "ipc"), ("net", "net"), ("pid", "pid"), ("uts", "uts")];
+/// Namespaces of the host that are entered; that of mounts last, because the others are found by it.
+const NAMESPACES: [(&str, CloneFlags); 4] = [
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("mnt", CloneFlags::CLONE_NEWNS),
+];
+/// What is said where they cannot be found or entered.
+const NEEDED: &str =
+    "a probe in a container needs the host's process ids (hostPID, --pid=host), CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_SYS_CHROOT";
+/// What the shell is.
+const PROGRAM: &str = "/bin/sh";
 /// Runs root's shell as a login shell, after a word of where that is if it is not where one would think.
 const SHELL: &str = "[ -z \"$NOTICE\" ] || printf '%s\\r\\n' \"$NOTICE\"; unset NOTICE; \
                      shell=$(getent passwd root 2>/dev/null | cut -d: -f7 2>/dev/null); [ -x \"$shell\" ] || shell=/bin/sh; exec \"$shell\" -l";
@@ -93,26 +105,50 @@ impl HostShell {
         let of_host = |name: &str| self.proc_root.join("1/ns").join(name);
         let is_elsewhere =
             |name: &str| Ok(std::fs::read_link(of_host(name))? != std::fs::read_link(Path::new("/proc/self/ns").join(name))?);
-        let elsewhere: io::Result<Vec<bool>> = NAMESPACES.iter().map(|(_, name)| is_elsewhere(name)).collect();
-        let notice = elsewhere
-            .as_ref()
-            .err()
-            .map(|error| format!("The host's namespaces cannot be entered ({error}): this is a shell where the probe runs."));
-        let mut command = if elsewhere.is_ok_and(|elsewhere| elsewhere.contains(&true)) {
-            let mut command = Command::new("nsenter");
-            command.args(NAMESPACES.map(|(flag, name)| format!("--{flag}={}", of_host(name).display())));
-            command.args(["--setuid=0", "--setgid=0", "--", "setsid"]);
-            command
-        } else {
-            Command::new("setsid")
-        };
-        // A terminal of its own needs a session of its own.
-        command.args(["--ctty", "--wait", "/bin/sh", "-c", SHELL]);
-        command.env_clear().env("NOTICE", notice.unwrap_or_default()).env("TERM", "xterm").env("HOME", "/root").env("USER", "root");
+        // Opened before the first is entered: afterwards the path may lead elsewhere.
+        let elsewhere: io::Result<Vec<(File, CloneFlags)>> = NAMESPACES
+            .iter()
+            .filter_map(|(name, flag)| match is_elsewhere(name) {
+                Ok(true) => Some(File::open(of_host(name)).map(|file| (file, *flag))),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            })
+            .collect();
+        let mut notice = String::new();
+        let elsewhere = elsewhere.unwrap_or_else(|error| {
+            notice = format!("The host's namespaces cannot be entered ({error}): this is a shell where the probe runs.");
+            Vec::new()
+        });
+        let mut command = Command::new(PROGRAM);
+        command.args(["-c", SHELL]);
+        command.env_clear().env("NOTICE", notice).env("TERM", "xterm").env("HOME", "/root").env("USER", "root");
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
         let stdio = || io::Result::Ok(Stdio::from(inside.try_clone()?));
         command.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?).kill_on_drop(true);
-        command.spawn().map_err(|error| io::Error::new(error.kind(), format!("nsenter and setsid of util-linux: {error}")))
+        if !elsewhere.is_empty() && !nix::unistd::geteuid().is_root() {
+            command.uid(0).gid(0);
+        }
+        in_session_of_its_own(&mut command);
+        let missing = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound if elsewhere.is_empty() => {
+                io::Error::new(error.kind(), format!("there is no {PROGRAM} where the probe runs; {NEEDED}"))
+            }
+            io::ErrorKind::NotFound => io::Error::new(error.kind(), format!("the host has no {PROGRAM}")),
+            _ => error,
+        };
+        if elsewhere.is_empty() {
+            return command.spawn().map_err(missing);
+        }
+        // A thread of its own, which ends with this: no other is ever in a foreign namespace. What it starts inherits where it is.
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("host-shell".to_owned()).spawn_scoped(scope, || {
+                let _runtime = runtime.enter();
+                enter(&elsewhere).map_err(|error| io::Error::new(error.kind(), format!("{error}; {NEEDED}")))?;
+                command.spawn().map_err(missing)
+            })?;
+            thread.join().map_err(|_| io::Error::other("the thread in the host's namespaces panicked"))?
+        })
     }
 
     fn resize(&self, size: Size) -> Result<Answer, String> {
@@ -122,6 +158,28 @@ impl HostShell {
         rustix::termios::tcsetwinsize(terminal.as_fd(), size).map_err(|error| error.to_string())?;
         Ok(Answer::default())
     }
+}
+
+/// Takes this thread into namespaces.
+fn enter(namespaces: &[(File, CloneFlags)]) -> io::Result<()> {
+    // Root and working directory are those of all threads, and nobody may take all of them into another world.
+    unshare(CloneFlags::CLONE_FS)?;
+    namespaces.iter().try_for_each(|(file, flag)| setns(file.as_fd(), *flag).map_err(io::Error::from))
+}
+
+/// A terminal of its own needs a session of its own: what runs in it gets the keys that interrupt, and a hang-up when it goes.
+#[expect(unsafe_code, reason = "the one way to do something between fork and exec; both calls are safe there, and nothing is allocated")]
+fn in_session_of_its_own(command: &mut Command) {
+    let begin = || {
+        nix::unistd::setsid()?;
+        // SAFETY: standard input is the terminal, and the call takes no pointer.
+        match unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: see above.
+    unsafe { command.pre_exec(begin) };
 }
 
 /// A terminal's place among those whose size can be changed.
@@ -188,3 +246,6 @@ impl AsyncWrite for Terminal {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ pub struct Flags {
     /// Refuse every control: nothing on this node can be stopped, looked into or changed from the map
     #[arg(long, global = true, conflicts_with = "host_shell")]
     no_controls: bool,
-    /// Let users of the map open a shell on this host, as root; needs nsenter and setsid of util-linux
+    /// Let users of the map open a shell on this host, as root; in a container it needs the host's process ids and CAP_SYS_CHROOT as well
     #[arg(long, global = true)]
     host_shell: bool,
     /// Name of the Kubernetes cluster that the collector collects, as the map shows it [default: kubernetes]
