@@ -239,13 +239,29 @@ impl Terminal {
         let Ok(state) = docker.inspect_exec(exec).await else { return };
         let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
         let (true, Some(pid)) = (state.running.unwrap_or(false), pid) else { return };
-        // The number is the host's. Where the probe sees other numbers, it is somebody else's.
-        let cgroup = self.docker.config.proc_root.join(pid.to_string()).join("cgroup");
+        // The number is the host's. Where the probe has other numbers, it is somebody else's.
+        let proc_root = &self.docker.config.proc_root;
+        if !has_its_numbers(proc_root) {
+            tracing::warn!(container, pid, "what runs in a closed terminal runs on: the probe does not see the host's process ids");
+            return;
+        }
+        let cgroup = proc_root.join(pid.to_string()).join("cgroup");
         if tokio::fs::read_to_string(cgroup).await.is_ok_and(|cgroup| cgroup.contains(container)) {
-            // It may have gone meanwhile.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGHUP);
+            match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGHUP) {
+                // It may have gone meanwhile.
+                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+                Err(error) => {
+                    tracing::warn!(container, pid, %error, "what runs in a closed terminal runs on: it cannot be signalled (CAP_KILL)")
+                }
+            }
         }
     }
+}
+
+/// Whether processes have the same numbers below `proc_root` as where this one runs: it finds itself there by its own.
+fn has_its_numbers(proc_root: &std::path::Path) -> bool {
+    let number = std::fs::read_link(proc_root.join("self"));
+    number.is_ok_and(|number| number.as_os_str() == std::process::id().to_string().as_str())
 }
 
 impl Drop for Terminal {
@@ -380,6 +396,17 @@ mod tests {
         assert!(answers.0.is_ok_and(|answer| answer.opened.is_some()) && answers.1.is_ok());
         assert_eq!(*notes.lock().unwrap(), ["e runs", "/containers/a/pause"]);
         std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn numbers_are_the_same_where_this_process_finds_itself() {
+        assert!(has_its_numbers(std::path::Path::new("/proc")));
+        let other = std::env::temp_dir().join(format!("probe-numbers-{}", std::process::id()));
+        std::fs::create_dir_all(&other).unwrap();
+        assert!(!has_its_numbers(&other), "nobody is there");
+        std::os::unix::fs::symlink((std::process::id() + 1).to_string(), other.join("self")).unwrap();
+        assert!(!has_its_numbers(&other));
+        std::fs::remove_dir_all(&other).unwrap();
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn every_other_pod_has_no_access_to_the_api_and_the_nodes_probe_has_the_capabili
     let probe = object(&all, "DaemonSet", "orchestrator-probe");
     let context = &probe["spec"]["template"]["spec"]["containers"][0]["securityContext"];
     assert_eq!(texts(&context["capabilities"]["drop"]), BTreeSet::from(["ALL".to_owned()]));
-    let added = ["BPF", "DAC_READ_SEARCH", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE"].map(str::to_owned);
+    let added = ["BPF", "DAC_READ_SEARCH", "KILL", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE"].map(str::to_owned);
     assert_eq!(texts(&context["capabilities"]["add"]), BTreeSet::from(added));
     assert_eq!(context["privileged"], false);
 }

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STOP_SECONDS: &str = "15";
 
 /// What the probe's manifest adds.
-const CAPABILITIES: [&str; 6] = ["BPF", "PERFMON", "NET_ADMIN", "DAC_READ_SEARCH", "SYS_PTRACE", "SYS_ADMIN"];
+const CAPABILITIES: [&str; 7] = ["BPF", "PERFMON", "NET_ADMIN", "DAC_READ_SEARCH", "SYS_PTRACE", "SYS_ADMIN", "KILL"];
 
 /// A container that is removed when this value goes.
 struct Container(String);
