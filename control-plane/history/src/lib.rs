@@ -20,6 +20,6 @@ mod world;
 pub use code::DecodeError;
 pub use player::{PlayError, Player};
 pub use recorder::{Event, Recorder};
-pub use store::{Catalogue, Gap, Opened, Segment, Settings, Store, Tended, compact_file};
+pub use store::{Catalogue, Copied, Copy, Gap, Opened, Segment, Settings, Store, Tended, compact_file};
 pub use survey::{Spent, survey};
 pub use world::World;

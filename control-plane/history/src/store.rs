@@ -26,6 +26,10 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(10);
 const GAPS_MAX: usize = 256;
 const EXTENSION: &str = "history";
 
+mod copy;
+
+pub use copy::{Copied, Copy};
+
 /// What to keep, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -194,8 +198,8 @@ impl Store {
             let path = entry?.path();
             match (path.extension().and_then(|it| it.to_str()), path.file_stem().and_then(|it| it.to_str()?.parse().ok())) {
                 (Some(EXTENSION), Some(number)) => numbered.push((number, path)),
-                // Left behind by a kill during a compaction.
-                (Some("compacting"), _) => std::fs::remove_file(&path)?,
+                // Left behind by a kill during a compaction, or a copy.
+                (Some("compacting" | "copying"), _) => std::fs::remove_file(&path)?,
                 _ => {}
             }
         }
