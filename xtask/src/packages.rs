@@ -31,6 +31,7 @@ const PACKAGES: [(&str, &[&str]); 2] = [
             "systemd/system/orchestrator-agent.service",
             "etc/default/orchestrator-probe",
             "etc/default/orchestrator-agent",
+            "etc/orchestrator-probe.toml",
         ],
     ),
 ];

@@ -11,7 +11,7 @@ use super::{agent, *};
 /// The probe of Orchestrator: sees the connections, processes and containers of this node and streams them to the control plane.
 ///
 /// Every flag can also be given as an environment variable (ORCHESTRATOR_PROBE_CONTROL_PLANE, ...) or as a key of the --config file
-/// (control-plane = "..."). A flag wins over the environment, which wins over the file. SIGHUP makes the probe read all of them again.
+/// (control-plane = "..."). A flag wins over the environment, which wins over the file. SIGHUP makes the probe read the file again.
 ///
 /// Without root: CAP_BPF and CAP_NET_ADMIN see connections, CAP_PERFMON processes and the bytes of open connections, CAP_SYS_PTRACE the holders of
 /// listeners that are older than the probe, CAP_DAC_READ_SEARCH what /proc hides.
