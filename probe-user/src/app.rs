@@ -414,6 +414,7 @@ fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry:
         // The id that was given is the node's, where this process is the node's probe as well.
         probe_id: config.probe_id.clone().filter(|_| !config.roles.observe),
         controls: config.controls,
+        masks: config.masks.clone(),
         telemetry: telemetry.clone(),
     };
     let stopping = supervisor.stopping().clone();

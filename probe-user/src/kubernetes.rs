@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
+use crate::mask::Masks;
 use crate::publisher::{Limits, Publisher};
 use crate::random::Random;
 use crate::stream::{Line, StreamEvent};
@@ -26,13 +27,16 @@ use crate::uplink::{self, Identity};
 mod controls;
 mod source;
 
-use controls::{ClusterControls, Question};
+use controls::{Asked, ClusterControls, Question};
 pub use source::{ClusterSource, Cursor};
 
 /// Events of the stream that wait at most.
 const INPUTS_MAX: usize = 64;
 /// What is left to tell at the end has this long to go out, and so has the lease to be given back.
 const FAREWELL: Duration = Duration::from_millis(1_500);
+/// A cluster is reported without the kinds that cannot be listed, when this long has passed. How often it is looked for them from then on.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(120);
+const GIVEN_UP_EVERY: Duration = Duration::from_secs(15);
 /// How often the numbers are written down.
 const NUMBERS_EVERY: Duration = Duration::from_secs(1);
 /// Longest part of an id that is made of a name, so that the whole has at most 128 characters.
@@ -73,6 +77,8 @@ pub struct Role {
     pub probe_id: Option<String>,
     /// Whether objects may be changed from the map.
     pub controls: bool,
+    /// What of objects is hidden from whoever reads a description of them.
+    pub masks: Masks,
     /// Where to count.
     pub telemetry: Telemetry,
 }
@@ -132,9 +138,17 @@ impl Role {
         stopping: &CancellationToken,
     ) {
         let mut source = ClusterSource::new(cluster, &self.config.cluster_name);
+        let mut give_up_at = tokio::time::Instant::now() + GIVEN_UP_AFTER;
         while !source.cluster().is_synced() {
             tokio::select! {
                 (scope, step) = collector.next() => remark(source.take(&scope, step)),
+                () = tokio::time::sleep_until(give_up_at) => {
+                    give_up_at += GIVEN_UP_EVERY;
+                    for scope in source.give_up_failing() {
+                        let (kind, namespace) = (scope.kind.plural(), scope.namespace.as_deref());
+                        tracing::warn!(kind, namespace, "cannot be listed; the cluster is reported without them");
+                    }
+                }
                 () = stopping.cancelled() => return,
             }
             // Seen by whoever waits for a cluster that cannot be read.
@@ -151,7 +165,7 @@ impl Role {
             cluster_name: self.config.cluster_name.clone(),
         };
         let (questions, asked) = mpsc::channel(controls::QUESTIONS_MAX);
-        let executor = self.controls.then(|| Arc::new(ClusterControls::new(questions.clone())) as Arc<dyn Executor>);
+        let executor = self.controls.then(|| Arc::new(ClusterControls::new(questions.clone(), self.masks.clone())) as Arc<dyn Executor>);
         let controls = uplink::Controls { executor, numbers: self.telemetry.metrics().desk() };
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
         let uplink = uplink::run::<StreamEvent>(self.control_plane.clone(), identity, controls, inputs, stopping.clone());
@@ -195,9 +209,14 @@ impl Role {
                     let capture = publisher.builder.capture().clone();
                     line.on_event(&mut publisher, event, &capture);
                 }
-                Some(Question { uid, reply }) = asked.recv() => {
+                Some(Question { object, reply }) = asked.recv() => {
+                    let index = &publisher.builder.cluster().index;
+                    let place = match object {
+                        Asked::Object(uid) => index.place(&uid),
+                        Asked::PodOfContainer(id) => index.pod_of_container(&id),
+                    };
                     // Whoever asked may have gone meanwhile.
-                    drop(reply.send((collector.hands(), publisher.builder.cluster().index.place(&uid))));
+                    drop(reply.send((collector.hands(), place)));
                 }
                 permit = line.room(&publisher) => match permit {
                     Some(permit) => line.send(&mut publisher, permit),

@@ -104,15 +104,24 @@ impl Masks {
     /// A command line as it may be told, arguments joined by blanks.
     pub fn command_line<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
         let mut line = String::new();
-        let mut program = "";
-        let mut hidden = Next::Shown;
-        for (position, argument) in arguments.into_iter().enumerate() {
-            if position == 0 {
-                program = program_of(argument);
-            } else {
+        for (position, told) in self.arguments(arguments).enumerate() {
+            if position > 0 {
                 line.push(' ');
             }
-            let told = match std::mem::take(&mut hidden) {
+            line.push_str(&told);
+        }
+        line
+    }
+
+    /// The arguments of a command line as they may be told; the first is the program.
+    pub fn arguments<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = Cow<'a, str>> {
+        let mut program = "";
+        let mut hidden = Next::Shown;
+        arguments.into_iter().enumerate().map(move |(position, argument)| {
+            if position == 0 {
+                program = program_of(argument);
+            }
+            match std::mem::take(&mut hidden) {
                 // An option without its value, such as `mysql --password --host db`.
                 Next::Secret if !argument.starts_with('-') && !argument.is_empty() => Cow::Borrowed(MASK),
                 Next::User if !argument.starts_with('-') => user_masked(argument),
@@ -121,10 +130,8 @@ impl Masks {
                     hidden = next;
                     told
                 }
-            };
-            line.push_str(&told);
-        }
-        line
+            }
+        })
     }
 
     /// A text in which secrets may stand behind their names: `password=x`, `token: x`, or in an address, `redis://:x@host`.

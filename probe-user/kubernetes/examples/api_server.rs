@@ -12,6 +12,8 @@ mod make;
 mod picture;
 #[path = "../tests/cluster/server.rs"]
 mod server;
+#[path = "../tests/cluster/terminals.rs"]
+mod terminals;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {

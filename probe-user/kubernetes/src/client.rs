@@ -26,6 +26,8 @@ use crate::collector::StartError;
 use crate::controls::FOLLOWED_FOR;
 use crate::wire::shortened;
 
+mod proxy;
+
 /// A watch that lasts shorter than this was not worth opening.
 const QUICK: Duration = Duration::from_secs(5);
 /// What is read of the body of a refusal.
@@ -119,6 +121,7 @@ pub(crate) async fn connect(access: &Access, patience: Patience, message_bytes: 
     };
     // Retries are counted and shown; hidden ones would only make them slower.
     config.default_retry = false;
+    proxy::settle(&mut config, &proxy::Surroundings::of_process());
     let paces = Arc::new(Paces { patience, watches: Mutex::default() });
     let guard = Guard { paces: paces.clone(), patience, message_bytes };
     Ok((ClientBuilder::try_from(config)?.with_layer(&guard).build(), paces))
@@ -165,19 +168,20 @@ where
         let Guard { patience, message_bytes, .. } = self.guard;
         let watch = is_watch(&request).then(|| self.guard.paces.of(request.uri().path()));
         let wait = watch.as_ref().map_or(Duration::ZERO, |watch| watch.before_opening(Instant::now(), backoff::jitter()));
-        let between_frames = match &watch {
-            Some(_) => patience.watch + patience.answer,
-            None if has(&request, "follow=true") => FOLLOWED_FOR,
-            None => patience.answer,
+        // A log that is followed begins to be answered with its first line, which may take as long as any other.
+        let (first, between_frames) = match &watch {
+            Some(_) => (patience.answer, patience.watch + patience.answer),
+            None if has(&request, "follow=true") => (FOLLOWED_FOR, FOLLOWED_FOR),
+            None => (patience.answer, patience.answer),
         };
         // Nothing is sent before this is polled.
         let answer = self.inner.call(request);
         Box::pin(async move {
             tokio::time::sleep(wait).await;
-            let response = match timeout(patience.answer, answer).await {
+            let response = match timeout(first, answer).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(Silence(patience.answer).into()),
+                Err(_) => return Err(Silence(first).into()),
             };
             if response.status().is_client_error() || response.status().is_server_error() {
                 return Err(refusal(response, patience.answer).await.into());

@@ -9,6 +9,9 @@ use crate::objects::{Facts, Uid};
 use crate::status::{KindState, KindStatus, StatusReport};
 use crate::watch::{Cause, Failure, Scope, Step};
 
+/// A list that failed so often in a row is one that the server cannot give.
+const FAILURES_MIN: u32 = 2;
+
 /// The namespace that every cluster has, and whose uid is therefore taken for the cluster's own.
 const OF_THE_SYSTEM: &str = "kube-system";
 
@@ -28,6 +31,10 @@ pub struct Cluster {
 struct ScopeState {
     state: KindState,
     synced: bool,
+    /// In a row, without a list that was complete.
+    failures: u32,
+    /// It is not waited for any more.
+    given_up: bool,
 }
 
 /// What is worth a line in the log.
@@ -76,7 +83,7 @@ impl Cluster {
                 self.index.end_list(scope.kind, scope.namespace.as_deref());
                 let was_synced = self.scopes.get(scope).is_some_and(|state| state.synced);
                 self.kinds.entry(scope.kind).or_default().restarts += u64::from(was_synced);
-                self.set(scope, |state| state.synced = true);
+                self.set(scope, |state| (state.synced, state.failures) = (true, 0));
                 None
             }
             Step::Watched => {
@@ -88,7 +95,21 @@ impl Cluster {
         }
     }
 
-    /// Whether every kind was listed completely at least once, but for those that nobody can list. Until then, what is missing is not gone.
+    /// Enough was waited: the kinds whose lists fail again and again are not waited for any more, as long as the server gives others. One that gives
+    /// none is down, and says nothing of the cluster. Returns those that are given up now; when they can be listed after all, they come.
+    pub fn give_up_failing(&mut self) -> Vec<Scope> {
+        if !self.scopes.values().any(|it| it.state == KindState::Watching) {
+            return Vec::new();
+        }
+        let fails = |it: &ScopeState| !it.synced && !it.given_up && it.state == KindState::Retrying && it.failures >= FAILURES_MIN;
+        let failing: Vec<Scope> = self.scopes.iter().filter(|(_, it)| fails(it)).map(|(scope, _)| scope.clone()).collect();
+        for scope in &failing {
+            self.set(scope, |it| it.given_up = true);
+        }
+        failing
+    }
+
+    /// Whether every kind was listed completely at least once, but for those that cannot be listed. Until then, what is missing is not gone.
     pub fn is_synced(&self) -> bool {
         self.synced
     }
@@ -129,7 +150,7 @@ impl Cluster {
             Cause::Expired => KindState::Listing,
             Cause::Unreadable | Cause::Unauthorized | Cause::Other => KindState::Retrying,
         };
-        let before = self.set(scope, |it| it.state = state);
+        let before = self.set(scope, |it| (it.state, it.failures) = (state, it.failures.saturating_add(1)));
         let status = self.kinds.entry(scope.kind).or_default();
         status.errors += 1;
         status.last_error = Some(failure.message.clone());
@@ -145,7 +166,7 @@ impl Cluster {
         let status = self.kinds.entry(scope.kind).or_default();
         status.state = of_kind().map(|it| it.state).max().unwrap_or_default();
         status.synced = of_kind().all(|it| it.synced);
-        let settled = |it: &ScopeState| it.synced || matches!(it.state, KindState::Forbidden | KindState::Absent);
+        let settled = |it: &ScopeState| it.synced || it.given_up || matches!(it.state, KindState::Forbidden | KindState::Absent);
         // Once and for all: a server that goes away takes back nothing.
         self.synced = self.synced || self.scopes.values().all(settled);
         before

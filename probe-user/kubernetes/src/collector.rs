@@ -10,7 +10,7 @@ use crate::client::{self, Access, Patience};
 use crate::cluster::Cluster;
 use crate::controls::Hands;
 use crate::index::Limits;
-use crate::lease::Lease;
+use crate::lease::{Lease, Way};
 use crate::watch::{Cause, Failure, Scope, Step, Steps, follow_all};
 
 /// Namespaces that can be named, at most: each has its own lists and watches.
@@ -96,7 +96,9 @@ impl Collector {
     /// The lease by which the collectors of one cluster agree on who reports; `namespace` is by default the one that we are in.
     pub fn lease(&self, namespace: Option<&str>, name: &str, holder: &str) -> Lease {
         let namespace = namespace.unwrap_or(self.client.default_namespace()).to_owned();
-        Lease::new(self.client.clone(), &namespace, name, holder)
+        let CollectorConfig { access, patience, message_bytes, .. } = &self.config;
+        let way = Way { access: access.clone(), patience: *patience, message_bytes: *message_bytes };
+        Lease::new(self.client.clone(), way, &namespace, name, holder)
     }
 
     /// Changes objects of the cluster. To be had anew for every change: keys may have been renewed.

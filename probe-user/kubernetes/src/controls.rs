@@ -1,18 +1,19 @@
-//! What people do to a cluster's objects: logs of pods, and their end; more and fewer of a controller's pods; nodes that take no more; and what the
-//! API says of an object, for reading.
+//! What people do to a cluster's objects: logs of pods, shells in their containers, and their end; more and fewer of a controller's pods; nodes that
+//! take no more; and what the API says of an object, for reading.
 //!
 //! Every call asks the API for no more than it needs, and what the API refuses is told in its own words: who may do what is decided there.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{StreamExt as _, stream};
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use http::{Request, Uri, header};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::kind::Kind;
 use crate::objects::Uid;
@@ -20,8 +21,11 @@ use crate::watch::{innermost, refusal};
 
 mod describe;
 mod lines;
+mod terminal;
 
+pub use describe::Masks;
 use lines::Lines;
+pub use terminal::{Sizes, Terminal};
 
 /// Tries of a change that somebody else's change got in between of.
 const TRIES: usize = 5;
@@ -29,6 +33,8 @@ const TRIES: usize = 5;
 const REPLICAS_MAX: i64 = 10_000;
 /// Containers of a pod whose logs are followed at once.
 const CONTAINERS_MAX: usize = 64;
+/// Logs that cannot be had are refused within this time; whatever takes longer is told where the lines come.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 /// Events of an object that are told.
 const EVENTS_MAX: usize = 50;
 /// Longest name of an object.
@@ -72,6 +78,9 @@ impl From<kube::Error> for Refused {
         Refused(refusal(&error).map_or_else(|| innermost(&error), |refusal| refusal.message().to_owned()))
     }
 }
+
+/// Lines of one container's log.
+type Log = BoxStream<'static, Bytes>;
 
 /// Changes objects through the API, as whoever the collector is there.
 #[derive(Clone)]
@@ -141,20 +150,21 @@ impl Hands {
         Ok(())
     }
 
-    /// What the API says of an object and of what happened to it, for people. Environments are left out.
+    /// What the API says of an object and of what happened to it, for people. Environments are left out, and what `masks` takes for a secret.
     ///
     /// # Errors
     /// What the API says.
-    pub async fn describe(&self, object: &Place) -> Result<String, Refused> {
+    pub async fn describe(&self, object: &Place, masks: &dyn Masks) -> Result<String, Refused> {
         let found: Value = self.ask("GET", &path(object)?, None).await?;
         let uid = found["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
         let events = format!("/api/v1/namespaces/{namespace}/events?limit={EVENTS_MAX}&fieldSelector=involvedObject.uid%3D{uid}");
         let events = self.ask("GET", &events, None).await;
-        Ok(describe::describe(&found, events.as_ref().map_err(ToString::to_string)))
+        Ok(describe::describe(&found, events.as_ref().map_err(ToString::to_string), masks))
     }
 
-    /// Lines of all containers of a pod, each after its container's name in brackets, as they are written.
+    /// Lines of all containers of a pod, each after its container's name in brackets, as they are written. The API begins to answer for a
+    /// container with its first line: one that is quiet keeps neither the others waiting nor whoever asks.
     ///
     /// # Errors
     /// When no container's logs can be had.
@@ -162,25 +172,45 @@ impl Hands {
         let path = path(pod)?;
         let found: Value = self.ask("GET", &path, None).await?;
         let names = found["spec"]["containers"].as_array().into_iter().flatten().filter_map(|container| container["name"].as_str());
-        let names: Vec<String> = names.take(CONTAINERS_MAX).map(str::to_owned).collect();
-        let opened = names.iter().map(async |name| (name.clone(), self.log(&path, name, request).await));
-        let opened: BTreeMap<String, Result<BoxStream<'static, Bytes>, Refused>> =
-            futures::future::join_all(opened).await.into_iter().collect();
-        if opened.is_empty() {
+        let mut opening: FuturesUnordered<BoxFuture<'static, (String, Result<Log, Refused>)>> = names
+            .take(CONTAINERS_MAX)
+            .map(|name| {
+                let (hands, path, name, request) = (self.clone(), path.clone(), name.to_owned(), request.clone());
+                async move {
+                    let opened = hands.log(&path, &name, &request).await;
+                    (name, opened)
+                }
+                .boxed()
+            })
+            .collect();
+        if opening.is_empty() {
             return Err(Refused(format!("pod {} has no containers", pod.name)));
         }
-        if opened.values().all(Result::is_err) {
-            return Err(opened.into_values().find_map(Result::err).unwrap_or_else(|| Refused("no logs".to_owned())));
+        let mut settled = Vec::new();
+        let first = async {
+            while let Some((name, opened)) = opening.next().await {
+                let is_open = opened.is_ok();
+                settled.push((name, opened));
+                if is_open {
+                    break;
+                }
+            }
+        };
+        // One that is quiet is none that is refused.
+        drop(timeout(REFUSED_WITHIN, first).await);
+        if opening.is_empty() && settled.iter().all(|(_, opened)| opened.is_err()) {
+            let refused = settled.into_iter().find_map(|(_, opened)| opened.err());
+            return Err(refused.unwrap_or_else(|| Refused("no logs".to_owned())));
         }
-        let all = opened.into_iter().map(|(name, lines)| match lines {
+        let all = stream::iter(settled).chain(opening).map(|(name, opened)| match opened {
             Ok(lines) => lines,
             // One that has not begun yet says nothing; that is said.
             Err(error) => stream::once(async move { Bytes::from(format!("[{name}] {error}\n")) }).boxed(),
         });
-        Ok(stream::select_all(all).boxed())
+        Ok(all.flatten_unordered(None).boxed())
     }
 
-    async fn log(&self, path: &str, container: &str, request: &LogRequest) -> Result<BoxStream<'static, Bytes>, Refused> {
+    async fn log(&self, path: &str, container: &str, request: &LogRequest) -> Result<Log, Refused> {
         let LogRequest { follow, tail, since, timestamps } = request;
         let mut query = format!("{path}/log?container={}&follow={follow}&timestamps={timestamps}", name(container)?);
         if let Some(tail) = tail {

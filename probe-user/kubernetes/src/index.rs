@@ -99,6 +99,13 @@ impl Index {
         Some(Place { kind: *kind, namespace: namespace.clone(), name: name.clone(), uid })
     }
 
+    /// Where the pod is that has a container. It looks through all pods: for what people ask, not for events.
+    pub fn pod_of_container(&self, id: &str) -> Option<Place> {
+        let has_it = |entry: &&Entry| matches!(&entry.facts.details, Details::Pod(pod) if pod.container_ids.iter().any(|it| **it == *id));
+        let pod = self.kinds.get(&Kind::Pod)?.entries.values().find(has_it)?;
+        self.place(&pod.facts.uid)
+    }
+
     /// An object is new, or has changed, or was listed again.
     pub fn apply(&mut self, facts: Facts) {
         let table = self.kinds.entry(facts.kind).or_default();

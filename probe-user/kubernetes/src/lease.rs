@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::backoff::jitter;
+use crate::client::{self, Access, Patience};
+use crate::collector::StartError;
 use crate::lease::election::{Election, Move, Seen};
 use crate::watch::{innermost, refusal};
 
@@ -35,7 +37,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The lease, as seen by one who would hold it.
 #[derive(Debug)]
 pub struct Lease {
+    way: Way,
     api: Api<Object>,
+    namespace: String,
     place: String,
     name: String,
     election: Election,
@@ -43,10 +47,20 @@ pub struct Lease {
     complaint: Option<String>,
 }
 
+/// How the API is found, and found again with keys that are new.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) access: Access,
+    pub(crate) patience: Patience,
+    pub(crate) message_bytes: usize,
+}
+
 impl Lease {
-    pub(crate) fn new(client: kube::Client, namespace: &str, name: &str, holder: &str) -> Self {
+    pub(crate) fn new(client: kube::Client, way: Way, namespace: &str, name: &str, holder: &str) -> Self {
         Self {
+            way,
             api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
             place: format!("{namespace}/{name}"),
             name: name.to_owned(),
             election: Election::new(holder),
@@ -125,10 +139,26 @@ impl Lease {
         let begun = Instant::now();
         match timeout(ANSWER, self.step(begun)).await {
             Ok(Ok(())) => self.complaint = None,
-            Ok(Err(error)) => self.complain(innermost(&error)),
+            Ok(Err(error)) => {
+                let mut complaint = innermost(&error);
+                if refusal(&error).is_some_and(|refusal| refusal.status == StatusCode::UNAUTHORIZED)
+                    && let Err(error) = self.renew().await
+                {
+                    complaint = format!("{complaint}, and the keys cannot be read again: {}", innermost(&error));
+                }
+                self.complain(complaint);
+            }
             Err(_) => self.complain(format!("no answer within {ANSWER:?}")),
         }
         RETRY.mul_f64(1.0 + jitter() / 5.0)
+    }
+
+    /// Keys, tokens and certificates are read once more: the server has not known who asks, and there may be new ones.
+    async fn renew(&mut self) -> Result<(), StartError> {
+        let Way { access, patience, message_bytes } = &self.way;
+        let (client, _) = client::connect(access, *patience, *message_bytes).await?;
+        self.api = Api::namespaced(client, &self.namespace);
+        Ok(())
     }
 
     async fn step(&mut self, begun: Instant) -> Result<(), kube::Error> {

@@ -1,8 +1,13 @@
-//! An object of the API for people: indented, without what only programs need, and without environments, which have secrets in them.
+//! An object of the API for people: indented, without what only programs need, without environments, which have secrets in them, and without what
+//! else is taken for a secret.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
+
+mod secrets;
+
+pub use secrets::Masks;
 
 /// Longest text that is written.
 const TEXT_MAX: usize = 256 << 10;
@@ -16,13 +21,15 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MASK: &str = "***";
 
 /// The object, then its events, or why they cannot be had.
-pub(super) fn describe(object: &Value, events: Result<&Value, String>) -> String {
+pub(super) fn describe(object: &Value, events: Result<&Value, String>, masks: &dyn Masks) -> String {
     let mut text = String::new();
-    if let Value::Object(fields) = object {
+    let mut object = object.clone();
+    secrets::hide(&mut object, "", masks);
+    if let Value::Object(fields) = &object {
         write_fields(&mut text, fields, 0, "");
     }
     match events {
-        Ok(events) => write_events(&mut text, events),
+        Ok(events) => write_events(&mut text, events, masks),
         Err(error) => drop(writeln!(text, "events: {error}")),
     }
     if text.len() > TEXT_MAX {
@@ -87,7 +94,7 @@ fn write_value(text: &mut String, value: &Value, depth: usize, key: &str) {
     }
 }
 
-fn write_events(text: &mut String, events: &Value) {
+fn write_events(text: &mut String, events: &Value, masks: &dyn Masks) {
     let items = events["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     if items.is_empty() {
         text.push_str("events: none\n");
@@ -98,7 +105,7 @@ fn write_events(text: &mut String, events: &Value) {
         let word = |key: &str| event[key].as_str().unwrap_or_default();
         let at = [word("lastTimestamp"), word("eventTime"), word("firstTimestamp")].into_iter().find(|at| !at.is_empty()).unwrap_or("-");
         let count = event["count"].as_u64().filter(|count| *count > 1).map(|count| format!(" (x{count})")).unwrap_or_default();
-        writeln!(text, "  {at} {} {}{count}: {}", word("type"), word("reason"), word("message").trim()).unwrap_or_default();
+        writeln!(text, "  {at} {} {}{count}: {}", word("type"), word("reason"), masks.text(word("message").trim())).unwrap_or_default();
     }
 }
 
@@ -112,6 +119,57 @@ mod tests {
 
     use super::*;
 
+    /// Hides what stands under "password", and the argument after one that says so.
+    struct Known;
+
+    impl Masks for Known {
+        fn arguments(&self, arguments: &[&str]) -> Vec<String> {
+            let is_secret =
+                |at: usize| at > 0 && (arguments[at - 1] == "--password" || (arguments[0] == "mysql" && arguments[at].starts_with("-p")));
+            (0..arguments.len()).map(|at| if is_secret(at) { MASK } else { arguments[at] }.to_owned()).collect()
+        }
+
+        fn value(&self, name: &str, value: &str) -> String {
+            if name.contains("password") { MASK.to_owned() } else { self.text(value) }
+        }
+
+        fn text(&self, text: &str) -> String {
+            text.replace("hunter2", MASK)
+        }
+    }
+
+    #[test]
+    fn what_the_view_of_processes_masks_is_masked_here_too() {
+        let pod = json!({
+            "metadata": {"annotations": {"app/password": "hidden", "note": "it is hunter2"}},
+            "spec": {
+                "containers": [
+                    {"args": ["-phidden", "--host", "db"], "command": ["mysql"], "name": "db", "livenessProbe": {
+                        "httpGet": {"httpHeaders": [{"name": "X-password", "value": "hidden"}, {"name": "Accept", "value": "text"}]}}},
+                    {"args": ["--password", "hidden", "-pshown"], "name": "app", "lifecycle": {"preStop": {"exec": {"command": ["mysql", "-phidden"]}}}},
+                ],
+                "volumes": [{"csi": {"volumeAttributes": {"password": "hidden", "share": "data"}}}],
+            },
+        });
+        let events = json!({"items": [{"type": "Warning", "reason": "Failed", "message": "hunter2 is wrong"}]});
+        let text = describe(&pod, Ok(&events), &Known);
+        assert!(!text.contains("hidden") && !text.contains("hunter2"), "{text}");
+        for shown in [
+            "- db\n",
+            "- --host\n",
+            "- -pshown\n",
+            "- --password\n",
+            "value: text\n",
+            "share: data\n",
+            "it is ***",
+            "*** is wrong",
+            "- mysql\n",
+        ] {
+            assert!(text.contains(shown), "{shown}: {text}");
+        }
+        assert_eq!(text.matches(MASK).count(), 8, "{text}");
+    }
+
     #[test]
     fn an_object_is_written_without_machinery_and_secrets() {
         let pod = json!({
@@ -120,7 +178,7 @@ mod tests {
             "spec": {"containers": [{"env": [{"name": "PASSWORD", "value": "hunter2"}], "image": "nginx", "name": "main", "args": []}]},
         });
         let events = json!({"items": [{"type": "Warning", "reason": "BackOff", "message": "again\n", "count": 3, "lastTimestamp": "2026-01-01T00:00:00Z"}]});
-        let text = describe(&pod, Ok(&events));
+        let text = describe(&pod, Ok(&events), &Known);
         expect_test::expect![[r#"
             kind: Pod
             metadata:
@@ -141,6 +199,6 @@ mod tests {
               2026-01-01T00:00:00Z Warning BackOff (x3): again
         "#]]
         .assert_eq(&text);
-        assert!(describe(&json!({}), Err("events is forbidden".to_owned())).contains("forbidden"));
+        assert!(describe(&json!({}), Err("events is forbidden".to_owned()), &Known).contains("forbidden"));
     }
 }

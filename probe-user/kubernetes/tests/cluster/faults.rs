@@ -138,6 +138,34 @@ async fn forbidden_and_absent_kinds_do_not_keep_the_others_waiting() {
 }
 
 #[tokio::test]
+async fn kinds_that_fail_for_ever_are_given_up_as_long_as_others_come() {
+    let server = small_cluster().await;
+    let mut expected = server.objects();
+    expected.retain(|uid, _| !uid.starts_with("jobs-"));
+    for kind in Kind::ALL {
+        server.refuse(kind, Some(500));
+    }
+    let mut told = Told::by(config(&server)).await;
+    told.until_status("all fail", |report| report.kinds.values().all(|kind| kind.errors >= 2)).await;
+    assert_eq!(told.cluster.give_up_failing(), [], "a server that is down says nothing of the cluster");
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Job) {
+        server.refuse(kind, None);
+    }
+    let others = |report: &probe_kubernetes::StatusReport| {
+        report.kinds.iter().all(|(kind, status)| *kind == Kind::Job || status.state == KindState::Watching)
+    };
+    assert!(!told.until_status("all others are watched", others).await.synced);
+    let given_up = told.cluster.give_up_failing();
+    assert_eq!(given_up.iter().map(|scope| scope.kind).collect::<Vec<_>>(), [Kind::Job]);
+    assert_eq!(told.cluster.give_up_failing(), []);
+    told.until("the others are told", |picture| picture.synced && picture.objects == expected).await;
+    assert_eq!(told.cluster.status().kinds[&Kind::Job].state, KindState::Retrying, "it is a blind spot");
+    // When it can be listed after all, it comes.
+    server.refuse(Kind::Job, None);
+    told.until_as(&server).await;
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up_and_asked_again() {
     let server = small_cluster().await;
     server.fail(Kind::Pod, Call::List, [Fault::Hang]);

@@ -109,3 +109,26 @@ async fn a_holder_whose_lease_was_taken_returns() {
     timeout(RETRY * 2, first.keep(&holding)).await.expect("it sees the other");
     assert!(!*holding.borrow());
 }
+
+#[tokio::test]
+async fn one_that_waits_with_keys_that_are_no_longer_known_reads_them_again() {
+    let server = Server::start().await;
+    server.accept_only(&["second"]);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let write = |token: &str| {
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": server.url()}}],
+            "users": [{"name": "me", "user": {"token": token}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        });
+        std::fs::write(file.path(), text.to_string()).expect("written");
+    };
+    write("first");
+    let access = probe_kubernetes::Access::Kubeconfig { path: Some(file.path().to_owned()), context: None };
+    let mut waiting = lease(CollectorConfig { access, ..config(&server) }, "waiting").await;
+    assert!(timeout(Duration::from_millis(500), waiting.acquire(drop)).await.is_err());
+    write("second");
+    timeout(RETRY * 3, waiting.acquire(drop)).await.expect("it has read the new one");
+    assert_eq!(holder(&server), "waiting");
+}

@@ -12,3 +12,4 @@ mod make;
 mod objects;
 mod picture;
 mod server;
+mod terminals;

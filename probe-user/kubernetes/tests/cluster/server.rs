@@ -1,5 +1,5 @@
 //! A server that speaks the list and watch protocol of the Kubernetes API: pages with continue tokens, watches from a resource version,
-//! bookmarks, compaction with 410 Gone, writes with conflicts, leases; and that fails on request in the ways that real ones do.
+//! bookmarks, compaction with 410 Gone, writes with conflicts, leases, terminals; and that fails on request in the ways that real ones do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
@@ -25,8 +27,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, rustls};
 
-use crate::make;
 use crate::picture::by_uid;
+use crate::{make, terminals};
 
 /// What goes wrong, once, with the next request of its sort.
 #[derive(Clone, Debug)]
@@ -50,6 +52,9 @@ pub(crate) enum Fault {
     /// A list of which only the first half comes before the connection breaks.
     Half,
 }
+
+/// Marks an answer that does not come: its program says nothing.
+const QUIET: &str = "x-quiet";
 
 /// Lists or watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +86,12 @@ struct Cluster {
     conflicts: usize,
     /// Writes of leases are refused.
     leases_refused: Option<u16>,
+    /// Nobody may open terminals.
+    terminals_forbidden: bool,
+    /// The older of the protocols of terminals is the only one.
+    terminals_old: bool,
+    /// What was typed into terminals.
+    typed: Vec<u8>,
     /// How far the watches are.
     sent: BTreeMap<Kind, u64>,
     /// Watches of older epochs end.
@@ -269,6 +280,21 @@ impl Server {
         self.cluster.lock().tokens = Some(tokens.iter().map(|token| format!("Bearer {token}")).collect());
     }
 
+    /// Terminals are refused from now on.
+    pub(crate) fn forbid_terminals(&self) {
+        self.cluster.lock().terminals_forbidden = true;
+    }
+
+    /// As servers before 1.30: the end of what is typed cannot be told.
+    pub(crate) fn speak_old_terminals(&self) {
+        self.cluster.lock().terminals_old = true;
+    }
+
+    /// What was typed into terminals so far.
+    pub(crate) fn typed(&self) -> Vec<u8> {
+        self.cluster.lock().typed.clone()
+    }
+
     /// Leases cannot be read or written; `None` takes it back.
     pub(crate) fn refuse_leases(&self, status: Option<u16>) {
         self.cluster.lock().leases_refused = status;
@@ -368,7 +394,14 @@ impl Place {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    body: Bytes,
+) -> Response {
     {
         let mut cluster = shared.lock();
         let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -377,7 +410,13 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
             return refused(401, "Unauthorized");
         }
     }
+    if let Some((pod, part)) = uri.path().rsplit_once('/').filter(|(_, part)| matches!(*part, "exec" | "attach")) {
+        return terminal(&shared, pod, part, uri.query().unwrap_or_default(), upgrade);
+    }
     if let Some(response) = beside(&shared, &method, &uri, &body) {
+        if response.headers().contains_key(QUIET) {
+            std::future::pending::<()>().await;
+        }
         return response;
     }
     let Some(place) = Place::of(uri.path()) else {
@@ -413,6 +452,28 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
     }
 }
 
+fn terminal(
+    shared: &Arc<Shared>,
+    pod: &str,
+    part: &str,
+    query: &str,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let Some(place) = Place::of(pod) else { return refused(404, "not found") };
+    let cluster = shared.lock();
+    if cluster.terminals_forbidden {
+        let (namespace, name) = (place.namespace.unwrap_or_default(), place.name.unwrap_or_default());
+        let what = format!("cannot create resource \"pods/{part}\" in API group \"\" in the namespace {namespace:?}");
+        return refused(403, &format!("pods {name:?} is forbidden: User \"collector\" {what}"));
+    }
+    if !cluster.objects.get(&Kind::Pod).is_some_and(|pods| pods.contains_key(&place.key())) {
+        return refused(404, "not found");
+    }
+    let protocols: &[&str] = if cluster.terminals_old { &["v4.channel.k8s.io"] } else { &["v5.channel.k8s.io", "v4.channel.k8s.io"] };
+    let keeper = shared.clone();
+    terminals::answer(part, query, upgrade, protocols, move |bytes| keeper.lock().typed.extend_from_slice(bytes))
+}
+
 /// What is served beside objects: logs, sizes of controllers, events.
 fn beside(shared: &Arc<Shared>, method: &Method, uri: &Uri, body: &Bytes) -> Option<Response> {
     let query = uri.query().unwrap_or_default();
@@ -432,6 +493,10 @@ fn beside(shared: &Arc<Shared>, method: &Method, uri: &Uri, body: &Bytes) -> Opt
         let container = query.split('&').find_map(|pair| pair.strip_prefix("container=")).unwrap_or_default().to_owned();
         if container.starts_with("waiting") {
             return Some(refused(400, &format!("container {container:?} in pod is waiting to start: ContainerCreating")));
+        }
+        if container.starts_with("quiet") {
+            // As the kubelet does: an answer begins with the first line.
+            return Some(([(QUIET, "true")], "").into_response());
         }
         let first = format!("first of {container} ({query})\nhalf a li");
         let rest = futures::stream::once(async {
