@@ -31,7 +31,7 @@ EVERYTHING = {
     "zookeeper": {"storage": {"className": "fast", "data": "20Gi", "log": "30Gi"}, **_PLACE},
     "probe": {"resources": {"limits": {"memory": "512Mi"}}, **_PLACE},
     "agent": {"offers": "cpus:4;mem:8192;ports:[31000-32000]", "attributes": "rack:a;zone:b", "resources": {"limits": {"memory": "1Gi"}}, **_PLACE},
-    "collector": {"cluster": "main", **_PLACE},
+    "collector": {"cluster": "main", "controls": True, **_PLACE},
     "monitoring": {"rules": True, "labels": {"release": "monitoring"}},
     "ingress": {"className": "internal", "tlsSecret": "page"},
     "confinement": {"seLinuxType": "spc_t"},

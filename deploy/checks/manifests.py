@@ -119,6 +119,10 @@ def check_options(_):
     """Each value of the chart that no overlay sets comes to where it belongs, and rules and dashboards are those of deploy/monitoring."""
     things = {name_of(it): it for it in chart("prod", EVERYTHING)}
     found = references([it for it in things.values() if "helm.sh/hook" not in it["metadata"].get("annotations", {})], "everything")
+    for granted in (it for it in yaml.safe_load_all((HERE / "k8s/collector-controls.yaml").read_text()) if it):
+        for part in ("rules", "roleRef", "subjects"):
+            if things.get(name_of(granted), {}).get(part) != granted.get(part):
+                found.append(f"{name_of(granted)}: the chart has other {part} than k8s/collector-controls.yaml")
     workloads = {name.split("/")[-1].removeprefix("orchestrator-"): it["spec"]["template"]["spec"] for name, it in things.items() if containers(it)}
     arguments = {name: it["containers"][0].get("args", []) for name, it in workloads.items()}
     for name, words in (
