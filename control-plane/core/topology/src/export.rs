@@ -93,7 +93,7 @@ impl Topology {
             let rows = summary::own_container_rows(&self.tables, row, &record);
             let metrics = summary::container_metrics(&self.tables, it, true);
             // There, a node has one probe for all of them.
-            let own = controls(self, Entity::Container(it)).into_iter().filter(|control| control.node_id == row.node_id);
+            let own = controls(self, Entity::Container(it)).into_iter().filter(|control| control.probe_id == host.probe);
             let controls = own.collect();
             Some(ContainerExport { record, metrics, rows, controls })
         };

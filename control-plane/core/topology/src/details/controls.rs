@@ -71,8 +71,8 @@ pub(crate) fn controls(map: &Topology, entity: Entity) -> Vec<Control> {
                 Some(record) if &*record.runtime == "docker" => {
                     offered(map, &map.tables.hosts[row.host].probe, &row.node_id, of_container(record.state))
                 }
-                // Probes only watch other runtimes. What Kubernetes does with its pod is the next best.
-                Some(_) => row.pod.map_or_else(Vec::new, |pod| of_pod(map, pod)),
+                // Probes only watch other runtimes. What Kubernetes does with it and its pod is the next best.
+                Some(record) => row.pod.map_or_else(Vec::new, |pod| of_container_in(map, pod, &row.node_id, record.state)),
                 None => Vec::new(),
             }
         }
@@ -98,10 +98,14 @@ pub(crate) fn controls(map: &Topology, entity: Entity) -> Vec<Control> {
     controls
 }
 
-/// What a container's panel offers of its pod's, whose node is told.
-fn of_pod(map: &Topology, pod: ObjectIndex) -> Vec<Control> {
+/// What a cluster's collector does with a container of a pod: a terminal in it, and what the pod itself offers, whose node is told.
+fn of_container_in(map: &Topology, pod: ObjectIndex, container: &NodeId, state: ContainerState) -> Vec<Control> {
     let Some((collector, _)) = map.tables.kubernetes.told(pod) else { return Vec::new() };
-    offered(map, collector, &map.tables.kubernetes.rows[pod].node_id, &[POD_LOGS, DESCRIBE_POD])
+    let mut controls = offered(map, collector, &map.tables.kubernetes.rows[pod].node_id, &[POD_LOGS, DESCRIBE_POD]);
+    if state == ContainerState::Running {
+        controls.extend(offered(map, collector, container, &[ATTACH, EXEC]));
+    }
+    controls
 }
 
 fn of_container(state: ContainerState) -> &'static [Known] {

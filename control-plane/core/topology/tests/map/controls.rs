@@ -61,17 +61,26 @@ fn a_containers_state_decides() {
 }
 
 #[test]
-fn a_container_of_another_runtime_offers_what_its_pod_does() {
+fn a_container_of_another_runtime_offers_terminals_and_what_its_pod_does() {
     let mut world = World::new();
     world.connect("node-1", &["10.0.0.1/24"]);
     let of_runtime = |id, runtime: &str| Container { runtime: runtime.into(), ..in_pod(id, "front") };
-    world.report("node-1", containers(vec![of_runtime("c1", "containerd"), of_runtime("c2", "docker")]));
+    let exited = Container { state: ContainerState::Exited, ..of_runtime("c3", "containerd") };
+    world.report("node-1", containers(vec![of_runtime("c1", "containerd"), of_runtime("c2", "docker"), exited]));
     world.connect_cluster("collector", "production", vec![object(Kind::Pod, "front", &[])]);
     let offered = |id: &str| -> Vec<String> {
         let controls = world.details(View::Containers, id).unwrap().controls;
-        controls.iter().map(|it| format!("{} of {} by {}", it.human, it.node_id, it.probe_id)).collect()
+        controls.iter().map(|it| format!("{} {} of {} by {}", it.id, it.human, it.node_id, it.probe_id)).collect()
     };
-    assert_eq!(offered("c1;<container>"), ["Get logs of front;<pod> by collector", "Describe pod of front;<pod> by collector"]);
+    let of_its_pod =
+        ["kubernetes_get_logs Get logs of front;<pod> by collector", "kubernetes_describe Describe pod of front;<pod> by collector"];
+    // The same ids and words as of Docker's containers.
+    let of_its_own = [
+        "docker_attach_container Attach of c1;<container> by collector",
+        "docker_exec_container Exec shell of c1;<container> by collector",
+    ];
+    assert_eq!(offered("c1;<container>"), [of_its_pod[0], of_its_own[0], of_its_pod[1], of_its_own[1]]);
+    assert_eq!(offered("c3;<container>"), of_its_pod, "nothing runs in it");
     assert!(offered("c2;<container>").iter().all(|it| it.ends_with(" of c2;<container> by node-1")));
     // A report in Scope's words has one probe for all that a node offers.
     let export = world.map.export_host("node-1").unwrap();
