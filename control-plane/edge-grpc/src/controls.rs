@@ -60,14 +60,9 @@ impl Controls {
         }
         let target = Target { probe, node, control, arguments: arguments.into_iter().collect() };
         let (reply, answer) = oneshot::channel();
-        let (board, stopped) = (self.context.0.switchboard.clone(), self.context.0.stopping.clone());
+        let board = self.context.0.switchboard.clone();
         // Goes on when the client goes away: it is done all the same, and belongs into the record.
-        self.context.0.tasks.spawn(async move {
-            tokio::select! {
-                result = board.call(&caller, target) => drop(reply.send(result)),
-                () = stopped.cancelled() => {}
-            }
-        });
+        self.context.0.tasks.spawn(async move { drop(reply.send(board.call(&caller, target).await)) });
         match answer.await {
             Ok(Ok(answer)) => Ok(to_wire(answer)),
             Ok(Err(error)) => Err(refused(&error)),
@@ -208,7 +203,7 @@ fn to_wire(answer: Answer) -> CallResponse {
 
 fn refused(error: &CallError) -> Status {
     let code = match error {
-        CallError::NotConnected(_) => Code::Unavailable,
+        CallError::NotConnected(_) | CallError::Stopped(_) => Code::Unavailable,
         CallError::Unknown(_) => Code::NotFound,
         CallError::ProbeLost(_) => Code::Aborted,
         CallError::TimedOut(_) => Code::DeadlineExceeded,

@@ -15,6 +15,7 @@ use controls::{
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, Draft};
 use crate::link::{Abilities, Link, Order};
@@ -103,6 +104,9 @@ pub enum CallError {
     /// The probe did not answer in time.
     #[error("probe {0} has not answered in time; nobody knows whether it does what was asked")]
     TimedOut(String),
+    /// The control plane stops, or leads no longer, before the probe answered.
+    #[error("the control plane is about to stop; nobody knows whether {0} does what was asked")]
+    Stopped(String),
     /// Too many calls wait already.
     #[error("too many controls are being carried out already; try again later")]
     TooMany,
@@ -118,6 +122,7 @@ impl CallError {
             CallError::Unknown(_) => Outcome::Unknown,
             CallError::ProbeLost(_) => Outcome::ProbeLost,
             CallError::TimedOut(_) => Outcome::TimedOut,
+            CallError::Stopped(_) => Outcome::Stopped,
             CallError::TooMany => Outcome::TooMany,
             CallError::Failed(_) => Outcome::Failed,
         }
@@ -139,6 +144,8 @@ struct Inner {
     audit: Audit,
     /// A deadline has come up that may be the next.
     scheduled: Notify,
+    /// Calls that are not on record yet.
+    under_way: TaskTracker,
 }
 
 struct State {
@@ -147,6 +154,8 @@ struct State {
     waiting: HashMap<CallId, oneshot::Sender<Reply>>,
     links: HashMap<LinkId, LinkEntry>,
     open: HashMap<PipeId, Arc<Pipe>>,
+    /// No call is waited for any more.
+    stopped: bool,
     last_call: u64,
     last_link: u64,
 }
@@ -177,6 +186,7 @@ impl Switchboard {
             waiting: HashMap::new(),
             links: HashMap::new(),
             open: HashMap::new(),
+            stopped: false,
             last_call: 0,
             last_link: 0,
         };
@@ -188,6 +198,7 @@ impl Switchboard {
             observer: Box::new(observer),
             audit,
             scheduled: Notify::new(),
+            under_way: TaskTracker::new(),
         }))
     }
 
@@ -211,11 +222,13 @@ impl Switchboard {
         (Link::new(self.clone(), probe, id, orders, displaced), inbox)
     }
 
-    /// Calls a control, waits for what becomes of it, and writes it down. Whoever goes away meanwhile should let this run on, for the record.
+    /// Calls a control, waits for what becomes of it, and writes it down. Whoever goes away meanwhile, or stops, should let this run on, for the
+    /// record: it ends by itself when [`Switchboard::run`] is told to stop.
     ///
     /// # Errors
     /// Why it was not carried out.
     pub async fn call(&self, caller: &Caller, target: Target) -> Result<Answer, CallError> {
+        let _under_way = self.0.under_way.token();
         let begun = Instant::now();
         let draft = Draft::new((self.0.wall)(), caller, &target);
         let result = self.carry_out(target).await;
@@ -236,6 +249,9 @@ impl Switchboard {
         let patience = self.0.limits.patience;
         let (call, orders) = {
             let mut state = self.lock();
+            if state.stopped {
+                return Err(CallError::Stopped(probe));
+            }
             let entry = state.calls.link_of(&probe).and_then(|link| state.links.get(&link));
             if let Some(LinkEntry { abilities: Abilities::Named(named), .. }) = entry
                 && !named.contains(&control)
@@ -269,6 +285,7 @@ impl Switchboard {
             Ok(Err(CallFailure::NotConnected)) => Err(CallError::NotConnected(probe)),
             Ok(Err(CallFailure::TooMany)) => Err(CallError::TooMany),
             Ok(Err(CallFailure::TimedOut)) => Err(CallError::TimedOut(probe)),
+            Err(_) if self.lock().stopped => Err(CallError::Stopped(probe)),
             Ok(Err(CallFailure::ProbeLost)) | Err(_) => Err(CallError::ProbeLost(probe)),
         }
     }
@@ -299,10 +316,21 @@ impl Switchboard {
         self.close_pipe(&pipe.into(), Cause::Asked);
     }
 
-    /// Lets time pass, until `stopping` is cancelled. Without it no call times out and no pipe is closed for idleness.
+    /// Lets time pass, until `stopping` is cancelled; then no call waits any more, and this returns when each is on record. Without it no call times
+    /// out and no pipe is closed for idleness.
     pub async fn run(&self, stopping: CancellationToken) {
         // Side by side: a disk that hangs keeps no call from timing out.
         tokio::join!(self.pass_time(&stopping), self.keep_record(&stopping));
+        self.give_up_calls();
+        self.0.under_way.close();
+        self.0.under_way.wait().await;
+    }
+
+    /// What a probe was told already it does all the same, and that belongs into the record.
+    fn give_up_calls(&self) {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.waiting.clear();
     }
 
     /// Tries again to write what could not be written.

@@ -36,14 +36,24 @@ pub enum Outcome {
     ProbeLost,
     /// The probe did not answer in time.
     TimedOut,
+    /// We stopped before the probe answered.
+    Stopped,
     /// Too many calls were waiting.
     TooMany,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Outcome; 7] =
-        [Outcome::Done, Outcome::Failed, Outcome::Unknown, Outcome::NotConnected, Outcome::ProbeLost, Outcome::TimedOut, Outcome::TooMany];
+    pub const ALL: [Outcome; 8] = [
+        Outcome::Done,
+        Outcome::Failed,
+        Outcome::Unknown,
+        Outcome::NotConnected,
+        Outcome::ProbeLost,
+        Outcome::TimedOut,
+        Outcome::Stopped,
+        Outcome::TooMany,
+    ];
 
     /// In lower case, for labels and the record.
     pub fn label(self) -> &'static str {
@@ -54,6 +64,7 @@ impl Outcome {
             Outcome::NotConnected => "not_connected",
             Outcome::ProbeLost => "probe_lost",
             Outcome::TimedOut => "timed_out",
+            Outcome::Stopped => "stopped",
             Outcome::TooMany => "too_many",
         }
     }

@@ -1,10 +1,12 @@
 //! Controls and pipes: our probes on their stream, Scope's own over WebSockets, good clients, slow ones, and bad ones.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
+use orchestrator_control::store::MemoryStore;
 use proto::probe::v1::{
     ControlAnswer, ControlCall, Hello, Pipe, control_answer, control_message, pipe::Body as Word, pipe::End, probe_message,
 };
@@ -16,7 +18,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::http::{Reply, raw, request};
 use crate::probe::{Probe, hello, message};
-use crate::world::{CONTAINER, World, web_report};
+use crate::world::{CONTAINER, World, config, web_report};
 
 /// A node id as Scope's scripts put it into a path.
 const NODE: &str = "c0ffee;<container>";
@@ -179,6 +181,34 @@ async fn a_probe_that_vanishes_fails_its_calls_at_once() {
     assert_eq!(reply.status, 400);
     assert!(reply.text().contains("probe p went away before it answered"), "{}", reply.text());
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_under_way_when_the_process_stops_is_on_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = orchestrator_control::config::Config { data_dir: directory.path().to_owned(), ..config() };
+    let mut world = World::start_with(settings, Arc::new(MemoryStore::default())).await;
+    let mut probe = probe(&world, "p", &["docker_stop_container"]).await;
+    let target = format!("/api/control/p/{NODE}/docker_stop_container");
+    // Of one caller who waits, and of one who has gone.
+    let asked = call(world.http, &target, "");
+    let stopped = async {
+        next_call(&mut probe).await;
+        let head = format!("POST {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut gone = TcpStream::connect(world.http).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut gone, head.as_bytes()).await.unwrap();
+        next_call(&mut probe).await;
+        drop(gone);
+        world.begin_to_stop();
+    };
+    let (reply, ()) = tokio::join!(asked, stopped);
+    assert_eq!(reply.status, 503);
+    assert!(reply.text().contains("nobody knows whether p does what was asked"), "{}", reply.text());
+    world.ended().await.unwrap();
+    let record = std::fs::read_to_string(directory.path().join("audit.log")).unwrap();
+    let outcomes: Vec<serde_json::Value> =
+        record.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["stopped", "stopped"], "{record}");
 }
 
 #[tokio::test]

@@ -61,7 +61,8 @@ pub(crate) struct AuditRecord {
     control: String,
     /// Its arguments; what may be a secret is `***`.
     arguments: Option<std::collections::BTreeMap<String, String>>,
-    /// `done`, `failed`, `unknown`, `not_connected`, `probe_lost`, `timed_out` or `too_many`.
+    /// `done`, `failed`, `unknown` (no such control), `not_connected`, `probe_lost`, `timed_out`, `stopped` (the control plane did, before the
+    /// answer came) or `too_many`.
     outcome: String,
     /// What the caller was told, when it was not done.
     error: Option<String>,

@@ -7,7 +7,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use futures::TryStreamExt as _;
 use http::{HeaderMap, StatusCode, header};
-use relay::{Answer, Caller, Target};
+use relay::{Answer, CallError, Caller, Target};
 use tokio::sync::oneshot;
 
 use super::{Scope, bad_request, schema};
@@ -59,16 +59,14 @@ pub(super) async fn control(State(scope): State<Scope>, request: Request) -> Res
     };
     let context = &scope.context;
     let (reply, answer) = oneshot::channel();
-    let (board, stopping) = (context.switchboard.clone(), context.supervisor.stopping().clone());
+    let board = context.switchboard.clone();
     // Goes on when the client goes away: it is done all the same, and belongs into the record.
     context.supervisor.one_off("control", async move {
-        tokio::select! {
-            result = board.call(&caller, Target { probe, node, control, arguments }) => drop(reply.send(result)),
-            () = stopping.cancelled() => {}
-        }
+        drop(reply.send(board.call(&caller, Target { probe, node, control, arguments }).await));
     });
     match answer.await {
         Ok(Ok(answer)) => json_bytes(StatusCode::OK, encode(&answer)),
+        Ok(Err(error @ CallError::Stopped(_))) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         Ok(Err(error)) => bad_request(&error.to_string()),
         Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the control plane is about to stop"),
     }
