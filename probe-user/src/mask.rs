@@ -15,14 +15,29 @@ const PATTERNS_MAX: usize = 64;
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
 
 /// Parts of a name that make its value a secret, wherever it stands.
-const WORDS: [&str; 11] =
-    ["password", "passwd", "passphrase", "secret", "token", "credential", "apikey", "accesskey", "privatekey", "authorization", "bearer"];
+const WORDS: [&str; 12] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "apikey",
+    "accesskey",
+    "accountkey",
+    "privatekey",
+    "authorization",
+    "bearer",
+];
 
 /// Whole words of a name that do.
 const WHOLE_WORDS: [&str; 4] = ["pass", "pwd", "pw", "auth"];
 
 /// Parts that do in the name of a variable, where a wrong guess costs less than in an option or a label, which people look for.
 const VARIABLE_WORDS: [&str; 6] = ["pass", "key", "auth", "private", "dsn", "cert"];
+
+/// Variables that say where a shell works, in spite of their names.
+const WORKING_DIRECTORIES: [&str; 2] = ["PWD", "OLDPWD"];
 
 /// Last words of names that say where a secret is.
 const PLACES: [&str; 5] = ["file", "path", "dir", "directory", "url"];
@@ -32,7 +47,7 @@ const ATTACHED: [&str; 9] =
     ["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mysqlshow", "mysqlcheck", "mariadb", "mariadb-dump", "mariadb-admin"];
 
 /// Programs with short options whose next argument, or rest, is a secret.
-const SHORT: [(&str, &str); 8] = [
+const SHORT: [(&str, &str); 7] = [
     ("sshpass", "-p"),
     ("redis-cli", "-a"),
     ("mongo", "-p"),
@@ -40,11 +55,14 @@ const SHORT: [(&str, &str); 8] = [
     ("mongodump", "-p"),
     ("ldapsearch", "-w"),
     ("ldapmodify", "-w"),
-    ("smbclient", "-U"),
 ];
 
-/// Programs whose `-u` and `--user` is a user and a password.
-const USERS: [(&str, &str); 4] = [("curl", "-u"), ("curl", "--user"), ("curl", "--proxy-user"), ("curl", "-U")];
+/// Programs with options whose next argument, or rest, is a user and a password.
+const USERS: [(&str, &str); 6] =
+    [("curl", "-u"), ("curl", "--user"), ("curl", "--proxy-user"), ("curl", "-U"), ("smbclient", "-U"), ("smbclient", "--user")];
+
+/// Short options of curl without a value: others may follow in the same argument.
+const CURL_SWITCHES: &str = "012346#:aBfgGiIjJklLMnNOpqRsSvVZ";
 
 /// Which names hide their values.
 #[derive(Clone, Debug)]
@@ -173,14 +191,20 @@ impl Masks {
             }
             for option in of(&SHORT) {
                 match argument.strip_prefix(option) {
-                    Some("") if option == "-U" => return (Cow::Borrowed(argument), Next::User),
                     Some("") => return (Cow::Borrowed(argument), Next::Secret),
-                    Some(_) if option != "-U" => return (Cow::Owned(format!("{option}{MASK}")), Next::Shown),
-                    _ => {}
+                    Some(_) => return (Cow::Owned(format!("{option}{MASK}")), Next::Shown),
+                    None => {}
                 }
             }
-            if of(&USERS).contains(&argument) {
-                return (Cow::Borrowed(argument), Next::User);
+            for option in of(&USERS) {
+                match user_of(program, option, argument) {
+                    Some("") => return (Cow::Borrowed(argument), Next::User),
+                    Some(user) => {
+                        let option = &argument[..argument.len() - user.len()];
+                        return (Cow::Owned(format!("{option}{}", user_masked(user))), Next::Shown);
+                    }
+                    None => {}
+                }
             }
         }
         let option = argument.trim_start_matches('-');
@@ -233,8 +257,11 @@ impl Masks {
         if self.matches(name) {
             return true;
         }
+        if !self.well_known || says_where(name) || WORKING_DIRECTORIES.contains(&name) {
+            return false;
+        }
         let plain = plain(name);
-        self.well_known && !says_where(name) && WORDS.iter().chain(&VARIABLE_WORDS).any(|word| plain.contains(word))
+        WORDS.iter().chain(&VARIABLE_WORDS).any(|word| plain.contains(word)) || has_whole_word(name)
     }
 
     fn hides_option(&self, name: &str) -> bool {
@@ -245,7 +272,7 @@ impl Masks {
             return false;
         }
         let plain = plain(name);
-        WORDS.iter().any(|word| plain.contains(word)) || words(name).any(|it| WHOLE_WORDS.iter().any(|word| it.eq_ignore_ascii_case(word)))
+        WORDS.iter().any(|word| plain.contains(word)) || has_whole_word(name)
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -271,6 +298,18 @@ fn password_of_address(text: &str, begin: usize) -> Option<(usize, usize)> {
     let user = &authority[..authority.rfind('@')?];
     let colon = user.find(':')?;
     Some((begin + colon + 1, begin + user.len()))
+}
+
+/// The user and password in an argument that is `option`; empty where they are the next argument. A long option has them behind a `=`, a short
+/// one attached.
+fn user_of<'a>(program: &str, option: &str, argument: &'a str) -> Option<&'a str> {
+    if option.starts_with("--") {
+        let rest = argument.strip_prefix(option)?;
+        return if rest.is_empty() { Some(rest) } else { rest.strip_prefix('=') };
+    }
+    let letters = argument.strip_prefix('-')?;
+    let letters = if program == "curl" { letters.trim_start_matches(|it| CURL_SWITCHES.contains(it)) } else { letters };
+    letters.strip_prefix(option.trim_start_matches('-'))
 }
 
 fn user_masked(argument: &str) -> Cow<'_, str> {
@@ -303,6 +342,10 @@ fn plain(name: &str) -> String {
 
 fn words(name: &str) -> impl DoubleEndedIterator<Item = &str> {
     name.split(|it: char| !it.is_ascii_alphanumeric())
+}
+
+fn has_whole_word(name: &str) -> bool {
+    words(name).any(|it| WHOLE_WORDS.iter().any(|word| it.eq_ignore_ascii_case(word)))
 }
 
 fn says_where(name: &str) -> bool {

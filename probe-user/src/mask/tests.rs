@@ -8,7 +8,7 @@ fn line(arguments: &[&str]) -> String {
 
 #[test]
 fn passwords_on_a_command_line_are_hidden() {
-    let lines: [(&[&str], &str); 22] = [
+    let lines: [(&[&str], &str); 30] = [
         (&["app", "--password=hunter2", "--port=80"], "app --password=*** --port=80"),
         (&["app", "--password", "hunter2", "run"], "app --password *** run"),
         (&["app", "-password", "hunter2"], "app -password ***"),
@@ -22,6 +22,17 @@ fn passwords_on_a_command_line_are_hidden() {
         (&["sshpass", "-p", "hunter2", "ssh", "h"], "sshpass -p *** ssh h"),
         (&["redis-cli", "-a", "hunter2", "ping"], "redis-cli -a *** ping"),
         (&["curl", "-u", "me:hunter2", "http://x/"], "curl -u me:*** http://x/"),
+        (&["curl", "-uadmin:hunter2", "http://x/"], "curl -uadmin:*** http://x/"),
+        (&["curl", "--user=admin:hunter2", "http://x/"], "curl --user=admin:*** http://x/"),
+        (&["curl", "--user", "admin:hunter2", "http://x/"], "curl --user admin:*** http://x/"),
+        (&["curl", "--proxy-user=admin:hunter2", "-Ume:hunter2", "x"], "curl --proxy-user=admin:*** -Ume:*** x"),
+        (&["curl", "-sSu", "me:hunter2", "-su:hunter2", "x"], "curl -sSu me:*** -su:*** x"),
+        (&["smbclient", "-Ume%hunter2", "--user=me%hunter2", "//h/s"], "smbclient -Ume%*** --user=me%*** //h/s"),
+        (&["wget", "--http-user=me", "--http-password=hunter2", "x"], "wget --http-user=me --http-password=*** x"),
+        (
+            &["app", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=abc==;EndpointSuffix=x"],
+            "app DefaultEndpointsProtocol=https;AccountName=a;AccountKey=***;EndpointSuffix=x",
+        ),
         (&["curl", "-H", "Authorization: Bearer abc", "x"], "curl -H Authorization: Bearer *** x"),
         (&["curl", "-H", "X-Auth-Token: abc", "x"], "curl -H X-Auth-Token: *** x"),
         (&["curl", "https://me:hunter2@host/p?token=abc&x=1"], "curl https://me:***@host/p?token=***&x=1"),
@@ -61,14 +72,27 @@ fn what_is_no_secret_is_told() {
 #[test]
 fn values_of_variables_and_labels_are_hidden_by_their_names() {
     let masks = Masks::default();
-    for name in ["DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "github_token", "SSH_AUTH", "DATABASE_DSN", "TLS_CERT", "my.private"] {
+    for name in [
+        "DB_PASSWORD",
+        "AWS_SECRET_ACCESS_KEY",
+        "github_token",
+        "SSH_AUTH",
+        "DATABASE_DSN",
+        "TLS_CERT",
+        "my.private",
+        "MYSQL_PWD",
+        "DB_PWD",
+        "db_pw",
+    ] {
         assert_eq!(masks.variable(name, "x"), MASK, "{name}");
     }
-    for name in ["PATH", "HOME", "COLOUR", "PASSWORD_FILE", "GOOGLE_KEY_PATH"] {
+    for name in ["PATH", "HOME", "COLOUR", "PASSWORD_FILE", "GOOGLE_KEY_PATH", "PWD", "OLDPWD", "PWDX"] {
         assert_eq!(masks.variable(name, "x"), "x", "{name}");
     }
     assert_eq!(masks.label("org.opencontainers.image.authors", "Ann"), "Ann");
     assert_eq!(masks.label("com.example.db-password", "x"), MASK);
+    let azure = "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=abc==;EndpointSuffix=core.windows.net";
+    assert_eq!(masks.variable("STORAGE", azure), azure.replace("abc==", MASK));
     assert_eq!(masks.variable("CACHE", "redis://u:p@h/0"), "redis://u:***@h/0");
     assert_eq!(masks.variable("OPTS", "-Dpassword=x -Da=b"), "-Dpassword=*** -Da=b");
 }
