@@ -19,7 +19,7 @@ use crate::autoscale;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Service};
 use crate::dns;
-use crate::drivers::history::HistoryFeed;
+use crate::drivers::history::{Copies, HistoryFeed};
 use crate::drivers::{self, OldReports, TopologyHandle};
 use crate::grpc::{self, ProbeService};
 use crate::http::{self, Entrance};
@@ -29,7 +29,7 @@ use crate::marathon;
 use crate::mesos::{self, Mesos};
 use crate::problems::{Part, Problems};
 use crate::readiness::Readiness;
-use crate::replicas::{self, Front, Inside, Ports, Purpose, Replicas, Us};
+use crate::replicas::{self, Follower, Front, Inside, Ports, Purpose, Record, Replicas, Us};
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
@@ -119,11 +119,11 @@ impl App {
             supervisor.one_off("certificates", tls.follow(supervisor.stopping().clone()));
         }
         let inner_tls = tls.clone().filter(Tls::guards_replicas);
-        if config.zk.is_some() && tls.is_some() && inner_tls.is_none() {
+        if config.zk.is_some() && (tls.is_some() || users.is_some()) && inner_tls.is_none() {
             tracing::warn!("control planes speak to each other in the clear: --tls-client-ca would let them prove who they are");
         }
         let now = clock.clone();
-        let (feed, history) = start_history(config, &supervisor, &clock, &telemetry);
+        let (feed, history, copies) = start_history(config, &supervisor, &clock, &telemetry);
         let counters = telemetry.clone();
         let drawn = move |took| PicturesDrawn { took }.emit(&counters);
         let (topology, driver) = drivers::topology::start(topology_config(config), move || now.now(), feed, drawn);
@@ -165,6 +165,12 @@ impl App {
             }
             _ => None,
         };
+        let record = Record { history: history.kept().cloned(), audit: switchboard.audit().clone() };
+        if let Some(replicas) = &replicas {
+            let follower = Follower { record: record.clone(), copies, standing: replicas.standing(), tls: replicas.tls() };
+            let (follower, stopping) = (Arc::new(follower), supervisor.stopping().clone());
+            supervisor.restarting("record_follower", Backoff::EDGE, move || replicas::follow(follower.clone(), stopping.clone()));
+        }
         if let (Some(zksync), Some(replicas)) = (&zksync, &replicas) {
             zksync::lead(zksync.clone(), replicas, &supervisor);
         }
@@ -262,7 +268,7 @@ impl App {
                 limits: grpc::Limits::for_probes(config.max_probes),
             },
             (mesos, marathon.map(|it| it.router)),
-            (replicas.as_ref(), replica_listener.map(|(listener, _)| listener), inner_tls),
+            (replicas.as_ref(), replica_listener.map(|(listener, _)| listener), inner_tls, record),
         );
         readiness.listening();
 
@@ -345,16 +351,22 @@ impl App {
     }
 }
 
-/// The history, if one is kept. A directory that cannot be used keeps nothing else from working.
-fn start_history(config: &Config, supervisor: &Supervisor, clock: &Clock, telemetry: &Telemetry) -> (Option<HistoryFeed>, http::History) {
-    let Some(keep_for) = config.history else { return (None, http::History::Off) };
+/// The history, if one is kept, and what a follower keeps of the leader's. A directory that cannot be used keeps nothing else from working.
+fn start_history(
+    config: &Config,
+    supervisor: &Supervisor,
+    clock: &Clock,
+    telemetry: &Telemetry,
+) -> (Option<HistoryFeed>, http::History, Option<Copies>) {
+    let Some(keep_for) = config.history else { return (None, http::History::Off, None) };
     let settings = history::Settings {
         directory: config.data_dir.join("history"),
         keep_for,
         keep_bytes: config.history_bytes,
         segment: HISTORY_SEGMENT,
     };
-    match drivers::history::open(settings, topology_config(config), clock.clone(), telemetry.clone()) {
+    let (copies, pieces) = config.zk.as_ref().map(|_| drivers::history::copies()).unzip();
+    match drivers::history::open(settings, topology_config(config), clock.clone(), telemetry.clone(), pieces) {
         Ok((feed, handle, write)) => {
             supervisor.one_off("history_writer", async move {
                 // It only fails by a panic, which must not pass unseen.
@@ -364,11 +376,11 @@ fn start_history(config: &Config, supervisor: &Supervisor, clock: &Clock, teleme
                     std::panic::resume_unwind(panic);
                 }
             });
-            (Some(feed), http::History::Kept(handle))
+            (Some(feed), http::History::Kept(handle), copies)
         }
         Err(error) => {
             HistoryFailed { error: &error }.emit(telemetry);
-            (None, http::History::Broken(format!("the history cannot be opened: {error}")))
+            (None, http::History::Broken(format!("the history cannot be opened: {error}")), None)
         }
     }
 }
@@ -415,14 +427,15 @@ fn start_edges(
     (http_context, routes): (&http::Context, Routes),
     grpc_context: grpc::Context,
     (mesos, marathon): (Option<Mesos>, Option<Router>),
-    (replicas, replica_listener, inner_tls): (Option<&Replicas>, Option<Arc<TcpListener>>, Option<Tls>),
+    (replicas, replica_listener, inner_tls, record): (Option<&Replicas>, Option<Arc<TcpListener>>, Option<Tls>, Record),
 ) {
     let telemetry = http_context.telemetry.clone();
     let router = http::router(http_context.clone());
     let (carry, carried) = mpsc::channel(CARRIED_CAPACITY);
     if let Some(listener) = replica_listener {
         let front = Front::of(replicas, Purpose::Http);
-        let inside = Inside { front, http: router.clone(), grpc: carry, marathon, tls: inner_tls, telemetry: telemetry.clone() };
+        let (http, telemetry) = (router.clone(), telemetry.clone());
+        let inside = Inside { front, http, grpc: carry, marathon, record, tls: inner_tls, telemetry };
         replicas::listen_inside(supervisor, listener, inside);
     }
     let (parent, counters) = (supervisor.clone(), telemetry.clone());

@@ -2,10 +2,13 @@
 //!
 //! A follower answers for itself what is its own (health, readiness, metrics) and sends clients of Mesos to the leader, as Mesos does. Every
 //! other connection that comes to it is carried to the leader byte by byte, so a probe, an agent, a browser or a client of Marathon may come to
-//! any of them. Connections are cut when another one leads; whoever had one comes back. A control plane that loses the lead ends: whoever runs
-//! it starts it again, as a follower.
+//! any of them. Connections are cut when another one leads; whoever had one comes back. While nobody leads, as far as is known, everything else
+//! is refused: what a follower has of its own is an empty map, which nobody could tell from a cluster where nothing runs. A control plane that
+//! loses the lead ends: whoever runs it starts it again, as a follower.
 
 mod inside;
+mod opening;
+mod record;
 mod registry;
 
 use std::io;
@@ -25,36 +28,27 @@ use tokio::time::timeout;
 use crate::supervise::{Backoff, Supervisor};
 
 pub(crate) use inside::{Inside, serve as serve_inside};
+use opening::Opening;
+pub(crate) use record::{Follower, Record, follow};
 pub(crate) use registry::{TermDocuments, TermRegistry, TermStore};
 
 /// How long the leader may take to accept a connection, and a client to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a connection is for. The first byte of a carried one.
+/// Paths that are asked of this very process, whoever leads.
+const OWN: [&str; 3] = ["/health", "/ready", "/metrics"];
+
+/// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// UI and API.
-    Http = b'H' as isize,
+    Http,
     /// Probes and agents.
-    Grpc = b'G' as isize,
+    Grpc,
     /// Marathon's API.
-    Marathon = b'M' as isize,
-}
-
-impl Purpose {
-    const ALL: [Purpose; 3] = [Purpose::Http, Purpose::Grpc, Purpose::Marathon];
-
-    fn byte(self) -> u8 {
-        match self {
-            Purpose::Http => b'H',
-            Purpose::Grpc => b'G',
-            Purpose::Marathon => b'M',
-        }
-    }
-
-    fn from_byte(byte: u8) -> Option<Purpose> {
-        Purpose::ALL.into_iter().find(|purpose| purpose.byte() == byte)
-    }
+    Marathon,
+    /// What the leader has on record, for those who follow.
+    Record,
 }
 
 /// Our part in the election.
@@ -109,6 +103,7 @@ impl Us {
                 grpc: at(self.ports.grpc),
                 marathon: self.ports.marathon.map(at).unwrap_or_default(),
                 replica: at(self.ports.replica),
+                protocol: opening::PROTOCOL,
             },
         })
     }
@@ -158,6 +153,11 @@ impl Replicas {
     /// Who leads, and by what right.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.election.standing()
+    }
+
+    /// What connections to other control planes speak below.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
     }
 
     /// Gives up the lead, so that another takes over at once.
@@ -210,6 +210,21 @@ impl Front {
         Front { standing: replicas.map(Replicas::standing), purpose, tls: replicas.and_then(|it| it.tls.clone()) }
     }
 
+    /// The same, of connections for something else.
+    pub(crate) fn with_purpose(&self, purpose: Purpose) -> Self {
+        Front { purpose, ..self.clone() }
+    }
+
+    /// What its connections are for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Whether we lead, or are the only one.
+    pub(crate) fn leads(&self) -> bool {
+        self.standing.as_ref().is_none_or(|standing| standing.borrow().leads())
+    }
+
     /// Where connections belong now.
     pub(crate) fn route(&self) -> Route {
         let Some(standing) = &self.standing else { return Route::Here };
@@ -223,26 +238,19 @@ impl Front {
 
     /// Where a connection of HTTP belongs: what is asked of this very process stays here.
     pub(crate) async fn route_http(&self, stream: &mut Stream) -> Route {
-        match self.route() {
-            Route::There(leader) => {
-                let own = timeout(PATIENCE, asks_for_our_own(stream)).await;
-                if own.unwrap_or(false) { Route::Here } else { Route::There(leader) }
-            }
-            // Better a map that may be old, and is said to be ours, than none.
-            Route::Nowhere => Route::Here,
-            Route::Here => Route::Here,
+        if self.leads() {
+            return Route::Here;
         }
+        // The request may take a moment to come, and somebody else may lead then.
+        let own = timeout(PATIENCE, asks_for_our_own(stream)).await;
+        if own.unwrap_or(false) { Route::Here } else { self.route() }
     }
 
     /// Carries a connection to the leader, until either end closes it or somebody else leads.
     pub(crate) async fn carry(&self, mut stream: Stream, leader: &Member) -> io::Result<()> {
-        let there = timeout(PATIENCE, TcpStream::connect(&leader.addresses.replica)).await.map_err(io::Error::other)??;
-        let _ = there.set_nodelay(true);
-        let mut there = match &self.tls {
-            Some(tls) => tls.connect_replica(&leader.host_name, there).await?,
-            None => Stream::from(there),
-        };
-        there.write_u8(self.purpose.byte()).await?;
+        let mut there = dial(leader, self.tls.as_ref()).await?;
+        let caller = stream.peer_addr().ok().filter(|_| leader.addresses.protocol >= opening::WITH_CALLERS);
+        there.write_all(&Opening { purpose: self.purpose, caller }.encode()).await?;
         let Some(mut standing) = self.standing.clone() else { return Ok(()) };
         let another = async { drop(standing.wait_for(|it| it.leader.as_ref().is_none_or(|it| it.id != leader.id)).await) };
         tokio::select! {
@@ -252,16 +260,32 @@ impl Front {
     }
 }
 
-/// Whether a connection begins with a request about this process. What follows on it is then answered here, too.
+/// A connection to the leader's listener for other control planes.
+async fn dial(leader: &Member, tls: Option<&Tls>) -> io::Result<Stream> {
+    let there = timeout(PATIENCE, TcpStream::connect(&leader.addresses.replica)).await.map_err(io::Error::other)??;
+    let _ = there.set_nodelay(true);
+    match tls {
+        Some(tls) => timeout(PATIENCE, tls.connect_replica(&leader.host_name, there)).await.map_err(io::Error::other)?,
+        None => Ok(Stream::from(there)),
+    }
+}
+
+/// Whether a request for this path is about this very process.
+pub(crate) fn is_own(path: &str) -> bool {
+    OWN.contains(&path)
+}
+
+/// Whether a connection begins with a request about this process.
 async fn asks_for_our_own(stream: &mut Stream) -> bool {
-    const OWN: [&[u8]; 3] = [b"GET /health", b"GET /ready", b"GET /metrics"];
-    const LONGEST: usize = 12;
+    /// With the byte behind the path.
+    const LONGEST: usize = "GET /metrics ".len();
     loop {
         let begun = stream.ahead();
-        if OWN.iter().any(|own| begun.starts_with(own)) {
+        let lines = || OWN.iter().flat_map(|path| [format!("GET {path} "), format!("GET {path}?")]);
+        if lines().any(|line| begun.starts_with(line.as_bytes())) {
             return true;
         }
-        if !OWN.iter().any(|own| own.starts_with(begun)) {
+        if !lines().any(|line| line.as_bytes().starts_with(begun)) {
             return false;
         }
         if !matches!(stream.look_ahead(LONGEST - begun.len()).await, Ok(1..)) {

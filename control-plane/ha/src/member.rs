@@ -33,6 +33,8 @@ pub struct Addresses {
     pub marathon: String,
     /// Connections that other control planes carry here.
     pub replica: String,
+    /// What the listener at `replica` understands; 0 where nothing is said of it. Grows by one with every addition.
+    pub protocol: u32,
 }
 
 impl Member {
@@ -85,6 +87,7 @@ mod tests {
                 grpc: "10.0.0.1:4041".to_owned(),
                 marathon: String::new(),
                 replica: "10.0.0.1:4044".to_owned(),
+                protocol: 1,
             },
         }
     }

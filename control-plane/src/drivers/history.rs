@@ -19,6 +19,11 @@ use crate::clock::Clock;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{HistoryCompactionFailed, HistoryFailed, HistoryOpened, HistoryWritten};
 
+mod copies;
+
+use copies::Pieces;
+pub(crate) use copies::{Copies, Piece, copies};
+
 /// Events that may wait for the disk: some seconds of a thousand probes.
 const QUEUE_CAPACITY: usize = 8_192;
 /// Time between two frames: what is asked for in between shows the frame before.
@@ -88,7 +93,7 @@ pub enum HistoryError {
 }
 
 /// Opens the history. Gives back what the topology driver writes to, the way to it, and the loop that writes, which blocks and ends when the
-/// driver has.
+/// driver has. Where there are `pieces`, it keeps those of the leader first, until this control plane leads.
 ///
 /// # Errors
 /// When the directory cannot be used.
@@ -97,6 +102,7 @@ pub(crate) fn open(
     config: topology::Config,
     clock: Clock,
     telemetry: Telemetry,
+    pieces: Option<Pieces>,
 ) -> std::io::Result<(HistoryFeed, HistoryHandle, impl FnOnce() + Send + 'static)> {
     let (store, opened) = Store::open(settings)?;
     HistoryOpened { opened }.emit(&telemetry);
@@ -112,7 +118,7 @@ pub(crate) fn open(
     let feed = HistoryFeed { queue, shared: shared.clone(), stale: BTreeSet::new() };
     let handle = HistoryHandle { shared: shared.clone(), config };
     let writer = Writer { store, recorder: Recorder::new(config.limits), shared, clock, telemetry, told_lost: 0 };
-    Ok((feed, handle, move || writer.run(&events)))
+    Ok((feed, handle, move || writer.run(pieces, &events)))
 }
 
 impl HistoryFeed {
@@ -244,7 +250,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, events: &Receiver<(Timestamp, Event)>) {
+    fn run(mut self, pieces: Option<Pieces>, events: &Receiver<(Timestamp, Event)>) {
+        if pieces.is_some_and(|pieces| !self.follow(pieces)) {
+            return;
+        }
         self.tend();
         let mut next = Instant::now() + FRAME_INTERVAL;
         loop {

@@ -196,7 +196,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.tcp().connect_info()
+        TcpConnectInfo { local_addr: self.stream.tcp().local_addr().ok(), remote_addr: self.stream.peer_addr().ok() }
     }
 }
 
@@ -250,6 +250,20 @@ mod tests {
         let mut silent = connections.next().await.unwrap().unwrap();
         stopping.cancel();
         assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_carried_here_is_the_peer() {
+        let (listener, address) = listener().await;
+        let (_client, accepted) = (TcpStream::connect(address).await.unwrap(), listener.accept().await.unwrap().0);
+        let (carry, carried) = mpsc::channel(1);
+        let caller = "10.1.2.3:40000".parse().unwrap();
+        carry.send(edge_tls::Stream::from(accepted).on_behalf_of(caller)).await.unwrap();
+        let doors = Doors { carried: Arc::new(Mutex::new(carried)), ..alone() };
+        let patience = Patience { connections: 1, first_word: Duration::from_secs(600) };
+        let mut connections = pin!(incoming(listener, patience, doors, CancellationToken::new(), Telemetry::new()));
+        let info = connections.next().await.unwrap().unwrap().connect_info();
+        assert_eq!((info.remote_addr, info.local_addr), (Some(caller), Some(address)));
     }
 
     #[tokio::test]

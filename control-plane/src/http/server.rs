@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
 use edge_tls::{Door, Stream, Tls};
+use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::connection::ClientStream;
-use crate::replicas::{Front, Route};
+use super::reply::{json_value, problem};
+use crate::replicas::{Front, Purpose, Route, is_own};
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{ConnectionClosed, ConnectionFailed, ConnectionFailure, ConnectionOpened};
@@ -54,7 +57,8 @@ pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, t
         };
         match accepted {
             Ok((stream, permit)) => {
-                let connection = Connection { router: router.clone(), stopping: stopping.clone(), telemetry: telemetry.clone() };
+                let (router, stopping, telemetry) = (router.clone(), stopping.clone(), telemetry.clone());
+                let connection = Connection { router, front: front.clone(), stopping, telemetry };
                 let (front, tls) = (front.clone(), tls.clone());
                 supervisor.one_off("http_connection", async move {
                     if let Some(mut stream) = shake_hands(tls, stream, &connection).await {
@@ -93,8 +97,8 @@ async fn carry(front: &Front, stream: Stream, leader: &ha::Member, telemetry: &T
 }
 
 /// Serves a connection that came another way.
-pub(crate) async fn serve_connection(stream: Stream, router: Router, supervisor: &Supervisor, telemetry: Telemetry) {
-    Connection { router, stopping: supervisor.stopping().clone(), telemetry }.run(stream).await;
+pub(crate) async fn serve_connection(stream: Stream, router: Router, front: Front, supervisor: &Supervisor, telemetry: Telemetry) {
+    Connection { router, front, stopping: supervisor.stopping().clone(), telemetry }.run(stream).await;
 }
 
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
@@ -107,6 +111,8 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Resul
 
 struct Connection {
     router: Router,
+    /// Whether we lead, which may end while the connection lasts.
+    front: Front,
     stopping: CancellationToken,
     telemetry: Telemetry,
 }
@@ -122,16 +128,20 @@ impl Connection {
 
     async fn serve(&self, stream: Stream) -> hyper::Result<()> {
         let peer = stream.peer_addr().ok();
-        let router = self.router.clone();
+        let (router, front) = (self.router.clone(), self.front.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let router = router.clone();
+            let (router, leads, purpose) = (router.clone(), front.leads(), front.purpose());
             async move {
+                if !leads && !is_own(request.uri().path()) {
+                    return Ok(ends_here(nobody_leads(purpose)));
+                }
                 let mut request = request.map(axum::body::Body::new);
                 if let Some(peer) = peer {
                     request.extensions_mut().insert(ConnectInfo(peer));
                 }
                 let Ok(response) = router.oneshot(request).await;
-                Ok::<_, Infallible>(response)
+                // What comes next may be for the leader.
+                Ok::<_, Infallible>(if leads { response } else { ends_here(response) })
             }
         });
         let mut connection = pin!(
@@ -150,4 +160,25 @@ impl Connection {
         }
         connection.await
     }
+}
+
+/// The last reply on its connection.
+fn ends_here(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// To whoever asks for what only the leader has, while there is none or it is known to us no more.
+fn nobody_leads(purpose: Purpose) -> Response {
+    let mut response = match purpose {
+        // In Marathon's words.
+        Purpose::Marathon => {
+            json_value(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "message": "Could not determine the current leader" }))
+        }
+        Purpose::Http | Purpose::Grpc | Purpose::Record => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "no control plane leads at the moment; try again")
+        }
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }

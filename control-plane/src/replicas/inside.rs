@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::Router;
 use edge_tls::{Door, Stream, Tls};
-use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::{Front, PATIENCE, Purpose, Route};
+use super::opening::Opening;
+use super::record::{self, Record};
+use super::{Front, PATIENCE, Purpose};
 use crate::http;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
@@ -30,6 +31,8 @@ pub(crate) struct Inside {
     pub(crate) grpc: mpsc::Sender<Stream>,
     /// Marathon's API, where it is served.
     pub(crate) marathon: Option<Router>,
+    /// What is told to those who follow.
+    pub(crate) record: Record,
     /// Proves that it is a control plane; without, whoever reaches the listener is believed.
     pub(crate) tls: Option<Tls>,
     pub(crate) telemetry: Telemetry,
@@ -63,7 +66,7 @@ pub(crate) async fn serve(listener: Arc<TcpListener>, inside: Inside, supervisor
 
 impl Inside {
     async fn take(self, stream: TcpStream, supervisor: &Supervisor) {
-        if !matches!(self.front.route(), Route::Here) {
+        if !self.front.leads() {
             return;
         }
         let _ = stream.set_nodelay(true);
@@ -77,17 +80,29 @@ impl Inside {
             },
             None => Stream::from(stream),
         };
-        let Ok(Ok(byte)) = timeout(PATIENCE, stream.read_u8()).await else { return };
-        match Purpose::from_byte(byte) {
-            Some(Purpose::Http) => http::serve_connection(stream, self.http, supervisor, self.telemetry).await,
-            Some(Purpose::Marathon) => {
+        let opening = match timeout(PATIENCE, Opening::read(&mut stream)).await {
+            Ok(Ok(opening)) => opening,
+            Ok(Err(error)) => return tracing::warn!(%error, "a connection of another control plane is not taken"),
+            Err(_) => return,
+        };
+        if let Some(caller) = opening.caller {
+            stream = stream.on_behalf_of(caller);
+        }
+        let front = self.front.with_purpose(opening.purpose);
+        match opening.purpose {
+            Purpose::Http => http::serve_connection(stream, self.http, front, supervisor, self.telemetry).await,
+            Purpose::Marathon => {
                 if let Some(router) = self.marathon {
-                    http::serve_connection(stream, router, supervisor, self.telemetry).await;
+                    http::serve_connection(stream, router, front, supervisor, self.telemetry).await;
+                }
+            }
+            Purpose::Record => {
+                if let Err(error) = record::send(stream, &self.record, supervisor.stopping()).await {
+                    ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
                 }
             }
             // The listener has a limit of its own; while it is reached, the connection waits here.
-            Some(Purpose::Grpc) => drop(self.grpc.send(stream).await),
-            None => tracing::warn!(byte, "a connection for other control planes begins with a byte that none of them sends"),
+            Purpose::Grpc => drop(self.grpc.send(stream).await),
         }
     }
 }

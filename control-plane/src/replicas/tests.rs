@@ -42,6 +42,24 @@ async fn a_connection_is_carried_to_the_leader_and_cut_when_another_leads() {
 }
 
 #[tokio::test]
+async fn the_leader_is_told_who_calls_if_it_understands() {
+    let leader = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut first = member("first", &leader.local_addr().unwrap().to_string());
+    first.addresses.protocol = opening::PROTOCOL;
+    let (_tell, standing) = watch::channel(led_by(&first));
+    let front = Front { standing: Some(standing), purpose: Purpose::Marathon, tls: None };
+    let (client, accepted) = pair().await;
+    let carried = async { drop(front.carry(accepted.into(), &first).await) };
+    let heard = async {
+        let (mut at_leader, _) = leader.accept().await.unwrap();
+        let opening = Opening::read(&mut at_leader).await.unwrap();
+        assert_eq!(opening, Opening { purpose: Purpose::Marathon, caller: Some(client.local_addr().unwrap()) });
+        drop((client, at_leader));
+    };
+    tokio::join!(carried, heard);
+}
+
+#[tokio::test]
 async fn what_is_asked_of_this_process_is_answered_by_it() {
     let (_tell, standing) = watch::channel(led_by(&member("another", "127.0.0.1:1")));
     let front = Front { standing: Some(standing), purpose: Purpose::Http, tls: None };
@@ -49,6 +67,9 @@ async fn what_is_asked_of_this_process_is_answered_by_it() {
         ("GET /health HTTP/1.1\r\n", true),
         ("GET /ready HTTP/1.1\r\n", true),
         ("GET /metrics HTTP/1.1\r\n", true),
+        ("GET /health?verbose HTTP/1.1\r\n", true),
+        ("GET /healthy HTTP/1.1\r\n", false),
+        ("GET /metricsology HTTP/1.1\r\n", false),
         ("GET /api/topology HTTP/1.1\r\n", false),
         ("POST /health HTTP/1.1\r\n", false),
         ("GET /", false),

@@ -18,6 +18,7 @@ mod old_probes;
 mod probe;
 mod probes;
 mod process;
+mod replicas;
 mod rpc;
 mod scope;
 mod searching;

@@ -15,6 +15,8 @@ pub struct Stream {
     inner: Inner,
     /// Bytes that were looked at and not read yet.
     ahead: Vec<u8>,
+    /// Whom the other end speaks for, if it has said so.
+    caller: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -26,17 +28,27 @@ enum Inner {
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
-        Stream { inner: Inner::Plain(stream), ahead: Vec::new() }
+        Stream::of(Inner::Plain(stream))
     }
 }
 
 impl Stream {
+    fn of(inner: Inner) -> Self {
+        Stream { inner, ahead: Vec::new(), caller: None }
+    }
+
     pub(crate) fn server(stream: server::TlsStream<TcpStream>) -> Self {
-        Stream { inner: Inner::Server(Box::new(stream)), ahead: Vec::new() }
+        Stream::of(Inner::Server(Box::new(stream)))
     }
 
     pub(crate) fn client(stream: client::TlsStream<TcpStream>) -> Self {
-        Stream { inner: Inner::Client(Box::new(stream)), ahead: Vec::new() }
+        Stream::of(Inner::Client(Box::new(stream)))
+    }
+
+    /// The same stream, whose other end only passes on what `caller` says: that one is the peer from now on.
+    #[must_use]
+    pub fn on_behalf_of(self, caller: SocketAddr) -> Self {
+        Stream { caller: Some(caller), ..self }
     }
 
     /// The connection below.
@@ -48,12 +60,12 @@ impl Stream {
         }
     }
 
-    /// Who is at the other end.
+    /// Who is at the other end, or whom that one speaks for.
     ///
     /// # Errors
     /// When the connection is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
+        self.caller.map_or_else(|| self.tcp().peer_addr(), Ok)
     }
 
     /// Bytes that were looked at and will be read.
