@@ -151,7 +151,8 @@ impl App {
         let admin = listener.as_ref().and_then(|it| it.local_addr().ok());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), probe_id = identity.probe_id, host_name = identity.host_name, ?admin, control_plane = %config.control_plane.uri(), "probe starts");
 
-        let procfs = Arc::new(Procfs::new(&config.proc_root, config.command_line_arguments).with_masks(config.masks.clone()));
+        let procfs = Procfs::new(&config.proc_root, config.command_line_arguments).with_masks(config.masks.clone());
+        let procfs = Arc::new(procfs.with_agents_root(&config.agent.cgroups_root));
         let mounts = capture::mounts(&config.proc_root).with_unified(config.cgroup_root.clone());
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
@@ -160,7 +161,9 @@ impl App {
         let finish = CancellationToken::new();
 
         let reloader = Arc::new(Reloader::new(config.clone(), procfs.clone(), inputs.clone(), telemetry.clone()));
-        let mut builder = Builder::of_host(&identity.probe_id).with_task_labels(config.agent.task_labels.clone());
+        let mut builder = Builder::of_host(&identity.probe_id)
+            .with_task_labels(config.agent.task_labels.clone())
+            .with_agents_root(&config.agent.cgroups_root);
         builder.set_users(UserReader::new(&config.proc_root).users());
         let mut driver = Driver::new(Publisher::new(builder, Limits::default()), procfs.clone(), telemetry.clone());
         let pace = Pace::default();

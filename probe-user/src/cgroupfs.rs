@@ -35,7 +35,7 @@ pub struct Usage {
     pub throttled_nanos: u64,
     /// Memory with page cache; `None` when the kernel does not tell.
     pub memory_bytes: Option<u64>,
-    /// Page cache in it.
+    /// Page cache in it that can be given back; not tmpfs and shared memory, which cannot.
     pub cache_bytes: u64,
     /// The narrowest limit on it or above it; 0 when there is none.
     pub memory_limit_bytes: u64,
@@ -52,7 +52,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Memory without page cache.
+    /// Memory without page cache that can be given back.
     pub fn own_memory_bytes(&self) -> u64 {
         self.memory_bytes.unwrap_or(0).saturating_sub(self.cache_bytes)
     }
@@ -106,12 +106,12 @@ impl CgroupReader {
         self.round += 1;
     }
 
-    /// What the container whose first process is `pid` uses; `None` when it is gone or its cgroup has no such files. A cgroup that vanishes while
+    /// What the container whose first process is `pid` uses, by its id or by the path of its own cgroup; `None` when it is gone or its cgroup has no such files. A cgroup that vanishes while
     /// it is read uses nothing that could be told: half of a sample would be a dip to zero.
-    pub fn usage(&mut self, procfs: &Procfs, id: &str, pid: u32) -> Option<Usage> {
+    pub fn usage(&mut self, procfs: &Procfs, id: &str, own_path: Option<&str>, pid: u32) -> Option<Usage> {
         let mut known = match self.known.remove(id).filter(|known| known.pid == pid) {
             Some(known) => known,
-            None => self.find(procfs, id, pid)?,
+            None => self.find(procfs, Own { id, path: own_path }, pid)?,
         };
         if (self.round + u64::from(pid)).is_multiple_of(LIMIT_ROUNDS) {
             known.limits = self.limits(&known);
@@ -128,10 +128,10 @@ impl CgroupReader {
     }
 
     /// Finds the files of a container by what `/proc/<pid>/cgroup` says.
-    fn find(&mut self, procfs: &Procfs, id: &str, pid: u32) -> Option<Known> {
+    fn find(&mut self, procfs: &Procfs, own: Own<'_>, pid: u32) -> Option<Known> {
         let paths = procfs.cgroups(pid).ok()?;
         let mut known = Known { pid, directories: Vec::new(), files: Vec::new(), limits: Limits::default() };
-        let v2 = self.directory(&paths, "", id).filter(|it| it.is_dir());
+        let v2 = self.directory(&paths, "", own).filter(|it| it.is_dir());
         let controllers: [(&str, &[File], &[File]); 5] = [
             ("cpuacct", &[File::CpuUsageV1], &[File::CpuStatV2]),
             ("cpu", &[File::CpuStatV1], &[]),
@@ -144,7 +144,7 @@ impl CgroupReader {
             ("pids", &[File::Tasks], &[File::Tasks]),
         ];
         for (controller, of_v1, of_v2) in controllers {
-            match self.directory(&paths, controller, id) {
+            match self.directory(&paths, controller, own) {
                 Some(directory) => known.add(directory, of_v1),
                 None => v2.iter().for_each(|directory| known.add(directory.clone(), of_v2)),
             }
@@ -160,10 +160,9 @@ impl CgroupReader {
 
     /// Directory of a container in the hierarchy of a controller; the empty name is v2's. The pid may be of another process by now: only paths
     /// that name the container are believed. A process may be in a cgroup below its container's: the container's is taken.
-    fn directory(&self, paths: &[(String, String)], controller: &str, id: &str) -> Option<PathBuf> {
+    fn directory(&self, paths: &[(String, String)], controller: &str, own: Own<'_>) -> Option<PathBuf> {
         let (_, path) = paths.iter().find(|(controllers, _)| controllers.split(',').any(|it| it == controller))?;
-        let at = path.find(id)?;
-        let end = path[at..].find('/').map_or(path.len(), |slash| at + slash);
+        let end = own.end_in(path)?;
         let point = if controller.is_empty() { self.mounts.unified.as_ref()? } else { self.mounts.controllers.get(controller)? };
         self.mounts.directory(point, &path[..end])
     }
@@ -219,6 +218,26 @@ impl CgroupReader {
         let mut text = Vec::new();
         read_file(&mut self.path, directory, file, &mut text).ok()?;
         Some(text)
+    }
+}
+
+/// What names the cgroup of a container.
+#[derive(Clone, Copy, Debug)]
+struct Own<'a> {
+    id: &'a str,
+    /// Its path; the same in every hierarchy.
+    path: Option<&'a str>,
+}
+
+impl Own<'_> {
+    /// Where the path of the container's own cgroup ends in `path`, which is that cgroup's or of one below it; `None` when it is neither.
+    fn end_in(&self, path: &str) -> Option<usize> {
+        if let Some(at) = path.find(self.id) {
+            return Some(path[at..].find('/').map_or(path.len(), |slash| at + slash));
+        }
+        let own = self.path?;
+        let below = path.strip_prefix(own)?;
+        (below.is_empty() || below.starts_with('/')).then_some(own.len())
     }
 }
 

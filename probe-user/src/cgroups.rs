@@ -7,7 +7,7 @@ use crate::observation::BootNanos;
 
 pub mod names;
 
-use names::{Named, derived_id, named};
+use names::{Named, derived_id, named, named_below};
 
 /// How long a removed cgroup is remembered: observations of other rings may still name it.
 pub const REMOVED_KEPT: BootNanos = BootNanos(60_000_000_000);
@@ -30,6 +30,8 @@ pub struct Placement {
 #[derive(Debug, Default)]
 pub struct Cgroups {
     host: Arc<str>,
+    /// The cgroup in which the agent of this process has its containers; empty for the usual one.
+    agents_root: Arc<str>,
     by_id: HashMap<u64, Known>,
     ids_by_path: HashMap<Arc<str>, u64>,
     /// A container's own cgroup, the one that is named after it.
@@ -48,6 +50,16 @@ impl Cgroups {
     /// Whose cgroups these are: ids of containers that have none of their own are made of it and of their path.
     pub fn set_host(&mut self, host: &str) {
         self.host = host.into();
+    }
+
+    /// Where the Mesos agent of this process has its containers, such as "node/tasks".
+    pub fn set_agents_root(&mut self, root: &str) {
+        self.agents_root = root.into();
+    }
+
+    /// The container that a path names; of several, the innermost.
+    pub fn named<'a>(&self, path: &'a str) -> Option<Named<'a>> {
+        if self.agents_root.is_empty() { named(path) } else { named_below(path, &self.agents_root) }
     }
 
     /// Full id of a container that a path names; for one without an id of its own a derived one.
@@ -81,7 +93,7 @@ impl Cgroups {
             return;
         }
         let path: Arc<str> = path.into();
-        let named = named(&path);
+        let named = self.named(&path);
         let container_id = named.as_ref().map(|it| self.container_id(it));
         if let Some(container_id) = container_id.clone().filter(|_| named.is_some_and(|it| it.root == &*path)) {
             self.own.insert(container_id, id);
@@ -149,7 +161,7 @@ impl Cgroups {
     }
 
     fn container_of(&self, path: &str) -> Option<Arc<str>> {
-        named(path).map(|it| self.container_id(&it))
+        self.named(path).map(|it| self.container_id(&it))
     }
 }
 
@@ -180,6 +192,23 @@ mod tests {
         cgroups.retire(BootNanos(u64::MAX));
         assert_eq!(cgroups.placement(7).map(|it| it.path.to_string()), Some("/b".to_owned()));
         assert_eq!(cgroups.placement_of_path(&"/a".into()).cgroup_id, 0);
+    }
+
+    #[test]
+    fn tasks_are_found_wherever_the_agent_has_them() {
+        const UUID: &str = "5a61dbc8-3b5c-4bd3-a8e2-6c8f2a1f0b33";
+        let mut cgroups = Cgroups::default();
+        let path: Arc<str> = format!("/node/tasks/{UUID}").into();
+        assert_eq!(cgroups.placement_of_path(&path).container_id, None);
+        cgroups.set_agents_root("node/tasks");
+        let id = cgroups.placement_of_path(&path).container_id.expect("it is a task");
+        cgroups.created(7, &path);
+        assert_eq!((cgroups.owner(7).as_ref(), cgroups.own_cgroup(&id)), (Some(&id), 7));
+        let named = |path: &str| cgroups.named(path).map(|it| it.name);
+        assert_eq!(named(&format!("{path}/node/tasks/{UUID}/x")).as_deref(), Some(UUID), "a nested one");
+        assert_eq!(named(&format!("/mesos/{UUID}")).as_deref(), Some(UUID), "another agent's");
+        assert_eq!(named(&format!("/other-node/tasks/{UUID}")), None);
+        assert_eq!(named("/node/tasks/keepers"), None);
     }
 
     #[test]

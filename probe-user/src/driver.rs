@@ -285,7 +285,7 @@ impl Driver {
             Input::RuntimeLost(source) => builder.lose_runtime(source),
             Input::Image(image) => builder.put_image(image),
             // Whoever asked may have gone meanwhile.
-            Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder.containers()))),
+            Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder))),
             Input::EndsWanted(reply) => drop(reply.send(builder.flows().after(0).map(|(_, flow)| flow.end).collect())),
             Input::UnixFlows(look) => {
                 builder.set_unix_flows(&look);

@@ -58,6 +58,8 @@ pub struct Procfs {
     /// Whether arguments are hidden.
     arguments_hidden: AtomicBool,
     masks: RwLock<Masks>,
+    /// The cgroup in which a Mesos agent has its containers.
+    agents_root: String,
     vanished: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -70,6 +72,7 @@ impl Procfs {
             root: root.into(),
             arguments_hidden,
             masks: RwLock::new(Masks::default()),
+            agents_root: String::new(),
             vanished: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
         }
@@ -82,6 +85,12 @@ impl Procfs {
 
     fn arguments(&self) -> Arguments {
         if self.arguments_hidden.load(Ordering::Relaxed) { Arguments::Hide } else { Arguments::Show }
+    }
+
+    /// Tells processes of a Mesos agent's containers by this cgroup, too, in which it has them.
+    pub fn with_agents_root(mut self, root: &str) -> Self {
+        root.clone_into(&mut self.agents_root);
+        self
     }
 
     /// Hides secrets in command lines by these masks instead of the well-known ones.
@@ -108,7 +117,7 @@ impl Procfs {
         }
         let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?, &self.masks());
         let user_id = parse::effective_user(&self.read(pid, "status", FILE_MAX)?);
-        let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?);
+        let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?, &self.agents_root);
         let name = command_line.first_word.unwrap_or_else(|| format!("[{}]", stat.comm));
         let whole = match self.arguments() {
             Arguments::Show if !command_line.whole.is_empty() => command_line.whole,

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use agent::labels::TaskLabels;
 use proto::probe::v1::{self, report::Kind};
 
-use crate::cgroups::names::named;
 use crate::cgroups::{Cgroups, Placement};
 use crate::clock::Now;
 use crate::containers::unclaimed::{Unclaimed, Verdict};
@@ -98,6 +97,12 @@ impl Builder {
     /// Says where labels of containers are found that no runtime tells of.
     pub fn with_task_labels(mut self, labels: TaskLabels) -> Self {
         self.task_labels = labels;
+        self
+    }
+
+    /// Says in which cgroup the agent in this process has its containers.
+    pub fn with_agents_root(mut self, root: &str) -> Self {
+        self.cgroups.set_agents_root(root);
         self
     }
 
@@ -430,6 +435,11 @@ impl Builder {
         &self.containers
     }
 
+    /// Path of the cgroup of a container that only its cgroup tells of: that may have no id that would be part of the path.
+    pub fn cgroup_path(&self, container_id: &str) -> Option<&Arc<str>> {
+        self.unclaimed.cgroup_path(container_id)
+    }
+
     /// The table of names.
     pub fn names(&self) -> &NameTable {
         &self.names
@@ -517,7 +527,7 @@ impl Builder {
         if self.containers.source_of(id).is_some_and(|source| source != Source::Cgroup) {
             return;
         }
-        let Some(named) = named(&placement.path) else { return };
+        let Some(named) = self.cgroups.named(&placement.path) else { return };
         let now = self.now_at(at);
         if self.unclaimed.note(id, &named, self.cgroups.own_cgroup(id), now) && named.id.is_some() {
             self.look_for(id.clone());

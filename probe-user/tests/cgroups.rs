@@ -97,7 +97,7 @@ impl Group {
     }
 
     fn look(&self, sampler: &mut Sampler, pid: u32) -> Option<ContainerMetrics> {
-        let container = SampledContainer { id: self.id.clone(), pid };
+        let container = SampledContainer { id: self.id.clone(), pid, cgroup_path: None };
         sampler.look(Instants::read(), &[container], Duration::from_secs(600)).samples.containers.pop()
     }
 
@@ -285,7 +285,7 @@ fn the_cost_of_500_containers_is_printed() {
     let mut round = || {
         reader.begin_round(Vec::new());
         let begun = thread_cpu();
-        let read = (0..CONTAINERS).filter(|&number| reader.usage(&procfs, &id(number), number + 1).is_some()).count();
+        let read = (0..CONTAINERS).filter(|&number| reader.usage(&procfs, &id(number), None, number + 1).is_some()).count();
         (read, thread_cpu().saturating_sub(begun))
     };
     let (first, then) = (round(), round());

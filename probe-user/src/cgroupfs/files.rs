@@ -106,10 +106,10 @@ impl File {
             }
             File::MemoryUsageV1 | File::MemoryUsageV2 => usage.memory_bytes = number(text),
             File::MemoryStatV1 => {
-                usage.cache_bytes = count("total_cache");
+                usage.cache_bytes = reclaimable(count("total_cache"), count("total_shmem"));
                 usage.memory_limit_bytes = field(text, b"hierarchical_memory_limit").filter(|&it| it < NO_LIMIT_FROM).unwrap_or(0);
             }
-            File::MemoryStatV2 => usage.cache_bytes = count("file"),
+            File::MemoryStatV2 => usage.cache_bytes = reclaimable(count("file"), count("shmem")),
             File::OomV1 | File::MemoryEventsV2 => usage.oom_kills = count("oom_kill"),
             File::IoRecursiveV1 | File::IoV1 => (usage.io_read_bytes, usage.io_written_bytes) = io_v1(text, is_stacked),
             File::IoV2 => (usage.io_read_bytes, usage.io_written_bytes) = io_v2(text, is_stacked),
@@ -119,6 +119,11 @@ impl File {
             File::IoPressure => usage.pressure.get_or_insert_default().io_percent = system::pressure(text).unwrap_or(0.0),
         }
     }
+}
+
+/// Page cache that can be given back: the kernel counts tmpfs and shared memory in it, whose only copy is in memory.
+fn reclaimable(cache: u64, shared: u64) -> u64 {
+    cache.saturating_sub(shared)
 }
 
 /// CPUs that `cpu.max` allows: "quota period" or "max period". `None` without a limit.

@@ -90,8 +90,8 @@ fn usage_is_read_from_v1_with_pressure_from_v2_beside_it() {
     let fake = v1();
     let mut reader = fake.reader(V1_MOUNTS);
     reader.begin_round(vec![(253, 0)]);
-    assert_eq!(reader.usage(&fake.procfs(), ID, 7), Some(v1_usage()));
-    assert_eq!(reader.usage(&fake.procfs(), ID, 8), None, "a process that is gone");
+    assert_eq!(reader.usage(&fake.procfs(), ID, None, 7), Some(v1_usage()));
+    assert_eq!(reader.usage(&fake.procfs(), ID, None, 8), None, "a process that is gone");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_v1_limit_above_the_container_holds_for_it() {
         &format!("cg/memory/docker/{ID}/memory.stat"),
         "hierarchical_memory_limit 4096\nhierarchical_memsw_limit 8192\ntotal_cache 400\n",
     );
-    let usage = fake.reader(V1_MOUNTS).usage(&fake.procfs(), ID, 7).unwrap();
+    let usage = fake.reader(V1_MOUNTS).usage(&fake.procfs(), ID, None, 7).unwrap();
     assert_eq!((usage.cpu_limit, usage.memory_limit_bytes), (0.5, 4_096));
 }
 
@@ -110,7 +110,7 @@ fn a_v1_limit_above_the_container_holds_for_it() {
 fn a_missing_controller_is_missing_and_no_more() {
     let fake = v1();
     let mounts = V1_MOUNTS.lines().filter(|line| !line.contains("memory") && !line.contains("blkio") && !line.contains("cgroup2"));
-    let usage = fake.reader(&mounts.collect::<Vec<_>>().join("\n")).usage(&fake.procfs(), ID, 7).unwrap();
+    let usage = fake.reader(&mounts.collect::<Vec<_>>().join("\n")).usage(&fake.procfs(), ID, None, 7).unwrap();
     let expected =
         Usage { memory_bytes: None, cache_bytes: 0, oom_kills: 0, io_read_bytes: 0, io_written_bytes: 0, pressure: None, ..v1_usage() };
     assert_eq!(usage, expected);
@@ -122,13 +122,13 @@ fn a_cgroup_that_vanishes_while_it_is_read_has_no_sample_and_is_found_again() {
     let fake = v1();
     let mut reader = fake.reader(V1_MOUNTS);
     reader.begin_round(vec![(253, 0)]);
-    assert!(reader.usage(&fake.procfs(), ID, 7).is_some());
+    assert!(reader.usage(&fake.procfs(), ID, None, 7).is_some());
     let file = format!("cg/memory/docker/{ID}/memory.stat");
     let text = std::fs::read(fake.root.path().join(&file)).unwrap();
     std::fs::remove_file(fake.root.path().join(&file)).unwrap();
-    assert_eq!(reader.usage(&fake.procfs(), ID, 7), None, "half of a sample would be a dip to zero");
+    assert_eq!(reader.usage(&fake.procfs(), ID, None, 7), None, "half of a sample would be a dip to zero");
     fake.write(&file, text);
-    assert_eq!(reader.usage(&fake.procfs(), ID, 7), Some(v1_usage()));
+    assert_eq!(reader.usage(&fake.procfs(), ID, None, 7), Some(v1_usage()));
 }
 
 /// A container of v2 as `kernel` shows it. The texts were recorded on that kernel.
@@ -153,11 +153,11 @@ fn a_limit_above_a_v2_cgroup_holds_for_it() {
     let path = format!("cg/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope");
     fake.write(&format!("{path}/memory.max"), "max\n");
     fake.write("cg/kubepods.slice/cpu.max", "5000 100000\n");
-    let usage = fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, 7).unwrap();
+    let usage = fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, None, 7).unwrap();
     assert_eq!((usage.cpu_limit, usage.memory_limit_bytes), (0.05, 1 << 30));
     fake.write("cg/kubepods.slice/kubepods-pod1.slice/memory.max", "max\n").write("cg/kubepods.slice/cpu.max", "max 100000\n");
     fake.write(&format!("{path}/cpu.max"), "max 100000\n");
-    let usage = fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, 7).unwrap();
+    let usage = fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, None, 7).unwrap();
     assert_eq!((usage.cpu_limit, usage.memory_limit_bytes), (0.0, 0));
 }
 
@@ -166,11 +166,11 @@ fn a_limit_that_changes_is_seen_within_four_rounds() {
     let fake = v2("6.1");
     let mut reader = fake.reader(V2_MOUNTS);
     reader.begin_round(Vec::new());
-    reader.usage(&fake.procfs(), ID, 7).unwrap();
+    reader.usage(&fake.procfs(), ID, None, 7).unwrap();
     fake.write("cg/kubepods.slice/cpu.max", "7000 100000\n");
     let seen = (0..LIMIT_ROUNDS).map(|_| {
         reader.begin_round(Vec::new());
-        reader.usage(&fake.procfs(), ID, 7).unwrap().cpu_limit
+        reader.usage(&fake.procfs(), ID, None, 7).unwrap().cpu_limit
     });
     assert_eq!(seen.last(), Some(0.07));
 }
@@ -178,14 +178,36 @@ fn a_limit_that_changes_is_seen_within_four_rounds() {
 #[test]
 fn a_pid_that_another_process_has_now_is_not_believed() {
     let fake = Fake::new("0::/user.slice\n");
-    assert_eq!(fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, 7), None);
+    assert_eq!(fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, None, 7), None);
+}
+
+#[test]
+fn a_container_without_an_id_is_found_by_the_path_of_its_cgroup() {
+    let path = "/machine.slice/machine-debian\\x2d12.scope";
+    let fake = Fake::new(&format!("0::{path}/payload/system.slice\n"));
+    fake.write(&format!("cg{path}/cpu.stat"), "usage_usec 5\n").write(&format!("cg{path}/memory.current"), "4096\n");
+    let usage = |own: &str| fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, Some(own), 7);
+    let found = usage(path).expect("it is there");
+    assert_eq!((found.cpu_nanos, found.memory_bytes), (Some(5_000), Some(4_096)));
+    assert_eq!(usage("/machine.slice/machine-debian"), None, "another one whose name begins alike");
+    fake.write("proc/7/cgroup", "0::/user.slice\n");
+    assert_eq!(usage(path), None, "another process by this pid");
+}
+
+#[test]
+fn usage_of_a_task_is_read_from_v1() {
+    let path = "/node/tasks/5a61dbc8-3b5c-4bd3-a8e2-6c8f2a1f0b33";
+    let fake = Fake::new(&format!("4:memory:{path}\n2:cpu,cpuacct:{path}\n0::/\n"));
+    fake.write(&format!("cg/cpu,cpuacct{path}/cpuacct.usage"), "7\n").write(&format!("cg/memory{path}/memory.usage_in_bytes"), "9\n");
+    let usage = fake.reader(V1_MOUNTS).usage(&fake.procfs(), ID, Some(path), 7).expect("it is there");
+    assert_eq!((usage.cpu_nanos, usage.memory_bytes), (Some(7), Some(9)));
 }
 
 #[test]
 fn a_path_told_from_another_cgroup_namespace_leads_nowhere() {
     let fake = v2("6.1");
     fake.write("proc/7/cgroup", format!("0::/../../cg/cri-containerd-{ID}.scope\n"));
-    assert_eq!(fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, 7), None);
+    assert_eq!(fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, None, 7), None);
 }
 
 #[test]
@@ -212,9 +234,21 @@ fn a_huge_file_is_cut_and_a_number_that_does_not_fit_is_none() {
     fake.write(&format!("{memory}/memory.usage_in_bytes"), "18446744073709551616\n");
     fake.write(&format!("cg/pids/docker/{ID}/pids.current"), "99999999999\n");
     let mut reader = fake.reader(V1_MOUNTS);
-    let usage = reader.usage(&fake.procfs(), ID, 7).unwrap();
+    let usage = reader.usage(&fake.procfs(), ID, None, 7).unwrap();
     assert_eq!((usage.memory_bytes, usage.cache_bytes, usage.task_count), (None, 0, u32::MAX));
     assert!(reader.buffer.capacity() <= 2 * usize::try_from(files::FILE_MAX).unwrap());
+}
+
+#[test]
+fn tmpfs_and_shared_memory_are_no_page_cache() {
+    let own = |file: File, text: &str| {
+        let mut usage = Usage { memory_bytes: Some(1_000), ..Usage::default() };
+        file.apply(text.as_bytes(), |_| false, &mut usage);
+        usage.own_memory_bytes()
+    };
+    assert_eq!(own(File::MemoryStatV2, "anon 100\nfile 900\nshmem 850\n"), 950);
+    assert_eq!(own(File::MemoryStatV1, "cache 1\nshmem 1\ntotal_cache 900\ntotal_shmem 850\n"), 950);
+    assert_eq!(own(File::MemoryStatV2, "file 100\nshmem 200\n"), 1_000, "the two are not counted at one moment");
 }
 
 #[test]
@@ -265,7 +299,7 @@ proptest! {
 fn usage_is_read_from_what_v2_said_on_several_kernels() {
     let told = |kernel: &str| {
         let fake = v2(kernel);
-        fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, 7).unwrap()
+        fake.reader(V2_MOUNTS).usage(&fake.procfs(), ID, None, 7).unwrap()
     };
     for kernel in ["5.10", "6.1", "7.2"] {
         let usage = told(kernel);

@@ -35,6 +35,9 @@ const PARENTS: [(&str, &str); 7] = [
     ("crio", "cri-o"),
 ];
 
+/// The cgroup in which a Mesos agent has its containers, unless it is told otherwise.
+const MESOS: &str = "mesos";
+
 /// The container that a path names; of several, the innermost.
 ///
 /// Known are the paths of Docker, containerd, CRI-O and Podman, each by systemd (`docker-<id>.scope`) and by cgroupfs (`/docker/<id>`), of the
@@ -42,10 +45,15 @@ const PARENTS: [(&str, &str); 7] = [
 /// systemd-nspawn (`/machine.slice/machine-<name>.scope`), and of BuildKit, Garden, Nomad and Mesos. Services and slices of systemd, monitors of
 /// containers (`libpod-conmon-…`, `lxc.monitor.…`) and virtual machines are none.
 pub fn named(path: &str) -> Option<Named<'_>> {
+    named_below(path, MESOS)
+}
+
+/// The same where a Mesos agent has its containers in the cgroup `agents_root`, such as "mesos" or "node/tasks".
+pub fn named_below<'a>(path: &'a str, agents_root: &str) -> Option<Named<'a>> {
     let mut end = path.len();
     while let Some(slash) = path[..end].rfind('/') {
         let (above, segment) = (&path[..slash], &path[slash + 1..end]);
-        if let Some((id, name, runtime)) = of_segment(above, segment) {
+        if let Some((id, name, runtime)) = of_segment(above, segment, agents_root) {
             return Some(Named { id, name, runtime, root: &path[..end] });
         }
         end = slash;
@@ -55,13 +63,13 @@ pub fn named(path: &str) -> Option<Named<'_>> {
 
 type Found<'a> = (Option<&'a str>, String, &'static str);
 
-fn of_segment<'a>(above: &str, segment: &'a str) -> Option<Found<'a>> {
+fn of_segment<'a>(above: &str, segment: &'a str, agents_root: &str) -> Option<Found<'a>> {
     let bare = segment.strip_suffix(".scope").unwrap_or(segment);
     // A monitor has a cgroup that is named after its container, and is not inside it.
     if ["crio-conmon-", "libpod-conmon-", "lxc.monitor"].iter().any(|monitor| bare.starts_with(monitor)) {
         return None;
     }
-    of_id(above, bare).or_else(|| of_name(above, segment, bare))
+    of_id(above, bare).or_else(|| of_name(above, segment, bare, agents_root))
 }
 
 fn of_id<'a>(above: &str, bare: &'a str) -> Option<Found<'a>> {
@@ -84,7 +92,7 @@ fn of_id<'a>(above: &str, bare: &'a str) -> Option<Found<'a>> {
     found(bare, runtime)
 }
 
-fn of_name(above: &str, segment: &str, bare: &str) -> Option<Found<'static>> {
+fn of_name(above: &str, segment: &str, bare: &str, agents_root: &str) -> Option<Found<'static>> {
     let parent = above.rsplit('/').next().unwrap_or_default();
     let found = |name: &str, runtime| (!name.is_empty()).then(|| (None, name_for_people(name), runtime));
     if let Some(name) = bare.strip_prefix("lxc.payload.") {
@@ -94,7 +102,7 @@ fn of_name(above: &str, segment: &str, bare: &str) -> Option<Found<'static>> {
         "lxc.payload" | "lxc" => return found(bare, "lxc"),
         // 25 letters and digits each, and UUIDs or random names of that kind.
         "buildkit" | "garden" => return found(&format!("{parent} {bare}"), "cgroup"),
-        "mesos" if is_uuid(bare) => return found(bare, "cgroup"),
+        _ if is_uuid(bare) && [MESOS, agents_root].iter().any(|root| is_below(above, root)) => return found(bare, "cgroup"),
         "machine.slice" => return machine(segment, bare),
         _ => {}
     }
@@ -102,6 +110,11 @@ fn of_name(above: &str, segment: &str, bare: &str) -> Option<Found<'static>> {
     let (allocation, task) = bare.split_once('.')?;
     let below_nomad = || above.split('/').any(|it| it == "nomad" || it == "nomad.slice");
     if is_uuid(allocation) && below_nomad() { found(task, "cgroup") } else { None }
+}
+
+/// Whether `above` ends in the whole segments of `root`.
+fn is_below(above: &str, root: &str) -> bool {
+    !root.is_empty() && above.strip_suffix(root).is_some_and(|before| before.ends_with('/'))
 }
 
 /// A unit of machine.slice. systemd-machined names scopes `machine-<name>.scope`, the service of an image is `systemd-nspawn@<name>.service`.

@@ -119,6 +119,11 @@ impl Unclaimed {
         self.by_id.is_empty()
     }
 
+    /// Path of the cgroup of one of these.
+    pub fn cgroup_path(&self, id: &str) -> Option<&Arc<str>> {
+        self.by_id.get(id).map(|it| &it.root)
+    }
+
     /// Whether it is one of these.
     pub fn contains(&self, id: &str) -> bool {
         self.by_id.contains_key(id)

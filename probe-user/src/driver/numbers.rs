@@ -3,7 +3,6 @@
 use prometheus::IntCounter;
 use proto::probe::v1::ContainerState;
 
-use crate::containers::ContainerTable;
 use crate::observation::Observation;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::{Round, SampledContainer};
@@ -100,9 +99,10 @@ pub(super) fn publish_round(metrics: &Metrics, round: &Round) {
 }
 
 /// Running containers.
-pub(super) fn sampled(containers: &ContainerTable) -> Vec<SampledContainer> {
-    let running = containers.after(None).filter(|it| it.pid != 0 && matches!(it.state(), ContainerState::Running | ContainerState::Paused));
-    running.map(|it| SampledContainer { id: it.id.clone(), pid: it.pid }).collect()
+pub(super) fn sampled(builder: &Builder) -> Vec<SampledContainer> {
+    let running =
+        builder.containers().after(None).filter(|it| it.pid != 0 && matches!(it.state(), ContainerState::Running | ContainerState::Paused));
+    running.map(|it| SampledContainer { id: it.id.clone(), pid: it.pid, cgroup_path: builder.cgroup_path(&it.id).cloned() }).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than the 53 bits of a double")]

@@ -1,6 +1,6 @@
 //! The formats of `/proc`, from bytes. Total: whatever the bytes are, the answer is a value or `None`.
 
-use crate::cgroups::names::named;
+use crate::cgroups::names::named_below;
 use crate::mask::Masks;
 use crate::observation::BootNanos;
 use crate::processes::TICK_NANOS;
@@ -98,12 +98,14 @@ pub fn cgroups(bytes: &[u8]) -> Vec<(String, String)> {
     text.lines().filter_map(line).collect()
 }
 
-/// The most telling path of `cgroup`: one that names a container, else that of v2, else that of systemd.
-pub fn cgroup_path(bytes: &[u8]) -> String {
+/// The most telling path of `cgroup`: one that names a container, else that of v2, else that of systemd. `agents_root`: where a Mesos agent has
+/// its containers.
+pub fn cgroup_path(bytes: &[u8], agents_root: &str) -> String {
     let lines = cgroups(bytes);
     let of = |controllers: &str| lines.iter().find(|(it, path)| it == controllers && path != "/");
-    let chosen = of("").filter(|(_, path)| named(path).is_some());
-    let chosen = chosen.or_else(|| lines.iter().find(|(_, path)| named(path).is_some()));
+    let is_named = |path: &str| named_below(path, agents_root).is_some();
+    let chosen = of("").filter(|(_, path)| is_named(path));
+    let chosen = chosen.or_else(|| lines.iter().find(|(_, path)| is_named(path)));
     let chosen = chosen.or_else(|| of("")).or_else(|| of("name=systemd"));
     chosen.map_or_else(|| "/".to_owned(), |(_, path)| path.clone())
 }

@@ -34,6 +34,8 @@ pub struct SampledContainer {
     pub id: String,
     /// Pid of its first process.
     pub pid: u32,
+    /// Path of its own cgroup, where that is what it is known by; `None` where the path has the id in it.
+    pub cgroup_path: Option<Arc<str>>,
 }
 
 /// What one round of looking found.

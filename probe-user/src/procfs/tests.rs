@@ -149,7 +149,7 @@ fn this_process_is_read_from_the_real_proc() {
 #[test]
 fn the_most_telling_cgroup_is_taken() {
     const ID: &str = "2299a2ca59dfd821f367e689d5869c4e568272c2305701761888e1d79d7a6f51";
-    let path = |text: &str| parse::cgroup_path(text.as_bytes());
+    let path = |text: &str| parse::cgroup_path(text.as_bytes(), "mesos");
     assert_eq!(path(&format!("9:name=systemd:/\n4:memory:/docker/{ID}\n0::/\n")), format!("/docker/{ID}"));
     assert_eq!(path("9:name=systemd:/init.scope\n4:memory:/x\n0::/\n"), "/init.scope");
     assert_eq!(path("0::/user.slice (deleted)\n"), "/user.slice");

@@ -9,7 +9,7 @@ use orchestrator_probe::procfs::{mountinfo, parse, system};
 use orchestrator_probe::users::Users;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = (parse::stat(bytes), parse::effective_user(bytes), parse::cgroup_path(bytes));
+    let _ = (parse::stat(bytes), parse::effective_user(bytes), parse::cgroup_path(bytes, "mesos"));
     let _ = (parse::cpu_ticks(bytes), parse::memory(bytes), parse::boot_time(bytes), parse::open_files_limit(bytes));
     let _ = (system::loads(bytes), system::swap_used(bytes), system::process_io(bytes), system::stacked_devices(bytes));
     assert!(system::pressure(bytes).is_none_or(|it| (0.0..=100.0).contains(&it)));

@@ -55,7 +55,7 @@ impl ContainerSampler {
                 cut = true;
                 break;
             }
-            if let Some(usage) = self.cgroups.usage(procfs, &container.id, container.pid) {
+            if let Some(usage) = self.cgroups.usage(procfs, &container.id, container.cgroup_path.as_deref(), container.pid) {
                 samples.push(self.sample(&container.id, &usage, at, cpu_count));
             }
         }

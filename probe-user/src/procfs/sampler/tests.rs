@@ -68,7 +68,7 @@ impl Machine {
         self.write("proc/20/stat", &stat);
         let usage = format!("usage_usec {}\n", self.process_ticks * TICK_NANOS / 1_000);
         self.write(&format!("cg/docker/{ID}/cpu.stat"), &usage);
-        let container = SampledContainer { id: ID.to_owned(), pid: 20 };
+        let container = SampledContainer { id: ID.to_owned(), pid: 20, cgroup_path: None };
         self.sampler.look(self.at, &[container], Duration::from_secs(15))
     }
 }
@@ -151,7 +151,7 @@ fn containers_that_had_no_turn_are_the_first_in_the_next_round() {
     let mut machine = Machine::new();
     machine.look();
     machine.work(15 * SECOND);
-    let container = SampledContainer { id: ID.to_owned(), pid: 20 };
+    let container = SampledContainer { id: ID.to_owned(), pid: 20, cgroup_path: None };
     let cut = machine.sampler.look(machine.at, std::slice::from_ref(&container), Duration::ZERO);
     assert!(cut.effort.over_budget);
     assert!(cut.samples.containers.is_empty());
