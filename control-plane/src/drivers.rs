@@ -4,6 +4,7 @@ mod handle;
 pub mod history;
 pub mod old_probes;
 pub mod old_reports;
+pub(crate) mod patience;
 pub mod topology;
 
 pub use handle::{Admission, Departure, DepartureReason, Gauges, ReportOutcome, Stopped, Subscription, TopologyHandle};

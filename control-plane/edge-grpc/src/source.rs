@@ -27,6 +27,8 @@ pub enum Trouble {
     NoHistory,
     /// The history cannot be read.
     Broken(String),
+    /// What is asked for takes longer than others can wait for it.
+    TooLong(String),
     /// The process is about to end.
     Stopped,
 }
@@ -37,6 +39,7 @@ impl From<Trouble> for Status {
             Trouble::Invalid(text) => Status::invalid_argument(text),
             Trouble::NoHistory => Status::failed_precondition("no history is kept"),
             Trouble::Broken(text) => Status::internal(text),
+            Trouble::TooLong(text) => Status::resource_exhausted(text),
             Trouble::Stopped => super::stopping(),
         }
     }

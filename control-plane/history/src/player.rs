@@ -9,7 +9,7 @@ use std::sync::mpsc::sync_channel;
 use base::Timestamp;
 use topology::{
     Config, Details, Effect, Flow, FlowPage, FlowQuery, Input, Network, NodeId, ProbeHello, ProbeId, Report, ReportKind, SearchPage,
-    SearchQuery, StreamEnd, StreamId, Topology, ViewKey, ViewSnapshot, ViewStats,
+    SearchQuery, SearchTooLong, StreamEnd, StreamId, Topology, ViewKey, ViewSnapshot, ViewStats,
 };
 
 use crate::code::DecodeError;
@@ -159,6 +159,14 @@ impl Player {
     /// A page of the nodes that answer a query.
     pub fn search(&mut self, query: &SearchQuery) -> SearchPage {
         self.core.search(self.position, query)
+    }
+
+    /// The same for as long as `may_go_on` says so.
+    ///
+    /// # Errors
+    /// When it said no.
+    pub fn search_within(&mut self, query: &SearchQuery, may_go_on: &dyn Fn() -> bool) -> Result<SearchPage, SearchTooLong> {
+        self.core.search_within(self.position, query, may_go_on)
     }
 
     /// A page of flows.

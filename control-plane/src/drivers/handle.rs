@@ -10,8 +10,8 @@ use base::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use topology::{
     Details, FlowPage, FlowQuery, HostExport, HostStatus, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId, ObjectExport,
-    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, StreamEnd, StreamId, TrafficFlow, TrafficPlace, View, ViewKey,
-    ViewSnapshot, ViewStats,
+    ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, SearchTooLong, StreamEnd, StreamId, TrafficFlow, TrafficPlace, View,
+    ViewKey, ViewSnapshot, ViewStats,
 };
 
 /// A way to the topology driver; cheap to clone. Every call waits while the driver's inbox is full: that is the back-pressure on probes and
@@ -113,7 +113,7 @@ pub(crate) enum Message {
     Probes { reply: oneshot::Sender<Vec<ProbeStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
     Listeners { query: ListenerQuery, reply: oneshot::Sender<ListenerPage> },
-    Search { query: Box<SearchQuery>, reply: oneshot::Sender<SearchPage> },
+    Search { query: Box<SearchQuery>, reply: oneshot::Sender<Result<SearchPage, SearchTooLong>> },
     LinkEnds { links: Vec<Link>, reply: oneshot::Sender<Vec<LinkEnds>> },
     GroupsOf { members: Vec<NodeId>, reply: oneshot::Sender<Vec<Vec<(View, NodeId)>>> },
     Neighbours { networks: Vec<Network> },
@@ -300,11 +300,11 @@ impl TopologyHandle {
         self.ask(|reply| Message::Listeners { query, reply }).await
     }
 
-    /// A page of the nodes of all views that answer a query, best first.
+    /// A page of the nodes of all views that answer a query, best first; or that it takes longer than the map can wait for it.
     ///
     /// # Errors
     /// When the driver is gone.
-    pub async fn search(&self, query: SearchQuery) -> Result<SearchPage, Stopped> {
+    pub async fn search(&self, query: SearchQuery) -> Result<Result<SearchPage, SearchTooLong>, Stopped> {
         let _turn = self.searching.acquire().await.map_err(|_| Stopped)?;
         self.ask(|reply| Message::Search { query: Box::new(query), reply }).await
     }

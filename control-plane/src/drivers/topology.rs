@@ -13,6 +13,7 @@ use topology::{Effect, Input, ProbeId, StreamEnd, Topology, ViewKey, ViewSnapsho
 
 use super::handle::{Admission, Departure, DepartureReason, Gauges, Message, ReportOutcome, TopologyHandle};
 use super::history::HistoryFeed;
+use super::patience::{SEARCH_FOR, for_at_most};
 
 /// Messages that may wait. Beyond that, whoever sends waits.
 const INBOX_CAPACITY: usize = 1_024;
@@ -182,7 +183,9 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
             Message::Probes { reply } => answer(reply, self.core.probes()),
             Message::Hosts { reply } => answer(reply, self.core.hosts()),
             Message::Listeners { query, reply } => answer(reply, self.core.listeners(&query)),
-            Message::Search { query, reply } => answer(reply, self.core.search((self.now)(), &query)),
+            Message::Search { query, reply } => {
+                answer(reply, self.core.search_within((self.now)(), &query, &for_at_most(SEARCH_FOR)));
+            }
             Message::LinkEnds { links, reply } => answer(reply, self.core.link_ends(&links)),
             Message::GroupsOf { members, reply } => answer(reply, self.core.groups_of(&members)),
             Message::Neighbours { networks } => {

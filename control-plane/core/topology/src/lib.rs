@@ -49,7 +49,7 @@ pub use report::{
     Pressure, ProbeHello, ProbeId, Process, ProcessKey, ProcessMetrics, Protocol, Report, ReportKind, ResolvedAddress, ResolvedName,
     Translation, TranslationSource, UnixFlow,
 };
-pub use search::{Found, Match, Query, QueryError, SearchCursor, SearchHit, SearchPage, SearchQuery};
+pub use search::{Found, Match, Query, QueryError, SearchCursor, SearchHit, SearchPage, SearchQuery, SearchTooLong};
 pub use summary::bytes_text;
 pub use text::tag_of;
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};

@@ -17,11 +17,13 @@ mod highlight;
 pub(crate) mod index;
 mod keep;
 mod parse;
+pub(crate) mod patience;
 mod pattern;
 pub(crate) mod run;
 mod term;
 
 pub use highlight::Match;
+pub use patience::SearchTooLong;
 pub use run::{SearchCursor, SearchHit, SearchPage, SearchQuery};
 
 use term::Term;
@@ -116,6 +118,13 @@ impl Query {
             return Err(QueryError::TooLong);
         }
         parse::parse(text).map(|expression| Query { expression: expression.into() })
+    }
+
+    /// Several queries as one that holds where each of them does; `None` when there is none.
+    pub fn all(queries: impl IntoIterator<Item = Query>) -> Option<Query> {
+        let mut parts: Vec<Expression> = queries.into_iter().map(|query| std::sync::Arc::unwrap_or_clone(query.expression)).collect();
+        let expression = if parts.len() > 1 { Expression::All(parts) } else { parts.pop()? };
+        Some(Query { expression: expression.into() })
     }
 
     /// Looks at a node.

@@ -17,7 +17,7 @@ use crate::view::Filter;
 
 mod metrics;
 
-pub(crate) use metrics::{container_metrics, host_metrics, process_metrics, value_of};
+pub(crate) use metrics::{container_metrics, host_metrics, is_span, process_metrics, value_of};
 
 /// Id of the node for connections from the Internet.
 pub(crate) const INTERNET_IN: &str = "in-theinternet";

@@ -14,7 +14,8 @@ use crate::picture::{Picture, Scene};
 use crate::projection::{self, PROJECTED, Projection};
 use crate::report::{Capture, Losses, Network, ProbeHello, ProbeId, Report};
 use crate::search::index::Index as SearchIndex;
-use crate::search::{SearchPage, SearchQuery};
+use crate::search::patience::Patience;
+use crate::search::{SearchPage, SearchQuery, SearchTooLong};
 use crate::tables::Tables;
 use crate::view::{View, ViewKey, ViewSnapshot, ViewStats};
 
@@ -337,9 +338,22 @@ impl Topology {
     }
 
     /// A page of the nodes that answer a query, with everything that was reported before. Makes the index if there is none yet.
+        self.search_within(now, search, &|| true).unwrap_or_default()
+    }
+
+    /// The same for as long as `may_go_on` says so, which is asked often, first when the index is ready.
+    ///
+    /// # Errors
+    /// When it said no.
+    pub fn search_within(
+        &mut self,
+        now: Timestamp,
+        search: &SearchQuery,
+        may_go_on: &dyn Fn() -> bool,
+    ) -> Result<SearchPage, SearchTooLong> {
     pub fn search(&mut self, now: Timestamp, search: &SearchQuery) -> SearchPage {
         self.settle();
-        self.search_now(now, search)
+        self.search_now(now, search, Patience(may_go_on))
     }
 
     /// When a step has work again without any other input; `None` means that there is nothing to wait for.

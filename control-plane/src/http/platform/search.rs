@@ -9,11 +9,14 @@ use http::StatusCode;
 use proto::control::v1 as wire;
 use scope_report::{Drawing, Item, Options};
 use serde::Serialize;
-use topology::{Filter, NodeSummary, Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, View, ViewKey, ViewSnapshot};
+use topology::{
+    Filter, NodeSummary, Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, SearchTooLong, View, ViewKey, ViewSnapshot,
+};
 use utoipa::{IntoParams, ToSchema};
 
 use super::number;
 use crate::drivers::Stopped;
+use crate::drivers::patience::{PAST_SEARCH_FOR, for_at_most};
 use crate::http::Context;
 use crate::http::query::Query;
 use crate::http::reply::{json_value, problem};
@@ -30,8 +33,8 @@ const LIMIT_MAX: usize = 1_000;
 #[expect(dead_code, reason = "describes parameters; they are read one by one, so that a mistake can be named")]
 pub(crate) struct SearchParameters {
     /// The query, in the language of Scope's search box: a regular expression over all texts (`web|db`), `field: expression`
-    /// (`image: nginx`), or a comparison of a metric or a number (`memory > 10mb`, `pid = 1`; also `>=`, `<=`, `!=`). Terms are combined by
-    /// `AND`, `OR`, `NOT` in capitals and parentheses; what stands in quotes is meant literally.
+    /// (`image: nginx`), or a comparison of a metric or a number (`memory > 10mb`, `uptime < 30m`, `pid = 1`; also `>=`, `<=`, `!=`). Terms are
+    /// combined by `AND`, `OR`, `NOT` in capitals and parentheses; what stands in quotes is meant literally.
     q: String,
     /// Only in this view, e.g. `containers`.
     view: Option<String>,
@@ -95,6 +98,15 @@ pub(crate) struct Match {
     ranges: Vec<(u32, u32)>,
 }
 
+/// Why there is no page.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Which parameter cannot be understood.
+    Invalid(String),
+    /// It would hold up everybody else.
+    TooLong(SearchTooLong),
+}
+
 /// Searches all nodes of all views.
 ///
 /// Case, accents and compatibility forms make no difference. Every node that there is can be found, whatever the options of views hide.
@@ -106,38 +118,40 @@ pub(crate) struct Match {
     responses(
         (status = 200, description = "A page of what was found", body = SearchReply),
         (status = 400, description = "A parameter cannot be understood; for the query it says at which character", body = String, content_type = "application/json"),
-        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json")
+        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json"),
+        (status = 503, description = "The query takes longer than others can wait for it: half a second, and two in the past", body = String, content_type = "application/json")
     )
 )]
 pub(crate) async fn search(State(context): State<Context>, RawQuery(query): RawQuery) -> Response {
     match answer(&context, &Query::parse(query.as_deref())).await {
         Ok(Ok(page)) => json_value(StatusCode::OK, &page),
-        Ok(Err(text)) => problem(StatusCode::BAD_REQUEST, &text),
+        Ok(Err(Refusal::Invalid(text))) => problem(StatusCode::BAD_REQUEST, &text),
+        Ok(Err(Refusal::TooLong(error))) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         Err(failure) => failure.reply(),
     }
 }
 
-/// A page, or which parameter cannot be understood.
-pub(crate) async fn answer(context: &Context, query: &Query) -> Result<Result<SearchReply, String>, Failure> {
+/// A page, or why there is none.
+pub(crate) async fn answer(context: &Context, query: &Query) -> Result<Result<SearchReply, Refusal>, Failure> {
     let asked = match parse(query) {
         Ok(asked) => asked,
-        Err(text) => return Ok(Err(text)),
+        Err(text) => return Ok(Err(Refusal::Invalid(text))),
     };
     let page = match Past::of(context, query) {
         // Before everything that is kept there was nothing to find.
-        Some(past) => past.look(move |then| both_then(then, &asked)).await?.unwrap_or_default(),
+        Some(past) => past.look(move |then| both_then(then, &asked)).await?.unwrap_or_else(|| Ok(SearchPage::default())),
         None => both(context, asked).await.map_err(Failure::Stopped)?,
     };
-    Ok(Ok(page.into()))
+    Ok(page.map(SearchReply::from).map_err(Refusal::TooLong))
 }
 
 /// The hits on the map, and between them those among the nodes of old probes.
-async fn both(context: &Context, query: SearchQuery) -> Result<SearchPage, Stopped> {
+async fn both(context: &Context, query: SearchQuery) -> Result<Result<SearchPage, SearchTooLong>, Stopped> {
     let scenery = context.old_probes.scenery();
-    let page = context.topology.search(query.clone()).await?;
-    if scenery.drawing.is_none() {
-        return Ok(page);
-    }
+    let page = match context.topology.search(query.clone()).await? {
+        Ok(page) if scenery.drawing.is_some() => page,
+        outcome => return Ok(outcome),
+    };
     let views = views(&query);
     let mut known = Vec::with_capacity(views.len());
     for &view in &views {
@@ -152,12 +166,12 @@ async fn both(context: &Context, query: SearchQuery) -> Result<SearchPage, Stopp
             .collect::<Vec<_>>()
     });
     // It only ends early when the process does.
-    Ok(with_strangers(page, searching.await.map_err(|_| Stopped)?, &query))
+    Ok(Ok(with_strangers(page, searching.await.map_err(|_| Stopped)?, &query)))
 }
 
 /// The same of a moment of the past.
-fn both_then(then: &mut Then<'_>, query: &SearchQuery) -> SearchPage {
-    let page = then.player.search(query);
+fn both_then(then: &mut Then<'_>, query: &SearchQuery) -> Result<SearchPage, SearchTooLong> {
+    let page = then.player.search_within(query, &for_at_most(PAST_SEARCH_FOR))?;
     let mut found = Vec::new();
     for view in views(query) {
         if then.drawing().is_some() {
@@ -165,7 +179,7 @@ fn both_then(then: &mut Then<'_>, query: &SearchQuery) -> SearchPage {
             found.extend(then.drawing().into_iter().flat_map(|drawing| strangers(drawing, view, &known, &query.query)));
         }
     }
-    with_strangers(page, found, query)
+    Ok(with_strangers(page, found, query))
 }
 
 fn views(query: &SearchQuery) -> Vec<View> {
@@ -188,16 +202,17 @@ fn with_strangers(mut page: SearchPage, strangers: Vec<SearchHit>, query: &Searc
 
 /// Nodes of old probes that answer a query, and that the map does not have.
 fn strangers(drawing: &Drawing, view: View, known: &ViewSnapshot, words: &Words) -> Vec<SearchHit> {
-    let items = drawing.overlay(view, &Options::default()).items.into_values();
-    let items = items.filter(|item| !item.is_ours && !known.nodes.contains_key(&item.summary.id));
-    let hit = |item: Item| {
-        let node = item.summary;
-        let score = words.find(&node)?.score;
+    let overlay = drawing.overlay(view, &Options::default());
+    let items = overlay.items.iter().filter(|(id, item)| !item.is_ours && !known.nodes.contains_key(*id));
+    let hit = |(_, item): (_, &Item)| {
+        let node = item.summary();
+        let score = words.find(node)?.score;
         let mut hasher = DefaultHasher::new();
         node.id.hash(&mut hasher);
-        let (matches, cursor) = (words.matches(&node), SearchCursor::of_stranger(score, view, hasher.finish()));
+        let (matches, cursor) = (words.matches(node), SearchCursor::of_stranger(score, view, hasher.finish()));
         let NodeSummary { id, label, label_minor, shape, stack, pseudo, .. } = node;
-        Some(SearchHit { view, id, label, label_minor, shape, stack, pseudo, score, cursor, matches })
+        let (id, label, label_minor) = (id.clone(), label.clone(), label_minor.clone());
+        Some(SearchHit { view, id, label, label_minor, shape: *shape, stack: *stack, pseudo: *pseudo, score, cursor, matches })
     };
     items.filter_map(hit).collect()
 }

@@ -81,7 +81,10 @@ impl edge_grpc::Source for Source {
         let at = at.map(moment).unwrap_or_default();
         let asked = [("q", query), ("view", view), ("limit", limit(page_size)), ("after", page_token), ("timestamp", at)];
         let query = Query::of(asked.into_iter().filter(|(_, value)| !value.is_empty()));
-        platform::search::answer(&self.context, &query).await?.map(SearchResponse::from).map_err(Trouble::Invalid)
+        platform::search::answer(&self.context, &query).await?.map(SearchResponse::from).map_err(|refusal| match refusal {
+            platform::search::Refusal::Invalid(text) => Trouble::Invalid(text),
+            platform::search::Refusal::TooLong(error) => Trouble::TooLong(error.to_string()),
+        })
     }
 
     async fn changes(&self, request: ListChangesRequest) -> Result<ListChangesResponse, Trouble> {

@@ -2,6 +2,7 @@
 
 use super::fields::{Field, each_field};
 use super::fold::{fold_with_places, reduce};
+use super::patience::{Patience, SearchTooLong};
 use super::pattern::Pattern;
 use super::term::Term;
 use super::{Expression, Query};
@@ -32,9 +33,13 @@ pub struct Match {
 impl Query {
     /// Where a node answers this query, best first. What is only said by `NOT` is nowhere.
     pub fn matches(&self, node: &NodeSummary) -> Vec<Match> {
+        self.matches_within(node, Patience::ENDLESS).unwrap_or_default()
+    }
+
+    pub(super) fn matches_within(&self, node: &NodeSummary, patience: Patience<'_>) -> Result<Vec<Match>, SearchTooLong> {
         let mut matches: Vec<Match> = Vec::new();
         self.expression.each_term(&mut |term| match term {
-            Term::Text { field, pattern } => look(node, field.as_ref(), pattern, &mut matches),
+            Term::Text { field, pattern } => look(node, field.as_ref(), pattern, patience, &mut matches),
             Term::Comparison(_) => {
                 for name in term.find(node).into_iter().flat_map(|found| found.fields) {
                     let metric = node.metrics.iter().find(|row| row.label == name).map(|row| row.value.to_string());
@@ -44,6 +49,7 @@ impl Query {
                 }
             }
         });
+        patience.check()?;
         // Terms come one after the other, and may be found in the same field.
         let mut merged: Vec<Match> = Vec::new();
         for found in matches {
@@ -57,13 +63,13 @@ impl Query {
             }
         }
         merged.truncate(MATCHES_MAX);
-        merged
+        Ok(merged)
     }
 }
 
 impl Expression {
     /// Every term that is not negated.
-    fn each_term(&self, look: &mut dyn FnMut(&Term)) {
+    pub(super) fn each_term(&self, look: &mut dyn FnMut(&Term)) {
         match self {
             Expression::Term(term) => look(term),
             Expression::All(parts) | Expression::Any(parts) => parts.iter().for_each(|part| part.each_term(look)),
@@ -72,9 +78,9 @@ impl Expression {
     }
 }
 
-fn look(node: &NodeSummary, prefix: Option<&Pattern>, pattern: &Pattern, out: &mut Vec<Match>) {
+fn look(node: &NodeSummary, prefix: Option<&Pattern>, pattern: &Pattern, patience: Patience<'_>, out: &mut Vec<Match>) {
     each_field(node, |Field { name, text, is_cell, .. }| {
-        if out.len() >= MATCHES_MAX || prefix.is_some_and(|prefix| !is_cell && prefix.fit(&reduce(name)).is_none()) {
+        if out.len() >= MATCHES_MAX || patience.is_over() || prefix.is_some_and(|prefix| !is_cell && prefix.fit(&reduce(name)).is_none()) {
             return;
         }
         let (folded, places) = fold_with_places(text);

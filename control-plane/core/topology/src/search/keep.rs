@@ -5,6 +5,7 @@ use base::Timestamp;
 use super::fields::each_field;
 use super::fold::{fold, reduce};
 use super::index::{Index, Place};
+use super::patience::{Patience, SearchTooLong};
 use super::run::{Asked, SearchPage, SearchQuery};
 use crate::index::Entity;
 use crate::summary;
@@ -27,11 +28,11 @@ impl Topology {
         }
     }
 
-    pub(crate) fn search_now(&mut self, now: Timestamp, search: &SearchQuery) -> SearchPage {
+    pub(crate) fn search_now(&mut self, now: Timestamp, search: &SearchQuery, patience: Patience<'_>) -> Result<SearchPage, SearchTooLong> {
         self.make_index(now);
         self.mend_index(now);
-        let Some(index) = &self.search_index else { return SearchPage::default() };
-        Asked { index, tables: &self.tables, now }.search(search)
+        let Some(index) = &self.search_index else { return Ok(SearchPage::default()) };
+        Asked { index, tables: &self.tables, now, patience }.search(search)
     }
 
     pub(crate) fn mend_index_if_far_behind(&mut self, now: Timestamp) {

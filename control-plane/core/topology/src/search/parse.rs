@@ -139,9 +139,14 @@ impl<'a> Parser<'a, '_> {
         self.tokens.first().map(|(_, token)| *token)
     }
 
-    /// Where the next token begins, or the text ends.
+    /// The byte where the next token begins, or the text ends.
+    fn byte(&self) -> usize {
+        self.tokens.first().map_or(self.text.len(), |(at, _)| *at)
+    }
+
+    /// The same in characters.
     fn place(&self) -> usize {
-        character(self.text, self.tokens.first().map_or(self.text.len(), |(at, _)| *at))
+        character(self.text, self.byte())
     }
 
     fn take(&mut self, wanted: Token<'_>) -> bool {
@@ -153,21 +158,29 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn any(&mut self, depth: usize) -> Result<Expression, QueryError> {
-        let mut parts = vec![self.all(depth)?];
-        while self.take(Token::Or) {
-            parts.push(self.all(depth)?);
+        let mut parts = Parts::default();
+        loop {
+            let from = self.byte();
+            let part = self.all(depth)?;
+            parts.add(&self.text[from..self.byte()], part);
+            if !self.take(Token::Or) {
+                return Ok(parts.joined(Expression::Any));
+            }
         }
-        Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Expression::Any(parts) })
     }
 
     /// `a NOT b` means `a AND NOT b`.
     fn all(&mut self, depth: usize) -> Result<Expression, QueryError> {
-        let mut parts = vec![self.one(depth)?];
+        let mut parts = Parts::default();
         let begins = |token| matches!(token, Token::Not | Token::Open | Token::Term(_) | Token::Quoted(_));
-        while self.take(Token::And) || self.peek().is_some_and(begins) {
-            parts.push(self.one(depth)?);
+        loop {
+            let from = self.byte();
+            let part = self.one(depth)?;
+            parts.add(&self.text[from..self.byte()], part);
+            if !self.take(Token::And) && !self.peek().is_some_and(begins) {
+                return Ok(parts.joined(Expression::All));
+            }
         }
-        Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Expression::All(parts) })
     }
 
     fn one(&mut self, depth: usize) -> Result<Expression, QueryError> {
@@ -189,6 +202,24 @@ impl<'a> Parser<'a, '_> {
             return Err(QueryError::TooComplex { at });
         }
         term(text, at)
+    }
+}
+
+/// Operands of one operator, each different one once: looking for the same again finds the same.
+#[derive(Default)]
+struct Parts<'a>(Vec<(&'a str, Expression)>);
+
+impl<'a> Parts<'a> {
+    fn add(&mut self, text: &'a str, part: Expression) {
+        let text = text.trim();
+        if self.0.iter().all(|(known, _)| *known != text) {
+            self.0.push((text, part));
+        }
+    }
+
+    fn joined(self, by: fn(Vec<Expression>) -> Expression) -> Expression {
+        let mut parts: Vec<Expression> = self.0.into_iter().map(|(_, part)| part).collect();
+        if parts.len() == 1 { parts.swap_remove(0) } else { by(parts) }
     }
 }
 

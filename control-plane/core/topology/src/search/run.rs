@@ -5,6 +5,7 @@ use base::Timestamp;
 use super::fields::Class;
 use super::fold::fold;
 use super::index::{DEAD, Index, Text};
+use super::patience::{Patience, SearchTooLong};
 use super::pattern::{Pattern, fit};
 use super::term::{COMPARED, Comparison, Term};
 use super::{Expression, Match, Query};
@@ -122,15 +123,19 @@ pub(crate) struct Asked<'a> {
     pub(crate) index: &'a Index,
     pub(crate) tables: &'a Tables,
     pub(crate) now: Timestamp,
+    pub(crate) patience: Patience<'a>,
 }
+
+/// Things looked at before it is asked whether there is still time: asking costs about as much as one.
+const BETWEEN_CHECKS: usize = 256;
 
 /// A score for each document; 0 is none.
 type Scores = Vec<u32>;
 
 impl Asked<'_> {
     /// The page that is asked for.
-    pub(crate) fn search(self, search: &SearchQuery) -> SearchPage {
-        let scores = self.evaluate(&search.query.expression);
+    pub(crate) fn search(self, search: &SearchQuery) -> Result<SearchPage, SearchTooLong> {
+        let scores = self.evaluate(&search.query.expression)?;
         let ranks = PROJECTED.map(rank);
         let only = search.view.map(|view| PROJECTED.iter().position(|it| *it == view));
         let mut totals = [0_u64; PROJECTED.len()];
@@ -158,41 +163,51 @@ impl Asked<'_> {
         let last = keys.last().filter(|_| has_more);
         let next = last.map(|key| SearchCursor { score: key.score.0, rank: key.rank, ordinal: key.ordinal });
         let totals = PROJECTED.into_iter().zip(totals).filter(|(_, total)| *total > 0).collect();
-        SearchPage { hits: keys.iter().filter_map(|key| self.show(&search.query, key)).collect(), total, totals, next }
+        let mut hits = Vec::with_capacity(keys.len());
+        for key in &keys {
+            hits.extend(self.show(&search.query, key)?);
+        }
+        Ok(SearchPage { hits, total, totals, next })
     }
 
-    fn show(self, query: &Query, key: &Key) -> Option<SearchHit> {
-        let place = self.index.documents.get(key.document as usize)?.place;
-        let node = summary::summarize(self.tables, place.entity, Filter::NONE, self.now)?;
-        let matches = query.matches(&node);
+    fn show(self, query: &Query, key: &Key) -> Result<Option<SearchHit>, SearchTooLong> {
+        let place = self.index.documents.get(key.document as usize).map(|document| document.place);
+        let view = place.and_then(|place| PROJECTED.get(usize::from(place.view)).copied());
+        let node = place.and_then(|place| summary::summarize(self.tables, place.entity, Filter::NONE, self.now));
+        let Some((view, node)) = view.zip(node) else { return Ok(None) };
+        let matches = query.matches_within(&node, self.patience)?;
         let NodeSummary { id, label, label_minor, shape, stack, pseudo, .. } = node;
-        let view = *PROJECTED.get(usize::from(place.view))?;
         let cursor = SearchCursor { score: key.score.0, rank: key.rank, ordinal: key.ordinal };
-        Some(SearchHit { view, id, label, label_minor, shape, stack, pseudo, score: key.score.0, cursor, matches })
+        Ok(Some(SearchHit { view, id, label, label_minor, shape, stack, pseudo, score: key.score.0, cursor, matches }))
     }
 
-    fn evaluate(self, expression: &Expression) -> Scores {
+    fn evaluate(self, expression: &Expression) -> Result<Scores, SearchTooLong> {
+        self.patience.check()?;
         match expression {
             Expression::Term(Term::Text { field, pattern }) => self.find_text(field.as_ref(), pattern),
             Expression::Term(Term::Comparison(comparison)) => self.compare(comparison),
-            Expression::All(parts) => {
-                let each = parts.iter().map(|part| self.evaluate(part));
-                let both = |a: u32, b: u32| if a > 0 && b > 0 { a.saturating_add(b) } else { 0 };
-                each.reduce(|all, part| all.into_iter().zip(part).map(|(a, b)| both(a, b)).collect()).unwrap_or_default()
-            }
-            Expression::Any(parts) => {
-                let each = parts.iter().map(|part| self.evaluate(part));
-                each.reduce(|any, part| any.into_iter().zip(part).map(|(a, b)| a.saturating_add(b)).collect()).unwrap_or_default()
-            }
+            Expression::All(parts) => self.combine(parts, |a, b| if *a > 0 && b > 0 { *a = a.saturating_add(b) } else { *a = 0 }),
+            Expression::Any(parts) => self.combine(parts, |a, b| *a = a.saturating_add(b)),
             Expression::Not(part) => {
-                let inner = self.evaluate(part);
+                let inner = self.evaluate(part)?;
                 let mut scores = vec![0; inner.len()];
                 for (row, _) in &self.index.documents {
                     scores[row] = u32::from(inner[row] == 0);
                 }
-                scores
+                Ok(scores)
             }
         }
+    }
+
+    fn combine(self, parts: &[Expression], with: impl Fn(&mut u32, u32)) -> Result<Scores, SearchTooLong> {
+        let mut parts = parts.iter();
+        let Some(first) = parts.next() else { return Ok(self.nothing()) };
+        let mut scores = self.evaluate(first)?;
+        for part in parts {
+            let more = self.evaluate(part)?;
+            scores.iter_mut().zip(more).for_each(|(score, more)| with(score, more));
+        }
+        Ok(scores)
     }
 
     fn nothing(self) -> Scores {
@@ -200,10 +215,9 @@ impl Asked<'_> {
         vec![0; self.index.documents.iter().next_back().map_or(0, |(row, _)| row + 1)]
     }
 
-    fn find_text(self, field: Option<&Pattern>, pattern: &Pattern) -> Scores {
+    fn find_text(self, field: Option<&Pattern>, pattern: &Pattern) -> Result<Scores, SearchTooLong> {
         let mut scores = self.nothing();
-        let fields: Option<Vec<bool>> =
-            field.map(|field| self.index.fields.iter().map(|name| field.fit(&name.reduced).is_some()).collect());
+        let fields = field.map(|field| self.fields(|name| field.fit(name).is_some())).transpose()?;
         for (class, column) in Class::ALL.into_iter().zip(&self.index.columns) {
             let mut found = |text: &Text, fit: u32| {
                 if fields.as_ref().is_none_or(|fields| fields.get(text.field as usize).copied().unwrap_or(false)) {
@@ -215,39 +229,54 @@ impl Asked<'_> {
                 }
             };
             for block in &column.blocks {
-                scan(block, pattern, |row, fit| {
+                scan(block, pattern, self.patience, |row, fit| {
                     if let Some(text) = column.texts.get(row as usize) {
                         found(text, fit);
                     }
-                });
+                })?;
             }
         }
-        scores
+        Ok(scores)
     }
 
-    fn compare(self, comparison: &Comparison) -> Scores {
+    /// Which names of fields are meant.
+    fn fields(self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<bool>, SearchTooLong> {
+        let mut fields = Vec::with_capacity(self.index.fields.len());
+        for names in self.index.fields.chunks(BETWEEN_CHECKS) {
+            self.patience.check()?;
+            fields.extend(names.iter().map(|name| is_meant(&name.reduced)));
+        }
+        Ok(fields)
+    }
+
+    fn compare(self, comparison: &Comparison) -> Result<Scores, SearchTooLong> {
         let mut scores = self.nothing();
         // Metrics are read where they are kept. What has no such metric may have a row of metadata with that name.
         let mut has_metric = vec![false; scores.len()];
-        for (row, document) in &self.index.documents {
+        for (number, (row, document)) in self.index.documents.iter().enumerate() {
+            if number % BETWEEN_CHECKS == 0 {
+                self.patience.check()?;
+            }
             if let Some(value) = self.value(document.place.entity, &comparison.field) {
                 has_metric[row] = true;
-                scores[row] = if comparison.holds(value) { COMPARED } else { 0 };
+                scores[row] = if comparison.holds(value, summary::is_span(&comparison.field)) { COMPARED } else { 0 };
             }
         }
-        let fields: Vec<bool> = self.index.fields.iter().map(|name| *name.reduced == comparison.field).collect();
+        let fields = self.fields(|name| *name == comparison.field)?;
         if !fields.contains(&true) {
-            return scores;
+            return Ok(scores);
         }
         let column = &self.index.columns[Class::Metadata as usize];
         for block in &column.blocks {
+            self.patience.check()?;
             for line in 0..block.lines.len() {
                 let Some((value, row)) = block.line(line).filter(|(_, row)| *row != DEAD) else { continue };
                 let Some(text) = column.texts.get(row as usize) else { continue };
                 if !fields.get(text.field as usize).copied().unwrap_or(false) {
                     continue;
                 }
-                if value.parse().is_ok_and(|value| comparison.holds(value)) {
+                // Spans are not among the texts.
+                if value.parse().is_ok_and(|value| comparison.holds(value, false)) {
                     text.nodes.for_each(|node| {
                         if !has_metric[node as usize] {
                             scores[node as usize] = COMPARED;
@@ -256,7 +285,7 @@ impl Asked<'_> {
                 }
             }
         }
-        scores
+        Ok(scores)
     }
 
     fn value(self, entity: Entity, field: &str) -> Option<f64> {
@@ -274,16 +303,49 @@ fn fold_name(name: &str) -> String {
     super::fold::reduce(&fold(name))
 }
 
+/// Bytes that an expression is looked for in before it is asked whether there is still time. One with many states takes a microsecond and
+/// more for each.
+const PIECE_BYTES: usize = 1 << 10;
+
 /// Tells every line of a block in which the pattern is, and how well it fits.
-fn scan(block: &super::index::Block, pattern: &Pattern, mut found: impl FnMut(u32, u32)) {
-    /// Matches that reach over the end of their line before lines are looked at one by one: each may have cost a walk through the block.
+fn scan(
+    block: &super::index::Block,
+    pattern: &Pattern,
+    patience: Patience<'_>,
+    mut found: impl FnMut(u32, u32),
+) -> Result<(), SearchTooLong> {
+    let is_by_line = pattern.is_by_line();
+    let piece = if matches!(pattern, Pattern::Literal { .. }) { usize::MAX } else { PIECE_BYTES };
+    let mut line = 0;
+    while let Some(&(start, _)) = block.lines.get(line) {
+        patience.check()?;
+        let wanted = (start as usize).saturating_add(piece);
+        let end = if wanted >= block.bytes.len() { block.lines.len() } else { block.line_at(wanted).max(line + 1) };
+        scan_lines(block, line..end, pattern, is_by_line, &mut found);
+        line = end;
+    }
+    Ok(())
+}
+
+/// The same of some lines.
+fn scan_lines(
+    block: &super::index::Block,
+    lines: std::ops::Range<usize>,
+    pattern: &Pattern,
+    is_by_line: bool,
+    found: &mut impl FnMut(u32, u32),
+) {
+    /// Matches that reach over the end of their line before lines are looked at one by one: each may have cost a walk through all of them.
     const CROSSINGS_MAX: u32 = 8;
 
-    let mut line = 0;
-    if pattern.is_by_line() {
-        let (mut from, mut crossings) = (0, 0);
+    let mut line = lines.start;
+    if is_by_line {
+        let end = block.lines.get(lines.end).map_or(block.bytes.len(), |(next, _)| *next as usize);
+        let Some(bytes) = block.bytes.get(..end) else { return };
+        let mut from = block.lines.get(line).map_or(end, |(start, _)| *start as usize);
+        let mut crossings = 0;
         while crossings < CROSSINGS_MAX {
-            let Some(range) = pattern.find_at(&block.bytes, from) else { return };
+            let Some(range) = pattern.find_at(bytes, from) else { return };
             line = block.line_at(range.start);
             let Some((text, row)) = block.line(line) else { return };
             let start = block.lines[line].0 as usize;
@@ -297,13 +359,15 @@ fn scan(block: &super::index::Block, pattern: &Pattern, mut found: impl FnMut(u3
                 found(row, fit);
             }
             line += 1;
-            from = match block.lines.get(line) {
-                Some((next, _)) => *next as usize,
-                None => return,
-            };
+            if line >= lines.end {
+                return;
+            }
+            from = block.lines[line].0 as usize;
         }
     }
-    while let Some((text, row)) = block.line(line) {
+    while line < lines.end
+        && let Some((text, row)) = block.line(line)
+    {
         if row != DEAD
             && let Some(fit) = pattern.fit(text)
         {

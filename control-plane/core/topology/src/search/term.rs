@@ -18,7 +18,10 @@ pub(super) struct Comparison {
     /// Reduced name of a metric or of a row of metadata.
     pub(super) field: String,
     pub(super) operator: Operator,
+    /// What a number is compared with: units are powers of 1,024.
     pub(super) number: f64,
+    /// What a span of time is compared with, in seconds.
+    pub(super) seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +94,7 @@ fn comparison(text: &str) -> Option<Comparison> {
             continue;
         }
         if let Some(number) = number(value) {
-            return Some(Comparison { field: reduce(field), operator, number });
+            return Some(Comparison { field: reduce(field), operator, number, seconds: seconds(value).unwrap_or(number) });
         }
     }
     None
@@ -108,25 +111,58 @@ fn number(text: &str) -> Option<f64> {
     Some(number * 1024_f64.powi(power))
 }
 
+/// Units of time, in seconds.
+const SPANS: [(&[&str], f64); 5] = [
+    (&["s", "sec", "secs", "second", "seconds"], 1.0),
+    (&["m", "min", "mins", "minute", "minutes"], 60.0),
+    (&["h", "hr", "hrs", "hour", "hours"], 3_600.0),
+    (&["d", "day", "days"], 86_400.0),
+    (&["w", "week", "weeks"], 604_800.0),
+];
+
+/// `90`, `30m`, `1h30m`, `2 days`; `None` for other units.
+fn seconds(text: &str) -> Option<f64> {
+    let mut rest = text.trim();
+    if let Ok(seconds) = rest.parse() {
+        return Some(seconds);
+    }
+    let mut sum = 0.0;
+    while !rest.is_empty() {
+        let number_end = rest.find(|it: char| !(it.is_ascii_digit() || it == '.'))?;
+        let (number, behind) = rest.split_at(number_end);
+        let behind = behind.trim_start();
+        let unit_end = behind.find(|it: char| !it.is_alphabetic()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(unit_end);
+        let unit = unit.to_lowercase();
+        let (_, seconds) = SPANS.into_iter().find(|(names, _)| names.contains(&&*unit))?;
+        sum += number.parse::<f64>().ok()? * seconds;
+        rest = behind.trim_start();
+    }
+    Some(sum)
+}
+
 impl Comparison {
-    pub(super) fn holds(&self, value: f64) -> bool {
+    /// Whether a value is as asked for; `is_span` for a span of time in seconds.
+    pub(super) fn holds(&self, value: f64, is_span: bool) -> bool {
+        let limit = if is_span { self.seconds } else { self.number };
         match self.operator {
-            Operator::Less => value < self.number,
-            Operator::LessOrEqual => value <= self.number,
-            Operator::Equal => value == self.number,
-            Operator::NotEqual => value != self.number,
-            Operator::GreaterOrEqual => value >= self.number,
-            Operator::Greater => value > self.number,
+            Operator::Less => value < limit,
+            Operator::LessOrEqual => value <= limit,
+            Operator::Equal => value == limit,
+            Operator::NotEqual => value != limit,
+            Operator::GreaterOrEqual => value >= limit,
+            Operator::Greater => value > limit,
         }
     }
 
     /// Compares the metric of that name, and else a row of metadata that holds a number.
     fn find(&self, node: &NodeSummary) -> Option<Found> {
-        let metric = node.metrics.iter().find(|metric| reduce(&metric.label) == self.field).map(|metric| (&metric.label, metric.value));
+        let metric = node.metrics.iter().find(|metric| reduce(&metric.label) == self.field);
+        let metric = metric.map(|metric| (&metric.label, metric.value, false));
         let rows = || node.metadata.iter().filter(|row| reduce(&row.label) == self.field);
-        let row = || rows().find_map(|row| Some((&row.label, row.value.parse().ok()?)));
-        let (label, value) = metric.or_else(row)?;
-        self.holds(value).then(|| Found { score: COMPARED, fields: vec![label.to_string()] })
+        let row = || rows().find_map(|row| Some((&row.label, row.value.parse().ok()?, row.data_type == "duration")));
+        let (label, value, is_span) = metric.or_else(row)?;
+        self.holds(value, is_span).then(|| Found { score: COMPARED, fields: vec![label.to_string()] })
     }
 }
 

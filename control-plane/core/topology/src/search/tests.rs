@@ -161,10 +161,70 @@ fn comparisons_know_all_signs_units_and_numeric_metadata() {
 }
 
 #[test]
+fn spans_of_time_are_compared_in_units_of_time() {
+    let mut node = node();
+    node.metadata.push(MetadataRow {
+        id: "uptime".into(),
+        label: "Uptime".into(),
+        value: "5400".into(),
+        priority: 1.0,
+        data_type: "duration".into(),
+        truncate: 0,
+    });
+    let finds = |query: &str| Query::parse(query).unwrap().find(&node).is_some();
+    for query in [
+        "uptime < 2h",
+        "uptime > 89m",
+        "uptime = 1h30m",
+        "uptime = 90 min",
+        "uptime = 1.5 hours",
+        "uptime < 1d",
+        "uptime<1W",
+        "uptime = 5400",
+    ] {
+        assert!(finds(query), "{query}");
+    }
+    for query in ["uptime < 30m", "uptime > 2h", "uptime > 1d", "uptime = 5400m"] {
+        assert!(!finds(query), "{query}");
+    }
+    // What is no time has its own units.
+    assert!(finds("memory = 10m"));
+}
+
+#[test]
 fn accents_case_and_wide_scripts_are_found() {
     for query in ["cafe.conf", "CAFÉ", "東京", "ｎｇｉｎｘ.*東京|東京"] {
         assert!(finds(query), "{query}");
     }
+    let mut korean = node();
+    // Its first syllable in parts.
+    korean.label = "\u{1112}\u{1161}\u{11ab}국-web".into();
+    for query in ["[가-힣]+", "label:^[가-힣]{2}-web$", "한국", "label:^한.-"] {
+        assert!(Query::parse(query).unwrap().find(&korean).is_some(), "{query}");
+    }
+}
+
+#[test]
+fn several_queries_hold_together() {
+    let all = |queries: &[&str]| Query::all(queries.iter().map(|query| Query::parse(query).unwrap()));
+    assert!(all(&[]).is_none());
+    // Each by itself: neither the parenthesis nor the operator of one reaches into another.
+    let literal = |query: &Query| query.find(&NodeSummary { label: "(nginx".into(), ..node() }).is_some();
+    assert!(literal(&all(&["(ngin", "apache OR pid:4711"]).unwrap()));
+    assert!(!literal(&all(&["(ngin", "apache OR pid:99"]).unwrap()));
+    assert!(literal(&all(&["(ngin"]).unwrap()));
+}
+
+#[test]
+fn the_same_is_looked_for_once() {
+    let terms = |query: &str| {
+        let mut terms = 0;
+        Query::parse(query).unwrap().expression.each_term(&mut |_| terms += 1);
+        terms
+    };
+    assert_eq!(terms(&["[0-9]{4}"; 64].join(" OR ")), 1);
+    assert_eq!(terms("a OR b OR a OR (a AND b AND a)"), 4);
+    assert_eq!(Query::parse("nginx OR nginx").unwrap().find(&node()), Query::parse("nginx").unwrap().find(&node()));
 }
 
 #[test]

@@ -133,6 +133,11 @@ pub(crate) fn value_of(tables: &Tables, entity: Entity, field: &str, now: Timest
     value.map(cut)
 }
 
+/// Whether the field of that reduced name is a span of time in seconds.
+pub(crate) fn is_span(field: &str) -> bool {
+    field == "uptime"
+}
+
 /// Scope cuts, so that 99.999 is never shown as 100.
 fn cut(value: f64) -> f64 {
     (value * 100.0).trunc() / 100.0

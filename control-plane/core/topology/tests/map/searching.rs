@@ -103,6 +103,37 @@ fn the_index_follows_what_changes() {
 }
 
 #[test]
+fn a_search_that_may_not_go_on_ends_between_two_pieces_of_work() {
+    let mut world = World::new();
+    world.connect("a", &["10.0.0.1/24"]);
+    world.report("a", processes((1..40).map(|pid| process(pid, &format!("/usr/bin/program-{pid}"))).collect()));
+    let now = world.now;
+    for words in ["program-1", "[0-9]{2}", "name: x", "pid > 7", "cpu > 1", "NOT a AND [a-z]+", "a OR [b-c]", "program"] {
+        let query = SearchQuery { query: Query::parse(words).unwrap(), view: None, after: None, limit: 100 };
+        let asked = std::cell::Cell::new(0);
+        let count = || {
+            asked.set(asked.get() + 1);
+            true
+        };
+        let whole = world.map.search_within(now, &query, &count).unwrap();
+        assert_eq!(whole, world.map.search(now, &query), "{words}");
+        let times = asked.get();
+        assert!(times > 2, "{words}: asked {times} times");
+        // Wherever it is told to end, it does, and the next one is none the worse for it.
+        for patience in (0..times).step_by(3) {
+            asked.set(0);
+            let until = || {
+                asked.set(asked.get() + 1);
+                asked.get() <= patience
+            };
+            assert_eq!(world.map.search_within(now, &query, &until), Err(SearchTooLong), "{words} after {patience}");
+            assert!(asked.get() <= patience + 300, "{words}: asked {} times more", asked.get() - patience);
+        }
+        assert_eq!(world.map.search(now, &query), whole);
+    }
+}
+
+#[test]
 fn one_view_can_be_searched_alone() {
     let mut world = shop();
     let now = world.now;
