@@ -1,7 +1,6 @@
 //! The composition root: every loop of the process, once, in the order in which they start.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +18,20 @@ use crate::budget::{self, Pace};
 use crate::capture::{self, Ladder, LadderError};
 use crate::cgroupfs::{CgroupReader, Mounts};
 use crate::clock::Instants;
-use crate::config::{CaptureMode, Config, CriSockets};
+use crate::config::{CaptureMode, Config};
 use crate::conntrack;
-use crate::cri;
-use crate::docker;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
 use crate::identity;
 use crate::kubernetes;
 use crate::local::Eyes;
-use crate::mask::Masks;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::Sampler;
 use crate::publisher::{Limits, Publisher};
 use crate::random::Random;
 use crate::reload::{self, Reloader};
 use crate::report::Builder;
+use crate::runtimes::Runtimes;
 use crate::stream::StreamEvent;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::{self, Telemetry};
@@ -253,45 +250,13 @@ impl App {
             let (inputs, stopping, current, telemetry) = (inputs.clone(), stopping.clone(), reloader.current(), telemetry.clone());
             move || budget::run(pace.clone(), current.clone(), inputs.clone(), telemetry.clone(), stopping.clone())
         });
-        let (runtimes, numbers) = (telemetry.clone(), telemetry.metrics().desk());
+        let numbers = telemetry.metrics().desk();
+        let runtimes = Runtimes { current: reloader.current(), telemetry, inputs: inputs.clone(), stopping: stopping.clone() };
         supervisor.restarting("docker", Backoff::EDGE, {
-            let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
-            move || {
-                let (telemetry, inputs) = (telemetry.clone(), inputs.clone());
-                let run = move |(socket, environment, masks): (Option<PathBuf>, bool, Masks), stop: CancellationToken| {
-                    let (telemetry, inputs) = (telemetry.clone(), inputs.clone());
-                    async move {
-                        match socket {
-                            Some(socket) => docker::run(docker::Config { socket, environment, masks }, telemetry, inputs, stop).await,
-                            None => stop.cancelled().await,
-                        }
-                    }
-                };
-                let part = |config: &Config| (config.docker_socket.clone(), config.container_env, config.masks.clone());
-                reload::following(current.clone(), part, stopping.clone(), LOOP_STOPPED_WITHIN, run)
-            }
+            let runtimes = runtimes.clone();
+            move || runtimes.clone().docker()
         });
-        supervisor.restarting("cri", Backoff::EDGE, {
-            let (inputs, stopping, current) = (inputs.clone(), stopping.clone(), reloader.current());
-            move || {
-                let (telemetry, inputs, looks) = (runtimes.clone(), inputs.clone(), looks.clone());
-                let run = move |(sockets, environment, masks): (Vec<PathBuf>, bool, Masks), stop: CancellationToken| {
-                    let (telemetry, inputs, looks) = (telemetry.clone(), inputs.clone(), looks.clone());
-                    async move {
-                        if sockets.is_empty() {
-                            stop.cancelled().await;
-                        } else {
-                            cri::run(cri::Config { sockets, environment, masks }, telemetry, inputs, looks, stop).await;
-                        }
-                    }
-                };
-                let part = |config: &Config| {
-                    let sockets = cri_sockets(config.cri_sockets.clone(), config.docker_socket.is_some());
-                    (sockets, config.container_env, config.masks.clone())
-                };
-                reload::following(current.clone(), part, stopping.clone(), LOOP_STOPPED_WITHIN, run)
-            }
-        });
+        supervisor.restarting("cri", Backoff::EDGE, move || runtimes.clone().cri(looks.clone()));
         let current = reloader.current();
         let reloader = Some(reloader);
         let app = App { supervisor: supervisor.clone(), reloader, captured, finish, finished, collected, refused: refused.clone() };
@@ -397,15 +362,6 @@ fn executor(config: &Config) -> Option<Arc<dyn Executor>> {
         let docker = DockerConfig { socket: config.docker_socket.clone(), proc_root: config.proc_root.clone(), host_shell };
         Arc::new(probe_controls::Docker::new(docker)) as Arc<dyn Executor>
     })
-}
-
-/// Sockets at which CRI runtimes are looked for.
-fn cri_sockets(wished: CriSockets, docker_followed: bool) -> Vec<PathBuf> {
-    match wished {
-        CriSockets::Off => Vec::new(),
-        CriSockets::Path(path) => vec![path],
-        CriSockets::Auto => cri::SOCKETS.iter().chain((!docker_followed).then_some(&cri::CRI_DOCKERD)).map(PathBuf::from).collect(),
-    }
 }
 
 /// Starts the collector of a cluster. The token that is returned is cancelled when it has ended.

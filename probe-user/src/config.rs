@@ -122,8 +122,8 @@ pub enum CaptureMode {
 pub enum CriSockets {
     /// Where runtimes usually have them.
     Auto,
-    /// This one alone.
-    Path(PathBuf),
+    /// These alone.
+    Paths(Vec<PathBuf>),
     /// None.
     Off,
 }

@@ -2,6 +2,8 @@
 //! does. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use proto::probe::v1::{Container, ContainerState, Image};
 
@@ -9,7 +11,9 @@ use crate::clock::Now;
 use crate::observation::BootNanos;
 use people::state_for_people;
 
+mod lost;
 mod people;
+pub mod reading;
 pub mod unclaimed;
 pub mod words;
 
@@ -26,10 +30,19 @@ pub enum Source {
     /// The name of its cgroup, while no runtime does.
     #[default]
     Cgroup,
-    /// A CRI runtime; the number tells its sockets apart.
-    Cri(u8),
+    /// A CRI runtime; the number tells its sockets apart, see [`Source::of_cri_socket`].
+    Cri(u64),
     /// Docker.
     Docker,
+}
+
+impl Source {
+    /// The CRI runtime behind a socket: the same as long as the socket is, whichever others are followed beside it.
+    pub fn of_cri_socket(socket: &Path) -> Self {
+        // FNV-1a: a node has a handful of sockets.
+        let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        Source::Cri(socket.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash))
+    }
 }
 
 /// What a runtime says of one container.
@@ -47,6 +60,8 @@ pub struct ContainerFacts {
 struct Entry {
     facts: ContainerFacts,
     first_seen: BootNanos,
+    /// When somebody else than its runtime saw its end; 0 when nobody did.
+    ended: BootNanos,
 }
 
 /// All containers, and the images that they use.
@@ -62,8 +77,10 @@ pub struct ContainerTable {
     images_gone: BTreeSet<String>,
     /// Short-lived ones that were removed already, by when they leave.
     leaving: BTreeSet<(BootNanos, String)>,
-    /// Runtimes that do not answer now.
-    lost: BTreeSet<Source>,
+    /// Runtimes that do not answer now, by when they were lost.
+    lost: BTreeMap<Source, BootNanos>,
+    /// Runtimes whose containers' processes are in the `/proc` that is walked.
+    visible: BTreeSet<Source>,
     refused: u64,
 }
 
@@ -84,6 +101,12 @@ impl ContainerTable {
     /// A container is new or has changed. Returns whether the table has it as it was told: a better source may know it, or there is no room.
     pub fn put(&mut self, mut facts: ContainerFacts, now: Now) -> bool {
         let id = facts.record.id.clone();
+        if self.by_id.len() >= CONTAINERS_MAX && !self.by_id.contains_key(&id) {
+            self.refused += 1;
+            if !self.make_room(&facts) {
+                return false;
+            }
+        }
         let first_seen = match self.by_id.get(&id) {
             Some(known) if known.facts.source > facts.source => return false,
             Some(known) => {
@@ -91,10 +114,6 @@ impl ContainerTable {
                     facts.record.cgroup_id = known.facts.record.cgroup_id;
                 }
                 known.first_seen
-            }
-            None if self.by_id.len() >= CONTAINERS_MAX => {
-                self.refused += 1;
-                return false;
             }
             None => now.boot,
         };
@@ -104,7 +123,7 @@ impl ContainerTable {
             return true;
         }
         *self.image_users.entry(facts.record.image_id.clone()).or_default() += 1;
-        let before = self.by_id.insert(id.clone(), Entry { facts, first_seen });
+        let before = self.by_id.insert(id.clone(), Entry { facts, first_seen, ended: BootNanos(0) });
         self.gone.remove(&id);
         self.changed.insert(id);
         if let Some(before) = before {
@@ -120,7 +139,6 @@ impl ContainerTable {
         };
         let mut facts = known.clone();
         let (record, told) = (&mut facts.record, outline.record);
-        let is_over = |state: ContainerState| matches!(state, ContainerState::Exited | ContainerState::Dead);
         if is_over(told.state()) {
             record.pid = 0;
             record.exit_code = told.exit_code;
@@ -173,18 +191,6 @@ impl ContainerTable {
             self.remove(source, id, now);
         }
         gone
-    }
-
-    /// A runtime does not answer any more. What it told stays, and ends with its cgroup.
-    pub fn lose(&mut self, source: Source) {
-        self.lost.insert(source);
-    }
-
-    /// The cgroup of a container was removed: what a lost runtime told of it is over.
-    pub fn cgroup_removed(&mut self, id: &str, now: Now) {
-        if self.by_id.get(id).is_some_and(|entry| self.lost.contains(&entry.facts.source)) {
-            self.end(id, now);
-        }
     }
 
     /// Drops what left a while ago.
@@ -243,7 +249,7 @@ impl ContainerTable {
         self.by_id.is_empty()
     }
 
-    /// How many were refused because the table was full.
+    /// How many were refused, or gave way to others, because the table was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
@@ -272,15 +278,28 @@ impl ContainerTable {
 
     /// It does not run any more, as far as anybody can tell.
     fn end(&mut self, id: &str, now: Now) {
-        let Some(Entry { facts, .. }) = self.by_id.get_mut(id) else { return };
+        let Some(Entry { facts, ended, .. }) = self.by_id.get_mut(id) else { return };
+        *ended = now.boot;
         let record = &mut facts.record;
         record.pid = 0;
-        if !matches!(record.state(), ContainerState::Exited | ContainerState::Dead) {
+        if !is_over(record.state()) {
             record.set_state(ContainerState::Exited);
             facts.finished_at_unix_nanos = now.unix_nanos;
         }
         facts.record.state_human = state_for_people(facts, now.unix_nanos);
         self.changed.insert(id.to_owned());
+    }
+
+    /// Makes room in a full table by the container that ended first. Returns whether there is room now: one that ended before all others gets none.
+    fn make_room(&mut self, facts: &ContainerFacts) -> bool {
+        let ended = self.by_id.iter().filter(|(_, entry)| is_over(entry.facts.record.state()));
+        let oldest = ended.min_by_key(|(_, entry)| entry.facts.finished_at_unix_nanos);
+        let Some((id, finished_at)) = oldest.map(|(id, entry)| (id.clone(), entry.facts.finished_at_unix_nanos)) else { return false };
+        if is_over(facts.record.state()) && facts.finished_at_unix_nanos <= finished_at {
+            return false;
+        }
+        self.forget(&id);
+        true
     }
 
     fn forget(&mut self, id: &str) {
@@ -301,6 +320,10 @@ impl ContainerTable {
             }
         }
     }
+}
+
+fn is_over(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Exited | ContainerState::Dead)
 }
 
 #[cfg(test)]

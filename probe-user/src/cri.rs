@@ -18,13 +18,21 @@ use client::CriError;
 use follower::Follower;
 
 mod client;
+mod doubts;
 pub mod facts;
 mod follower;
 mod info;
 mod looks;
 
 /// Where runtimes usually have their sockets. cri-dockerd's is left out where Docker itself is followed: it tells of the same containers.
-pub const SOCKETS: [&str; 3] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/k3s/containerd/containerd.sock"];
+pub const SOCKETS: [&str; 5] = [
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/run/k0s/containerd.sock",
+    // MicroK8s.
+    "/var/snap/microk8s/common/run/containerd.sock",
+];
 
 /// cri-dockerd's.
 pub const CRI_DOCKERD: &str = "/var/run/cri-dockerd.sock";
@@ -51,8 +59,8 @@ pub async fn run(
     looks: broadcast::Sender<Arc<str>>,
     stopping: CancellationToken,
 ) {
-    let followed = config.sockets.iter().enumerate().map(|(number, socket)| {
-        let source = Source::Cri(u8::try_from(number).unwrap_or(u8::MAX));
+    let followed = config.sockets.iter().map(|socket| {
+        let source = Source::of_cri_socket(socket);
         follow(source, socket.clone(), config.clone(), telemetry.clone(), inputs.clone(), looks.clone(), stopping.clone())
     });
     futures::future::join_all(followed).await;
@@ -74,11 +82,24 @@ async fn follow(
         let begun = Instant::now();
         // Most nodes have one of the sockets: the others cost a look at the file system now and then.
         if socket.exists() {
+            if !announced {
+                let what = format!("the container runtime at {}", socket.display());
+                if inputs.send(Input::RuntimeFound { source, what }).await.is_err() {
+                    return;
+                }
+            }
             let mut follower = Follower::new(source, &config, telemetry.clone(), inputs.clone());
             let ended = tokio::select! {
                 ended = follower.follow(&socket, &looks) => ended,
                 () = stopping.cancelled() => return,
             };
+            let outcome = match &ended {
+                Err(CriError::Foreign(_)) => Input::RuntimeRead(source),
+                _ => Input::RuntimeSilent(source),
+            };
+            if inputs.send(outcome).await.is_err() {
+                return;
+            }
             let socket = socket.display();
             match ended {
                 Ok(()) => return,

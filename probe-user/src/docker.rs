@@ -1,11 +1,12 @@
 //! Containers and images of a Docker daemon: its list, then its events. Without a daemon the probe is none the worse.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::{ContainerInspectResponse, ContainerSummary, EventMessageTypeEnum, ImageInspect};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessageTypeEnum, ImageInspect};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -87,12 +88,20 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
         images: HashMap::new(),
         last_event: None,
         told: false,
+        reading: false,
         blind_spot: None,
     };
     let mut pause = RETRY.0;
     let mut announced = false;
     loop {
         let begun = Instant::now();
+        if !announced && follower.config.socket.exists() {
+            follower.reading = true;
+            let what = format!("Docker at {}", follower.config.socket.display());
+            if follower.inputs.send(Input::RuntimeFound { source: Source::Docker, what }).await.is_err() {
+                return;
+            }
+        }
         let ended = tokio::select! {
             ended = follower.follow() => ended,
             () = stopping.cancelled() => Err(DockerError::Stopping),
@@ -105,6 +114,9 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
         match ended {
             Ok(()) | Err(DockerError::Stopping) => return,
             Err(error) => {
+                if std::mem::take(&mut follower.reading) && follower.inputs.send(Input::RuntimeSilent(Source::Docker)).await.is_err() {
+                    return;
+                }
                 if was_connected {
                     tracing::warn!(error = %chain(&error), "docker is lost");
                     if follower.inputs.send(Input::RuntimeLost(Source::Docker)).await.is_err() {
@@ -173,6 +185,8 @@ struct Follower {
     last_event: Option<i64>,
     /// Whether this daemon told of a container, so that its loss has to be told.
     told: bool,
+    /// Whether somebody may wait for all that the daemon has.
+    reading: bool,
     /// The blind spot as it was last told.
     blind_spot: Option<String>,
 }
@@ -204,6 +218,12 @@ impl Follower {
             if !self.tell_blind_spot(looks.blind_spot()).await {
                 return Ok(());
             }
+            if self.reading && looks.is_idle() {
+                self.reading = false;
+                if self.inputs.send(Input::RuntimeRead(Source::Docker)).await.is_err() {
+                    return Ok(());
+                }
+            }
             let due = looks.next_due().unwrap_or_else(|| Instant::now() + PING_INTERVAL);
             let goes_on = tokio::select! {
                 event = timeout(PING_INTERVAL, &mut first) => match event {
@@ -228,9 +248,12 @@ impl Follower {
 
     /// Tells which containers there are; each of them is inspected next. Returns whether somebody listens.
     async fn list(&mut self, docker: &Docker, looks: &mut Looks) -> Result<bool, DockerError> {
-        let listed = answer(docker.list_containers(Some(ListContainersOptions { all: true, ..ListContainersOptions::default() }))).await?;
+        let mut listed =
+            answer(docker.list_containers(Some(ListContainersOptions { all: true, ..ListContainersOptions::default() }))).await?;
+        // A host may keep thousands that ended: those that run are told first, and then the latest.
+        listed.sort_by_key(|it| (it.state != Some(ContainerSummaryStateEnum::RUNNING), Reverse(it.created)));
+        listed.iter().filter_map(|it| it.id.as_deref()).for_each(|id| looks.want(id));
         let ids: BTreeSet<String> = listed.into_iter().filter_map(|it| it.id).collect();
-        ids.iter().for_each(|id| looks.want(id));
         Ok(self.inputs.send(Input::ContainersListed { source: Source::Docker, ids }).await.is_ok())
     }
 

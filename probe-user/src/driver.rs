@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Pace;
 use crate::clock::Now;
+use crate::containers::reading::Readings;
 use crate::containers::{ContainerFacts, Source};
 use crate::observation::{BootNanos, FlowEnd, Observation, ProcessStarted};
 use crate::processes::Details;
@@ -80,6 +81,19 @@ pub enum Input {
     },
     /// A runtime does not answer any more.
     RuntimeLost(Source),
+    /// A runtime is not followed any more.
+    RuntimeUnfollowed(Source),
+    /// The socket of a runtime is there, and the runtime is asked what it has.
+    RuntimeFound {
+        /// Which runtime.
+        source: Source,
+        /// It and its socket, for people.
+        what: String,
+    },
+    /// A runtime that was found told of all its containers, or has nothing to tell.
+    RuntimeRead(Source),
+    /// A runtime that was found does not answer.
+    RuntimeSilent(Source),
     /// An image.
     Image(v1::Image),
     /// Which containers want samples?
@@ -111,6 +125,8 @@ pub struct Look {
     pub samples: Samples,
     /// When.
     pub now: Now,
+    /// Runtimes that have not told of all their containers.
+    pub readings: Readings,
 }
 
 /// The driver.
@@ -129,6 +145,8 @@ pub struct Driver {
     looks: broadcast::Sender<Arc<str>>,
     /// When the events happened that no report has told yet.
     untold: Untold,
+    /// Runtimes that have not told of all their containers.
+    readings: Readings,
     /// The latest samples, for whoever looks; `None` where nobody does.
     samples: Option<Samples>,
 }
@@ -147,6 +165,7 @@ impl Driver {
             wanted: Vec::new(),
             looks: broadcast::Sender::new(LOOKS_MAX),
             untold: Untold::default(),
+            readings: Readings::default(),
             samples: None,
         }
     }
@@ -282,7 +301,17 @@ impl Driver {
             Input::ContainerOutlined(facts) => builder.outline_container(now, *facts),
             Input::ContainerGone { source, id } => builder.remove_container(now, source, &id),
             Input::ContainersListed { source, ids } => builder.keep_only_containers(now, source, &ids),
-            Input::RuntimeLost(source) => builder.lose_runtime(source),
+            Input::RuntimeLost(source) => {
+                self.readings.failed(source);
+                builder.lose_runtime(now, source);
+            }
+            Input::RuntimeUnfollowed(source) => {
+                self.readings.done(source);
+                builder.unfollow_runtime(now, source);
+            }
+            Input::RuntimeFound { source, what } => self.readings.begin(source, what),
+            Input::RuntimeRead(source) => self.readings.done(source),
+            Input::RuntimeSilent(source) => self.readings.failed(source),
             Input::Image(image) => builder.put_image(image),
             // Whoever asked may have gone meanwhile.
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder))),
@@ -294,7 +323,7 @@ impl Driver {
             Input::Round(round) => self.on_round(now, *round),
             Input::LookWanted(reply) => {
                 let report = builder.next_part(&mut SnapshotCursor::default(), now, usize::MAX).unwrap_or_default();
-                drop(reply.send(Look { report, samples: self.samples.clone().unwrap_or_default(), now }));
+                drop(reply.send(Look { report, samples: self.samples.clone().unwrap_or_default(), now, readings: self.readings.clone() }));
             }
             Input::Stream(event) => {
                 let capture = self.whole_capture();

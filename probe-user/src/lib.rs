@@ -27,6 +27,7 @@ pub mod outbox;
 pub mod processes;
 pub mod reload;
 pub mod report;
+mod runtimes;
 pub mod unix_flows;
 
 pub mod connections;

@@ -24,6 +24,10 @@ pub mod top;
 /// How long the capture may take to begin.
 const STARTED_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long runtimes may take to tell of all their containers after everything else was watched long enough, and how often that is looked at.
+const RUNTIMES_READ_WITHIN: Duration = Duration::from_secs(10);
+const READ_CHECKED_EVERY: Duration = Duration::from_millis(250);
+
 /// What one needs to look at what the probe knows.
 #[derive(Clone, Debug)]
 pub struct Eyes {
@@ -41,6 +45,21 @@ impl Eyes {
         let (reply, answer) = oneshot::channel();
         self.inputs.send(Input::LookWanted(reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// What is known once every container runtime that is there has told of all its containers. One that takes too long, or does not answer, is a
+    /// blind spot.
+    pub async fn look_at_all(&self) -> Option<Look> {
+        let deadline = tokio::time::Instant::now() + RUNTIMES_READ_WITHIN;
+        loop {
+            let mut look = self.look().await?;
+            if !look.readings.is_waiting() || tokio::time::Instant::now() >= deadline {
+                let unread = look.readings.blind_spots();
+                look.report.capture.get_or_insert_default().blind_spots.extend(unread);
+                return Some(look);
+            }
+            tokio::time::sleep(READ_CHECKED_EVERY).await;
+        }
     }
 
     /// Waits until the capture has begun.
@@ -80,7 +99,7 @@ pub fn run_once(config: Config, output: Output, duration: Duration) -> anyhow::R
         let look = async {
             eyes.opened().await?;
             tokio::time::sleep(duration).await;
-            eyes.look().await.context("the probe ended before it was asked")
+            eyes.look_at_all().await.context("the probe ended before it was asked")
         };
         let look = tokio::select! {
             look = look => look.map(Some),
@@ -139,3 +158,6 @@ pub fn run_top(config: Config) -> anyhow::Result<ExitCode> {
     runtime.shutdown_timeout(Duration::from_millis(200));
     done.map(|()| ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests;

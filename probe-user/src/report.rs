@@ -22,6 +22,7 @@ use crate::unix_flows::{UnixFlowTable, UnixLook};
 use crate::users::Users;
 
 pub(crate) mod pack;
+mod runtimes;
 mod snapshot;
 mod wire;
 
@@ -169,6 +170,10 @@ impl Builder {
 
     /// Takes in a walk of `/proc` that began at `walked_at`; `None` if it was not complete.
     pub fn reconcile(&mut self, walked_at: Option<BootNanos>, seen: &BTreeSet<ProcessKey>, wanted: &mut Vec<Wanted>) {
+        if let Some(walked_at) = walked_at {
+            let is_there = |pid| seen.range(ProcessKey::new(pid, BootNanos(0))..).next().is_some_and(|key| key.pid == pid);
+            self.end_lost_containers(self.clock, walked_at, is_there);
+        }
         wanted.extend(self.processes.reconcile(walked_at, seen).into_iter().map(Wanted::Details));
     }
 
@@ -229,11 +234,6 @@ impl Builder {
         for id in self.containers.keep_only(source, ids, now) {
             self.unclaimed.removed_by_runtime(&id, now);
         }
-    }
-
-    /// Takes in that a runtime does not answer any more.
-    pub fn lose_runtime(&mut self, source: Source) {
-        self.containers.lose(source);
     }
 
     /// Containers whose cgroups came or went, and of which a runtime could tell more.

@@ -194,7 +194,7 @@ async fn a_runtime_that_hangs_is_given_up_and_keeps_nobody_waiting() {
     let sockets = ["hanging.sock", "silent.sock", "garbage.sock", "file.sock", "missing.sock", "good.sock"].map(socket);
     let mut following = Following::start(&sockets.each_ref().map(PathBuf::as_path));
     let (facts, took) = following.container("c1", ContainerState::Running).await;
-    assert_eq!(facts.source, Source::Cri(5));
+    assert_eq!(facts.source, Source::of_cri_socket(&sockets[5]));
     assert!(took < Duration::from_secs(2), "{took:?}");
     // It comes to its senses after it was given up.
     tokio::time::sleep(Duration::from_secs(11)).await;
@@ -203,8 +203,61 @@ async fn a_runtime_that_hangs_is_given_up_and_keeps_nobody_waiting() {
     // One that hangs later is lost, and what it told is kept until more is known.
     hanging.state().hangs = true;
     let (source, took) = following.until("the loss", |it| if let Input::RuntimeLost(source) = it { Some(*source) } else { None }).await;
-    assert_eq!(source, Source::Cri(0));
+    assert_eq!(source, Source::of_cri_socket(&sockets[0]));
     assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+#[tokio::test]
+async fn one_container_of_which_a_runtime_does_not_tell_hides_none_of_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("containerd.sock");
+    let runtime = Runtime::start(&socket, WITHOUT_EVENTS);
+    ["c1", "c2", "c3"].into_iter().for_each(|id| runtime.put(id, ContainerRunning));
+    runtime.state().hung.extend(["c1".to_owned(), "pod-of-c2".to_owned()]);
+    let mut following = Following::start(&[&socket]);
+    let (outlined, _) = following
+        .until("the outline", |it| match it {
+            Input::ContainerOutlined(facts) => Some((**facts).clone()),
+            _ => None,
+        })
+        .await;
+    let record = outlined.record;
+    assert_eq!((record.id.as_str(), record.name.as_str(), record.state()), ("c1", "name of c1", ContainerState::Running));
+    assert_eq!(record.image_name, "registry.example/web:v1");
+    assert_eq!(record.labels.get("io.kubernetes.pod.name").map(String::as_str), Some("pod c1"));
+    assert_eq!(following.listed().await, 6);
+    let spot = |it: &Input| if let Input::BlindSpot { sentence, .. } = it { Some(sentence.clone()) } else { None };
+    let (told, _) = following.until("the blind spot", spot).await;
+    assert!(told.as_ref().is_some_and(|it| it.contains("name of c1 (c1): no answer within 3 s") && it.contains("pod c2")), "{told:?}");
+    let (second, _) = following.container("c2", ContainerState::Running).await;
+    assert_eq!(second.record.labels.get("io.kubernetes.pod.name").map(String::as_str), Some("pod c2"), "the list has that");
+    assert_eq!((second.record.pid, second.record.network_mode.as_str(), second.record.addresses.len()), (4711, "", 0));
+    following.container("c3", ContainerState::Running).await;
+    assert!(following.metric("probe_runtime_connected{runtime=\"containerd\"} 1"));
+    // The runtime gets over it.
+    runtime.state().hung.clear();
+    let (first, _) = following.container("c1", ContainerState::Running).await;
+    assert_eq!(first.record.pid, 4711);
+    following.until("the end of the blind spot", |it| spot(it).filter(Option::is_none)).await;
+    let (second, _) = following.container("c2", ContainerState::Running).await;
+    assert_eq!((second.record.network_mode.as_str(), second.record.addresses.len()), ("container:pod-of-c2", 1));
+}
+
+#[tokio::test]
+async fn an_image_store_that_waits_hides_images_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("containerd.sock");
+    let runtime = Runtime::start(&socket, WITHOUT_EVENTS);
+    (0..20).for_each(|number| runtime.put(&format!("c{number}"), ContainerRunning));
+    let image = "registry.example/web@sha256:dd".to_owned();
+    runtime.state().hung.insert(image);
+    let begun = Instant::now();
+    let mut following = Following::start(&[&socket]);
+    assert_eq!(following.listed().await, 40);
+    assert!(begun.elapsed() < Duration::from_secs(6), "it was asked for once, and not for each: {:?}", begun.elapsed());
+    let (told, _) =
+        following.until("the blind spot", |it| if let Input::BlindSpot { sentence, .. } = it { sentence.clone() } else { None }).await;
+    assert!(told.contains("its image: no answer"), "{told}");
 }
 
 #[tokio::test]
@@ -223,7 +276,7 @@ async fn a_runtime_that_was_restarted_is_listed_anew() {
         following.gone("c1").await;
         // Away for longer.
         runtime.kill(&socket);
-        following.until("the loss", |it| matches!(it, Input::RuntimeLost(Source::Cri(0))).then_some(())).await;
+        following.until("the loss", |it| matches!(it, Input::RuntimeLost(Source::Cri(_))).then_some(())).await;
         assert!(following.metric("probe_runtime_connected{runtime=\"containerd\"} 0"));
         runtime.remove("c2");
         runtime.put("c3", ContainerRunning);

@@ -144,6 +144,25 @@ fn whoever_has_no_privilege_sees_what_there_is_and_is_told() {
 }
 
 #[test]
+fn a_runtime_that_is_there_and_does_not_answer_is_a_blind_spot() {
+    let directory = tempfile::tempdir().unwrap();
+    let sockets = ["docker.sock", "containerd.sock"].map(|name| directory.path().join(name).to_str().unwrap().to_owned());
+    // Nobody serves them any more.
+    sockets.iter().for_each(|socket| drop(std::os::unix::net::UnixListener::bind(socket).unwrap()));
+    let mut command = Command::new(PROBE);
+    command.args(["--once", "--for", "500ms", "--output", "json", "--capture", "proc"]);
+    command.args(["--docker-socket", &sockets[0], "--cri-socket", &format!("{},/does/not/exist", sockets[1])]);
+    let begun = Instant::now();
+    let document = document(&command.output().unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(10), "nobody is waited for: {:?}", begun.elapsed());
+    let told: Vec<&str> = document["capture"]["blindSpots"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for socket in &sockets {
+        assert!(told.iter().any(|it| it.contains(socket) && it.contains("does not answer")), "{told:?}");
+    }
+    assert!(!told.iter().any(|it| it.contains("/does/not/exist")), "{told:?}");
+}
+
+#[test]
 fn what_makes_no_sense_together_is_refused() {
     for arguments in [&["--output", "json"][..], &["--once", "--output", "xml"], &["--once", "--for", "soon"], &["--once", "top"]] {
         let output = Command::new(PROBE).args(arguments).output().unwrap();

@@ -83,8 +83,8 @@ pub struct Flags {
     /// Do not look for Docker
     #[arg(long, global = true)]
     no_docker: bool,
-    /// Socket of containerd or CRI-O, auto for the usual places, or off [default: auto]
-    #[arg(long, value_name = "PATH", global = true)]
+    /// Sockets of containerd or CRI-O with commas between them, auto for the usual places, or off [default: auto]
+    #[arg(long, value_name = "PATHS", global = true)]
     cri_socket: Option<String>,
     /// Hide the values of variables, labels and options with names like this regular expression, besides password, token and the like; "none"
     /// takes those away. May be given more than once; in the environment one per line

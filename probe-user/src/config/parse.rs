@@ -32,10 +32,11 @@ pub(super) fn parse_cri_sockets(text: &str) -> Result<CriSockets, String> {
     match text {
         "auto" => Ok(CriSockets::Auto),
         "" | "off" => Ok(CriSockets::Off),
-        _ => match parse_path(text.strip_prefix("unix://").unwrap_or(text)) {
-            Ok(Some(path)) => Ok(CriSockets::Path(path)),
-            _ => Err("neither auto, off nor an absolute path".to_owned()),
-        },
+        _ => {
+            let paths = text.split(',').map(str::trim).map(|path| parse_path(path.strip_prefix("unix://").unwrap_or(path)).ok().flatten());
+            let paths: Option<Vec<PathBuf>> = paths.collect();
+            paths.map(CriSockets::Paths).ok_or_else(|| "neither auto, off nor absolute paths with commas between them".to_owned())
+        }
     }
 }
 

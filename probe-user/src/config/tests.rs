@@ -94,6 +94,18 @@ fn every_mistake_is_told_at_once_and_where_it_was_made() {
 }
 
 #[test]
+fn sockets_of_runtimes_are_the_usual_ones_or_a_list() {
+    let sockets = |text: &str| resolve(&["--cri-socket", text], &[]).map(|config| config.cri_sockets);
+    assert_eq!(resolve(&[], &[]).unwrap().cri_sockets, CriSockets::Auto);
+    assert_eq!(sockets("off").unwrap(), CriSockets::Off);
+    assert_eq!(sockets("unix:///run/a.sock, /b").unwrap(), CriSockets::Paths(vec!["/run/a.sock".into(), "/b".into()]));
+    assert_eq!(sockets("/b").unwrap(), CriSockets::Paths(vec!["/b".into()]));
+    for mistake in ["b", "/b,", "/b,auto"] {
+        assert_eq!(sockets(mistake).unwrap_err().len(), 1, "{mistake}");
+    }
+}
+
+#[test]
 fn a_budget_is_a_part_of_a_cpu_and_a_size_or_none() {
     let budget = |arguments: &[&str]| resolve(arguments, &[]).map(|config| (config.cpu_budget, config.memory_budget));
     assert_eq!(budget(&[]).unwrap(), (Some(5.0), Some(100_000_000)));

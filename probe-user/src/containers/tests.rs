@@ -155,7 +155,7 @@ fn what_a_lost_runtime_told_ends_with_its_cgroup() {
     table.take_changes();
     table.cgroup_removed("a", at(120));
     assert!(!table.has_changes(), "Docker itself will tell");
-    table.lose(Source::Docker);
+    table.lose(Source::Docker, at(125));
     table.cgroup_removed("a", at(130));
     let told = table.take_changes().containers;
     assert_eq!((told[0].state(), told[0].state_human.as_str()), (ContainerState::Exited, "Exited (137) Less than a second ago"));
@@ -174,4 +174,97 @@ fn a_full_table_refuses_and_counts() {
     }
     assert_eq!((table.len(), table.refused()), (CONTAINERS_MAX, 3));
     assert!(table.put(facts("0", "i", ContainerState::Exited), at(1)), "what is there may change");
+}
+
+#[test]
+fn those_that_ended_first_give_way_to_those_that_run() {
+    let mut table = ContainerTable::default();
+    let ended = |id: usize| {
+        let mut facts = facts(&format!("{id:05}"), "i", ContainerState::Exited);
+        facts.finished_at_unix_nanos = (10_000 - id as u64) * SECOND;
+        facts
+    };
+    (0..CONTAINERS_MAX).for_each(|id| assert!(table.put(ended(id), at(0))));
+    table.take_changes();
+    assert!(table.put(facts("running", "i", ContainerState::Running), at(1)));
+    assert_eq!(table.take_changes().containers_gone, [format!("{:05}", CONTAINERS_MAX - 1)], "it ended before all others");
+    assert!(!table.put(ended(CONTAINERS_MAX), at(1)), "an even older one");
+    let mut late = ended(0);
+    (late.record.id, late.finished_at_unix_nanos) = ("late".to_owned(), 20_000 * SECOND);
+    assert!(table.put(late, at(1)));
+    assert_eq!((table.len(), table.refused()), (CONTAINERS_MAX, 3));
+    assert!(table.source_of("running").is_some());
+}
+
+/// Of a CRI runtime and of Docker, each with a first process.
+fn of_two_runtimes() -> ContainerTable {
+    let mut table = ContainerTable::default();
+    let of = |id: &str, source, state, pid| {
+        let mut facts = facts(id, "i", state);
+        (facts.source, facts.record.pid) = (source, pid);
+        facts
+    };
+    table.put(of("a", Source::Docker, ContainerState::Running, 7), at(100));
+    table.put(of("b", Source::Docker, ContainerState::Running, 8), at(100));
+    table.put(of("old", Source::Docker, ContainerState::Exited, 0), at(100));
+    table.put(of("c", Source::Cri(1), ContainerState::Running, 9), at(100));
+    table.take_changes();
+    table
+}
+
+#[test]
+fn what_a_lost_runtime_told_ends_with_its_first_process_and_is_forgotten() {
+    let mut table = of_two_runtimes();
+    table.walked(at(110), at(110).boot, |pid| pid < 10, |_| false);
+    table.lose(Source::Docker, at(120));
+    table.walked(at(130), at(130).boot, |pid| pid == 8, |_| false);
+    let told = table.take_changes();
+    assert_eq!(told.containers.iter().map(|it| (it.id.as_str(), it.state())).collect::<Vec<_>>(), [("a", ContainerState::Exited)]);
+    table.walked(at(719), at(719).boot, |pid| pid == 8, |_| false);
+    assert!(!table.has_changes());
+    table.walked(at(720), at(720).boot, |pid| pid == 8, |_| false);
+    assert_eq!(table.take_changes().containers_gone, ["old"], "it was over when the runtime was lost");
+    table.walked(at(730), at(730).boot, |pid| pid == 8, |_| false);
+    assert_eq!(table.take_changes().containers_gone, ["a"]);
+    table.walked(at(99_999), at(99_999).boot, |pid| pid == 8, |_| false);
+    assert_eq!(table.len(), 2, "one runs, and the other is of a runtime that answers");
+    table.keep_only(Source::Docker, &BTreeSet::from(["b".to_owned()]), at(100_000));
+    table.walked(at(100_001), at(100_001).boot, |_| false, |_| false);
+    assert!(!table.has_changes(), "it is back, and will say so itself");
+}
+
+#[test]
+fn where_no_first_process_is_seen_its_absence_says_nothing() {
+    let mut table = of_two_runtimes();
+    table.lose(Source::Docker, at(120));
+    table.walked(at(130), at(130).boot, |_| false, |_| false);
+    assert!(!table.has_changes());
+    table.walked(at(131), at(99).boot, |pid| pid == 9, |_| false);
+    table.walked(at(132), at(99).boot, |pid| pid == 7, |_| false);
+    assert!(!table.has_changes(), "the walk may have been before they began");
+    table.visible.clear();
+    // Nothing was heard and nothing was seen for long.
+    table.walked(at(720), at(720).boot, |_| false, |id| id == "a");
+    assert_eq!(table.take_changes().containers_gone, ["b", "old"]);
+}
+
+#[test]
+fn what_is_not_followed_any_more_is_forgotten_at_once() {
+    let mut table = of_two_runtimes();
+    let mut better = facts("d", "i", ContainerState::Running);
+    better.source = Source::Cri(2);
+    table.put(better.clone(), at(120));
+    assert_eq!(table.unfollow(Source::Cri(2)), ["d"]);
+    assert_eq!(table.take_changes().containers_gone, ["d"]);
+    better.source = Source::Cri(1);
+    assert!(table.put(better, at(121)), "a lesser source may tell of it now");
+    assert_eq!(table.unfollow(Source::Docker), ["a", "b", "old"]);
+}
+
+#[test]
+fn a_socket_is_one_source_wherever_it_stands_in_a_list() {
+    let source = |path: &str| Source::of_cri_socket(Path::new(path));
+    assert_eq!(source("/run/k3s/containerd/containerd.sock"), source("/run/k3s/containerd/containerd.sock"));
+    assert_ne!(source("/run/k3s/containerd/containerd.sock"), source("/run/containerd/containerd.sock"));
+    assert!(Source::Cgroup < source("/a") && source("/a") < Source::Docker);
 }

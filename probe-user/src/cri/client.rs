@@ -11,8 +11,13 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
+use crate::containers::words;
+
 /// Longest answer that is waited for: a runtime that hangs is given up and tried again later.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Longest answer about one pod, container or image that is waited for: the runtime may be well and only this one may hang.
+const LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// Largest answer, which the kubelet takes as well.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -41,6 +46,19 @@ impl From<Status> for CriError {
             _ => CriError::Refused(Box::new(status)),
         }
     }
+}
+
+/// What a runtime that is well says of one thing.
+#[derive(Debug)]
+pub(super) enum OfOne<T> {
+    /// All of it.
+    Told(T),
+    /// There is no such thing.
+    Nothing,
+    /// It cannot say; why, for people. Some say so of what is not there.
+    Refused(String),
+    /// It waits for something, and so does who asks; why, for people.
+    Unanswered(String),
 }
 
 /// A connection.
@@ -72,22 +90,39 @@ impl Client {
         Ok(answer(self.runtime.list_containers(cri::ListContainersRequest {})).await?.containers)
     }
 
-    /// `None` when there is no such pod, or the runtime cannot say.
-    pub(super) async fn pod(&mut self, id: &str) -> Result<Option<cri::PodSandboxStatusResponse>, CriError> {
+    pub(super) async fn pod(&mut self, id: &str) -> Result<OfOne<cri::PodSandboxStatusResponse>, CriError> {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
-        of_one(answer(self.runtime.pod_sandbox_status(request)).await)
+        let mut runtime = self.runtime.clone();
+        self.about_one(runtime.pod_sandbox_status(request)).await
     }
 
-    /// `None` when there is no such container, or the runtime cannot say.
-    pub(super) async fn container(&mut self, id: &str) -> Result<Option<cri::ContainerStatusResponse>, CriError> {
+    pub(super) async fn container(&mut self, id: &str) -> Result<OfOne<cri::ContainerStatusResponse>, CriError> {
         let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
-        of_one(answer(self.runtime.container_status(request)).await)
+        let mut runtime = self.runtime.clone();
+        self.about_one(runtime.container_status(request)).await
     }
 
-    /// `None` when there is no such image, or the runtime cannot say.
-    pub(super) async fn image(&mut self, name: &str) -> Result<Option<cri::ImageStatusResponse>, CriError> {
+    pub(super) async fn image(&mut self, name: &str) -> Result<OfOne<cri::ImageStatusResponse>, CriError> {
         let image = Some(cri::ImageSpec { image: name.to_owned() });
-        of_one(answer(self.images.image_status(cri::ImageStatusRequest { image, verbose: true })).await)
+        let mut images = self.images.clone();
+        self.about_one(images.image_status(cri::ImageStatusRequest { image, verbose: true })).await
+    }
+
+    /// Asks about one thing. Only a runtime that does not even say who it is, is given up.
+    async fn about_one<T>(&mut self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<OfOne<T>, CriError> {
+        let reason = match timeout(LOOK_MAX, call).await {
+            Ok(Ok(answer)) => return Ok(OfOne::Told(answer.into_inner())),
+            Ok(Err(status)) => match status.code() {
+                Code::Unimplemented => return Err(status.into()),
+                // A runtime that was killed answers so as well.
+                Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => words::name(status.message()),
+                Code::NotFound => return Ok(OfOne::Nothing),
+                _ => return Ok(OfOne::Refused(words::name(status.message()))),
+            },
+            Err(_) => format!("no answer within {} s", LOOK_MAX.as_secs()),
+        };
+        self.version().await?;
+        Ok(OfOne::Unanswered(reason))
     }
 
     /// What happens, as the runtime tells it. A server may answer the call itself only with the first event, so nothing waits for that.
@@ -100,15 +135,4 @@ impl Client {
 
 async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, CriError> {
     Ok(timeout(ANSWER_MAX, call).await.map_err(|_| CriError::Silent)??.into_inner())
-}
-
-/// An error about one thing is no reason to give up the runtime, unless the connection is what failed.
-fn of_one<T>(answer: Result<T, CriError>) -> Result<Option<T>, CriError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(CriError::Refused(status)) if !matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded) => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }

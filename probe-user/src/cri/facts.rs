@@ -58,6 +58,8 @@ pub struct Pod {
     pub hostname: String,
     /// Whether its own container runs.
     pub ready: bool,
+    /// Whether only a list told of it: then nothing is known of its network.
+    pub outlined: bool,
 }
 
 /// An image as a runtime names it: what to ask the runtime for.
@@ -84,7 +86,8 @@ pub fn pod(answer: cri::PodSandboxStatusResponse, telling: &Telling) -> Option<(
         addresses: addresses.iter().map(ToString::to_string).collect(),
         host_network,
         hostname: words::name(&info.runtime_spec.hostname),
-        ready: cri::PodSandboxState::try_from(status.state) == Ok(cri::PodSandboxState::SandboxReady),
+        ready: is_ready(status.state),
+        outlined: false,
     };
     let created_at_unix_nanos = words::nanos(status.created_at);
     let pid = pid(info.pid, pod.ready);
@@ -111,6 +114,48 @@ pub fn pod(answer: cri::PodSandboxStatusResponse, telling: &Telling) -> Option<(
     let has_container = pid != 0 || !pod.ready;
     let facts = ContainerFacts { source: telling.source, record, finished_at_unix_nanos: 0 };
     Some((pod, has_container.then_some((facts, ImageName(info.image)))))
+}
+
+/// A pod as a list has it, of which the runtime tells no more now; `None` without a usable id.
+pub fn listed_pod(listed: cri::PodSandbox) -> Option<Pod> {
+    let metadata = listed.metadata.unwrap_or_default();
+    Some(Pod {
+        id: words::id(&listed.id)?,
+        metadata: (words::name(&metadata.name), words::name(&metadata.namespace), words::name(&metadata.uid)),
+        ready: is_ready(listed.state),
+        outlined: true,
+        ..Pod::default()
+    })
+}
+
+/// A container as a list has it, of which the runtime tells no more now; `None` without a usable id.
+pub fn listed(listed: cri::Container, pod: Option<&Pod>, telling: &Telling) -> Option<ContainerFacts> {
+    let metadata = listed.metadata.unwrap_or_default();
+    let image_name = listed.image.unwrap_or_default().image;
+    let image = [listed.image_id, listed.image_ref, image_name.clone()].into_iter().find(|it| !it.is_empty()).unwrap_or_default();
+    let mut labels = listed.labels;
+    if !metadata.name.is_empty() {
+        labels.entry(CONTAINER_NAME.to_owned()).or_insert_with(|| metadata.name.clone());
+    }
+    if let Some(pod) = pod {
+        add_pod_labels(&mut labels, pod);
+    }
+    let restarts = listed.annotations.get(RESTART_COUNT).and_then(|it| it.parse().ok());
+    let record = Container {
+        id: words::id(&listed.id)?,
+        name: words::name(&metadata.name),
+        image_id: words::name(words::without_algorithm(&image)),
+        image_name: words::name(&image_name),
+        state: state_of(listed.state).into(),
+        created_at_unix_nanos: words::nanos(listed.created_at),
+        restart_count: restarts.unwrap_or(metadata.attempt),
+        labels: words::labels(&telling.masks, labels),
+        addresses: pod.map(|pod| pod.addresses.clone()).unwrap_or_default(),
+        ports: listed.annotations.get(PORTS).map(|it| info::ports(it)).unwrap_or_default(),
+        runtime: telling.runtime.clone(),
+        ..Container::default()
+    };
+    Some(ContainerFacts { source: telling.source, record, finished_at_unix_nanos: 0 })
 }
 
 /// Which pod a container is in, if the runtime says so.
@@ -161,6 +206,7 @@ pub fn container(answer: cri::ContainerStatusResponse, pod: Option<&Pod>, tellin
         ports: status.annotations.get(PORTS).map(|it| info::ports(it)).unwrap_or_default(),
         pid: pid(info.pid, state == ContainerState::Running),
         network_mode: match pod {
+            Some(pod) if pod.outlined => String::new(),
             Some(pod) if pod.host_network => "host".to_owned(),
             Some(pod) => format!("container:{}", pod.id),
             None => String::new(),
@@ -213,6 +259,10 @@ fn add_pod_labels(labels: &mut HashMap<String, String>, pod: &Pod) {
             labels.entry(key.to_owned()).or_insert_with(|| value.clone());
         }
     }
+}
+
+fn is_ready(state: i32) -> bool {
+    cri::PodSandboxState::try_from(state) == Ok(cri::PodSandboxState::SandboxReady)
 }
 
 fn state_of(state: i32) -> ContainerState {

@@ -1,5 +1,6 @@
 //! Follows one runtime over one connection.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::pin::Pin;
@@ -15,11 +16,15 @@ use tonic::{Code, Status};
 
 use super::Config;
 use super::client::{Client, CriError};
-use super::facts::{self, ImageName, Pod, Telling};
+use super::doubts::Doubts;
+use super::facts::{self, Pod, Telling};
 use super::looks::{Look, Looks};
-use crate::containers::{CONTAINERS_MAX, ContainerFacts, Source};
+use crate::containers::{CONTAINERS_MAX, Source};
 use crate::driver::Input;
 use crate::telemetry::{Metrics, Telemetry};
+use asking::Asked;
+
+mod asking;
 
 /// How often a runtime is asked for all that it has: when it tells nothing by itself, and when it does.
 const LIST_INTERVAL: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
@@ -30,9 +35,11 @@ const LIST_SOON: Duration = Duration::from_millis(500);
 /// A stream of events that ended is asked for again after this long.
 const EVENTS_AGAIN: Duration = Duration::from_secs(30);
 
-/// Images that are remembered, and for how long: a name may move to another image.
-const IMAGES_MAX: usize = 1_024;
-const IMAGE_KEPT: Duration = Duration::from_secs(600);
+/// A list asks until so many did not answer: the others come with the next one, and are told as this one has them meanwhile.
+const SILENT_MAX: usize = 2;
+
+/// No state of CRI's: of one that is to be asked for with the next list.
+const UNASKED: i32 = -1;
 
 /// Most pods and containers that are followed.
 const FOLLOWED_MAX: usize = 2 * CONTAINERS_MAX;
@@ -59,7 +66,14 @@ pub(super) struct Follower {
     pods: HashMap<String, Pod>,
     known: HashMap<String, Known>,
     images: HashMap<String, (Image, Instant)>,
+    /// Why images are not told, and until when none is asked for.
+    image_silence: Option<(String, Instant)>,
     looks: Looks,
+    doubts: Doubts,
+    /// Questions of the latest list that were not answered.
+    silent: usize,
+    /// The blind spot as it was last told.
+    blind_spot: Option<String>,
     list_at: Instant,
     /// When the runtime is asked again for events that it ended.
     events_at: Option<Instant>,
@@ -79,7 +93,11 @@ impl Follower {
             pods: HashMap::new(),
             known: HashMap::new(),
             images: HashMap::new(),
+            image_silence: None,
             looks: Looks::new(now),
+            doubts: Doubts::default(),
+            silent: 0,
+            blind_spot: None,
             list_at: now,
             events_at: None,
             connected: false,
@@ -118,6 +136,9 @@ impl Follower {
             Err(End::Lost(error)) => return Err(error),
         }
         self.connected = true;
+        if self.tell(Input::RuntimeRead(self.telling.source)).await.is_err() {
+            return Ok(());
+        }
         self.telemetry.metrics().runtime_connected.with_label_values(&[self.label]).inc();
         tracing::info!(
             socket = %socket.display(),
@@ -128,6 +149,10 @@ impl Follower {
             "container runtime connected"
         );
         loop {
+            let told = self.tell_blind_spot(self.doubts.blind_spot(&self.telling.runtime)).await;
+            if told.is_err() {
+                return Ok(());
+            }
             match self.step(&mut client, &mut events, &mut looks).await {
                 Ok(()) => {}
                 Err(End::Nobody(_)) => return Ok(()),
@@ -139,6 +164,7 @@ impl Follower {
     /// The runtime is given up: what it told stays, until it is back or the cgroups say otherwise.
     pub(super) async fn disconnect(&mut self) -> Result<(), Nobody> {
         self.count(|metrics| &metrics.runtime_failures, 1);
+        self.tell_blind_spot(None).await?;
         if std::mem::take(&mut self.connected) {
             self.telemetry.metrics().runtime_connected.with_label_values(&[self.label]).dec();
         } else if self.known.is_empty() {
@@ -164,7 +190,10 @@ impl Follower {
             }
             return self.list(client, events.is_some()).await;
         }
-        let wake = self.looks.next(now).map_or(self.list_at, |at| at.min(self.list_at));
+        if let Some(id) = self.doubts.due(now) {
+            return self.ask_again(client, id).await;
+        }
+        let wake = [self.looks.next(now), self.doubts.next()].into_iter().flatten().fold(self.list_at, Instant::min);
         tokio::select! {
             event = next(events) => match event {
                 Some(Ok(event)) => self.on_event(event).await?,
@@ -208,23 +237,28 @@ impl Follower {
         self.list_at = self.list_at.min(Instant::now() + LIST_SOON);
     }
 
-    /// Asks for all that there is, and for what is new or changed among it.
+    /// Asks for all that there is, and for what is new or changed among it. What does not answer is told as the list has it.
     async fn list(&mut self, client: &mut Client, tells_events: bool) -> Result<(), End> {
-        let pods = client.pods().await?;
-        let containers = client.containers().await?;
-        let mut there: HashSet<String> = HashSet::with_capacity(pods.len() + containers.len());
+        let mut pods = client.pods().await?;
+        let mut containers = client.containers().await?;
+        // Of too many, those that run are followed, and the latest.
+        pods.sort_by_key(|pod| (pod.state() != cri::PodSandboxState::SandboxReady, Reverse(pod.created_at)));
+        containers.sort_by_key(|it| (it.state() != cri::ContainerState::ContainerRunning, Reverse(it.created_at)));
+        let mut there: HashSet<String> = HashSet::with_capacity((pods.len() + containers.len()).min(FOLLOWED_MAX));
+        self.silent = 0;
         for pod in pods {
             let known = Known { state: pod.state, is_pod: true };
             if self.take(&mut there, &pod.id) && self.known.get(&pod.id) != Some(&known) {
-                self.ask_pod(client, &pod.id).await?;
+                self.list_pod(client, pod, known).await?;
             }
         }
         for container in containers {
             let known = Known { state: container.state, is_pod: false };
             if self.take(&mut there, &container.id) && self.known.get(&container.id) != Some(&known) {
-                self.ask_container(client, &container.id, Some(&container.pod_sandbox_id)).await?;
+                self.list_container(client, container, known).await?;
             }
         }
+        self.doubts.keep_only(&there);
         if std::mem::replace(&mut self.listed, true) {
             let gone: Vec<String> = self.known.keys().filter(|id| !there.contains(*id)).cloned().collect();
             for id in gone {
@@ -234,8 +268,52 @@ impl Follower {
             let ids: BTreeSet<String> = there.into_iter().collect();
             self.tell(Input::ContainersListed { source: self.telling.source, ids }).await?;
         }
-        self.list_at = Instant::now() + if tells_events { LIST_INTERVAL.1 } else { LIST_INTERVAL.0 };
+        let pause = if tells_events { LIST_INTERVAL.1 } else { LIST_INTERVAL.0 };
+        self.list_at = Instant::now() + if self.silent >= SILENT_MAX { LIST_SOON } else { pause };
         Ok(())
+    }
+
+    /// Asks for a pod of a list, unless that would keep the others waiting.
+    async fn list_pod(&mut self, client: &mut Client, listed: cri::PodSandbox, known: Known) -> Result<(), End> {
+        let held_back = self.doubts.holds_back(&listed.id, Instant::now());
+        let left = !held_back && self.silent >= SILENT_MAX;
+        if !held_back && !left {
+            match self.ask_pod(client, &listed.id).await? {
+                Asked::There | Asked::Nothing => return Ok(()),
+                Asked::Unanswered(reason) | Asked::Refused(reason) => {
+                    let name = listed.metadata.as_ref().map(|it| it.name.clone()).unwrap_or_default();
+                    self.doubt(&listed.id, &name, reason);
+                }
+            }
+        }
+        let id = listed.id.clone();
+        // What was told of it before is more than the list has.
+        if !self.pods.contains_key(&id)
+            && let Some(pod) = facts::listed_pod(listed)
+        {
+            self.pods.insert(id.clone(), pod);
+        }
+        self.known.insert(id, if left { Known { state: UNASKED, ..known } } else { known });
+        Ok(())
+    }
+
+    /// Asks for a container of a list, unless that would keep the others waiting.
+    async fn list_container(&mut self, client: &mut Client, listed: cri::Container, known: Known) -> Result<(), End> {
+        let held_back = self.doubts.holds_back(&listed.id, Instant::now());
+        let left = !held_back && self.silent >= SILENT_MAX;
+        if !held_back && !left {
+            match self.ask_container(client, &listed.id, Some(&listed.pod_sandbox_id)).await? {
+                Asked::There | Asked::Nothing => return Ok(()),
+                Asked::Unanswered(reason) | Asked::Refused(reason) => {
+                    let name = listed.metadata.as_ref().map(|it| it.name.clone()).unwrap_or_default();
+                    self.doubt(&listed.id, &name, reason);
+                }
+            }
+        }
+        self.known.insert(listed.id.clone(), if left { Known { state: UNASKED, ..known } } else { known });
+        let pod = self.pods.get(&listed.pod_sandbox_id);
+        let Some(facts) = facts::listed(listed, pod, &self.telling) else { return Ok(()) };
+        Ok(self.tell(Input::ContainerOutlined(Box::new(facts))).await?)
     }
 
     /// Whether there is room for one more.
@@ -257,101 +335,82 @@ impl Follower {
     /// Looks at one that something happened to.
     async fn look(&mut self, client: &mut Client, look: Look) -> Result<(), End> {
         let id = look.id.to_string();
+        if self.doubts.holds_back(&id, Instant::now()) {
+            // The list has its state.
+            self.list_soon();
+            return Ok(());
+        }
         let before = self.known.get(&id).copied();
-        let is_there = match before {
+        let asked = match before {
             Some(Known { is_pod: true, .. }) => self.ask_pod(client, &id).await?,
-            _ => self.ask_container(client, &id, None).await? || self.ask_pod(client, &id).await?,
+            _ => match self.ask_container(client, &id, None).await? {
+                Asked::Nothing | Asked::Refused(_) if before.is_none() => self.ask_pod(client, &id).await?,
+                asked => asked,
+            },
         };
         let now = Instant::now();
-        if is_there {
-            // What made a look come is a change of state, which may not be written down yet.
-            let after = self.known.get(&id).copied();
-            let is_created = after.is_some_and(|it| !it.is_pod && it.state == cri::ContainerState::ContainerCreated as i32);
-            if before == after || is_created {
-                self.looks.again(look, now);
+        match asked {
+            Asked::There => {
+                // What made a look come is a change of state, which may not be written down yet.
+                let after = self.known.get(&id).copied();
+                let is_created = after.is_some_and(|it| !it.is_pod && it.state == cri::ContainerState::ContainerCreated as i32);
+                if before == after || is_created {
+                    self.looks.again(look, now);
+                }
             }
-        } else if before.is_some() {
-            self.gone(id).await?;
-        } else if !self.looks.again(look, now) {
-            self.looks.unknown(id.into(), now);
+            Asked::Unanswered(reason) => {
+                self.doubt(&id, "", reason);
+                self.list_soon();
+            }
+            Asked::Refused(reason) if before.is_some() => {
+                self.doubt(&id, "", reason);
+                self.list_soon();
+            }
+            Asked::Nothing if before.is_some() => self.gone(id).await?,
+            Asked::Nothing | Asked::Refused(_) => {
+                if !self.looks.again(look, now) {
+                    self.looks.unknown(id.into(), now);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Asks for a container and tells it. Returns whether it is there.
-    async fn ask_container(&mut self, client: &mut Client, id: &str, pod: Option<&str>) -> Result<bool, End> {
-        self.count(|metrics| &metrics.runtime_lookups, 1);
-        let Some(answer) = client.container(id).await? else { return Ok(false) };
-        let pod = match pod {
-            Some(pod) => Some(pod.to_owned()),
-            None => facts::pod_of(&answer),
-        };
-        if let Some(pod) = pod.as_ref().filter(|pod| !self.pods.contains_key(*pod)) {
-            self.ask_pod(client, pod).await?;
-        }
-        let state = answer.status.as_ref().map_or(0, |it| it.state);
-        let pod = pod.and_then(|pod| self.pods.get(&pod));
-        let Some((facts, image)) = facts::container(answer, pod, &self.telling).filter(|(facts, _)| facts.record.id == id) else {
-            self.count(|metrics| &metrics.runtime_failures, 1);
-            return Ok(false);
-        };
-        self.known.insert(id.to_owned(), Known { state, is_pod: false });
-        self.tell_with_image(client, facts, image).await?;
-        Ok(true)
-    }
-
-    /// Asks for a pod and tells the container that holds its namespaces. Returns whether it is there.
-    async fn ask_pod(&mut self, client: &mut Client, id: &str) -> Result<bool, End> {
-        self.count(|metrics| &metrics.runtime_lookups, 1);
-        let Some(answer) = client.pod(id).await? else { return Ok(false) };
-        let state = answer.status.as_ref().map_or(0, |it| it.state);
-        let Some((pod, own)) = facts::pod(answer, &self.telling).filter(|(pod, _)| pod.id == id) else {
-            self.count(|metrics| &metrics.runtime_failures, 1);
-            return Ok(false);
-        };
-        self.known.insert(pod.id.clone(), Known { state, is_pod: true });
-        self.pods.insert(pod.id.clone(), pod);
-        if let Some((facts, image)) = own {
-            self.tell_with_image(client, facts, image).await?;
-        }
-        Ok(true)
-    }
-
-    /// Tells a container, and then its image, which is only kept for one.
-    async fn tell_with_image(&mut self, client: &mut Client, mut facts: ContainerFacts, name: ImageName) -> Result<(), End> {
-        let image = self.image(client, &name.0).await?;
-        if let Some(image) = &image {
-            facts.record.image_id.clone_from(&image.id);
-            if facts.record.image_name.is_empty() || facts.record.image_name.starts_with("sha256:") {
-                facts.record.image_name.clone_from(&image.name);
+    /// Asks again for one that did not answer.
+    async fn ask_again(&mut self, client: &mut Client, id: String) -> Result<(), End> {
+        let is_pod = self.known.get(&id).is_some_and(|it| it.is_pod);
+        let asked = if is_pod { self.ask_pod(client, &id).await? } else { self.ask_container(client, &id, None).await? };
+        match asked {
+            Asked::There if is_pod => {
+                // Its containers were told without it.
+                self.known.values_mut().filter(|it| !it.is_pod).for_each(|it| it.state = UNASKED);
+                self.list_soon();
             }
+            Asked::There => {}
+            Asked::Nothing => self.gone(id).await?,
+            Asked::Unanswered(reason) | Asked::Refused(reason) => self.doubt(&id, "", reason),
         }
-        self.tell(Input::Container(Box::new(facts))).await?;
-        match image {
-            Some(image) => Ok(self.tell(Input::Image(image)).await?),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    async fn image(&mut self, client: &mut Client, name: &str) -> Result<Option<Image>, CriError> {
-        if name.is_empty() {
-            return Ok(None);
+    /// Tells what cannot be seen, if that changed.
+    async fn tell_blind_spot(&mut self, sentence: Option<String>) -> Result<(), Nobody> {
+        if sentence == self.blind_spot {
+            return Ok(());
         }
-        let now = Instant::now();
-        if let Some((image, _)) = self.images.get(name).filter(|(_, asked)| now.duration_since(*asked) < IMAGE_KEPT) {
-            return Ok(Some(image.clone()));
-        }
-        self.count(|metrics| &metrics.runtime_lookups, 1);
-        let Some(image) = client.image(name).await?.and_then(|it| facts::image(it, &self.telling.masks)) else { return Ok(None) };
-        if self.images.len() >= IMAGES_MAX {
-            self.images.clear();
-        }
-        self.images.insert(name.to_owned(), (image.clone(), now));
-        Ok(Some(image))
+        self.blind_spot.clone_from(&sentence);
+        let cause = match self.label {
+            "containerd" => "containerd-containers",
+            "cri-o" => "cri-o-containers",
+            "docker" => "cri-dockerd-containers",
+            _ => "cri-containers",
+        };
+        self.tell(Input::BlindSpot { cause, sentence }).await
     }
 
     async fn gone(&mut self, id: String) -> Result<(), Nobody> {
         self.pods.remove(&id);
+        self.doubts.answered(&id);
         if self.known.remove(&id).is_none() {
             return Ok(());
         }

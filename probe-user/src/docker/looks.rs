@@ -196,6 +196,11 @@ impl Looks {
         Some(format!("Containers that Docker does not tell everything of, and that are shown as its list has them: {named}."))
     }
 
+    /// Whether nothing is being asked and nothing waits to be, but those that did not answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.states.is_empty() && self.images_waiting.is_empty() && self.images_asked.is_empty()
+    }
+
     /// An image is used.
     pub(super) fn want_image(&mut self, id: String) {
         if !self.images_asked.contains(&id) {
@@ -269,7 +274,10 @@ mod tests {
         looks.forget("a");
         looks.want("a");
         assert_eq!(looks.ended("a", ticket), Worth::Nothing, "it is another one by that id");
-        assert_eq!(looks.next(now).map(|(id, _)| id).as_deref(), Some("a"));
+        let (id, ticket) = looks.next(now).unwrap();
+        assert!(id == "a" && !looks.is_idle());
+        assert_eq!(looks.ended(&id, ticket), Worth::Fresh);
+        assert!(looks.is_idle());
         looks.want_image("i".to_owned());
         assert_eq!(looks.next_image().as_deref(), Some("i"));
         looks.want_image("i".to_owned());

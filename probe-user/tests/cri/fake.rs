@@ -1,6 +1,6 @@
 //! A CRI runtime for tests: speaks the real words over a Unix socket, and can be made to misbehave.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) containers: BTreeMap<String, (String, cri::ContainerStatus)>,
     /// Answers do not come.
     pub(crate) hangs: bool,
+    /// Containers, pods and images of which no answer comes, while all others are told.
+    pub(crate) hung: HashSet<String>,
     /// Containers that were asked for, by id.
     pub(crate) asked: HashMap<String, usize>,
     pub(crate) lists: usize,
@@ -131,10 +133,30 @@ impl Runtime {
         let _ = self.events.send(event);
     }
 
+    async fn maybe_hang_on(&self, name: &str) {
+        if self.state().hung.contains(name) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn maybe_hang(&self) {
         if self.state().hangs {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// What a list has of a container.
+fn listed(pod: &str, it: &cri::ContainerStatus) -> cri::Container {
+    cri::Container {
+        id: it.id.clone(),
+        pod_sandbox_id: pod.to_owned(),
+        metadata: it.metadata.clone(),
+        image: it.image.clone(),
+        image_ref: it.image_ref.clone(),
+        state: it.state,
+        created_at: it.created_at,
+        ..cri::Container::default()
     }
 }
 
@@ -158,7 +180,12 @@ impl RuntimeService for Runtime {
         self.maybe_hang().await;
         let mut state = self.state();
         state.lists += 1;
-        let pod = |it: &cri::PodSandboxStatus| cri::PodSandbox { id: it.id.clone(), state: it.state, ..cri::PodSandbox::default() };
+        let pod = |it: &cri::PodSandboxStatus| cri::PodSandbox {
+            id: it.id.clone(),
+            metadata: it.metadata.clone(),
+            state: it.state,
+            ..cri::PodSandbox::default()
+        };
         let items = state.pods.values().map(pod).collect();
         Ok(Response::new(cri::ListPodSandboxResponse { items }))
     }
@@ -170,6 +197,7 @@ impl RuntimeService for Runtime {
         self.maybe_hang().await;
         let request = request.into_inner();
         *self.state().asked.entry(request.pod_sandbox_id.clone()).or_default() += 1;
+        self.maybe_hang_on(&request.pod_sandbox_id).await;
         let status = self.state().pods.get(&request.pod_sandbox_id).cloned().ok_or_else(|| Status::not_found("no such sandbox"))?;
         Ok(Response::new(cri::PodSandboxStatusResponse {
             status: Some(status),
@@ -180,12 +208,7 @@ impl RuntimeService for Runtime {
     async fn list_containers(&self, _: Request<cri::ListContainersRequest>) -> Result<Response<cri::ListContainersResponse>, Status> {
         self.maybe_hang().await;
         let state = self.state();
-        let containers = state.containers.values().map(|(pod, it)| cri::Container {
-            id: it.id.clone(),
-            pod_sandbox_id: pod.clone(),
-            state: it.state,
-            ..cri::Container::default()
-        });
+        let containers = state.containers.values().map(|(pod, it)| listed(pod, it));
         Ok(Response::new(cri::ListContainersResponse { containers: containers.collect() }))
     }
 
@@ -196,6 +219,7 @@ impl RuntimeService for Runtime {
         self.maybe_hang().await;
         let request = request.into_inner();
         *self.state().asked.entry(request.container_id.clone()).or_default() += 1;
+        self.maybe_hang_on(&request.container_id).await;
         let (pod, status) =
             self.state().containers.get(&request.container_id).cloned().ok_or_else(|| Status::not_found("no such container"))?;
         assert!(request.verbose);
@@ -218,6 +242,7 @@ impl ImageService for Runtime {
         self.maybe_hang().await;
         self.state().images_asked += 1;
         let name = request.into_inner().image.unwrap_or_default().image;
+        self.maybe_hang_on(&name).await;
         // The pause image is gone: that is no error in CRI.
         let image = name.contains("web").then(|| cri::Image {
             id: "sha256:abcd".to_owned(),

@@ -117,7 +117,7 @@ pub(crate) fn look() -> Look {
         containers: vec![v1::ContainerMetrics { id: "c".repeat(64), cpu_percent: 3.5, memory_bytes: 90_000_000, ..Default::default() }],
         ..Samples::default()
     };
-    Look { report, samples, now: Now { boot: BootNanos(100_000_000_000), unix_nanos: moment } }
+    Look { report, samples, now: Now { boot: BootNanos(100_000_000_000), unix_nanos: moment }, ..Look::default() }
 }
 
 /// Every path of a document: `flows[].pid`. Maps have keys of their own.
