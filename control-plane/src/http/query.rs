@@ -32,6 +32,11 @@ impl Query {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// Every value of `key`, in order.
+    pub(crate) fn every<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
     /// Whether `key` is `true` in its first occurrence.
     pub(crate) fn is_true(&self, key: &str) -> bool {
         self.first(key) == Some("true")

@@ -164,7 +164,7 @@ async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Re
     tag = "Weave Scope",
     params(
         ("view" = String, Path, description = "Id of a view, e.g. `containers`"),
-        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`"),
+        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`; said several times, all of them"),
         schema::Options
     ),
     responses(
@@ -259,7 +259,7 @@ async fn node(State(scope): State<Scope>, uri: Uri) -> Response {
     tag = "Weave Scope",
     params(
         ("view" = String, Path, description = "Id of a view, e.g. `containers`. The upgrade succeeds for an unknown one, too; it is closed then"),
-        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`, as they come to and cease to"),
+        ("q" = Option<String>, Query, description = "Only nodes that answer this query, in the language of `/api/search`, as they come to and cease to; said several times, all of them"),
         ("t" = Option<String>, Query, description = "Time between two messages in Go's words, e.g. `5s`; 1 s when absent; only changes when 0"),
         schema::Options
     ),

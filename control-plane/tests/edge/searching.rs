@@ -102,6 +102,10 @@ async fn a_view_shows_only_what_answers_when_it_is_asked_to() {
     assert_eq!(ids("/api/topology/hosts?q=").await, ["db-1;<host>", "web-1;<host>"]);
     assert_eq!(ids("/api/topology/processes?q=pid%3D200").await, ["db-1;200"]);
     assert_eq!(ids("/api/topology/processes?q=nothing").await, [""; 0]);
+    // Said several times, all of it holds, each by itself.
+    assert_eq!(ids("/api/topology/hosts?q=web+OR+db&q=NOT+web").await, ["db-1;<host>"]);
+    assert_eq!(world.get("/api/topology/hosts?q=web&q=a+AND").await.status, 400);
+    assert_eq!(world.get(&format!("/api/topology/hosts?{}", ["q=e"; 33].join("&"))).await.status, 400);
 }
 
 #[tokio::test]

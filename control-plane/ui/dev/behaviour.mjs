@@ -148,6 +148,45 @@ await check("search highlights, counts, pins and clears", async (visit) => {
   assert((await page.inputValue(at("search-input"))) === "", "Escape does not clear");
 });
 
+await check("a query means on the map what it means in the list, pinned or not", async (visit) => {
+  const page = await visit("#/containers?mode=table");
+  await page.waitForSelector(at("table-row"));
+  const all = Number(await page.getAttribute(at("node-count"), "data-count"));
+  // An id, and accents that nobody has: only the server finds them.
+  await page.fill(at("search-input"), "Rédis OR opensearch");
+  await page.waitForFunction(() => /^[1-9]\d* match/.test(document.querySelector('[data-testid="search-count"]').textContent));
+  const counted = Number.parseInt(await page.textContent(at("search-count")), 10);
+  const lit = await page.$$eval(`${at("table-row")}:not([class*="dim"])`, (rows) => rows.length);
+  assert(counted > 0 && counted < all && lit === counted, `${counted} are counted, ${lit} lit, of ${all}`);
+  await page.press(at("search-input"), "Enter");
+  await page.waitForFunction((wanted) => Number(document.querySelector('[data-testid="node-count"]').dataset.count) === wanted, counted);
+  assert((await page.textContent(".counts")).includes(`of ${all} nodes`), "what the pins hide is not said");
+  // A second one holds besides the first, and each by itself.
+  await page.fill(at("search-input"), "redis");
+  await page.press(at("search-input"), "Enter");
+  await page.waitForFunction((before) => Number(document.querySelector('[data-testid="node-count"]').dataset.count) < before, counted);
+});
+
+await check("what is no query is said, and a link with it still shows the map", async (visit) => {
+  const page = await visit("#/containers?pin=redis&pin=a%20AND");
+  await page.waitForSelector(`${at("search-pin")}[data-refused]`);
+  await page.waitForFunction(() => window.__orchestrator.nodes().length > 0 && window.__orchestrator.nodes().length < 8);
+  await page.fill(at("search-input"), "web OR");
+  await page.waitForSelector(at("search-problem"));
+  await page.press(at("search-input"), "Enter");
+  assert((await page.inputValue(at("search-input"))) === "web OR", "what the server refuses became a filter");
+});
+
+await check("the list of what is found goes on", async (visit) => {
+  const page = await visit();
+  await page.fill(at("search-input"), "e");
+  await page.waitForSelector(at("search-more"));
+  const hits = () => page.$$eval(at("search-hit"), (rows) => rows.length);
+  const before = await hits();
+  await page.click(at("search-more"));
+  await page.waitForFunction((count) => document.querySelectorAll('[data-testid="search-hit"]').length > count, before);
+});
+
 await check("options change what is shown, and a link carries them", async (visit) => {
   const page = await visit("#/containers?o.stopped=both&mode=table");
   await page.waitForSelector(at("table-row"));

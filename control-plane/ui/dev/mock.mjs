@@ -597,6 +597,46 @@ function openPipe(client, pipe) {
 // ---- serving ----
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+// ---- search: as much of the language as pages need to be looked at ----
+
+const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+const textsOf = (node) => [["id", node.id], ["label", node.label], ["labelminor", node.labelMinor], ...(node.metadata ?? []).map((row) => [fold(row.label).replace(/[^a-z0-9]/g, ""), row.value])];
+
+/** Whether a node answers. Throws what the server would say of a query that is none. */
+function answers(query, node) {
+  if (/(^| )(AND|OR|NOT)$/.test(query)) throw new Error(`an operator of the query has no operand, or a parenthesis has no partner, at character ${query.length + 1}`);
+  if (query.includes(" OR ")) return query.split(" OR ").some((part) => answers(part, node));
+  if (query.includes(" AND ")) return query.split(" AND ").every((part) => answers(part, node));
+  if (query.startsWith("NOT ")) return !answers(query.slice(4), node);
+  const colon = /^([^:]+):\s*([^:]+)$/.exec(query);
+  const words = fold(colon ? colon[2] : query.replace(/^"(.*)"$/, "$1")).split("|");
+  return textsOf(node).some(([name, text]) => (!colon || name.includes(fold(colon[1]))) && words.some((word) => fold(text).includes(word)));
+}
+
+const VIEW_IDS = ["hosts", "containers-by-image", "containers", "processes-by-name", "processes"];
+
+function search(params) {
+  const query = params.get("q") ?? "";
+  if (query.trim() === "") throw new Error("there is nothing to look for in the query at character 1");
+  const found = VIEW_IDS.flatMap((view) => [...render(view, new URLSearchParams()).nodes.values()].filter((node) => answers(query, node)).map((node) => ({ view, node })));
+  const from = Number(params.get("after") ?? 0);
+  const to = from + Number(params.get("limit") ?? 50);
+  const totals = {};
+  for (const { view } of found) totals[view] = (totals[view] ?? 0) + 1;
+  const hits = found.slice(from, to).map(({ view, node }) => {
+    const at = fold(node.label).indexOf(fold(query));
+    const matches = at < 0 ? [] : [{ field: "label", text: node.label, skipped: 0, ranges: [[at, at + query.length]] }];
+    return { view, id: node.id, label: node.label, labelMinor: node.labelMinor, shape: node.shape, stack: node.stack === true, pseudo: node.pseudo === true, score: 1, matches };
+  });
+  return { total: found.length, totals, hits, next: to < found.length ? String(to) : null };
+}
+
+/** The nodes of a view that answer every query of a request. */
+function answering(view, params) {
+  const queries = params.getAll("q").filter((query) => query !== "");
+  return new Map([...render(view, params).nodes].filter(([, node]) => queries.every((query) => answers(query, node))));
+}
+
 let isDown = false;
 const others = otherServices({ tasks: TASKS, containerName: "mesos-0f0a1b2c-0000-4000-8000-0123456789ab" });
 
@@ -629,6 +669,13 @@ const server = createServer(async (request, response) => {
   const path = `/${url.pathname.slice(PREFIX.length)}`;
   const segments = path.split("/").slice(1).map((part) => decodeURIComponent(part.replaceAll("+", " ")));
   if (path === "/api") return json({ id: "5f2c", version: "0.1.0", hostname: "control-1", plugins: [], capabilities: { historic_reports: false } });
+  if (path === "/api/search") {
+    try {
+      return json(search(url.searchParams));
+    } catch (error) {
+      return json(error.message, 400);
+    }
+  }
   if (path === "/api/topology") return json(viewList(url.searchParams));
   if (path === "/api/v1/flows") return json(flows(url.searchParams));
   if (path === "/api/v1/probes") return json({ probes: probeList() });
@@ -681,10 +728,15 @@ server.on("upgrade", (request, socket, head) => {
   const pipe = /^\/api\/pipe\/([^/]+)$/.exec(`/${url.pathname.slice(PREFIX.length)}`);
   if (!isDown && pipe) return sockets.handleUpgrade(request, socket, head, (client) => openPipe(client, pipe[1]));
   if (isDown || !match) return socket.destroy();
+  try {
+    answering(match[1], url.searchParams);
+  } catch {
+    return socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+  }
   sockets.handleUpgrade(request, socket, head, (client) => {
     let before = null;
     const send = () => {
-      const after = new Map([...render(match[1], url.searchParams).nodes].map(([id, node]) => [id, JSON.stringify(node, (key, item) => (key === "key" ? undefined : item))]));
+      const after = new Map([...answering(match[1], url.searchParams)].map(([id, node]) => [id, JSON.stringify(node, (key, item) => (key === "key" ? undefined : item))]));
       const add = [];
       const update = [];
       const remove = [];

@@ -1,7 +1,8 @@
 import { render } from "preact";
 import { edgesOf } from "./model/delta";
 import { decodePipeLink } from "./model/location";
-import { shown, start } from "./state/store";
+import { startSearch } from "./state/search";
+import { nodes, start } from "./state/store";
 import { openLink } from "./state/windows";
 import { App } from "./ui/App";
 import { currentScene } from "./ui/GraphView";
@@ -21,8 +22,8 @@ declare global {
 }
 
 window.__orchestrator = {
-  nodes: () => [...shown.peek().keys()],
-  edges: () => edgesOf(shown.peek()),
+  nodes: () => [...nodes.peek().keys()],
+  edges: () => edgesOf(nodes.peek()),
   positions: () => currentScene()?.positions() ?? {},
   screen: (id) => currentScene()?.onScreen(id) ?? null,
 };
@@ -30,6 +31,7 @@ window.__orchestrator = {
 // Before the page writes a hash of its own.
 const pipeLink = decodePipeLink(window.location.hash);
 start();
+startSearch();
 if (pipeLink !== null) openLink(pipeLink);
 const root = document.getElementById("app");
 if (root) render(<App />, root);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { NodeSummary } from "../src/api/types";
-import { filterByPins, findMatches, isCombined, labelMatch, markedParts, matches, parseAmount, parseQuery, searchableNames, serverQuery } from "../src/model/search";
+import { labelMatch, markedParts, reduceName, searchableNames } from "../src/model/search";
 
 const WEB: NodeSummary = {
   id: "ab12;<container>",
@@ -25,140 +25,51 @@ const WEB: NodeSummary = {
 const DB: NodeSummary = { id: "db", label: "db", labelMinor: "host-2", rank: "postgres" };
 const WORLD = new Map([WEB, DB].map((node) => [node.id, node]));
 
-const hits = (text: string): boolean => {
-  const query = parseQuery(text);
-  return query !== null && matches(query, WEB);
-};
+describe("in a label, what is marked", () => {
+  const marked = (query: string, label: string): string | null => {
+    const found = labelMatch(query, label);
+    return found === null ? null : label.slice(found.start, found.end);
+  };
 
-describe("free text", () => {
-  test("is a regular expression, case-insensitive and unanchored", () => {
-    expect(hits("NGINX")).toBe(true);
-    expect(hits("redis|ngin.")).toBe(true);
-    expect(hits("^inx")).toBe(false);
+  test("is what the words of a query say letter by letter", () => {
+    expect(labelMatch("INX", "nginx")).toEqual({ start: 2, end: 5 });
+    expect(labelMatch("label: ng", "nginx")).toEqual({ start: 0, end: 2 });
+    expect(marked("redis|gin", "nginx")).toBe("gin");
+    expect(marked("10.0.0.5:80", "10.0.0.5:8080")).toBe("10.0.0.5:80");
+    expect(marked('"a|b"', "xa|bx")).toBe("a|b");
   });
 
-  test("that is no regular expression is taken literally", () => {
-    expect(hits("(")).toBe(false);
-    expect(hits("'daemon off;'")).toBe(true);
+  test("is without case, accents and forms, as on the server", () => {
+    expect(marked("cafe", "le Café")).toBe("Café");
+    expect(marked("café", "cafe-1")).toBe("cafe");
+    expect(marked("ｗｅｂ", "web")).toBe("web");
+    expect(marked("한국", "한국-web")).toBe("한국");
   });
 
-  test("finds labels, metadata, parents, properties and cells, but no ids, ranks or metrics", () => {
-    expect(hits("host-1")).toBe(true);
-    expect(hits("payments")).toBe(true);
-    expect(hits("cell-text")).toBe(true);
-    expect(hits("ab12")).toBe(false);
-    expect(hits("^nginx$")).toBe(false);
-    expect(hits("2\\.5")).toBe(false);
+  test("is nothing of expressions, comparisons and combinations", () => {
+    for (const query of ["x*", "cpu > 1", "a AND nginx", "NOT nginx", "", "label:"]) expect(labelMatch(query, "nginx cpu"), query).toBeNull();
   });
 
-  test("with two colons is not a prefix query", () => {
-    expect(parseQuery("a:b:c")?.kind).toBe("text");
-    expect(parseQuery("10.0.0.5:8080")?.kind).toBe("text");
-    expect(parseQuery("ports: 10.0.0.5")?.kind).toBe("prefix");
+  test("is found in no time, whatever the expression", () => {
+    const began = performance.now();
+    expect(labelMatch("(a+)+$", `${"a".repeat(5_000)}b`)).toBeNull();
+    expect(performance.now() - began).toBeLessThan(1_000);
   });
-
-  test("that is empty is no query", () => {
-    expect(parseQuery("")).toBeNull();
-    expect(findMatches("", WORLD)).toBeNull();
-  });
-});
-
-describe("a prefix", () => {
-  test("matches names reduced to lower-case letters and digits", () => {
-    expect(hits("imagename: nginx")).toBe(true);
-    expect(hits("image:nginx")).toBe(true);
-    expect(hits("domainteam: payments")).toBe(true);
-    expect(hits("labelMinor: host")).toBe(true);
-    expect(hits("hosts: host-1")).toBe(true);
-    expect(hits("command: web")).toBe(false);
-  });
-
-  test("without two sides is no query", () => {
-    expect(parseQuery("image:")).toBeNull();
-    expect(parseQuery(" : nginx")).toBeNull();
-  });
-
-  test("is ignored by cells of tables with several columns", () => {
-    expect(hits("nosuchname: cell-text")).toBe(true);
-  });
-});
-
-describe("a comparison", () => {
-  test("compares metrics by their reduced label", () => {
-    expect(hits("cpu > 2%")).toBe(true);
-    expect(hits("CPU < 2")).toBe(false);
-    expect(hits("cpu = 2.5")).toBe(true);
-    expect(hits("load1m > 4")).toBe(true);
-    expect(hits("load > 4")).toBe(false);
-    expect([hits("cpu >= 2.5"), hits("cpu <= 2.5"), hits("cpu != 2.5")]).toEqual([true, true, false]);
-  });
-
-  test("understands sizes", () => {
-    expect(hits("memory > 19mb")).toBe(true);
-    expect(hits("memory > 21MB")).toBe(false);
-    expect(hits("memory < 1g")).toBe(true);
-    expect(hits("memory = 20m")).toBe(true);
-  });
-
-  test("that makes no sense is no query", () => {
-    for (const text of ["> 2", "cpu >", "cpu > x", "1 < cpu < 3"]) expect(parseQuery(text), text).toBeNull();
-  });
-
-  test("reads amounts as people write them", () => {
-    expect([parseAmount("50%"), parseAmount("10kB"), parseAmount("1m"), parseAmount("2 GB"), parseAmount("1.5t"), parseAmount("x")]).toEqual([
-      50,
-      10_240,
-      1_048_576,
-      2 * 1024 ** 3,
-      1.5 * 1024 ** 4,
-      null,
-    ]);
-  });
-});
-
-describe("pins", () => {
-  test("keep only what matches every one of them", () => {
-    expect([...filterByPins(["host", "web"], WORLD).keys()]).toEqual([WEB.id]);
-    expect(filterByPins(["host", "nothing-like-this"], WORLD).size).toBe(0);
-  });
-
-  test("that cannot be understood are ignored", () => {
-    expect(filterByPins(["> 2", ":"], WORLD)).toBe(WORLD);
-  });
-});
-
-test("a found part of a label can be marked", () => {
-  expect(labelMatch("INX", "nginx")).toEqual({ start: 2, end: 5 });
-  expect(labelMatch("label: ng", "nginx")).toEqual({ start: 0, end: 2 });
-  expect(labelMatch("cpu > 1", "cpu")).toBeNull();
-  expect(labelMatch("x*", "nginx")).toBeNull();
 });
 
 test("searchable names are listed once, sorted", () => {
   expect(searchableNames(WORLD)).toEqual({
-    fields: ["comdomainteam", "command", "hosts", "imagename", "label", "labelminor"],
+    fields: ["comdomainteam", "command", "hosts", "id", "imagename", "label", "labelminor"],
     metrics: ["cpu", "load1m", "memory"],
   });
+  expect(reduceName("Größe (東京) #")).toBe("größe東京");
 });
 
-describe("what only the server understands", () => {
-  test("is told by words in capitals and quotes", () => {
-    for (const text of ["a AND b", "NOT x", "(a OR b)", '"exactly this"']) expect(isCombined(text), text).toBe(true);
-    for (const text of ["nginx", "and or not", "BRAND", "pid: 42", "cpu > 2%"]) expect(isCombined(text), text).toBe(false);
-  });
-
-  test("becomes one query, and the other pins stay with the page", () => {
-    expect(serverQuery(["nginx", "pid: 1"])).toBeNull();
-    expect(serverQuery(["nginx", "a OR b"])).toBe("a OR b");
-    expect(serverQuery(["a OR b", "NOT c"])).toBe("( a OR b ) AND ( NOT c )");
-  });
-
-  test("marks places that count characters and not code units", () => {
-    expect(markedParts("𝒳東京 web", [[1, 3]])).toEqual([
-      { text: "𝒳", isMarked: false },
-      { text: "東京", isMarked: true },
-      { text: " web", isMarked: false },
-    ]);
-    expect(markedParts("abc", [])).toEqual([{ text: "abc", isMarked: false }]);
-  });
+test("places count characters and not code units", () => {
+  expect(markedParts("𝒳東京 web", [[1, 3]])).toEqual([
+    { text: "𝒳", isMarked: false },
+    { text: "東京", isMarked: true },
+    { text: " web", isMarked: false },
+  ]);
+  expect(markedParts("abc", [])).toEqual([{ text: "abc", isMarked: false }]);
 });

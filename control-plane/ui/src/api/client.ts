@@ -24,11 +24,11 @@ export function encodeNodeId(id: string): string {
 /** What a request about a moment of the past says besides its options; nothing about now. */
 export type Moment = { readonly timestamp?: string };
 
-/** The address of a view's WebSocket. `extra` may name a moment, and a query that nodes have to answer. */
-export function liveUrl(directory: string, view: string, options: Options, interval: string, extra: Readonly<Record<string, string>> = {}): string {
+/** The address of a view's WebSocket, of which only the nodes are shown that answer all of `queries`. */
+export function liveUrl(directory: string, view: string, options: Options, interval: string, moment: Moment = {}, queries: readonly string[] = []): string {
   const url = new URL(`api/topology/${encodeURIComponent(view)}/ws`, directory);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  url.search = optionQuery(options, { t: interval, ...extra });
+  url.search = [optionQuery(options, { t: interval, ...moment }), ...queries.map((query) => optionQuery({ q: query }))].join("&");
   return url.href;
 }
 
@@ -123,9 +123,9 @@ export function fetchEveryProbe(signal?: AbortSignal): Promise<ProbeName[]> {
   return get("api/probes", signal);
 }
 
-/** What answers a query in all views, best first. */
-export function fetchSearch(query: string, limit: number, signal?: AbortSignal): Promise<SearchPage> {
-  return get(`api/search?${new URLSearchParams({ q: query, limit: String(limit) }).toString()}`, signal);
+/** What answers a query in all views, best first. `after`: `next` of the page before. */
+export function fetchSearch(query: string, limit: number, further: Moment & { readonly after?: string } = {}, signal?: AbortSignal): Promise<SearchPage> {
+  return get(`api/search?${new URLSearchParams({ q: query, limit: String(limit), ...further }).toString()}`, signal);
 }
 
 export function fetchHistory(signal?: AbortSignal): Promise<HistoryInfo> {

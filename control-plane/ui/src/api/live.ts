@@ -28,8 +28,9 @@ export class LiveView {
   private closed = false;
   private readonly wake = (): void => this.retryNow();
 
+  /** `address` is asked for each connection: a moment of the past has moved on since the one before. */
   constructor(
-    private readonly url: string,
+    private readonly address: () => string,
     private readonly handlers: LiveHandlers,
   ) {
     window.addEventListener("online", this.wake);
@@ -64,7 +65,7 @@ export class LiveView {
   private connect(): void {
     this.drop();
     this.handlers.onState(this.attempt === 0 ? "connecting" : this.stateWhileDown(), null);
-    const socket = new WebSocket(this.url);
+    const socket = new WebSocket(this.address());
     this.socket = socket;
     this.watchForSilence();
     socket.onmessage = (event) => {

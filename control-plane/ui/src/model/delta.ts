@@ -28,6 +28,17 @@ export function applyDelta(previous: NodeMap, delta: Delta): Applied {
   return { nodes, structureChanged: differsInStructure(previous, nodes) };
 }
 
+/** The same for ids alone. */
+export function applyIds(previous: ReadonlySet<string>, delta: Delta): ReadonlySet<string> {
+  const add = delta.add ?? [];
+  const remove = delta.remove ?? [];
+  if (!delta.reset && add.length === 0 && remove.length === 0) return previous;
+  const ids = new Set<string>(delta.reset ? [] : previous);
+  for (const id of remove) ids.delete(id);
+  for (const node of add) ids.add(node.id);
+  return ids;
+}
+
 function differsInStructure(previous: NodeMap, nodes: NodeMap): boolean {
   if (previous.size !== nodes.size) return true;
   for (const [id, node] of nodes) {

@@ -9,7 +9,6 @@ import type { Theme } from "../model/color";
 import { applyDelta, type NodeMap } from "../model/delta";
 import { decodeState, encodeState, type Mode, type PageState, type PanelRef } from "../model/location";
 import { heatScale } from "../model/metrics";
-import { filterByPins, findMatches, isCombined, serverQuery } from "../model/search";
 import { flatViews, firstView, viewId, type FlatView } from "../model/views";
 import { adoptPlace, refreshServices, section } from "./shell";
 
@@ -34,7 +33,7 @@ export const probes = signal<Probe[] | null>(null);
 export const oldProbes = signal<readonly ProbeName[]>([]);
 /** How far back the map can be seen; `null` until it is known. */
 export const keptPast = signal<HistoryInfo | null>(null);
-/** The current view's nodes, before pins filter them. */
+/** The current view's nodes, those that the pins filter out not among them. */
 export const nodes = signal<NodeMap>(new Map());
 /** Which view and options `nodes` belongs to; `null` until its first message. */
 export const nodesOf = signal<string | null>(null);
@@ -54,6 +53,8 @@ export const chosenMode = signal<Mode | null>(initial.mode);
 const chosenOptions = signal<Record<string, string>>(initial.options);
 export const query = signal(initial.query);
 export const pins = signal<string[]>(initial.pins);
+/** Pins that the server refuses, and why. They filter nothing. */
+export const refusedPins = signal<ReadonlyMap<string, string>>(new Map());
 export const metric = signal<string | null>(initial.metric);
 export const panels = signal<PanelRef[]>(initial.panels);
 /** The moment that is shown, and when it was chosen: it moves on from there. `null` for now. */
@@ -86,10 +87,9 @@ export function optionsOf(groups: readonly OptionGroup[] | null | undefined): Op
 
 export const options = computed<Options>(() => optionsOf(view.value?.description.options));
 
-export const shown = computed<NodeMap>(() => filterByPins(pins.value, nodes.value));
-/** Nothing is dimmed for a query that only the server understands: its matches are in the list below the search box. */
-export const matchesOfQuery = computed<Set<string> | null>(() => (query.value === "" || isCombined(query.value) ? null : findMatches(query.value, shown.value)));
-export const heat = computed(() => (metric.value === null ? null : heatScale(shown.value, metric.value)));
+/** The pins that filter. */
+export const filters = computed<string[]>(() => pins.value.filter((pin) => !refusedPins.value.has(pin)));
+export const heat = computed(() => (metric.value === null ? null : heatScale(nodes.value, metric.value)));
 export const topPanel = computed<PanelRef | null>(() => panels.value[panels.value.length - 1] ?? null);
 /** The node of the current view that is selected. */
 export const selected = computed<string | null>(() => {
@@ -136,10 +136,10 @@ export function isDegraded(probe: Probe): boolean {
 // ---- the past ----
 
 /** The moment that is shown, in milliseconds since 1970; `null` for now. While paused it stands still. */
-export function shownMoment(): number | null {
+export function shownMoment(clock: number = now.value): number | null {
   const chosen = past.value;
   if (chosen === null) return null;
-  return isPaused.value ? chosen.at : chosen.at + (now.value - chosen.chosenAt);
+  return isPaused.value ? chosen.at : chosen.at + Math.max(0, clock - chosen.chosenAt);
 }
 
 /** The same for requests. */
@@ -311,33 +311,44 @@ async function refreshViews(): Promise<void> {
   }
 }
 
+/**
+ * Where a WebSocket of the current view is at a moment of the page's clock, for the nodes that answer `queries`; `null` when none is to be
+ * followed.
+ */
+export function viewAddress(queries: readonly string[], clock: number): string | null {
+  const current = view.value;
+  // Nobody looks at the map while another section is open.
+  if (section.value !== "map") return null;
+  // A moment of the past that stands still is looked at once: its first message is kept.
+  if (current === null || (isPaused.value && past.value === null)) return null;
+  const at = shownMoment(clock);
+  return liveUrl(pageDirectory(window.location.href), current.id, options.value, PUSH_INTERVAL, at === null ? {} : { timestamp: new Date(at).toISOString() }, queries);
+}
+
+/** Equal for as long as one WebSocket serves: its address at the moment when the past was chosen, from which it moves on by itself. */
+export function viewTarget(queries: readonly string[]): string | null {
+  const chosenAt = past.value?.chosenAt ?? 0;
+  const address = viewAddress(queries, chosenAt);
+  return address === null ? null : `${address} ${chosenAt}`;
+}
+
 /** Keeps the WebSocket on the current view with the current options. */
 function followView(): void {
-  const target = computed(() => {
-    const current = view.value;
-    // Nobody looks at the map while another section is open.
-    if (section.value !== "map") return null;
-    // A moment of the past that stands still is looked at once: its first message is kept.
-    if (current === null || (isPaused.value && past.value === null)) return null;
-    const extra: Record<string, string> = {};
-    if (past.value !== null) extra["timestamp"] = new Date(past.value.at).toISOString();
-    const words = serverQuery(pins.value);
-    if (words !== null) extra["q"] = words;
-    return liveUrl(pageDirectory(window.location.href), current.id, options.value, PUSH_INTERVAL, extra);
-  });
+  const target = computed(() => viewTarget(filters.value));
   effect(() => {
-    const url = target.value;
+    const key = target.value;
     live?.close();
     live = null;
-    if (url === null) return;
+    if (key === null) return;
     const id = view.peek()?.id ?? "";
+    const address = (): string => untracked(() => viewAddress(filters.value, Date.now())) ?? key;
     if (nodesOf.peek() !== id) {
       batch(() => {
         nodes.value = new Map();
         nodesOf.value = null;
       });
     }
-    live = new LiveView(url, {
+    live = new LiveView(address, {
       onDelta: (delta) => {
         const applied = applyDelta(nodes.peek(), delta);
         batch(() => {

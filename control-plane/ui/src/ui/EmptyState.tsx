@@ -43,12 +43,13 @@ export function EmptyState() {
       </div>
     );
   }
-  if (store.shown.value.size > 0) return null;
-  if (store.nodes.value.size > 0) {
+  if (store.nodes.value.size > 0) return null;
+  const count = current.description.stats.node_count;
+  if (store.filters.value.length > 0 && count > 0) {
     return (
       <div class="empty" data-testid="empty-state">
         <h2>Nothing matches the filters</h2>
-        <p>{store.nodes.value.size} nodes are hidden by the pinned search terms.</p>
+        <p>{count === 1 ? "One node is" : `${count} nodes are`} hidden by the pinned search terms.</p>
         <button type="button" class="primary" onClick={() => (store.pins.value = [])}>
           Remove filters
         </button>

@@ -1,8 +1,9 @@
 import { effect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { GraphScene } from "../graph/scene";
-import { edgesOf, type NodeMap } from "../model/delta";
+import type { NodeMap } from "../model/delta";
 import { metricNumber } from "../model/format";
+import { matchesOfQuery } from "../state/search";
 import * as store from "../state/store";
 import { Icon } from "./icons";
 
@@ -109,20 +110,18 @@ function onKey(event: KeyboardEvent): void {
   event.preventDefault();
 }
 
-/** Hands every new picture to the scene, saying whether nodes or edges changed, pins included. */
+/** Hands every new picture to the scene, saying whether nodes or edges changed. */
 function followData(own: GraphScene): () => void {
-  let drawn: { view: string; structure: number; nodes: NodeMap; edges: number } | null = null;
+  let drawn: { view: string; structure: number; nodes: NodeMap } | null = null;
   return effect(() => {
     const view = store.nodesOf.value;
-    const nodes = store.shown.value;
+    const nodes = store.nodes.value;
     const structure = store.structure.value;
     // A hidden graph costs nothing, and catches up when it is shown.
     if (view === null || store.mode.value !== "graph") return;
     if (drawn !== null && drawn.view === view && drawn.nodes === nodes) return;
-    const isFiltered = store.pins.peek().length > 0;
-    const edges = isFiltered ? edgesOf(nodes).length : -1;
-    const changed = drawn === null || drawn.view !== view || drawn.structure !== structure || drawn.nodes.size !== nodes.size || drawn.edges !== edges;
-    drawn = { view, structure, nodes, edges };
+    const changed = drawn === null || drawn.view !== view || drawn.structure !== structure;
+    drawn = { view, structure, nodes };
     own.setPicture(view, nodes, changed);
   });
 }
@@ -131,7 +130,7 @@ function followEmphasis(own: GraphScene): () => void {
   return effect(() => {
     own.setEmphasis({
       selected: store.selected.value,
-      matches: store.matchesOfQuery.value,
+      matches: matchesOfQuery.value,
       heat: store.heat.value,
       doubtful: new Set(store.degradedProbes.value.map((probe) => `${probe.hostname};<host>`)),
     });

@@ -30,6 +30,9 @@ const EXAMPLES: readonly (readonly [string, string])[] = [
   ["image: redis", "any field whose name contains “image”"],
   ["cpu > 2%", "metrics: <, =, > with %, kB, MB, GB"],
   ["memory > 200mb", "sizes count in 1024s"],
+  ["uptime < 30m", "time in s, m, h, d, w"],
+  ["redis AND NOT image: test", "AND, OR, NOT and parentheses"],
+  ['"10.0.0.5"', "exactly these letters"],
 ];
 
 export function Help() {

@@ -1,57 +1,10 @@
-import { useEffect, useState } from "preact/hooks";
-import { fetchSearch, RequestError } from "../api/client";
-import type { SearchHit, SearchPage } from "../api/types";
+import { useState } from "preact/hooks";
+import type { SearchHit } from "../api/types";
 import { groupedInteger, middleEllipsis } from "../model/format";
 import { markedParts } from "../model/search";
+import { showMore, type Everywhere } from "../state/search";
 import * as store from "../state/store";
 import { NodeGlyph } from "./icons";
-
-const LIMIT = 12;
-/** The server is asked when nothing was typed for so long. */
-const PAUSE_MS = 150;
-
-/** What a query finds in all views. */
-export interface Everywhere {
-  query: string;
-  page: SearchPage | null;
-  /** Why the server does not take it. */
-  problem: string | null;
-}
-
-/** Asks the server for a query while it is typed; `null` while there is none, or the server has not answered yet. */
-export function useEverywhere(query: string): Everywhere | null {
-  const [found, setFound] = useState<Everywhere | null>(null);
-  useEffect(() => {
-    if (query.trim() === "") {
-      setFound(null);
-      return;
-    }
-    const abort = new AbortController();
-    const timer = setTimeout(() => {
-      fetchSearch(query, LIMIT, abort.signal).then(
-        (page) => setFound({ query, page, problem: null }),
-        (error: unknown) => {
-          if (abort.signal.aborted) return;
-          setFound({ query, page: null, problem: error instanceof RequestError && error.status === 400 ? reason(error.message) : "The search cannot be asked." });
-        },
-      );
-    }, PAUSE_MS);
-    return () => {
-      clearTimeout(timer);
-      abort.abort();
-    };
-  }, [query]);
-  return found;
-}
-
-/** Errors are bare JSON strings. */
-function reason(body: string): string {
-  try {
-    return String(JSON.parse(body));
-  } catch {
-    return body;
-  }
-}
 
 /** The list below the search box: where else there is something. */
 export function SearchResults({ found }: { found: Everywhere }) {
@@ -89,7 +42,30 @@ export function SearchResults({ found }: { found: Everywhere }) {
           </li>
         ))}
       </ul>
+      {page.next !== null && <More count={page.total - page.hits.length} />}
     </div>
+  );
+}
+
+function More({ count }: { count: number }) {
+  const [isAsking, setIsAsking] = useState(false);
+  const [problem, setProblem] = useState(false);
+  const ask = (): void => {
+    setIsAsking(true);
+    showMore()
+      .then(
+        () => setProblem(false),
+        () => setProblem(true),
+      )
+      .finally(() => setIsAsking(false));
+  };
+  return (
+    <p class="search-note">
+      <button type="button" class="link-button" data-testid="search-more" disabled={isAsking} onClick={ask}>
+        Show more
+      </button>
+      {problem ? "They cannot be asked for." : `${groupedInteger(Math.max(count, 1))} ${count === 1 ? "is" : "are"} not in this list.`}
+    </p>
   );
 }
 

@@ -5,6 +5,7 @@ import { metadataValue, metricValue, middleEllipsis, shortPath } from "../model/
 import { metricLabels, metricOf } from "../model/metrics";
 import { labelMatch } from "../model/search";
 import { heatColor } from "../model/color";
+import { matchesOfQuery } from "../state/search";
 import * as store from "../state/store";
 import { NodeGlyph } from "./icons";
 
@@ -22,7 +23,7 @@ interface TableColumn {
 
 /** All nodes of the picture as rows. Only rows on the screen exist, so ten thousand nodes scroll like ten. */
 export function TableView() {
-  const nodes = store.shown.value;
+  const nodes = store.nodes.value;
   const scroller = useRef<HTMLDivElement>(null);
   const [sort, setSort] = useState<{ key: string; isDescending: boolean }>({ key: "name", isDescending: false });
   const [top, setTop] = useState(0);
@@ -30,7 +31,7 @@ export function TableView() {
   const degrees = useMemo(() => degreesOf(nodes), [nodes]);
   const columns = useMemo(() => columnsOf(nodes, degrees), [nodes, degrees]);
   const column = columns.find((item) => item.key === sort.key) ?? columns[0];
-  const matches = store.matchesOfQuery.value;
+  const matches = matchesOfQuery.value;
   const rows = useMemo(() => sortRows(nodes, column, sort.isDescending, matches), [nodes, column, sort.isDescending, matches]);
 
   useEffect(() => {

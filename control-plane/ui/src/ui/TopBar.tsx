@@ -1,13 +1,13 @@
 import { useEffect, useRef } from "preact/hooks";
 import { duration, shortCount } from "../model/format";
-import { isCombined } from "../model/search";
 import { visibleTabs } from "../model/views";
+import { canPin, everywhere, matchesOfQuery } from "../state/search";
 import * as store from "../state/store";
 import { Icon } from "./icons";
 import { SectionConnection, SectionTabs } from "./SectionBar";
 import { section } from "../state/shell";
 import { FilterBox } from "./common/pieces";
-import { SearchResults, useEverywhere } from "./SearchResults";
+import { SearchResults } from "./SearchResults";
 
 export function TopBar() {
   const current = section.value;
@@ -115,17 +115,20 @@ export function SearchBox() {
     window.addEventListener("keydown", focus);
     return () => window.removeEventListener("keydown", focus);
   }, []);
-  const matches = store.matchesOfQuery.value;
+  const count = matchesOfQuery.value?.size ?? null;
   const isSearching = store.query.value !== "";
-  const isCombinedQuery = isCombined(store.query.value);
-  const everywhere = useEverywhere(store.query.value);
-  const here = everywhere?.page?.totals[store.view.value?.id ?? ""] ?? 0;
-  const count = isCombinedQuery ? (everywhere?.page ? here : null) : (matches?.size ?? null);
+  const found = everywhere.value;
   return (
     <div class="search" role="search">
       <Icon name="search" />
       {store.pins.value.map((pin) => (
-        <span class="chip" key={pin} data-testid="search-pin">
+        <span
+          class="chip"
+          key={pin}
+          data-testid="search-pin"
+          data-refused={store.refusedPins.value.has(pin) ? "true" : undefined}
+          title={store.refusedPins.value.has(pin) ? `This filters nothing: ${store.refusedPins.value.get(pin)}` : pin}
+        >
           <span class="chip-text">{pin}</span>
           <button type="button" aria-label={`Remove filter ${pin}`} onClick={() => store.unpin(pin)}>
             <Icon name="close" size={11} />
@@ -146,7 +149,7 @@ export function SearchBox() {
         onKeyDown={(event) => {
           if (event.key === "Enter") {
             // What the server refuses would keep the view from coming.
-            if (!isCombinedQuery || everywhere?.problem === null) store.pinQuery();
+            if (canPin()) store.pinQuery();
           }
           else if (event.key === "Escape") {
             event.stopPropagation();
@@ -166,7 +169,7 @@ export function SearchBox() {
       ) : (
         <kbd title="Press / to search">/</kbd>
       )}
-      {isSearching && everywhere !== null && <SearchResults found={everywhere} />}
+      {isSearching && found !== null && <SearchResults found={found} />}
     </div>
   );
 }

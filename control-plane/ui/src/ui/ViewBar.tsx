@@ -133,8 +133,9 @@ function UnionOptions({ group, value }: { group: OptionGroup; value: string }) {
 }
 
 function Counts() {
-  const total = store.nodes.value.size;
-  const shown = store.shown.value.size;
+  const shown = store.nodes.value.size;
+  // The numbers of a view are of all its nodes, and a few seconds old.
+  const total = store.filters.value.length > 0 ? Math.max(shown, store.view.value?.description.stats.node_count ?? 0) : shown;
   const filtered = store.view.value?.description.stats.filtered_nodes ?? 0;
   return (
     <span class="counts" title={filtered > 0 ? `${groupedInteger(filtered)} more hidden by the options` : undefined}>
@@ -148,7 +149,7 @@ function Counts() {
 }
 
 function MetricPicker() {
-  const labels = metricLabels(store.shown.value).slice(0, 4);
+  const labels = metricLabels(store.nodes.value).slice(0, 4);
   const current = store.metric.value;
   if (labels.length === 0 && current === null) return null;
   const scale = store.heat.value;

@@ -38,7 +38,9 @@ export function LinkPage({ id }: { id: string }) {
         const conflicts = link.status?.conflicts ?? 0;
         return (
           <Page title={link.id} trail={[{ label: "Links", to: ["zookeeper"] }]} state={<LinkBadge link={link} />} note={staleness(polled)} actions={<Actions link={link} />}>
-            {link.status === null && <Problem text={link.role === "standby" ? `Another control plane leads this link: ${link.detail}` : `It does not run yet: ${link.detail}`} />}
+            {link.status === null && link.role !== "complete" && (
+              <Problem text={link.role === "standby" ? `Another control plane leads this link: ${link.detail}` : `It does not run yet: ${link.detail}`} />
+            )}
             {link.status !== null && link.status.reason !== "" && <Problem text={link.status.reason} />}
             {link.status !== null && link.status.heldDeletes > 0 && (
               <Problem text={`${groupedInteger(link.status.heldDeletes)} deletes are held back, because so many came at once.`}>

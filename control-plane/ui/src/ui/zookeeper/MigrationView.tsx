@@ -57,14 +57,16 @@ export function MigrationView({ link, polled }: { link: SyncLink; polled: Polled
             {it.deadline !== null && it.deadline > now.value && `, rolled back if it is not over in ${duration((it.deadline - now.value) / 1_000)}`}
           </span>
         </p>
-        <div class="progress-line">
-          <span class="bar" role="progressbar" aria-valuemin={0} aria-valuemax={100} aria-valuenow={it.percent} aria-label="Copied">
-            <span class="bar-part is-used" style={{ width: `${it.percent}%` }} />
-          </span>
-          <span class="minor">
-            {groupedInteger(it.pairs)} znodes in step ({it.percent}%), {groupedInteger(it.backlog)} to be looked at
-          </span>
-        </div>
+        {it.phase !== "complete" && (
+          <div class="progress-line">
+            <span class="bar" role="progressbar" aria-valuemin={0} aria-valuemax={100} aria-valuenow={it.percent} aria-label="Copied">
+              <span class="bar-part is-used" style={{ width: `${it.percent}%` }} />
+            </span>
+            <span class="minor">
+              {groupedInteger(it.pairs)} znodes in step ({it.percent}%), {groupedInteger(it.backlog)} to be looked at
+            </span>
+          </div>
+        )}
         {it.blockers.map((blocker) => (
           <Problem key={blocker} text={`Must be mended first: ${blocker}`} />
         ))}

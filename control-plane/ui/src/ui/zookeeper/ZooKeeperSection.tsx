@@ -25,7 +25,7 @@ export default function ZooKeeperSection() {
 export function LinkBadge({ link }: { link: SyncLink }) {
   const state = link.status?.state ?? link.role;
   return (
-    <State kind={link.status === null ? "idle" : stateKind(state)} title={link.status?.reason ?? link.detail} testId="link-state">
+    <State kind={link.role === "complete" ? "good" : link.status === null ? "idle" : stateKind(state)} title={link.status?.reason ?? link.detail} testId="link-state">
       {state}
     </State>
   );
