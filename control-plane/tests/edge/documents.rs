@@ -396,6 +396,8 @@ async fn the_page_is_served_and_not_sent_twice() {
         assert_eq!(page.status, 200, "{target}");
         assert!(page.header("content-type").starts_with("text/html"));
         assert!(page.text().contains("Orchestrator"));
+        assert_eq!(page.header("content-security-policy"), "frame-ancestors 'self'");
+        assert_eq!(page.header("x-frame-options"), "SAMEORIGIN");
         let tag = page.header("etag");
         // Without a built user interface there is a page that says so, and no tag.
         if !tag.is_empty() {

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::http::query::decode;
@@ -15,6 +15,11 @@ struct Dist;
 
 /// Pages of Weave Scope's UI besides its first: the window of a terminal, and the same map with more contrast. Ours is one page.
 const SCOPE_PAGES: [&str; 2] = ["terminal.html", "contrast.html"];
+
+/// Pages of other origins may not show this one within them: whoever clicks there would stop containers without knowing. The second header
+/// says it to browsers that do not know the first.
+const NOT_FRAMED: [(HeaderName, &str); 2] =
+    [(header::CONTENT_SECURITY_POLICY, "frame-ancestors 'self'"), (header::X_FRAME_OPTIONS, "SAMEORIGIN")];
 
 /// Shown in place of a UI that was not built.
 const NOT_BUILT: &str = "<!doctype html>
@@ -79,6 +84,9 @@ fn embedded(name: &str, file: EmbeddedFile, known: Option<&HeaderValue>) -> Resp
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let [policy, options] = NOT_FRAMED;
+    headers.insert(policy.0, HeaderValue::from_static(policy.1));
+    headers.insert(options.0, HeaderValue::from_static(options.1));
     if let Ok(value) = HeaderValue::try_from(tag) {
         headers.insert(header::ETAG, value);
     }
@@ -89,5 +97,5 @@ fn embedded(name: &str, file: EmbeddedFile, known: Option<&HeaderValue>) -> Resp
 }
 
 fn not_built() -> Response {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], NOT_BUILT).into_response()
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], NOT_FRAMED, NOT_BUILT).into_response()
 }
