@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use probe_controls::{DockerConfig, Executor, HostShell};
+use probe_endpoint::ControlPlane;
 use proto::probe::v1::host::Cloud;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -54,6 +55,8 @@ const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
 /// How long the capture has to deliver its last when it is made anew, and other loops to end in order.
 const CAPTURE_STOPPED_WITHIN: Duration = Duration::from_secs(3);
 const LOOP_STOPPED_WITHIN: Duration = Duration::from_secs(1);
+/// What a collector has left to tell, and its lease to be given back.
+const COLLECTOR_STOPPED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Runs a probe until the process is told to stop. SIGHUP makes it read its configuration from `source` again.
 ///
@@ -99,8 +102,7 @@ enum Audience {
 #[derive(Debug)]
 pub struct App {
     supervisor: Supervisor,
-    /// `None` where nothing can change while the process runs.
-    reloader: Option<Arc<Reloader>>,
+    reloader: Arc<Reloader>,
     /// Cancelled when the capture has delivered everything.
     captured: CancellationToken,
     /// Cancel it to make the driver say goodbye.
@@ -157,7 +159,7 @@ impl App {
         let stopping = supervisor.stopping().clone();
         let finish = CancellationToken::new();
 
-        let reloader = Arc::new(Reloader::new(config.clone(), procfs.clone(), inputs.clone(), telemetry.clone()));
+        let reloader = Arc::new(Reloader::new(config.clone(), telemetry.clone()).of_node(procfs.clone(), inputs.clone()));
         let mut builder = Builder::of_host(&identity.probe_id)
             .with_task_labels(config.agent.task_labels.clone())
             .with_agents_root(&config.agent.cgroups_root);
@@ -177,7 +179,7 @@ impl App {
                 .essential("admin", admin::run(listener, telemetry.clone(), config.roles, config.agent.metrics.clone(), stopping.clone()));
         }
         let collected = match config.roles.kubernetes && audience == Audience::ControlPlane {
-            true => collect(&supervisor, &config, &identity.host_name, &telemetry),
+            true => collect(&supervisor, reloader.current(), &identity.host_name, &telemetry),
             false => ended(),
         };
         if config.roles.run && audience == Audience::ControlPlane {
@@ -258,7 +260,6 @@ impl App {
         });
         supervisor.restarting("cri", Backoff::EDGE, move || runtimes.clone().cri(looks.clone()));
         let current = reloader.current();
-        let reloader = Some(reloader);
         let app = App { supervisor: supervisor.clone(), reloader, captured, finish, finished, collected, refused: refused.clone() };
         let eyes = Eyes { inputs: inputs.clone(), started: started.clone(), refused };
         if audience == Audience::Alone {
@@ -294,10 +295,7 @@ impl App {
             loop {
                 tokio::select! {
                     received = hangup.recv() => match received {
-                        Some(()) => match &reloader {
-                            Some(reloader) => reloader.reload(&source).await,
-                            None => tracing::warn!("a collector alone reads its configuration at its start"),
-                        },
+                        Some(()) => reloader.reload(&source).await,
                         None => stopping.cancelled().await,
                     },
                     () = stopping.cancelled() => return,
@@ -318,12 +316,13 @@ impl App {
         if let Some(listener) = listener {
             supervisor.essential("admin", admin::run(listener, telemetry.clone(), config.roles, config.agent.metrics.clone(), stopping));
         }
-        let collected = if kubernetes { collect(&supervisor, config, &host_name, &telemetry) } else { ended() };
+        let reloader = Arc::new(Reloader::new(config.clone(), telemetry.clone()));
+        let collected = if kubernetes { collect(&supervisor, reloader.current(), &host_name, &telemetry) } else { ended() };
         if run {
             run_tasks(&supervisor, config, &host_name).await?;
         }
         let (_, refused) = watch::channel(None);
-        Ok(App { supervisor, reloader: None, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
+        Ok(App { supervisor, reloader, captured: ended(), finish: CancellationToken::new(), finished: ended(), collected, refused })
     }
 
     /// Runs until `shutdown`, then stops in order: the capture delivers its last, the driver tells it and says goodbye, the rest ends.
@@ -365,19 +364,22 @@ fn executor(config: &Config) -> Option<Arc<dyn Executor>> {
 }
 
 /// Starts the collector of a cluster. The token that is returned is cancelled when it has ended.
-fn collect(supervisor: &Supervisor, config: &Config, host_name: &str, telemetry: &Telemetry) -> CancellationToken {
-    let role = kubernetes::Role {
-        config: config.kubernetes.clone(),
-        control_plane: config.control_plane.clone(),
-        host_name: host_name.to_owned(),
-        // The id that was given is the node's, where this process is the node's probe as well.
-        probe_id: config.probe_id.clone().filter(|_| !config.roles.observe),
-        controls: config.controls,
-        masks: config.masks.clone(),
-        telemetry: telemetry.clone(),
+fn collect(supervisor: &Supervisor, current: reload::Current, host_name: &str, telemetry: &Telemetry) -> CancellationToken {
+    let (stopping, telemetry, host_name) = (supervisor.stopping().clone(), telemetry.clone(), host_name.to_owned());
+    // The id that was given is the node's, where this process is the node's probe as well.
+    let probe_id = {
+        let config = current.borrow();
+        config.probe_id.clone().filter(|_| !config.roles.observe)
     };
-    let stopping = supervisor.stopping().clone();
-    supervisor.restarting("kubernetes", Backoff::EDGE, move || role.clone().run(stopping.clone()))
+    supervisor.restarting("kubernetes", Backoff::EDGE, move || {
+        let (host_name, probe_id, telemetry) = (host_name.clone(), probe_id.clone(), telemetry.clone());
+        let run = move |(config, control_plane, controls, masks): (kubernetes::Config, ControlPlane, bool, crate::mask::Masks), stop| {
+            let (host_name, probe_id, telemetry) = (host_name.clone(), probe_id.clone(), telemetry.clone());
+            kubernetes::Role { config, control_plane, host_name, probe_id, controls, masks, telemetry }.run(stop)
+        };
+        let part = |config: &Config| (config.kubernetes.clone(), config.control_plane.clone(), config.controls, config.masks.clone());
+        reload::following(current.clone(), part, stopping.clone(), COLLECTOR_STOPPED_WITHIN, run)
+    })
 }
 
 /// Starts the Mesos agent. What it runs outlives this process.

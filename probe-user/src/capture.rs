@@ -307,7 +307,7 @@ impl Ladder {
                 Err(error) => tracing::warn!(%error, "kernel does not list the processes that are there"),
             }
         }
-        match self.blocking(|ladder| snapshot::processes(&ladder.procfs)).await? {
+        match snapshot::processes(&self.procfs).await {
             Ok(processes) => self.tell(Input::Described(processes)).await?,
             Err(error) => tracing::error!(%error, "processes cannot be listed"),
         }

@@ -91,6 +91,63 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_filter: String,
+    /// The value of every key as it was written.
+    pub settings: Settings,
+}
+
+/// The value of every key as it was written: what tells two configurations apart.
+#[derive(Clone, Default)]
+pub struct Settings(BTreeMap<&'static str, String>);
+
+impl Settings {
+    /// Keys whose values differ.
+    pub fn changed(&self, other: &Self) -> Vec<&'static str> {
+        self.0.iter().filter(|(key, value)| other.0.get(**key) != Some(*value)).map(|(key, _)| *key).collect()
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    /// Without the values: some are for few eyes.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Keys that a running probe follows, whichever role it has.
+const FOLLOWED: [&str; 19] = [
+    METRICS_INTERVAL,
+    CPU_BUDGET,
+    MEMORY_BUDGET,
+    CRI_SOCKET,
+    MASK,
+    CONNTRACK,
+    UNIX_SOCKETS,
+    DNS,
+    CONTAINER_ENV,
+    COMMAND_LINE_ARGUMENTS,
+    CONTROLS,
+    HOST_SHELL,
+    KUBERNETES,
+    KUBERNETES_CONFIG,
+    KUBERNETES_CONTEXT,
+    KUBERNETES_API,
+    KUBERNETES_NAMESPACES,
+    KUBERNETES_LEASE,
+    LOG_FILTER,
+];
+
+/// Keys that the roles that watch follow, and an agent reads at its start.
+const FOLLOWED_BY_WATCHERS: [&str; 6] = [CONTROL_PLANE, TLS_CA, TLS_CERTIFICATE, TLS_KEY, TLS_SERVER_NAME, DOCKER_SOCKET];
+
+/// Keys of `changed` that mean something to a probe with these roles, and that it reads at its start alone.
+pub fn fixed(changed: &[&'static str], roles: Roles) -> Vec<&'static str> {
+    let is_agents = |key: &str| agent::BUILT_IN.iter().any(|(it, _)| *it == key);
+    let is_fixed = |key: &str| match key {
+        _ if FOLLOWED.contains(&key) => false,
+        _ if FOLLOWED_BY_WATCHERS.contains(&key) => roles.run,
+        _ => roles.run || !is_agents(key),
+    };
+    changed.iter().copied().filter(|key| is_fixed(key)).collect()
 }
 
 /// What one process is, each on a stream of its own.

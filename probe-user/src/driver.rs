@@ -16,6 +16,7 @@ use crate::containers::{ContainerFacts, Source};
 use crate::observation::{BootNanos, FlowEnd, Observation, ProcessStarted};
 use crate::processes::Details;
 use crate::procfs::Procfs;
+use crate::procfs::describer::Describer;
 use crate::procfs::sampler::{Round, SampledContainer};
 use crate::publisher::Publisher;
 use crate::report::{Samples, SnapshotCursor, Wanted};
@@ -37,6 +38,12 @@ const LOOKS_MAX: usize = 256;
 /// Processes that are read from `/proc` at most per second, and at once. Beyond it details come with the next round of samples.
 const DETAILS_PER_SECOND: f64 = 500.0;
 const DETAILS_BURST: f64 = 1_000.0;
+
+/// At the end, the processes that began last have this long to be described.
+const LAST_DETAILS: Duration = Duration::from_millis(200);
+
+/// The edge that reads `/proc`, among those with blind spots.
+const HANGING: &str = "hanging";
 
 /// What is left to tell at the end has this long to go out.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -134,6 +141,9 @@ pub struct Look {
 pub struct Driver {
     publisher: Publisher,
     procfs: Arc<Procfs>,
+    describer: Describer,
+    /// Processes whose command lines could not be read, when that was last told.
+    hanging: usize,
     telemetry: Telemetry,
     line: Line,
     capture: v1::Capture,
@@ -156,7 +166,9 @@ impl Driver {
     pub fn new(publisher: Publisher, procfs: Arc<Procfs>, telemetry: Telemetry) -> Self {
         Driver {
             publisher,
+            describer: Describer::new(procfs.clone()),
             procfs,
+            hanging: 0,
             line: Line::new(telemetry.metrics().stream()),
             telemetry,
             capture: v1::Capture::default(),
@@ -224,6 +236,7 @@ impl Driver {
                     }
                     None => self.line.ended(&mut self.publisher),
                 },
+                details = self.describer.next() => self.described(&details),
                 () = tokio::time::sleep(pause) => {}
                 () = finish.cancelled() => break,
             }
@@ -232,6 +245,13 @@ impl Driver {
         while let Ok(batch) = observations.try_recv() {
             self.observe(batch);
         }
+        let described = async {
+            while self.describer.outstanding() > 0 {
+                let details = self.describer.next().await;
+                self.described(&details);
+            }
+        };
+        drop(tokio::time::timeout(LAST_DETAILS, described).await);
         let capture = self.whole_capture();
         let farewell = self.line.finish(&mut self.publisher, &mut inputs, stream_event, &capture, Some("the probe stops"));
         if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
@@ -252,22 +272,42 @@ impl Driver {
         }
     }
 
-    /// Reads from `/proc` what the tables asked for: at once, because a process may live for a millisecond.
+    /// Asks `/proc` what the tables want to know: at once, because a process may live for a millisecond.
     fn look_up(&mut self) {
-        let mut described = false;
-        while let Some(Wanted::Details(pid)) = self.wanted.pop() {
-            if !self.details.take() {
-                self.telemetry.metrics().details_deferred.inc();
+        while let Some(wanted) = self.wanted.pop() {
+            let (Wanted::Details(pid) | Wanted::Again(pid)) = wanted;
+            if self.describer.awaits(pid) {
                 continue;
             }
-            if let Ok(details) = self.procfs.details(pid) {
-                self.publisher.builder.described(&details);
-                described = true;
+            let is_asked = self.details.take() && self.describer.ask(pid);
+            // What is old comes around by itself.
+            if !is_asked && wanted == Wanted::Details(pid) {
+                self.telemetry.metrics().details_deferred.inc();
             }
         }
-        if described {
-            self.publisher.builder.settle(Now::read());
+    }
+
+    /// `/proc` was read.
+    fn described(&mut self, details: &[Details]) {
+        details.iter().for_each(|it| self.publisher.builder.described(it));
+        self.publisher.builder.settle(Now::read());
+        self.tell_hanging();
+    }
+
+    /// Says how many processes hang, when that has changed.
+    fn tell_hanging(&mut self) {
+        let hanging = self.procfs.hanging();
+        if hanging == self.hanging {
+            return;
         }
+        self.hanging = hanging;
+        if hanging == 0 {
+            self.blind_spots.remove(HANGING);
+        } else {
+            let sentence = format!("The command lines of {hanging} processes cannot be read: they hang in the kernel.");
+            self.blind_spots.insert(HANGING, sentence);
+        }
+        self.publish_capture();
     }
 
     fn take(&mut self, input: Input) {
@@ -280,10 +320,7 @@ impl Driver {
                 processes.into_iter().for_each(|it| builder.observe(Observation::ProcessStarted(it), &mut asked_about_anyway));
                 builder.settle(now);
             }
-            Input::Described(details) => {
-                details.iter().for_each(|it| builder.described(it));
-                builder.settle(now);
-            }
+            Input::Described(details) => self.described(&details),
             Input::Host(host) => builder.set_host(*host),
             Input::Capture(capture) => {
                 self.telemetry.metrics().rung.set(capture.rung.into());
@@ -352,8 +389,9 @@ impl Driver {
             kept.clone_from(&round.samples);
         }
         builder.put_samples(now, round.samples);
-        builder.reconcile(round.walked_at, &round.seen, &mut self.wanted);
+        builder.reconcile(now, round.walked_at, &round.seen, &mut self.wanted);
         self.look_up();
+        self.tell_hanging();
         numbers::publish(self.telemetry.metrics(), &self.publisher, &self.procfs);
     }
 }

@@ -21,6 +21,13 @@ pub const LIVING_MAX: usize = 32_768;
 /// Largest number of ended processes; at more exits a minute the oldest leave early.
 pub const ENDED_MAX: usize = 8_192;
 
+/// What `/proc` said of a process is asked again after this long: a daemon drops its rights, a server changes its title, and without kernel programs
+/// a process changes its cgroup, and nobody tells.
+pub const READ_AGAIN_AFTER: BootNanos = BootNanos(60_000_000_000);
+
+/// Processes that are read again for their age at most after one walk; the others have their turn after the next.
+pub const READ_AGAIN_MAX: usize = 256;
+
 /// A guessed start time (a rung that cannot tell it) is this close to the real one.
 const GUESS_NANOS: u64 = 1_000_000_000;
 
@@ -72,6 +79,8 @@ pub struct Process {
     inherited: bool,
     /// Whether the start time is a guess.
     guessed: bool,
+    /// When it was last asked again what `/proc` says; 0 before the first walk that found it described.
+    asked_at: BootNanos,
 }
 
 /// The end of a process.
@@ -98,12 +107,34 @@ pub struct Details {
     pub name: String,
     /// The whole of it.
     pub command_line: String,
+    /// The process hangs, so that its command line could not be read: both are its kernel's name.
+    pub without_command_line: bool,
     /// Effective user.
     pub user_id: u32,
     /// Threads.
     pub thread_count: u32,
     /// The most telling path of `/proc/<pid>/cgroup`.
     pub cgroup_path: String,
+}
+
+/// What a walk of `/proc` sees of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// Parent.
+    pub parent_pid: u32,
+    /// Kernel's name.
+    pub comm: Box<str>,
+    /// A thread of the kernel: it has neither user nor command line, and another name at any time.
+    pub is_kernel_thread: bool,
+}
+
+/// Pids of which `/proc` should be read after a walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// What is known is nothing, or not true any more.
+    pub first: Vec<u32>,
+    /// What is known is old.
+    pub again: Vec<u32>,
 }
 
 /// Who a pid was at an instant.
@@ -125,6 +156,8 @@ pub struct ProcessTable {
     changed: BTreeSet<ProcessKey>,
     gone: BTreeSet<ProcessKey>,
     refused: u64,
+    /// Up to here processes were read again: whose turn is next.
+    again_after: ProcessKey,
 }
 
 impl ProcessTable {
@@ -139,7 +172,10 @@ impl ProcessTable {
             Holder::Unknown => None,
         };
         let mut process = match parent {
-            Some(parent) => Process { inherited: true, exited: None, oom_killed: false, thread_count: 1, ..parent.clone() },
+            Some(parent) => {
+                let asked_at = BootNanos(0);
+                Process { inherited: true, exited: None, oom_killed: false, thread_count: 1, asked_at, ..parent.clone() }
+            }
             None => Process {
                 name: started.comm.as_str().into(),
                 command_line: started.comm.as_str().into(),
@@ -187,6 +223,7 @@ impl ProcessTable {
         process.thread_count = 1;
         process.described = false;
         process.inherited = false;
+        process.asked_at = BootNanos(0);
         if let Some(placement) = placement {
             process.placement = placement;
         }
@@ -236,11 +273,13 @@ impl ProcessTable {
             }
         }
         let Some(process) = self.by_key.get_mut(&key) else { return };
-        let before = process.clone();
+        let mut before = process.clone();
         process.parent_pid = details.parent_pid;
         process.comm = reuse(&before.comm, &details.comm);
-        process.name = reuse(&before.name, &details.name);
-        process.command_line = reuse(&before.command_line, &details.command_line);
+        if !(details.without_command_line && before.described) {
+            process.name = reuse(&before.name, &details.name);
+            process.command_line = reuse(&before.command_line, &details.command_line);
+        }
         process.user_id = details.user_id;
         process.thread_count = details.thread_count;
         // The kernel programs name the cgroup by its id; /proc alone does not.
@@ -248,8 +287,11 @@ impl ProcessTable {
         process.placement = if placement.cgroup_id == 0 && same_path { before.placement.clone() } else { placement };
         process.described = true;
         process.guessed = false;
-        // That it was read is nothing to tell.
+        // That it was read is nothing to tell, nor how many threads a known process has: samples do.
         process.inherited = before.inherited;
+        if before.described && !before.inherited {
+            before.thread_count = process.thread_count;
+        }
         let differs = *process != before;
         process.inherited = false;
         if differs {
@@ -267,22 +309,56 @@ impl ProcessTable {
         }
     }
 
-    /// Compares the table with a walk of `/proc` that began at `walked_at`. What is missing there has ended, its exit was lost. Returns the
-    /// pids that should be read: those that the table does not have, and those that were not described since they forked or executed.
+    /// Compares the table with a walk of `/proc` that began at `walked_at`. What is missing there has ended, its exit was lost; an orphan has
+    /// another parent. Returns the pids that should be read: those that the table does not have, those that were not described since they forked
+    /// or executed, or have another name since, and some of those that were read long before `now`.
     /// Without `walked_at` the walk was not complete: what is missing in it may live.
-    pub fn reconcile(&mut self, walked_at: Option<BootNanos>, seen: &BTreeSet<ProcessKey>) -> Vec<u32> {
+    pub fn reconcile(&mut self, now: BootNanos, walked_at: Option<BootNanos>, seen: &BTreeMap<ProcessKey, Sighting>) -> Unread {
         if let Some(walked_at) = walked_at {
             let missing: Vec<ProcessKey> = self
                 .living()
-                .filter(|(key, _)| key.start_time.0 + 2 * TICK_NANOS < walked_at.0 && !seen.contains(key))
+                .filter(|(key, _)| key.start_time.0 + 2 * TICK_NANOS < walked_at.0 && !seen.contains_key(key))
                 .map(|(key, _)| *key)
                 .collect();
             for key in missing {
                 self.end(key, Exited { at: walked_at, status: 0 });
             }
         }
-        let unread = |it: &Process| it.exited.is_none() && (!it.described || it.inherited);
-        seen.iter().filter(|key| self.by_key.get(key).is_none_or(unread)).map(|key| key.pid).collect()
+        let mut unread = Unread::default();
+        let mut again = Vec::new();
+        for (key, sighting) in seen {
+            let Some(process) = self.by_key.get_mut(key) else {
+                unread.first.push(key.pid);
+                continue;
+            };
+            if process.exited.is_some() {
+                continue;
+            }
+            if process.parent_pid != sighting.parent_pid {
+                process.parent_pid = sighting.parent_pid;
+                self.changed.insert(*key);
+            }
+            if !process.described || process.inherited || (*process.comm != *sighting.comm && !sighting.is_kernel_thread) {
+                unread.first.push(key.pid);
+            } else if process.asked_at.0 == 0 {
+                process.asked_at = now;
+            } else if now.0.saturating_sub(process.asked_at.0) >= READ_AGAIN_AFTER.0 && !sighting.is_kernel_thread {
+                again.push(*key);
+            }
+        }
+        // Begin after the last whose turn it was, so that all have theirs.
+        let begin = again.partition_point(|key| *key <= self.again_after);
+        let begin = if begin < again.len() { begin } else { 0 };
+        again.rotate_left(begin);
+        again.truncate(READ_AGAIN_MAX);
+        self.again_after = again.last().copied().unwrap_or(self.again_after);
+        for key in again {
+            if let Some(process) = self.by_key.get_mut(&key) {
+                process.asked_at = now;
+            }
+            unread.again.push(key.pid);
+        }
+        unread
     }
 
     /// Tells those processes again that `wanted` wants.

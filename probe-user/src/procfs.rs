@@ -1,15 +1,17 @@
 //! `/proc`, under a root that a test can choose. Every entry may vanish between two reads of it: that is counted and never an error of ours.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::mask::Masks;
 use crate::observation::BootNanos;
 use crate::processes::Details;
 
+pub mod describer;
 pub mod mountinfo;
 pub mod parse;
 pub mod sampler;
@@ -23,6 +25,9 @@ pub const NAME_MAX: usize = 1_024;
 
 /// Largest file of `/proc/<pid>` that is read whole.
 const FILE_MAX: u64 = 64 * 1024;
+
+/// Readers that may hang at once. Beyond it no command line is read until one comes back.
+pub const HANGING_MAX: usize = 16;
 
 /// Why a process could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,8 @@ pub struct Procfs {
     masks: RwLock<Masks>,
     /// The cgroup in which a Mesos agent has its containers.
     agents_root: String,
+    /// Processes whose command line somebody hangs at.
+    hanging: Mutex<BTreeSet<u32>>,
     vanished: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -73,6 +80,7 @@ impl Procfs {
             arguments_hidden,
             masks: RwLock::new(Masks::default()),
             agents_root: String::new(),
+            hanging: Mutex::default(),
             vanished: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
         }
@@ -109,16 +117,50 @@ impl Procfs {
         self.masks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Everything that a record of a process needs.
+    /// From now on the command line of a process is not read: somebody hangs at it.
+    pub fn leave_out_command_line(&self, pid: u32) {
+        self.hanging_processes().insert(pid);
+    }
+
+    /// Whoever hung at the command line of a process has come back.
+    pub fn read_command_line_again(&self, pid: u32) {
+        self.hanging_processes().remove(&pid);
+    }
+
+    /// How many processes hang so that their command lines cannot be read.
+    pub fn hanging(&self) -> usize {
+        self.hanging_processes().len()
+    }
+
+    fn hanging_processes(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        // Nobody panics while holding it.
+        self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that a record of a process needs. The command line is left out of one that [hangs](Self::leave_out_command_line), and of all while
+    /// [`HANGING_MAX`] do. Reading one may take for ever where nobody knows yet that it hangs: [`describer`] is for those that must not wait.
     pub fn details(&self, pid: u32) -> Result<Details, ReadError> {
         let stat = self.stat(pid)?;
         if stat.has_ended() {
             return Err(self.note(ReadError::Gone));
         }
-        let command_line = parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?, &self.masks());
+        let left_out = {
+            let hanging = self.hanging_processes();
+            hanging.len() >= HANGING_MAX || hanging.contains(&pid)
+        };
+        let command_line = match left_out {
+            true => None,
+            false => Some(parse::command_line(&self.read(pid, "cmdline", COMMAND_LINE_MAX as u64 + 1)?, &self.masks())),
+        };
         let user_id = parse::effective_user(&self.read(pid, "status", FILE_MAX)?);
         let cgroup_path = parse::cgroup_path(&self.read(pid, "cgroup", FILE_MAX)?, &self.agents_root);
-        let name = command_line.first_word.unwrap_or_else(|| format!("[{}]", stat.comm));
+        let without_command_line = command_line.is_none() && !stat.is_kernel_thread;
+        let command_line = command_line.unwrap_or_default();
+        let name = match command_line.first_word {
+            Some(first_word) => first_word,
+            None if without_command_line => stat.comm.clone(),
+            None => format!("[{}]", stat.comm),
+        };
         let whole = match self.arguments() {
             Arguments::Show if !command_line.whole.is_empty() => command_line.whole,
             _ => name.clone(),
@@ -130,6 +172,7 @@ impl Procfs {
             comm: stat.comm,
             name,
             command_line: whole,
+            without_command_line,
             user_id: user_id.ok_or_else(|| self.note(ReadError::Unreadable { file: "status", source: None }))?,
             thread_count: stat.thread_count,
             cgroup_path,

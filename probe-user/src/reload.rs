@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Mistake};
+use crate::config::{self, Config, Mistake};
 use crate::driver::Input;
 use crate::procfs::Procfs;
 use crate::snapshot;
@@ -24,16 +24,29 @@ pub type Source = Box<dyn Fn() -> Result<Config, Vec<Mistake>> + Send + Sync>;
 #[derive(Debug)]
 pub struct Reloader {
     current: watch::Sender<Arc<Config>>,
+    /// Of a probe that watches its node.
+    node: Option<Node>,
+    telemetry: Telemetry,
+}
+
+#[derive(Debug)]
+struct Node {
     procfs: Arc<Procfs>,
     inputs: mpsc::Sender<Input>,
-    telemetry: Telemetry,
 }
 
 impl Reloader {
     /// Of a probe that begins with `config`.
-    pub fn new(config: Config, procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>, telemetry: Telemetry) -> Self {
+    pub fn new(config: Config, telemetry: Telemetry) -> Self {
         telemetry.metrics().config_reload_success.set(1);
-        Reloader { current: watch::Sender::new(Arc::new(config)), procfs, inputs, telemetry }
+        Reloader { current: watch::Sender::new(Arc::new(config)), node: None, telemetry }
+    }
+
+    /// The same, of one that watches its node.
+    #[must_use]
+    pub fn of_node(mut self, procfs: Arc<Procfs>, inputs: mpsc::Sender<Input>) -> Self {
+        self.node = Some(Node { procfs, inputs });
+        self
     }
 
     /// For loops that follow the configuration.
@@ -58,45 +71,39 @@ impl Reloader {
         {
             tracing::error!(%error, "log filter cannot be changed");
         }
-        for key in fixed(&before, &config) {
+        let changed = config.settings.changed(&before.settings);
+        for key in config::fixed(&changed, before.roles) {
             tracing::warn!(key, "configuration has changed in a key that needs a restart of the probe");
         }
         let arguments_changed = config.command_line_arguments != before.command_line_arguments || config.masks != before.masks;
-        self.procfs.set_arguments(config.command_line_arguments);
-        self.procfs.set_masks(config.masks.clone());
+        if let Some(node) = &self.node {
+            node.procfs.set_arguments(config.command_line_arguments);
+            node.procfs.set_masks(config.masks.clone());
+        }
         self.current.send_replace(Arc::new(config));
         self.telemetry.metrics().config_reload_success.set(1);
-        tracing::info!("configuration was read again");
-        if arguments_changed {
-            self.describe_again().await;
+        if changed.is_empty() {
+            tracing::info!(
+                "configuration was read again and is as it was; flags and variables are those of the start, only the file can change"
+            );
+        } else {
+            tracing::info!(changed = changed.join(", "), "configuration was read again");
         }
-    }
-
-    /// What was told of command lines is told as it shall be told now.
-    async fn describe_again(&self) {
-        let procfs = self.procfs.clone();
-        if let Ok(Ok(processes)) = tokio::task::spawn_blocking(move || snapshot::processes(&procfs)).await {
-            drop(self.inputs.send(Input::Described(processes)).await);
+        if let Some(node) = &self.node
+            && arguments_changed
+        {
+            node.describe_again().await;
         }
     }
 }
 
-/// Keys that differ and cannot change while the probe runs.
-fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
-    let keys = [
-        ("roles", before.roles != after.roles),
-        ("host-name", before.host_name != after.host_name),
-        ("probe-id", before.probe_id != after.probe_id),
-        ("state-dir", before.state_dir != after.state_dir),
-        ("admin-address", before.admin_address != after.admin_address),
-        ("proc-root", before.proc_root != after.proc_root),
-        ("cgroup-root", before.cgroup_root != after.cgroup_root),
-        ("capture", before.capture != after.capture),
-        ("pin-dir", before.pin_dir != after.pin_dir),
-        ("kernel-log", before.kernel_log != after.kernel_log),
-        ("log-format", before.log_format != after.log_format),
-    ];
-    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+impl Node {
+    /// What was told of command lines is told as it shall be told now.
+    async fn describe_again(&self) {
+        if let Ok(processes) = snapshot::processes(&self.procfs).await {
+            drop(self.inputs.send(Input::Described(processes)).await);
+        }
+    }
 }
 
 /// Runs a loop with its part of the configuration, and makes it anew whenever that part changes; returns when the loop ends by itself. A loop that

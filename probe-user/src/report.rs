@@ -16,7 +16,7 @@ use crate::dns::names::NameTable;
 use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
 use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation};
-use crate::processes::{Details, ProcessKey, ProcessTable};
+use crate::processes::{Details, ProcessKey, ProcessTable, Sighting};
 use crate::report::pack::Packer;
 use crate::unix_flows::{UnixFlowTable, UnixLook};
 use crate::users::Users;
@@ -40,6 +40,8 @@ const LOOKS_MAX: usize = 256;
 pub enum Wanted {
     /// What `/proc` says of this pid.
     Details(u32),
+    /// The same, of a process of which it was read long ago.
+    Again(u32),
 }
 
 /// One round of samples.
@@ -169,12 +171,15 @@ impl Builder {
     }
 
     /// Takes in a walk of `/proc` that began at `walked_at`; `None` if it was not complete.
-    pub fn reconcile(&mut self, walked_at: Option<BootNanos>, seen: &BTreeSet<ProcessKey>, wanted: &mut Vec<Wanted>) {
+    /// What is wanted most comes last.
+    pub fn reconcile(&mut self, now: Now, walked_at: Option<BootNanos>, seen: &BTreeMap<ProcessKey, Sighting>, wanted: &mut Vec<Wanted>) {
         if let Some(walked_at) = walked_at {
-            let is_there = |pid| seen.range(ProcessKey::new(pid, BootNanos(0))..).next().is_some_and(|key| key.pid == pid);
+            let is_there = |pid| seen.range(ProcessKey::new(pid, BootNanos(0))..).next().is_some_and(|(key, _)| key.pid == pid);
             self.end_lost_containers(self.clock, walked_at, is_there);
         }
-        wanted.extend(self.processes.reconcile(walked_at, seen).into_iter().map(Wanted::Details));
+        let unread = self.processes.reconcile(now.boot, walked_at, seen);
+        wanted.extend(unread.again.into_iter().map(Wanted::Again));
+        wanted.extend(unread.first.into_iter().map(Wanted::Details));
     }
 
     /// Takes in all connections over Unix sockets.

@@ -11,6 +11,7 @@ use crate::ebpf::{Seed, SeedRole};
 use crate::observation::{BootNanos, Observation, Protocol};
 use crate::processes::Details;
 use crate::procfs::Procfs;
+use crate::procfs::describer::Describer;
 use crate::sockets::{self, ROUND_MAX, Rounds, SocketHolders, SocketTable, States};
 
 /// Most cgroups that are looked for.
@@ -34,11 +35,24 @@ pub fn cgroups(root: &Path, at: BootNanos) -> Vec<Observation> {
     found
 }
 
-/// Every process that lives now.
-pub fn processes(procfs: &Procfs) -> io::Result<Vec<Details>> {
-    let mut pids = procfs.pids()?;
+/// Every process that lives now. It takes no longer for one that hangs than it takes to find that out.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub async fn processes(procfs: &Arc<Procfs>) -> io::Result<Vec<Details>> {
+    let reader = procfs.clone();
+    let mut pids = tokio::task::spawn_blocking(move || reader.pids()).await.map_err(io::Error::other)??;
     pids.sort_unstable();
-    Ok(pids.into_iter().filter_map(|pid| procfs.details(pid).ok()).collect())
+    let mut pids = pids.into_iter().peekable();
+    let mut describer = Describer::new(procfs.clone());
+    let mut found = Vec::new();
+    loop {
+        while pids.next_if(|pid| describer.ask(*pid)).is_some() {}
+        if describer.outstanding() == 0 {
+            return Ok(found);
+        }
+        found.extend(describer.next().await);
+    }
 }
 
 /// Socket tables of every namespace, and who holds the sockets.

@@ -93,7 +93,8 @@ fn five_thousand_descriptors_and_seventeen_hundred_tasks_are_looked_at_in_fifty_
     let in_kernel = kernel_time(&running) - before;
     drop(measuring);
     let (proc_sockets_took, by_proc) = fastest(|| Sockets::read(&procfs).unwrap());
-    let (proc_tasks_took, _) = fastest(|| snapshot::processes(&procfs).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (proc_tasks_took, _) = fastest(|| runtime.block_on(snapshot::processes(&procfs)).unwrap());
     eprintln!(
         "{} sockets: iterator {sockets_took:?}, sock_diag and /proc {proc_sockets_took:?}; {} processes: iterator {tasks_took:?}, /proc {proc_tasks_took:?}; \
          of it in the programs {in_kernel:?}",

@@ -95,3 +95,29 @@ async fn what_can_change_does_and_a_broken_file_changes_nothing() {
     probe.until("arguments are told again", |_| words(&second) > 1).await;
     probe.until("the metric", |probe| probe.metric("probe_config_reload_success").as_deref() == Some("1")).await;
 }
+
+/// Waits until somebody connects, and hangs up.
+async fn asked(listener: &tokio::net::TcpListener) {
+    drop(tokio::time::timeout(Duration::from_secs(30), listener.accept()).await.expect("somebody asks").unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_follows_where_its_cluster_is_with_the_nodes_probe_in_one_process_and_alone() {
+    for roles in ["kubernetes", "observe,kubernetes"] {
+        let first = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let second = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let with = |api: &tokio::net::TcpListener, more: &str| {
+            let api = api.local_addr().unwrap();
+            format!("roles = \"{roles}\"\nkubernetes-api = \"http://{api}\"\nkubernetes-lease = \"off\"\n{more}\n")
+        };
+        let probe = Probe::start(&with(&first, ""));
+        asked(&first).await;
+        probe.until("the metric", |probe| probe.metric("probe_config_reload_success").as_deref() == Some("1")).await;
+        probe.change(&with(&second, "cloud-metadata-address = \"127.0.0.1:1\""));
+        asked(&second).await;
+        probe.until("what has changed is told", |probe| probe.log().contains("cloud-metadata-address, kubernetes-api")).await;
+        assert!(probe.log().contains("needs a restart"), "{}", probe.log());
+        probe.change(&with(&second, "cloud-metadata-address = \"127.0.0.1:1\""));
+        probe.until("that nothing has is told", |probe| probe.log().contains("is as it was")).await;
+    }
+}

@@ -25,7 +25,7 @@ struct Probe {
     telemetry: Telemetry,
     finish: CancellationToken,
     finished: CancellationToken,
-    _proc: tempfile::TempDir,
+    proc: tempfile::TempDir,
 }
 
 impl Probe {
@@ -52,7 +52,7 @@ impl Probe {
         };
         let controls = uplink::Controls::refused(Telemetry::new().metrics().desk());
         spawn(uplink::run(way, identity, controls, inputs.clone(), finish.clone()));
-        Probe { observations, _inputs: inputs, telemetry, finish, finished, _proc: proc }
+        Probe { observations, _inputs: inputs, telemetry, finish, finished, proc }
     }
 
     async fn fork(&self, pids: std::ops::Range<u32>) {
@@ -192,4 +192,38 @@ async fn a_probe_without_a_control_plane_stops_at_once() {
     probe.fork(10..20).await;
     probe.finish.cancel();
     tokio::time::timeout(Duration::from_secs(2), probe.finished.cancelled()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_does_not_keep_the_probe_from_telling_of_it_and_of_others() {
+    let control_plane = ControlPlane::start().await;
+    let probe = Probe::start(&control_plane, MIB);
+    control_plane.wait_for("a snapshot", |known| known.snapshots == 1).await;
+    let directory = |pid: u32| probe.proc.path().join(pid.to_string());
+    for pid in [10, 11] {
+        std::fs::create_dir(directory(pid)).unwrap();
+        let stat =
+            format!("{pid} (quiet) S 1 20 20 0 -1 4194304 100 0 0 0 7 3 0 0 20 0 5 0 12345 1000000 250 18446744073709551615 1 1 0 0 0");
+        std::fs::write(directory(pid).join("stat"), stat).unwrap();
+        std::fs::write(directory(pid).join("status"), "Uid:\t7\t7\t7\t7\n").unwrap();
+        std::fs::write(directory(pid).join("cgroup"), "0::/user.slice\n").unwrap();
+        std::fs::write(directory(pid).join("cmdline"), format!("process {pid}\0--all\0")).unwrap();
+    }
+    // Nobody will ever write into it: who opens it waits.
+    let hanging = directory(10).join("cmdline");
+    std::fs::remove_file(&hanging).unwrap();
+    nix::unistd::mkfifo(&hanging, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let at = Now::read().boot;
+    let started = |pid: u32| {
+        let start_time = Some(orchestrator_probe::observation::BootNanos(123_450_000_000));
+        Observation::ProcessStarted(ProcessStarted { at, pid, start_time, comm: "quiet".to_owned(), ..ProcessStarted::default() })
+    };
+    probe.observations.send(vec![started(10), started(11)]).await.unwrap();
+    control_plane.wait_for("both, at once", |known| known.processes.len() == 2).await;
+    control_plane.wait_for("the one that can be read", |known| known.process(11).is_some_and(|it| it.name == "process 11")).await;
+    let outlined = |known: &support::Known| known.process(10).is_some_and(|it| it.user_id == 7 && it.command_line == "quiet");
+    control_plane.wait_for("the other, without its command line", outlined).await;
+    let told = |known: &support::Known| known.capture.blind_spots.iter().any(|it| it.contains("hang"));
+    control_plane.wait_for("that it hangs", told).await;
+    drop(std::fs::OpenOptions::new().write(true).open(&hanging).unwrap());
 }

@@ -136,6 +136,7 @@ impl Layers {
                 agent: agent?,
                 log_format: log_format?,
                 log_filter: log_filter?,
+                settings: Settings(self.values.iter().map(|(key, (value, _))| (*key, value.clone())).collect()),
             })
         })();
         match config {

@@ -13,13 +13,46 @@ fn at(ms: u64) -> BootNanos {
 
 /// What a transcript is made of; times in milliseconds since boot.
 enum Step {
-    Fork { pid: u32, parent: u32, start: Option<u64>, at: u64, comm: &'static str },
-    Exec { pid: u32, start: Option<u64>, at: u64, comm: &'static str },
-    Exit { pid: u32, start: Option<u64>, at: u64, status: i32 },
-    Details { pid: u32, start: u64, name: &'static str },
-    Walk { at: u64, seen: &'static [(u32, u64)] },
-    Retire { at: u64 },
-    Holder { pid: u32, at: u64 },
+    Fork {
+        pid: u32,
+        parent: u32,
+        start: Option<u64>,
+        at: u64,
+        comm: &'static str,
+    },
+    Exec {
+        pid: u32,
+        start: Option<u64>,
+        at: u64,
+        comm: &'static str,
+    },
+    Exit {
+        pid: u32,
+        start: Option<u64>,
+        at: u64,
+        status: i32,
+    },
+    Details {
+        pid: u32,
+        start: u64,
+        name: &'static str,
+    },
+    Walk {
+        at: u64,
+        seen: &'static [(u32, u64)],
+    },
+    /// One process: pid, start, parent and kernel's name.
+    Seen {
+        at: u64,
+        seen: (u32, u64, u32, &'static str),
+    },
+    Retire {
+        at: u64,
+    },
+    Holder {
+        pid: u32,
+        at: u64,
+    },
 }
 
 fn fork(pid: u32, parent: u32, start: u64, comm: &'static str) -> Step {
@@ -47,8 +80,18 @@ fn check(steps: Vec<Step>, expected: Expect) {
                 table.described(&details, Placement::default());
             }
             Step::Walk { at: ms, seen } => {
-                let seen = seen.iter().map(|&(pid, start)| ProcessKey::new(pid, at(start))).collect();
-                writeln!(told, "walk wants {:?}", table.reconcile(Some(at(ms)), &seen)).unwrap();
+                let sighting =
+                    |key| table.get(&key).map(|it| Sighting { parent_pid: it.parent_pid, comm: (&*it.comm).into(), ..Sighting::default() });
+                let keys = seen.iter().map(|&(pid, start)| ProcessKey::new(pid, at(start)));
+                let seen = keys.map(|key| (key, sighting(key).unwrap_or_default())).collect();
+                let unread = table.reconcile(at(ms), Some(at(ms)), &seen);
+                writeln!(told, "walk wants {:?}", unread.first).unwrap();
+                assert!(unread.again.is_empty());
+            }
+            Step::Seen { at: ms, seen: (pid, start, parent_pid, comm) } => {
+                let sighting = Sighting { parent_pid, comm: comm.into(), ..Sighting::default() };
+                let Unread { first, again } = table.reconcile(at(ms), None, &BTreeMap::from([(ProcessKey::new(pid, at(start)), sighting)]));
+                writeln!(told, "walk wants {first:?}, and again {again:?}").unwrap();
             }
             Step::Retire { at: ms } => table.retire(at(ms)),
             Step::Holder { pid, at: ms } => writeln!(told, "{pid} at {ms}: {}", holder(table.holder(pid, at(ms)))).unwrap(),
@@ -257,8 +300,82 @@ fn a_walk_that_was_not_complete_ends_nobody() {
     let mut table = ProcessTable::default();
     let details = Details { pid: 20, start_time: at(500), ..Details::default() };
     table.described(&details, Placement::default());
-    assert_eq!(table.reconcile(None, &BTreeSet::from([ProcessKey::new(21, at(500))])), [21]);
+    let seen = BTreeMap::from([(ProcessKey::new(21, at(500)), Sighting::default())]);
+    assert_eq!(table.reconcile(at(900), None, &seen), Unread { first: vec![21], again: Vec::new() });
     assert_eq!(table.living_len(), 1);
+}
+
+#[test]
+fn an_orphan_has_another_parent_and_an_unseen_exec_or_an_old_record_is_read_again() {
+    check(
+        vec![
+            Step::Details { pid: 20, start: 500, name: "" },
+            Step::Seen { at: 1_000, seen: (20, 500, 0, "") },
+            Step::Seen { at: 2_000, seen: (20, 500, 1, "") },
+            Step::Seen { at: 3_000, seen: (20, 500, 1, "sshd") },
+            Step::Seen { at: 60_999, seen: (20, 500, 1, "") },
+            Step::Seen { at: 61_000, seen: (20, 500, 1, "") },
+            Step::Seen { at: 76_000, seen: (20, 500, 1, "") },
+            Step::Seen { at: 121_000, seen: (20, 500, 1, "") },
+        ],
+        expect![[r#"
+              20@500 " --all" of 0
+            walk wants [], and again []
+            walk wants [], and again []
+              20@500 " --all" of 1
+            walk wants [20], and again []
+            walk wants [], and again []
+            walk wants [], and again [20]
+            walk wants [], and again []
+            walk wants [], and again [20]
+        "#]],
+    );
+}
+
+#[test]
+fn old_records_are_read_again_in_turn_and_those_of_kernel_threads_never() {
+    let mut table = ProcessTable::default();
+    let count = u32::try_from(READ_AGAIN_MAX).unwrap() * 5;
+    let mut seen = BTreeMap::new();
+    for pid in 1..=count {
+        let details = Details { pid, start_time: at(500), ..Details::default() };
+        table.described(&details, Placement::default());
+        let sighting = Sighting {
+            is_kernel_thread: pid % 5 == 0,
+            comm: if pid % 5 == 0 { "kworker".into() } else { "".into() },
+            ..Sighting::default()
+        };
+        seen.insert(ProcessKey::new(pid, at(500)), sighting);
+    }
+    let mut read = HashMap::<u32, u32>::new();
+    // Four rounds a minute are as many as have room: in two minutes after the first every process has had its turn twice.
+    for round in 0..12 {
+        let unread = table.reconcile(at(1_000 + round * 15_000), None, &seen);
+        assert!(unread.first.is_empty() && unread.again.len() <= READ_AGAIN_MAX);
+        unread.again.into_iter().for_each(|pid| *read.entry(pid).or_default() += 1);
+    }
+    assert_eq!(read.len(), READ_AGAIN_MAX * 4);
+    assert!(read.iter().all(|(pid, times)| pid % 5 != 0 && *times == 2), "{read:?}");
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_leaves_the_one_that_is_known_and_threads_are_no_change() {
+    let mut table = ProcessTable::default();
+    let key = ProcessKey::new(20, at(500));
+    let known =
+        Details { pid: 20, start_time: at(500), name: "java".to_owned(), command_line: "java -jar".to_owned(), ..Details::default() };
+    table.described(&known, Placement::default());
+    table.take_changes();
+    let more_threads = Details { thread_count: 9, ..known.clone() };
+    table.described(&more_threads, Placement::default());
+    assert!(!table.has_changes());
+    let outline = Details { name: "j".to_owned(), command_line: "j".to_owned(), without_command_line: true, user_id: 7, ..known };
+    table.described(&outline, Placement::default());
+    let process = table.get(&key).unwrap();
+    assert_eq!((&*process.name, &*process.command_line, process.user_id), ("java", "java -jar", 7));
+    table.executed(at(900), 20, Some(at(500)), "sh", 0, None);
+    table.described(&Details { name: "sh".to_owned(), command_line: "sh".to_owned(), ..outline }, Placement::default());
+    assert_eq!(&*table.get(&key).unwrap().command_line, "sh");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! A share of CPU is what was used between two looks by the time in which the machine was awake between them: neither a clock that somebody sets
 //! nor a night in which the machine was suspended changes it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::cgroupfs::CgroupReader;
 use crate::clock::{Instants, thread_cpu};
 use crate::host::sampler::HostSampler;
 use crate::observation::BootNanos;
-use crate::processes::{ProcessKey, TICK_NANOS};
+use crate::processes::{ProcessKey, Sighting, TICK_NANOS};
 use crate::procfs::{Procfs, ReadError, parse};
 use crate::report::Samples;
 use crate::users::{UserReader, Users};
@@ -44,7 +44,7 @@ pub struct Round {
     /// The samples.
     pub samples: Samples,
     /// Every process that lived when the walk came by.
-    pub seen: BTreeSet<ProcessKey>,
+    pub seen: BTreeMap<ProcessKey, Sighting>,
     /// When the walk began; `None` when `/proc` or a process in it could not be read, so that what is missing in `seen` may live.
     pub walked_at: Option<BootNanos>,
     /// Names of users.
@@ -170,8 +170,9 @@ impl Sampler {
                 continue;
             }
             let key = ProcessKey::new(pid, stat.start_time);
-            round.seen.insert(key);
             round.samples.processes.push(self.process(key, &stat, at, between, in_budget));
+            let sighting = Sighting { parent_pid: stat.parent_pid, comm: stat.comm.into(), is_kernel_thread: stat.is_kernel_thread };
+            round.seen.insert(key, sighting);
         }
         round.effort.over_budget = !in_budget;
         let current = self.round;

@@ -125,7 +125,7 @@ fn a_pid_used_again_between_two_looks_is_two_processes_with_shares_of_their_own(
     let first = sampler.look(crate::clock::Instants::read(), &[], interval);
     fake.write(20, "stat", STAT.replace(" 12345 ", " 99999 ").replace(" 7 3 ", " 1 0 "));
     let second = sampler.look(crate::clock::Instants::read(), &[], interval);
-    let start = |round: &sampler::Round| round.seen.iter().map(|key| key.start_time.0 / 10_000_000).collect::<Vec<_>>();
+    let start = |round: &sampler::Round| round.seen.keys().map(|key| key.start_time.0 / 10_000_000).collect::<Vec<_>>();
     assert_eq!((start(&first), start(&second)), (vec![12_345], vec![99_999]));
     let sample = &second.samples.processes[0];
     assert_eq!((sample.memory_bytes, sample.thread_count), (250 * 4_096, 5));

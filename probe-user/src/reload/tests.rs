@@ -12,10 +12,26 @@ fn config(arguments: &[&str]) -> Config {
 
 #[test]
 fn what_needs_a_restart_is_named_and_what_does_not_is_not() {
-    let before = config(&[]);
-    let same = config(&["--metrics-interval", "3s", "--container-env", "--no-docker", "--no-conntrack", "--log-filter", "debug"]);
-    assert_eq!(fixed(&before, &same), [""; 0]);
-    assert_eq!(fixed(&before, &config(&["--pin-dir", "on", "--host-name", "other"])), ["host-name", "pin-dir"]);
+    let fixed = |roles: &str, more: &[&str]| {
+        let before = config(&["--roles", roles]);
+        let after = config(&[&["--roles", roles], more].concat());
+        let changed = after.settings.changed(&before.settings);
+        assert!(!changed.is_empty());
+        config::fixed(&changed, before.roles)
+    };
+    let followed = ["--metrics-interval", "3s", "--container-env", "--no-docker", "--no-conntrack", "--log-filter", "debug"];
+    assert_eq!(fixed("observe", &followed), [""; 0]);
+    assert_eq!(fixed("observe", &["--pin-dir", "on", "--host-name", "other"]), ["host-name", "pin-dir"]);
+    assert_eq!(fixed("observe,kubernetes", &["--kubernetes", "other", "--no-controls", "--no-cloud-metadata"]), ["cloud-metadata"]);
+    // The agent's keys are nobody else's, and it follows none.
+    assert_eq!(fixed("observe", &["--resources", "cpus:4"]), [""; 0]);
+    assert_eq!(fixed("observe,run", &["--resources", "cpus:4", "--no-docker"]), ["docker-socket", "resources"]);
+}
+
+#[test]
+fn a_configuration_that_is_as_it_was_has_no_changed_key() {
+    assert_eq!(config(&["--mask", "a"]).settings.changed(&config(&["--mask", "a"]).settings), [""; 0]);
+    assert_eq!(config(&["--mask", "a"]).settings.changed(&config(&["--mask", "b"]).settings), ["mask"]);
 }
 
 #[tokio::test(start_paused = true)]
