@@ -231,6 +231,7 @@ impl App {
             marathon: marathon.as_ref().map(|it| it.context.clone()),
             masters: config.scheduler_masters.clone(),
             users: users.clone(),
+            allowed_origins: config.allowed_origins.clone(),
             agent_login,
             label_filters: config.label_filters.clone().into(),
             metrics_graph: config.metrics_graph.clone(),

@@ -82,6 +82,8 @@ pub struct Config {
     pub users_file: Option<PathBuf>,
     /// Who besides them, in Scope's words.
     pub scope_login: Option<Login>,
+    /// Origins whose pages may ask for what the control plane's own page may.
+    pub allowed_origins: Vec<String>,
     /// A file with the line `user:password` that agents are shown when somebody looks at files of their tasks.
     pub agent_login_file: Option<PathBuf>,
     /// Which services run.
@@ -187,6 +189,7 @@ const TLS_CLIENT_CA: &str = "tls-client-ca";
 const TLS_LISTENERS: &str = "tls-listeners";
 const TLS_CA: &str = "tls-ca";
 const USERS_FILE: &str = "users-file";
+const ALLOWED_ORIGINS: &str = "allowed-origins";
 const AGENT_LOGIN_FILE: &str = "agent-login-file";
 const SERVICES: &str = "services";
 const ZKSYNC_TOPOLOGY_URL: &str = "zksync-topology-url";
@@ -196,7 +199,7 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 37] = [
+const BUILT_IN: [(&str, &str); 38] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
@@ -227,6 +230,7 @@ const BUILT_IN: [(&str, &str); 37] = [
     (TLS_LISTENERS, "http,grpc,mesos,marathon"),
     (TLS_CA, ""),
     (USERS_FILE, ""),
+    (ALLOWED_ORIGINS, ""),
     (AGENT_LOGIN_FILE, ""),
     (SERVICES, "topology,master,scheduler,zksync"),
     (ZKSYNC_TOPOLOGY_URL, ""),
@@ -365,6 +369,7 @@ impl Layers {
         let tls = self.tls();
         let tls_ca = self.parse(TLS_CA, tls::parse_file);
         let users_file = self.parse(USERS_FILE, tls::parse_file);
+        let allowed_origins = self.parse(ALLOWED_ORIGINS, parse_origins);
         let agent_login_file = self.parse(AGENT_LOGIN_FILE, tls::parse_file);
         let services = self.parse(SERVICES, parse_services);
         let zksync_topology_url = self.parse(ZKSYNC_TOPOLOGY_URL, parse_url);
@@ -420,6 +425,7 @@ impl Layers {
                 tls_ca: tls_ca?,
                 users_file: users_file?,
                 scope_login: None,
+                allowed_origins: allowed_origins?,
                 agent_login_file: agent_login_file?,
                 services: services?,
                 zksync_topology_url: zksync_topology_url?,

@@ -77,6 +77,8 @@ pub struct Context {
     pub masters: Vec<String>,
     /// Who may come in; none: everybody.
     pub users: Option<Users>,
+    /// Origins whose pages may ask for what our own page may.
+    pub allowed_origins: Vec<String>,
     /// What agents are shown that ask who reads files of their tasks.
     pub agent_login: Option<HeaderValue>,
     /// How much clients may take.
@@ -144,6 +146,7 @@ pub fn router(context: Context) -> Router {
         .merge(platform::services::carried(&context))
         .merge(platform::openapi::route(api))
         .fallback_service(any(platform::ui::serve).layer(reply::compression()));
+    let router = foreign::trusting(router, &context.allowed_origins);
     let router = patience::layer(router, context.limits.patience, reply::late);
     observe::layer(login::layer(router, context.users.clone()), context.telemetry.clone())
 }

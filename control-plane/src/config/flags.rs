@@ -105,6 +105,9 @@ pub struct Flags {
     /// A file of lines user:password; with it, port 4040 asks for one of them (HTTP Basic), but for /health and /ready
     #[arg(long, value_name = "FILE")]
     users_file: Option<String>,
+    /// Origins whose pages may ask for what our own page may, e.g. https://map.example; for a proxy in front that changes the header Host
+    #[arg(long, value_name = "LIST")]
+    allowed_origins: Option<String>,
     /// A file with the line user:password that agents are shown when the page reads files of their tasks (--authenticate-http-readonly of agents)
     #[arg(long, value_name = "FILE")]
     agent_login_file: Option<String>,
@@ -198,6 +201,7 @@ impl Flags {
             (TLS_LISTENERS, &self.tls_listeners),
             (TLS_CA, &self.tls_ca),
             (USERS_FILE, &self.users_file),
+            (ALLOWED_ORIGINS, &self.allowed_origins),
             (AGENT_LOGIN_FILE, &self.agent_login_file),
             (SERVICES, &self.services),
             (ZKSYNC_TOPOLOGY_URL, &self.zksync_topology_url),

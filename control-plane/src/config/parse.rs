@@ -125,6 +125,24 @@ pub(super) fn parse_masters(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// As browsers write them: no path, and no port that the scheme has anyway.
+pub(super) fn parse_origins(text: &str) -> Result<Vec<String>, String> {
+    let origins = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let parse = |origin: &str| {
+        let written = origin.strip_suffix('/').unwrap_or(origin).to_ascii_lowercase();
+        let (host, port) = match written.split_once("://") {
+            Some(("http", host)) => (host, ":80"),
+            Some(("https", host)) => (host, ":443"),
+            _ => ("", ""),
+        };
+        if host.is_empty() || host.contains(['/', '@', '?', '#', '*', ' ']) {
+            return Err(format!("{origin:?} is no origin, such as https://map.example or http://map.example:8080"));
+        }
+        Ok(written.strip_suffix(port).unwrap_or(&written).to_owned())
+    };
+    origins.map(parse).collect()
+}
+
 pub(super) fn parse_url(text: &str) -> Result<Option<String>, String> {
     match text {
         "" => Ok(None),

@@ -59,6 +59,7 @@ fn built_in_values_are_those_of_a_single_machine() {
             tls_ca: None,
             users_file: None,
             scope_login: None,
+            allowed_origins: [],
             agent_login_file: None,
             services: [
                 Topology,
@@ -128,7 +129,7 @@ fn a_key_that_does_not_exist_is_a_mistake() {
     let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
     let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
     expect![[r#"
-        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, scope-flags, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, dns-address, dns-http-address, dns-domain, dns-upstream, dns-ttl, scheduler-master, zk, zk-session-timeout, zk-access-file, advertise, replica-address, tls-certificate, tls-key, tls-client-ca, tls-listeners, tls-ca, users-file, agent-login-file, services, zksync-topology-url, zksync-topology-login-file, zksync-secrets-dir, log-format, log-filter
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, scope-flags, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, dns-address, dns-http-address, dns-domain, dns-upstream, dns-ttl, scheduler-master, zk, zk-session-timeout, zk-access-file, advertise, replica-address, tls-certificate, tls-key, tls-client-ca, tls-listeners, tls-ca, users-file, allowed-origins, agent-login-file, services, zksync-topology-url, zksync-topology-login-file, zksync-secrets-dir, log-format, log-filter
         window in FILE: neither a text nor a number nor a list of texts
     "#]]
     .assert_eq(&told);
@@ -162,6 +163,18 @@ fn the_history_is_off_or_has_a_length_and_a_size() {
     assert_eq!((config.history, config.history_bytes), (None, 500_000_000));
     for (flag, value) in [("--history", "10s"), ("--history", "a while"), ("--history-size", "1kB")] {
         assert!(resolve(&[flag, value], &[]).is_err(), "{flag} {value}");
+    }
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let origins = |text: &str| resolve(&["--allowed-origins", text], &[]).map(|config| config.allowed_origins);
+    assert_eq!(
+        origins("https://Map.example, http://map.example:8080,https://map.example:443/,http://[::1]:80").unwrap(),
+        ["https://map.example", "http://map.example:8080", "https://map.example", "http://[::1]"]
+    );
+    for text in ["map.example", "*", "https://*", "https://", "ftp://map.example", "https://map.example/path", "null"] {
+        assert!(origins(text).is_err(), "{text}");
     }
 }
 

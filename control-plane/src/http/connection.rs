@@ -5,20 +5,20 @@
 //! passes, and touches nothing else. It follows the framing of requests only as far as it can be sure of it; after an upgrade, a chunked
 //! body or anything odd it lets everything pass as it is, which costs nothing but this courtesy on that connection.
 //!
-//! It also ends a connection whose client takes nothing for [`WRITE_TIMEOUT`].
+//! It also ends a connection whose client takes what it asked for too slowly, see [`Lag`]: a reply holds the map as it was when it began.
 
 use std::collections::VecDeque;
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Scope's own limit.
-pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(90);
+mod lag;
+
+use lag::Lag;
 
 /// A client's byte stream.
 #[derive(Debug)]
@@ -27,24 +27,33 @@ pub(crate) struct ClientStream<S> {
     framing: Framing,
     /// Bytes that were read and did not fit, because an escape is longer than what it stands for.
     overflow: VecDeque<u8>,
-    /// Runs while the client takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
+    lag: Lag,
+    /// Runs while a write waits for the client, until that is too far behind.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> ClientStream<S> {
     pub(crate) fn new(inner: S) -> Self {
-        ClientStream { inner, framing: Framing::default(), overflow: VecDeque::new(), stalled: None }
+        ClientStream { inner, framing: Framing::default(), overflow: VecDeque::new(), lag: Lag::default(), patience: None }
     }
 
-    /// Passes the outcome of a write on, unless it has been pending for too long.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.stalled = None;
-            return outcome;
+    /// Passes the outcome of a write on, unless the client is too far behind. `bytes` says how many of them it has taken.
+    fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>, bytes: fn(&T) -> usize) -> Poll<io::Result<T>> {
+        if let Poll::Ready(outcome) = outcome {
+            let taken = outcome.as_ref().map_or(0, bytes);
+            if self.patience.take().is_some() {
+                self.lag.went_on(Instant::now().into_std());
+            }
+            self.lag.taken(taken as u64);
+            return Poll::Ready(outcome);
         }
-        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_TIMEOUT)));
+        let lag = &mut self.lag;
+        let sleep = self.patience.get_or_insert_with(|| {
+            let until = lag.waits(Instant::now().into_std());
+            Box::pin(tokio::time::sleep_until(until.into()))
+        });
         ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too little of what it asked for")))
     }
 }
 
@@ -82,12 +91,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.watch(cx, outcome)
+        self.watch(cx, outcome, |taken| *taken)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.watch(cx, outcome)
+        self.watch(cx, outcome, |taken| *taken)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -96,11 +105,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.inner).poll_flush(cx);
-        self.watch(cx, outcome)
+        self.watch(cx, outcome, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.watch(cx, outcome, |()| 0)
     }
 }
 

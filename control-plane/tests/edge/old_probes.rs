@@ -501,6 +501,8 @@ async fn the_past_has_what_old_probes_reported() {
     };
     // The window is over: nothing of it is left in the present.
     eventually(async || !nodes(&world, "/api/topology/hosts").await.nodes.contains_key(host), "it leaves".to_owned()).await;
+    // What is over for less than the window is now.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     let past = nodes(&world, &format!("/api/topology/hosts?timestamp={then}")).await;
     assert!(past.nodes.contains_key(host) && past.nodes.contains_key("web-1;<host>"), "{:?}", past.nodes.keys());
     let views: Vec<schema::ViewDescription> = world.get(&format!("/api/topology?timestamp={then}")).await.json();

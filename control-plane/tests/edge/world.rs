@@ -67,6 +67,7 @@ pub(crate) fn config() -> Config {
         tls_ca: None,
         users_file: None,
         scope_login: None,
+        allowed_origins: Vec::new(),
         agent_login_file: None,
         zksync_topology_url: None,
         zksync_topology_login_file: None,

@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::Context;
-use crate::http::foreign::is_foreign;
+use crate::http::foreign::{ADVICE, is_foreign};
 use crate::http::query::Query;
 use crate::http::reply::{json_value, not_found, problem};
 use crate::marathon;
@@ -126,8 +126,7 @@ struct Carried {
 
 async fn carry(State(it): State<Carried>, mut request: Request) -> Response {
     if !request.method().is_safe() && is_foreign(request.headers()) {
-        let text = "a page of another origin may not change anything here; a proxy in front must pass the header Host on";
-        return problem(StatusCode::FORBIDDEN, text);
+        return problem(StatusCode::FORBIDDEN, &format!("a page of another origin may not change anything here; {ADVICE}"));
     }
     let Some(router) = it.router else { return problem(StatusCode::NOT_FOUND, it.absent) };
     let Some(uri) = below(request.uri(), it.prefix) else { return not_found() };

@@ -11,7 +11,7 @@ use relay::{Answer, CallError, Caller, Target};
 use tokio::sync::oneshot;
 
 use super::{Scope, bad_request, schema};
-use crate::http::foreign::is_foreign;
+use crate::http::foreign::{ADVICE, is_foreign};
 use crate::http::json::JsonWriter;
 use crate::http::query::last_segments;
 use crate::http::reply::{json_bytes, not_found, problem};
@@ -50,7 +50,7 @@ pub(super) async fn control(State(scope): State<Scope>, request: Request) -> Res
         return bad_request(&format!("an id has more than {ID_MAX} bytes"));
     }
     if is_foreign(request.headers()) {
-        return problem(StatusCode::FORBIDDEN, "controls are not for pages of other sites");
+        return problem(StatusCode::FORBIDDEN, &format!("controls are not for pages of other sites; {ADVICE}"));
     }
     let caller = caller(&request);
     let arguments = match arguments(request).await {

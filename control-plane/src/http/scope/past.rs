@@ -1,7 +1,8 @@
 //! `timestamp`: the map as it was. Scope's rules: an empty one is now, one that cannot be read is only logged, and one that is not over yet
-//! is now, too.
+//! is now, too; so is one that only just is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::Response;
 use base::Timestamp;
@@ -22,6 +23,10 @@ use crate::telemetry::events::TimestampIgnored;
 
 /// Parameter with the moment, in RFC 3339.
 const PARAMETER: &str = "timestamp";
+
+/// What is over for no longer is now: a client that stamps what it asks for by a clock of its own means the present. Scope kept reports of so
+/// long as one.
+const JUST_NOW: Duration = Duration::from_secs(3);
 
 /// Connections of old probes that the map of a moment is asked for.
 const LINKS_MAX: usize = 200_000;
@@ -59,6 +64,11 @@ impl Failure {
     }
 }
 
+/// Whether a moment is shown by the live map, which has what ended within the window as well.
+fn is_now(at: Timestamp, now: Timestamp, window: Duration) -> bool {
+    at + JUST_NOW.min(window) >= now
+}
+
 /// Reads RFC 3339.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let moment: jiff::Timestamp = text.parse().ok()?;
@@ -73,7 +83,7 @@ impl Past {
             TimestampIgnored { text }.emit(&context.telemetry);
             return None;
         };
-        Past::at(context, at).filter(|_| at < context.clock.now())
+        if is_now(at, context.clock.now(), context.limits.window) { None } else { Past::at(context, at) }
     }
 
     /// A moment, if there is a history.
@@ -232,6 +242,16 @@ pub(crate) async fn picture(context: &Context, past: Option<&Past>, wanted: &Wan
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_a_little_late_means_the_present() {
+        let now = Timestamp::from_unix_millis(1_767_225_600_000);
+        let ago = |millis: u64| Timestamp::from_unix_millis(1_767_225_600_000 - millis);
+        let is_now = |at, window| is_now(at, now, Duration::from_secs(window));
+        assert!(is_now(now + Duration::from_secs(60), 15) && is_now(now, 15) && is_now(ago(40), 15) && is_now(ago(3_000), 15));
+        assert!(!is_now(ago(3_001), 15) && !is_now(ago(60_000), 15));
+        assert!(is_now(ago(1_000), 1) && !is_now(ago(1_001), 1), "what has left the map is not shown by it");
+    }
 
     #[test]
     fn moments_are_read_as_clients_write_them() {

@@ -1,14 +1,18 @@
 //! Reports of Scope's probes, and everything in the words of such a report.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper::body::{Frame, SizeHint};
 use scope_report::{Added, Compression, Format, Kind, Limits, Ours, Report, Time, decode, to_json, to_msgpack, translate};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use topology::{FlowEntry, FlowQuery};
 
 use super::past::Then;
@@ -28,8 +32,12 @@ const BODIES_MAX: usize = 256 << 20;
 const DECODERS: usize = 4;
 /// Flows asked of the map at once.
 const FLOWS_AT_ONCE: usize = 1_000;
-/// A unit of [`Intake::room`], in bytes.
+/// A unit of [`Intake::room`] and [`Intake::unread`], in bytes.
 const ROOM_UNIT: usize = 1 << 10;
+/// Bytes of all reports that clients have asked for and not taken yet. One may be larger while there is no other.
+const UNREAD_MAX: usize = 256 << 20;
+/// Size of the pieces in which such a one is written.
+const PIECE: usize = 64 << 10;
 
 /// How much may be read and unpacked at once.
 #[derive(Debug)]
@@ -37,11 +45,17 @@ pub(super) struct Intake {
     room: Semaphore,
     decoders: Arc<Semaphore>,
     exports: Semaphore,
+    unread: Arc<Semaphore>,
 }
 
 impl Default for Intake {
     fn default() -> Self {
-        Intake { room: Semaphore::new(BODIES_MAX / ROOM_UNIT), decoders: Arc::new(Semaphore::new(DECODERS)), exports: Semaphore::new(1) }
+        Intake {
+            room: Semaphore::new(BODIES_MAX / ROOM_UNIT),
+            decoders: Arc::new(Semaphore::new(DECODERS)),
+            exports: Semaphore::new(1),
+            unread: Arc::new(Semaphore::new(UNREAD_MAX / ROOM_UNIT)),
+        }
     }
 }
 
@@ -147,7 +161,8 @@ async fn read(mut body: BodyDataStream, room: &Semaphore) -> Result<(Vec<u8>, Op
     ),
     responses(
         (status = 200, description = "The report", body = Object, content_type = "application/json"),
-        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json")
+        (status = 500, description = "The history cannot be read", body = String, content_type = "application/json"),
+        (status = 503, description = "Others have asked for reports and are still taking them", body = String, content_type = "application/json")
     )
 )]
 pub(super) async fn get_report(State(scope): State<Scope>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -174,14 +189,57 @@ pub(super) async fn get_report(State(scope): State<Scope>, RawQuery(query): RawQ
         report.censor(hidden.0, hidden.1);
         if msgpack { to_msgpack(&report) } else { to_json(&report) }
     });
-    match written.await {
-        Ok(body) if msgpack => {
-            let mut response = Response::new(Body::from(body));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/msgpack"));
-            response
+    let Ok(written) = written.await else { return stopped(Stopped) };
+    let Some(body) = Unread::new(written, &scope.intake.unread) else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "others have asked for reports and are still taking them; try again");
+    };
+    let mut response = json_bytes(StatusCode::OK, Body::new(body));
+    if msgpack {
+        response.headers_mut().remove(header::CACHE_CONTROL);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/msgpack"));
+    }
+    response
+}
+
+/// A report on its way to a client. As long as any of it is left, it holds its share of the room for all of them.
+#[derive(Debug)]
+struct Unread(Bytes);
+
+impl Unread {
+    /// `None` when there is no room.
+    fn new(report: Vec<u8>, room: &Arc<Semaphore>) -> Option<Unread> {
+        struct Held {
+            report: Vec<u8>,
+            _room: OwnedSemaphorePermit,
         }
-        Ok(body) => json_bytes(StatusCode::OK, body),
-        Err(_) => stopped(Stopped),
+
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.report
+            }
+        }
+
+        let units = report.len().div_ceil(ROOM_UNIT).min(UNREAD_MAX / ROOM_UNIT);
+        let permit = room.clone().try_acquire_many_owned(u32::try_from(units).ok()?).ok()?;
+        Some(Unread(Bytes::from_owner(Held { report, _room: permit })))
+    }
+}
+
+impl HttpBody for Unread {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.0.len().min(PIECE);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.0.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
     }
 }
 
@@ -319,4 +377,36 @@ pub(super) async fn summary(State(scope): State<Scope>) -> Response {
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn reports_that_nobody_takes_leave_no_room_for_others() {
+        let room = Arc::new(Semaphore::new(UNREAD_MAX / ROOM_UNIT));
+        // Zeroes that are never touched cost no memory.
+        const LENGTH: usize = UNREAD_MAX / 2 - ROOM_UNIT;
+        let report = || vec![0; LENGTH];
+        let one = Unread::new(report(), &room).unwrap();
+        let other = Unread::new(report(), &room).unwrap();
+        assert!(Unread::new(report(), &room).is_none());
+        assert!(Unread::new(vec![0; 100], &room).is_some(), "what is small finds some");
+        assert_eq!(other.size_hint().exact(), Some(LENGTH as u64));
+        let mut other = Body::new(other).into_data_stream();
+        let begin = other.next().now_or_never().flatten().unwrap().unwrap();
+        assert_eq!(begin.len(), PIECE);
+        drop(other);
+        assert!(Unread::new(report(), &room).is_none(), "a piece of it is still on its way");
+        drop(begin);
+        drop(one);
+        assert!(Unread::new(vec![0; UNREAD_MAX * 2], &room).is_some(), "one that is too large has all the room");
+        assert_eq!(room.available_permits(), UNREAD_MAX / ROOM_UNIT);
+        let whole = Unread::new(vec![7; PIECE * 2 + 1], &room).unwrap();
+        let read = axum::body::to_bytes(Body::new(whole), usize::MAX).now_or_never().unwrap().unwrap();
+        assert_eq!(read, vec![7; PIECE * 2 + 1]);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! What a client costs: a pointer to the snapshot that it has, and one piece of a message on its way, or a message that it shares with others
 //! who take compressed ones; with a query, also a list of the nodes that answer it. A client that takes nothing is dropped when a piece has waited
-//! for [`WRITE_DEADLINE`].
+//! for [`WRITE_DEADLINE`], and its connection ends when it takes too little for too long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,9 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const PING_INTERVAL: Duration = Duration::from_millis(33_300);
 /// A client that has not answered a ping for so long is gone.
 const READ_DEADLINE: Duration = Duration::from_secs(60);
-/// A client that does not take a piece for so long is gone.
-const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// A client that does not take a piece for so long is gone. The system holds some megabytes for it, and asks for more when a third of them
+/// is taken: over a megabit a second that takes ten seconds.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Messages go out in frames of about this size: the most that waits for a client in our memory.
 const PIECE: usize = 16 << 10;
 /// Clients have nothing to say; what they say is thrown away.
@@ -237,8 +238,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 () = sleep_until(due.unwrap_or(pong_due)), if due.is_some() => {
+                    let begun = Instant::now();
                     if let Err(end) = self.update(&mut source, &mut progress).await {
                         return end;
+                    }
+                    // Whoever took a message for so long could not be asked meanwhile, and has shown that it is there.
+                    if begun.elapsed() > PING_INTERVAL {
+                        pong_due = Instant::now() + READ_DEADLINE;
                     }
                 }
                 urgent = source.urgent(), if !progress.pace.is_early() => match urgent {
@@ -315,6 +321,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn send_frame(&mut self, frame: Frame) -> Result<(), WebsocketEnd> {
         match timeout(WRITE_DEADLINE, self.socket.send(Message::Frame(frame))).await {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(tokio_tungstenite::tungstenite::Error::Io(error))) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Err(WebsocketEnd::NotReading)
+            }
             Ok(Err(_)) => Err(WebsocketEnd::Client),
             Err(_) => Err(WebsocketEnd::NotReading),
         }

@@ -14,7 +14,8 @@ const SIMPLE: [&str; 3] = ["text/plain", "application/x-www-form-urlencoded", "m
 pub(super) async fn not_for_other_pages(request: Request, next: Next) -> Response {
     if !request.method().is_safe() {
         if is_foreign(request.headers()) {
-            let text = "a page of another origin may not change anything here; a proxy in front must pass the header Host on";
+            let text = "a page of another origin may not change anything here; a proxy in front of this one has to pass the header Host on, \
+                        or to set X-Forwarded-Host, or the origin of its page is told with --allowed-origins";
             return json(StatusCode::FORBIDDEN, &text);
         }
         if is_simple(request.headers()) {
