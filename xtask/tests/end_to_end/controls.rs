@@ -101,12 +101,12 @@ impl Pipe {
         Ok(Pipe(socket))
     }
 
-    fn send(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn send(&mut self, text: &str) -> Result<()> {
         Ok(self.0.send(Message::binary(text.as_bytes().to_vec()))?)
     }
 
     /// Everything until the text is in it.
-    fn until(&mut self, text: &str) -> Result<String> {
+    pub(crate) fn until(&mut self, text: &str) -> Result<String> {
         let begun = Instant::now();
         let mut all = String::new();
         while !all.contains(text) {

@@ -184,6 +184,9 @@ fn what_is_called_on_the_map_is_done_in_the_cluster() -> Result<()> {
     api.pod("web-1-a", "web", &running())?;
     stack.start_collector(api.address)?;
     stack.until(PATIENCE, "the pod is on the map", |stack| has(stack, "pods", "pod-web-1-a;<pod>"))?;
+    let inside = json!([{"name": "main", "ready": true, "containerID": "containerd://c1", "state": {"running": {}}}]);
+    api.pod("web-1-b", "web", &json!({"phase": "Running", "containerStatuses": inside}))?;
+    stack.until(PATIENCE, "the other pod is on the map", |stack| has(stack, "pods", "pod-web-1-b;<pod>"))?;
     let panel = http::get_json(stack.http(), "/api/topology/pods/pod-web-1-a;<pod>")?;
     let controls = panel["node"]["controls"].as_array().cloned().unwrap_or_default();
     let offered: Vec<_> = controls.iter().filter_map(|control| control["id"].as_str()).collect();
@@ -212,6 +215,18 @@ fn what_is_called_on_the_map_is_done_in_the_cluster() -> Result<()> {
     {
         ensure!(call(node, control)?.status == 400, "{control} of {node}");
     }
+
+    // A terminal in a container, by the id that its runtime gave it.
+    let opened = call("c1;<container>", "docker_exec_container")?.json()?;
+    ensure!(opened["raw_tty"] == true && opened["resize_tty_control"] == "docker_resize_exec_tty", "{opened}");
+    let mut shell = Pipe::connect(stack.http(), &opened)?;
+    shell.until("main exec=true stdin=true tty=true")?;
+    shell.send("hello\r")?;
+    shell.until("hello!")?;
+    shell.send("exit 3\r")?;
+    shell.rest()?;
+    let reply = call("c2;<container>", "docker_exec_container")?;
+    ensure!(reply.status == 400 && reply.text().contains("no pod of the cluster is known to have the container c2"), "{}", reply.text());
 
     let reply = call("pod-web-1-a;<pod>", "kubernetes_delete_pod")?;
     ensure!(reply.json()? == json!({"removedNode": "pod-web-1-a;<pod>"}), "{}", reply.text());

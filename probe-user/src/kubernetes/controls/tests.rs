@@ -105,11 +105,11 @@ impl World {
         }
     }
 
-    fn into_pipe(&mut self, pipe: u64, word: Word) {
+    fn put_into(&mut self, pipe: u64, word: Word) {
         self.desk.on_pipe(Pipe { pipe, body: Some(word) });
     }
 
-    async fn out_of_pipe(&mut self, until: &str) {
+    async fn take_out(&mut self, until: &str) {
         let mut read = String::new();
         while !read.contains(until) {
             if let probe_message::Body::Pipe(Pipe { body: Some(Word::Data(bytes)), .. }) = self.message().await {
@@ -130,10 +130,10 @@ async fn a_shell_in_a_container_of_a_pod_is_a_terminal_as_in_one_of_dockers() {
     let answer = world.answer().await;
     let opened = answer.pipe.unwrap_or_else(|| panic!("{}", answer.error));
     assert_eq!((opened.raw_tty, opened.resize_control.as_str()), (true, "docker_resize_exec_tty"));
-    world.into_pipe(opened.pipe, Word::Credit(1 << 20));
-    world.out_of_pipe("# ").await;
-    world.into_pipe(opened.pipe, Word::Data(b"ls\r".to_vec().into()));
-    world.out_of_pipe("ls\r").await;
+    world.put_into(opened.pipe, Word::Credit(1 << 20));
+    world.take_out("# ").await;
+    world.put_into(opened.pipe, Word::Data(b"ls\r".to_vec().into()));
+    world.take_out("ls\r").await;
     assert_eq!(world.typed().await, b"\x00ls\r");
 
     let pipe = format!("pipe-{}", opened.pipe);
@@ -143,7 +143,7 @@ async fn a_shell_in_a_container_of_a_pod_is_a_terminal_as_in_one_of_dockers() {
     assert_eq!(world.typed().await, b"\x04{\"Width\":80,\"Height\":24}");
 
     // When the window is closed, what runs in it is ended.
-    world.into_pipe(opened.pipe, Word::End(proto::probe::v1::pipe::End::default()));
+    world.put_into(opened.pipe, Word::End(proto::probe::v1::pipe::End::default()));
     assert_eq!(world.typed().await, b"\x00\x03\x04");
     let closed = async {
         loop {
