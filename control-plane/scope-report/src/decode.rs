@@ -1,8 +1,8 @@
 //! Bytes become a report. Probes send MessagePack of an old dialect, in which everything that has a length is a raw string; people and
 //! plugins send JSON. Both are read by the same visitors, which skip what they do not know.
 //!
-//! A hostile body costs what the limits say: what it unpacks to, how deep it nests and how many texts it has are limited, and a length that
-//! promises more than there is reserves nothing.
+//! A hostile body costs what the limits say: what it unpacks to, how deep it nests and what is made of it in memory are limited, and a length
+//! that promises more than there is reserves nothing.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::model::{
     ColumnTemplate, Control, Dns, Kind, Latest, MetadataTemplate, Metric, MetricTemplate, Node, PluginSpec, Report, Sample, Sampling,
@@ -43,8 +43,17 @@ pub enum Compression {
 pub struct Limits {
     /// Bytes that it may unpack to.
     pub bytes: usize,
-    /// Texts in it: ids, keys and values. Each costs some dozens of bytes in memory, however short it is.
-    pub texts: u64,
+    /// Bytes of memory that what is read may take, about. A byte of a body may stand for hundreds: an empty node, or the first entry of a map.
+    pub memory: usize,
+}
+
+/// A report, and about how many bytes of memory it takes.
+#[derive(Clone, Debug, Default)]
+pub struct Weighed {
+    /// What was read.
+    pub report: Report,
+    /// Bytes; rather too many than too few.
+    pub weight: usize,
 }
 
 /// Why a body is no report.
@@ -53,9 +62,9 @@ pub enum DecodeError {
     /// It unpacks to more than is read.
     #[error("the report is larger than {0} bytes")]
     TooLarge(usize),
-    /// It has more parts than are kept.
-    #[error("the report has more than {0} texts in it")]
-    TooMany(u64),
+    /// What is made of it takes more room than is given.
+    #[error("the report takes more than {0} bytes of memory")]
+    TooHeavy(usize),
     /// It is not what its headers say.
     #[error("the report cannot be unpacked")]
     Gzip(#[source] std::io::Error),
@@ -67,7 +76,7 @@ pub enum DecodeError {
 impl DecodeError {
     /// Whether it is the size that is wrong.
     pub fn is_limit(&self) -> bool {
-        matches!(self, DecodeError::TooLarge(_) | DecodeError::TooMany(_))
+        matches!(self, DecodeError::TooLarge(_) | DecodeError::TooHeavy(_))
     }
 }
 
@@ -75,8 +84,31 @@ impl DecodeError {
 const DEPTH_MAX: usize = 64;
 
 thread_local! {
-    /// Texts that may still be read. Visitors are made by their types alone, so that there is no other way to them.
-    static TEXTS_LEFT: Cell<u64> = const { Cell::new(0) };
+    /// Bytes of memory that may still be taken. Visitors are made by their types alone, so that there is no other way to them.
+    static MEMORY_LEFT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What an allocation costs besides what is in it: the counters of an `Arc`, and what the allocator rounds up.
+const ALLOCATION: usize = 32;
+/// Entries that the first one of a map or of a set makes room for.
+const LEAF: usize = 11;
+
+/// Takes memory for something that is read.
+fn take<E: serde::de::Error>(bytes: usize) -> Result<(), E> {
+    let left = MEMORY_LEFT.get().checked_sub(bytes);
+    MEMORY_LEFT.set(left.unwrap_or(0));
+    left.map(drop).ok_or_else(|| E::custom("it takes too much memory"))
+}
+
+/// Takes memory for one more entry of a map or of a set.
+fn take_entry<E: serde::de::Error>(held: usize, size: usize) -> Result<(), E> {
+    match held {
+        0 => take(ALLOCATION + LEAF * size),
+        // They have their places already.
+        1..LEAF => Ok(()),
+        // Leaves are half full at least.
+        _ => take(2 * size),
+    }
 }
 
 /// Reads a report.
@@ -84,6 +116,14 @@ thread_local! {
 /// # Errors
 /// When the body is none, or costs more than the limits say.
 pub fn decode(body: &[u8], format: Format, compression: Compression, limits: Limits) -> Result<Report, DecodeError> {
+    decode_weighed(body, format, compression, limits).map(|weighed| weighed.report)
+}
+
+/// Reads a report, and weighs it.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_weighed(body: &[u8], format: Format, compression: Compression, limits: Limits) -> Result<Weighed, DecodeError> {
     let unpacked;
     let plain = match compression {
         Compression::None => body,
@@ -98,7 +138,7 @@ pub fn decode(body: &[u8], format: Format, compression: Compression, limits: Lim
     if plain.len() > limits.bytes {
         return Err(DecodeError::TooLarge(limits.bytes));
     }
-    TEXTS_LEFT.set(limits.texts);
+    MEMORY_LEFT.set(limits.memory);
     let outcome = match format {
         Format::Msgpack => {
             let mut reader = rmp_serde::Deserializer::from_read_ref(plain);
@@ -111,7 +151,11 @@ pub fn decode(body: &[u8], format: Format, compression: Compression, limits: Lim
             serde_json::from_str(&text).map(|report: Option<Report>| report.unwrap_or_default()).map_err(|error| error.to_string())
         }
     };
-    outcome.map_err(|reason| if TEXTS_LEFT.get() == 0 { DecodeError::TooMany(limits.texts) } else { DecodeError::Malformed(reason) })
+    match outcome {
+        Ok(report) => Ok(Weighed { report, weight: limits.memory - MEMORY_LEFT.get() }),
+        Err(_) if MEMORY_LEFT.get() == 0 => Err(DecodeError::TooHeavy(limits.memory)),
+        Err(reason) => Err(DecodeError::Malformed(reason)),
+    }
 }
 
 /// A text, and bytes that are none with what stands for them: command lines may be anything. Numbers and truth values are texts, too, as
@@ -162,10 +206,9 @@ impl<'de> Deserialize<'de> for Word {
             }
         }
 
-        let left = TEXTS_LEFT.get();
-        let left = left.checked_sub(1).ok_or_else(|| D::Error::custom("too many texts"))?;
-        TEXTS_LEFT.set(left);
-        deserializer.deserialize_any(Any)
+        let word = deserializer.deserialize_any(Any)?;
+        take::<D::Error>(ALLOCATION + word.0.len())?;
+        Ok(word)
     }
 }
 
@@ -202,6 +245,9 @@ impl<'de, T: Read + Default> Deserialize<'de> for Lenient<T> {
 
 /// Something that a report has in it.
 trait Read: Sized {
+    /// Bytes that one takes elsewhere, even when nothing is said of it.
+    const ELSEWHERE: usize = 0;
+
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 }
 
@@ -333,6 +379,8 @@ impl Read for Option<Text> {
 }
 
 impl Read for Arc<Node> {
+    const ELSEWHERE: usize = ALLOCATION + size_of::<Node>();
+
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Node::read(deserializer).map(Arc::new)
     }
@@ -340,8 +388,27 @@ impl Read for Arc<Node> {
 
 impl<T: Read + Default> Read for Vec<T> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let items: Vec<Lenient<T>> = Vec::deserialize(deserializer)?;
-        Ok(items.into_iter().map(|item| item.0).collect())
+        struct Items<T>(PhantomData<T>);
+
+        impl<'de, T: Read + Default> Visitor<'de> for Items<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element::<Lenient<T>>()? {
+                    // A list that grows doubles its room.
+                    take::<S::Error>(2 * size_of::<T>() + T::ELSEWHERE)?;
+                    items.push(item.0);
+                }
+                Ok(items)
+            }
+        }
+
+        deserializer.deserialize_seq(Items(PhantomData))
     }
 }
 
@@ -353,8 +420,26 @@ impl<T: Read + Default> Read for Option<Vec<T>> {
 
 impl Read for BTreeSet<Text> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let items: Vec<Word> = Vec::deserialize(deserializer)?;
-        Ok(items.into_iter().map(|item| item.0).collect())
+        struct Items;
+
+        impl<'de> Visitor<'de> for Items {
+            type Value = BTreeSet<Text>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of texts")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+                let mut items = BTreeSet::new();
+                while let Some(item) = list.next_element::<Word>()? {
+                    take_entry::<S::Error>(items.len(), size_of::<Text>())?;
+                    items.insert(item.0);
+                }
+                Ok(items)
+            }
+        }
+
+        deserializer.deserialize_seq(Items)
     }
 }
 
@@ -373,6 +458,8 @@ impl<V: Read + Default> Read for BTreeMap<Text, V> {
                 let mut entries = BTreeMap::new();
                 while let Some(key) = map.next_key::<Word>()? {
                     let value = map.next_value::<Lenient<V>>()?;
+                    take_entry::<M::Error>(entries.len(), size_of::<(Text, V)>())?;
+                    take::<M::Error>(V::ELSEWHERE)?;
                     entries.insert(key.0, value.0);
                 }
                 Ok(entries)
@@ -530,9 +617,11 @@ impl Read for Plugins {
                 f.write_str("a list of plugins")
             }
 
-            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, mut list: S) -> Result<Plugins, S::Error> {
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Plugins, S::Error> {
                 let mut plugins = Vec::new();
                 while let Some(plugin) = list.next_element::<Lenient<PluginSpec>>()? {
+                    // In this list, and then by its id.
+                    take::<S::Error>(4 * size_of::<PluginSpec>())?;
                     plugins.push(plugin.0);
                 }
                 Ok(Plugins(plugins))
@@ -597,6 +686,8 @@ impl Read for Node {
         for child in wire.children {
             // What has no id cannot be told from others.
             if let Some(id) = child.id.clone() {
+                take_entry::<D::Error>(children.len(), size_of::<(Text, Arc<Node>)>())?;
+                take::<D::Error>(ALLOCATION)?;
                 children.insert(id, Arc::new(child));
             }
         }

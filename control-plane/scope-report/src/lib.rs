@@ -16,14 +16,14 @@ mod time;
 mod upgrade;
 mod window;
 
-pub use decode::{Compression, DecodeError, Format, Limits, decode};
+pub use decode::{Compression, DecodeError, Format, Limits, Weighed, decode, decode_weighed};
 pub use encode::{to_json, to_msgpack};
 pub use model::{
     ColumnTemplate, Control, Dns, Kind, Latest, MetadataTemplate, Metric, MetricTemplate, Node, PluginSpec, Report, Sample, Sampling,
     TableTemplate, Topology,
 };
 pub use ours::{Ours, translate};
-pub use render::{Choice, Drawing, Item, Joints, Options, Overlay};
+pub use render::{Choice, Drawing, Item, Joints, Options, Outline, Overlay};
 pub use text::Text;
 pub use time::Time;
 pub use window::{Added, Parts, Window, WindowLimits};

@@ -5,13 +5,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use topology::{
-    ContainerExport, Direction, FlowEntry, HostExport, KubernetesKind, MetadataRow, MetricRow, ObjectExport, ProcessExport, ProcessKey,
-    Protocol, bytes_text, tag_of,
+    ContainerExport, Direction, FlowEntry, HostExport, MetadataRow, MetricRow, ObjectExport, ProcessExport, ProcessKey, Protocol,
+    bytes_text, tag_of,
 };
 
 use crate::model::{Control, Dns, Kind, MetadataTemplate, Metric, MetricTemplate, Node, Report, Sample, TableTemplate};
 use crate::text::{Text, image_without_tag};
 use crate::time::Time;
+
+mod objects;
+
+use objects::kind_of;
 
 /// Something of ours.
 #[derive(Debug)]
@@ -400,59 +404,6 @@ impl Out<'_> {
             }
         }
     }
-
-    fn object(&mut self, export: &ObjectExport, kinds: &BTreeMap<&str, (Kind, &str)>) {
-        let object = &export.record;
-        let Some((kind, tag)) = kind_of(object.kind) else { return };
-        let mut node = Node::new(format!("{};<{tag}>", object.uid), kind);
-        let first = |addresses: &[IpAddr]| addresses.first().map(IpAddr::to_string).unwrap_or_default();
-        let joined = |texts: &[Arc<str>], with: &str| texts.iter().map(|text| &**text).collect::<Vec<_>>().join(with);
-        let named = match kind {
-            Kind::Pod => ("kubernetes_volume_claim", joined(&object.volume_names, ";")),
-            Kind::PersistentVolume => ("kubernetes_volume_claim", joined(&object.volume_names, "")),
-            _ => ("kubernetes_volume_name", joined(&object.volume_names, "")),
-        };
-        let number = |of: &[Kind], value: u64| if of.contains(&kind) { value.to_string() } else { String::new() };
-        let controllers = [Kind::Deployment, Kind::DaemonSet, Kind::StatefulSet];
-        let facts = [
-            ("kubernetes_name", object.name.to_string()),
-            ("kubernetes_namespace", object.namespace.to_string()),
-            ("kubernetes_created", rfc3339(object.created_at)),
-            ("kubernetes_state", object.state.to_string()),
-            ("kubernetes_ip", first(&object.addresses)),
-            ("kubernetes_public_ip", first(&object.public_addresses)),
-            ("kubernetes_is_in_host_network", if object.host_network { "true".to_owned() } else { String::new() }),
-            ("kubernetes_restart_count", number(&[Kind::Pod], u64::from(object.restart_count))),
-            ("kubernetes_type", object.service_type.to_string()),
-            ("kubernetes_ports", joined(&object.ports, ",")),
-            ("kubernetes_observed_generation", number(&controllers, object.observed_generation)),
-            ("kubernetes_desired_replicas", number(&controllers, u64::from(object.desired_replicas))),
-            ("kubernetes_strategy", object.strategy.to_string()),
-            ("kubernetes_schedule", object.schedule.to_string()),
-            ("kubernetes_last_scheduled", object.last_scheduled_at.map(rfc3339).unwrap_or_default()),
-            ("kubernetes_active_jobs", number(&[Kind::CronJob], u64::from(object.active_jobs))),
-            ("kubernetes_status", object.status.to_string()),
-            ("kubernetes_storage_class_name", object.storage_class.to_string()),
-            ("kubernetes_volume_capacity", object.capacity.to_string()),
-            ("kubernetes_access_modes", joined(&object.access_modes, ",")),
-            named,
-        ];
-        self.facts(&mut node, &facts);
-        let driver = if kind == Kind::StorageClass { "kubernetes_provisioner" } else { "kubernetes_storage_driver" };
-        self.facts(&mut node, &[(driver, object.storage_driver.to_string())]);
-        for (key, value) in &object.labels {
-            node.set(format!("kubernetes_labels_{key}"), self.at, value.clone());
-        }
-        for (uid, (kind, tag)) in object.parents.iter().filter_map(|uid| Some((uid, kinds.get(&**uid)?))) {
-            node.parents.entry(kind.name().into()).or_default().insert(format!("{uid};<{tag}>").into());
-        }
-        if kind == Kind::Pod && !object.node_name.is_empty() {
-            node.parents.insert("host".into(), [format!("{};<host>", object.node_name).into()].into());
-        }
-        self.controls(kind, &mut node, &export.controls);
-        self.put(kind, node, &[]);
-        self.property_list(kind, "kubernetes_labels_", "Kubernetes labels");
-    }
 }
 
 /// Processes that have not ended.
@@ -464,23 +415,4 @@ fn living(host: &HostExport) -> impl Iterator<Item = &ProcessExport> {
 fn names_of_images(host: &HostExport) -> BTreeMap<&str, &str> {
     let made_of = host.containers.iter().map(|it| (&*it.record.image_id, &*it.record.image_name));
     made_of.filter(|(_, name)| !name.is_empty() && !name.starts_with("sha256:")).collect()
-}
-
-/// The table of a kind of objects, and the tag of their ids; those of three controllers have no underscore.
-fn kind_of(kind: KubernetesKind) -> Option<(Kind, &'static str)> {
-    match kind {
-        KubernetesKind::Node => None,
-        KubernetesKind::Namespace => Some((Kind::Namespace, "namespace")),
-        KubernetesKind::Pod => Some((Kind::Pod, "pod")),
-        KubernetesKind::Service => Some((Kind::Service, "service")),
-        KubernetesKind::Deployment => Some((Kind::Deployment, "deployment")),
-        KubernetesKind::ReplicaSet => Some((Kind::ReplicaSet, "replica_set")),
-        KubernetesKind::DaemonSet => Some((Kind::DaemonSet, "daemonset")),
-        KubernetesKind::StatefulSet => Some((Kind::StatefulSet, "statefulset")),
-        KubernetesKind::Job => Some((Kind::Job, "job")),
-        KubernetesKind::CronJob => Some((Kind::CronJob, "cronjob")),
-        KubernetesKind::PersistentVolume => Some((Kind::PersistentVolume, "persistent_volume")),
-        KubernetesKind::PersistentVolumeClaim => Some((Kind::PersistentVolumeClaim, "persistent_volume_claim")),
-        KubernetesKind::StorageClass => Some((Kind::StorageClass, "storage_class")),
-    }
 }

@@ -3,11 +3,11 @@
 //! A view is a graph that follows from another one: endpoints lead to processes, processes to containers, containers to pods, and so on; see
 //! the modules. Each graph is drawn once for a report, when somebody first asks for a view that needs it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use topology::{End, Link, NodeId, NodeSummary, View, ViewStats};
+use topology::{End, Link, NodeId, NodeSummary, PublishedNode, View, ViewStats};
 
 use crate::model::{Kind, Report};
 use crate::text::{Text, endpoint_parts};
@@ -103,24 +103,68 @@ impl Joints {
 }
 
 /// A node that a view has because of old probes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Item {
-    /// As it is shown. Of a node that is ours only the adjacency counts.
-    pub summary: NodeSummary,
+    /// As it is shown, for all who show it. Of a node that is ours only the adjacency counts.
+    pub node: PublishedNode,
     /// Whether the map knows it better: it is one of [`Joints`].
     pub is_ours: bool,
     /// How many of the things that it counts in its second line the map does not count in a node of that id.
     pub uncounted: u64,
 }
 
+impl Item {
+    /// As it is shown.
+    pub fn summary(&self) -> &NodeSummary {
+        self.node.summary()
+    }
+}
+
 /// What old probes add to a picture.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Overlay {
     /// By id.
     pub items: BTreeMap<NodeId, Item>,
     /// Numbers of this part, without nodes of ours.
     pub stats: ViewStats,
 }
+
+impl Overlay {
+    /// Its nodes without what is said of them.
+    pub fn outlines(&self) -> Vec<Outline> {
+        let outline = |(id, item): (&NodeId, &Item)| Outline {
+            id: id.clone(),
+            adjacency: item.summary().adjacency.clone(),
+            is_ours: item.is_ours,
+            is_pseudo: item.summary().pseudo,
+        };
+        self.items.iter().map(outline).collect()
+    }
+}
+
+/// A node and its edges: as much of it as it takes to count it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Its id.
+    pub id: NodeId,
+    /// Where its edges lead, sorted.
+    pub adjacency: Vec<NodeId>,
+    /// As in [`Item`].
+    pub is_ours: bool,
+    /// Whether it stands for something outside of what is watched.
+    pub is_pseudo: bool,
+}
+
+/// An overlay that somebody asked for.
+#[derive(Debug)]
+struct Kept {
+    view: View,
+    options: Options,
+    overlay: Arc<OnceLock<Arc<Overlay>>>,
+}
+
+/// Overlays that a drawing keeps: each view as a page and a search look at it.
+const OVERLAYS_KEPT: usize = 2 * View::ALL.len();
 
 /// A merged report, and the graphs that were drawn from it so far.
 #[derive(Debug)]
@@ -135,6 +179,7 @@ pub struct Drawing {
     pods: OnceLock<Arc<Graph>>,
     tasks: OnceLock<Arc<Graph>>,
     views: [OnceLock<Arc<Graph>>; View::ALL.len()],
+    overlays: Mutex<VecDeque<Kept>>,
 }
 
 impl Drawing {
@@ -153,6 +198,7 @@ impl Drawing {
             pods: OnceLock::new(),
             tasks: OnceLock::new(),
             views: Default::default(),
+            overlays: Mutex::default(),
         }
     }
 
@@ -189,8 +235,26 @@ impl Drawing {
         networks
     }
 
-    /// The nodes of a picture.
-    pub fn overlay(&self, view: View, options: &Options) -> Overlay {
+    /// The nodes of a picture. They are made once, and are the same for all who ask.
+    pub fn overlay(&self, view: View, options: &Options) -> Arc<Overlay> {
+        let kept = self.kept(view, options);
+        kept.get_or_init(|| Arc::new(self.make_overlay(view, options))).clone()
+    }
+
+    fn kept(&self, view: View, options: &Options) -> Arc<OnceLock<Arc<Overlay>>> {
+        let mut overlays = self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = overlays.iter().find(|kept| kept.view == view && kept.options == *options) {
+            return kept.overlay.clone();
+        }
+        if overlays.len() == OVERLAYS_KEPT {
+            overlays.pop_front();
+        }
+        let overlay = Arc::default();
+        overlays.push_back(Kept { view, options: options.clone(), overlay: Arc::clone(&overlay) });
+        overlay
+    }
+
+    fn make_overlay(&self, view: View, options: &Options) -> Overlay {
         let graph = self.chosen(view, options);
         let mut overlay = Overlay::default();
         for node in graph.nodes.values() {
@@ -201,12 +265,26 @@ impl Drawing {
             }
             let summary = if node.is_ours { Some(summary::bare(node)) } else { self.summarize(node, options, false) };
             if let Some(summary) = summary {
-                let uncounted = self.uncounted(view, node);
-                overlay.items.insert(summary.id.clone(), Item { summary, is_ours: node.is_ours, uncounted });
+                let (id, uncounted) = (summary.id.clone(), self.uncounted(view, node));
+                overlay.items.insert(id, Item { node: PublishedNode::new(summary), is_ours: node.is_ours, uncounted });
             }
         }
         overlay.stats.filtered_nodes = graph.filtered;
         overlay
+    }
+
+    /// The nodes of a picture without what is said of them, and how many of them filters have removed: for those who count, for whom the nodes
+    /// need not be made.
+    pub fn outlines(&self, view: View, options: &Options) -> (Vec<Outline>, u64) {
+        let graph = self.chosen(view, options);
+        let outline = |node: &Drawn| Outline {
+            id: NodeId(node.id.clone()),
+            adjacency: node.adjacency.iter().map(|id| NodeId(id.clone())).collect(),
+            is_ours: node.is_ours,
+            is_pseudo: node.is_pseudo(),
+        };
+        let shown = graph.nodes.values().filter(|node| node.is_ours || summary::is_shown(node));
+        (shown.map(|node| outline(node)).collect(), graph.filtered)
     }
 
     /// Children of a group that the map does not have in it.

@@ -13,6 +13,7 @@ impl Report {
         self.upgrade_replica_sets();
         self.upgrade_namespaces();
         self.upgrade_dns();
+        self.upgrade_orchestrated();
     }
 
     /// A delta without the full report that it builds on says too little of a node: such nodes are not shown.
@@ -54,6 +55,16 @@ impl Report {
             let mut node = Node::new(id.clone(), Kind::Namespace);
             node.set("kubernetes_name", Time::ZERO, name);
             self.table_mut(Kind::Namespace).nodes.insert(id, Arc::new(node));
+        }
+    }
+
+    /// Scope's probes add tasks and services of ECS and of Swarm when everything else has been told its table already, and forget them. What is
+    /// left of them in a delta has no id, and stays what it is.
+    fn upgrade_orchestrated(&mut self) {
+        for kind in [Kind::EcsTask, Kind::EcsService, Kind::SwarmService] {
+            for node in self.table_mut(kind).nodes.values_mut().filter(|node| node.topology.is_none() && node.id.is_some()) {
+                Arc::make_mut(node).topology = Some(kind.name().into());
+            }
         }
     }
 

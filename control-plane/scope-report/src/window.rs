@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base::Timestamp;
 
+use crate::decode::Weighed;
 use crate::model::{Kind, Report};
 
 /// Reports within this time become one, as in Scope.
@@ -18,6 +19,8 @@ const QUANTUM: Duration = Duration::from_secs(3);
 pub struct WindowLimits {
     /// Nodes of all reports together, each as often as a merged report mentions it.
     pub nodes: usize,
+    /// Bytes of memory that the reports take together, about: what is said twice counts twice.
+    pub memory: usize,
 }
 
 /// What became of a report.
@@ -46,6 +49,8 @@ struct Part {
     since: Timestamp,
     last: Timestamp,
     report: Report,
+    /// Bytes of memory that it takes at most.
+    weight: usize,
 }
 
 impl Window {
@@ -55,19 +60,21 @@ impl Window {
     }
 
     /// Takes a report in. A window that is full takes no more until something has left it.
-    pub fn add(&mut self, now: Timestamp, report: Report) -> Added {
+    pub fn add(&mut self, now: Timestamp, Weighed { report, weight }: Weighed) -> Added {
         self.expire(now);
-        let held: usize = self.parts.iter().map(|part| part.report.node_count()).sum();
-        if held.saturating_add(report.node_count()) > self.limits.nodes {
+        let nodes: usize = self.parts.iter().map(|part| part.report.node_count()).sum();
+        let memory = self.weight().saturating_add(weight);
+        if nodes.saturating_add(report.node_count()) > self.limits.nodes || memory > self.limits.memory {
             return Added::Full;
         }
         self.generation += 1;
         match self.parts.back_mut().filter(|part| now.since(part.since) < QUANTUM && now >= part.since) {
             Some(part) => {
                 part.report.merge(report);
+                part.weight = part.weight.saturating_add(weight);
                 part.last = now;
             }
-            None => self.parts.push_back(Part { since: now, last: now, report }),
+            None => self.parts.push_back(Part { since: now, last: now, report, weight }),
         }
         Added::Yes
     }
@@ -90,6 +97,11 @@ impl Window {
     /// Whether it holds anything.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    /// Bytes of memory that its reports take at most.
+    pub fn weight(&self) -> usize {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.weight))
     }
 
     /// Grows with every change of what it holds.

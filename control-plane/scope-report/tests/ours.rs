@@ -8,8 +8,9 @@ use std::time::Duration;
 use base::Timestamp;
 use scope_report::{Kind, Ours, Report, Time, translate};
 use topology::{
-    Capture, Config, Container, ContainerState, Direction, Effect, Flow, FlowKey, FlowQuery, Host, Image, Input, KubernetesKind,
-    KubernetesObject, Limits, Listener, Origin, PortMapping, ProbeHello, Process, ProcessKey, Protocol, ReportKind, Topology,
+    Capture, Config, Container, ContainerState, Direction, Effect, Filter, Flow, FlowKey, FlowQuery, Host, Image, Input, KubernetesKind,
+    KubernetesObject, Limits, Listener, Origin, PortMapping, ProbeHello, Process, ProcessKey, Protocol, ReportKind, Topology, View,
+    ViewKey,
 };
 
 /// A map on which a probe has told of something.
@@ -37,6 +38,7 @@ impl World {
             publish_interval: Duration::from_millis(50),
             picture_linger: Duration::from_secs(60),
             picture_nodes: 400_000,
+            drawn_at_once: 500,
             limits,
         };
         World { map: Topology::new(config), now: Timestamp::from_unix_millis(1_700_000_000_000) }
@@ -110,6 +112,67 @@ fn what_can_be_done_with_objects_is_done_by_the_collector_of_their_cluster() {
     let host = world.host();
     let cordon = &host.table(Kind::Host).controls["kubernetes_cordon_node"];
     assert_eq!(&*cordon.probe_id, "collector");
+}
+
+#[test]
+fn what_the_map_shows_of_objects_is_shown_from_the_report_alike() {
+    const KINDS: [(KubernetesKind, Kind, View, &str); 10] = [
+        (KubernetesKind::Pod, Kind::Pod, View::Pods, "pod"),
+        (KubernetesKind::Service, Kind::Service, View::Services, "service"),
+        (KubernetesKind::Deployment, Kind::Deployment, View::KubeControllers, "deployment"),
+        (KubernetesKind::DaemonSet, Kind::DaemonSet, View::KubeControllers, "daemonset"),
+        (KubernetesKind::StatefulSet, Kind::StatefulSet, View::KubeControllers, "statefulset"),
+        (KubernetesKind::CronJob, Kind::CronJob, View::KubeControllers, "cronjob"),
+        (KubernetesKind::Job, Kind::Job, View::KubeControllers, "job"),
+        (KubernetesKind::PersistentVolume, Kind::PersistentVolume, View::Pods, "persistent_volume"),
+        (KubernetesKind::PersistentVolumeClaim, Kind::PersistentVolumeClaim, View::Pods, "persistent_volume_claim"),
+        (KubernetesKind::StorageClass, Kind::StorageClass, View::Pods, "storage_class"),
+    ];
+    let object = |(kind, _, _, tag): (KubernetesKind, Kind, View, &str)| KubernetesObject {
+        kind,
+        uid: format!("uid-{tag}").into(),
+        name: "name".into(),
+        namespace: "shop".into(),
+        created_at: Timestamp::from_unix_millis(1_600_000_000_000),
+        state: "Running".into(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        public_addresses: vec!["192.0.2.1".parse().unwrap()],
+        service_type: "ClusterIP".into(),
+        ports: vec!["80/TCP".into()],
+        strategy: "Recreate".into(),
+        schedule: "@daily".into(),
+        last_scheduled_at: Some(Timestamp::from_unix_millis(1_600_000_000_000)),
+        status: "Bound".into(),
+        storage_class: "fast".into(),
+        storage_driver: "driver".into(),
+        capacity: "1Gi".into(),
+        access_modes: vec!["ReadWriteOnce".into()],
+        volume_names: vec!["name".into()],
+        ..KubernetesObject::default()
+    };
+    let mut world = World::new();
+    let kubernetes = KINDS.map(object).into();
+    world.tell("collector", Some("c1"), &[], topology::Report { kubernetes, ..topology::Report::default() });
+    let report = translate(&Ours::Objects(&world.map.export_objects()), Time::from(world.now));
+    for (_, kind, view, tag) in KINDS {
+        let id = format!("uid-{tag};<{tag}>");
+        let table = report.table(kind);
+        let key = ViewKey { view, filter: Filter::NONE };
+        let shown = world.map.details(world.now, key, &id.as_str().into()).unwrap().summary.metadata;
+        assert_eq!(table.metadata_templates.len(), shown.len(), "{tag}: {shown:?}");
+        for row in shown {
+            let template = &table.metadata_templates[&*row.id];
+            // Scope's probes told no type of this one.
+            let data_type = if row.id == "kubernetes_restart_count" { "" } else { &*row.data_type };
+            let like = (&*row.label, data_type, row.priority);
+            assert_eq!((&*template.label, &*template.data_type, template.priority), like, "{tag} {}", row.id);
+            if &*template.from == "latest" {
+                assert_eq!(table.nodes[&*id].value(&row.id), Some(&row.value), "{tag} {}", row.id);
+            }
+        }
+    }
+    // Readers put the metrics of a pod's only container there.
+    assert!(report.table(Kind::Pod).metric_templates.contains_key("docker_memory_usage"));
 }
 
 #[test]

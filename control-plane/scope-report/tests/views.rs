@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use base::Timestamp;
 use expect_test::{Expect, expect};
-use scope_report::{Choice, Compression, Drawing, Format, Joints, Limits, Options, Report, Window, WindowLimits, decode};
+use scope_report::{Choice, Compression, Drawing, Format, Joints, Limits, Options, Report, Weighed, Window, WindowLimits, decode};
 use topology::{Filter, View};
 
-const LIMITS: Limits = Limits { bytes: 1 << 20, texts: 100_000 };
+const LIMITS: Limits = Limits { bytes: 1 << 20, memory: 16 << 20 };
 
 fn report(name: &str) -> Report {
     let body = std::fs::read(format!("{}/tests/data/{name}.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -17,9 +17,9 @@ fn report(name: &str) -> Report {
 }
 
 fn drawing(names: &[&str]) -> Drawing {
-    let mut window = Window::new(std::time::Duration::from_secs(15), WindowLimits { nodes: 10_000 });
+    let mut window = Window::new(std::time::Duration::from_secs(15), WindowLimits { nodes: 10_000, memory: 64 << 20 });
     for (second, name) in (0_u64..).zip(names) {
-        window.add(Timestamp::from_unix_millis(1_000 * second), report(name));
+        window.add(Timestamp::from_unix_millis(1_000 * second), Weighed { report: report(name), weight: 0 });
     }
     Drawing::new(window.merged(), Joints::default())
 }
@@ -37,7 +37,7 @@ fn outline(drawing: &Drawing, view: View, options: &Options) -> String {
     };
     let mut out = String::new();
     for (id, item) in &overlay.items {
-        let it = &item.summary;
+        let it = item.summary();
         let edges: Vec<String> = it.adjacency.iter().map(|id| short(id.as_str())).collect();
         let marks = format!("{}{}", if it.stack { " stack" } else { "" }, if it.pseudo { " pseudo" } else { "" });
         writeln!(

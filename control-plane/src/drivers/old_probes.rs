@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base::Timestamp;
-use scope_report::{Added, Drawing, Joints, Kind, Report, Window, WindowLimits};
-use tokio::sync::{mpsc, oneshot, watch};
+use scope_report::{Added, Drawing, Joints, Kind, Report, Weighed, Window, WindowLimits};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use topology::{Link, Network, NodeId};
 
@@ -70,20 +70,22 @@ pub struct OldProbesHandle {
 
 #[derive(Debug)]
 struct Message {
-    report: Box<Report>,
+    report: Box<Weighed>,
+    /// The room that it takes until it is in the window.
+    room: OwnedSemaphorePermit,
     /// With the generation of the window that has it.
     reply: oneshot::Sender<(Added, u64)>,
 }
 
 impl OldProbesHandle {
     /// Takes a report in. Returns when readers see it, which is in a second at most, or when it found no room. Nobody else waits for that: it is
-    /// the next drawing, which is made for all reports that came until then.
+    /// the next drawing, which is made for all reports that came until then. `room` is given back as soon as the window has it or has not.
     ///
     /// # Errors
     /// When the loop is gone.
-    pub async fn add(&self, report: Box<Report>) -> Result<Added, Stopped> {
+    pub async fn add(&self, report: Box<Weighed>, room: OwnedSemaphorePermit) -> Result<Added, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message { report, reply }).await.map_err(|_| Stopped)?;
+        self.inbox.send(Message { report, room, reply }).await.map_err(|_| Stopped)?;
         let (added, generation) = answer.await.map_err(|_| Stopped)?;
         if added == Added::Yes {
             let mut scenery = self.scenery.clone();
@@ -161,9 +163,10 @@ impl<C: Fn() -> Timestamp> Driver<C> {
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     None => return,
-                    Some(Message { report, reply }) => {
-                        let urgent = report.shortcut;
+                    Some(Message { report, room, reply }) => {
+                        let urgent = report.report.shortcut;
                         let added = self.window.add((self.now)(), *report);
+                        drop(room);
                         match added {
                             Added::Yes => self.gauges.reports.fetch_add(1, Ordering::Relaxed),
                             Added::Full => self.gauges.reports_refused.fetch_add(1, Ordering::Relaxed),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use archive::{Archive, Settings, Shelf};
 use base::Timestamp;
-use scope_report::{Compression, Format, Limits, Report, Window, WindowLimits, decode};
+use scope_report::{Compression, Format, Limits, Report, Window, WindowLimits, decode_weighed};
 
 use crate::problems::{Part, Problems};
 use crate::telemetry::Telemetry;
@@ -151,7 +151,7 @@ impl OldReports {
             let format = if flags & 1 == 0 { Format::Msgpack } else { Format::Json };
             let compression = if flags & 2 == 0 { Compression::None } else { Compression::Gzip };
             // It was read when it came; a file that says otherwise is passed over like any damage.
-            if let Ok(report) = decode(body, format, compression, limits) {
+            if let Ok(report) = decode_weighed(body, format, compression, limits) {
                 window.add(record.at, report);
             }
         }

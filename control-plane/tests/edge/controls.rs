@@ -224,7 +224,7 @@ async fn bad_calls_are_answered_in_the_manner_of_the_api() {
         // A probe of a version before controls.
         ("/api/control/old/n/docker_stop_container", "", 400, r#""Control \"docker_stop_container\" not recognised""#),
         (&target, "{", 400, "the arguments are no object of texts"),
-        (&target, r#"{"a":1}"#, 400, "the arguments are no object of texts"),
+        (&target, r#"{"a":[1]}"#, 400, "the arguments are no object of texts"),
         (&target, r#"["a"]"#, 400, "the arguments are no object of texts"),
         (&target, "\u{1}", 400, "the arguments are no object of texts"),
         (&target, &long, 400, "the arguments have more than 65536 bytes"),

@@ -19,7 +19,7 @@ use crate::world::{World, config, eventually};
 
 const MSGPACK: &str = "Content-Type: application/msgpack\r\n";
 const GZIP: &str = "Content-Encoding: gzip\r\n";
-const LIMITS: Limits = Limits { bytes: 8 << 20, texts: 1_000_000 };
+const LIMITS: Limits = Limits { bytes: 8 << 20, memory: 64 << 20 };
 
 fn fixture(name: &str) -> Report {
     let path = format!("{}/scope-report/tests/data/{name}.json", env!("CARGO_MANIFEST_DIR"));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::encode::{to_json, to_msgpack};
 
-const LIMITS: Limits = Limits { bytes: 1 << 20, texts: 10_000 };
+const LIMITS: Limits = Limits { bytes: 1 << 20, memory: 1 << 20 };
 
 fn read(body: &[u8], format: Format) -> Result<Report, DecodeError> {
     decode(body, format, Compression::None, LIMITS)
@@ -137,7 +137,7 @@ fn what_unpacks_to_too_much_is_refused_before_it_is_there() {
 }
 
 #[test]
-fn depth_lengths_and_texts_are_limited() {
+fn depth_lengths_and_memory_are_limited() {
     let deep = [map("x", &[]), vec![0x91; 100_000]].concat();
     assert!(matches!(read(&deep, Format::Msgpack), Err(DecodeError::Malformed(_))));
     let deep = format!("{{\"x\":{}", "[".repeat(100_000));
@@ -156,9 +156,45 @@ fn depth_lengths_and_texts_are_limited() {
     let many: Vec<String> = (0..20_000).map(|it| format!("\"{it}\"")).collect();
     let many = format!("{{\"Host\":{{\"nodes\":{{\"h\":{{\"adjacency\":[{}]}}}}}}}}", many.join(","));
     let error = read(many.as_bytes(), Format::Json).unwrap_err();
-    assert!(matches!(error, DecodeError::TooMany(10_000)), "{error}");
+    assert!(matches!(error, DecodeError::TooHeavy(0x10_0000)) && error.is_limit(), "{error}");
     // The next one is counted anew.
     json("{}");
+}
+
+/// A list of as many items of one byte, as MessagePack has it.
+fn list(count: u16, item: u8) -> Vec<u8> {
+    [&[0xdc], count.to_be_bytes().as_slice(), &vec![item; usize::from(count)]].concat()
+}
+
+#[test]
+fn what_is_written_in_a_byte_and_takes_many_is_weighed() {
+    const NIL: u8 = 0xc0;
+    let node = |key: &str, value: &[u8]| map("Host", &map("nodes", &map("h", &map(key, value))));
+    let samples = node("metrics", &map("m", &map("samples", &list(60_000, NIL))));
+    let children = node("children", &list(6_000, NIL));
+    let plugins = map("Plugins", &list(6_000, NIL));
+    // Of a map, the first entry takes as much as eleven.
+    let small: Vec<u8> =
+        (0..3_000_u32).flat_map(|at| [&[0xa4][..], format!("{at:04}").as_bytes(), b"\x81\xa6latest\x81\xa1k\xc0"].concat()).collect();
+    let maps = map("Host", &map("nodes", &[&[0xde], 3_000_u16.to_be_bytes().as_slice(), &small].concat()));
+    for body in [samples, children, plugins, maps] {
+        assert!(matches!(read(&body, Format::Msgpack), Err(DecodeError::TooHeavy(_))));
+        let ample = Limits { memory: 16 << 20, ..LIMITS };
+        let weighed = decode_weighed(&body, Format::Msgpack, Compression::None, ample).unwrap();
+        assert!(weighed.weight > 1 << 20 && weighed.weight < 6 << 20, "{}", weighed.weight);
+    }
+}
+
+#[test]
+fn a_report_that_makes_sense_weighs_a_few_times_its_length() {
+    let latest: Vec<String> =
+        (0..30).map(|at| format!(r#""docker_label_key_{at}":{{"timestamp":"2017-01-01T00:00:00Z","value":"some text {at}"}}"#)).collect();
+    let nodes: Vec<String> =
+        (0..100).map(|at| format!(r#""c{at}":{{"id":"c{at}","topology":"container","latest":{{{}}}}}"#, latest.join(","))).collect();
+    let text = format!(r#"{{"Container":{{"nodes":{{{}}}}}}}"#, nodes.join(","));
+    let ample = Limits { memory: 16 << 20, ..LIMITS };
+    let weighed = decode_weighed(text.as_bytes(), Format::Json, Compression::None, ample).unwrap();
+    assert!(weighed.weight > text.len() && weighed.weight < 4 * text.len(), "{} of {}", weighed.weight, text.len());
 }
 
 /// Any report, small.

@@ -16,7 +16,7 @@ fn merged(reports: &[&Report]) -> Report {
 }
 
 fn json(text: &str) -> Report {
-    decode(text.as_bytes(), Format::Json, Compression::None, Limits { bytes: 1 << 20, texts: 10_000 }).unwrap()
+    decode(text.as_bytes(), Format::Json, Compression::None, Limits { bytes: 1 << 20, memory: 16 << 20 }).unwrap()
 }
 
 #[test]

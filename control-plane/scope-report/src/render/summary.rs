@@ -56,6 +56,13 @@ pub(super) fn view_of(kind: Kind) -> Option<View> {
     }
 }
 
+/// Whether a node is ever shown.
+pub(super) fn is_shown(node: &Drawn) -> bool {
+    let is_row =
+        || Kind::from_name(&node.topology).is_some_and(|kind| !matches!(kind, Kind::Endpoint | Kind::ReplicaSet | Kind::Namespace));
+    node.is_pseudo() || node.topology.starts_with("group:") || is_row()
+}
+
 /// A node of which only the edges count.
 pub(super) fn bare(node: &Drawn) -> NodeSummary {
     let mut summary = labelled_by_id(&node.id, Shape::Circle);

@@ -4,7 +4,7 @@ use super::*;
 use crate::decode::{Compression, Format, Limits, decode};
 
 fn json(text: &str) -> Report {
-    decode(text.as_bytes(), Format::Json, Compression::None, Limits { bytes: 1 << 20, texts: 100_000 }).unwrap()
+    decode(text.as_bytes(), Format::Json, Compression::None, Limits { bytes: 1 << 20, memory: 16 << 20 }).unwrap()
 }
 
 fn drawing(text: &str) -> Drawing {
@@ -15,8 +15,8 @@ fn drawing(text: &str) -> Drawing {
 fn edges(drawing: &Drawing, view: View) -> Vec<String> {
     let overlay = drawing.overlay(view, &Options::default());
     let line = |item: &Item| {
-        let targets: Vec<&str> = item.summary.adjacency.iter().map(|id| id.as_str()).collect();
-        format!("{} -> {}", item.summary.id, targets.join(" ")).trim_end().to_owned()
+        let targets: Vec<&str> = item.summary().adjacency.iter().map(|id| id.as_str()).collect();
+        format!("{} -> {}", item.summary().id, targets.join(" ")).trim_end().to_owned()
     };
     overlay.items.values().map(line).collect()
 }
@@ -147,7 +147,7 @@ fn tasks_and_services_of_ecs_and_swarm() {
             .overlay(view, &Options::default())
             .items
             .values()
-            .map(|item| format!("{} {}", item.summary.label, item.summary.metrics.len()))
+            .map(|item| format!("{} {}", item.summary().label, item.summary().metrics.len()))
             .collect()
     };
     assert_eq!(labels(View::EcsTasks), ["web 1"]);
@@ -157,6 +157,26 @@ fn tasks_and_services_of_ecs_and_swarm() {
     // Cut, not rounded.
     let task = drawing.details(View::EcsTasks, "arn:1;<ecs_task>", &Options::default()).unwrap();
     assert_eq!((task.summary.metrics[0].value, task.summary.metrics[0].samples.len()), (7.77, 1));
+}
+
+#[test]
+fn tasks_and_services_are_drawn_as_scopes_probes_tell_of_them() {
+    // Of these, they tell no topology. What is left of a node in a delta has no id either.
+    let mut report = json(
+        r#"{"ECSTask":{"nodes":{"arn:1;<ecs_task>":{"id":"arn:1;<ecs_task>","parents":{"ecs_service":["prod;web"]}},"arn:2;<ecs_task>":{}}},
+        "ECSService":{"nodes":{"prod;web":{"id":"prod;web"}}},
+        "SwarmService":{"nodes":{"s1;<swarm_service>":{"id":"s1;<swarm_service>","latest":{"stack_namespace":{"value":"shop"}}}}},
+        "Container":{"nodes":{"a;<container>":{"id":"a;<container>","topology":"container","latest":{"docker_container_id":{"value":"a"}},
+        "parents":{"ecs_task":["arn:1;<ecs_task>"],"swarm_service":["s1;<swarm_service>"]}},"b;<container>":{"id":"b;<container>"}}}}"#,
+    );
+    report.upgrade();
+    let drawing = Drawing::new(report, Joints::default());
+    assert_eq!(edges(&drawing, View::EcsTasks), ["arn:1;<ecs_task> ->"]);
+    assert_eq!(edges(&drawing, View::EcsServices), ["prod;web ->"]);
+    assert_eq!(edges(&drawing, View::SwarmServices), ["s1;<swarm_service> ->"]);
+    assert_eq!(drawing.namespaces().1, ["shop".into()].into());
+    // Elsewhere, such nodes are in no view, as in Scope's.
+    assert_eq!(edges(&drawing, View::Containers), ["a;<container> ->"]);
 }
 
 #[test]
@@ -171,7 +191,7 @@ fn tables_with_columns_fixed_rows_and_what_was_cut_off() {
         "list":{"id":"list","label":"List","prefix":"l_"}}}}"##,
     );
     let overlay = drawing.overlay(View::Weave, &Options::default());
-    let tables = &overlay.items["#p"].summary.tables;
+    let tables = &overlay.items["#p"].summary().tables;
     let grid = tables[0].grid.as_ref().unwrap();
     let rows: Vec<(&str, usize)> = grid.rows.iter().map(|row| (&*row.id, row.cells.len())).collect();
     assert_eq!((&*grid.kind, rows), ("multicolumn-table", vec![("r1", 2), ("r2", 1)]));
@@ -199,12 +219,14 @@ proptest! {
             for view in View::ALL {
                 let overlay = drawing.overlay(view, &options);
                 for item in overlay.items.values() {
-                    for target in &item.summary.adjacency {
+                    for target in &item.summary().adjacency {
                         // What has no summary (an unknown topology) is counted and not shown.
                         let is_there = overlay.items.contains_key(target) || drawing.finds(view, target.as_str()).is_some();
                         prop_assert!(is_there, "{view:?} {target} is missing");
                     }
                 }
+                prop_assert_eq!(drawing.outlines(view, &options), (overlay.outlines(), overlay.stats.filtered_nodes));
+                prop_assert!(Arc::ptr_eq(&overlay, &drawing.overlay(view, &options)));
                 if !overlay.items.is_empty() {
                     let id = overlay.items.keys().nth(pick.index(overlay.items.len())).unwrap();
                     prop_assert!(drawing.details(view, id.as_str(), &options).is_some());

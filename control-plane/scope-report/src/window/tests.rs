@@ -5,16 +5,16 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_unix_millis(millis)
 }
 
-fn report(ids: &[&str]) -> Report {
+fn report(ids: &[&str]) -> Weighed {
     let mut report = Report::default();
     for &id in ids {
         report.table_mut(Kind::Process).nodes.insert(id.into(), Node::new(id, Kind::Process).into());
     }
-    report
+    Weighed { report, weight: 100 }
 }
 
 fn window(nodes: usize) -> Window {
-    Window::new(Duration::from_secs(15), WindowLimits { nodes })
+    Window::new(Duration::from_secs(15), WindowLimits { nodes, memory: 10_000 })
 }
 
 fn ids(window: &Window) -> Vec<String> {
@@ -61,6 +61,18 @@ fn a_window_that_is_full_takes_no_more_until_something_has_left_it() {
 }
 
 #[test]
+fn what_is_heavy_fills_a_window_however_few_nodes_it_has() {
+    let mut window = Window::new(Duration::from_secs(15), WindowLimits { nodes: 100, memory: 250 });
+    assert_eq!(window.add(at(0), report(&["a"])), Added::Yes);
+    // In the same part or in another one, it counts.
+    assert_eq!(window.add(at(1), report(&["a"])), Added::Yes);
+    assert_eq!(window.weight(), 200);
+    assert_eq!(window.add(at(5_000), report(&["b"])), Added::Full);
+    assert_eq!(window.add(at(15_001), report(&["b"])), Added::Yes);
+    assert_eq!(window.weight(), 100);
+}
+
+#[test]
 fn a_clock_that_is_set_back_keeps_what_is_there() {
     let mut window = window(100);
     window.add(at(100_000), report(&["a"]));
@@ -74,7 +86,7 @@ fn a_clock_that_is_set_back_keeps_what_is_there() {
 fn a_part_with_one_host_is_named_after_it() {
     let mut window = window(100);
     let mut with_host = report(&["a"]);
-    with_host.table_mut(Kind::Host).nodes.insert("h;<host>".into(), Node::new("h;<host>", Kind::Host).into());
+    with_host.report.table_mut(Kind::Host).nodes.insert("h;<host>".into(), Node::new("h;<host>", Kind::Host).into());
     window.add(at(0), with_host);
     assert_eq!(window.summaries()[0].1, "h;<host>: process:1, host:1");
 }

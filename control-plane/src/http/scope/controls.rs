@@ -8,6 +8,7 @@ use axum::response::Response;
 use futures::TryStreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use relay::{Answer, CallError, Caller, Target};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::{Scope, bad_request, schema};
@@ -26,7 +27,8 @@ const ARGUMENTS_MAX: usize = 64;
 /// Does something with a node.
 ///
 /// The three ids are path segments: a slash in one is written `%2F`, a plus sign `%2B`; `+` stands for a blank. The arguments, an object of
-/// texts, are read only when the request has a length. The reply comes when the probe has answered; what is not done within 80 s is given up.
+/// texts (numbers, truth values and null are taken as such), are read only when the request has a length. The reply comes when the probe has
+/// answered; what is not done within 80 s is given up.
 #[utoipa::path(
     post,
     path = "/api/control/{probe}/{node}/{control}",
@@ -123,13 +125,25 @@ async fn arguments(request: Request) -> Result<BTreeMap<String, String>, String>
     while let Some(chunk) = chunks.try_next().await.map_err(|error| error.to_string())? {
         body.extend_from_slice(&chunk);
     }
-    let arguments: Option<BTreeMap<String, String>> =
-        serde_json::from_slice(&body).map_err(|error| format!("the arguments are no object of texts: {error}"))?;
-    let arguments = arguments.unwrap_or_default();
+    let arguments = read_arguments(&body)?;
     if arguments.len() > ARGUMENTS_MAX {
         return Err(format!("there are {} arguments; {ARGUMENTS_MAX} are allowed", arguments.len()));
     }
     Ok(arguments)
+}
+
+/// An object of texts. Numbers, truth values and null are texts, too, as Scope read them.
+fn read_arguments(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
+    let arguments: Option<BTreeMap<String, Value>> =
+        serde_json::from_slice(body).map_err(|error| format!("the arguments are no object of texts: {error}"))?;
+    let text = |(key, value): (String, Value)| match value {
+        Value::String(text) => Ok((key, text)),
+        Value::Number(number) => Ok((key, number.to_string())),
+        Value::Bool(is_so) => Ok((key, is_so.to_string())),
+        Value::Null => Ok((key, String::new())),
+        Value::Array(_) | Value::Object(_) => Err(format!("the arguments are no object of texts: {key:?} has parts of its own")),
+    };
+    arguments.unwrap_or_default().into_iter().map(text).collect()
 }
 
 fn encode(answer: &Answer) -> Vec<u8> {
@@ -166,6 +180,18 @@ mod tests {
         assert_eq!(user("Basic YWRh"), Some("ada".to_owned()));
         for none in ["Basic", "Basic !!!", "Bearer YWRhOnNlY3JldA==", "Basic Og=="] {
             assert_eq!(user(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn arguments_may_be_numbers() {
+        let read = |text: &str| read_arguments(text.as_bytes());
+        let arguments = read(r#"{"pipeID":"pipe-1","height":24,"width":8.5,"all":true,"none":null}"#).unwrap();
+        let expected = [("all", "true"), ("height", "24"), ("none", ""), ("pipeID", "pipe-1"), ("width", "8.5")];
+        assert_eq!(arguments.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>(), expected);
+        assert_eq!(read("null"), Ok(BTreeMap::new()));
+        for wrong in [r#"{"a":[1]}"#, r#"{"a":{}}"#, "[]", "1", ""] {
+            assert!(read(wrong).is_err_and(|reason| reason.starts_with("the arguments are no object of texts")), "{wrong}");
         }
     }
 

@@ -12,9 +12,7 @@ const COUNTED: [(&str, &str, &str); 3] =
 /// where probes of both kinds watch a host, most of what old probes tell of is on the map already.
 pub(super) fn summary(ours: &NodeSummary, theirs: &NodeSummary, uncounted: u64) -> NodeSummary {
     let mut merged = ours.clone();
-    merged.adjacency.extend(theirs.adjacency.iter().cloned());
-    merged.adjacency.sort();
-    merged.adjacency.dedup();
+    merged.adjacency = adjacency(&ours.adjacency, &theirs.adjacency);
     if merged.stack && !merged.pseudo {
         add(&mut merged, uncounted);
     }
@@ -40,6 +38,14 @@ pub(super) fn summary(ours: &NodeSummary, theirs: &NodeSummary, uncounted: u64) 
         }
     }
     merged.tables.sort_by(|one, other| one.id.cmp(&other.id));
+    merged
+}
+
+/// Where edges of either side lead.
+pub(super) fn adjacency(ours: &[NodeId], theirs: &[NodeId]) -> Vec<NodeId> {
+    let mut merged = [ours, theirs].concat();
+    merged.sort();
+    merged.dedup();
     merged
 }
 
@@ -122,6 +128,16 @@ pub(super) fn with_labels(mut details: Details, picture: &ViewSnapshot) -> Detai
     details
 }
 
+/// Leaves what leads to nodes of a picture, or to the node itself.
+pub(super) fn within(mut details: Details, picture: &ViewSnapshot) -> Details {
+    let own = details.summary.id.clone();
+    let is_there = |id: &NodeId| *id == own || picture.nodes.contains_key(id);
+    details.summary.adjacency.retain(is_there);
+    details.incoming.retain(|connection| is_there(&connection.node_id));
+    details.outgoing.retain(|connection| is_there(&connection.node_id));
+    details
+}
+
 #[cfg(test)]
 mod tests {
     use topology::{Control, MetadataRow, Shape};
@@ -187,6 +203,33 @@ mod tests {
         details(&mut ours, panel("2 containers", &["b", "c"], Vec::new()));
         assert_eq!(ours.children[0].nodes.len(), 3);
         assert_eq!((&*ours.summary.label_minor, &*ours.summary.metadata[0].value), ("3 containers", "3"));
+    }
+
+    #[test]
+    fn a_panel_shows_no_neighbour_that_its_picture_has_not() {
+        let connection = |node: &str| Connection {
+            id: node.into(),
+            node_id: node.into(),
+            label: "".into(),
+            label_minor: "".into(),
+            remote: None,
+            port: None,
+            protocol: "tcp",
+            via: "".into(),
+            applications: Vec::new(),
+            count: 1,
+        };
+        let mut whole = panel("", &[], Vec::new());
+        whole.summary.adjacency = vec!["a".into(), "b".into(), "g".into()];
+        whole.incoming = ["a", "b", "g"].map(connection).into();
+        whole.outgoing = ["b"].map(connection).into();
+        let mut picture = ViewSnapshot::default();
+        picture.nodes.insert("a".into(), topology::PublishedNode::new(child("a")));
+        // The node itself is shown, whether a filter leaves it out or not.
+        let cut = within(whole, &picture);
+        let left: Vec<&str> = cut.incoming.iter().map(|it| it.node_id.as_str()).collect();
+        assert_eq!((left, cut.outgoing.len()), (vec!["a", "g"], 0));
+        assert_eq!(cut.summary.adjacency, ["a".into(), "g".into()]);
     }
 
     #[test]

@@ -8,12 +8,13 @@ use axum::response::Response;
 use base::Timestamp;
 use history::{PlayError, Player};
 use http::StatusCode;
-use scope_report::{Drawing, Joints, Report};
+use scope_report::{Drawing, Joints, Overlay, Report};
 use topology::{Details, Filter, Link, NodeId, ViewKey, ViewSnapshot, ViewStats};
 
 use super::labels::LabelFilter;
 use super::merging;
-use super::scenes::{Scenes, composed, keep};
+use super::scenes::Scenes;
+use super::scenes::composing::{composed, keep};
 use super::views::{Namespaces, Wanted};
 use crate::drivers::{HistoryError, HistoryHandle, OldReports, Stopped};
 use crate::http::Context;
@@ -140,8 +141,8 @@ impl Past {
 
     /// A node's panel at that moment. There is nothing to be done to the past.
     pub(crate) async fn details(&self, wanted: &Wanted, id: String) -> Result<Option<Box<Details>>, Failure> {
-        let wanted = wanted.clone();
-        let details = self.look(move |then| then.details(&wanted, &id)).await?.flatten();
+        let (wanted, labels) = (wanted.clone(), self.labels.clone());
+        let details = self.look(move |then| then.details(&wanted, &labels, &id)).await?.flatten();
         Ok(details.map(|details| Box::new(Details { controls: Vec::new(), ..details })))
     }
 }
@@ -174,7 +175,7 @@ impl Then<'_> {
         let Some(drawing) = self.drawing else {
             return match namespaces {
                 None => base,
-                Some(namespaces) => composed(&base, &base, scope_report::Overlay::default(), Some(&namespaces)),
+                Some(namespaces) => composed(&base, &base, &Overlay::default(), Some(&namespaces)),
             };
         };
         let whole = if wanted.key.filter.hide_unconnected {
@@ -184,7 +185,7 @@ impl Then<'_> {
             base.clone()
         };
         let overlay = drawing.overlay(wanted.key.view, &wanted.options(namespaces.clone()));
-        composed(&base, &whole, overlay, namespaces.as_ref())
+        composed(&base, &whole, &overlay, namespaces.as_ref())
     }
 
     fn namespaces(&self) -> Namespaces {
@@ -197,23 +198,31 @@ impl Then<'_> {
         namespaces
     }
 
-    fn details(&mut self, wanted: &Wanted, id: &str) -> Option<Details> {
+    fn details(&mut self, wanted: &Wanted, labels: &[LabelFilter], id: &str) -> Option<Details> {
         let view = wanted.key.view;
         let ours = self.player.details(wanted.key, &NodeId::from(id));
-        let Some(drawing) = self.drawing else { return ours };
-        let is_there = ours.is_some() || drawing.finds(view, id) == Some(false);
         let namespaces = if wanted.names_namespaces() { wanted.namespaces(&self.namespaces()) } else { None };
-        let theirs = is_there.then(|| drawing.details(view, id, &wanted.options(namespaces))).flatten();
+        let is_cut = namespaces.is_some() || wanted.label_filter(labels).is_some();
+        let theirs = self.drawing.and_then(|drawing| {
+            let is_there = ours.is_some() || drawing.finds(view, id) == Some(false);
+            is_there.then(|| drawing.details(view, id, &wanted.options(namespaces))).flatten()
+        });
+        let is_ours_alone = theirs.is_none();
         let details = match (ours, theirs) {
-            (ours, None) => return ours,
+            (ours, None) => ours?,
             (None, Some(theirs)) => theirs,
             (Some(mut ours), Some(theirs)) => {
                 merging::details(&mut ours, theirs);
                 ours
             }
         };
+        if is_ours_alone && !is_cut {
+            return Some(details);
+        }
         // Neighbours of the other side are known there by their ids alone.
-        Some(merging::with_labels(details, &self.picture(wanted)))
+        let picture = self.cut_picture(wanted, labels);
+        let details = merging::with_labels(details, &picture);
+        Some(if is_cut { merging::within(details, &picture) } else { details })
     }
 }
 

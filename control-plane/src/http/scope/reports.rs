@@ -11,7 +11,7 @@ use axum::response::Response;
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::body::{Frame, SizeHint};
-use scope_report::{Added, Compression, Format, Kind, Limits, Ours, Report, Time, decode, to_json, to_msgpack, translate};
+use scope_report::{Added, Compression, Format, Kind, Limits, Ours, Report, Time, decode_weighed, to_json, to_msgpack, translate};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use topology::{FlowEntry, FlowQuery};
 
@@ -23,16 +23,16 @@ use crate::http::query::Query;
 use crate::http::reply::{json_bytes, problem, stopped};
 
 /// What one report may cost. Scope had no limit; its largest known reports unpack to some megabytes.
-pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, texts: 4_000_000 };
+pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, memory: 256 << 20 };
 /// Bytes of a body before it is unpacked.
 const BODY_MAX: usize = 32 << 20;
 /// Bytes of all bodies that are being read.
 const BODIES_MAX: usize = 256 << 20;
-/// Bodies that are unpacked at once.
+/// Bodies that are unpacked at once, if each took what one may. Those that have been, and wait to be taken in, count by what they take.
 const DECODERS: usize = 4;
 /// Flows asked of the map at once.
 const FLOWS_AT_ONCE: usize = 1_000;
-/// A unit of [`Intake::room`] and [`Intake::unread`], in bytes.
+/// A unit of [`Intake::room`], [`Intake::decoders`] and [`Intake::unread`], in bytes.
 const ROOM_UNIT: usize = 1 << 10;
 /// Bytes of all reports that clients have asked for and not taken yet. One may be larger while there is no other.
 const UNREAD_MAX: usize = 256 << 20;
@@ -52,7 +52,7 @@ impl Default for Intake {
     fn default() -> Self {
         Intake {
             room: Semaphore::new(BODIES_MAX / ROOM_UNIT),
-            decoders: Arc::new(Semaphore::new(DECODERS)),
+            decoders: Arc::new(Semaphore::new(DECODERS * LIMITS.memory / ROOM_UNIT)),
             exports: Semaphore::new(1),
             unread: Arc::new(Semaphore::new(UNREAD_MAX / ROOM_UNIT)),
         }
@@ -71,7 +71,7 @@ impl Default for Intake {
         (status = 200, description = "It is taken in, and readers see it; where drawing everything takes longer than a second, they see it later"),
         (status = 400, description = "The content type is none of these two, or the body is no report", body = String, content_type = "application/json"),
         (status = 408, description = "The body did not come in time", body = String, content_type = "application/json"),
-        (status = 413, description = "The body is larger than 32 MiB, unpacks to more than 64 MiB, or has more than 4,000,000 texts in it", body = String, content_type = "application/json"),
+        (status = 413, description = "The body is larger than 32 MiB, unpacks to more than 64 MiB, or takes more than 256 MiB of memory", body = String, content_type = "application/json"),
         (status = 503, description = "There is no room for more reports", body = String, content_type = "application/json")
     )
 )]
@@ -85,11 +85,14 @@ pub(super) async fn post_report(State(scope): State<Scope>, request: Request) ->
         Ok(read) => read,
         Err((status, reason)) => return problem(status, reason),
     };
-    let Ok(permit) = scope.intake.decoders.clone().acquire_owned().await else { return stopped(Stopped) };
+    let most = units(LIMITS.memory);
+    let Ok(mut permit) = scope.intake.decoders.clone().acquire_many_owned(most).await else { return stopped(Stopped) };
     let decoded = tokio::task::spawn_blocking(move || {
-        let outcome = decode(&bytes, format, compression, LIMITS);
-        drop(permit);
-        (outcome, bytes)
+        let outcome = decode_weighed(&bytes, format, compression, LIMITS);
+        let taken = outcome.as_ref().map_or(0, |weighed| units(weighed.weight));
+        // What it does not take is for others.
+        drop(permit.split(most.saturating_sub(taken) as usize));
+        (outcome.map(|report| (report, permit)), bytes)
     });
     let decoded = decoded.await;
     drop(room);
@@ -97,7 +100,7 @@ pub(super) async fn post_report(State(scope): State<Scope>, request: Request) ->
         scope.context.old_probes.refused();
     }
     match decoded {
-        Ok((Ok(report), bytes)) => match scope.context.old_probes.add(Box::new(report)).await {
+        Ok((Ok((report, permit)), bytes)) => match scope.context.old_probes.add(Box::new(report), permit).await {
             Ok(Added::Yes) => {
                 if let Some(kept) = &scope.context.old_reports {
                     kept.keep(scope.context.clock.now(), format, compression, &bytes);
@@ -127,6 +130,10 @@ fn kind_of_body(headers: &HeaderMap) -> Result<(Format, Compression), String> {
     Ok((format, compression))
 }
 
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX)
+}
+
 /// Reads a body for as long as there is room for it.
 async fn read(mut body: BodyDataStream, room: &Semaphore) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), (StatusCode, &'static str)> {
     let mut bytes = Vec::new();
@@ -136,8 +143,9 @@ async fn read(mut body: BodyDataStream, room: &Semaphore) -> Result<(Vec<u8>, Op
         if bytes.len() + piece.len() > BODY_MAX {
             return Err((StatusCode::PAYLOAD_TOO_LARGE, "the report is larger than 33554432 bytes"));
         }
-        let units = u32::try_from(piece.len().div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
-        let permit = room.try_acquire_many(units).map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "there is no room for more reports"))?;
+        let permit = room
+            .try_acquire_many(units(piece.len()))
+            .map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "there is no room for more reports"))?;
         match &mut held {
             Some(held) => held.merge(permit),
             None => held = Some(permit),

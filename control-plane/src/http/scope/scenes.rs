@@ -3,23 +3,23 @@
 //! While there is no old probe, and no namespace is asked for, a picture is the map's own and costs nothing here. Otherwise it is the map's
 //! picture with the other nodes put in: what is the same stays shared, and clients who look at the same thing share the result.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use imbl::OrdMap;
-use scope_report::Overlay;
 use tokio::sync::{OnceCell, watch};
-use topology::{Details, Filter, NodeId, NodeSummary, PublishedNode, View, ViewKey, ViewSnapshot, ViewStats};
+use topology::{Details, Filter, NodeId, View, ViewKey, ViewSnapshot, ViewStats};
 
+use self::composing::{composed, composed_stats, keep};
 use super::labels::LabelFilter;
 use super::merging;
 use super::views::{Namespaces, Wanted};
 use crate::drivers::{OldProbesHandle, Scenery, Stopped, Subscription, TopologyHandle};
 use crate::http::Context;
 
-/// Pictures that are kept for clients who ask for the same.
-const CACHE_CAPACITY: usize = 64;
+pub(super) mod composing;
+
+/// Pictures, and numbers, that are known to clients who ask for the same.
+const CACHE_CAPACITY: usize = 256;
 
 /// Makes pictures.
 #[derive(Clone, Debug)]
@@ -27,22 +27,52 @@ pub(super) struct Scenes {
     topology: TopologyHandle,
     old_probes: OldProbesHandle,
     labels: Arc<[LabelFilter]>,
-    cache: Arc<Mutex<VecDeque<Entry>>>,
+    pictures: Arc<Cache<SharedPicture>>,
+    stats: Arc<Cache<OnceCell<ViewStats>>>,
 }
 
-/// A picture, and what it was made of. Snapshots are told apart by their place in memory, which the weak pointer keeps from being used again.
+/// A picture for as long as anybody looks at it: whoever follows one holds it, and whoever comes meanwhile gets the same.
+type SharedPicture = tokio::sync::Mutex<Weak<ViewSnapshot>>;
+
+/// What was made last.
+#[derive(Debug, Default)]
+struct Cache<T> {
+    entries: Mutex<VecDeque<Entry<T>>>,
+}
+
+/// Something that was made, and of what. Snapshots are told apart by their place in memory, which the weak pointer keeps from being used again.
 #[derive(Debug)]
-struct Entry {
+struct Entry<T> {
     base: Weak<ViewSnapshot>,
     generation: u64,
     wanted: Wanted,
-    picture: Arc<OnceCell<Arc<ViewSnapshot>>>,
+    made: Arc<T>,
+}
+
+impl<T: Default> Cache<T> {
+    /// Where it is, or where it is to be put. What nobody can ask for any more makes room.
+    fn cell(&self, base: &Arc<ViewSnapshot>, generation: u64, wanted: &Wanted) -> Arc<T> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it =
+            |entry: &&Entry<T>| entry.base.as_ptr() == Arc::as_ptr(base) && entry.generation == generation && entry.wanted == *wanted;
+        if let Some(entry) = entries.iter().rev().find(is_it) {
+            return entry.made.clone();
+        }
+        entries.retain(|entry| entry.base.strong_count() > 0 && entry.generation >= generation);
+        if entries.len() == CACHE_CAPACITY {
+            entries.pop_front();
+        }
+        let made = Arc::default();
+        entries.push_back(Entry { base: Arc::downgrade(base), generation, wanted: wanted.clone(), made: Arc::clone(&made) });
+        made
+    }
 }
 
 impl Scenes {
     pub(super) fn new(context: &Context) -> Self {
         let Context { topology, old_probes, label_filters, .. } = context;
-        Scenes { topology: topology.clone(), old_probes: old_probes.clone(), labels: label_filters.clone(), cache: Arc::default() }
+        let (topology, old_probes, labels) = (topology.clone(), old_probes.clone(), label_filters.clone());
+        Scenes { topology, old_probes, labels, pictures: Arc::default(), stats: Arc::default() }
     }
 
     /// The picture as it is now.
@@ -65,9 +95,33 @@ impl Scenes {
         }
         let mut stats = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            stats.push(self.snapshot(&wanted).await?.stats);
+            stats.push(self.stats_of(&wanted).await?);
         }
         Ok(stats)
+    }
+
+    async fn stats_of(&self, wanted: &Wanted) -> Result<ViewStats, Stopped> {
+        // Namespaces and labels are told from the nodes themselves.
+        if wanted.is_cut() {
+            return Ok(self.snapshot(wanted).await?.stats);
+        }
+        let base = self.topology.snapshot(wanted.key).await?;
+        let scenery = self.old_probes.scenery();
+        if scenery.drawing.is_none() {
+            return Ok(base.stats);
+        }
+        let cell = self.stats.cell(&base, scenery.generation, wanted);
+        let stats = cell.get_or_try_init(async || {
+            let whole = self.whole(&base, &scenery, wanted).await?;
+            let (view, options, base) = (wanted.key.view, wanted.options(None), base.clone());
+            off_thread(move || {
+                let outlines = scenery.drawing.as_ref().map(|drawing| drawing.outlines(view, &options));
+                let (outlines, filtered) = outlines.unwrap_or_default();
+                composed_stats(&base, &whole, outlines, filtered)
+            })
+            .await
+        });
+        stats.await.copied()
     }
 
     /// What `namespace` may be.
@@ -86,10 +140,12 @@ impl Scenes {
         let view = wanted.key.view;
         let ours = self.topology.details(wanted.key, NodeId::from(id.as_str())).await?;
         let scenery = self.old_probes.scenery();
-        if scenery.drawing.is_none() {
+        let namespaces = self.effective_namespaces(wanted).await?;
+        let is_cut = namespaces.is_some() || wanted.label_filter(&self.labels).is_some();
+        if scenery.drawing.is_none() && !is_cut {
             return Ok(ours);
         }
-        let options = wanted.options(self.effective_namespaces(wanted).await?);
+        let options = wanted.options(namespaces);
         let is_known = ours.is_some();
         let theirs = off_thread(move || {
             let drawing = scenery.drawing.as_ref()?;
@@ -98,17 +154,23 @@ impl Scenes {
             is_there.then(|| drawing.details(view, &id, &options).map(Box::new)).flatten()
         })
         .await?;
+        let is_ours_alone = theirs.is_none();
         let details = match (ours, theirs) {
-            (ours, None) => return Ok(ours),
+            (None, None) => return Ok(None),
+            (Some(ours), None) => ours,
             (None, Some(theirs)) => theirs,
             (Some(mut ours), Some(theirs)) => {
                 merging::details(&mut ours, *theirs);
                 ours
             }
         };
+        if is_ours_alone && !is_cut {
+            return Ok(Some(details));
+        }
         // Neighbours of the other side are known there by their ids alone.
         let picture = self.snapshot(wanted).await?;
-        Ok(Some(Box::new(merging::with_labels(*details, &picture))))
+        let details = merging::with_labels(*details, &picture);
+        Ok(Some(Box::new(if is_cut { merging::within(details, &picture) } else { details })))
     }
 
     async fn effective_namespaces(&self, wanted: &Wanted) -> Result<Option<BTreeSet<Arc<str>>>, Stopped> {
@@ -121,45 +183,34 @@ impl Scenes {
         if scenery.drawing.is_none() && namespaces.is_none() && label.is_none() {
             return Ok(base);
         }
-        let cell = self.cell(&base, scenery.generation, wanted);
-        let picture = cell
-            .get_or_try_init(async || {
-                // What the filter of unconnected processes hides may be connected to something of old probes.
-                let hides_unconnected = wanted.key.filter.hide_unconnected && scenery.drawing.is_some();
-                let whole = match hides_unconnected {
-                    true => {
-                        let filter = Filter { hide_unconnected: false, ..wanted.key.filter };
-                        self.topology.snapshot(ViewKey { filter, ..wanted.key }).await?
-                    }
-                    false => base.clone(),
-                };
-                let (view, options, base) = (wanted.key.view, wanted.options(namespaces.clone()), base.clone());
-                off_thread(move || {
-                    let overlay = scenery.drawing.as_ref().map(|drawing| drawing.overlay(view, &options)).unwrap_or_default();
-                    let mut picture = composed(&base, &whole, overlay, namespaces.as_ref());
-                    if let Some(label) = label {
-                        keep(&mut picture, |node| label.keeps(node));
-                    }
-                    Arc::new(picture)
-                })
-                .await
-            })
-            .await?;
-        Ok(picture.clone())
+        let cell = self.pictures.cell(&base, scenery.generation, wanted);
+        // Who comes for the same waits for whoever makes it.
+        let mut shared = cell.lock().await;
+        if let Some(picture) = shared.upgrade() {
+            return Ok(picture);
+        }
+        let whole = self.whole(&base, &scenery, wanted).await?;
+        let (view, options) = (wanted.key.view, wanted.options(namespaces.clone()));
+        let picture = off_thread(move || {
+            let overlay = scenery.drawing.as_ref().map(|drawing| drawing.overlay(view, &options)).unwrap_or_default();
+            let mut picture = composed(&base, &whole, &overlay, namespaces.as_ref());
+            if let Some(label) = label {
+                keep(&mut picture, |node| label.keeps(node));
+            }
+            Arc::new(picture)
+        })
+        .await?;
+        *shared = Arc::downgrade(&picture);
+        Ok(picture)
     }
 
-    fn cell(&self, base: &Arc<ViewSnapshot>, generation: u64, wanted: &Wanted) -> Arc<OnceCell<Arc<ViewSnapshot>>> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |entry: &&Entry| entry.base.as_ptr() == Arc::as_ptr(base) && entry.generation == generation && entry.wanted == *wanted;
-        if let Some(entry) = cache.iter().rev().find(is_it) {
-            return entry.picture.clone();
+    /// What the filter of unconnected processes hides may be connected to something of old probes: the picture without that filter.
+    async fn whole(&self, base: &Arc<ViewSnapshot>, scenery: &Scenery, wanted: &Wanted) -> Result<Arc<ViewSnapshot>, Stopped> {
+        if !wanted.key.filter.hide_unconnected || scenery.drawing.is_none() {
+            return Ok(base.clone());
         }
-        if cache.len() == CACHE_CAPACITY {
-            cache.pop_front();
-        }
-        let picture = Arc::default();
-        cache.push_back(Entry { base: Arc::downgrade(base), generation, wanted: wanted.clone(), picture: Arc::clone(&picture) });
-        picture
+        let filter = Filter { hide_unconnected: false, ..wanted.key.filter };
+        self.topology.snapshot(ViewKey { filter, ..wanted.key }).await
     }
 }
 
@@ -206,120 +257,6 @@ impl Feed {
     }
 }
 
-/// The map's picture with the nodes of old probes in it, and of all that what is in some namespaces. `whole` has nodes that `base` hides only
-/// because nothing on the map connects them.
-pub(super) fn composed(
-    base: &ViewSnapshot,
-    whole: &ViewSnapshot,
-    overlay: Overlay,
-    namespaces: Option<&BTreeSet<Arc<str>>>,
-) -> ViewSnapshot {
-    let mut picture = base.clone();
-    if let Some(wanted) = namespaces {
-        keep_namespaces(&mut picture, wanted);
-    }
-    let mut hasher = DefaultHasher::new();
-    let targets: BTreeSet<NodeId> = overlay.items.values().flat_map(|item| item.summary.adjacency.iter().cloned()).collect();
-    let mut touched = BTreeMap::new();
-    for (id, item) in overlay.items {
-        let summary = item.summary;
-        let known = picture.nodes.get(&id).or_else(|| {
-            let is_connected = targets.contains(&id) || !summary.adjacency.is_empty();
-            whole.nodes.get(&id).filter(|_| item.is_ours && is_connected)
-        });
-        let merged = match known {
-            Some(known) => merging::summary(known.summary(), &summary, item.uncounted),
-            // Hidden by a filter of the map's.
-            None if item.is_ours => continue,
-            None => summary,
-        };
-        touched.insert(id, merged);
-    }
-    let is_there = |nodes: &OrdMap<NodeId, PublishedNode>, touched: &BTreeMap<NodeId, NodeSummary>, id: &NodeId| {
-        nodes.contains_key(id) || touched.contains_key(id)
-    };
-    let ids: Vec<NodeId> = touched.keys().cloned().collect();
-    for id in &ids {
-        let Some(mut summary) = touched.remove(id) else { continue };
-        summary.adjacency.retain(|target| target == id || is_there(&picture.nodes, &touched, target));
-        touched.insert(id.clone(), summary);
-    }
-    // What stands for the outside, and is connected to nothing any more.
-    let connected: BTreeSet<NodeId> = touched
-        .iter()
-        .flat_map(|(id, summary)| {
-            summary.adjacency.iter().filter(move |target| *target != id).flat_map(move |target| [id.clone(), target.clone()])
-        })
-        .collect();
-    for (id, summary) in touched {
-        if summary.pseudo && !picture.nodes.contains_key(&id) && !connected.contains(&id) {
-            picture.stats.filtered_nodes += 1;
-            continue;
-        }
-        (&id, &summary.adjacency).hash(&mut hasher);
-        count(&mut picture.stats, &summary, true);
-        if let Some(old) = picture.nodes.insert(id, PublishedNode::new(summary)) {
-            count(&mut picture.stats, old.summary(), false);
-        }
-    }
-    picture.stats.filtered_nodes += overlay.stats.filtered_nodes;
-    picture.structure_version = hasher.finish() ^ base.structure_version;
-    picture
-}
-
-fn count(stats: &mut ViewStats, summary: &NodeSummary, comes: bool) {
-    let change = |count: &mut u64, by: u64| *count = if comes { count.saturating_add(by) } else { count.saturating_sub(by) };
-    change(&mut stats.node_count, 1);
-    change(&mut stats.nonpseudo_node_count, u64::from(!summary.pseudo));
-    change(&mut stats.edge_count, summary.adjacency.len() as u64);
-}
-
-/// Leaves nodes of some namespaces, the edges between them, and what of the outside is connected to them.
-fn keep_namespaces(picture: &mut ViewSnapshot, wanted: &BTreeSet<Arc<str>>) {
-    keep(picture, |summary| summary.pseudo || wanted.contains(namespace(summary)));
-}
-
-/// Leaves some nodes, the edges between them, and what of the outside is connected to them.
-pub(super) fn keep(picture: &mut ViewSnapshot, keeps: impl Fn(&NodeSummary) -> bool) {
-    let kept: BTreeSet<NodeId> = picture.nodes.iter().filter(|(_, node)| keeps(node.summary())).map(|(id, _)| id.clone()).collect();
-    let edges = |node: &PublishedNode| node.summary().adjacency.iter().filter(|target| kept.contains(*target)).cloned().collect::<Vec<_>>();
-    let mut connected = BTreeSet::new();
-    for id in &kept {
-        let targets = picture.nodes.get(id).map(edges).unwrap_or_default();
-        for target in targets.into_iter().filter(|target| target != id) {
-            connected.insert(id.clone());
-            connected.insert(target);
-        }
-    }
-    let old = std::mem::take(&mut picture.nodes);
-    let (before, mut stats) = (old.len() as u64, ViewStats { filtered_nodes: picture.stats.filtered_nodes, ..ViewStats::default() });
-    for (id, node) in &old {
-        let summary = node.summary();
-        if !kept.contains(id) || (summary.pseudo && !connected.contains(id)) {
-            continue;
-        }
-        let adjacency = edges(node);
-        let node = if adjacency.len() == summary.adjacency.len() {
-            node.clone()
-        } else {
-            PublishedNode::new(NodeSummary { adjacency, ..summary.clone() })
-        };
-        count(&mut stats, node.summary(), true);
-        picture.nodes.insert(id.clone(), node);
-    }
-    stats.filtered_nodes += before.saturating_sub(stats.node_count);
-    picture.stats = stats;
-}
-
-/// The namespace that a node is in; empty for none.
-fn namespace(summary: &NodeSummary) -> &str {
-    let row = summary.metadata.iter().find(|row| row.id == "kubernetes_namespace");
-    let labels = || summary.tables.iter().filter(|table| table.id == "docker_label_").flat_map(|table| &table.rows);
-    let label = |key: &'static str| labels().find(|(label, _)| &**label == key).map(|(_, value)| &**value);
-    let found = row.map(|row| &*row.value).or_else(|| label("io.kubernetes.pod.namespace"));
-    found.or_else(|| label("com.docker.stack.namespace")).unwrap_or("No stack")
-}
-
 /// Work that would hold up others where they run.
 pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
     match tokio::task::spawn_blocking(work).await {
@@ -338,4 +275,43 @@ pub(super) fn all_views(query: &crate::http::query::Query) -> Vec<Wanted> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::http::query::Query;
+
+    fn wanted(query: &str) -> Wanted {
+        Wanted::new(View::Hosts, &Query::parse(Some(query)))
+    }
+
+    #[tokio::test]
+    async fn a_picture_that_nobody_looks_at_any_more_takes_no_room() {
+        let cache: Cache<SharedPicture> = Cache::default();
+        let base = Arc::new(ViewSnapshot::default());
+        let picture = Arc::new(ViewSnapshot::default());
+        *cache.cell(&base, 1, &wanted("")).lock().await = Arc::downgrade(&picture);
+        let again = cache.cell(&base, 1, &wanted("")).lock().await.upgrade();
+        assert!(again.is_some_and(|again| Arc::ptr_eq(&again, &picture)));
+        assert_eq!(Arc::strong_count(&picture), 1);
+        drop(picture);
+        assert!(cache.cell(&base, 1, &wanted("")).lock().await.upgrade().is_none());
+    }
+
+    #[test]
+    fn what_nobody_can_ask_for_any_more_is_forgotten() {
+        let cache: Cache<OnceCell<ViewStats>> = Cache::default();
+        let len = || cache.entries.lock().unwrap().len();
+        let (first, second) = (Arc::new(ViewSnapshot::default()), Arc::new(ViewSnapshot::default()));
+        for query in ["", "t=1s", "pseudo=show"] {
+            cache.cell(&first, 1, &wanted(query));
+            cache.cell(&second, 1, &wanted(query));
+        }
+        assert_eq!(len(), 6);
+        // The map has gone on.
+        drop(first);
+        cache.cell(&second, 1, &wanted("stopped=both"));
+        assert_eq!(len(), 4);
+        // Old probes have reported.
+        cache.cell(&second, 2, &wanted(""));
+        assert_eq!(len(), 1);
+    }
+}

@@ -45,7 +45,9 @@ fn snapshot(nodes: Vec<NodeSummary>) -> ViewSnapshot {
 fn overlay(theirs: Vec<NodeSummary>, ours: Vec<NodeSummary>) -> Overlay {
     let mut overlay = Overlay::default();
     let items = theirs.into_iter().map(|it| (it, false)).chain(ours.into_iter().map(|it| (it, true)));
-    overlay.items = items.map(|(summary, is_ours)| (summary.id.clone(), Item { summary, is_ours, uncounted: 0 })).collect();
+    let item =
+        |(summary, is_ours): (NodeSummary, bool)| (summary.id.clone(), Item { node: PublishedNode::new(summary), is_ours, uncounted: 0 });
+    overlay.items = items.map(item).collect();
     overlay
 }
 
@@ -68,10 +70,34 @@ fn check_stats(composed: &ViewSnapshot) {
 #[test]
 fn edges_between_both_sides_are_drawn_at_both() {
     let base = snapshot(vec![node("a", &["b"]), node("b", &[])]);
-    let picture = composed(&base, &base, overlay(vec![node("x", &["b", "nowhere"])], vec![node("a", &["x"]), node("b", &[])]), None);
+    let picture = composed(&base, &base, &overlay(vec![node("x", &["b", "nowhere"])], vec![node("a", &["x"]), node("b", &[])]), None);
     assert_eq!(outline(&picture), ["a -> b x", "b ->", "x -> b"]);
     check_stats(&picture);
     assert_ne!(picture.structure_version, base.structure_version);
+}
+
+#[test]
+fn what_is_counted_is_what_is_drawn() {
+    let base = snapshot(vec![node("a", &["b", "out-theinternet"]), node("b", &[]), node("out-theinternet", &[])]);
+    let whole = snapshot(vec![node("a", &["b"]), node("b", &[]), node("lonely", &[])]);
+    let theirs = vec![node("x", &["a", "lonely", "nowhere"]), node("y", &["x", "y"]), node("pseudo:uncontained:h", &[]), node("b", &["y"])];
+    let ours = vec![node("lonely", &[]), node("hidden", &["x"]), node("a", &["x"])];
+    let overlay = overlay(theirs, ours);
+    let picture = composed(&base, &whole, &overlay, None);
+    check_stats(&picture);
+    assert_eq!(composed_stats(&base, &whole, overlay.outlines(), overlay.stats.filtered_nodes), picture.stats);
+}
+
+#[test]
+fn what_is_the_same_in_two_pictures_is_there_once() {
+    let theirs = overlay(vec![node("x", &["y"]), node("y", &["a"]), node("z", &["gone"])], vec![node("a", &[])]);
+    let first = composed(&snapshot(vec![node("a", &[])]), &snapshot(Vec::new()), &theirs, None);
+    let base = snapshot(vec![node("a", &[]), node("b", &[])]);
+    let second = composed(&base, &base, &theirs, None);
+    assert_eq!((first.nodes.get("x"), first.nodes.get("y")), (second.nodes.get("x"), second.nodes.get("y")));
+    assert_eq!(second.nodes.get("a"), base.nodes.get("a"));
+    // An edge of this one leads nowhere.
+    assert_eq!(outline(&second), ["a ->", "b ->", "x -> y", "y -> a", "z ->"]);
 }
 
 #[test]
@@ -79,10 +105,10 @@ fn what_is_ours_and_hidden_stays_hidden_unless_only_for_want_of_a_connection() {
     let base = snapshot(vec![node("a", &[])]);
     let whole = snapshot(vec![node("a", &[]), node("lonely", &[])]);
     let theirs = || overlay(vec![node("x", &["lonely", "hidden"])], vec![node("lonely", &[]), node("hidden", &[])]);
-    let picture = composed(&base, &whole, theirs(), None);
+    let picture = composed(&base, &whole, &theirs(), None);
     assert_eq!(outline(&picture), ["a ->", "lonely ->", "x -> lonely"]);
     check_stats(&picture);
-    let picture = composed(&base, &base, theirs(), None);
+    let picture = composed(&base, &base, &theirs(), None);
     assert_eq!(outline(&picture), ["a ->", "x ->"]);
     check_stats(&picture);
 }
@@ -91,7 +117,7 @@ fn what_is_ours_and_hidden_stays_hidden_unless_only_for_want_of_a_connection() {
 fn what_stands_for_the_outside_needs_a_connection() {
     let base = snapshot(vec![node("a", &["out-theinternet"]), node("out-theinternet", &[])]);
     let theirs = vec![node("pseudo:uncontained:h", &["gone"]), node("out-theinternet", &[]), node("x", &["out-theinternet"])];
-    let picture = composed(&base, &base, overlay(theirs, Vec::new()), None);
+    let picture = composed(&base, &base, &overlay(theirs, Vec::new()), None);
     assert_eq!(outline(&picture), ["a -> out-theinternet", "out-theinternet ->", "x -> out-theinternet"]);
     assert_eq!(picture.stats.filtered_nodes, 1);
     check_stats(&picture);
@@ -106,7 +132,7 @@ fn a_namespace_leaves_its_nodes_the_edges_between_them_and_what_they_are_connect
         node("out-theinternet", &[]),
         node("in-theinternet", &["a"]),
     ]);
-    let picture = composed(&base, &base, Overlay::default(), Some(&["shop".into()].into()));
+    let picture = composed(&base, &base, &Overlay::default(), Some(&["shop".into()].into()));
     assert_eq!(outline(&picture), ["a -> b", "b ->", "in-theinternet -> a"]);
     assert_eq!(picture.stats.filtered_nodes, 2);
     check_stats(&picture);
