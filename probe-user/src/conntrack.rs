@@ -45,6 +45,8 @@ pub struct Config {
     pub retry_interval: Duration,
     /// Events are gathered for this long before they are read: one reading for many events.
     pub gather: Duration,
+    /// How often it is looked whether the kernel balances load itself: then all connections have to be listened to.
+    pub balance_interval: Duration,
 }
 
 impl Config {
@@ -65,6 +67,7 @@ impl Config {
             look_interval: Duration::from_secs(5),
             retry_interval: Duration::from_secs(300),
             gather: Duration::from_millis(20),
+            balance_interval: Duration::from_secs(60),
         }
     }
 }
@@ -157,6 +160,7 @@ impl Follower {
     /// Runs until nobody listens.
     async fn follow(mut self, mut events: AsyncFd<Events>) -> Option<()> {
         let mut look: Option<JoinHandle<io::Result<()>>> = None;
+        let mut balance_at = Instant::now() + self.config.balance_interval;
         loop {
             let due = self.look_at.filter(|_| look.is_none());
             tokio::select! {
@@ -178,6 +182,14 @@ impl Follower {
                     self.looking = !self.read(events.get_mut()).await?;
                     continue;
                 }
+                () = tokio::time::sleep_until(balance_at.into()) => {
+                    balance_at = Instant::now() + self.config.balance_interval;
+                    if self.balances_since().await {
+                        tracing::info!("the kernel balances load itself now (IPVS), or no longer: connections are listened to anew");
+                        return None;
+                    }
+                    continue;
+                }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
                     self.look_at = None;
                     self.looking = true;
@@ -188,6 +200,13 @@ impl Follower {
             self.looking = self.looking && (look.is_some() || self.look_at.is_some());
             tokio::time::sleep(self.config.gather).await;
         }
+    }
+
+    /// Whether it has changed since the sockets were opened that the kernel balances load.
+    async fn balances_since(&self) -> bool {
+        let namespace = self.config.namespace.clone();
+        let balances = tokio::task::spawn_blocking(move || socket::balances(namespace.as_deref())).await;
+        matches!(balances, Ok(Ok(balances)) if balances != self.questions.unmarked)
     }
 
     /// Reads what is there. Whether that was everything; `None` when nobody listens.

@@ -80,9 +80,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether addresses or ports were translated.
+    /// Whether addresses or ports were translated. IPVS changes the answer's alone and marks nothing.
     pub fn is_translated(&self) -> bool {
         self.status & (IPS_SRC_NAT | IPS_DST_NAT) != 0
+            || self.reply.source != self.original.destination
+            || self.reply.destination != self.original.source
     }
 }
 
@@ -226,6 +228,17 @@ pub fn dump_request(status: u32, mask: u32) -> Vec<u8> {
         message.extend_from_slice(&kind.to_ne_bytes());
         message.extend_from_slice(&value.to_be_bytes());
     }
+    message
+}
+
+/// The request for all entries.
+pub fn dump_all_request() -> Vec<u8> {
+    const LEN: u32 = 16 + 4;
+    let mut message = Vec::with_capacity(LEN as usize);
+    message.extend_from_slice(&LEN.to_ne_bytes());
+    message.extend_from_slice(&IPCTNL_MSG_CT_GET.to_ne_bytes());
+    message.extend_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    message.extend_from_slice(&[0; 8 + GENERAL_LEN]);
     message
 }
 

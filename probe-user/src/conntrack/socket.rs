@@ -12,7 +12,9 @@ use nix::sys::time::TimeVal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::conntrack::message::{CTA_STATUS, Entry, IPS_DST_NAT, IPS_SRC_NAT, Message, count_request, dump_request, parse};
+use crate::conntrack::message::{
+    CTA_STATUS, Entry, IPS_DST_NAT, IPS_SRC_NAT, Message, count_request, dump_all_request, dump_request, parse,
+};
 
 /// Multicast group `NFNLGRP_CONNTRACK_NEW`. There are others for changes and for the end of an entry. They are not joined: an entry's addresses are
 /// settled before it is told as new, and each message costs whoever sends and receives the packets, translated or not.
@@ -44,14 +46,16 @@ impl AsRawFd for Events {
 
 impl Events {
     /// Subscribes in the calling thread's network namespace. From here on the kernel makes a message of every connection that it tracks; those
-    /// that are not translated end at the socket's filter.
-    fn open(receive_bytes: usize) -> io::Result<Self> {
+    /// that are not translated end at the socket's filter, unless `unmarked` ones may be translated as well.
+    fn open(receive_bytes: usize, unmarked: bool) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         // Beyond the system's limit, for whoever may; else as far as it goes.
         if setsockopt(&socket, sockopt::RcvBufForce, &receive_bytes).is_err() {
             socket.set_rx_buf_sz(receive_bytes)?;
         }
-        attach_filter(&socket)?;
+        if !unmarked {
+            attach_filter(&socket)?;
+        }
         socket.bind_auto()?;
         socket.add_membership(GROUP_NEW)?;
         Ok(Events { socket, buffer: Vec::with_capacity(DATAGRAM_MAX) })
@@ -83,6 +87,8 @@ pub struct Questions {
     socket: Socket,
     /// Cookie of the namespace; 0 when the kernel has none.
     pub network_namespace: u64,
+    /// IPVS is there, which translates without a mark in the status: connections are told by their addresses, and none is left out by the kernel.
+    pub unmarked: bool,
 }
 
 impl std::fmt::Debug for Questions {
@@ -98,7 +104,7 @@ impl Questions {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         let network_namespace = crate::sockets::namespace_cookie(&socket).unwrap_or(0);
-        Ok(Questions { socket, network_namespace })
+        Ok(Questions { socket, network_namespace, unmarked: has_ipvs() })
     }
 
     /// Asks how many there are: whether there is an answer at all.
@@ -119,8 +125,13 @@ impl Questions {
     pub fn dump(&self, mut each: impl FnMut(Entry) -> bool) -> io::Result<()> {
         let mut buffer = Vec::with_capacity(DATAGRAM_MAX);
         // One filter cannot ask for either bit.
-        for (status, mask) in [(IPS_DST_NAT, IPS_DST_NAT), (IPS_SRC_NAT, IPS_SRC_NAT | IPS_DST_NAT)] {
-            self.socket.send(&dump_request(status, mask), 0)?;
+        let requests = if self.unmarked {
+            vec![dump_all_request()]
+        } else {
+            vec![dump_request(IPS_DST_NAT, IPS_DST_NAT), dump_request(IPS_SRC_NAT, IPS_SRC_NAT | IPS_DST_NAT)]
+        };
+        for request in requests {
+            self.socket.send(&request, 0)?;
             let mut more = true;
             'answer: loop {
                 buffer.clear();
@@ -160,8 +171,22 @@ pub fn open(namespace: Option<&Path>, receive_bytes: usize) -> io::Result<Option
         }
         let questions = Questions::open()?;
         questions.try_out()?;
-        Ok(Some((questions, Events::open(receive_bytes)?)))
+        let events = Events::open(receive_bytes, questions.unmarked)?;
+        Ok(Some((questions, events)))
     })
+}
+
+/// Whether the kernel balances load itself (IPVS), in the network namespace of the calling thread: `kube-proxy` in its IPVS mode has it do so.
+fn has_ipvs() -> bool {
+    Path::new("/proc/thread-self/net/ip_vs").exists()
+}
+
+/// The same of a network namespace, as for [`open`].
+///
+/// # Errors
+/// When the namespace cannot be entered.
+pub fn balances(namespace: Option<&Path>) -> io::Result<bool> {
+    within(namespace, || Ok(has_ipvs()))
 }
 
 /// Does something in a network namespace, on a thread that ends with it: no other thread is ever in a foreign namespace. A socket stays in the

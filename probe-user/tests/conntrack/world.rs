@@ -42,6 +42,7 @@ pub(crate) fn config(network: &Network) -> Config {
         look_interval: Duration::from_millis(200),
         retry_interval: Duration::from_millis(200),
         gather: Duration::from_millis(20),
+        balance_interval: Duration::from_secs(60),
     }
 }
 

@@ -239,3 +239,22 @@ proptest! {
         prop_assert_eq!(parse(&datagram).count(), 1);
     }
 }
+
+/// IPVS changes the answer's tuple and marks nothing.
+#[test]
+fn an_entry_whose_answer_comes_from_elsewhere_is_translated_whatever_its_status_says() {
+    let unmarked = patched(NEW_MASQUERADED, "0800030000000198", "0800030000000188");
+    assert!(told(&unmarked).contains("status 188 (translated)"));
+    let entry = |reply_to: &str| {
+        let at = |text: &str| text.parse::<std::net::SocketAddr>().map(|at| (at.ip(), at.port())).unwrap();
+        Entry {
+            id: 1,
+            zone: 0,
+            status: 0x188,
+            protocol: Protocol::Tcp,
+            original: Tuple { source: at("10.9.1.2:4000"), destination: at("10.9.96.10:80") },
+            reply: Tuple { source: at("10.9.96.10:80"), destination: at(reply_to) },
+        }
+    };
+    assert!(!entry("10.9.1.2:4000").is_translated() && entry("10.9.1.2:4001").is_translated());
+}
