@@ -1,6 +1,7 @@
 //! The kernel's process connector (`CONFIG_PROC_EVENTS`): forks, execs and exits over netlink, for whoever has `CAP_NET_ADMIN`. Messages as in
 //! `linux/cn_proc.h`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::fallback::lost;
 use crate::observation::{BootNanos, Observation, ProcessStarted};
-use crate::procfs::Procfs;
+use crate::procfs::{Procfs, ReadError};
 
 const NETLINK_CONNECTOR: isize = 11;
 const CN_IDX_PROC: u32 = 1;
@@ -59,16 +60,15 @@ impl Connector {
     pub fn run(self, procfs: &Arc<Procfs>, stop: &CancellationToken, sink: &mpsc::Sender<Vec<Observation>>) {
         let mut buffer = Vec::with_capacity(64 * 1024);
         let mut overruns = 0;
+        let mut leaderless = Leaderless::default();
         while !stop.is_cancelled() {
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            if !matches!(nix::poll::poll(&mut fds, PollTimeout::from(WAIT_MS)), Ok(1)) {
-                continue;
-            }
-            let mut batch = Vec::new();
-            loop {
+            let readable = matches!(nix::poll::poll(&mut fds, PollTimeout::from(WAIT_MS)), Ok(1));
+            let mut batch = leaderless.ended(procfs);
+            while readable {
                 buffer.clear();
                 match self.socket.recv(&mut buffer, libc::MSG_DONTWAIT) {
-                    Ok(_) => batch.extend(event(&buffer).and_then(|event| event.observe(procfs))),
+                    Ok(_) => batch.extend(event(&buffer).and_then(|event| event.observe(procfs, &mut leaderless))),
                     Err(err) if err.raw_os_error() == Some(libc::ENOBUFS) => {
                         overruns += 1;
                         batch.push(lost(overruns));
@@ -97,7 +97,7 @@ pub enum Event {
 
 impl Event {
     /// The event with what `/proc` adds to it, if the process is still there.
-    fn observe(self, procfs: &Procfs) -> Option<Observation> {
+    fn observe(self, procfs: &Procfs, leaderless: &mut Leaderless) -> Option<Observation> {
         let at = Now::read().boot;
         match self {
             Event::Fork { parent, child } => {
@@ -119,8 +119,54 @@ impl Event {
                 let user_id = 0;
                 Some(Observation::ProcessExecuted { at, pid, start_time: Some(stat.start_time), comm: stat.comm, cgroup_id: 0, user_id })
             }
+            Event::Exit { pid, status } if leaderless.note(procfs, pid, status) => None,
             Event::Exit { pid, status } => Some(Observation::ProcessExited { at, pid, start_time: None, status }),
         }
+    }
+}
+
+/// Processes whose first thread has ended and which may run on, at most; beyond it they are told as ended.
+const LEADERLESS_MAX: usize = 4_096;
+
+/// Processes whose first thread has ended before the others. The connector tells of threads: the end of the first one is the end of the process as
+/// a rule, and not always.
+#[derive(Debug, Default)]
+struct Leaderless {
+    /// By pid: start, and what the first thread ended with.
+    waiting: BTreeMap<u32, (BootNanos, i32)>,
+}
+
+impl Leaderless {
+    /// The first thread of a process has ended. Whether others are left, perhaps about to end as well.
+    fn note(&mut self, procfs: &Procfs, pid: u32, status: i32) -> bool {
+        self.waiting.remove(&pid);
+        let Ok(stat) = procfs.stat(pid) else { return false };
+        if stat.thread_count <= 1 || self.waiting.len() >= LEADERLESS_MAX {
+            return false;
+        }
+        self.waiting.insert(pid, (stat.start_time, status));
+        true
+    }
+
+    /// Those that have ended since. All that is left of them is the first thread, until its parent takes note.
+    fn ended(&mut self, procfs: &Procfs) -> Vec<Observation> {
+        let at = if self.waiting.is_empty() { BootNanos(0) } else { Now::read().boot };
+        let runs_on = |pid: u32, start_time: BootNanos| match procfs.stat(pid) {
+            // One whose other thread has replaced the program has a first thread again, which that one is now.
+            Ok(stat) => stat.start_time == start_time && (stat.thread_count > 1 || !stat.has_ended()),
+            Err(ReadError::Gone) => false,
+            // That says nothing of the process.
+            Err(ReadError::Unreadable { .. }) => true,
+        };
+        let mut ended = Vec::new();
+        self.waiting.retain(|&pid, &mut (start_time, status)| {
+            let runs_on = runs_on(pid, start_time);
+            if !runs_on {
+                ended.push(Observation::ProcessExited { at, pid, start_time: Some(start_time), status });
+            }
+            runs_on
+        });
+        ended
     }
 }
 
@@ -175,6 +221,34 @@ mod tests {
         assert_eq!(event(&datagram(&[PROC_EVENT_EXEC, 0, 0, 0, 20, 20])), Some(Event::Exec { pid: 20 }));
         assert_eq!(event(&datagram(&[PROC_EVENT_EXIT, 0, 0, 0, 20, 20, 256, 17])), Some(Event::Exit { pid: 20, status: 256 }));
         assert_eq!(event(&datagram(&[PROC_EVENT_EXIT, 0, 0, 0, 21, 20, 0, 17])), None);
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_runs_on_until_the_others_have() {
+        let root = tempfile::tempdir().unwrap();
+        let stat = root.path().join("20/stat");
+        std::fs::create_dir_all(stat.parent().unwrap()).unwrap();
+        let procfs = Procfs::new(root.path(), crate::procfs::Arguments::Show);
+        let write = |state: &str, threads: u32, start: u32| {
+            let line = format!("20 (a) {state} 1 20 20 0 -1 4194304 100 0 0 0 7 3 0 0 20 0 {threads} 0 {start} 1000000 250 0");
+            std::fs::write(&stat, line).unwrap();
+        };
+        let mut leaderless = Leaderless::default();
+        let exit = Event::Exit { pid: 20, status: 7 };
+        write("S", 1, 500);
+        assert!(exit.observe(&procfs, &mut leaderless).is_some(), "it was the only one");
+        write("Z", 3, 500);
+        assert_eq!(exit.observe(&procfs, &mut leaderless), None);
+        assert!(leaderless.ended(&procfs).is_empty());
+        write("Z", 1, 500);
+        let ended = leaderless.ended(&procfs);
+        assert!(matches!(ended[..], [Observation::ProcessExited { pid: 20, status: 7, start_time: Some(_), .. }]), "{ended:?}");
+        assert!(leaderless.ended(&procfs).is_empty());
+        // Another process has the pid by now.
+        write("Z", 3, 500);
+        assert_eq!(exit.observe(&procfs, &mut leaderless), None);
+        write("S", 2, 900);
+        assert_eq!(leaderless.ended(&procfs).len(), 1);
     }
 
     #[test]
