@@ -47,6 +47,9 @@ const EVENTS_MAX: usize = 256;
 /// After a wake-up more records are waited for this long.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// What waits for room in the channel at most; more is counted.
+const UNTOLD_MAX: usize = 4 * BATCH_MAX;
+
 /// Counts are told at most this often.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -167,6 +170,8 @@ pub(super) struct Reader {
     root: CgroupRoot,
     proc_root: PathBuf,
     sender: mpsc::Sender<Vec<Observation>>,
+    /// What found the channel full.
+    untold: Vec<Observation>,
     tap: Tap,
     events: Receiver<Event>,
     woken: UnixStream,
@@ -190,6 +195,7 @@ impl Reader {
             root,
             proc_root,
             sender,
+            untold: Vec::new(),
             tap,
             events,
             woken,
@@ -216,22 +222,41 @@ impl Reader {
             self.watch.tick(Now::read().boot, &mut effects, &mut out);
             self.perform(&mut effects);
             self.tell_counts(stopping, &mut out);
-            if !out.is_empty() {
-                // The channel is shared with the connections. A name that finds it full is told when it is resolved again.
-                let _ = self.sender.try_send(out);
-            }
-            if stopping || self.sender.is_closed() {
+            let delivered = self.deliver(out);
+            if stopping && (delivered || shared.is_overdue()) || self.sender.is_closed() {
                 return;
             }
-            if read {
+            if !delivered {
+                // The channel is shared with the connections.
+                std::thread::sleep(GATHER);
+            } else if read {
                 // Questions do not wait: the answer may be on its way.
                 shared.wait_for_either(self.woken.as_fd(), self.woken.as_fd(), Some(self.pace.stretched(GATHER)));
             }
         }
     }
 
+    /// Hands on what is to be told. Whether there was room for all of it; what found none waits, and meanwhile the ring is read no further.
+    fn deliver(&mut self, out: Vec<Observation>) -> bool {
+        self.untold.extend(out);
+        while !self.untold.is_empty() {
+            let Ok(room) = self.sender.try_reserve() else { break };
+            let rest = self.untold.split_off(self.untold.len().min(BATCH_MAX));
+            room.send(std::mem::replace(&mut self.untold, rest));
+        }
+        let beyond = self.untold.len().saturating_sub(UNTOLD_MAX);
+        if beyond > 0 {
+            self.untold.truncate(UNTOLD_MAX);
+            self.tap.lost.fetch_add(beyond as u64, Ordering::Relaxed);
+        }
+        self.untold.is_empty()
+    }
+
     /// How long there is nothing to do, unless something comes.
     fn pause(&self) -> Option<Duration> {
+        if !self.untold.is_empty() {
+            return Some(GATHER);
+        }
         let now = Now::read().boot.0;
         let deadline = self.watch.next_deadline().map(|at| Duration::from_nanos(at.0.saturating_sub(now)) + Duration::from_millis(1));
         let untold = self.counts() != self.told;
@@ -278,7 +303,7 @@ impl Reader {
     fn read_ring(&mut self, out: &mut Vec<Observation>) -> bool {
         let mut read = false;
         let now = Now::read().boot;
-        while out.len() < BATCH_MAX {
+        while out.len() + self.untold.len() < BATCH_MAX {
             let Some(record) = self.programs.ring.next() else { break };
             read = true;
             if let Some(datagram) = datagram(&record) {
