@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::probe::v1;
@@ -16,11 +16,11 @@ use crate::clock::Now;
 use crate::config::CaptureMode;
 use crate::connections::{self, ListenerWatch, SocketId, Watch};
 use crate::dns;
-use crate::driver::Input;
+use crate::driver::{Doubts, Input};
 use crate::ebpf::{self, CountedSockets, Looker, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
 use crate::host::namespace::{Whereabouts, host_process};
-use crate::observation::{FlowEnd, Observation, Protocol};
+use crate::observation::{FlowEnd, Observation, OpenEnds, Protocol};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
 use crate::sockets::{self, ROUND_MAX, Rounds, SocketOwner, SocketRecord, States};
@@ -33,6 +33,12 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// How often connections from before the capture are looked at, at best, and how small a part of the time that may take.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 const WATCH_COST_DIVISOR: u32 = 500;
+
+/// How often it is looked, at best, who holds listeners of which that is not known, and which connections are open after some were lost.
+const DOUBTS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// So often it is looked which connections are open after the last loss: a flow on which much happens has to come to rest first.
+const LOOKS_AFTER_LOSS: u32 = 10;
 
 /// What the ladder needs.
 #[derive(Clone, Debug)]
@@ -328,25 +334,110 @@ impl Ladder {
         let FirstLook { open, looker } = first;
         let told = self.tell_listeners(&looker).await?;
         let mut listeners = if seen.ends_are_told { ListenerWatch::default() } else { told };
-        let mut watch = self.adopt(Watch::default(), &looker, counted, move |id, _| open.contains(&id)).await?;
+        // Those that are there now, and were not at the first look: a few of them were opened before the programs counted.
+        let newer = Arc::new(Mutex::new(HashSet::new()));
+        let noted = Arc::clone(&newer);
+        let wanted = move |id, end: &FlowEnd| {
+            let is_older = open.contains(&id);
+            if !is_older && end.protocol == Protocol::Tcp {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+            }
+            is_older
+        };
+        let mut watch = self.adopt(Watch::new(sockets::ephemeral_ports()), &looker, counted, wanted).await?;
         // Programs that were there before the first look have missed nothing since.
         if !seen.taken_over {
             tokio::time::sleep(SECOND_LOOK).await;
-            // What was opened between the first look and the attachment: nobody has told of it by now. Of UDP too little is known for that.
-            let (reply, answer) = oneshot::channel();
-            self.tell(Input::EndsWanted(reply)).await?;
-            let known = answer.await.map_err(|_| LadderError::Stopping)?;
-            let wanted = move |_, end: &FlowEnd| end.protocol == Protocol::Tcp && !known.contains(end);
-            watch = self.adopt(watch, &looker, CountedSockets::default(), wanted).await?;
+            let newer = std::mem::take(&mut *newer.lock().unwrap_or_else(PoisonError::into_inner));
+            watch = self.adopt_missed(watch, &looker, newer).await?;
         }
         let mut rounds = Rounds::default();
-        while !watch.is_empty() || !listeners.is_empty() {
+        let mut doubts_at = Instant::now() + DOUBTS_INTERVAL;
+        let (mut ends_lost, mut looks_left) = (0, 0);
+        loop {
             let begun = Instant::now();
-            (watch, rounds) = self.look_again(watch, &looker, rounds).await?;
-            listeners = self.look_at_listeners(listeners).await?;
+            if !watch.is_empty() || !listeners.is_empty() {
+                (watch, rounds) = self.look_again(watch, &looker, rounds).await?;
+                listeners = self.look_at_listeners(listeners).await?;
+            }
+            if let Some(looker) = looker.as_ref().filter(|_| begun >= doubts_at) {
+                let doubts = self.doubts().await?;
+                if doubts.holders {
+                    self.look_at_holders(looker).await?;
+                }
+                if std::mem::replace(&mut ends_lost, doubts.ends_lost) < doubts.ends_lost {
+                    looks_left = LOOKS_AFTER_LOSS;
+                }
+                if looks_left > 0 {
+                    looks_left -= 1;
+                    self.look_at_open(looker, watch.ends()).await?;
+                }
+                doubts_at = begun + DOUBTS_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR);
+            }
             tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR)).await;
         }
-        Ok(())
+    }
+
+    /// Announces what was opened between the first look and the attachment of the programs, among `newer`: what nobody has counted. Of UDP too little
+    /// is known for that.
+    async fn adopt_missed(&self, watch: Watch, looker: &Option<Looker>, newer: HashSet<SocketId>) -> Result<Watch, LadderError> {
+        // A socket that was there before the programs were asked, and is there after it, was there meanwhile: if it is counted, they have said so.
+        let asked = looker.clone();
+        match self.blocking(move |_| asked.as_ref().and_then(Looker::counted)).await? {
+            Some(Ok(counted)) => return self.adopt(watch, looker, counted, move |id, _| newer.contains(&id)).await,
+            Some(Err(error)) => tracing::debug!(%error, "kernel does not tell which connections are counted"),
+            None => {}
+        }
+        // Where nobody can be asked, it is among what was told since. The programs name who bound a socket, a look names who has it: a flow between
+        // the same ends is the same, whoever holds it.
+        let (reply, answer) = oneshot::channel();
+        self.tell(Input::EndsWanted(reply)).await?;
+        let known: HashSet<FlowEnd> = answer.await.map_err(|_| LadderError::Stopping)?.iter().map(held_by_nobody).collect();
+        let wanted = move |id, end: &FlowEnd| newer.contains(&id) && !known.contains(&held_by_nobody(end));
+        self.adopt(watch, looker, CountedSockets::default(), wanted).await
+    }
+
+    async fn doubts(&self) -> Result<Doubts, LadderError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Input::DoubtsWanted(reply)).await?;
+        answer.await.map_err(|_| LadderError::Stopping)
+    }
+
+    /// Tells which connections are open: ends of some may have been lost.
+    async fn look_at_open(&self, looker: &Looker, except: HashSet<FlowEnd>) -> Result<(), LadderError> {
+        let looker = looker.clone();
+        let at = Now::read().boot;
+        match self.blocking(move |_| looker.open_ends()).await? {
+            Some(Ok(open)) => self.tell(Input::OpenEnds(Box::new(OpenEnds { at, open, except }))).await,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "kernel does not tell which connections are counted");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Tells who holds the listeners of which that is not known, or which were perhaps given to somebody: nobody tells when a socket changes hands.
+    async fn look_at_holders(&self, looker: &Looker) -> Result<(), LadderError> {
+        let looker = looker.clone();
+        let looked = self.blocking(move |ladder| {
+            let sockets = looker.sockets()?;
+            Some(sockets.map(|sockets| {
+                let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
+                let mut observations = ListenerWatch::default().look(sockets.at, &sockets.tables, owner, |socket| socket != 0);
+                // Of one without a holder nothing new is known.
+                observations.retain(|it| matches!(it, Observation::ListenerOpened(opened) if opened.pid != 0));
+                observations
+            }))
+        });
+        match looked.await? {
+            Some(Ok(observations)) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "holders of listeners cannot be looked at");
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Announces the listeners that are there. The programs told of those that are newer; it does not matter who tells first.
@@ -471,6 +562,11 @@ impl Ladder {
         let this = self.clone();
         tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| LadderError::Stopping)
     }
+}
+
+/// The end as it is the same for all who may hold it.
+fn held_by_nobody(end: &FlowEnd) -> FlowEnd {
+    FlowEnd { pid: 0, start_time: None, cgroup_id: 0, ..*end }
 }
 
 /// How kernel programs see, for the control plane.

@@ -2,6 +2,7 @@
 //! sockets in, observations out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use crate::listeners::LISTENERS_MAX;
 use crate::observation::{BootNanos, Counted, FlowEnd, ListenerOpened, Observation};
@@ -11,10 +12,12 @@ use crate::sockets::{Listeners, SocketOwner, SocketRecord, SocketTable, counted,
 pub const WATCHED_MAX: usize = 65_536;
 
 /// The connections that are known by looking.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
     open: HashMap<SocketId, Watched>,
     refused: u64,
+    /// Ports that the kernel gives to sockets that want any.
+    ephemeral: RangeInclusive<u16>,
 }
 
 /// The kernel's number of a socket, and of its namespace.
@@ -44,6 +47,11 @@ struct Watched {
 }
 
 impl Watch {
+    /// Nothing is known. `ephemeral`: ports that the kernel gives to sockets that want any.
+    pub fn new(ephemeral: RangeInclusive<u16>) -> Self {
+        Watch { open: HashMap::new(), refused: 0, ephemeral }
+    }
+
     /// Looks at `tables`: connections that `adopt` wants become known, those that are known are counted on, those that are missing have ended.
     pub fn look(
         &mut self,
@@ -71,7 +79,7 @@ impl Watch {
                     self.refused += u64::from(socket.inode != 0);
                     continue;
                 }
-                let direction = listeners.direction(socket);
+                let direction = listeners.direction(socket, &self.ephemeral);
                 let (end, client_port) = flow_end(socket, direction, owner(socket), table.cookie);
                 if !adopt(id, &end) {
                     continue;
@@ -98,6 +106,11 @@ impl Watch {
     /// Inodes of the namespaces that have to be looked at.
     pub fn namespaces(&self) -> HashSet<u64> {
         self.open.keys().map(|id| id.namespace).collect()
+    }
+
+    /// Flows that have such connections.
+    pub fn ends(&self) -> HashSet<FlowEnd> {
+        self.open.values().map(|watched| watched.end).collect()
     }
 
     /// Whether no connection is known by looking: there is no reason to look again.

@@ -13,7 +13,7 @@ use crate::budget::Pace;
 use crate::clock::Now;
 use crate::containers::reading::Readings;
 use crate::containers::{ContainerFacts, Source};
-use crate::observation::{BootNanos, FlowEnd, Observation, ProcessStarted};
+use crate::observation::{BootNanos, FlowEnd, Observation, OpenEnds, ProcessStarted};
 use crate::processes::Details;
 use crate::procfs::Procfs;
 use crate::procfs::describer::Describer;
@@ -107,6 +107,10 @@ pub enum Input {
     ContainersWanted(oneshot::Sender<Vec<SampledContainer>>),
     /// Which ends of flows are known?
     EndsWanted(oneshot::Sender<HashSet<FlowEnd>>),
+    /// What should be looked at once more?
+    DoubtsWanted(oneshot::Sender<Doubts>),
+    /// Which connections the kernel has open.
+    OpenEnds(Box<OpenEnds>),
     /// All connections over Unix sockets.
     UnixFlows(Box<UnixLook>),
     /// Samples, and what the walk saw.
@@ -115,6 +119,15 @@ pub enum Input {
     LookWanted(oneshot::Sender<Look>),
     /// Something happened to the stream.
     Stream(StreamEvent),
+}
+
+/// What is not known for sure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// Who holds a listener.
+    pub holders: bool,
+    /// So many changes of connections were lost: some that are told as open may have ended.
+    pub ends_lost: u64,
 }
 
 impl From<StreamEvent> for Input {
@@ -353,6 +366,10 @@ impl Driver {
             // Whoever asked may have gone meanwhile.
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder))),
             Input::EndsWanted(reply) => drop(reply.send(builder.flows().after(0).map(|(_, flow)| flow.end).collect())),
+            Input::DoubtsWanted(reply) => {
+                drop(reply.send(Doubts { holders: builder.listeners().wants_holders(), ends_lost: builder.losses().flows_uncounted }));
+            }
+            Input::OpenEnds(open) => builder.close_lost(&open),
             Input::UnixFlows(look) => {
                 builder.set_unix_flows(&look);
                 numbers::publish_unix_flows(self.telemetry.metrics(), builder);

@@ -41,6 +41,7 @@ mod statistics;
 mod sweep;
 mod sys;
 mod takeover;
+mod talks;
 
 use std::io;
 use std::path::PathBuf;

@@ -61,7 +61,7 @@ pub fn poll(procfs: &Arc<Procfs>, rung: Rung, stop: &Receiver<()>, sink: &mpsc::
     let mut poller = Poller {
         procfs: procfs.clone(),
         rung,
-        watch: Watch::default(),
+        watch: Watch::new(sockets::ephemeral_ports()),
         listeners: ListenerWatch::default(),
         holders: SocketHolders::default(),
         seen: BTreeSet::new(),
@@ -193,7 +193,7 @@ mod tests {
         let mut poller = Poller {
             procfs: Arc::new(Procfs::new(root.path(), Arguments::Show)),
             rung: Rung::Proc,
-            watch: Watch::default(),
+            watch: Watch::new(sockets::ephemeral_ports()),
             listeners: ListenerWatch::default(),
             holders: SocketHolders::default(),
             seen: BTreeSet::new(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::cgroups::Placement;
 use crate::conntrack::table::{TranslationTable, Way};
-use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol, Translated};
+use crate::listeners::ListenerTable;
+use crate::observation::{BootNanos, Counted, Direction, FlowEnd, OpenEnds, Protocol, Translated};
 use crate::processes::{Holder, ProcessKey, ProcessTable};
 use others::{Others, Place};
 
@@ -26,8 +27,15 @@ pub const IDLE_KEPT: BootNanos = BootNanos(15_000_000_000);
 /// How long a flow waits for the record of its process, which comes on another way.
 pub const OWNER_AWAITED: BootNanos = BootNanos(200_000_000);
 
+/// A flow on which nothing happened for this long is settled: nothing that was told of it is on its way, and what its last process left of it has ended as a
+/// rule.
+const STILL_FOR: BootNanos = BootNanos(120_000_000_000);
+
 /// How long after its end a process can still be the opener of a connection: a handshake that outlived it.
 const OPENER_KEPT_NANOS: u64 = 2_000_000_000;
+
+/// It opens the sockets of services for them.
+pub(crate) const FIRST_PROCESS: u32 = 1;
 
 /// One end of a group of connections.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +63,8 @@ pub struct Flow {
     /// It is not told before this instant, unless its holder becomes known.
     awaits_owner_until: Option<BootNanos>,
     announced: bool,
+    /// It was told, and what tells it apart is known better since.
+    told_less: bool,
 }
 
 impl Flow {
@@ -72,7 +82,7 @@ impl Flow {
 /// What to tell of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Its key was not told yet.
+    /// Its key was not told yet, or has to be told again.
     New,
     /// Only its counters grew.
     Counters,
@@ -123,11 +133,15 @@ impl FlowTable {
     ) -> Seen {
         if let Some((id, flow)) = self.ids.get(&end).and_then(|id| self.by_id.get_mut(id).map(|flow| (*id, flow))) {
             flow.last_active = flow.last_active.max(at);
-            // Its counters may have come first, over another way; once its key was told it stays as it is.
+            // Its counters may have come first, over another way.
             if flow.client_port == 0 && !flow.announced {
                 flow.client_port = client_port;
-                flow.original_server = original_server;
                 flow.found_open = found_open;
+            }
+            // Then perhaps they were told: where the client meant to go is known here alone.
+            if flow.original_server.is_none() && original_server.is_some() && flow.others == 0 {
+                flow.original_server = original_server;
+                flow.told_less = flow.announced;
             }
             self.changed.insert(id);
             return Seen::Known;
@@ -209,6 +223,53 @@ impl FlowTable {
         self.ids.clear();
         self.changed.clear();
         self.awaiting.clear();
+        // Ends that are told again have the room that these had. What was refused is among what the capture counts from now on.
+        self.others = Others::default();
+        self.refused_ends = 0;
+        self.translations.flows_are_told_again();
+    }
+
+    /// Takes in how many connections the kernel has open on each flow: closes those of which the end was lost; how many these are. What happened on a
+    /// flow lately may be on its way here: it is left to the next look.
+    pub fn close_lost(&mut self, look: &OpenEnds) -> u64 {
+        let mut lost = 0;
+        for (id, flow) in &mut self.by_id {
+            let still = flow.last_active.0.saturating_add(STILL_FOR.0) <= look.at.0;
+            if !still || flow.others > 0 || flow.end.protocol != Protocol::Tcp || look.except.contains(&flow.end) {
+                continue;
+            }
+            let beyond = flow.active().saturating_sub(look.open.get(&flow.end).copied().unwrap_or(0));
+            if beyond > 0 {
+                flow.total.closed = flow.total.closed.saturating_add(beyond);
+                self.changed.insert(*id);
+                lost += beyond;
+            }
+        }
+        lost
+    }
+
+    /// Gives the accepting ends whose holder has ended, is not known, or bound the socket for somebody else, to the process that listens there now:
+    /// a server that puts itself into the background binds in a process that ends, and the first process of the machine binds for its services.
+    pub fn inherit(&mut self, listeners: &ListenerTable, processes: &ProcessTable) {
+        let lives = |key: &ProcessKey| processes.get(key).is_some_and(|process| process.exited.is_none());
+        let mut heirs = None;
+        for (id, flow) in &mut self.by_id {
+            let orphaned = flow.end.direction == Direction::Server
+                && !flow.is_awaiting()
+                && flow.process.is_none_or(|key| key.pid == FIRST_PROCESS || !lives(&key));
+            if !orphaned {
+                continue;
+            }
+            let heirs = heirs.get_or_insert_with(|| listeners.holders());
+            let (address, service) = (flow.end.server_address, (flow.end.network_namespace, flow.end.protocol, flow.end.server_port));
+            let Some(heir) = heirs.of(service, address).filter(|heir| Some(*heir) != flow.process && lives(heir)) else { continue };
+            // The binder, while it lives, is better than nobody.
+            if flow.process.is_none() || heir.pid != FIRST_PROCESS {
+                attribute(flow, heir, processes);
+                flow.told_less = flow.announced;
+                self.changed.insert(*id);
+            }
+        }
     }
 
     /// When the first waiting flow has waited long enough.
@@ -277,7 +338,10 @@ impl FlowTable {
     /// Whether a flow waits to be told that nobody was told of, or one has gone a new way.
     pub fn has_new(&self) -> bool {
         self.translations.has_new()
-            || self.changed.iter().any(|id| !self.awaiting.contains(id) && self.by_id.get(id).is_some_and(|flow| !flow.announced))
+            || self
+                .changed
+                .iter()
+                .any(|id| !self.awaiting.contains(id) && self.by_id.get(id).is_some_and(|flow| !flow.announced || flow.told_less))
     }
 
     /// How many removals wait to be told.
@@ -297,12 +361,13 @@ impl FlowTable {
                 continue;
             }
             let Some(flow) = self.by_id.get_mut(&id) else { continue };
-            told.push(match flow.announced {
+            told.push(match flow.announced && !flow.told_less {
                 false => (id, Change::New),
                 true if translated.contains(&id) => (id, Change::Translations),
                 true => (id, Change::Counters),
             });
             flow.announced = true;
+            flow.told_less = false;
         }
         (told, std::mem::take(&mut self.gone))
     }
@@ -311,6 +376,7 @@ impl FlowTable {
     pub fn mark_announced(&mut self, id: u64) {
         if let Some(flow) = self.by_id.get_mut(&id) {
             flow.announced = true;
+            flow.told_less = false;
         }
     }
 
@@ -366,6 +432,7 @@ impl FlowTable {
             others: 0,
             awaits_owner_until: None,
             announced: false,
+            told_less: false,
         };
         let seen = match holder(&end, at, processes) {
             Holder::Alive(key) => {

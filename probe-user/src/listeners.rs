@@ -1,9 +1,11 @@
 //! The table of listeners: sockets that wait for connections or datagrams, with who holds them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cgroups::Placement;
+use crate::flows::FIRST_PROCESS;
 use crate::observation::{BootNanos, ListenerOpened, Protocol};
 use crate::processes::{Holder, Process, ProcessKey, ProcessTable};
 
@@ -42,6 +44,22 @@ impl Listener {
     }
 }
 
+/// A port of a network namespace.
+pub type Service = (u64, Protocol, u16);
+
+/// Who listens where, at one moment.
+#[derive(Debug, Default)]
+pub struct Holders(HashMap<Service, Vec<(IpAddr, ProcessKey)>>);
+
+impl Holders {
+    /// Who accepts what is sent to an address: whoever has bound it, else whoever takes all.
+    pub fn of(&self, service: Service, address: IpAddr) -> Option<ProcessKey> {
+        let there = self.0.get(&service)?;
+        let exact = there.iter().find(|(bound, _)| *bound == address);
+        exact.or_else(|| there.iter().find(|(bound, _)| bound.is_unspecified())).map(|(_, process)| *process)
+    }
+}
+
 /// All listeners.
 #[derive(Debug, Default)]
 pub struct ListenerTable {
@@ -63,11 +81,20 @@ impl ListenerTable {
     pub fn opened(&mut self, seen: ListenerOpened, processes: &ProcessTable, placement: Option<Placement>) -> Option<u32> {
         if let Some((id, known)) = self.ids.get(&seen.socket).and_then(|id| self.by_id.get_mut(id).map(|known| (*id, known))) {
             // Who looks later knows the holder better than the programs, which had none.
-            if known.process.is_some() || seen.pid == 0 || known.seen.pid == seen.pid {
+            if seen.pid == 0 || known.seen.pid == seen.pid {
+                return None;
+            }
+            // The first process binds for its services, and keeps what it has given them.
+            let given = known.process.filter(|holder| holder.pid == FIRST_PROCESS && seen.pid != FIRST_PROCESS);
+            if known.process.is_some() && given.is_none() {
                 return None;
             }
             known.seen = ListenerOpened { at: known.seen.at, ..seen };
             known.container_id = placement.and_then(|it| it.container_id);
+            if let Some(binder) = given {
+                known.process = None;
+                self.held.remove(&(binder, id));
+            }
             self.attribute(id, processes);
             return None;
         }
@@ -174,6 +201,22 @@ impl ListenerTable {
     /// Listeners in the order of their ids, after `id`.
     pub fn after(&self, id: u64) -> impl Iterator<Item = (u64, &Listener)> {
         self.by_id.range(id.saturating_add(1)..).map(|(id, listener)| (*id, listener))
+    }
+
+    /// Whether the holder of one is not known, or perhaps not the one that serves: whoever looks may know it.
+    pub fn wants_holders(&self) -> bool {
+        self.by_id.values().any(|listener| listener.process.is_none_or(|holder| holder.pid == FIRST_PROCESS))
+    }
+
+    /// Who listens where.
+    pub fn holders(&self) -> Holders {
+        let mut holders = Holders::default();
+        for listener in self.by_id.values() {
+            let (seen, Some(process)) = (&listener.seen, listener.process) else { continue };
+            let service = (seen.network_namespace, seen.protocol, seen.port);
+            holders.0.entry(service).or_default().push((seen.address, process));
+        }
+        holders
     }
 
     /// How many there are.

@@ -1,6 +1,7 @@
 //! What the edges of the probe (kernel programs, netlink, /proc) tell its pure middle. Both the best rung and the lowest speak these words, so
 //! the process table, the flow table and the report builder never know which rung the probe stands on.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Nanoseconds since boot, suspended time included (`CLOCK_BOOTTIME`): the one clock of all observations.
@@ -239,6 +240,17 @@ pub enum Protocol {
     Udp,
 }
 
+/// Connections of TCP that are open.
+#[derive(Clone, Debug, Default)]
+pub struct OpenEnds {
+    /// When it was looked.
+    pub at: BootNanos,
+    /// How many the kernel programs have counted on each flow.
+    pub open: HashMap<FlowEnd, u64>,
+    /// Flows that have others.
+    pub except: HashSet<FlowEnd>,
+}
+
 /// Growth of a flow's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -297,8 +309,14 @@ pub struct LossTotals {
     pub process_ring: u64,
     /// Connection ends that the kernel's flow table had no room for.
     pub flow_table: u64,
+    /// Talks and connected sockets of UDP that it had no room for.
+    pub talks: u64,
     /// Sockets without storage: ends without an owner.
     pub socket_storage: u64,
+    /// Connection ends of clients whose process the kernel programs did not know. They are counted in flows.
+    pub unowned_clients: u64,
+    /// The same of servers: a flow may be given the process that listens.
+    pub unowned_servers: u64,
     /// Netlink or poll losses of a lower rung.
     pub netlink: u64,
     /// Connection ends that the kernel saw established.

@@ -15,7 +15,7 @@ use crate::containers::{ContainerFacts, ContainerTable, Source};
 use crate::dns::names::NameTable;
 use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
-use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation};
+use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation, OpenEnds};
 use crate::processes::{Details, ProcessKey, ProcessTable, Sighting};
 use crate::report::pack::Packer;
 use crate::unix_flows::{UnixFlowTable, UnixLook};
@@ -70,6 +70,8 @@ pub struct Builder {
     below: LossTotals,
     lost_other: BTreeMap<&'static str, u64>,
     reports_merged: u64,
+    /// Connections whose end nobody told, and which were found to be gone.
+    ends_found_lost: u64,
     cgroups: Cgroups,
     processes: ProcessTable,
     flows: FlowTable,
@@ -271,6 +273,7 @@ impl Builder {
         self.clock = now;
         self.settle(now);
         self.listeners.check_holders(&self.processes);
+        self.flows.inherit(&self.listeners, &self.processes);
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
@@ -394,6 +397,8 @@ impl Builder {
             ("dns_attachments", self.name_counts.attachments_evicted),
             ("names", self.names.evicted()),
             ("listener_records", below.listeners),
+            ("udp_talks", below.talks),
+            ("ends_untold", self.ends_found_lost),
             ("unix_sockets", self.unix_flows.lost()),
         ];
         let other = self.lost_other.iter().map(|(cause, lost)| (*cause, *lost)).chain(of_tables);
@@ -413,6 +418,17 @@ impl Builder {
             ends_reported: below.ends_counted.saturating_sub(self.flows.refused_ends()),
             other: other.filter(|(_, lost)| *lost > 0).map(|(cause, lost)| (cause.to_owned(), lost)).collect(),
         }
+    }
+
+    /// Takes in which connections the kernel has open.
+    pub fn close_lost(&mut self, open: &OpenEnds) {
+        let lost = self.flows.close_lost(open);
+        self.ends_found_lost = self.ends_found_lost.saturating_add(lost);
+    }
+
+    /// Connection ends whose process the kernel programs did not know: of clients and of servers. They are counted, and not lost.
+    pub fn unowned_ends(&self) -> (u64, u64) {
+        (self.below.unowned_clients, self.below.unowned_servers)
     }
 
     /// The process table.

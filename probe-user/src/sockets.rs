@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use nix::sched::CloneFlags;
 
+use crate::flows::FIRST_PROCESS;
 use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Protocol};
 use crate::procfs::Procfs;
 
@@ -255,17 +256,22 @@ impl SocketHolders {
         let mut by_inode = HashMap::new();
         for &pid in pids {
             for (descriptor, inode) in procfs.sockets(pid) {
-                // A socket that was inherited belongs to the oldest process that has it, which is the one that made it.
-                by_inode.entry(inode).or_insert((pid, descriptor));
+                // A socket that was inherited belongs to the oldest process that has it, which is the one that made it. But the first process of
+                // the machine opens sockets for its services, and keeps them.
+                let holder = by_inode.entry(inode).or_insert((pid, descriptor));
+                if holder.0 == FIRST_PROCESS {
+                    *holder = (pid, descriptor);
+                }
             }
         }
         SocketHolders { by_inode, owners: HashMap::new() }
     }
 
-    /// A holder that was found with all that is to be known of it. The oldest has a socket, whatever the order.
+    /// A holder that was found with all that is to be known of it. The oldest has a socket, whatever the order; the first process of the machine
+    /// has those alone that nobody else has.
     pub fn found(&mut self, inode: u64, descriptor: i32, owner: SocketOwner) {
-        let known = self.owners.get(&inode).map(|known| (known.start_time, known.pid));
-        if known.is_none_or(|known| known > (owner.start_time, owner.pid)) {
+        let rank = |owner: &SocketOwner| (owner.pid == FIRST_PROCESS, owner.start_time, owner.pid);
+        if self.owners.get(&inode).is_none_or(|known| rank(known) > rank(&owner)) {
             self.by_inode.insert(inode, (owner.pid, descriptor));
             self.owners.insert(inode, owner);
         }
@@ -331,14 +337,17 @@ impl Listeners {
         self.any.contains(&(protocol, local.1)) || self.exact.contains(&(protocol, local))
     }
 
-    /// Which end of a connection `socket` is. Without a listener on either side the lower port is the service's, as it is nearly always.
-    pub fn direction(&self, socket: &SocketRecord) -> Direction {
+    /// Which end of a connection `socket` is. Of two listeners' ports the lower one is the service's. Without a listener on this side it is a client's
+    /// end: a service that has ended its listener and not its connections is rare, and known by the ports, of which the client's alone is one that
+    /// the kernel gives away (`ephemeral`).
+    pub fn direction(&self, socket: &SocketRecord, ephemeral: &RangeInclusive<u16>) -> Direction {
         let local = self.accepts_on(socket.protocol, socket.local);
         let remote = self.accepts_on(socket.protocol, socket.remote);
         match (local, remote) {
             (true, false) => Direction::Server,
             (false, true) => Direction::Client,
-            _ if socket.local.1 < socket.remote.1 => Direction::Server,
+            (true, true) if socket.local.1 < socket.remote.1 => Direction::Server,
+            (false, false) if !ephemeral.contains(&socket.local.1) && ephemeral.contains(&socket.remote.1) => Direction::Server,
             _ => Direction::Client,
         }
     }
@@ -401,5 +410,18 @@ mod tests {
         assert_eq!(order(0), [1, 2, 3, 4, 5]);
         assert_eq!(order(2), [3, 4, 5, 1, 2]);
         assert_eq!(order(9), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_first_process_has_what_nobody_else_has() {
+        let owner = |pid, ms: u64| SocketOwner { pid, start_time: Some(BootNanos(ms)), cgroup_id: 0 };
+        let mut holders = SocketHolders::default();
+        for (inode, owner) in
+            [(7, owner(1, 0)), (7, owner(30, 9)), (7, owner(20, 5)), (8, owner(20, 5)), (8, owner(1, 0)), (9, owner(1, 0))]
+        {
+            holders.found(inode, 3, owner);
+        }
+        let pid = |inode| holders.get(inode).map(|(pid, _)| pid);
+        assert_eq!([pid(7), pid(8), pid(9)], [Some(20), Some(20), Some(1)]);
     }
 }

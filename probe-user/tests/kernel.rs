@@ -385,6 +385,44 @@ fn bytes_of_an_open_connection_are_counted_while_it_is_open_and_not_again_at_its
     watch.lost_nothing();
 }
 
+/// Its `connect(2)` was seen and its handshake was not: whoever looks at what is there counts it.
+#[test]
+fn a_client_that_connects_while_the_programs_are_attached_is_left_to_who_looks() {
+    needs_root!();
+    let listener = TcpListener::bind((V4, 0)).expect("bind");
+    let address = listener.local_addr().expect("address");
+    let mut ends = None;
+    let mut watch = Watch::start_after(&config(), || {
+        let client = TcpStream::connect(address).expect("connect");
+        ends = Some((client, listener.accept().expect("accept").0));
+    });
+    let (mut client, mut server) = ends.expect("connected");
+    client.write_all(&[0; 500]).expect("send");
+    server.read_exact(&mut [0; 500]).expect("receive");
+    // The sweeps that see the bytes of this one have seen the other's.
+    let other = TcpListener::bind((V4, 0)).expect("bind");
+    let other_port = other.local_addr().expect("address").port();
+    let mut counted = TcpStream::connect((V4, other_port)).expect("connect");
+    for _ in 0..2 {
+        let before = watch.total(other_port, Direction::Client).bytes_sent;
+        counted.write_all(&[0; 70]).expect("send");
+        watch.until("a sweep", |watch| watch.total(other_port, Direction::Client).bytes_sent > before);
+    }
+    let open = watch.running.looker().open_ends().expect("the kernel tells").expect("open connections");
+    let open_of = |port| {
+        open.iter().filter(|(end, _)| end.server_port == port && end.direction == Direction::Client).map(|(_, count)| count).sum::<u64>()
+    };
+    assert_eq!((open_of(other_port), open_of(address.port())), (1, 0));
+    // It ends by a reset: bytes are left that nobody has read.
+    client.write_all(&[0; 5]).expect("send");
+    drop(server);
+    while client.read(&mut [0; 5]).is_ok_and(|read| read > 0) {}
+    drop(client);
+    drop(counted);
+    watch.until("an end", |watch| watch.total(other_port, Direction::Client).closed == 1);
+    assert_eq!(watch.total(address.port(), Direction::Client), Counted::default());
+}
+
 #[test]
 fn sockets_that_are_older_than_the_programs_get_their_owners() {
     needs_root!();
@@ -449,7 +487,7 @@ fn every_hook_has_proven_itself() {
     assert_eq!(status.rung(), 1, "{status:?}");
     assert!(status.hooks.iter().all(|hook| hook.attached), "{status:?}");
     assert!(status.pids_match && status.reasons.is_empty(), "{status:?}");
-    assert_eq!(status.hooks.len(), 26);
+    assert_eq!(status.hooks.len(), 27);
 }
 
 #[test]

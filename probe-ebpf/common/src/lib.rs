@@ -37,7 +37,7 @@ pub mod counter {
     pub const ENDS_SEEN: u32 = 0;
     /// Changes of the edge table: when this stands still, there is nothing to read.
     pub const EDGES_CHANGED: u32 = 1;
-    /// Changes that found the edge table full and went to the ring instead.
+    /// Changes of connections that found the edge table full and went to the ring instead.
     pub const EDGES_OVERFLOWED: u32 = 2;
     /// Changes that found the edge table full and the ring too: connection ends that are not counted.
     pub const EDGES_LOST: u32 = 3;
@@ -55,10 +55,22 @@ pub mod counter {
     pub const SWEPT: u32 = 9;
     /// Records of listeners that found the network ring full.
     pub const LISTENERS_LOST: u32 = 10;
+    /// Talks and connected sockets of UDP that found no room in the edge table: they are not told. A talk counts once for each datagram.
+    pub const TALKS_LOST: u32 = 11;
     /// DNS messages that found their ring full.
     pub const DNS_RING_FULL: u32 = 15;
     /// How many slots there are.
     pub const COUNT: u32 = 16;
+}
+
+/// Slots of the array that bounds how many entries of the edge table UDP has.
+pub mod talks {
+    /// Entries that were made; the programs write it. Wraps.
+    pub const MADE: u32 = 0;
+    /// Up to here they may be made; the probe writes it, raised by every entry that has left. Wraps.
+    pub const LIMIT: u32 = 1;
+    /// How many slots there are.
+    pub const COUNT: u32 = 2;
 }
 
 /// Offsets of kernel structure members in bytes, read from the running kernel's BTF by the probe and set before the programs are loaded.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{EbpfContext as _, bindings::bpf_sock_addr, macros::cgroup_sock_addr, programs::SockAddrContext};
 use probe_common::{PROTOCOL_TCP, PROTOCOL_UDP, flag};
-use probe_ebpf::{context, context64};
+use probe_ebpf::{context, context64, control};
 
 use crate::{
     datagrams::{address4, address6, port},
@@ -36,7 +36,7 @@ fn connect(ctx: &SockAddrContext, address: impl Fn(&SockAddrContext) -> [u8; 16]
     let socket = Socket { pointer, context: raw };
     match context!(raw, bpf_sock_addr, protocol) as u8 {
         PROTOCOL_TCP => owners::claim(&socket, flag::CLIENT, address(ctx), port(ctx)),
-        PROTOCOL_UDP => udp::connected(&socket, &Peer { address: address(ctx), port: port(ctx) }),
+        PROTOCOL_UDP if control::is_awake() => udp::connected(&socket, &Peer { address: address(ctx), port: port(ctx) }),
         _ => {}
     }
 }

@@ -4,9 +4,9 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::bpf_jiffies64,
     macros::map,
-    maps::{HashMap, RingBuf},
+    maps::{Array, HashMap, RingBuf},
 };
-use probe_common::{DNS_PORT, EdgeKey, EdgeRecord, EdgeValue, RecordHeader, counter, kind};
+use probe_common::{DNS_PORT, EdgeKey, EdgeRecord, EdgeValue, PROTOCOL_UDP, RecordHeader, counter, kind, talks};
 use probe_ebpf::{
     context::{add32, add64},
     counters::count,
@@ -17,6 +17,11 @@ use probe_ebpf::{
 /// Not an LRU: that would forget counters without a word, this one says when it is full. The loader sets its size.
 #[map]
 static EDGES: HashMap<EdgeKey, EdgeValue> = HashMap::with_max_entries(8_192, 0);
+
+/// How many entries of UDP were made, and how many may be: see [`talks`]. Whoever sends from many addresses, which may be forged, makes as many
+/// entries, and shall leave room for connections.
+#[map]
+static TALKS: Array<u64> = Array::with_max_entries(talks::COUNT, 0);
 
 /// Carries `EdgeRecord` and `ListenerRecord`.
 #[map]
@@ -46,6 +51,9 @@ pub fn add(key: &EdgeKey, change: &mut EdgeValue, sample: &Sample) {
     // By reference: a copy would take a seventh of the stack that a program has.
     let change: &EdgeValue = change;
     if EDGES.insert(key, change, u64::from(BPF_NOEXIST)).is_ok() {
+        if key.protocol == PROTOCOL_UDP {
+            count_talk();
+        }
         if !tell(if sample.found_open { kind::EDGE_FOUND } else { kind::EDGE_SEEN }, key, change, sample) {
             count(counter::NETWORK_RING_FULL);
         }
@@ -123,18 +131,37 @@ pub fn talk(key: &EdgeKey, tick: u32, client_port: u16) {
 
 #[inline(always)]
 fn begin(key: &EdgeKey, value: &EdgeValue, client_port: u16) {
-    count(counter::EDGES_CHANGED);
-    let sample = Sample { client_port, original_server: [0; 16], original_port: 0, found_open: false };
+    if !has_room_for_talk() {
+        return count(counter::TALKS_LOST);
+    }
     if EDGES.insert(key, value, u64::from(BPF_NOEXIST)).is_ok() {
+        count(counter::EDGES_CHANGED);
+        count_talk();
+        let sample = Sample { client_port, original_server: [0; 16], original_port: 0, found_open: false };
         if !tell(kind::EDGE_SEEN, key, value, &sample) {
             count(counter::NETWORK_RING_FULL);
         }
     } else if !touch(key, value.tick) {
-        count(counter::EDGES_OVERFLOWED);
-        // One of many talks is no connection end that is lost.
-        if !tell(kind::EDGE_OVERFLOW, key, value, &sample) {
-            count(counter::NETWORK_RING_FULL);
-        }
+        // Not told either: it would be told again for every datagram, and the ring is wanted for connections.
+        count(counter::TALKS_LOST);
+    }
+}
+
+/// Whether UDP may have one more entry. Two CPUs that ask at once may both be told yes: the bound need not be exact.
+#[inline(always)]
+fn has_room_for_talk() -> bool {
+    let (Some(made), Some(limit)) = (TALKS.get_ptr(talks::MADE), TALKS.get_ptr(talks::LIMIT)) else { return false };
+    // SAFETY: values of the map, aligned words. Both wrap.
+    let room = unsafe { core::ptr::read_volatile(limit).wrapping_sub(core::ptr::read_volatile(made)) };
+    room.cast_signed() > 0
+}
+
+/// An entry of UDP was made.
+#[inline(always)]
+fn count_talk() {
+    if let Some(made) = TALKS.get_ptr_mut(talks::MADE) {
+        // SAFETY: a value of the map; other CPUs add to it as well.
+        unsafe { add64(made, 1) }
     }
 }
 
@@ -142,7 +169,6 @@ fn begin(key: &EdgeKey, value: &EdgeValue, client_port: u16) {
 /// to a DNS server asks it, and whoever wants to see the answer has no time to lose.
 #[inline(always)]
 pub fn count_connected(key: &EdgeKey, change: &EdgeValue, at_ns: u64) {
-    count(counter::EDGES_CHANGED);
     if let Some(edge) = EDGES.get_ptr_mut(key) {
         return grow_connected(edge, change, at_ns);
     }
@@ -152,24 +178,29 @@ pub fn count_connected(key: &EdgeKey, change: &EdgeValue, at_ns: u64) {
         // It was opened in an entry that has left, and told: it ends.
         return;
     }
-    let inserted = EDGES.insert(key, value, u64::from(BPF_NOEXIST)).is_ok();
-    if inserted && key.server_port != DNS_PORT {
-        return;
+    if !has_room_for_talk() {
+        return count(counter::TALKS_LOST);
     }
-    if !inserted {
+    if EDGES.insert(key, value, u64::from(BPF_NOEXIST)).is_err() {
         if let Some(edge) = EDGES.get_ptr_mut(key) {
             return grow_connected(edge, change, at_ns);
         }
-        count(counter::EDGES_OVERFLOWED);
+        return count(counter::TALKS_LOST);
+    }
+    count(counter::EDGES_CHANGED);
+    count_talk();
+    if key.server_port != DNS_PORT {
+        return;
     }
     let sample = Sample { client_port: 0, original_server: [0; 16], original_port: 0, found_open: false };
-    if !tell(if inserted { kind::EDGE_SEEN } else { kind::EDGE_OVERFLOW }, key, value, &sample) {
+    if !tell(kind::EDGE_SEEN, key, value, &sample) {
         count(counter::NETWORK_RING_FULL);
     }
 }
 
 #[inline(always)]
 fn grow_connected(edge: *mut EdgeValue, change: &EdgeValue, at_ns: u64) {
+    count(counter::EDGES_CHANGED);
     // SAFETY: as in `grow`.
     unsafe {
         if change.opened != 0 {

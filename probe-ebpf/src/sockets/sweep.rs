@@ -108,7 +108,8 @@ pub fn of_descriptor<'a>(ctx: *mut c_void) -> Option<(KernelPointer, &'a mut Own
 
 #[inline(always)]
 fn count_open<const EXCHANGE: bool>(ctx: *mut c_void, socket: KernelPointer, owner: &mut Owner) {
-    if owner.flags & (flag::CLIENT | flag::ACCEPTED) == 0 {
+    // One that connected while the programs were being attached has an owner, and its connection is counted by looking.
+    if owner.flags & (flag::OPENED | flag::FOUND_OPEN) == 0 {
         return;
     }
     let Some(progress) = progress(socket, owner) else { return };

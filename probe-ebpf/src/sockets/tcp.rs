@@ -83,7 +83,16 @@ fn on_callback<const EXCHANGE: bool>(ctx: &SockOpsContext) {
 /// The SYN is about to go out. From here on the socket tells its changes of state: a connect that fails has nothing else to say so.
 #[inline(always)]
 fn on_connect(ctx: &SockOpsContext) {
-    let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+    tell_states(ctx);
+}
+
+/// From here on the socket tells its changes of state. The call sets all flags at once, and others of them may be another program's.
+#[inline(always)]
+fn tell_states(ctx: &SockOpsContext) {
+    let flags = context!(ctx.as_ptr(), bpf_sock_ops, bpf_sock_ops_cb_flags);
+    if flags & BPF_SOCK_OPS_STATE_CB_FLAG == 0 {
+        let _ = ctx.set_cb_flags((flags | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+    }
 }
 
 /// The socket listens. It tells its changes of state from here on, and so do the sockets that it accepts.
@@ -95,7 +104,7 @@ fn on_listen(ctx: &SockOpsContext) {
         return;
     }
     let Some(owner) = owners::get_or_create(pointer) else { return };
-    let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+    tell_states(ctx);
     owner.flags |= flag::LISTENING;
     listeners::opened(&Socket { pointer, context: raw }, owner, PROTOCOL_TCP, &addresses(ctx).0, local_port(ctx));
 }
@@ -115,7 +124,7 @@ pub fn listener_released(socket: &Socket) {
 #[inline(always)]
 pub fn closed_released(socket: &Socket) {
     let Some(owner) = owners::get(socket.pointer) else { return };
-    if owner.flags & (flag::CLIENT | flag::OPENED | flag::FOUND_OPEN) != flag::CLIENT {
+    if owner.flags & (flag::CLIENT | flag::OPENED | flag::FOUND_OPEN) != flag::CLIENT || was_connected(socket) {
         return;
     }
     let key = EdgeKey {
@@ -134,6 +143,13 @@ pub fn closed_released(socket: &Socket) {
     edges::add(&key, &mut EdgeValue { failed: 1, ..EdgeValue::default() }, &sample);
 }
 
+/// Whether a socket was connected once: then its SYN is among the acknowledged bytes. One that connected while the programs were being attached was
+/// not seen to. Where kernel memory cannot be read, nobody knows.
+#[inline(always)]
+fn was_connected(socket: &Socket) -> bool {
+    settings::may_read_kernel() && task::read::<u64>(socket.pointer, offset!(socket.bytes_acked)).unwrap_or(0) != 0
+}
+
 #[inline(always)]
 fn on_established(ctx: &SockOpsContext, direction: u8) {
     count(counter::ENDS_SEEN);
@@ -141,10 +157,9 @@ fn on_established(ctx: &SockOpsContext, direction: u8) {
     if socket == 0 {
         return;
     }
-    // A listener that the programs saw begin has passed this on.
-    if direction == direction::SERVER && context!(ctx.as_ptr(), bpf_sock_ops, bpf_sock_ops_cb_flags) & BPF_SOCK_OPS_STATE_CB_FLAG == 0 {
-        let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
-    }
+    // As a rule it does already: a listener that the programs saw begin has passed it on, a client was told to when it connected. But another
+    // program may have taken it away since.
+    tell_states(ctx);
     let Some(owner) = owners::get_or_create(socket) else { return };
     if direction == direction::SERVER {
         // A copy of the listener's.

@@ -168,8 +168,9 @@ pub fn connected(socket: &Socket, peer: &Peer) {
         return;
     }
     let port = local_port(socket);
-    // A server that gives each client a socket of its own connects it to the client.
-    let serves = owner.flags & (flag::SERVED | flag::CHOSE_PORT) != 0 && is_ephemeral(peer.port) && !is_ephemeral(port);
+    // A server that gives each client a socket of its own connects it to the client. Its own port may be one of those that the kernel gives away:
+    // where these are nearly all ports, nearly all services' are.
+    let serves = owner.flags & (flag::SERVED | flag::CHOSE_PORT) != 0 && is_ephemeral(peer.port);
     Identity::current(socket.netns()).write(owner);
     owner.flags &= !(flag::HEARD | flag::NAMED | flag::SERVES_PEER);
     owner.flags |= flag::CONNECTED | if serves { flag::SERVES_PEER } else { 0 };

@@ -33,7 +33,7 @@ fn socket(cookie: u64, local: &str, remote: &str, state: u8, bytes: u64) -> Sock
 /// A look that found nothing at all is one at a namespace that could not be read.
 #[track_caller]
 fn check(looks: Vec<Vec<SocketRecord>>, expected: Expect) {
-    let mut watch = Watch::default();
+    let mut watch = Watch::new(32_768..=60_999);
     let mut told = String::new();
     for sockets in looks {
         let unread = sockets.is_empty();
@@ -95,22 +95,29 @@ fn a_connection_is_found_counted_and_missed() {
 }
 
 #[test]
-fn a_listener_tells_the_server_and_without_one_the_lower_port_does() {
+fn a_listener_tells_the_server_and_without_one_a_port_that_only_a_service_has_does() {
     check(
         vec![vec![
             socket(1, "10.0.0.1:50000", "0.0.0.0:0", LISTEN, 0),
             socket(2, "10.0.0.1:50000", "10.0.0.9:99", ESTABLISHED, 0),
             socket(3, "10.0.0.1:40000", "10.0.0.9:443", ESTABLISHED, 0),
             socket(4, "10.0.0.1:22", "10.0.0.9:60000", ESTABLISHED, 0),
+            // Nobody listens here: the service's port may be one of those that the kernel gives away.
+            socket(5, "10.0.0.1:41000", "10.0.0.9:50051", ESTABLISHED, 0),
+            socket(6, "10.0.0.1:800", "10.0.0.9:2049", ESTABLISHED, 0),
         ]],
         expect![[r#"
             look
               2 is server of 10.0.0.9:99 -> 10.0.0.1:50000
               3 is client of 10.0.0.1:40000 -> 10.0.0.9:443
               4 is server of 10.0.0.9:60000 -> 10.0.0.1:22
+              5 is client of 10.0.0.1:41000 -> 10.0.0.9:50051
+              6 is client of 10.0.0.1:800 -> 10.0.0.9:2049
               2 opened 1 closed 0 sent 0 received 0
               3 opened 1 closed 0 sent 0 received 0
               4 opened 1 closed 0 sent 0 received 0
+              5 opened 1 closed 0 sent 0 received 0
+              6 opened 1 closed 0 sent 0 received 0
         "#]],
     );
 }

@@ -142,6 +142,16 @@ impl TranslationTable {
         }
     }
 
+    /// All flows are about to be told again, with their connections as they are: what is known of these waits for them.
+    pub fn flows_are_told_again(&mut self) {
+        self.flows.clear();
+        self.changed.clear();
+        self.has_new = false;
+        for (addresses, ways) in std::mem::take(&mut self.joined) {
+            self.wait(addresses, ways);
+        }
+    }
+
     /// The ways of a flow.
     pub fn ways(&self, end: &FlowEnd) -> &[Way] {
         self.joined.get(&Addresses::of(end)).map_or(&[], |ways| &ways.0)

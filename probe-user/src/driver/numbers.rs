@@ -73,6 +73,12 @@ pub(super) fn publish(metrics: &Metrics, publisher: &Publisher, procfs: &Procfs)
         raise(&metrics.lost.with_label_values(&[cause.as_str()]), *number);
     }
     metrics.completeness.set(completeness(losses.ends_reported, losses.ends_seen));
+    let (clients, servers) = builder.unowned_ends();
+    for (end, number) in [("client", clients), ("server", servers)] {
+        raise(&metrics.ends_unowned.with_label_values(&[end]), number);
+    }
+    let owned = losses.ends_seen.saturating_sub(clients.saturating_add(servers));
+    metrics.attribution.set(completeness(owned, losses.ends_seen));
     metrics.names.set(gauge(builder.names().len()));
     let counts = builder.name_counts();
     metrics.dns_attachments.set(count_of(counts.attached));

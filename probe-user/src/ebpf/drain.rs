@@ -17,6 +17,7 @@ use super::load::Loggers;
 use super::own_address::OwnAddresses;
 use super::running::Shared;
 use super::sweep::Sweep;
+use super::talks::Talks;
 use super::{BATCH_MAX, Config, sys};
 use crate::budget::Pace;
 use crate::clock::{Now, thread_cpu};
@@ -25,7 +26,7 @@ use crate::observation::{FlowEnd, LossTotals, Observation};
 /// How often losses are told and idle entries removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// Entries removed at once.
+/// Entries removed at once, while there is room for more.
 const REMOVALS_MAX: usize = 1_024;
 
 /// Talks looked at at once: those of a full table within the time after which they are looked at again.
@@ -46,6 +47,7 @@ pub(super) struct Drain {
     table: MapData,
     counters: Counters,
     controls: Controls,
+    talks: Talks,
     sweep: Option<Sweep>,
     loggers: Loggers,
     sender: mpsc::Sender<Vec<Observation>>,
@@ -64,6 +66,7 @@ impl Drain {
         table: MapData,
         counters: Counters,
         controls: Controls,
+        talks: Talks,
         sweep: Option<Sweep>,
         loggers: Loggers,
         addresses: OwnAddresses,
@@ -78,6 +81,7 @@ impl Drain {
             table,
             counters,
             controls,
+            talks,
             sweep,
             loggers,
             sender,
@@ -109,6 +113,9 @@ impl Drain {
                 self.tell_losses();
                 self.tell_programs();
                 next_housekeeping = began + HOUSEKEEPING;
+            } else if self.delivered.is_pressed(self.capacity) {
+                // What comes now finds no room: that cannot wait.
+                self.remove_idle();
             }
             if stopping && (complete || self.shared.is_overdue()) || self.sender.is_closed() {
                 return;
@@ -136,6 +143,7 @@ impl Drain {
     fn read_table(&mut self, changes: u64) -> bool {
         let now = Now::read().boot.0;
         let mut cursor = None;
+        self.talks.note_made();
         loop {
             // Room first: what has been read is delivered, or it is read again.
             let Ok(room) = self.sender.try_reserve() else { return false };
@@ -159,13 +167,15 @@ impl Drain {
         }
         // Counted before the walk began: a change that the walk missed is after it.
         self.changes_read = changes;
+        self.talks.allow(self.delivered.talks());
         true
     }
 
     /// Removes entries that have been idle, with a last look at each: the kernel may add to an entry up to the moment when it goes.
     fn remove_idle(&mut self) {
         let now = Now::read().boot.0;
-        let idle = self.delivered.idle(now, self.capacity, REMOVALS_MAX);
+        let most = if self.delivered.is_pressed(self.capacity) { self.capacity } else { REMOVALS_MAX };
+        let idle = self.delivered.idle(now, self.capacity, most);
         for keys in idle.chunks(BATCH_MAX) {
             let Ok(room) = self.sender.try_reserve() else { return };
             let mut grown = Vec::new();
@@ -183,6 +193,7 @@ impl Drain {
             } else {
                 room.send(grown)
             }
+            self.talks.allow(self.delivered.talks());
             self.tell_programs();
         }
     }
@@ -244,15 +255,15 @@ pub(super) struct Counters {
     /// Connection ends that this capture has nothing to tell of: those that earlier probes have told and taken out of the table, and those of the
     /// trial at start, which are nobody's. Wraps.
     settled_before: u64,
+    /// Ends without an owner that earlier probes have told of.
+    unowned_before: [u64; 2],
 }
 
 impl Counters {
     pub(super) fn new(sockets: Map, processes: Option<Map>, settled_before: u64) -> Self {
-        Counters {
-            sockets: PerCpuArray::try_from(sockets).ok(),
-            processes: processes.and_then(|map| PerCpuArray::try_from(map).ok()),
-            settled_before,
-        }
+        let sockets = PerCpuArray::try_from(sockets).ok();
+        let unowned_before = UNOWNED.map(|slot| sum(sockets.as_ref(), slot));
+        Counters { sockets, processes: processes.and_then(|map| PerCpuArray::try_from(map).ok()), settled_before, unowned_before }
     }
 
     fn changes(&self) -> u64 {
@@ -261,7 +272,11 @@ impl Counters {
 
     fn losses(&self, opened: u64) -> LossTotals {
         let socket = |slot| sum(self.sockets.as_ref(), slot);
+        let [unowned_clients, unowned_servers] = std::array::from_fn(|side| socket(UNOWNED[side]).wrapping_sub(self.unowned_before[side]));
         LossTotals {
+            talks: socket(counter::TALKS_LOST),
+            unowned_clients,
+            unowned_servers,
             network_ring: socket(counter::NETWORK_RING_FULL),
             listeners: socket(counter::LISTENERS_LOST),
             process_ring: sum(self.processes.as_ref(), counter::PROCESS_RING_FULL),
@@ -273,6 +288,9 @@ impl Counters {
         }
     }
 }
+
+/// Ends without an owner, of clients and of servers.
+const UNOWNED: [u32; 2] = [counter::OWNER_MISSING_CLIENT, counter::OWNER_MISSING_SERVER];
 
 /// One slot over all CPUs.
 pub(super) fn sum(map: Option<&PerCpuArray<MapData, u64>>, slot: u32) -> u64 {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use probe_common::{EdgeKey, EdgeValue, PROTOCOL_UDP};
 
-use super::decode;
+use super::{decode, talks};
 use crate::observation::{BootNanos, Counted, Direction, FlowEnd, Observation};
 
 /// An edge without an open connection leaves the kernel's table when it has been idle this long.
@@ -149,15 +149,30 @@ impl<F: Fn(FlowEnd) -> FlowEnd> Delivered<F> {
         self.opened
     }
 
+    /// Entries of UDP.
+    pub(super) fn talks(&self) -> usize {
+        self.talks.len()
+    }
+
+    /// Whether there is little room for more, or for more of UDP.
+    pub(super) fn is_pressed(&self, capacity: usize) -> bool {
+        let (all, talks) = self.pressure(capacity);
+        all || talks
+    }
+
+    /// Whether the table is more than three quarters full, and whether UDP's share of it is.
+    fn pressure(&self, capacity: usize) -> (bool, bool) {
+        let all = self.edges.len() * 4 > capacity * 3;
+        (all, all || self.talks.len() * 4 > talks::share(capacity) * 3)
+    }
+
     /// Entries that may leave the kernel's table now, at most `limit`.
     pub(super) fn idle(&self, now_ns: u64, capacity: usize, limit: usize) -> Vec<EdgeKey> {
-        let pressed = self.edges.len() * 4 > capacity * 3;
-        let kept = match self.edges.len() {
-            _ if pressed => IDLE_NANOS_PRESSED,
-            entries if entries * 2 > capacity => IDLE_NANOS_HALF,
-            _ => IDLE_NANOS,
-        };
+        let (all_pressed, talks_pressed) = self.pressure(capacity);
+        let kept = if self.edges.len() * 2 > capacity { IDLE_NANOS_HALF } else { IDLE_NANOS };
         let may_leave = |key: &EdgeKey, value: &EdgeValue| {
+            let pressed = if key.protocol == PROTOCOL_UDP { talks_pressed } else { all_pressed };
+            let kept = if pressed { IDLE_NANOS_PRESSED } else { kept };
             let quiet = now_ns.saturating_sub(value.last_ns) > kept && (pressed || value.opened <= value.closed);
             quiet
                 && self

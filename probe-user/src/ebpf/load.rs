@@ -19,6 +19,7 @@ use super::offsets::{self, Offsets};
 use super::pins::{Pinned, Pins};
 use super::place::{CgroupRoot, Rights};
 use super::running::missing;
+use super::talks::Talks;
 use super::{CaptureError, Config, Hook, Names, Seeder, btf, dns};
 use crate::sockets as socket_tables;
 
@@ -43,6 +44,8 @@ pub(super) struct Loaded {
     pub(super) without_offsets: String,
     /// How the programs are told that the probe lives.
     pub(super) controls: Controls,
+    /// How many entries of the edge table UDP may have.
+    pub(super) talks: Talks,
     /// Where the programs are pinned, if they are.
     pub(super) pins: Option<Pins>,
     /// Why they are not, when they should be.
@@ -154,13 +157,14 @@ pub(super) fn load(
     let mut sockets = loader.load(objects.sockets).map_err(CaptureError::Object)?;
     let mut controls = Controls::new(pins.is_some().then_some(config.awake_for));
     controls.take(&mut sockets)?;
+    let talks = Talks::take(&mut sockets, config.edges_max as usize)?;
     if let (Some(types), true) = (&types, without_offsets.is_empty()) {
         load_iterators(&mut sockets, config.plain_programs, &offsets, types, pins.is_some(), &mut hooks);
     } else {
         let error = if without_offsets.is_empty() { "no type information of the kernel".to_owned() } else { without_offsets.clone() };
         hooks.push(Hook { name: SWEEP.to_owned(), attached: false, error });
     }
-    let looker = Looker::bind(&sockets);
+    let looker = Looker::bind(&sockets, owners_of(&sockets)?.as_fd());
     let place = Place { root: &root.directory, pins: pins.as_ref() };
     attach_cgroup_hooks(&mut sockets, &OWNER_HOOKS, place, config.plain_programs, &mut hooks);
     let seeder = Seeder::new(owners_of(&sockets)?, root.path.clone(), &config.proc_root);
@@ -186,7 +190,22 @@ pub(super) fn load(
             }
         }
     }
-    Ok(Loaded { seeder, looker, sockets, processes, dns, names, hooks, loggers, offsets, without_offsets, controls, pins, without_pins })
+    Ok(Loaded {
+        seeder,
+        looker,
+        sockets,
+        processes,
+        dns,
+        names,
+        hooks,
+        loggers,
+        offsets,
+        without_offsets,
+        controls,
+        talks,
+        pins,
+        without_pins,
+    })
 }
 
 /// Takes the directory of pins, if there shall be one.
@@ -319,9 +338,9 @@ fn load_iterators(object: &mut Ebpf, plain: bool, offsets: &Offsets, types: &Btf
     if offsets.tell_live_bytes() {
         hooks.push(Hook::of(SWEEP, over_sockets(SWEEP)));
     }
-    // They are for what an earlier probe left.
+    hooks.push(Hook::of(CENSUS, over_sockets(CENSUS)));
+    // It is for what an earlier probe left.
     if pinned {
-        hooks.push(Hook::of(CENSUS, over_sockets(CENSUS)));
         hooks.push(Hook::of(LISTENING, over_sockets(LISTENING)));
     }
     if offsets.tell_descriptors() {

@@ -1,17 +1,19 @@
 //! A look at the processes and sockets that are there, through the kernel's iterators.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use aya::Ebpf;
-use probe_common::{FoundSocket, FoundTask};
+use probe_common::{CountedSocket, FoundSocket, FoundTask};
 
+use super::load::{CENSUS, bind_over_sockets};
+use super::takeover::{self, CountedSockets};
 use super::{decode, sys};
 use crate::clock::Now;
-use crate::observation::{BootNanos, ProcessStarted};
+use crate::observation::{BootNanos, FlowEnd, ProcessStarted};
 use crate::snapshot::Sockets;
 use crate::sockets::cookie;
 use crate::sockets::{SocketOwner, SocketRecord, SocketTable, States, ephemeral_ports};
@@ -33,16 +35,49 @@ const HOLDERS_TRIED: usize = 4;
 pub struct Looker {
     files: Option<Arc<OwnedFd>>,
     tasks: Option<Arc<OwnedFd>>,
+    census: Option<Arc<OwnedFd>>,
 }
 
 impl Looker {
     /// Binds the programs that were loaded.
-    pub(super) fn bind(object: &Ebpf) -> Self {
+    pub(super) fn bind(object: &Ebpf, owners: BorrowedFd<'_>) -> Self {
         let bind = |name: &str| {
             let link = sys::link_iterator(object.program(name)?.fd().ok()?.as_fd());
             link.inspect_err(|error| tracing::warn!(name, %error, "iterator cannot be bound")).ok().map(Arc::new)
         };
-        Looker { files: bind(FILES), tasks: bind(TASKS) }
+        let census = bind_over_sockets(object, CENSUS, owners).and_then(|link| {
+            link.inspect_err(|error| tracing::warn!(name = CENSUS, %error, "iterator cannot be bound")).ok().map(Arc::new)
+        });
+        Looker { files: bind(FILES), tasks: bind(TASKS), census }
+    }
+
+    /// The open connections that the programs have counted. `None` when the kernel has no way for it.
+    ///
+    /// # Errors
+    /// When the walk fails.
+    pub fn counted(&self) -> Option<io::Result<CountedSockets>> {
+        let link = self.census.as_ref()?;
+        Some(takeover::records(link.as_fd()).map(|sockets| sockets.iter().collect()))
+    }
+
+    /// How many of them each flow has. `None` as above.
+    ///
+    /// # Errors
+    /// As above, and when there are more than can be looked at.
+    pub fn open_ends(&self) -> Option<io::Result<HashMap<FlowEnd, u64>>> {
+        let link = self.census.as_ref()?;
+        Some(takeover::records::<CountedSocket>(link.as_fd()).and_then(|sockets| {
+            if sockets.len() >= takeover::COUNTED_MAX {
+                return Err(io::Error::other("more connections are open than can be looked at"));
+            }
+            let mut seen = HashSet::new();
+            let mut ends = HashMap::new();
+            // Told once for each descriptor that leads there.
+            for socket in sockets.iter().filter(|it| seen.insert(it.socket)) {
+                *ends.entry(decode::flow_end(&socket.key)).or_default() += 1;
+            }
+            Ok(ends)
+        }))
     }
 
     /// Every TCP and UDP socket that a process has open and that tells who listens or who talks with whom, in all network namespaces, with its holder. `None` when the kernel has no way for it.

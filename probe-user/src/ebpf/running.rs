@@ -85,9 +85,19 @@ impl Running {
         let settled_before = loaded.controls.settled_ends().wrapping_add(trial.ends_seen);
         let counters = Counters::new(maps.socket_counters, maps.process_counters, settled_before);
         let addresses = OwnAddresses::new(config.proc_root.clone());
-        let controls = loaded.controls;
-        let drain =
-            Drain::new(config, maps.edges, counters, controls, sweep, loggers, addresses.clone(), sender.clone(), Arc::clone(&shared));
+        let (controls, talks) = (loaded.controls, loaded.talks);
+        let drain = Drain::new(
+            config,
+            maps.edges,
+            counters,
+            controls,
+            talks,
+            sweep,
+            loggers,
+            addresses.clone(),
+            sender.clone(),
+            Arc::clone(&shared),
+        );
         let mut running = Running {
             status,
             meter,

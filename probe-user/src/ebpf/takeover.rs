@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
@@ -16,7 +16,7 @@ use crate::observation::Observation;
 use crate::sockets::SocketRecord;
 
 /// Connections of which it is known that they are counted. More may be: they would be counted twice.
-const COUNTED_MAX: usize = 262_144;
+pub(super) const COUNTED_MAX: usize = 262_144;
 
 /// The connections that the programs have counted as opened, and will count as closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,16 @@ impl CountedSockets {
             self.cookies.insert((counted.cookie, one.min(other), one.max(other)));
         }
         is_new
+    }
+}
+
+impl<'a> FromIterator<&'a CountedSocket> for CountedSockets {
+    fn from_iter<I: IntoIterator<Item = &'a CountedSocket>>(sockets: I) -> Self {
+        let mut counted = CountedSockets::default();
+        for socket in sockets {
+            counted.add(socket);
+        }
+        counted
     }
 }
 
@@ -149,7 +159,12 @@ fn walk<T: aya::Pod>(loaded: &Loaded, program: &str) -> io::Result<Vec<T>> {
     let Some(Map::SkStorage(owners)) = loaded.sockets.map("OWNERS") else { return Err(io::Error::other("no map of owners")) };
     let link = load::bind_over_sockets(&loaded.sockets, program, owners.fd().as_fd());
     let link = link.ok_or_else(|| io::Error::other("no program for it"))??;
+    records(link.as_fd())
+}
+
+/// What a bound program writes, as far as there is room for it.
+pub(super) fn records<T: aya::Pod>(link: BorrowedFd<'_>) -> io::Result<Vec<T>> {
     let mut bytes = Vec::new();
-    sys::open_iterator(link.as_fd())?.take((size_of::<T>() * COUNTED_MAX) as u64).read_to_end(&mut bytes)?;
+    sys::open_iterator(link)?.take((size_of::<T>() * COUNTED_MAX) as u64).read_to_end(&mut bytes)?;
     Ok(bytes.chunks_exact(size_of::<T>()).filter_map(decode::read::<T>).collect())
 }

@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::observation::{ProcessStarted, Protocol};
+use crate::observation::{ListenerOpened, ProcessStarted, Protocol};
 
 mod others;
 
@@ -195,4 +195,126 @@ fn a_full_table_refuses_and_counts_what_it_could_not_hold() {
     // One that is known still counts.
     assert_eq!(flows.counted(at(2), end(1, 443), open(1), &processes, None), Seen::Known);
     assert_eq!(flows.get_end(&end(1, 443)).map(Flow::active), Some(2));
+}
+
+#[test]
+fn where_a_client_meant_to_go_is_told_when_it_is_known_after_the_counters() {
+    let mut world = World::default();
+    world.start(20, 500).told.push_str("counted\n");
+    world.counted(1_000, end(20, 80), open(1));
+    let meant = Some(("10.96.0.1".parse().unwrap(), 443));
+    for _ in 0..2 {
+        world.flows.seen(at(1_005), end(20, 80), 4_711, meant, false, &world.processes, None);
+        assert!(world.flows.get(1).is_some_and(|flow| flow.original_server == meant));
+        writeln!(world.told, "meant to go elsewhere").unwrap();
+        world.tell();
+    }
+    world.check(expect![[r#"
+        counted
+          flow 1 New of 20@500: 1 open, 10 bytes
+        meant to go elsewhere
+          flow 1 New of 20@500: 1 open, 10 bytes
+        meant to go elsewhere
+          flow 1 Counters of 20@500: 1 open, 10 bytes
+    "#]]);
+}
+
+fn listens(pid: u32, address: &str, port: u16) -> ListenerOpened {
+    ListenerOpened {
+        at: at(1_000),
+        socket: u64::from(pid),
+        pid,
+        start_time: None,
+        cgroup_id: 0,
+        network_namespace: 1,
+        protocol: Protocol::Tcp,
+        address: address.parse().unwrap(),
+        port,
+    }
+}
+
+#[test]
+fn an_accepting_end_goes_to_the_process_that_listens_there_when_its_binder_does_not_serve() {
+    let mut world = World::default();
+    let mut listeners = ListenerTable::default();
+    let server = |pid, port| FlowEnd { direction: Direction::Server, ..end(pid, port) };
+    // One that went into the background, one whose socket the first process has opened, and one that serves itself.
+    world.start(1, 10).start(20, 500).start(21, 510).start(22, 520).start(23, 530);
+    world.seen(1_000, server(20, 80)).seen(1_000, server(1, 22)).seen(1_000, server(23, 443)).exit(20, 1_100).pass(1_200);
+    for listener in [listens(21, "0.0.0.0", 80), listens(22, "10.0.0.2", 22), listens(21, "0.0.0.0", 22), listens(22, "0.0.0.0", 443)] {
+        listeners.opened(ListenerOpened { socket: u64::from(listener.port) << 8 | listener.socket, ..listener }, &world.processes, None);
+    }
+    for _ in 0..2 {
+        world.flows.inherit(&listeners, &world.processes);
+        world.tell();
+    }
+    world.check(expect![[r#"
+        seen: New
+          flow 1 New of 20@500: 0 open, 0 bytes
+        seen: New
+          flow 2 New of 1@10: 0 open, 0 bytes
+        seen: New
+          flow 3 New of 23@530: 0 open, 0 bytes
+          flow 1 New of 21@510: 0 open, 0 bytes
+          flow 2 New of 22@520: 0 open, 0 bytes
+    "#]]);
+}
+
+#[test]
+fn a_capture_that_begins_again_has_all_the_room_that_there_is() {
+    let mut flows = FlowTable::default();
+    let processes = ProcessTable::default();
+    let told = |flows: &mut FlowTable| {
+        for pid in 1..=65_536 {
+            flows.counted(at(1), end(pid, 443), open(1), &processes, None);
+        }
+        let sums = flows.after(0).filter(|(_, flow)| flow.others == 1).count();
+        (flows.len(), flows.summed(), sums, flows.refused_ends())
+    };
+    let before = told(&mut flows);
+    flows.forget_all();
+    assert_eq!((flows.len(), flows.summed(), flows.refused_ends()), (0, 0, 0));
+    assert_eq!(told(&mut flows), before);
+}
+
+#[test]
+fn what_is_known_of_translations_outlives_a_capture_that_begins_again() {
+    let mut flows = FlowTable::default();
+    let processes = ProcessTable::default();
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    flows.counted(at(1), end(20, 80), open(1), &processes, None);
+    flows.translated(&Translated {
+        id: 1,
+        zone: 0,
+        network_namespace: 1,
+        protocol: Protocol::Tcp,
+        client: (ip("10.0.0.1"), 4_711),
+        server: (ip("10.0.0.2"), 80),
+        translated_client: (ip("10.0.0.1"), 4_711),
+        translated_server: (ip("10.1.0.7"), 8_080),
+        perhaps_told: false,
+    });
+    let ways = |flows: &FlowTable| flows.get_end(&end(20, 80)).map(|flow| flows.ways(flow).len());
+    assert_eq!(ways(&flows), Some(1));
+    flows.forget_all();
+    flows.take_changes();
+    assert!(!flows.has_changes(), "nothing is left that has changed");
+    flows.counted(at(2), end(20, 80), open(1), &processes, None);
+    assert_eq!(ways(&flows), Some(1));
+}
+
+#[test]
+fn a_connection_whose_end_was_lost_is_closed_by_looking_once_its_flow_is_still() {
+    let mut flows = FlowTable::default();
+    let processes = ProcessTable::default();
+    flows.counted(at(1_000), end(20, 80), open(3), &processes, None);
+    flows.counted(at(1_000), end(20, 81), open(1), &processes, None);
+    let look =
+        |ms, except: &[FlowEnd]| OpenEnds { at: at(ms), open: HashMap::from([(end(20, 80), 1)]), except: except.iter().copied().collect() };
+    let active = |flows: &FlowTable, port| flows.get_end(&end(20, port)).map(Flow::active);
+    assert_eq!(flows.close_lost(&look(60_000, &[])), 0, "its end may be on its way");
+    assert_eq!(flows.close_lost(&look(200_000, &[end(20, 81)])), 2);
+    assert_eq!((active(&flows, 80), active(&flows, 81)), (Some(1), Some(1)));
+    assert_eq!(flows.close_lost(&look(200_000, &[])), 1);
+    assert_eq!((active(&flows, 80), active(&flows, 81)), (Some(1), Some(0)));
 }

@@ -179,3 +179,26 @@ fn a_full_table_refuses_and_counts() {
     }
     assert_eq!((table.len(), table.refused()), (LISTENERS_MAX, 3));
 }
+
+#[test]
+fn a_socket_of_the_first_process_is_its_service_s_once_somebody_has_looked() {
+    let mut listeners = ListenerTable::default();
+    let mut processes = ProcessTable::default();
+    for (pid, ms) in [(1, 10), (20, 500), (21, 600)] {
+        processes.started(&ProcessStarted { at: at(ms), pid, start_time: Some(at(ms)), ..ProcessStarted::default() }, None);
+    }
+    let holder = |listeners: &ListenerTable| listeners.get(1).and_then(|it| it.process).map(|it| it.pid);
+    listeners.opened(opened(100, 7, 1, Protocol::Tcp), &processes, None);
+    assert!(holder(&listeners) == Some(1) && listeners.wants_holders());
+    let found = |ms, pid, start| ListenerOpened { start_time: Some(at(start)), ..opened(ms, 7, pid, Protocol::Tcp) };
+    listeners.opened(found(700, 20, 500), &processes, None);
+    assert!(holder(&listeners) == Some(20) && !listeners.wants_holders());
+    // Whoever is known to serve is not replaced by what a look finds.
+    listeners.opened(found(800, 21, 600), &processes, None);
+    assert_eq!(holder(&listeners), Some(20));
+    // It goes with its new holder.
+    if let Some(ended) = processes.exited(at(900), 20, None, 0) {
+        listeners.process_ended(ended, &processes);
+    }
+    assert_eq!(holder(&listeners), None);
+}

@@ -26,6 +26,10 @@ pub struct Metrics {
     pub lost: IntCounterVec,
     /// Share of the connection ends that the kernel saw and that reached a flow.
     pub completeness: Gauge,
+    /// Share of the connection ends seen by the kernel whose process the kernel programs knew.
+    pub attribution: Gauge,
+    /// The others, by end.
+    pub ends_unowned: IntCounterVec,
     /// From an event in the kernel to the report that tells it, while the control plane listens.
     pub event_delivery_seconds: Histogram,
     /// How long the look at what was there before the capture took: sockets with their holders, and processes.
@@ -137,6 +141,20 @@ impl Metrics {
             completeness: register(
                 &registry,
                 Gauge::new("probe_completeness_ratio", "Share of connection ends seen by the kernel that reached a flow."),
+            ),
+            attribution: register(
+                &registry,
+                Gauge::new(
+                    "probe_attribution_ratio",
+                    "Share of connection ends seen by the kernel whose process the kernel programs knew.",
+                ),
+            ),
+            ends_unowned: register(
+                &registry,
+                IntCounterVec::new(
+                    opts("probe_ends_unowned_total", "Connection ends seen by the kernel whose process the kernel programs did not know."),
+                    &["end"],
+                ),
             ),
             event_delivery_seconds: register(
                 &registry,

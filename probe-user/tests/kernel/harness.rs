@@ -50,7 +50,12 @@ const TOLD: usize = 20;
 
 impl Watch {
     pub(crate) fn start(config: &Config) -> Self {
-        let (running, receiver) = Capture::start(config).expect("capture");
+        Watch::start_after(config, || {})
+    }
+
+    /// The same, and does something when owners are noted and nothing is counted yet.
+    pub(crate) fn start_after(config: &Config, before_connections: impl FnOnce()) -> Self {
+        let (running, receiver) = Capture::start_after(config, |_, _| before_connections()).expect("capture");
         Watch { running, receiver, seen: Vec::new() }
     }
 
@@ -114,7 +119,7 @@ impl Watch {
         total(&self.seen, port, direction)
     }
 
-    fn losses(&self) -> LossTotals {
+    pub(crate) fn losses(&self) -> LossTotals {
         self.seen
             .iter()
             .rev()

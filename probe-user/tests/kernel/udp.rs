@@ -273,13 +273,37 @@ fn two_users_of_one_socket_are_told_apart() {
 }
 
 #[test]
-fn a_table_that_is_full_still_tells_of_talks() {
+fn a_server_that_connects_a_socket_to_its_client_serves_it_on_whatever_port() {
     needs_root!();
-    let mut watch = Watch::start(&orchestrator_probe::ebpf::Config { edges_max: 16, ..config() });
+    let mut watch = Watch::start(&config());
     let client = socket(V4, 0);
-    let servers: Vec<_> = (0..64).map(|_| socket(V4, 0)).collect();
+    // A port that the kernel might have given away.
+    let server = (33_000..60_000).find_map(|port| UdpSocket::bind((V4, port)).ok()).expect("a free port");
+    server.connect(client.local_addr().expect("address")).expect("connect");
+    server.send(b"answer").expect("send");
+    watch.until("the server", |watch| watch.total(port(&server), Direction::Server).opened == 1);
+    assert_eq!(watch.total(port(&client), Direction::Client).opened, 0);
+}
+
+#[test]
+fn talks_fill_their_share_of_the_table_and_leave_the_rest_to_connections() {
+    needs_root!();
+    let mut watch = Watch::start(&orchestrator_probe::ebpf::Config { edges_max: 64, ..config() });
+    let client = socket(V4, 0);
+    let servers: Vec<_> = (0..256).map(|_| socket(V4, 0)).collect();
     for server in &servers {
         client.send_to(b"question", server.local_addr().expect("address")).expect("send");
     }
-    watch.until("all of them", |watch| servers.iter().all(|server| watch.total(port(server), Direction::Client).opened == 1));
+    let listener = std::net::TcpListener::bind((V4, 0)).expect("bind");
+    let address = listener.local_addr().expect("address");
+    for _ in 0..20 {
+        drop(std::net::TcpStream::connect(address).expect("connect"));
+    }
+    watch.until("the connections", |watch| watch.total(address.port(), Direction::Client).closed == 20);
+    watch.until("what was not told is counted", |watch| watch.losses().talks >= 256 - 64);
+    let told = servers.iter().filter(|server| watch.total(port(server), Direction::Client).opened > 0).count();
+    assert!((1..=64).contains(&told), "{told} talks were told");
+    let losses = watch.losses();
+    assert_eq!((losses.network_ring, losses.flow_table, losses.listeners), (0, 0, 0), "{losses:?}");
+    assert_eq!((losses.ends_seen, losses.ends_counted), (40, 40));
 }

@@ -175,6 +175,21 @@ fn a_full_table_lets_go_of_talks_that_were_not_heard_lately() {
     assert_eq!(counts(delivered.forget(9 * SECOND, &udp(1))), Some((0, 1)));
 }
 
+#[test]
+fn talks_leave_early_when_their_share_is_nearly_full_and_connections_stay() {
+    let mut delivered = Delivered::new(std::convert::identity);
+    for pid in 1..=4 {
+        delivered.read(SECOND, &udp(pid), &tick(5));
+    }
+    delivered.read(SECOND, &key(9, 0), &value(1, 0, SECOND));
+    assert_eq!(delivered.talks(), 4);
+    assert!(!delivered.is_pressed(12) && delivered.is_pressed(10));
+    assert!(delivered.idle(6 * SECOND, 12, 9).is_empty());
+    let mut idle: Vec<u32> = delivered.idle(6 * SECOND, 10, 9).iter().map(|key| key.tgid).collect();
+    idle.sort_unstable();
+    assert_eq!(idle, [1, 2, 3, 4]);
+}
+
 proptest! {
     #[test]
     fn deliveries_add_up_to_the_totals(steps in prop::collection::vec((0_u32..4, 0_u32..5, 0_u64..1_000, any::<bool>()), 1..200)) {
