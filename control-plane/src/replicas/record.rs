@@ -213,8 +213,8 @@ pub(crate) struct Follower {
 
 /// Keeps what the leader has on record, until we lead or the process stops.
 pub(crate) async fn follow(follower: Arc<Follower>, stopping: CancellationToken) {
-    drop(stopping.run_until_cancelled(follower.run()).await);
-    if follower.standing.borrow().leads() {
+    if stopping.run_until_cancelled(follower.run()).await.is_some() {
+        // We lead, and that is for the rest of our life.
         stopping.cancelled().await;
     }
 }

@@ -52,7 +52,7 @@ async fn asked_on(connection: &mut TcpStream, target: &str) -> (u16, bool) {
     (status, ended)
 }
 
-/// Whether what a WebSocket says first has the machine, when there is one at all.
+/// What a WebSocket says first, when there is one at all.
 async fn first_words(server: SocketAddr) -> Option<String> {
     let stream = TcpStream::connect(server).await.ok()?;
     let (mut socket, _) = tokio_tungstenite::client_async("ws://test/api/topology/hosts/ws", stream).await.ok()?;

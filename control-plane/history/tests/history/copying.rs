@@ -8,13 +8,11 @@ use topology::Report;
 
 use crate::world::{World, config, past_picture, process, settings};
 
-/// Copies one segment, in pieces that know nothing of blocks; as much of it as `share` says.
-fn copy(segment: &Segment, into: &mut Store, continues: bool, share: f64) -> Copied {
+/// Copies one segment, in pieces that know nothing of blocks; as many of a thousand parts as `share` says.
+fn copy(segment: &Segment, into: &mut Store, continues: bool, share: usize) -> Copied {
     let bytes = std::fs::read(&segment.path).unwrap();
     let mut copy = into.begin_copy(continues).unwrap();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "a share of some kilobytes")]
-    let length = (bytes.len() as f64 * share) as usize;
-    bytes[..length].chunks(100).for_each(|chunk| copy.append(chunk).unwrap());
+    bytes[..bytes.len() * share / 1_000].chunks(100).for_each(|chunk| copy.append(chunk).unwrap());
     into.end_copy(copy).unwrap()
 }
 
@@ -43,7 +41,7 @@ fn what_is_copied_shows_what_the_original_shows() {
     assert_eq!(segments.len(), 4);
     // The first that comes is not the first that was written.
     for (place, segment) in segments[1..].iter().enumerate() {
-        assert!(matches!(copy(segment, &mut store, place > 0, 1.0), Copied::Kept(_)));
+        assert!(matches!(copy(segment, &mut store, place > 0, 1_000), Copied::Kept(_)));
     }
     let check = |store: &Store| {
         let (from, to) = store.catalogue().span().unwrap();
@@ -67,17 +65,17 @@ fn a_copy_that_was_broken_off_is_made_again_and_never_shortened() {
     let world = three_minutes(there.path());
     let (mut store, _) = Store::open(settings(here.path())).unwrap();
     let segments = world.store.catalogue().segments();
-    assert!(matches!(copy(&segments[1], &mut store, false, 0.7), Copied::Kept(_)));
+    assert!(matches!(copy(&segments[1], &mut store, false, 700), Copied::Kept(_)));
     let part = store.catalogue().segments();
     assert!(part[0].to > segments[1].from && part[0].to < segments[1].to, "whole blocks of it");
-    assert!(matches!(copy(&segments[1], &mut store, false, 1.0), Copied::Kept(_)));
+    assert!(matches!(copy(&segments[1], &mut store, false, 1_000), Copied::Kept(_)));
     let whole = store.catalogue().segments();
     assert_eq!((whole.len(), whole[0].number, whole[0].begins), (1, part[0].number, true));
     assert!(whole[0].to > part[0].to);
-    assert_eq!(copy(&segments[1], &mut store, true, 0.7), Copied::Known);
+    assert_eq!(copy(&segments[1], &mut store, true, 700), Copied::Known);
     assert_eq!(store.catalogue().segments(), whole);
     // Too little, and of somebody else.
-    assert_eq!(copy(&segments[2], &mut store, true, 0.001), Copied::Unreadable);
+    assert_eq!(copy(&segments[2], &mut store, true, 1), Copied::Unreadable);
     let mut foreign = store.begin_copy(true).unwrap();
     foreign.append(b"OHIS\x01 of another version").unwrap();
     assert_eq!(store.end_copy(foreign).unwrap(), Copied::Unreadable);
