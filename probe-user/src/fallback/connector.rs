@@ -65,18 +65,20 @@ impl Connector {
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             let readable = matches!(nix::poll::poll(&mut fds, PollTimeout::from(WAIT_MS)), Ok(1));
             let mut batch = leaderless.ended(procfs);
-            while readable {
-                buffer.clear();
-                match self.socket.recv(&mut buffer, libc::MSG_DONTWAIT) {
-                    Ok(_) => batch.extend(event(&buffer).and_then(|event| event.observe(procfs, &mut leaderless))),
-                    Err(err) if err.raw_os_error() == Some(libc::ENOBUFS) => {
-                        overruns += 1;
-                        batch.push(lost(overruns));
+            if readable {
+                loop {
+                    buffer.clear();
+                    match self.socket.recv(&mut buffer, libc::MSG_DONTWAIT) {
+                        Ok(_) => batch.extend(event(&buffer).and_then(|event| event.observe(procfs, &mut leaderless))),
+                        Err(err) if err.raw_os_error() == Some(libc::ENOBUFS) => {
+                            overruns += 1;
+                            batch.push(lost(overruns));
+                        }
+                        Err(_) => break,
                     }
-                    Err(_) => break,
-                }
-                if batch.len() >= 512 {
-                    break;
+                    if batch.len() >= 512 {
+                        break;
+                    }
                 }
             }
             if !batch.is_empty() && sink.blocking_send(batch).is_err() {
