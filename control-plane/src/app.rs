@@ -488,6 +488,7 @@ fn topology_config(config: &Config) -> topology::Config {
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(30),
         picture_nodes: 400_000,
+        drawn_at_once: 500,
         limits: topology::Limits {
             probes: config.max_probes,
             processes: 100_000,

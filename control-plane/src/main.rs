@@ -17,10 +17,11 @@ use orchestrator_control::telemetry::{self, Telemetry};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Answers of many megabytes are made all the time: their memory is kept for the next one instead of being asked from the kernel page by page,
-/// and what nobody has used for ten seconds is given back by a thread of its own.
+/// and what nobody has used for ten seconds is given back by a thread of its own. A map of a hundred thousand nodes lies on huge pages, where the
+/// kernel lends them: most of what it costs to change is memory that is far apart.
 #[expect(unsafe_code, reason = "the allocator looks for its settings under this name; no other item has it")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static ALLOCATOR_SETTINGS: &[u8; 44] = b"background_thread:true,oversize_threshold:0\0";
+static ALLOCATOR_SETTINGS: &[u8; 55] = b"background_thread:true,oversize_threshold:0,thp:always\0";
 
 /// Exit code of a mistake in flags or configuration: `EX_USAGE` of sysexits.
 const USAGE: u8 = 64;

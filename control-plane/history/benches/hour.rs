@@ -139,6 +139,7 @@ fn config() -> Config {
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(30),
         picture_nodes: 400_000,
+        drawn_at_once: 500,
         limits: Limits {
             probes: 10_000,
             processes: 100_000,

@@ -65,6 +65,8 @@ struct Reading {
     ready: VecDeque<Piece>,
     /// Frames up to here have been handed out.
     last: Timestamp,
+    /// Something before this segment cannot be read, or was written at another time: its keyframe does not say what is known already.
+    follows_damage: bool,
 }
 
 impl Player {
@@ -407,7 +409,15 @@ impl Reading {
     fn open(segment: Segment) -> Result<Self, PlayError> {
         let bytes = std::fs::read(&segment.path)?;
         let generation = segment::generation(&bytes).ok_or(DecodeError::Invalid)?;
-        Ok(Reading { segment, bytes, generation, reader: SegmentReader::default(), ready: VecDeque::new(), last: Timestamp::EPOCH })
+        Ok(Reading {
+            segment,
+            bytes,
+            generation,
+            reader: SegmentReader::default(),
+            ready: VecDeque::new(),
+            last: Timestamp::EPOCH,
+            follows_damage: false,
+        })
     }
 
     /// The next piece up to a moment.
@@ -432,7 +442,10 @@ impl Reading {
                 }
                 return Ok(piece);
             }
-            if let Some(pieces) = self.reader.next(&self.bytes)? {
+            if let Some(mut pieces) = self.reader.next(&self.bytes)? {
+                if let Some(Piece::World(_, _, continues)) = pieces.first_mut() {
+                    *continues &= !std::mem::take(&mut self.follows_damage);
+                }
                 self.ready.extend(pieces);
                 continue;
             }
@@ -444,7 +457,7 @@ impl Reading {
 
     /// Looks whether the file has grown, or another one follows.
     fn read_on(&mut self, catalogue: &Catalogue, to: Timestamp) -> Result<bool, PlayError> {
-        let next = catalogue.after(self.segment.number);
+        let next = catalogue.after(&self.segment);
         let grown = match std::fs::metadata(&self.segment.path) {
             Ok(about) => about.len() != self.bytes.len() as u64,
             // Too old by now; what follows it is not.
@@ -466,10 +479,16 @@ impl Reading {
                 return Ok(true);
             }
         }
+        // A segment that is over ends with a whole block.
+        let follows_damage = self.reader.offset.max(segment::HEADER) < self.bytes.len();
+        if let Some(next) = next.as_ref().filter(|_| follows_damage) {
+            catalogue.is_damaged(self.last.max(self.segment.from), next.from);
+        }
         match next.filter(|next| next.from <= to) {
             Some(next) => {
                 let last = self.last;
-                *self = Reading { last, ..Reading::open(next)? };
+                let follows_damage = follows_damage || next.number != self.segment.number + 1;
+                *self = Reading { last, follows_damage, ..Reading::open(next)? };
                 Ok(true)
             }
             None => Ok(false),

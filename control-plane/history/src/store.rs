@@ -22,6 +22,10 @@ const RETRY: Duration = Duration::from_secs(10);
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// How often what was written is made safe against a loss of power; a kill alone loses nothing that was written.
 const SYNC_INTERVAL: Duration = Duration::from_secs(10);
+/// A clock that is set back by more begins anew; by less, its moments wait for it.
+const CLOCK_BACK: Duration = Duration::from_secs(60);
+/// A full disk takes no segment from the history while it has no more than these.
+const SEGMENTS_MIN: usize = 3;
 /// Gaps that are remembered; the oldest go first.
 const GAPS_MAX: usize = 256;
 const EXTENSION: &str = "history";
@@ -93,10 +97,12 @@ impl Catalogue {
     pub fn gaps(&self) -> Vec<Gap> {
         self.read(|known| {
             let mut gaps = known.gaps.clone();
-            let pairs = known.segments.windows(2).filter(|pair| pair[1].begins);
+            let mut dated: Vec<&Segment> = known.segments.iter().collect();
+            dated.sort_by_key(|segment| segment.from);
+            let pairs = dated.windows(2).filter(|pair| pair[1].begins);
             gaps.extend(pairs.map(|pair| Gap { from: pair[0].to, to: pair[1].from, lost: 0 }));
-            let first = known.segments.first().map_or(Timestamp::EPOCH, |first| first.from);
-            gaps.retain(|gap| gap.to >= first);
+            let first = dated.first().map_or(Timestamp::EPOCH, |first| first.from);
+            gaps.retain(|gap| gap.to >= first && gap.from <= gap.to);
             gaps.sort_by_key(|gap| gap.from);
             gaps
         })
@@ -104,7 +110,7 @@ impl Catalogue {
 
     /// First and last moment that can be shown.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
-        self.read(|known| Some((known.segments.first()?.from, known.segments.last()?.to)))
+        self.read(|known| Some((known.segments.iter().map(|it| it.from).min()?, known.segments.last()?.to)))
     }
 
     /// Bytes of all files.
@@ -117,12 +123,30 @@ impl Catalogue {
 
     /// The last segment that begins at or before a moment.
     pub(crate) fn before(&self, at: Timestamp) -> Option<Segment> {
-        self.read(|known| known.segments.iter().rev().find(|segment| segment.from <= at).cloned())
+        let begun = |known: &Known| known.segments.iter().filter(|it| it.from <= at).max_by_key(|it| (it.from, it.number)).cloned();
+        self.read(begun)
     }
 
-    /// The segment that follows one.
-    pub(crate) fn after(&self, number: u64) -> Option<Segment> {
-        self.read(|known| known.segments.iter().find(|segment| segment.number > number).cloned())
+    /// The segment that follows one in time, which is another than the next written where a clock was set.
+    pub(crate) fn after(&self, segment: &Segment) -> Option<Segment> {
+        let place = |it: &Segment| (it.from, it.number);
+        let later = |known: &Known| known.segments.iter().filter(|it| place(it) > place(segment)).min_by_key(|it| place(it)).cloned();
+        self.read(later)
+    }
+
+    /// Files that this program cannot read, and their bytes: of other versions, or damaged from their first block on. They go with time.
+    pub fn unreadable(&self) -> (usize, u64) {
+        self.read(|known| (known.foreign.len(), known.foreign.iter().map(|(_, _, bytes)| bytes).sum()))
+    }
+
+    /// A part of a segment cannot be read.
+    pub(crate) fn is_damaged(&self, from: Timestamp, to: Timestamp) {
+        let gap = Gap { from, to, lost: 0 };
+        self.change(|known| {
+            if !known.gaps.contains(&gap) && known.gaps.len() <= GAPS_MAX {
+                known.gaps.push(gap);
+            }
+        });
     }
 
     fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
@@ -246,16 +270,23 @@ impl Store {
     /// much.
     pub fn tend(&mut self, now: Timestamp, recorder: &mut Recorder) -> Tended {
         let mut tended = Tended::default();
-        if self.retry_at.is_some_and(|at| now < at) {
+        // Not a moment that only a clock which has been set back could wait for.
+        if self.retry_at.is_some_and(|at| now < at && at.since(now) <= RETRY) {
             tended.skipped = recorder.change_count();
             recorder.take_changes();
             return tended;
         }
         if let Err(error) = self.write(now, recorder, &mut tended) {
             self.give_up(now);
+            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if is_full && self.make_room() {
+                // The oldest goes before the newest.
+                self.retry_at = Some(now);
+                tended.removed += 1;
+            }
             tended.failure = Some(error);
         }
-        tended.removed = self.retain(now);
+        tended.removed += self.retain(now);
         tended
     }
 
@@ -268,6 +299,10 @@ impl Store {
     }
 
     fn write(&mut self, now: Timestamp, recorder: &mut Recorder, tended: &mut Tended) -> io::Result<()> {
+        if self.current.as_ref().is_some_and(|current| now + CLOCK_BACK < current.last) {
+            // What was dated later stays where it is: moments are looked for by their dates.
+            self.current = None;
+        }
         let Some(current) = &mut self.current else {
             recorder.take_changes();
             tended.written = self.begin(now, recorder, true)?;
@@ -331,6 +366,12 @@ impl Store {
         let segment = Segment { number, path, from: at, to: at, bytes: length, begins };
         self.catalogue.change(|known| known.segments.push(segment));
         Ok(length)
+    }
+
+    /// Removes the oldest segment while there are some. Whether there is more room now.
+    fn make_room(&mut self) -> bool {
+        let oldest = self.catalogue.change(|known| (known.segments.len() > SEGMENTS_MIN).then(|| known.segments.remove(0)));
+        oldest.is_some_and(|segment| std::fs::remove_file(segment.path).is_ok())
     }
 
     /// The disk refused: this segment is over, at the end of its last whole block.

@@ -168,6 +168,7 @@ fn details(pid: u32, process: &TrueProcess) -> Details {
         comm: "work".to_owned(),
         name: format!("/bin/work-{}", pid % 5),
         command_line: format!("/bin/work-{} --pid {pid}", pid % 5),
+        without_command_line: false,
         user_id: 0,
         thread_count: 1,
         cgroup_path: process.container.as_ref().map_or_else(|| "/".to_owned(), |id| format!("/docker/{id}")),

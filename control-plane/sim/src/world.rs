@@ -389,6 +389,7 @@ fn map() -> Topology {
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
         picture_nodes: 400_000,
+        drawn_at_once: 500,
         limits: Limits {
             probes: 10,
             processes: 1_000,

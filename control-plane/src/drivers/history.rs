@@ -5,7 +5,7 @@
 //! notice. Maps of the past are made elsewhere, a few at a time, and the latest are kept for whoever asks for the next moment.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,8 +30,7 @@ const QUEUE_CAPACITY: usize = 8_192;
 const FRAME_INTERVAL: Duration = Duration::from_secs(1);
 /// Maps of the past that may be made at once. Each costs what the live map costs.
 const PLAYERS_AT_ONCE: usize = 2;
-/// Maps of the past that are kept, and for how long.
-const PLAYERS_KEPT: usize = 2;
+/// How long one is kept.
 const PLAYER_LINGER: Duration = Duration::from_secs(60);
 /// A kept map goes forward by at most this; beyond it a new one is faster.
 const FORWARD_MAX: Duration = Duration::from_secs(60);
@@ -57,9 +56,20 @@ struct Shared {
     catalogue: Catalogue,
     queued: AtomicUsize,
     lost: AtomicU64,
+    /// Nobody writes any more: what is told is lost.
+    is_dead: AtomicBool,
     problem: Mutex<Option<String>>,
-    players: Mutex<Vec<(Instant, Player)>>,
-    permits: Semaphore,
+    players: Mutex<Players>,
+    permits: Arc<Semaphore>,
+}
+
+/// Maps of the past. There are never more than [`PLAYERS_AT_ONCE`] of them: each takes as much memory as the live one.
+#[derive(Debug, Default)]
+struct Players {
+    /// Those that wait for whoever asks for the next moment.
+    kept: Vec<(Instant, Player)>,
+    /// Those in somebody's hands.
+    taken: usize,
 }
 
 /// How the history is.
@@ -71,6 +81,8 @@ pub struct HistoryStatus {
     pub bytes: u64,
     /// Files.
     pub segments: usize,
+    /// Files that this program cannot read.
+    pub unreadable: usize,
     /// Where something is missing.
     pub gaps: Vec<history::Gap>,
     /// Events that wait for the disk.
@@ -111,19 +123,37 @@ pub(crate) fn open(
         catalogue: store.catalogue().clone(),
         queued: AtomicUsize::new(0),
         lost: AtomicU64::new(0),
+        is_dead: AtomicBool::new(false),
         problem: Mutex::new(None),
-        players: Mutex::new(Vec::new()),
-        permits: Semaphore::new(PLAYERS_AT_ONCE),
+        players: Mutex::default(),
+        permits: Arc::new(Semaphore::new(PLAYERS_AT_ONCE)),
     });
     let feed = HistoryFeed { queue, shared: shared.clone(), stale: BTreeSet::new() };
     let handle = HistoryHandle { shared: shared.clone(), config };
     let writer = Writer { store, recorder: Recorder::new(config.limits), shared, clock, telemetry, told_lost: 0 };
-    Ok((feed, handle, move || writer.run(pieces, &events)))
+    Ok((feed, handle, move || {
+        let _last_word = LastWord(writer.shared.clone());
+        writer.run(pieces, &events);
+    }))
+}
+
+/// Says that nothing is written any more when the loop that writes ends, however it does.
+struct LastWord(Arc<Shared>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.is_dead.store(true, Ordering::Relaxed);
+        self.0.set_problem(Some("the history is not written any more: its loop has ended".to_owned()));
+    }
 }
 
 impl HistoryFeed {
     /// Something happened.
     pub(crate) fn tell(&mut self, at: Timestamp, probe: &ProbeId, event: Event) {
+        if self.shared.is_dead.load(Ordering::Relaxed) {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if self.stale.contains(probe) {
             // All of it is told when there is room.
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +167,10 @@ impl HistoryFeed {
 
     /// Puts what one probe said there anew, if that is needed and there is room.
     pub(crate) fn catch_up(&mut self, at: Timestamp, map: &Topology) {
-        if self.stale.is_empty() || self.shared.queued.load(Ordering::Relaxed) > QUEUE_CAPACITY / 2 {
+        if self.stale.is_empty()
+            || self.shared.is_dead.load(Ordering::Relaxed)
+            || self.shared.queued.load(Ordering::Relaxed) > QUEUE_CAPACITY / 2
+        {
             return;
         }
         let Some(probe) = self.stale.pop_first() else { return };
@@ -172,16 +205,18 @@ impl HistoryHandle {
         at: Timestamp,
         look: impl FnOnce(&mut Player) -> R + Send + 'static,
     ) -> Result<R, HistoryError> {
-        let _permit = self.shared.permits.acquire().await.map_err(|_| HistoryError::Broken)?;
+        let permit = self.shared.permits.clone().acquire_owned().await.map_err(|_| HistoryError::Broken)?;
         let this = self.clone();
         let looking = tokio::task::spawn_blocking(move || {
-            let mut player = match this.shared.take_player(at) {
-                Some(player) => player,
-                None => Player::open(this.shared.catalogue.clone(), this.config, at)?,
+            // The work goes on when nobody waits for it any more, and so does the memory that it takes.
+            let _permit = permit;
+            let (taken, mut hands) = (this.shared.take_player(at), Hands { shared: &this.shared, player: None });
+            let player = match taken {
+                Some(player) => hands.player.insert(player),
+                None => hands.player.insert(Player::open(this.shared.catalogue.clone(), this.config, at)?),
             };
             player.forward(at)?;
-            let seen = look(&mut player);
-            this.shared.keep_player(player);
+            let seen = look(player);
             Ok(seen)
         });
         looking.await.unwrap_or(Err(HistoryError::Broken))
@@ -194,6 +229,7 @@ impl HistoryHandle {
             span: shared.catalogue.span(),
             bytes: shared.catalogue.bytes(),
             segments: shared.catalogue.segments().len(),
+            unreadable: shared.catalogue.unreadable().0,
             gaps: shared.catalogue.gaps(),
             queued: shared.queued.load(Ordering::Relaxed),
             lost: shared.lost.load(Ordering::Relaxed),
@@ -211,30 +247,42 @@ impl Shared {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
-    /// The kept map that is nearest before a moment.
+    /// The kept map that is nearest before a moment. Whoever gets none makes one, for which there is room then.
     fn take_player(&self, at: Timestamp) -> Option<Player> {
         let mut players = self.players.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |player: &Player| player.position() <= at && at.since(player.position()) <= FORWARD_MAX;
-        let found = players.iter().enumerate().filter(|(_, (_, player))| fits(player)).max_by_key(|(_, (_, player))| player.position());
-        let found = found.map(|(place, _)| place);
-        if found.is_none() && players.len() >= PLAYERS_KEPT {
-            // Room for the one that has to be made.
-            players.remove(0);
+        let found = players.kept.iter().enumerate().filter(|(_, (_, player))| fits(player));
+        let found = found.max_by_key(|(_, (_, player))| player.position()).map(|(place, _)| place);
+        let surplus = (players.kept.len() + players.taken + 1).saturating_sub(PLAYERS_AT_ONCE).min(players.kept.len());
+        players.taken += 1;
+        match found {
+            Some(place) => Some(players.kept.remove(place).1),
+            None => {
+                players.kept.drain(..surplus);
+                None
+            }
         }
-        found.map(|place| players.remove(place).1)
-    }
-
-    fn keep_player(&self, player: Player) {
-        let mut players = self.players.lock().unwrap_or_else(PoisonError::into_inner);
-        if players.len() >= PLAYERS_KEPT {
-            players.remove(0);
-        }
-        players.push((Instant::now(), player));
     }
 
     fn drop_idle_players(&self) {
         let mut players = self.players.lock().unwrap_or_else(PoisonError::into_inner);
-        players.retain(|(used, _)| used.elapsed() < PLAYER_LINGER);
+        players.kept.retain(|(used, _)| used.elapsed() < PLAYER_LINGER);
+    }
+}
+
+/// A map in somebody's hands: it is kept for the next one, however this ends but by a panic.
+struct Hands<'a> {
+    shared: &'a Shared,
+    player: Option<Player>,
+}
+
+impl Drop for Hands<'_> {
+    fn drop(&mut self) {
+        let mut players = self.shared.players.lock().unwrap_or_else(PoisonError::into_inner);
+        players.taken = players.taken.saturating_sub(1);
+        if let Some(player) = self.player.take().filter(|_| !std::thread::panicking()) {
+            players.kept.push((Instant::now(), player));
+        }
     }
 }
 

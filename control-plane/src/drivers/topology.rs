@@ -83,6 +83,8 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
             let until_due = self.core.next_deadline().map(|at| at.since((self.now)()));
             let due = async {
                 match until_due {
+                    // A sleep lasts a millisecond at least.
+                    Some(span) if span.is_zero() => {}
                     Some(span) => tokio::time::sleep(span).await,
                     None => std::future::pending().await,
                 }

@@ -419,7 +419,7 @@ fn status(api: &Api, id: Option<&str>, as_json: bool, out: &mut impl Write) -> R
         }
         let state = &link["status"];
         let word = if state.is_null() { text(&link["role"]) } else { text(&state["state"]) };
-        fine &= matches!(word.as_str(), "live" | "snapshot" | "resync" | "starting" | "standby");
+        fine &= matches!(word.as_str(), "live" | "snapshot" | "resync" | "starting" | "standby" | "complete");
         writeln!(out, "{name}: {word} {}{}", text(&link["detail"]), text(&state["reason"]))?;
         if !state.is_null() {
             let counters = &state["counters"];
@@ -455,7 +455,9 @@ fn status(api: &Api, id: Option<&str>, as_json: bool, out: &mut impl Write) -> R
             let waiting = text(&migration["waiting_for"]);
             let waiting = if waiting.is_empty() { String::new() } else { format!(", waiting for {waiting}") };
             let left = page["progress"]["seconds_left"].as_u64().map(|seconds| format!(", about {seconds} s left")).unwrap_or_default();
-            writeln!(out, "  migration: {} ({} % copied{left}){waiting}", text(&migration["phase"]), page["progress"]["percent"])?;
+            // Nothing is copied once it is complete, and nobody counts any more.
+            let copied = if state.is_null() { String::new() } else { format!(" ({} % copied{left})", page["progress"]["percent"]) };
+            writeln!(out, "  migration: {}{copied}{waiting}", text(&migration["phase"]))?;
             for holder in page["holders"].as_array().into_iter().flatten() {
                 writeln!(out, "  connected to the old ensemble: {}", holder_line(holder))?;
             }

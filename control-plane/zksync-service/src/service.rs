@@ -87,6 +87,8 @@ pub enum Role {
     Standby(String),
     /// This one does.
     Leading(LinkHandle),
+    /// Nobody does any more: its migration is complete.
+    Complete,
 }
 
 /// What can go wrong.
@@ -199,7 +201,7 @@ impl Service {
                     }
                 }
                 Role::Waiting(why) => problems.push(format!("link {id}: {why}")),
-                Role::Standby(_) => {}
+                Role::Standby(_) | Role::Complete => {}
             }
         }
         problems
@@ -237,6 +239,7 @@ impl Service {
             Role::Leading(handle) => Ok(handle),
             Role::Standby(leader) => Err(ServiceError::Unavailable(format!("{leader} leads the link {id}"))),
             Role::Waiting(why) => Err(ServiceError::Unavailable(format!("link {id}: {why}"))),
+            Role::Complete => Err(ServiceError::Conflict(format!("link {id}: its migration is complete, nothing is carried any more"))),
         }
     }
 

@@ -95,6 +95,7 @@ impl Cluster {
             publish_interval: Duration::from_millis(50),
             picture_linger: Duration::from_secs(60),
             picture_nodes: 400_000,
+            drawn_at_once: 500,
             limits: Limits {
                 probes: 10_000,
                 processes: 65_536,

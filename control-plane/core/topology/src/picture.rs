@@ -23,6 +23,9 @@ pub(crate) struct Picture {
     passing: DenseSet<Entity>,
     /// Under which id a node was last published: the number may stand for something else by now.
     shown: BTreeMap<Entity, NodeId>,
+    /// Ids that several numbers were published under, and how many more than one: a process that took a dead one's pid came before the dead one
+    /// went.
+    handed_over: BTreeMap<NodeId, u32>,
     /// When nobody watched it any more.
     pub(crate) idle_since: Option<Timestamp>,
 }
@@ -38,8 +41,14 @@ pub(crate) struct Scene<'a> {
 impl Picture {
     /// Draws everything.
     pub(crate) fn draw(key: ViewKey, scene: Scene<'_>) -> Self {
-        let mut picture =
-            Picture { key, snapshot: ViewSnapshot::default(), passing: DenseSet::default(), shown: BTreeMap::new(), idle_since: None };
+        let mut picture = Picture {
+            key,
+            snapshot: ViewSnapshot::default(),
+            passing: DenseSet::default(),
+            shown: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
+            idle_since: None,
+        };
         picture.mend(scene, &Dirty { changed: scene.projection.entities().collect(), ..Dirty::default() });
         picture
     }
@@ -107,6 +116,13 @@ impl Picture {
 
     fn remove(&mut self, entity: Entity, change: &mut Change) {
         let Some(id) = self.shown.remove(&entity) else { return };
+        if let Some(more) = self.handed_over.get_mut(&id) {
+            *more -= 1;
+            if *more == 0 {
+                self.handed_over.remove(&id);
+            }
+            return;
+        }
         let Some(node) = self.snapshot.nodes.remove(&id) else { return };
         self.count(node.summary(), entity, -1);
         *change = Change { anything: true, structure: true };
@@ -115,6 +131,9 @@ impl Picture {
     fn publish(&mut self, entity: Entity, summary: NodeSummary, change: &mut Change) {
         let old = self.snapshot.nodes.get(&summary.id).cloned();
         if let Some(old) = &old {
+            if self.shown.get(&entity) != Some(&summary.id) {
+                *self.handed_over.entry(summary.id.clone()).or_default() += 1;
+            }
             if *old.summary() == summary {
                 self.shown.insert(entity, summary.id);
                 return;

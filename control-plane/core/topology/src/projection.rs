@@ -39,6 +39,8 @@ pub(crate) struct Projection {
     edges: u64,
     /// What changed since the pictures were last mended; kept only while there are pictures.
     dirty: Dirty,
+    /// What the round of drawing that has begun has left to draw: what changes meanwhile waits for the next one, so that each comes to its end.
+    drawing: Dirty,
     watched: bool,
     /// Nodes whose texts may have changed since the index of searches was last mended; kept only while there is one.
     reworded: BTreeSet<Entity>,
@@ -213,6 +215,7 @@ impl Projection {
         self.watched = watched;
         if !watched {
             self.dirty = Dirty::default();
+            self.drawing = Dirty::default();
         }
     }
 
@@ -230,12 +233,34 @@ impl Projection {
         std::mem::take(&mut self.reworded)
     }
 
+    /// Whether something has to be drawn again.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.is_drawing()
     }
 
+    /// Whether a round of drawing has begun and is not at its end.
+    pub(crate) fn is_drawing(&self) -> bool {
+        !self.drawing.is_empty()
+    }
+
+    /// Takes everything that has to be drawn again.
     pub(crate) fn take_dirty(&mut self) -> Dirty {
-        std::mem::take(&mut self.dirty)
+        let mut all = std::mem::take(&mut self.drawing);
+        all.changed.append(&mut self.dirty.changed);
+        all.grazed.append(&mut self.dirty.grazed);
+        all
+    }
+
+    /// Begins a round of drawing with everything that has changed.
+    pub(crate) fn begin_drawing(&mut self) {
+        self.drawing = self.take_dirty();
+    }
+
+    /// Takes so many nodes of the round; the rest stays.
+    pub(crate) fn take_some_drawing(&mut self, limit: usize) -> Dirty {
+        let Some(next) = self.drawing.changed.iter().nth(limit).copied() else { return std::mem::take(&mut self.drawing) };
+        let later = self.drawing.changed.split_off(&next);
+        Dirty { changed: std::mem::replace(&mut self.drawing.changed, later), grazed: std::mem::take(&mut self.drawing.grazed) }
     }
 
     /// Every edge is known at both of its ends with the same count, and no entry is empty.

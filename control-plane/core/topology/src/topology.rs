@@ -30,6 +30,8 @@ pub struct Config {
     pub picture_linger: Duration,
     /// How many nodes there may be in all pictures together before those that nobody watches leave early, the longest forgotten first.
     pub picture_nodes: usize,
+    /// Nodes drawn again in one step before what else has changed waits for the next one, which is due at once.
+    pub drawn_at_once: usize,
     /// What one probe may report.
     pub limits: Limits,
 }
@@ -56,9 +58,6 @@ pub struct Limits {
     /// Known services outside that are nodes of their own; the rest is The Internet.
     pub externals: usize,
 }
-
-/// Nodes drawn again in one step before the other views wait for the next one: some ten milliseconds.
-const DRAWN_AT_ONCE: usize = 500;
 
 /// Number of a probe's stream, unique within a life of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -338,6 +337,7 @@ impl Topology {
     }
 
     /// A page of the nodes that answer a query, with everything that was reported before. Makes the index if there is none yet.
+    pub fn search(&mut self, now: Timestamp, search: &SearchQuery) -> SearchPage {
         self.search_within(now, search, &|| true).unwrap_or_default()
     }
 
@@ -351,7 +351,6 @@ impl Topology {
         search: &SearchQuery,
         may_go_on: &dyn Fn() -> bool,
     ) -> Result<SearchPage, SearchTooLong> {
-    pub fn search(&mut self, now: Timestamp, search: &SearchQuery) -> SearchPage {
         self.settle();
         self.search_now(now, search, Patience(may_go_on))
     }
@@ -360,7 +359,8 @@ impl Topology {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let leaving = self.leaving.first().map(|(at, _)| *at);
         let dirty = self.projections.iter().zip(self.last_published).filter(|(projection, _)| projection.is_dirty());
-        let publish = dirty.map(|(_, last)| last + self.config.publish_interval).min();
+        let publish =
+            dirty.map(|(projection, last)| if projection.is_drawing() { last } else { last + self.config.publish_interval }).min();
         let idle = self.pictures.values().filter_map(|picture| picture.idle_since).min().map(|since| since + self.config.picture_linger);
         [leaving, publish, idle].into_iter().flatten().min()
     }
@@ -572,24 +572,30 @@ impl Topology {
     /// whoever asks for something meanwhile need not wait for all of it.
     fn publish(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let interval = self.config.publish_interval;
-        let is_due = |last: Timestamp| now >= last + interval || now < last;
-        let mut due: Vec<usize> = (0..PROJECTED.len()).filter(|&place| is_due(self.last_published[place])).collect();
-        due.retain(|&place| self.projections[place].is_dirty());
+        let is_due = |projection: &Projection, last: Timestamp| {
+            projection.is_drawing() || (projection.is_dirty() && (now >= last + interval || now < last))
+        };
+        let mut due: Vec<usize> =
+            (0..PROJECTED.len()).filter(|&place| is_due(&self.projections[place], self.last_published[place])).collect();
         due.sort_by_key(|&place| (self.last_published[place] <= now, self.last_published[place]));
-        let mut drawn = 0;
+        let mut room = self.config.drawn_at_once;
         for place in due {
-            if drawn > DRAWN_AT_ONCE {
-                return;
+            if !self.projections[place].is_drawing() {
+                self.projections[place].begin_drawing();
+                self.last_published[place] = now;
             }
-            let dirty = self.projections[place].take_dirty();
+            let watched = self.pictures.keys().filter(|key| key.view == PROJECTED[place]).count().max(1);
+            let dirty = self.projections[place].take_some_drawing(room.div_ceil(watched));
+            room = room.saturating_sub(dirty.changed.len() * watched);
             let scene = Scene { tables: &self.tables, projection: &self.projections[place], now };
             for (key, picture) in self.pictures.iter_mut().filter(|(key, _)| key.view == PROJECTED[place]) {
-                drawn += dirty.changed.len();
                 if picture.mend(scene, &dirty) {
                     out.push(Effect::Published { key: *key, snapshot: picture.snapshot().clone() });
                 }
             }
-            self.last_published[place] = now;
+            if room == 0 {
+                return;
+            }
         }
     }
 

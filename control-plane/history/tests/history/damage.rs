@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use history::{PlayError, Player, Store};
+use history::{PlayError, Player, Settings, Store};
 use topology::*;
 
 use crate::world::*;
@@ -23,6 +23,31 @@ fn small(directory: &std::path::Path) -> (PathBuf, Vec<(base::Timestamp, String)
     let segments = world.store.catalogue().segments();
     assert_eq!(segments.len(), 1);
     (segments[0].path.clone(), shown)
+}
+
+#[test]
+fn what_follows_a_damaged_block_is_not_played_on_what_came_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(Settings { segment: Duration::from_secs(5), ..settings(directory.path()) });
+    world.connect("a");
+    for round in 0..20 {
+        world.pass(Duration::from_secs(1));
+        world.report("a", Report { processes: vec![process(round + 1, 1, "x")], ..Report::default() });
+        world.tend();
+    }
+    world.store.sync().unwrap();
+    let segments = world.store.catalogue().segments();
+    let damaged = &segments[1];
+    let mut bytes = std::fs::read(&damaged.path).unwrap();
+    // Behind the keyframe, in the first frames.
+    let place = bytes.len() - 40;
+    bytes[place] ^= 1;
+    std::fs::write(&damaged.path, bytes).unwrap();
+    let mut player = world.player(segments[0].from);
+    player.forward(world.now).unwrap();
+    assert_eq!(past_picture(&mut player), world.live_picture());
+    let gaps = world.store.catalogue().gaps();
+    assert!(gaps.iter().any(|gap| gap.to == segments[2].from), "it is told: {gaps:?}");
 }
 
 fn shows(store: &Store, at: base::Timestamp) -> Option<String> {

@@ -176,11 +176,50 @@ fn a_clock_that_is_set_back_makes_no_moment_before_its_past() {
     world.connect("a");
     busy(&mut world, 5);
     let latest = world.store.catalogue().span().unwrap().1;
-    world.now = world.now - Duration::from_secs(3_600);
+    world.now = world.now - Duration::from_secs(30);
     world.tend();
     world.now = world.now + Duration::from_secs(1);
     world.tend();
     assert!(world.store.catalogue().span().unwrap().1 > latest);
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_hides_nothing_of_what_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    busy(&mut world, 5);
+    let (right, before) = (world.now, world.live_picture());
+    world.now = world.now + Duration::from_secs(86_400);
+    busy(&mut world, 90);
+    world.now = right + Duration::from_secs(10);
+    world.tend();
+    busy(&mut world, 5);
+    assert_eq!(world.store.catalogue().span().unwrap().1, world.now);
+    assert_eq!(past_picture(&mut world.player(world.now)), world.live_picture());
+    assert_eq!(past_picture(&mut world.player(right)), before);
+    let mut player = world.player(right);
+    player.forward(world.now).unwrap();
+    assert_eq!(past_picture(&mut player), world.live_picture(), "what was dated later is not on the way");
+    assert!(world.store.catalogue().gaps().iter().all(|gap| gap.from <= gap.to));
+}
+
+#[test]
+fn on_a_full_disk_the_oldest_goes_before_the_newest() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(directory.path()) else { return };
+    let mut world = World::new(Settings { segment: Duration::from_secs(5), ..settings(directory.path()) });
+    world.connect("a");
+    for second in 0..400_u32 {
+        world.pass(Duration::from_secs(1));
+        let names: Vec<Process> = (1..40)
+            .map(|pid| process(pid, 1, &format!("{pid}-{second}-{}", pid.wrapping_mul(second).wrapping_mul(2_654_435_761))))
+            .collect();
+        world.report("a", Report { processes: names, ..Report::default() });
+        world.tend();
+    }
+    let (from, to) = world.store.catalogue().span().unwrap();
+    assert!(to.since(from) > Duration::from_secs(5) && world.now.since(to) <= Duration::from_secs(3), "{from:?} to {to:?}");
 }
 
 /// A file system of 128 KiB, unmounted in the end.

@@ -19,6 +19,7 @@ pub(crate) fn config() -> Config {
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
         picture_nodes: 400_000,
+        drawn_at_once: 500,
         limits: Limits {
             probes: 10,
             processes: 1_000,

@@ -323,6 +323,8 @@ pub(crate) struct HistoryReply {
     bytes: u64,
     /// Files.
     segments: u64,
+    /// Files that this version cannot read: an older or newer one wrote them. They leave as they grow old.
+    unreadable: u64,
     /// Where something is missing, oldest first.
     gaps: Vec<HistoryGap>,
     /// Events since the start that found no room; what they said was told anew.
@@ -358,6 +360,7 @@ pub(crate) async fn history(State(context): State<Context>) -> Response {
         to: None,
         bytes: 0,
         segments: 0,
+        unreadable: 0,
         gaps: Vec::new(),
         events_lost: 0,
         problem: context.history.problem(),
@@ -366,6 +369,7 @@ pub(crate) async fn history(State(context): State<Context>) -> Response {
         let status = history.status();
         (reply.from, reply.to) = status.span.map(|(from, to)| (moment(from), moment(to))).unzip();
         (reply.bytes, reply.segments, reply.events_lost) = (status.bytes, status.segments as u64, status.lost);
+        reply.unreadable = status.unreadable as u64;
         let gaps = status.gaps.iter().map(|gap| HistoryGap { from: moment(gap.from), to: moment(gap.to), events_lost: gap.lost });
         reply.gaps = gaps.collect();
     }

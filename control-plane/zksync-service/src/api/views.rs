@@ -24,7 +24,7 @@ const YOUNG_MS: u64 = 1_000;
 pub(crate) struct LinkView {
     /// As it was written down.
     pub(crate) definition: Definition,
-    /// `leading`, `standby` or `waiting`.
+    /// `leading`, `standby`, `waiting`, or `complete`: its migration is, and nothing is carried any more.
     pub(crate) role: &'static str,
     /// Who leads, or what is waited for.
     pub(crate) detail: String,
@@ -281,6 +281,10 @@ pub(crate) fn view(definition: &Definition, role: Role) -> LinkView {
         }
         Role::Standby(leader) => LinkView { definition, role: "standby", detail: leader, status: None, lag: None },
         Role::Waiting(why) => LinkView { definition, role: "waiting", detail: why, status: None, lag: None },
+        Role::Complete => {
+            let detail = "its migration is complete: nothing is carried any more".to_owned();
+            LinkView { definition, role: "complete", detail, status: None, lag: None }
+        }
     }
 }
 

@@ -121,6 +121,7 @@ pub(super) fn wait_for_leader(api: &Api, id: &str) -> Result<()> {
         match text(&link["role"]).as_str() {
             "leading" => return Ok(()),
             "standby" => bail!("{} leads this link: ask there", text(&link["detail"])),
+            "complete" => bail!("{id}: {}", text(&link["detail"])),
             _ => std::thread::sleep(LOOK),
         }
     }

@@ -33,7 +33,7 @@ impl Service {
                 {
                     tracing::error!(link = id, %error, "the migration cannot be taken up");
                 }
-                tell.send_replace(Role::Standby("nobody any more: its migration is complete".to_owned()));
+                tell.send_replace(Role::Complete);
                 return std::future::pending().await;
             }
             let options = match running.definition().b.options() {

@@ -166,6 +166,9 @@ async fn a_migration_that_is_complete_leaves_nothing_of_ours_on_either_side() {
     let operator = Operator::with(operator.die(directory.path()).await, 2);
     let page = operator.until_phase("c", "complete").await;
     assert_eq!(page["migration"]["owed"], json!([]));
+    let (_, link) = operator.ask("GET", "/links/c", "").await;
+    assert_eq!(link["role"], "complete", "nobody leads it, and nobody is looked for: {link}");
+    assert_eq!(operator.ask("POST", "/links/c/resync", "").await.0, StatusCode::CONFLICT);
     assert_eq!(operator.ask("DELETE", "/links/c", "").await.0, StatusCode::OK);
 }
 

@@ -311,3 +311,26 @@ proptest! {
         prop_assert_eq!(run(), run());
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Each step checks every picture that has nothing left to draw against a fresh one.
+    #[test]
+    fn what_is_drawn_a_piece_at_a_time_ends_as_what_is_drawn_at_once(events in vec(an_event(), 1..40)) {
+        let mut world = World::with(Config { drawn_at_once: 1, ..config() });
+        for view in VIEWS {
+            world.snapshot(view, Filter::NONE);
+        }
+        for event in events {
+            happen(&mut world, event);
+            world.now = world.now + config().publish_interval;
+            let mut steps = 0;
+            while world.map.next_deadline().is_some_and(|at| at <= world.now) {
+                world.step(Input::Tick);
+                steps += 1;
+                prop_assert!(steps < 500, "what is due is never done");
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@ pub(crate) fn config() -> Config {
         publish_interval: Duration::from_millis(50),
         picture_linger: Duration::from_secs(60),
         picture_nodes: 400_000,
+        drawn_at_once: 500,
         limits: Limits {
             probes: 4,
             processes: 40,
