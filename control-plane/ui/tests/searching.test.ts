@@ -195,3 +195,62 @@ it("searches the moment that is shown, and shows further pages of it", async () 
   await search.showMore();
   expect(new URLSearchParams(searches()[1]).get("timestamp")).toBe(then);
 });
+
+it("filters and dims a picture that stands still", async () => {
+  answer = () => Response.json(page(["a"]));
+  const { store, search } = await started();
+  store.selectView("processes");
+  sockets[0]?.say({ add: [node("a"), node("b")], reset: true });
+  store.togglePause();
+  expect(queries()).toEqual([]);
+
+  store.pins.value = ["web"];
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(queries()).toEqual([["web"]]);
+  sockets[0]?.say({ add: [node("a")], reset: true });
+  expect([...store.nodes.value.keys()]).toEqual(["a"]);
+  expect(queries()).toEqual([]);
+
+  store.query.value = "x";
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(queries()).toEqual([["web", "x"]]);
+  sockets[0]?.say({ add: [node("a"), node("b")], reset: true });
+  expect(search.matchesOfQuery.value).toEqual(new Set(["a"]));
+  store.query.value = "";
+  store.togglePause();
+  expect(queries()).toEqual([["web"]]);
+});
+
+it("forgets what answered when what is typed makes no sense", async () => {
+  answer = (query) => (query.get("q") === "redis(" ? Response.json("a parenthesis is open", { status: 400 }) : Response.json(page(["a"])));
+  const { store, search } = await started();
+  store.selectView("processes");
+  sockets[0]?.say({ add: [node("a"), node("b")], reset: true });
+  store.query.value = "redis";
+  await vi.advanceTimersByTimeAsync(1_000);
+  sockets[1]?.say({ add: [node("a")], reset: true });
+  expect(search.matchesOfQuery.value).toEqual(new Set(["a"]));
+  store.query.value = "redis(";
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(search.matchesOfQuery.value).toBeNull();
+});
+
+it("takes no more filters than the server does", async () => {
+  answer = () => Response.json(page([]));
+  const { store, search } = await started();
+  store.pins.value = Array.from({ length: 40 }, (_, n) => `pin${n}`);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(queries()[0]).toHaveLength(31);
+  store.query.value = "one more";
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(queries()[1]).toHaveLength(32);
+  expect(search.canPin()).toBe(false);
+});
+
+it("asks for pins that cannot be checked ever more rarely", async () => {
+  answer = () => Response.json("the query takes longer than a search may", { status: 503 });
+  const { store } = await started();
+  store.pins.value = ["slow", "slower"];
+  await vi.advanceTimersByTimeAsync(600_000);
+  expect(searches().length).toBeLessThan(24);
+});

@@ -5,14 +5,15 @@ import { fetchSearch, RequestError, type Moment } from "../api/client";
 import { LiveView } from "../api/live";
 import type { Delta, SearchPage } from "../api/types";
 import { applyIds } from "../model/delta";
-import { filters, isPaused, momentNow, nodes, past, pins, query, refusedPins, view, viewAddress, viewTarget } from "./store";
+import { filters, isPaused, momentNow, nodes, past, pins, PINS_MAX, query, refusedPins, view, viewAddress, viewTarget } from "./store";
 
 const FIRST_HITS = 12;
 const MORE_HITS = 50;
 /** The server is asked when nothing was typed for so long. */
 const PAUSE_MS = 150;
-/** Until pins are checked again that could not be. */
+/** Until pins are checked again that could not be: twice as long each time, for one may be too much work for the server. */
 const CHECK_AGAIN_MS = 5_000;
+const CHECK_AGAIN_MAX_MS = 300_000;
 
 /** What a query finds in all views. */
 export interface Everywhere {
@@ -32,17 +33,22 @@ export const everywhere = signal<Everywhere | null>(null);
 /** The nodes of a view that answer the query. */
 const answering = signal<{ view: string; ids: ReadonlySet<string> } | null>(null);
 
+/** The server makes no sense of what is typed. */
+function isRefusedNow(): boolean {
+  const found = everywhere.value;
+  return found !== null && found.query === query.value && found.isRefused;
+}
+
 /** Ids of the nodes of the picture that answer the query; `null` when there is none, or the server has not said yet. */
 export const matchesOfQuery = computed<ReadonlySet<string> | null>(() => {
   const found = answering.value;
-  if (query.value === "" || found === null || found.view !== view.value?.id) return null;
+  if (query.value === "" || found === null || found.view !== view.value?.id || isRefusedNow()) return null;
   return new Set([...nodes.value.keys()].filter((id) => found.ids.has(id)));
 });
 
 /** Whether the query as it stands can become a filter, as far as is known. */
 export function canPin(): boolean {
-  const found = everywhere.value;
-  return found === null || found.query !== query.value || !found.isRefused;
+  return pins.value.length < PINS_MAX && !isRefusedNow();
 }
 
 /** Errors are bare JSON strings. */
@@ -135,6 +141,8 @@ function followMatches(): void {
 /** Finds pins that the server refuses: links may bring such, and the view would not come with them. */
 function checkPins(): void {
   const known = new Set<string>();
+  let pause = CHECK_AGAIN_MS;
+  let timer: ReturnType<typeof setTimeout> | null = null;
   const check = (): void => {
     for (const pin of pins.peek()) {
       if (known.has(pin)) continue;
@@ -144,7 +152,11 @@ function checkPins(): void {
           refusedPins.value = new Map([...refusedPins.peek(), [pin, reason(error.message)]]);
         } else {
           known.delete(pin);
-          setTimeout(check, CHECK_AGAIN_MS);
+          timer ??= setTimeout(() => {
+            timer = null;
+            check();
+          }, pause);
+          pause = Math.min(2 * pause, CHECK_AGAIN_MAX_MS);
         }
       });
     }

@@ -87,8 +87,11 @@ export function optionsOf(groups: readonly OptionGroup[] | null | undefined): Op
 
 export const options = computed<Options>(() => optionsOf(view.value?.description.options));
 
+/** The server takes 32 queries at once: the pins, and the one that is being typed. */
+export const PINS_MAX = 31;
+
 /** The pins that filter. */
-export const filters = computed<string[]>(() => pins.value.filter((pin) => !refusedPins.value.has(pin)));
+export const filters = computed<string[]>(() => pins.value.filter((pin) => !refusedPins.value.has(pin)).slice(0, PINS_MAX));
 export const heat = computed(() => (metric.value === null ? null : heatScale(nodes.value, metric.value)));
 export const topPanel = computed<PanelRef | null>(() => panels.value[panels.value.length - 1] ?? null);
 /** The node of the current view that is selected. */
@@ -222,7 +225,7 @@ export function showInView(ref: PanelRef): void {
 
 export function pinQuery(): void {
   const text = query.value.trim();
-  if (text === "") return;
+  if (text === "" || pins.value.length >= PINS_MAX) return;
   batch(() => {
     if (!pins.value.includes(text)) pins.value = [...pins.value, text];
     query.value = "";
@@ -312,15 +315,13 @@ async function refreshViews(): Promise<void> {
 }
 
 /**
- * Where a WebSocket of the current view is at a moment of the page's clock, for the nodes that answer `queries`; `null` when none is to be
- * followed.
+ * Where a WebSocket of the current view is at a moment of the page's clock, for the nodes that answer `queries`; `null` when there is no view.
  */
 export function viewAddress(queries: readonly string[], clock: number): string | null {
   const current = view.value;
   // Nobody looks at the map while another section is open.
   if (section.value !== "map") return null;
-  // A moment of the past that stands still is looked at once: its first message is kept.
-  if (current === null || (isPaused.value && past.value === null)) return null;
+  if (current === null) return null;
   const at = shownMoment(clock);
   return liveUrl(pageDirectory(window.location.href), current.id, options.value, PUSH_INTERVAL, at === null ? {} : { timestamp: new Date(at).toISOString() }, queries);
 }
@@ -335,11 +336,15 @@ export function viewTarget(queries: readonly string[]): string | null {
 /** Keeps the WebSocket on the current view with the current options. */
 function followView(): void {
   const target = computed(() => viewTarget(filters.value));
+  /** What the picture that is shown answers. */
+  let shown: string | null = null;
   effect(() => {
     const key = target.value;
+    const isStopped = isPaused.value && past.value === null;
     live?.close();
     live = null;
-    if (key === null) return;
+    // A picture that stands still stays, until something else is to be seen.
+    if (key === null || (isStopped && key === shown)) return;
     const id = view.peek()?.id ?? "";
     const address = (): string => untracked(() => viewAddress(filters.value, Date.now())) ?? key;
     if (nodesOf.peek() !== id) {
@@ -351,13 +356,15 @@ function followView(): void {
     live = new LiveView(address, {
       onDelta: (delta) => {
         const applied = applyDelta(nodes.peek(), delta);
+        shown = key;
         batch(() => {
           nodes.value = applied.nodes;
           if (applied.structureChanged) structure.value += 1;
           nodesOf.value = id;
           lastMessage.value = Date.now();
         });
-        if (past.peek() !== null && isPaused.peek()) {
+        // A moment that stands still is looked at once.
+        if (isPaused.peek()) {
           live?.close();
           live = null;
         }
