@@ -279,11 +279,8 @@ impl Store {
         if let Err(error) = self.write(now, recorder, &mut tended) {
             self.give_up(now);
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            if is_full && self.make_room() {
-                // The oldest goes before the newest.
-                self.retry_at = Some(now);
-                tended.removed += 1;
-            }
+            // The oldest goes before the newest, but no faster than is tried again: others may fill the disk.
+            tended.removed += usize::from(is_full && self.make_room());
             tended.failure = Some(error);
         }
         tended.removed += self.retain(now);
@@ -301,7 +298,8 @@ impl Store {
     fn write(&mut self, now: Timestamp, recorder: &mut Recorder, tended: &mut Tended) -> io::Result<()> {
         if self.current.as_ref().is_some_and(|current| now + CLOCK_BACK < current.last) {
             // What was dated later stays where it is: moments are looked for by their dates.
-            self.current = None;
+            self.sync()?;
+            tended.ended = self.current.take().map(|current| self.path(current.number));
         }
         let Some(current) = &mut self.current else {
             recorder.take_changes();
@@ -368,10 +366,13 @@ impl Store {
         Ok(length)
     }
 
-    /// Removes the oldest segment while there are some. Whether there is more room now.
-    fn make_room(&mut self) -> bool {
-        let oldest = self.catalogue.change(|known| (known.segments.len() > SEGMENTS_MIN).then(|| known.segments.remove(0)));
-        oldest.is_some_and(|segment| std::fs::remove_file(segment.path).is_ok())
+    /// Removes a file that cannot be read, or the oldest segment while there are some. Whether there is more room now.
+    pub fn make_room(&mut self) -> bool {
+        let leaving = self.catalogue.change(|known| match known.foreign.pop() {
+            Some((path, ..)) => Some(path),
+            None => (known.segments.len() > SEGMENTS_MIN).then(|| known.segments.remove(0).path),
+        });
+        leaving.is_some_and(|path| std::fs::remove_file(path).is_ok())
     }
 
     /// The disk refused: this segment is over, at the end of its last whole block.

@@ -202,7 +202,9 @@ impl Audit {
         let adopt = move || {
             let mut state = this.lock();
             let is_same = |known: &Record| known.at == record.at && *known == Record { id: known.id, ..record.clone() };
-            if state.recent.iter().rev().any(|known| is_same(known)) {
+            // What is older than all that is remembered may be known as well.
+            let is_forgotten = state.recent.len() >= RECENT_MAX && state.recent.front().is_some_and(|first| record.at < first.at);
+            if is_forgotten || state.recent.iter().rev().any(|known| is_same(known)) {
                 return Ok(());
             }
             state.last_id = state.last_id.max(record.id.saturating_sub(1));

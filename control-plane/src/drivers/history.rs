@@ -215,9 +215,12 @@ impl HistoryHandle {
                 Some(player) => hands.player.insert(player),
                 None => hands.player.insert(Player::open(this.shared.catalogue.clone(), this.config, at)?),
             };
-            player.forward(at)?;
-            let seen = look(player);
-            Ok(seen)
+            if let Err(error) = player.forward(at) {
+                // It has read past what it could not read.
+                hands.player = None;
+                return Err(error.into());
+            }
+            Ok(look(player))
         });
         looking.await.unwrap_or(Err(HistoryError::Broken))
     }

@@ -83,8 +83,9 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
             let until_due = self.core.next_deadline().map(|at| at.since((self.now)()));
             let due = async {
                 match until_due {
-                    // A sleep lasts a millisecond at least.
-                    Some(span) if span.is_zero() => {}
+                    // A sleep lasts a millisecond at least. Without any pause questions would not be looked for any more once the task has had
+                    // its share of the runtime.
+                    Some(span) if span.is_zero() => tokio::task::yield_now().await,
                     Some(span) => tokio::time::sleep(span).await,
                     None => std::future::pending().await,
                 }

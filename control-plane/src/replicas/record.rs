@@ -151,7 +151,7 @@ impl Sending {
             let segments = catalogue.segments();
             let next = match &self.current {
                 Some(open) => segments.iter().position(|it| it.number > open.number),
-                None => segments.iter().position(|it| it.to > self.since).or(segments.len().checked_sub(1)),
+                None => segments.iter().position(|it| it.to >= self.since).or(segments.len().checked_sub(1)),
             };
             if let Some(Open { number, file: Some(_), .. }) = &self.current {
                 let known = segments.iter().find(|it| it.number == *number).map(|it| it.bytes);

@@ -4,7 +4,7 @@
 //! with it for a file system or a device that does not answer, the reader waits as well, for minutes or for ever. Such a reader is given up, another
 //! takes its place, and the process is described without its command line until the first comes back ([`Procfs::details`]).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::processes::Details;
-use crate::procfs::Procfs;
+use crate::procfs::{HANGING_MAX, Procfs};
 
 /// Processes that wait to be read at most.
 pub const WAITING_MAX: usize = 2_048;
@@ -61,6 +61,8 @@ struct Book {
     batch: Batch,
     /// Number of the reader; one with a lower number was given up.
     reader: u64,
+    /// Readers that were given up and have not come back, by their numbers, and what they hang at.
+    hung: BTreeMap<u64, u32>,
     /// Nobody asks any more.
     closed: bool,
 }
@@ -113,7 +115,7 @@ impl Describer {
             self.check_at = Some(Instant::now() + self.desk.patience);
         }
         if !self.manned {
-            self.man(None);
+            self.man();
         }
         true
     }
@@ -142,31 +144,24 @@ impl Describer {
 
     /// Puts another reader in the place of one that hangs.
     fn check(&mut self) {
-        let stuck = self.desk.book().reading.filter(|(_, since)| since.elapsed() >= self.desk.patience);
-        match stuck {
-            Some((pid, _)) => {
+        match self.desk.give_up() {
+            Some(pid) => {
                 self.desk.procfs.leave_out_command_line(pid);
                 tracing::warn!(pid, "a process hangs in the kernel and does not let its command line be read: it is told without");
-                self.man(Some(pid));
+                self.man();
             }
             // None could be started before.
-            None if !self.manned => self.man(None),
+            None if !self.manned => self.man(),
             None => {}
         }
         self.check_at = (self.outstanding > 0).then(|| Instant::now() + self.desk.patience);
     }
 
-    /// Starts a reader, which begins with `first`.
-    fn man(&mut self, first: Option<u32>) {
+    /// Starts a reader.
+    fn man(&mut self) {
         let number = {
             let mut book = self.desk.book();
             book.reader += 1;
-            book.reading = None;
-            // Once more: now it is answered at once.
-            if let Some(pid) = first {
-                book.waiting.push_front(pid);
-                book.known.insert(pid);
-            }
             book.reader
         };
         let desk = self.desk.clone();
@@ -191,11 +186,33 @@ impl Desk {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives up the reader if it hangs, and returns at which process. It is read once more, without its command line; where that hangs, too, nothing
+    /// is told of it. When too many readers have been given up, the last one is waited for: it is not a process that hangs then.
+    fn give_up(&self) -> Option<u32> {
+        let mut book = self.book();
+        let (pid, _) = book.reading.filter(|(_, since)| since.elapsed() >= self.patience)?;
+        if book.hung.len() >= HANGING_MAX {
+            return None;
+        }
+        let hangs_again = book.hung.values().any(|it| *it == pid);
+        let number = book.reader;
+        book.hung.insert(number, pid);
+        book.reader += 1;
+        book.reading = None;
+        if hangs_again {
+            book.batch.read += 1;
+        } else {
+            book.waiting.push_front(pid);
+            book.known.insert(pid);
+        }
+        Some(pid)
+    }
+
     /// Reads until nobody asks any more, or until this reader was given up.
     fn read(&self, number: u64) {
         loop {
             let mut book = self.book();
-            if book.closed {
+            if book.closed || book.reader != number {
                 return;
             }
             let done = if book.waiting.is_empty() || book.batch.is_full() { std::mem::take(&mut book.batch) } else { Batch::default() };
@@ -216,9 +233,13 @@ impl Desk {
             let details = self.procfs.details(pid);
             let mut book = self.book();
             if book.reader != number {
+                book.hung.remove(&number);
+                let hangs_elsewhere = book.hung.values().any(|it| *it == pid);
                 drop(book);
-                // It was answered without; the next look at it brings the rest.
-                self.procfs.read_command_line_again(pid);
+                if !hangs_elsewhere {
+                    // It was answered without; the next look at it brings the rest.
+                    self.procfs.read_command_line_again(pid);
+                }
                 return;
             }
             book.reading = None;

@@ -208,10 +208,12 @@ fn a_clock_that_was_far_ahead_hides_nothing_of_what_comes() {
 fn on_a_full_disk_the_oldest_goes_before_the_newest() {
     let directory = tempfile::tempdir().unwrap();
     let Some(_disk) = SmallDisk::mount(directory.path()) else { return };
-    let mut world = World::new(Settings { segment: Duration::from_secs(5), ..settings(directory.path()) });
+    let mut world =
+        World::new(Settings { segment: Duration::from_secs(55), keep_for: Duration::from_secs(86_400), ..settings(directory.path()) });
     world.connect("a");
     for second in 0..400_u32 {
-        world.pass(Duration::from_secs(1));
+        // Longer than until a disk that refused is tried again.
+        world.pass(Duration::from_secs(11));
         let names: Vec<Process> = (1..40)
             .map(|pid| process(pid, 1, &format!("{pid}-{second}-{}", pid.wrapping_mul(second).wrapping_mul(2_654_435_761))))
             .collect();
@@ -219,7 +221,7 @@ fn on_a_full_disk_the_oldest_goes_before_the_newest() {
         world.tend();
     }
     let (from, to) = world.store.catalogue().span().unwrap();
-    assert!(to.since(from) > Duration::from_secs(5) && world.now.since(to) <= Duration::from_secs(3), "{from:?} to {to:?}");
+    assert!(to.since(from) > Duration::from_secs(55) && world.now.since(to) <= Duration::from_secs(33), "{from:?} to {to:?}");
 }
 
 /// A file system of 128 KiB, unmounted in the end.

@@ -3,6 +3,8 @@
 //! A follower's map is empty, and would make an empty history of its own. So the loop that writes begins here: it keeps copies of the leader's
 //! segments, until this control plane leads itself.
 
+use std::io::ErrorKind;
+
 use base::Timestamp;
 use history::{Catalogue, Copied, Copy};
 use tokio::sync::mpsc;
@@ -91,6 +93,11 @@ impl Writer {
                 // The next segment is tried anew, and marked as one that nothing leads to.
                 copy = None;
                 is_whole = false;
+                let mut segments_removed = self.store.retain_copies(self.clock.now());
+                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                    segments_removed += usize::from(self.store.make_room());
+                }
+                HistoryWritten { bytes: 0, segments_removed, changes_skipped: 0 }.emit(&self.telemetry);
                 HistoryFailed { error: &error }.emit(&self.telemetry);
                 self.shared.set_problem(Some(format!("the history of the leader is not kept: {error}")));
             }

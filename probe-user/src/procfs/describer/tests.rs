@@ -5,7 +5,7 @@ use super::*;
 use crate::procfs::{Arguments, HANGING_MAX};
 
 const STAT: &str = "20 (a) S 1 20 20 0 -1 4194304 100 0 0 0 7 3 0 0 20 0 5 0 12345 1000000 250 18446744073709551615 1 1 0 0 0";
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 fn process(root: &Path, pid: u32) -> std::path::PathBuf {
     let directory = root.join(pid.to_string());
@@ -70,7 +70,7 @@ async fn a_process_that_hangs_keeps_no_other_from_being_read_and_is_told_without
 async fn where_many_hang_no_command_line_is_read_and_every_process_is_told() {
     let proc = tempfile::tempdir().unwrap();
     let procfs = Arc::new(Procfs::new(proc.path(), Arguments::Show));
-    let mut describer = Describer::with_patience(procfs.clone(), Duration::from_millis(10));
+    let mut describer = Describer::with_patience(procfs.clone(), Duration::from_millis(200));
     let most = u32::try_from(HANGING_MAX).unwrap();
     let hanging: Vec<_> = (1..=most + 4).map(|pid| hanging_process(proc.path(), pid)).collect();
     process(proc.path(), 100);
@@ -97,4 +97,25 @@ async fn more_than_can_wait_is_refused_and_asked_later() {
     assert!(describer.awaits(2) && !describer.awaits(4_999));
     assert_eq!(all(&mut describer).await, [(1, "a".to_owned())], "the others are not there");
     drop(OpenOptions::new().write(true).open(command_line).unwrap());
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_without_its_command_line_too_is_left_out_and_readers_are_counted() {
+    let proc = tempfile::tempdir().unwrap();
+    let procfs = Arc::new(Procfs::new(proc.path(), Arguments::Show));
+    let mut describer = Describer::with_patience(procfs, Duration::from_millis(200));
+    let command_line = hanging_process(proc.path(), 21);
+    // What is read of every process.
+    let cgroup = proc.path().join("21/cgroup");
+    fs::remove_file(&cgroup).unwrap();
+    nix::unistd::mkfifo(&cgroup, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    process(proc.path(), 22);
+    for pid in [21, 22] {
+        assert!(describer.ask(pid));
+    }
+    assert_eq!(all(&mut describer).await, [(22, "/bin/22 --all".to_owned())]);
+    assert!((1..=2).contains(&describer.desk.book().hung.len()));
+    for waiting in [&command_line, &cgroup, &cgroup] {
+        drop(OpenOptions::new().read(true).write(true).open(waiting).unwrap());
+    }
 }
