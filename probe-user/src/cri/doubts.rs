@@ -35,7 +35,7 @@ struct Doubt {
 }
 
 impl Doubts {
-    /// Whether one is to be left alone for now.
+    /// Whether one is to be left alone until its time has come.
     pub(super) fn holds_back(&self, id: &str, now: Instant) -> bool {
         self.by_id.get(id).is_some_and(|doubt| doubt.due > now)
     }
