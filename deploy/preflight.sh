@@ -39,9 +39,9 @@ facts=$(awk '
   function put() {
     if (kind != "") print "object", kind, version, (namespace == "" ? "-" : namespace), (name == "" ? "-" : name)
     # What an issuer names is made, or kept, where cert-manager is.
-    if (kind !~ /Issuer$/) for (i = 0; i < count; i++) print (kind == "Certificate" ? "makes" : "wants"), (namespace == "" ? "-" : namespace), secrets[i]
-    if (kind == "StatefulSet" && claims && !classes) print "storage", "-"
-    kind = version = namespace = name = section = ""; count = claims = classes = 0
+    if (kind !~ /Issuer$/) for (i = 0; i < count; i++) print (kind == "Certificate" || asked && !login[i] ? "makes" : "wants"), (namespace == "" ? "-" : namespace), secrets[i]
+    if ((kind == "StatefulSet" && claims || kind == "PersistentVolumeClaim") && !classes) print "storage", "-"
+    kind = version = namespace = name = section = ""; count = claims = classes = asked = 0
   }
   function bare(text) { sub(/^[^:]*: */, "", text); gsub(/["\047]/, "", text); return text }
   /^---/ { put(); next }
@@ -53,7 +53,9 @@ facts=$(awk '
   /^ *ingressClassName:/ { print "ingress", bare($0) }
   /^ *storageClassName:/ { print "storage", bare($0); classes++ }
   /^ *volumeClaimTemplates:/ { claims++ }
-  /^ *(- )?secretName:/ || /auth-secret:/ { secrets[count++] = bare($0) }
+  # An Ingress that names an issuer has its certificates made.
+  /^ *cert-manager.io\/(cluster-)?issuer:/ { asked = 1 }
+  /^ *(- )?secretName:/ || /auth-secret:/ { login[count] = /auth-secret:/; secrets[count++] = bare($0) }
   END { put() }
 ' "$objects")
 
@@ -99,7 +101,7 @@ done
 for class in $(printf '%s\n' "$facts" | awk '$1 == "storage" { print $2 }' | sort -u); do
   if [ "$class" = - ]; then
     if ! kubectl get storageclass --output jsonpath='{.items[*].metadata.annotations.storageclass\.kubernetes\.io/is-default-class}' 2> /dev/null | grep -q true; then
-      lacks "a StorageClass that is the default, or one that the volumes of ZooKeeper name (Helm: zookeeper.storage.className)"
+      lacks "a StorageClass that is the default, or one that the volumes name (Helm: zookeeper.storage.className, controlPlane.storage.className)"
     fi
   elif ! kubectl get storageclass "$class" --output name > /dev/null 2>&1; then
     lacks "the StorageClass $class"

@@ -84,7 +84,8 @@ def check_argocd(_):
                 things += [it for file in resources for it in yaml.safe_load_all((source / component / file).read_text())]
             # What values of the chart, and components, add may be wanted the next day. An ensemble's password takes an ensemble.
             if spec["source"]["path"] != "deploy/monitoring":
-                for values in ({"tls": {"enabled": True}}, {"dns": {"enabled": True}}, *({"vault": {"mode": it}} for it in ("agent", "csi") if environment != "dev")):
+                alone = {"zookeeper": {"enabled": False}, "controlPlane": {"replicas": 1, "storage": {"size": "10Gi"}}}
+                for values in ({"tls": {"enabled": True}}, {"dns": {"enabled": True}}, alone, *({"vault": {"mode": it}} for it in ("agent", "csi") if environment != "dev")):
                     things += chart(environment, values)
             namespaces = {it["namespace"] for it in allowed["destinations"]}
             if spec["source"]["path"] != "deploy/monitoring" and not any(it["kind"] == "Job" and it["metadata"]["name"] == "orchestrator-preflight" for it in things):

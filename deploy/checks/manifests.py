@@ -33,6 +33,11 @@ VARIANTS = [(f"k8s/overlays/{it}", it, {}) for it in ENVIRONMENTS] + [
     ("k8s/examples/combined", "prod", {"tls": {"enabled": True}, "vault": {"mode": "agent"}, "confinement": {"enabled": True}, "network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
     ("k8s/examples/dev-mtls", "dev", {"tls": {"enabled": True}}),
     ("k8s/examples/dns", "prod", {"dns": {"enabled": True}, "network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
+    ("k8s/examples/staging-mtls", "staging", {"tls": {"enabled": True}}),
+    ("k8s/examples/canary", "prod", {"canary": {"enabled": True}, "tls": {"enabled": True}, "vault": {"mode": "csi", "path": "secret/data/orchestrator/control"}, "dns": {"enabled": True}, "network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
+    ("k8s/examples/dev-storage", "dev", {"controlPlane": {"storage": {"size": "10Gi"}}}),
+    ("k8s/examples/microk8s", "dev", {"probe": {"criSocket": "/var/snap/microk8s/common/run/containerd.sock"}}),
+    ("k8s/examples/host-shell", "prod", {"probe": {"hostShell": True}}),
     ("k8s/examples/kind", "dev", {"images": {it: {"name": f"orchestrator-{it}", "tag": "dev", "digest": ""} for it in ("control", "probe", "agent")}, "imagePullPolicy": "IfNotPresent"}),
 ]
 # Which listener has which port, by the words of --tls-listeners.
@@ -56,7 +61,7 @@ def check_chart(_):
         with_helm = {name_of(it): it for it in rendered if it not in hooks}
         # Helm alone is told what it must not remove.
         kept = {name for name, it in with_helm.items() if it["metadata"].get("annotations", {}).pop("helm.sh/resource-policy", None) == "keep"}
-        if kept != {name for name, it in with_helm.items() if it["kind"] in ("Namespace", "StatefulSet") or name.startswith(("Service/orchestrator/zookeeper", "ConfigMap/orchestrator/zookeeper")) or name == "PriorityClass//orchestrator-store"}:
+        if kept != {name for name, it in with_helm.items() if it["kind"] in ("Namespace", "StatefulSet", "PersistentVolumeClaim") or name.startswith(("Service/orchestrator/zookeeper", "ConfigMap/orchestrator/zookeeper")) or name == "PriorityClass//orchestrator-store"}:
             found.append(f"{where}: helm uninstall leaves {sorted(kept)}")
         for it in with_helm.values():
             if it["metadata"].get("annotations") == {}:
@@ -85,7 +90,7 @@ def check_combinations(_):
         if canary and not (operator and zookeeper) or mode != "none" and not zookeeper:
             continue
         values = {"tls": {"enabled": tls}, "vault": {"mode": mode}, "confinement": {"enabled": confined}, "canary": {"enabled": canary},
-                  "monitoring": {"operator": operator}, "zookeeper": {"enabled": zookeeper}, "controlPlane": {"replicas": 3 if zookeeper else 1}}
+                  "monitoring": {"operator": operator}, "zookeeper": {"enabled": zookeeper}, "controlPlane": {"replicas": 3} if zookeeper else {"replicas": 1, "storage": {"size": "10Gi"}}}
         things = chart("prod", values)
         where = ", ".join(name for name, it in (("tls", tls), (f"vault {mode}", True), ("confined", confined), ("canary", canary), ("operator", operator), ("zookeeper", zookeeper)) if it)
         found += references([it for it in things if "helm.sh/hook" not in it["metadata"].get("annotations", {})], where)
@@ -127,8 +132,10 @@ def check_options(_):
     arguments = {name: it["containers"][0].get("args", []) for name, it in workloads.items()}
     for name, words in (
         ("control", ("--mesos-flags=--authenticate_agents --credentials=/agent-credential/credentials --cluster=main --offer_timeout=1mins", "--marathon-flags=--framework_name=web", "--users-file=/users/users")),
-        ("agent", ("--resources=cpus:4;mem:8192;ports:[31000-32000]", "--attributes=rack:a;zone:b")),
-        ("collector", ("--kubernetes=main",)),
+        ("control", ("--max-probes=5000", "--history-size=3GiB")),
+        ("probe", ("--container-env", "--mask=^pin$", "--host-shell", "--cri-socket=/var/snap/microk8s/common/run/containerd.sock")),
+        ("agent", ("--resources=cpus:4;mem:8192;ports:[31000-32000]", "--attributes=rack:a;zone:b", "--gc-delay=1days")),
+        ("collector", ("--kubernetes=main", "--kubernetes-namespaces=shop,bank")),
     ):
         found += [f"{name} is not told {it}" for it in words if it not in arguments[name]]
     for name, pod in workloads.items():
@@ -146,6 +153,12 @@ def check_options(_):
     ingress = things["Ingress/orchestrator/orchestrator-control"]["spec"]
     if ingress["ingressClassName"] != "internal" or ingress["tls"][0]["secretName"] != "page":
         found.append("the Ingress has another class or certificate")
+    # One that somebody brings, or that a public issuer makes, is not asked of the cluster's own.
+    if things["Ingress/orchestrator/orchestrator-control"]["metadata"]["annotations"].get("cert-manager.io/cluster-issuer") != "public":
+        found.append("the page's certificate is of another issuer than the one that was named")
+    brought = {name_of(it): it for it in chart("prod", {"tls": {"enabled": True}, "ingress": {"tlsSecret": "page"}, "preflight": {"enabled": True}})}
+    if any("issuer" in it for it in brought["Ingress/orchestrator/orchestrator-control"]["metadata"]["annotations"]) or "/secrets/page " not in json.dumps(brought["Job/orchestrator/orchestrator-preflight"]):
+        found.append("a certificate of one's own is made by cert-manager, or not looked for")
     monitors = [it for it in things.values() if it["kind"] in ("PodMonitor", "PrometheusRule")]
     found += [f"{name_of(it)} is not labelled for its Prometheus" for it in monitors if it["metadata"]["labels"].pop("release", None) != "monitoring"]
     for thing in kustomize(HERE / "monitoring"):
@@ -169,7 +182,7 @@ WRONG = [
     ({"images": {"control": {"name": "x", "tag": "", "digest": ""}}}, ["images.control has neither a tag nor a digest"]),
     ({"environment": "production"}, ["/environment", "'dev', 'staging', 'prod'"]),
     ({"ingress": {"enabled": "yes"}}, ["/ingress/enabled", "want boolean"]),
-    ({"ingress": {"host": ""}}, ["/ingress/host", "minLength"]),
+    ({"ingress": {"host": ""}}, ["/ingress/host", "pattern"]),
     ({"canary": {"enabled": True}, "ingress": {"enabled": False}}, ["canary.enabled needs ingress.enabled"]),
     ({"canary": {"enabled": True}, "monitoring": {"operator": False}}, ["canary.enabled needs monitoring.operator"]),
     ({"canary": {"enabled": True}, "controlPlane": {"replicas": 1}}, ["canary.enabled needs controlPlane.replicas of 2 or more"]),
@@ -198,6 +211,21 @@ WRONG = [
     ({"imagePullSecrets": "registry"}, ["/imagePullSecrets", "want array"]),
     ({"collector": {"cluster": ""}}, ["/collector/cluster", "minLength"]),
     ({"confinement": {"seLinuxType": "spc"}}, ["/confinement/seLinuxType", "pattern"]),
+    ({"zookeeper": {"enabled": False}, "controlPlane": {"replicas": 1}}, ["zookeeper.enabled is false in prod", "controlPlane.storage.size"]),
+    ({"controlPlane": {"storage": {"size": "10Gi"}}}, ["controlPlane.storage.size", "replicas cannot share a volume"]),
+    ({"controlPlane": {"storage": {"size": "10"}}}, ["/controlPlane/storage/size", "pattern"]),
+    ({"controlPlane": {"resources": {"limits": {"memory": "2gigs"}}}}, ["/controlPlane/resources/limits/memory", "pattern"]),
+    ({"probe": {"resources": {"requests": {"cpu": "half"}}}}, ["/probe/resources/requests/cpu", "pattern"]),
+    ({"controlPlane": {"flags": "--max-probes=5000"}}, ["/controlPlane/flags", "want array"]),
+    ({"controlPlane": {"flags": ["--max-probes", "5000"]}}, ["/controlPlane/flags/1", "pattern"]),
+    ({"controlPlane": {"flags": ["--http-address=0.0.0.0:80"]}}, ["controlPlane.flags has --http-address=0.0.0.0:80, which the chart sets itself"]),
+    ({"probe": {"flags": ["--host-shell"]}}, ["probe.flags has --host-shell", "a value of its own"]),
+    ({"probe": {"hostShell": True}, "confinement": {"enabled": True}}, ["probe.hostShell needs confinement.enabled=false"]),
+    ({"probe": {"criSocket": "containerd.sock"}}, ["/probe/criSocket", "pattern"]),
+    ({"ingress": {"host": "https://map.example.com/"}}, ["/ingress/host", "pattern"]),
+    ({"ingress": {"annotations": {"a": True}}}, ["/ingress/annotations/a", "want string"]),
+    ({"images": {"probe": {"name": "registry.example/probe:1.0", "tag": "main"}}}, ["/images/probe/name", "pattern"]),
+    ({"images": {"probe": {"name": "registry.example:5000/probe", "tag": "a b"}}}, ["/images/probe/tag", "pattern"]),
 ]
 
 

@@ -54,16 +54,30 @@ def check_agent(_):
 
 
 def check_probe(_):
-    """The probe starts on nodes that have no machine id, and is the same after a restart."""
+    """The probe starts on nodes that have no machine id, is the same after a restart, and reaches every runtime's socket and the node's shell where it is told to."""
     found, config = [], (ROOT / "probe-user/src/config.rs").read_text()
+    # Where it looks for runtimes by itself: below what every overlay mounts, or what a component adds.
+    usual = re.findall(r'"(/[^"]+\.sock)"', re.search(r"SOCKETS: .*?\];", (ROOT / "probe-user/src/cri.rs").read_text(), re.S)[0])
+    reached = set()
     kept = re.search(r'\(STATE_DIR, "([^"]+)"\)', config)[1]
     for directory in (*(f"k8s/overlays/{it}" for it in ENVIRONMENTS), *OPTIONAL):
         pod = next(it for it in kustomize(HERE / directory) if it["kind"] == "DaemonSet" and it["metadata"]["name"] == "orchestrator-probe")["spec"]["template"]["spec"]
         volumes = {it["name"]: it.get("hostPath", {}) for it in pod["volumes"]}
         mounts = {it["mountPath"]: it for it in pod["containers"][0]["volumeMounts"]}
+        arguments, rights = pod["containers"][0]["args"], pod["containers"][0]["securityContext"]["capabilities"]["add"]
+        told = next((it.partition("=")[2].split(",") for it in arguments if it.startswith("--cri-socket=")), [])
+        there = {it for it in (*usual, *told) if any(it.startswith(f"{at}/") for at in mounts)}
+        reached |= there
+        found += [f"{directory}: the directory of {it} is not mounted" for it in told if it not in there]
+        # As controls/src/host.rs says when one is missing.
+        if "--host-shell" in arguments and not (pod["hostPID"] and {"SYS_PTRACE", "SYS_ADMIN", "SYS_CHROOT"} <= set(rights)):
+            found.append(f"{directory}: a shell on the node is offered, and cannot be had")
+        if ("--host-shell" in arguments) != ("SYS_CHROOT" in rights):
+            found.append(f"{directory}: SYS_CHROOT is for the node's shell alone")
         if volumes[mounts["/etc/machine-id"]["name"]].get("type") != "FileOrCreate":
             found.append(f"{directory}: a node without /etc/machine-id, as those of k3d, has no probe, or gets a directory of this name")
         state = mounts.get(kept)
         if not state or state.get("readOnly") or volumes[state["name"]] != {"path": kept, "type": "DirectoryOrCreate"}:
             found.append(f"{directory}: the id that a probe makes is not kept on its node, in {kept}")
+    found += [f"{it} is looked for, and neither an overlay nor a component mounts its directory" for it in usual if it not in reached]
     return found

@@ -113,6 +113,9 @@ def secrets_of(things):
             login = thing["metadata"].get("annotations", {}).get("nginx.ingress.kubernetes.io/auth-secret")
             if login:
                 wanted.add((namespace, login))
+            # cert-manager makes the certificates of an Ingress that names an issuer.
+            if any(it.startswith("cert-manager.io/") and it.endswith("issuer") for it in thing["metadata"].get("annotations", {})):
+                made.update((namespace, it["secretName"]) for it in thing["spec"].get("tls", []))
     return wanted - made
 
 
@@ -136,8 +139,8 @@ def lacking_of(where):
         status, said = asked(text, env)
         if not status or "1.29" not in said or "1.30" not in said:
             found.append(f"{where}: an old Kubernetes: {status}: {said}")
-    for without, words, kind in (({"classes": set()}, "the IngressClass nginx", "Ingress"), ({"default_storage": False}, "a StorageClass", "StatefulSet")):
-        if where == "rollouts" and any(it["kind"] == kind for it in things):
+    for without, words, kind in (({"classes": set()}, "the IngressClass nginx", "Ingress"), ({"default_storage": False}, "a StorageClass", "StatefulSet"), ({"default_storage": False}, "a StorageClass", "PersistentVolumeClaim")):
+        if where != "k8s/examples/mtls" and any(it["kind"] == kind for it in things):
             with cluster(**{**has, **without}) as env:
                 status, said = asked(text, env)
                 if not status or words not in said:
@@ -210,6 +213,6 @@ def check_requirements(_):
         found += [f"{where}: deploy/secrets.sh does not make {name} of {namespace}" for namespace, name in secrets_of(kustomize(HERE / where)) - secrets - {("orchestrator", "orchestrator-page-tls")}]
     # Most of the time is kubectl's.
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for it in pool.map(lacking_of, ("k8s/overlays/dev", "rollouts", "k8s/examples/mtls")):
+        for it in pool.map(lacking_of, ("k8s/examples/dev-storage", "rollouts", "k8s/examples/mtls")):
             found += it
     return found

@@ -63,6 +63,21 @@ httpGet:
 - --tls-key=/tls/tls.key
 {{- end }}
 {{- end -}}
+{{- /* Further flags of a program. */}}
+{{- define "orchestrator.flags" -}}
+{{- range . }}
+- {{ . | quote }}
+{{- end }}
+{{- end -}}
+{{- /* The issuer that makes the page's certificate: of the chart, for the one of its name. */}}
+{{- define "orchestrator.page-issuer" -}}
+{{- if and .Values.tls.enabled (has .Values.ingress.tlsSecret (list "" "orchestrator-page-tls")) }}{{ .Values.tls.issuer }}{{ end }}
+{{- end -}}
+{{- /* Not empty where somebody brings the page's certificate: no issuer is asked for it. */}}
+{{- define "orchestrator.page-brought" -}}
+{{- $asked := or (hasKey .Values.ingress.annotations "cert-manager.io/cluster-issuer") (hasKey .Values.ingress.annotations "cert-manager.io/issuer") }}
+{{- if and .Values.ingress.enabled .Values.ingress.tlsSecret (not $asked) (not (include "orchestrator.page-issuer" .)) }}yes{{ end }}
+{{- end -}}
 {{- define "orchestrator.scheme" -}}
 {{ if .Values.tls.enabled }}https{{ else }}http{{ end }}
 {{- end -}}
