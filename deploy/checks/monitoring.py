@@ -1,5 +1,6 @@
 """Dashboards, rules and gates: every metric exists, every alert fires with reason and is quiet without."""
 
+import concurrent.futures
 import json
 import pathlib
 import re
@@ -58,7 +59,7 @@ def own_metrics(source):
     return names
 
 
-WORDS = set("sum by rate max min count topk le and on or without increase changes absent vector time histogram_quantile bool ignoring group_left unless".split())
+WORDS = set("sum by rate max min count topk le and on or without increase changes absent vector time histogram_quantile max_over_time bool ignoring group_left unless".split())
 
 
 def metrics_of(expression):
@@ -156,18 +157,27 @@ def check_rules(options):
             text = text.replace("$__rate_interval", "5m").replace("$namespace", ".*").replace("$canary", "x").replace("$stable", "y")
             asked.append({"record": f"asked:{number}", "expr": text})
         (at / "asked.yaml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": asked}]}))
-        for path in sorted((HERE / "monitoring/rules").glob("tests*.yaml")):
-            shutil.copy(path, at)
+        # A test evaluates every rule that it is given: each alert gets its own, and what is recorded.
+        tests = yaml.safe_load((HERE / "monitoring/rules/tests.yaml").read_text())
+        recorded = [it for it in rules()["groups"] if all("record" in one for one in it["rules"])]
+        for rule in (one for group in rules()["groups"] for one in group["rules"] if "alert" in one):
+            name = rule["alert"]
+            own = [test for test in tests["tests"] if {it["alertname"] for it in test["alert_rule_test"]} == {name}]
+            groups = [*(recorded if re.search(r"\w:\w", re.sub(r"\[[^\]]*\]", "", rule["expr"])) else []), {"name": name, "rules": [rule]}]
+            (at / f"alert-{name}.rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
+            (at / f"tests-{name}.yaml").write_text(yaml.safe_dump({**tests, "rule_files": [f"alert-{name}.rules.yaml"], "tests": own}))
+        if mixed := [test["name"] for test in tests["tests"] if len({it["alertname"] for it in test["alert_rule_test"]}) != 1]:
+            found.append(f"tests of more alerts than one, which are not run: {mixed}")
         gate = HERE / "rollouts/tests.yaml"
         if gate.exists():
             shutil.copy(gate, at / "tests-gate.yaml")
             gates = [{"record": f"gate:{it['name'].replace('-', '_')}", "expr": it["provider"]["prometheus"]["query"].replace("{{args.canary-hash}}", "new").replace("{{args.namespace}}", "o")}
                      for thing in others() if thing["kind"] == "AnalysisTemplate" for it in thing["spec"]["metrics"]]
             (at / "gate.rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "gate", "rules": list({it["record"]: it for it in gates}.values())}]}))
-        calls = [("check", "rules", it.name) for it in sorted(at.glob("*.yaml")) if not it.name.startswith("tests")]
+        calls = [("check", "rules", it.name) for it in sorted(at.glob("*.yaml")) if not it.name.startswith(("tests", "alert-"))]
         calls += [("test", "rules", it.name) for it in sorted(at.glob("tests*.yaml"))]
-        for call in calls:
-            done = run(tool, *call, cwd=directory)
-            if done.returncode:
-                found.append(f"promtool {' '.join(call)}: {(done.stdout + done.stderr).strip()}")
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for call, done in zip(calls, pool.map(lambda it: run(tool, *it, cwd=directory), calls), strict=True):
+                if done.returncode:
+                    found.append(f"promtool {' '.join(call)}: {(done.stdout + done.stderr).strip()}")
     return found
