@@ -12,9 +12,17 @@ def check_agent(_):
     node, program = (re.search(rf"^{it}=(\S+)$", script, re.M)[1] for it in ("node", "program"))
     dockerfile = (ROOT / "Dockerfile.probe").read_text()
     made = {(it["metadata"]["namespace"], it["metadata"]["name"]): it["stringData"] for it in parsed(run("sh", str(HERE / "secrets.sh")).stdout) if it["kind"] == "Secret"}
-    # From scratch there would be no shell that could bring it there.
-    if not re.search(r"^FROM \$\{AGENT_IMAGE\} AS agent$", dockerfile, re.M) or f"orchestrator-probe /agent {program}" not in dockerfile:
-        found.append(f"Dockerfile.probe: the target agent has no base with a shell, or another place than {program}")
+    # A shell, and what the script calls, are what brings it there.
+    made_by = (HERE / "images/agent-root.sh").read_text()
+    called = set(re.findall(r"^ *(?:exec |if ! )?(?:/bin/)?(cp|mkdir|chroot|mount|nsenter|mv|ln|umount|unshare)\b", script, re.M)) | set(re.findall(r"\$\((\w+)", script))
+    brought = set(re.search(r"^for name in (.+); do$", made_by, re.M)[1].split()) | {"nsenter"}
+    if missing := called - brought:
+        found.append(f"images/agent-root.sh: agent.sh calls {sorted(missing)}, which the image has not")
+    for target in ("agent", "agent-prebuilt"):
+        if not re.search(rf"^FROM agent-base AS {target}$", dockerfile, re.M):
+            found.append(f"Dockerfile.probe: there is no target {target}")
+    if f"program={program}\n" not in script or "sed -n 's/^program=//p'" not in made_by:
+        found.append("images/agent-root.sh: the agent is laid out for another place than agent.sh starts it at")
     for directory in (*(f"k8s/overlays/{it}" for it in ENVIRONMENTS), "rollouts", *OPTIONAL):
         things = {name_of(it): it for it in kustomize(HERE / directory)}
         pod = things["DaemonSet/orchestrator-node/orchestrator-agent"]["spec"]["template"]["spec"]

@@ -25,10 +25,11 @@ for loader in "$node$program"/ld-*; do
   fi
 done
 # The cluster's services have names for the pod's resolver alone. The node does not see what is mounted here: its root comes in one direction.
-resolver=$(chroot "$node" /bin/sh -c 'readlink -m /etc/resolv.conf')
-if [ -e "$node$resolver" ]; then
+resolver=$(chroot "$node" /bin/sh -c 'readlink -f /etc/resolv.conf' || :)
+if [ -n "$resolver" ] && [ -e "$node$resolver" ]; then
   mount --bind /etc/resolv.conf "$node$resolver"
 fi
 # Tasks with an image take its root in place of the node's, which the kernel refuses below a mount that is shared.
 mount --make-private /
-exec nsenter --target=1 --cgroup --ipc --uts chroot "$node" "$program/orchestrator-probe" "$@"
+# By its path: a busybox that is the shell would take its own, which knows no cgroup namespaces.
+exec /bin/nsenter --target=1 --cgroup --ipc --uts chroot "$node" "$program/orchestrator-probe" "$@"

@@ -6,6 +6,9 @@
 #
 # Beside the directory, DIRECTORY.packages lists whose files were taken, for the bill of materials: name, version, architecture. In it, the same stands
 # where those look who scan images for known defects: one file for each package in /var/lib/dpkg/status.d, and the name of the distribution.
+#
+# PACK_FROM, where it is set, is a directory with unpacked packages: libraries that are there go before this machine's, and its file `packages` has their
+# names, versions and architectures.
 set -eu
 
 die() {
@@ -35,11 +38,13 @@ places() {
 }
 
 library() {
-  for place in $libraries; do
-    if [ -e "$place/$1" ]; then
-      readlink -f "$place/$1"
-      return
-    fi
+  for from in ${PACK_FROM:+"$PACK_FROM"} ""; do
+    for place in $libraries; do
+      if [ -e "$from$place/$1" ]; then
+        readlink -f "$from$place/$1"
+        return
+      fi
+    done
   done
   die "$1 is not in $libraries"
 }
@@ -82,6 +87,7 @@ while [ $# -gt 1 ]; do
   # Names of functions are for panics; those are in the debug information that a release keeps beside the image.
   "$strip" --strip-all -o "$root/$name" "$program"
   chmod 755 "$root/$name"
+  owner "$(readlink -f "$program")"
   loader=$("$read_elf" --program-headers "$program" | sed -n 's/.*program interpreter: \(.*\)\]/\1/p')
   [ -n "$loader" ] || continue # static
   take "$(library "$(basename "$loader")")" "$loader"
@@ -107,6 +113,7 @@ cp "$authorities" "$root$authorities"
 echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
 printf 'root:x:0:0:root:/:/none\norchestrator:x:65532:65532:orchestrator:/data:/none\n' > "$root/etc/passwd"
 printf 'root:x:0:\norchestrator:x:65532:\n' > "$root/etc/group"
+if [ -n "${PACK_FROM:-}" ]; then cat "$PACK_FROM/packages" >> "$packages"; fi
 sort -u -o "$packages" "$packages"
 if [ -s "$packages" ]; then
   mkdir -p "$root/var/lib/dpkg/status.d"
@@ -122,6 +129,9 @@ if [ -s "$packages" ]; then
     case $name in
       libc6) source=glibc ;;
       libgcc-s1) source=gcc-${version%%.*} ;;
+      busybox-static) source=busybox ;;
+      libselinux1) source=libselinux ;;
+      libpcre2-8-0) source=pcre2 ;;
       *) source=$name ;;
     esac
     printf 'Package: %s\nStatus: install ok installed\nArchitecture: %s\nSource: %s\nVersion: %s\nMaintainer: Debian\n' \

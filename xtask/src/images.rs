@@ -1,4 +1,4 @@
-//! `cargo xtask images`: the two images from what cargo built here, without a registry; then both are run and do their main job.
+//! `cargo xtask images`: the three images from what cargo built here, without a registry; then they are run and do their main job.
 //!
 //! The programs are linked against this machine's C library, which goes into the image with them: it then runs on any kernel that is new enough,
 //! whatever the node has (docs/decisions/0041). The Dockerfiles build the same from source, with a compiler from a registry.
@@ -6,6 +6,7 @@
 mod bill;
 mod trial;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,6 +31,9 @@ pub(crate) struct ImagesFlags {
     /// Only lay out what goes into the images, in target/images; neither Docker nor its images are touched.
     #[arg(long)]
     pub(crate) pack_only: bool,
+    /// Pack what is built already, for this machine.
+    #[arg(long, conflicts_with = "architecture")]
+    pub(crate) no_build: bool,
 }
 
 /// A machine as images name it.
@@ -68,39 +72,77 @@ impl Architecture {
     }
 }
 
-/// One of the two images.
+/// One of the three images.
 #[derive(Clone, Copy, Debug)]
 struct Image {
-    /// Its name, and its program's and package's.
+    /// Its name.
     name: &'static str,
-    /// Package and program that go into it besides.
-    besides: Option<(&'static str, &'static str)>,
-    /// What its Dockerfile and its directory are called.
+    /// Packages and programs that go into it.
+    programs: &'static [(&'static str, &'static str)],
+    /// What its directory is called.
     component: &'static str,
+    /// Which Dockerfile has it, and as which target.
+    dockerfile: &'static str,
+    target: &'static str,
     /// Most bytes that it may have, built with optimisation.
     largest: u64,
 }
 
-const IMAGES: [Image; 2] = [
-    // The command line of operators: `kubectl exec … -- /orchestrator agents`.
-    Image { name: "orchestrator-control", besides: Some(("orchestrator-cli", "orchestrator")), component: "control", largest: 60_000_000 },
-    Image { name: "orchestrator-probe", besides: None, component: "probe", largest: 40_000_000 },
+/// The agent's stands after the probe's, whose root it is made from.
+const IMAGES: [Image; 3] = [
+    Image {
+        name: "orchestrator-control",
+        // And the command line of operators: `kubectl exec … -- /orchestrator agents`.
+        programs: &[("orchestrator-control", "orchestrator-control"), ("orchestrator-cli", "orchestrator")],
+        component: "control",
+        dockerfile: "control",
+        target: "prebuilt",
+        largest: 60_000_000,
+    },
+    Image {
+        name: "orchestrator-probe",
+        programs: &[("orchestrator-probe", "orchestrator-probe")],
+        component: "probe",
+        dockerfile: "probe",
+        target: "prebuilt",
+        largest: 40_000_000,
+    },
+    Image {
+        name: "orchestrator-agent",
+        programs: &[("orchestrator-probe", "orchestrator-probe")],
+        component: "agent",
+        dockerfile: "probe",
+        target: "agent-prebuilt",
+        // The probe's, a shell, and libraries twice: its own for the shell, and the agent's beside that.
+        largest: 48_000_000,
+    },
 ];
 
 /// Reads programs' needs; comes with every compiler.
 const READELF: setup::Tool = setup::Tool { program: "readelf", packages: &["binutils"], purpose: "packing images" };
+/// Lays out the agent so that it runs in a node's own root.
+const PATCHELF: setup::Tool = setup::Tool { program: "patchelf", packages: &["patchelf"], purpose: "packing the agent's image" };
+/// What packing takes. The static busybox is the shell of the agent's image.
+const TOOLS: [setup::Tool; 3] = [READELF, PATCHELF, setup::BUSYBOX];
 
 /// `cargo xtask images`.
 pub(crate) fn run(checkout: &Checkout, flags: &ImagesFlags) -> Result<()> {
     let profile = if flags.release { Profile::Release } else { Profile::Debug };
-    let mut steps = Steps::new(if flags.pack_only { 4 } else { 6 });
-    steps.run("Get what building needs", || setup::for_building(checkout))?;
-    steps.run("Build the kernel programs and the UI", || {
-        ebpf::build_for(checkout, flags.architecture.machine())?;
-        ui::build(checkout)
+    let mut steps = Steps::new(if flags.no_build { 1 } else { 4 } + if flags.pack_only { 0 } else { 2 });
+    let binaries = if flags.no_build {
+        checkout.target().join(profile.directory())
+    } else {
+        steps.run("Get what building needs", || setup::for_building(checkout))?;
+        steps.run("Build the kernel programs and the UI", || {
+            ebpf::build_for(checkout, flags.architecture.machine())?;
+            ui::build(checkout)
+        })?;
+        steps.run("Build the control plane and the probe", || programs(checkout, profile, flags.architecture))?
+    };
+    steps.run("Lay out the images", || {
+        setup::tools(checkout, &TOOLS)?;
+        pack(checkout, flags.architecture, &binaries)
     })?;
-    let binaries = steps.run("Build the control plane and the probe", || programs(checkout, profile, flags.architecture))?;
-    steps.run("Lay out the images", || pack(checkout, flags.architecture, &binaries))?;
     if !flags.pack_only {
         steps.run("Make the images", || {
             test::docker::start(checkout)?;
@@ -119,7 +161,7 @@ pub(crate) fn run(checkout: &Checkout, flags: &ImagesFlags) -> Result<()> {
 
 /// Lays out what goes into the images, of the programs that were built for tests.
 pub(crate) fn lay_out(checkout: &Checkout) -> Result<()> {
-    setup::tools(checkout, &[READELF])?;
+    setup::tools(checkout, &TOOLS)?;
     pack(checkout, Architecture::here(), &checkout.target().join(Profile::Debug.directory()))
 }
 
@@ -138,7 +180,7 @@ fn programs(checkout: &Checkout, profile: Profile, architecture: Architecture) -
     }
     let elsewhere = (architecture != Architecture::here()).then(|| architecture.target());
     let mut directory = checkout.target();
-    let programs = IMAGES.into_iter().flat_map(|image| [Some((image.name, image.name)), image.besides]).flatten();
+    let programs: BTreeSet<_> = IMAGES.iter().flat_map(|image| image.programs).collect();
     for (package, program) in programs {
         let mut command = machine::cargo();
         command.current_dir(checkout.root()).args(["rustc", "--package", package, "--bin", program]);
@@ -207,12 +249,17 @@ fn pack(checkout: &Checkout, architecture: Architecture, binaries: &Path) -> Res
     std::fs::copy(checkout.root().join("LICENSE"), context.join("LICENSE")).context("cannot copy the licence")?;
     for image in IMAGES {
         let root = roots.join(image.component);
-        let script = checkout.root().join("deploy/images/pack.sh");
-        let besides = image.besides.map(|(_, program)| binaries.join(program));
-        stream("packing", Command::new(script).arg(binaries.join(image.name)).args(besides).arg(&root))?;
+        let scripts = checkout.root().join("deploy/images");
+        if image.component == "agent" {
+            let mut script = Command::new(scripts.join("agent-root.sh"));
+            stream("packing", script.arg(roots.join("probe")).arg(architecture.name()).arg(&root))?;
+        } else {
+            let programs = image.programs.iter().map(|(_, program)| binaries.join(program));
+            stream("packing", Command::new(scripts.join("pack.sh")).args(programs).arg(&root))?;
+        }
         let bill = context.join(format!("{}-{}.cdx.json", image.name, architecture.name()));
         let packages = std::fs::read_to_string(root.with_extension("packages")).unwrap_or_default();
-        let crates: Vec<_> = std::iter::once(image.name).chain(image.besides.map(|(package, _)| package)).collect();
+        let crates: Vec<_> = image.programs.iter().map(|(package, _)| *package).collect();
         let text = bill::of(checkout, &crates, &architecture.target(), &packages)?;
         std::fs::write(&bill, text).with_context(|| format!("cannot write {}", bill.display()))?;
         note(&format!("bill of materials: {}", bill.display()));
@@ -230,11 +277,11 @@ fn make(checkout: &Checkout, architecture: Architecture, tag: &str, profile: Pro
         let name = format!("{}:{tag}", image.name);
         let mut command = machine::as_root("env");
         command.arg(format!("DOCKER_BUILDKIT={}", u8::from(buildkit)));
-        command.args(["docker", "build", "--quiet", "--target", "prebuilt", "--tag", &name]);
+        command.args(["docker", "build", "--quiet", "--target", image.target, "--tag", &name]);
         command.args(["--build-arg", &format!("TARGETARCH={}", architecture.name())]);
         command.args(["--build-arg", &format!("VERSION={}", env!("CARGO_PKG_VERSION"))]);
         command.args(["--build-arg", &format!("REVISION={}", revision.as_deref().unwrap_or("unknown"))]);
-        command.arg("--file").arg(checkout.root().join(format!("Dockerfile.{}", image.component))).arg(&context);
+        command.arg("--file").arg(checkout.root().join(format!("Dockerfile.{}", image.dockerfile))).arg(&context);
         stream("making an image", &mut command)?;
         let size = docker(&["image", "inspect", "--format", "{{.Size}}", &name])?;
         let size: u64 = size.parse().with_context(|| format!("the size of {name} is {size:?}"))?;

@@ -34,8 +34,8 @@ pub(crate) const MAKE: Tool = Tool { program: "make", packages: &["build-essenti
 pub(crate) const DOCKER: Tool = Tool { program: "dockerd", packages: &["docker.io", "iptables"], purpose: "tests with containers" };
 /// Shows the page in tests.
 pub(crate) const BROWSER: Tool = Tool { program: "chromium", packages: &["chromium"], purpose: "tests of the page" };
-/// A root file system in one program, for test containers.
-pub(crate) const BUSYBOX: Tool = Tool { program: "busybox", packages: &["busybox-static"], purpose: "the image of test containers" };
+/// A root file system in one program, for test containers and for the agent's image.
+pub(crate) const BUSYBOX: Tool = Tool { program: "busybox", packages: &["busybox-static"], purpose: "images with a shell" };
 /// What the load balancer keeps.
 pub(crate) const HAPROXY: Tool = Tool { program: "haproxy", packages: &["haproxy"], purpose: "the load balancer's tests" };
 /// Makes requests, many at once.

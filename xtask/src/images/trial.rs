@@ -1,4 +1,7 @@
-//! Runs both images as a user would, and looks that they do their main job: the page and the API from the one, this machine on the map by the other.
+//! Runs the images as a user would, and looks that they do their main job: the page and the API from the control plane's, this machine on the map by the
+//! probe's, and a task on a node by the agent's.
+
+mod node;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -112,6 +115,7 @@ pub(super) fn run(tag: &str) -> Result<()> {
     let probes = http::get_json(http, "/api/v1/probes")?;
     note(&format!("the probe sees by {}", probes["probes"][0]["capture"]["description"]));
     probe.stop()?;
+    node::run(tag, grpc, mesos, marathon)?;
     control.stop()
 }
 
