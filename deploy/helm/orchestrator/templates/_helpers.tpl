@@ -63,6 +63,12 @@ httpGet:
 - --tls-key=/tls/tls.key
 {{- end }}
 {{- end -}}
+{{- /* Bytes of a quantity of memory, which the schema has looked at. */}}
+{{- define "orchestrator.bytes" -}}
+{{- $number := regexFind "^[0-9.]+" . | float64 }}
+{{- $unit := regexReplaceAll "^[0-9.]+" . "" }}
+{{- mulf $number (get (dict "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776) $unit) | int64 }}
+{{- end -}}
 {{- /* Further flags of a program. */}}
 {{- define "orchestrator.flags" -}}
 {{- range . }}
