@@ -1,4 +1,5 @@
-//! `cargo xtask packages`: Debian packages of the control plane and the probe, with their services, for machines without Kubernetes.
+//! `cargo xtask packages`: Debian packages of the control plane and the probe, with their services, for machines without Kubernetes. They are installed,
+//! upgraded, removed and purged in a copy of this machine that is thrown away.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::progress::{Steps, note, quietly, stream};
-use crate::{Checkout, Profile, build, images, machine};
+use crate::{Checkout, Profile, build, images, machine, setup};
 
 /// What makes the packages.
 const CARGO_DEB: &str = "3.8.0";
@@ -50,12 +51,13 @@ pub(crate) struct PackagesFlags {
 /// `cargo xtask packages`.
 pub(crate) fn run(checkout: &Checkout, flags: &PackagesFlags) -> Result<()> {
     let profile = if flags.release { Profile::Release } else { Profile::Debug };
-    let mut steps = Steps::new(if flags.no_build { 2 } else { build::STEPS + 2 });
+    let mut steps = Steps::new(if flags.no_build { 3 } else { build::STEPS + 3 });
     if !flags.no_build {
         build::all(checkout, profile, &mut steps)?;
     }
     let tool = steps.run("Get cargo-deb", || cargo_deb(checkout))?;
     steps.run("Make the packages", || make(checkout, &tool, profile))?;
+    steps.check("Install, upgrade, remove and purge them", || try_out(checkout));
     steps.summary()
 }
 
@@ -110,4 +112,19 @@ fn make(checkout: &Checkout, tool: &Path, profile: Profile) -> Result<()> {
     }
     note(&format!("the packages are in {}", directory.display()));
     Ok(())
+}
+
+/// By the real dpkg; where the machine cannot hold a copy of itself, says so.
+fn try_out(checkout: &Checkout) -> Result<()> {
+    if !machine::can_become_root() {
+        return setup::missing("packages are tried out as root, and there is no sudo here");
+    }
+    for program in ["dpkg", "unshare", "deb-systemd-invoke"] {
+        if machine::program(program).is_none() {
+            return setup::missing(&format!("packages are tried out with {program}, which is not here"));
+        }
+    }
+    setup::ask_for_password_once()?;
+    let script = checkout.root().join("deploy/debian/try.sh");
+    stream("trying the packages out", machine::as_root(script).arg(checkout.target().join("debian")))
 }
