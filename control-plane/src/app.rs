@@ -44,8 +44,6 @@ const HTTP_CONNECTIONS: usize = 4_096;
 const MESOS_CONNECTIONS: usize = 20_000;
 /// Nodes of Weave Scope's probes in the window, each as often as it is reported within it.
 const OLD_PROBE_NODES: usize = 2_000_000;
-/// Bytes of memory that their reports take at most, about.
-const OLD_PROBE_MEMORY: usize = 1 << 30;
 
 /// Length of a segment of the history: what has to be read at most to show a moment.
 const HISTORY_SEGMENT: Duration = Duration::from_secs(60);
@@ -136,7 +134,8 @@ impl App {
             false => None,
         };
         let now = clock.clone();
-        let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES, memory: OLD_PROBE_MEMORY };
+        let memory = usize::try_from(config.old_probes_memory).unwrap_or(usize::MAX);
+        let limits = scope_report::WindowLimits { nodes: OLD_PROBE_NODES, memory };
         let old_reports = start_old_reports(config, &supervisor, (clock.clone(), limits), (&telemetry, &problems));
         let (old_probes, driver) = drivers::old_probes::start(config.window, limits, topology.clone(), move || now.now());
         supervisor.essential("old_probes_driver", driver);

@@ -38,6 +38,8 @@ pub struct Config {
     pub history: Option<Duration>,
     /// Bytes that the history may take on disk.
     pub history_bytes: u64,
+    /// Bytes of memory that the reports of Weave Scope's probes take at most, those of one window together.
+    pub old_probes_memory: u64,
     /// Options of the views of containers, by a label.
     pub label_filters: Vec<LabelFilter>,
     /// Where metrics are graphed, by Scope's flag.
@@ -165,6 +167,7 @@ const DATA_DIR: &str = "data-dir";
 const WINDOW: &str = "window";
 const HISTORY: &str = "history";
 const HISTORY_SIZE: &str = "history-size";
+const OLD_PROBES_MEMORY: &str = "old-probes-memory";
 const SCOPE_FLAGS: &str = "scope-flags";
 const MAX_PROBES: &str = "max-probes";
 const MAX_WEBSOCKET_CLIENTS: &str = "max-websocket-clients";
@@ -199,13 +202,14 @@ const LOG_FORMAT: &str = "log-format";
 const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value.
-const BUILT_IN: [(&str, &str); 38] = [
+const BUILT_IN: [(&str, &str); 39] = [
     (HTTP_ADDRESS, "127.0.0.1:4040"),
     (GRPC_ADDRESS, "127.0.0.1:4041"),
     (DATA_DIR, "/var/lib/orchestrator"),
     (WINDOW, "15s"),
     (HISTORY, "6h"),
     (HISTORY_SIZE, "2GiB"),
+    (OLD_PROBES_MEMORY, "1GiB"),
     (SCOPE_FLAGS, ""),
     (MAX_PROBES, "1000"),
     (MAX_WEBSOCKET_CLIENTS, "10000"),
@@ -345,7 +349,8 @@ impl Layers {
         let data_dir = self.parse(DATA_DIR, |text| if text.is_empty() { Err("empty".to_owned()) } else { Ok(PathBuf::from(text)) });
         let window = self.parse(WINDOW, parse_window);
         let history = self.parse(HISTORY, parse_history);
-        let history_bytes = self.parse(HISTORY_SIZE, parse_history_size);
+        let history_bytes = self.parse(HISTORY_SIZE, parse_size);
+        let old_probes_memory = self.parse(OLD_PROBES_MEMORY, parse_size);
         let scope_flags = self.parse(SCOPE_FLAGS, parse_flags);
         let max_probes = self.parse(MAX_PROBES, |text| parse_count(text, 1, 100_000));
         let max_websocket_clients = self.parse(MAX_WEBSOCKET_CLIENTS, |text| parse_count(text, 0, 1_000_000));
@@ -400,6 +405,7 @@ impl Layers {
                 window: window?,
                 history: history?,
                 history_bytes: history_bytes?,
+                old_probes_memory: old_probes_memory?,
                 label_filters,
                 metrics_graph,
                 max_probes: max_probes?,

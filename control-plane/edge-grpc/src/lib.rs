@@ -9,6 +9,7 @@
 
 mod controls;
 mod convert;
+pub mod filtering;
 mod map;
 mod services;
 mod source;

@@ -13,7 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use topology::{Delta, Query, ViewSnapshot};
 
-use crate::source::Feed;
+use crate::filtering::{self, FilteringError};
+use crate::source::{Feed, Trouble};
 use crate::{Context, Room, convert, stopping};
 
 /// Between two updates of metrics and texts when the client does not say.
@@ -122,11 +123,15 @@ impl Watcher {
     async fn update(&mut self, known: Known) -> Result<Known, Status> {
         let picture = self.feed.current().await?;
         let change = Delta::between(&known.picture, &picture);
-        let (change, shown) = match self.words.as_deref() {
+        let (change, shown) = match &self.words {
             None => (change, picture.clone()),
             Some(words) => {
-                let shown = picture.answering_after(words, &known.shown, &change);
-                (Delta::between(&known.shown, &shown), shown)
+                let (words, picture, before) = (words.clone(), picture.clone(), known.shown.clone());
+                let answering = filtering::in_turn(move |may_go_on| {
+                    let shown = picture.answering_after(&words, &before, &change, may_go_on)?;
+                    Ok((Delta::between(&before, &shown), shown))
+                });
+                answering.await.map_err(given_up)?
             }
         };
         if !change.is_empty() {
@@ -176,7 +181,14 @@ impl Watcher {
 async fn answering(words: Option<Arc<Query>>, picture: &Arc<ViewSnapshot>) -> Result<Arc<ViewSnapshot>, Status> {
     let Some(words) = words else { return Ok(picture.clone()) };
     let picture = picture.clone();
-    tokio::task::spawn_blocking(move || picture.answering(&words)).await.map_err(|_| stopping())
+    filtering::in_turn(move |may_go_on| picture.answering(&words, may_go_on)).await.map_err(given_up)
+}
+
+fn given_up(error: FilteringError) -> Status {
+    match error {
+        FilteringError::TooLong(error) => Trouble::TooLong(error.to_string()).into(),
+        FilteringError::Stopped => stopping(),
+    }
 }
 
 /// A message that is being filled.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use base::Timestamp;
 use topology::{
@@ -78,6 +79,8 @@ impl Player {
         let earlier = at - config.window;
         let segment = catalogue.before(earlier).or_else(|| catalogue.before(at)).ok_or(PlayError::TooEarly)?;
         let (world, reading) = read_up_to(Reading::open(segment)?, &catalogue, earlier)?;
+        // Nobody waits for this map: its pictures are of one moment each.
+        let config = Config { drawn_at_once: usize::MAX, ..config };
         let mut player = Player {
             catalogue,
             config,
@@ -429,11 +432,19 @@ impl Reading {
                     Piece::Frame(frame) => frame.at,
                 };
                 if at > to {
-                    return Ok(None);
+                    // A clock that was ahead dated this; what was written after it was set back may be due.
+                    let passed_by = catalogue.after(&self.segment).filter(|next| next.from < at && next.from <= to);
+                    let Some(next) = passed_by else { return Ok(None) };
+                    *self = Reading { last: self.last, follows_damage: true, ..Reading::open(next)? };
+                    continue;
                 }
                 // A mark of a gap has the moment of the frame behind it.
                 let is_frame = matches!(piece, Piece::Frame(_));
                 let piece = self.ready.pop_front();
+                if matches!(piece, Some(Piece::World(_, _, false))) && at <= self.last {
+                    // It begins anew, by another clock: nothing of what follows is known already.
+                    self.last = at - Duration::from_nanos(1);
+                }
                 if is_frame && at <= self.last {
                     continue;
                 }

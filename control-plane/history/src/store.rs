@@ -24,6 +24,8 @@ const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 const SYNC_INTERVAL: Duration = Duration::from_secs(10);
 /// A clock that is set back by more begins anew; by less, its moments wait for it.
 const CLOCK_BACK: Duration = Duration::from_secs(60);
+/// Segments that make room at most until one comes to its end: two of those that are made smaller are as large as a new one.
+const GIVEN_UP_MAX: u32 = 4;
 /// A full disk takes no segment from the history while it has no more than these.
 const SEGMENTS_MIN: usize = 3;
 /// Gaps that are remembered; the oldest go first.
@@ -195,6 +197,8 @@ pub struct Store {
     next_number: u64,
     /// When a disk that refused is tried again.
     retry_at: Option<Timestamp>,
+    /// Segments that made room since the last one that came to its end: when that does not help, others fill the disk.
+    given_up_for_room: u32,
     /// Events that were lost since the last frame, before they came here.
     lost: u64,
 }
@@ -248,7 +252,7 @@ impl Store {
         }
         opened.segments = catalogue.segments().len();
         opened.bytes = catalogue.bytes();
-        Ok((Store { settings, catalogue, current: None, next_number, retry_at: None, lost: 0 }, opened))
+        Ok((Store { settings, catalogue, current: None, next_number, retry_at: None, given_up_for_room: 0, lost: 0 }, opened))
     }
 
     /// Which segments there are.
@@ -279,7 +283,7 @@ impl Store {
         if let Err(error) = self.write(now, recorder, &mut tended) {
             self.give_up(now);
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            // The oldest goes before the newest, but no faster than is tried again: others may fill the disk.
+            // The oldest goes before the newest.
             tended.removed += usize::from(is_full && self.make_room());
             tended.failure = Some(error);
         }
@@ -338,9 +342,10 @@ impl Store {
         });
         if is_over {
             current.file.sync_data()?;
-            let path = self.path(number);
+            self.given_up_for_room = 0;
+            // Also when the next one cannot be begun: it is made smaller all the same.
+            tended.ended = Some(self.path(number));
             tended.written += self.begin(at, recorder, false)?;
-            tended.ended = Some(path);
         }
         Ok(())
     }
@@ -366,13 +371,18 @@ impl Store {
         Ok(length)
     }
 
-    /// Removes a file that cannot be read, or the oldest segment while there are some. Whether there is more room now.
+    /// Removes a file that cannot be read, or the oldest segment: while there are some, and only a few until one comes to its end again. What is
+    /// given up for others who fill the disk would be lost for nothing. Whether there is more room now.
     pub fn make_room(&mut self) -> bool {
+        let may_leave = self.given_up_for_room < GIVEN_UP_MAX;
         let leaving = self.catalogue.change(|known| match known.foreign.pop() {
-            Some((path, ..)) => Some(path),
-            None => (known.segments.len() > SEGMENTS_MIN).then(|| known.segments.remove(0).path),
+            Some((path, ..)) => Some((path, 0)),
+            None => (may_leave && known.segments.len() > SEGMENTS_MIN).then(|| (known.segments.remove(0).path, 1)),
         });
-        leaving.is_some_and(|path| std::fs::remove_file(path).is_ok())
+        leaving.is_some_and(|(path, given_up)| {
+            self.given_up_for_room += given_up;
+            std::fs::remove_file(path).is_ok()
+        })
     }
 
     /// The disk refused: this segment is over, at the end of its last whole block.

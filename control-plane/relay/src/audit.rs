@@ -117,17 +117,21 @@ impl Draft {
 /// The record. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
+    recent: Recent,
+    /// Held while a slow disk writes.
     state: Arc<Mutex<State>>,
-    /// Beside the state, which is held while a slow disk writes.
     problem: Problem,
 }
+
+/// The latest records, oldest first. Beside the state: whoever reads them waits for no disk.
+type Recent = Arc<Mutex<VecDeque<Arc<Record>>>>;
 
 /// Why records are not in the file, when some are not.
 type Problem = Arc<Mutex<Option<String>>>;
 
 #[derive(Debug)]
 struct State {
-    recent: VecDeque<Arc<Record>>,
+    recent: Recent,
     last_id: u64,
     path: Option<PathBuf>,
     file: Option<(File, u64)>,
@@ -157,14 +161,14 @@ impl Audit {
 
     fn with(recent: VecDeque<Arc<Record>>, path: Option<PathBuf>) -> Self {
         let last_id = recent.iter().map(|record| record.id).max().unwrap_or(0);
-        let (unwritten, lost, problem) = (VecDeque::new(), 0, Problem::default());
-        let state = State { recent, last_id, path, file: None, unwritten, lost, problem: problem.clone() };
-        Audit { state: Arc::new(Mutex::new(state)), problem }
+        let (recent, unwritten, lost, problem) = (Arc::new(Mutex::new(recent)), VecDeque::new(), 0, Problem::default());
+        let state = State { recent: recent.clone(), last_id, path, file: None, unwritten, lost, problem: problem.clone() };
+        Audit { recent, state: Arc::new(Mutex::new(state)), problem }
     }
 
     /// Why records are not in the file, when some are not.
     pub fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.problem).clone()
     }
 
     /// Writes what could not be written before, if there is anything of that. Returns when that is done or has failed again.
@@ -179,8 +183,8 @@ impl Audit {
 
     /// Records before `before`, or the latest; at most `limit`.
     pub fn page(&self, before: Option<u64>, limit: usize) -> Page {
-        let state = self.lock();
-        let mut older = state.recent.iter().rev().skip_while(|record| before.is_some_and(|before| record.id >= before));
+        let recent = locked(&self.recent);
+        let mut older = recent.iter().rev().skip_while(|record| before.is_some_and(|before| record.id >= before));
         let records: Vec<Arc<Record>> = older.by_ref().take(limit).cloned().collect();
         let next = older.next().and(records.last()).map(|record| record.id);
         Page { records, next }
@@ -188,9 +192,9 @@ impl Audit {
 
     /// Records with a larger id than this, oldest first, as far as they are in memory.
     pub fn after(&self, id: u64) -> Vec<Arc<Record>> {
-        let state = self.lock();
-        let first = state.recent.partition_point(|record| record.id <= id);
-        state.recent.range(first..).cloned().collect()
+        let recent = locked(&self.recent);
+        let first = recent.partition_point(|record| record.id <= id);
+        recent.range(first..).cloned().collect()
     }
 
     /// Writes down what another control plane has on record, unless it is known already. It keeps its id, if that is larger than the last here.
@@ -203,8 +207,12 @@ impl Audit {
             let mut state = this.lock();
             let is_same = |known: &Record| known.at == record.at && *known == Record { id: known.id, ..record.clone() };
             // What is older than all that is remembered may be known as well.
-            let is_forgotten = state.recent.len() >= RECENT_MAX && state.recent.front().is_some_and(|first| record.at < first.at);
-            if is_forgotten || state.recent.iter().rev().any(|known| is_same(known)) {
+            let is_there = {
+                let recent = locked(&state.recent);
+                let is_forgotten = recent.len() >= RECENT_MAX && recent.front().is_some_and(|first| record.at < first.at);
+                is_forgotten || recent.iter().rev().any(|known| is_same(known))
+            };
+            if is_there {
                 return Ok(());
             }
             state.last_id = state.last_id.max(record.id.saturating_sub(1));
@@ -242,8 +250,12 @@ impl Audit {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
@@ -251,10 +263,13 @@ impl State {
         self.last_id += 1;
         record.id = self.last_id;
         let line = serde_json::to_vec(&record);
-        if self.recent.len() >= RECENT_MAX {
-            self.recent.pop_front();
+        {
+            let mut recent = locked(&self.recent);
+            if recent.len() >= RECENT_MAX {
+                recent.pop_front();
+            }
+            recent.push_back(Arc::new(record));
         }
-        self.recent.push_back(Arc::new(record));
         let mut line = line?;
         line.push(b'\n');
         if self.path.is_none() {
@@ -288,7 +303,7 @@ impl State {
     }
 
     fn set_problem(&self, problem: Option<String>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        *locked(&self.problem) = problem;
     }
 
     fn write(&mut self, path: &Path, line: &[u8]) -> io::Result<()> {

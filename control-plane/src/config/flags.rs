@@ -32,6 +32,9 @@ pub struct Flags {
     /// What the history may take on disk; the oldest goes first [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     history_size: Option<String>,
+    /// What reports of Weave Scope's probes may take in memory, all of one window together [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    old_probes_memory: Option<String>,
     /// Flags of Weave Scope's app, separated by blanks: --app.container-label-filter=title:key=value, and -exclude, and --app.metrics-graph=URL;
     /// the command line itself takes these and others of Scope's flags as well
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
@@ -177,6 +180,7 @@ impl Flags {
             (WINDOW, &self.window),
             (HISTORY, &self.history),
             (HISTORY_SIZE, &self.history_size),
+            (OLD_PROBES_MEMORY, &self.old_probes_memory),
             (SCOPE_FLAGS, &self.scope_flags),
             (MAX_PROBES, &self.max_probes),
             (MAX_WEBSOCKET_CLIENTS, &self.max_websocket_clients),

@@ -57,7 +57,7 @@ pub(super) fn parse_history(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
-pub(super) fn parse_history_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
     let unit = match text[digits..].trim() {
         "" | "B" => Some(1),

@@ -31,6 +31,7 @@ fn built_in_values_are_those_of_a_single_machine() {
                 21600s,
             ),
             history_bytes: 2147483648,
+            old_probes_memory: 1073741824,
             label_filters: [],
             metrics_graph: MetricsGraph(
                 None,
@@ -129,7 +130,7 @@ fn a_key_that_does_not_exist_is_a_mistake() {
     let mistakes = resolve(&["--config", file.path().to_str().unwrap()], &[]).unwrap_err();
     let told = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>().replace(file.path().to_str().unwrap(), "FILE");
     expect![[r#"
-        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, scope-flags, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, dns-address, dns-http-address, dns-domain, dns-upstream, dns-ttl, scheduler-master, zk, zk-session-timeout, zk-access-file, advertise, replica-address, tls-certificate, tls-key, tls-client-ca, tls-listeners, tls-ca, users-file, allowed-origins, agent-login-file, services, zksync-topology-url, zksync-topology-login-file, zksync-secrets-dir, log-format, log-filter
+        widnow in FILE is "20s": no such key; there are http-address, grpc-address, data-dir, window, history, history-size, old-probes-memory, scope-flags, max-probes, max-websocket-clients, mesos-address, mesos-flags, marathon-address, marathon-flags, dns-address, dns-http-address, dns-domain, dns-upstream, dns-ttl, scheduler-master, zk, zk-session-timeout, zk-access-file, advertise, replica-address, tls-certificate, tls-key, tls-client-ca, tls-listeners, tls-ca, users-file, allowed-origins, agent-login-file, services, zksync-topology-url, zksync-topology-login-file, zksync-secrets-dir, log-format, log-filter
         window in FILE: neither a text nor a number nor a list of texts
     "#]]
     .assert_eq(&told);
@@ -161,7 +162,7 @@ fn both_listeners_on_one_address_is_a_mistake() {
 fn the_history_is_off_or_has_a_length_and_a_size() {
     let config = resolve(&["--history", "off", "--history-size", "500MB"], &[]).unwrap();
     assert_eq!((config.history, config.history_bytes), (None, 500_000_000));
-    for (flag, value) in [("--history", "10s"), ("--history", "a while"), ("--history-size", "1kB")] {
+    for (flag, value) in [("--history", "10s"), ("--history", "a while"), ("--history-size", "1kB"), ("--old-probes-memory", "much")] {
         assert!(resolve(&[flag, value], &[]).is_err(), "{flag} {value}");
     }
 }

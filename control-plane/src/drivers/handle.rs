@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::Timestamp;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use topology::{
     Details, FlowPage, FlowQuery, HostExport, HostStatus, Link, LinkEnds, ListenerPage, ListenerQuery, Network, NodeId, ObjectExport,
     ProbeHello, ProbeId, ProbeStatus, Report, SearchPage, SearchQuery, SearchTooLong, StreamEnd, StreamId, TrafficFlow, TrafficPlace, View,
@@ -103,24 +103,80 @@ pub enum Admission {
 /// What the driver's inbox takes.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Hello { probe: ProbeId, hello: ProbeHello, reply: oneshot::Sender<Admission> },
-    Report { probe: ProbeId, stream: StreamId, report: Box<Report>, reply: oneshot::Sender<ReportOutcome> },
-    StreamEnded { probe: ProbeId, stream: StreamId, end: StreamEnd },
-    Subscribe { key: ViewKey, reply: oneshot::Sender<watch::Receiver<Arc<ViewSnapshot>>> },
-    Details { key: ViewKey, node: NodeId, reply: oneshot::Sender<Option<Box<Details>>> },
-    Stats { keys: Vec<ViewKey>, reply: oneshot::Sender<Vec<ViewStats>> },
-    Flows { query: FlowQuery, reply: oneshot::Sender<FlowPage> },
-    Probes { reply: oneshot::Sender<Vec<ProbeStatus>> },
-    Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
-    Listeners { query: ListenerQuery, reply: oneshot::Sender<ListenerPage> },
-    Search { query: Box<SearchQuery>, reply: oneshot::Sender<Result<SearchPage, SearchTooLong>> },
-    LinkEnds { links: Vec<Link>, reply: oneshot::Sender<Vec<LinkEnds>> },
-    GroupsOf { members: Vec<NodeId>, reply: oneshot::Sender<Vec<Vec<(View, NodeId)>>> },
-    Neighbours { networks: Vec<Network> },
-    Namespaces { reply: oneshot::Sender<Vec<Arc<str>>> },
-    ExportHost { name: Arc<str>, reply: oneshot::Sender<Option<Box<HostExport>>> },
-    Traffic { places: Vec<TrafficPlace>, reply: oneshot::Sender<Vec<Option<Vec<TrafficFlow>>>> },
-    ExportObjects { reply: oneshot::Sender<Vec<ObjectExport>> },
+    Hello {
+        probe: ProbeId,
+        hello: ProbeHello,
+        reply: oneshot::Sender<Admission>,
+    },
+    Report {
+        probe: ProbeId,
+        stream: StreamId,
+        report: Box<Report>,
+        reply: oneshot::Sender<ReportOutcome>,
+    },
+    StreamEnded {
+        probe: ProbeId,
+        stream: StreamId,
+        end: StreamEnd,
+    },
+    Subscribe {
+        key: ViewKey,
+        reply: oneshot::Sender<watch::Receiver<Arc<ViewSnapshot>>>,
+    },
+    Details {
+        key: ViewKey,
+        node: NodeId,
+        reply: oneshot::Sender<Option<Box<Details>>>,
+    },
+    Stats {
+        keys: Vec<ViewKey>,
+        reply: oneshot::Sender<Vec<ViewStats>>,
+    },
+    Flows {
+        query: FlowQuery,
+        reply: oneshot::Sender<FlowPage>,
+    },
+    Probes {
+        reply: oneshot::Sender<Vec<ProbeStatus>>,
+    },
+    Hosts {
+        reply: oneshot::Sender<Vec<HostStatus>>,
+    },
+    Listeners {
+        query: ListenerQuery,
+        reply: oneshot::Sender<ListenerPage>,
+    },
+    /// With its turn, which is over when it is answered, and not when nobody waits any more.
+    Search {
+        query: Box<SearchQuery>,
+        reply: oneshot::Sender<Result<SearchPage, SearchTooLong>>,
+        turn: OwnedSemaphorePermit,
+    },
+    LinkEnds {
+        links: Vec<Link>,
+        reply: oneshot::Sender<Vec<LinkEnds>>,
+    },
+    GroupsOf {
+        members: Vec<NodeId>,
+        reply: oneshot::Sender<Vec<Vec<(View, NodeId)>>>,
+    },
+    Neighbours {
+        networks: Vec<Network>,
+    },
+    Namespaces {
+        reply: oneshot::Sender<Vec<Arc<str>>>,
+    },
+    ExportHost {
+        name: Arc<str>,
+        reply: oneshot::Sender<Option<Box<HostExport>>>,
+    },
+    Traffic {
+        places: Vec<TrafficPlace>,
+        reply: oneshot::Sender<Vec<Option<Vec<TrafficFlow>>>>,
+    },
+    ExportObjects {
+        reply: oneshot::Sender<Vec<ObjectExport>>,
+    },
 }
 
 /// A picture that is kept up to date for as long as this lives.
@@ -305,8 +361,8 @@ impl TopologyHandle {
     /// # Errors
     /// When the driver is gone.
     pub async fn search(&self, query: SearchQuery) -> Result<Result<SearchPage, SearchTooLong>, Stopped> {
-        let _turn = self.searching.acquire().await.map_err(|_| Stopped)?;
-        self.ask(|reply| Message::Search { query: Box::new(query), reply }).await
+        let turn = self.searching.clone().acquire_owned().await.map_err(|_| Stopped)?;
+        self.ask(|reply| Message::Search { query: Box::new(query), reply, turn }).await
     }
 
     /// Who of ours is at the ends of connections that others saw, in the order asked.

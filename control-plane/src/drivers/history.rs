@@ -28,8 +28,12 @@ pub(crate) use copies::{Copies, Piece, copies};
 const QUEUE_CAPACITY: usize = 8_192;
 /// Time between two frames: what is asked for in between shows the frame before.
 const FRAME_INTERVAL: Duration = Duration::from_secs(1);
-/// Maps of the past that may be made at once. Each costs what the live map costs.
+/// Maps of the past that may be made at once, and that there may be, however large. Each costs what the live map costs.
 const PLAYERS_AT_ONCE: usize = 2;
+/// There may be so many, when all their records together are not more than [`RECORDS_MAX`].
+const PLAYERS_MAX: usize = 16;
+/// As two maps of ten thousand containers have.
+const RECORDS_MAX: usize = 600_000;
 /// How long one is kept.
 const PLAYER_LINGER: Duration = Duration::from_secs(60);
 /// A kept map goes forward by at most this; beyond it a new one is faster.
@@ -63,13 +67,22 @@ struct Shared {
     permits: Arc<Semaphore>,
 }
 
-/// Maps of the past. There are never more than [`PLAYERS_AT_ONCE`] of them: each takes as much memory as the live one.
+/// Maps of the past. There are never more than [`Players::room`] of them: each takes as much memory as the live one.
 #[derive(Debug, Default)]
 struct Players {
     /// Those that wait for whoever asks for the next moment.
     kept: Vec<(Instant, Player)>,
     /// Those in somebody's hands.
     taken: usize,
+    /// Records of the one that was last in somebody's hands.
+    records: usize,
+}
+
+impl Players {
+    /// How many maps there may be. Whoever watches a moment of a small cluster should not have it made anew because others watch theirs.
+    fn room(&self) -> usize {
+        RECORDS_MAX.checked_div(self.records).unwrap_or(0).clamp(PLAYERS_AT_ONCE, PLAYERS_MAX)
+    }
 }
 
 /// How the history is.
@@ -256,7 +269,7 @@ impl Shared {
         let fits = |player: &Player| player.position() <= at && at.since(player.position()) <= FORWARD_MAX;
         let found = players.kept.iter().enumerate().filter(|(_, (_, player))| fits(player));
         let found = found.max_by_key(|(_, (_, player))| player.position()).map(|(place, _)| place);
-        let surplus = (players.kept.len() + players.taken + 1).saturating_sub(PLAYERS_AT_ONCE).min(players.kept.len());
+        let surplus = (players.kept.len() + players.taken + 1).saturating_sub(players.room()).min(players.kept.len());
         players.taken += 1;
         match found {
             Some(place) => Some(players.kept.remove(place).1),
@@ -284,7 +297,11 @@ impl Drop for Hands<'_> {
         let mut players = self.shared.players.lock().unwrap_or_else(PoisonError::into_inner);
         players.taken = players.taken.saturating_sub(1);
         if let Some(player) = self.player.take().filter(|_| !std::thread::panicking()) {
+            players.records = player.world().record_count();
             players.kept.push((Instant::now(), player));
+            // It may have become larger.
+            let surplus = (players.kept.len() + players.taken).saturating_sub(players.room()).min(players.kept.len() - 1);
+            players.kept.drain(..surplus);
         }
     }
 }

@@ -186,8 +186,12 @@ impl<C: Fn() -> Timestamp, D: Fn(Duration)> Driver<C, D> {
             Message::Probes { reply } => answer(reply, self.core.probes()),
             Message::Hosts { reply } => answer(reply, self.core.hosts()),
             Message::Listeners { query, reply } => answer(reply, self.core.listeners(&query)),
-            Message::Search { query, reply } => {
-                answer(reply, self.core.search_within((self.now)(), &query, &for_at_most(SEARCH_FOR)));
+            Message::Search { query, reply, turn } => {
+                // Whoever types on does not wait for what answers the letters before.
+                if !reply.is_closed() {
+                    answer(reply, self.core.search_within((self.now)(), &query, &for_at_most(SEARCH_FOR)));
+                }
+                drop(turn);
             }
             Message::LinkEnds { links, reply } => answer(reply, self.core.link_ends(&links)),
             Message::GroupsOf { members, reply } => answer(reply, self.core.groups_of(&members)),

@@ -28,6 +28,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
 use axum::routing::get;
+use edge_grpc::filtering::{self, FilteringError};
 use futures::{StreamExt as _, stream};
 use http::{StatusCode, Uri};
 use tokio::sync::Semaphore;
@@ -171,7 +172,8 @@ async fn list_views(State(scope): State<Scope>, RawQuery(query): RawQuery) -> Re
         (status = 200, description = "The nodes by id", body = schema::Nodes),
         (status = 400, description = "`q` is no query", body = String, content_type = "application/json"),
         (status = 500, description = "The history cannot be read", body = String, content_type = "application/json"),
-        (status = 404, description = "No such view", body = String, content_type = "text/plain")
+        (status = 404, description = "No such view", body = String, content_type = "text/plain"),
+        (status = 503, description = "What answers `q` takes longer to find than others can wait for it: two seconds", body = String, content_type = "application/json")
     )
 )]
 async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
@@ -190,16 +192,18 @@ async fn view(State(scope): State<Scope>, uri: Uri) -> Response {
         Ok(snapshot) => snapshot,
         Err(failure) => return failure.reply(),
     };
-    let pieces = Pieces::of_view(filtered(words.as_ref(), snapshot).await).linking(&scope.context.metrics_graph);
+    let shown = match filtered(words.as_ref(), snapshot).await {
+        Ok(shown) => shown,
+        Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    };
+    let pieces = Pieces::of_view(shown).linking(&scope.context.metrics_graph);
     json_bytes(StatusCode::OK, view_body(pieces))
 }
 
 /// The nodes that answer the query, if there is one.
-async fn filtered(words: Option<&Words>, snapshot: Arc<ViewSnapshot>) -> Arc<ViewSnapshot> {
-    let Some(words) = words.cloned() else { return snapshot };
-    let filtering = tokio::task::spawn_blocking(move || snapshot.answering(&words));
-    // It only ends early when the process does.
-    filtering.await.unwrap_or_default()
+async fn filtered(words: Option<&Words>, snapshot: Arc<ViewSnapshot>) -> Result<Arc<ViewSnapshot>, FilteringError> {
+    let Some(words) = words.cloned() else { return Ok(snapshot) };
+    filtering::in_turn(move |may_go_on| snapshot.answering(&words, may_go_on)).await
 }
 
 /// A view that fits in one piece has a length; a larger one is made while the client reads it.

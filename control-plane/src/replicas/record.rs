@@ -259,19 +259,25 @@ impl Follower {
 
     /// Until the connection ends, or somebody else leads.
     async fn receive(&self, leader: &Member, mut standing: watch::Receiver<Standing>) -> io::Result<()> {
-        let mut stream = dial(leader, self.tls.as_ref()).await?;
-        let since = self.record.history.as_ref().map_or(Timestamp::EPOCH, HistoryHandle::last_moment);
-        stream.write_all(&Opening { purpose: Purpose::Record, caller: None }.encode()).await?;
-        stream.write_u64(since.unix_nanos()).await?;
-        stream.flush().await?;
         let another = async {
             drop(standing.wait_for(|it| it.leader.as_ref().is_none_or(|it| it.id != leader.id)).await);
             sleep(LAST_WORDS).await;
         };
         tokio::select! {
-            received = self.messages(&mut stream) => received,
+            received = self.all(leader) => received,
+            // A machine that is gone lets whoever calls it wait: who leads next is what counts then.
             () = another => Ok(()),
         }
+    }
+
+    /// Until the connection ends.
+    async fn all(&self, leader: &Member) -> io::Result<()> {
+        let mut stream = dial(leader, self.tls.as_ref()).await?;
+        let since = self.record.history.as_ref().map_or(Timestamp::EPOCH, HistoryHandle::last_moment);
+        stream.write_all(&Opening { purpose: Purpose::Record, caller: None }.encode()).await?;
+        stream.write_u64(since.unix_nanos()).await?;
+        stream.flush().await?;
+        self.messages(&mut stream).await
     }
 
     async fn messages(&self, stream: &mut Stream) -> io::Result<()> {

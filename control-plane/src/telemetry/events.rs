@@ -382,6 +382,8 @@ pub enum WebsocketEnd {
     UnknownView,
     /// The moment that it shows cannot be read from the history.
     NoHistory,
+    /// What it asks for takes longer than others can wait for it.
+    TooLong,
     /// The control plane stops.
     Stopping,
 }
@@ -403,6 +405,7 @@ impl WebsocketClosed {
             WebsocketEnd::Broken => "broken",
             WebsocketEnd::UnknownView => "unknown_view",
             WebsocketEnd::NoHistory => "no_history",
+            WebsocketEnd::TooLong => "too_long",
             WebsocketEnd::Stopping => "stopping",
         };
         let metrics = telemetry.metrics();

@@ -44,6 +44,7 @@ pub(crate) fn config() -> Config {
         window: Duration::from_secs(15),
         history: None,
         history_bytes: 1 << 30,
+        old_probes_memory: 1 << 30,
         label_filters: Vec::new(),
         metrics_graph: MetricsGraph::default(),
         max_probes: 10,

@@ -6,8 +6,15 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
 use crate::node::{NodeId, PublishedNode};
-use crate::search::Query;
+use crate::search::{Query, SearchTooLong};
 use crate::view::ViewSnapshot;
+
+/// A clock is asked once for so many nodes: it costs as much as a short text.
+const LOOKED_AT_ONCE: usize = 16;
+
+fn check(place: usize, may_go_on: &dyn Fn() -> bool) -> Result<(), SearchTooLong> {
+    if place.is_multiple_of(LOOKED_AT_ONCE) && !may_go_on() { Err(SearchTooLong) } else { Ok(()) }
+}
 
 /// A change of a picture: apply `remove`, then `update`, then `add`.
 #[derive(Debug, Default, PartialEq)]
@@ -45,21 +52,39 @@ impl Delta {
 }
 
 impl ViewSnapshot {
-    /// The nodes that answer. Looks at every node: for where that may take its time.
-    pub fn answering(&self, words: &Query) -> Arc<ViewSnapshot> {
-        let nodes = self.nodes.iter().filter(|(_, node)| words.find(node.summary()).is_some());
-        let nodes: OrdMap<_, _> = nodes.map(|(id, node)| (id.clone(), node.clone())).collect();
-        self.with_nodes(nodes)
+    /// The nodes that answer. Looks at every node: for where that may take its time, which `may_go_on` bounds.
+    ///
+    /// # Errors
+    /// When it said no.
+    pub fn answering(&self, words: &Query, may_go_on: &dyn Fn() -> bool) -> Result<Arc<ViewSnapshot>, SearchTooLong> {
+        let mut nodes = OrdMap::new();
+        for (place, (id, node)) in self.nodes.iter().enumerate() {
+            check(place, may_go_on)?;
+            if words.find(node.summary()).is_some() {
+                nodes.insert(id.clone(), node.clone());
+            }
+        }
+        Ok(self.with_nodes(nodes))
     }
 
     /// The nodes of this snapshot that answer, when `shown` were those of the one before and `change` leads from that one here. Looks at what
     /// changed.
-    pub fn answering_after(&self, words: &Query, shown: &ViewSnapshot, change: &Delta) -> Arc<ViewSnapshot> {
+    ///
+    /// # Errors
+    /// When `may_go_on` said no.
+    pub fn answering_after(
+        &self,
+        words: &Query,
+        shown: &ViewSnapshot,
+        change: &Delta,
+        may_go_on: &dyn Fn() -> bool,
+    ) -> Result<Arc<ViewSnapshot>, SearchTooLong> {
         let mut nodes = shown.nodes.clone();
         for id in &change.remove {
             nodes.remove(id);
         }
-        for node in change.update.iter().chain(&change.add) {
+        for (place, node) in change.update.iter().chain(&change.add).enumerate() {
+            check(place, may_go_on)?;
             let summary = node.summary();
             if words.find(summary).is_some() {
                 nodes.insert(summary.id.clone(), node.clone());
@@ -67,7 +92,7 @@ impl ViewSnapshot {
                 nodes.remove(&summary.id);
             }
         }
-        self.with_nodes(nodes)
+        Ok(self.with_nodes(nodes))
     }
 
     /// The numbers of the view stay those of all its nodes, as with Scope's own searches.

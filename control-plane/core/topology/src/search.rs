@@ -57,6 +57,11 @@ pub enum QueryError {
         /// Where it is.
         at: usize,
     },
+    /// A regular expression that asks for what a group has found, which takes more time than there is.
+    BackReference {
+        /// Where its term begins.
+        at: usize,
+    },
     /// A regular expression that looks ahead or behind, which takes more time than there is.
     LookAround {
         /// Where its term begins.
@@ -78,6 +83,9 @@ impl std::fmt::Display for QueryError {
                 write!(f, "an operator of the query has no operand, or a parenthesis has no partner, at character {at}")
             }
             QueryError::Unclosed { at } => write!(f, "the quote at character {at} of the query has no partner"),
+            QueryError::BackReference { at } => {
+                write!(f, "a back-reference such as \\1, in the term at character {at} of the query, is not supported")
+            }
             QueryError::LookAround { at } => {
                 write!(f, "look-around such as (?=x) or (?<!x), in the term at character {at} of the query, is not supported")
             }
@@ -111,8 +119,8 @@ impl Query {
     /// Reads a query.
     ///
     /// # Errors
-    /// When it cannot be one. A regular expression that does not compile is no error: it is looked for literally, as in Scope. But look-around,
-    /// which browsers understand, is refused: who writes it means something else than these letters.
+    /// When it cannot be one. A regular expression that does not compile is no error: it is looked for literally, as in Scope. But look-around
+    /// and back-references, which browsers understand, are refused: who writes it means something else than these letters.
     pub fn parse(text: &str) -> Result<Query, QueryError> {
         if text.len() > QUERY_BYTES_MAX {
             return Err(QueryError::TooLong);

@@ -19,6 +19,10 @@ use crate::search::{SearchPage, SearchQuery, SearchTooLong};
 use crate::tables::Tables;
 use crate::view::{View, ViewKey, ViewSnapshot, ViewStats};
 
+/// Whoever asks for a picture again within this finds it, unless there are [`FAR_TOO_MANY`] times as many nodes in pictures as there should be.
+const ASKED_AGAIN_WITHIN: Duration = Duration::from_secs(10);
+const FAR_TOO_MANY: usize = 4;
+
 /// How the map behaves. The caller decides; there is no default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
@@ -621,14 +625,20 @@ impl Topology {
         let picture = self.pictures.entry(key).or_insert_with(|| Picture::draw(key, scene));
         picture.idle_since = None;
         out.push(Effect::Published { key, snapshot: picture.snapshot().clone() });
-        self.make_room(out);
+        self.make_room(now, out);
     }
 
-    /// Lets pictures go that nobody watches while there are too many.
-    fn make_room(&mut self, out: &mut Vec<Effect>) {
-        while self.picture_nodes() > self.config.picture_nodes {
+    /// Lets pictures go that nobody watches while there are too many. Those that were watched a moment ago stay, unless there are far too many:
+    /// whoever asks for the list of views has all of them drawn, and asks again.
+    fn make_room(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let most = self.config.picture_nodes;
+        loop {
+            let nodes = self.picture_nodes();
             let idle = self.pictures.iter().filter_map(|(key, picture)| Some((picture.idle_since?, *key)));
-            let Some((_, key)) = idle.min() else { return };
+            let Some((since, key)) = idle.min().filter(|_| nodes > most) else { return };
+            if now.since(since) < ASKED_AGAIN_WITHIN && nodes <= most.saturating_mul(FAR_TOO_MANY) {
+                return;
+            }
             self.drop_picture(key, out);
         }
     }

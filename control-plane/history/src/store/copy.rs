@@ -91,6 +91,7 @@ impl Store {
         let number = known.map_or(self.next_number, |known| known.number);
         let path = self.path(number);
         std::fs::rename(&beside, &path)?;
+        self.given_up_for_room = 0;
         self.next_number = self.next_number.max(number + 1);
         let segment = Segment { number, path: path.clone(), begins, ..found };
         self.catalogue.change(|known| match known.segments.iter_mut().find(|it| it.number == number) {

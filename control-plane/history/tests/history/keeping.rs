@@ -191,6 +191,9 @@ fn a_clock_that_was_far_ahead_hides_nothing_of_what_comes() {
     busy(&mut world, 5);
     let (right, before) = (world.now, world.live_picture());
     world.now = world.now + Duration::from_secs(86_400);
+    world.report("a", Report { processes: vec![process(70, 1, "tomorrow")], ..Report::default() });
+    world.tend();
+    world.report("a", Report { processes_gone: vec![ProcessKey { pid: 70, start_time: 1 }], ..Report::default() });
     busy(&mut world, 90);
     world.now = right + Duration::from_secs(10);
     world.tend();
@@ -222,6 +225,50 @@ fn on_a_full_disk_the_oldest_goes_before_the_newest() {
     }
     let (from, to) = world.store.catalogue().span().unwrap();
     assert!(to.since(from) > Duration::from_secs(55) && world.now.since(to) <= Duration::from_secs(33), "{from:?} to {to:?}");
+}
+
+#[test]
+fn what_begins_anew_by_a_clock_behind_is_shown_from_its_beginning() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(settings(directory.path()));
+    world.connect("a");
+    busy(&mut world, 20);
+    let now = world.now;
+    drop(world);
+    let mut world = World::beginning_at(settings(directory.path()), now - Duration::from_secs(4));
+    world.pass(Duration::from_secs(1));
+    world.connect("a");
+    world.report("a", Report { processes: vec![process(71, 1, "anew")], ..Report::default() });
+    world.tend();
+    world.pass(Duration::from_secs(1));
+    world.report("a", Report { processes: vec![process(72, 1, "and more")], ..Report::default() });
+    world.tend();
+    world.pass(Duration::from_secs(5));
+    world.tend();
+    let mut player = world.player(now - Duration::from_secs(5));
+    player.forward(world.now).unwrap();
+    assert_eq!(past_picture(&mut player), world.live_picture());
+    assert_eq!(past_picture(&mut world.player(world.now)), world.live_picture());
+}
+
+#[test]
+fn who_fills_the_disk_is_given_little_of_the_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(directory.path()) else { return };
+    let mut world = World::new(Settings { segment: Duration::from_secs(2), ..settings(directory.path()) });
+    world.connect("a");
+    busy(&mut world, 30);
+    let before = world.store.catalogue().segments().len();
+    let mut filler = std::fs::File::create(directory.path().join("filler")).unwrap();
+    for second in 0..20 {
+        // Whatever becomes free is taken.
+        while std::io::Write::write(&mut filler, &[1; 1_024]).is_ok_and(|written| written > 0) {}
+        world.pass(Duration::from_secs(11));
+        world.report("a", Report { processes: vec![process(80 + second, 1, "new")], ..Report::default() });
+        world.tend();
+    }
+    let after = world.store.catalogue().segments().len();
+    assert!(before > 10 && after + 5 >= before, "{before} segments, then {after}");
 }
 
 /// A file system of 128 KiB, unmounted in the end.

@@ -125,3 +125,12 @@ async fn what_could_not_be_written_is_written_when_it_can_be() {
     assert_eq!(audit.problem(), None);
     assert_eq!(controls(&Audit::in_directory(&home).page(None, 10)), ["b", "a"]);
 }
+
+#[tokio::test]
+async fn whoever_reads_waits_for_no_disk() {
+    let audit = Audit::in_memory();
+    write(&audit, "a").await.unwrap();
+    let _disk_that_hangs = audit.lock();
+    assert_eq!(controls(&audit.page(None, 10)), ["a"]);
+    assert_eq!(audit.after(0).len(), 1);
+}

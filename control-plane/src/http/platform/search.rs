@@ -5,12 +5,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use edge_grpc::filtering::{self, FilteringError};
 use http::StatusCode;
 use proto::control::v1 as wire;
-use scope_report::{Drawing, Item, Options};
+use scope_report::{Drawing, Options};
 use serde::Serialize;
 use topology::{
-    Filter, NodeSummary, Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, SearchTooLong, View, ViewKey, ViewSnapshot,
+    Filter, NodeSummary, PublishedNode, Query as Words, SearchCursor, SearchHit, SearchPage, SearchQuery, SearchTooLong, View, ViewKey,
+    ViewSnapshot,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -157,64 +159,109 @@ async fn both(context: &Context, query: SearchQuery) -> Result<Result<SearchPage
     for &view in &views {
         known.push(context.topology.snapshot(ViewKey { view, filter: Filter::NONE }).await?);
     }
-    let words = query.query.clone();
-    let searching = tokio::task::spawn_blocking(move || {
-        let drawing = scenery.drawing.as_ref();
-        let views = views.into_iter().zip(known);
-        views
-            .flat_map(|(view, known)| drawing.map(|drawing| strangers(drawing, view, &known, &words)).unwrap_or_default())
-            .collect::<Vec<_>>()
+    let searching = filtering::in_turn(move |may_go_on| {
+        let mut found = Vec::new();
+        for (view, known) in views.into_iter().zip(known) {
+            if let Some(drawing) = &scenery.drawing {
+                found.extend(strangers(drawing, view, &known, &query.query, may_go_on)?);
+            }
+        }
+        with_strangers(page, found, &query, may_go_on)
     });
-    // It only ends early when the process does.
-    Ok(Ok(with_strangers(page, searching.await.map_err(|_| Stopped)?, &query)))
+    match searching.await {
+        Ok(page) => Ok(Ok(page)),
+        Err(FilteringError::TooLong(error)) => Ok(Err(error)),
+        Err(FilteringError::Stopped) => Err(Stopped),
+    }
 }
 
 /// The same of a moment of the past.
 fn both_then(then: &mut Then<'_>, query: &SearchQuery) -> Result<SearchPage, SearchTooLong> {
-    let page = then.player.search_within(query, &for_at_most(PAST_SEARCH_FOR))?;
+    let may_go_on = for_at_most(PAST_SEARCH_FOR);
+    let page = then.player.search_within(query, &may_go_on)?;
     let mut found = Vec::new();
     for view in views(query) {
         if then.drawing().is_some() {
             let known = then.player.snapshot(ViewKey { view, filter: Filter::NONE });
-            found.extend(then.drawing().into_iter().flat_map(|drawing| strangers(drawing, view, &known, &query.query)));
+            if let Some(drawing) = then.drawing() {
+                found.extend(strangers(drawing, view, &known, &query.query, &may_go_on)?);
+            }
         }
     }
-    Ok(with_strangers(page, found, query))
+    with_strangers(page, found, query, &may_go_on)
 }
 
 fn views(query: &SearchQuery) -> Vec<View> {
     View::ALL.into_iter().filter(|view| query.view.is_none_or(|only| only == *view)).collect()
 }
 
-fn with_strangers(mut page: SearchPage, strangers: Vec<SearchHit>, query: &SearchQuery) -> SearchPage {
+fn with_strangers(
+    mut page: SearchPage,
+    strangers: Vec<Stranger>,
+    query: &SearchQuery,
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<SearchPage, SearchTooLong> {
     page.total += strangers.len() as u64;
     let mut totals: BTreeMap<View, u64> = page.totals.into_iter().collect();
-    strangers.iter().for_each(|hit| *totals.entry(hit.view).or_default() += 1);
+    strangers.iter().for_each(|stranger| *totals.entry(stranger.hit.view).or_default() += 1);
     page.totals = totals.into_iter().collect();
     let after = query.after.map(SearchCursor::order);
-    page.hits.extend(strangers.into_iter().filter(|hit| after.is_none_or(|after| hit.cursor.order() > after)));
-    page.hits.sort_by_key(|hit| hit.cursor.order());
-    let has_more = page.next.is_some() || page.hits.len() > query.limit;
-    page.hits.truncate(query.limit);
-    page.next = page.hits.last().filter(|_| has_more).map(|hit| hit.cursor);
-    page
+    let of_map = page.hits.into_iter().map(|hit| (hit, None));
+    let later = strangers.into_iter().filter(|stranger| after.is_none_or(|after| stranger.hit.cursor.order() > after));
+    let mut hits: Vec<(SearchHit, Option<PublishedNode>)> = of_map.chain(later.map(|Stranger { hit, node }| (hit, Some(node)))).collect();
+    hits.sort_by_key(|(hit, _)| hit.cursor.order());
+    let has_more = page.next.is_some() || hits.len() > query.limit;
+    hits.truncate(query.limit);
+    page.next = hits.last().filter(|_| has_more).map(|(hit, _)| hit.cursor);
+    page.hits = Vec::with_capacity(hits.len());
+    for (mut hit, stranger) in hits {
+        if let Some(node) = stranger {
+            if !may_go_on() {
+                return Err(SearchTooLong);
+            }
+            hit.matches = query.query.matches(node.summary());
+        }
+        page.hits.push(hit);
+    }
+    Ok(page)
 }
 
+/// A hit among the nodes of old probes. Where it was found is of interest for those of the page alone.
+struct Stranger {
+    hit: SearchHit,
+    node: PublishedNode,
+}
+
+/// Nodes that are looked at between two looks at the clock.
+const LOOKED_AT_ONCE: usize = 16;
+
 /// Nodes of old probes that answer a query, and that the map does not have.
-fn strangers(drawing: &Drawing, view: View, known: &ViewSnapshot, words: &Words) -> Vec<SearchHit> {
+fn strangers(
+    drawing: &Drawing,
+    view: View,
+    known: &ViewSnapshot,
+    words: &Words,
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<Vec<Stranger>, SearchTooLong> {
     let overlay = drawing.overlay(view, &Options::default());
+    let mut found = Vec::new();
     let items = overlay.items.iter().filter(|(id, item)| !item.is_ours && !known.nodes.contains_key(*id));
-    let hit = |(_, item): (_, &Item)| {
+    for (place, (_, item)) in items.enumerate() {
+        if place.is_multiple_of(LOOKED_AT_ONCE) && !may_go_on() {
+            return Err(SearchTooLong);
+        }
         let node = item.summary();
-        let score = words.find(node)?.score;
+        let Some(score) = words.find(node).map(|found| found.score) else { continue };
         let mut hasher = DefaultHasher::new();
         node.id.hash(&mut hasher);
-        let (matches, cursor) = (words.matches(node), SearchCursor::of_stranger(score, view, hasher.finish()));
+        let cursor = SearchCursor::of_stranger(score, view, hasher.finish());
         let NodeSummary { id, label, label_minor, shape, stack, pseudo, .. } = node;
         let (id, label, label_minor) = (id.clone(), label.clone(), label_minor.clone());
-        Some(SearchHit { view, id, label, label_minor, shape: *shape, stack: *stack, pseudo: *pseudo, score, cursor, matches })
-    };
-    items.filter_map(hit).collect()
+        let (shape, stack, pseudo) = (*shape, *stack, *pseudo);
+        let hit = SearchHit { view, id, label, label_minor, shape, stack, pseudo, score, cursor, matches: Vec::new() };
+        found.push(Stranger { hit, node: item.node.clone() });
+    }
+    Ok(found)
 }
 
 fn parse(query: &Query) -> Result<SearchQuery, String> {

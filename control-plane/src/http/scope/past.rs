@@ -66,7 +66,7 @@ impl Failure {
 }
 
 /// Whether a moment is shown by the live map, which has what ended within the window as well.
-fn is_now(at: Timestamp, now: Timestamp, window: Duration) -> bool {
+pub(super) fn is_now(at: Timestamp, now: Timestamp, window: Duration) -> bool {
     at + JUST_NOW.min(window) >= now
 }
 

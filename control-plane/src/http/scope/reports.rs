@@ -95,14 +95,15 @@ pub(super) async fn post_report(State(scope): State<Scope>, request: Request) ->
         (outcome.map(|report| (report, permit)), bytes)
     });
     let decoded = decoded.await;
-    drop(room);
+    // Bytes that nobody keeps take room no longer; those that are kept do until they are.
+    let decoded = decoded.map(|(outcome, bytes)| (outcome, scope.context.old_reports.as_ref().map(|kept| (kept, bytes, room))));
     if matches!(decoded, Ok((Err(_), _))) {
         scope.context.old_probes.refused();
     }
     match decoded {
-        Ok((Ok((report, permit)), bytes)) => match scope.context.old_probes.add(Box::new(report), permit).await {
+        Ok((Ok((report, permit)), kept)) => match scope.context.old_probes.add(Box::new(report), permit).await {
             Ok(Added::Yes) => {
-                if let Some(kept) = &scope.context.old_reports {
+                if let Some((kept, bytes, _room)) = kept {
                     kept.keep(scope.context.clock.now(), format, compression, &bytes);
                 }
                 Response::new(Body::empty())

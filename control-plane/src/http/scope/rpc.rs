@@ -11,7 +11,7 @@ use topology::{Details, View, ViewSnapshot};
 
 use super::scenes::{Feed, Scenes};
 use super::views::{self, Wanted};
-use super::{Failure, Past};
+use super::{Failure, Past, past};
 use crate::drivers::Stopped;
 use crate::http::Context;
 use crate::http::platform::{self, moment};
@@ -31,7 +31,7 @@ impl Source {
     }
 
     fn past(&self, at: Option<Timestamp>) -> Result<Option<Past>, Trouble> {
-        match at.filter(|at| *at < self.context.clock.now()) {
+        match at.filter(|&at| !past::is_now(at, self.context.clock.now(), self.context.limits.window)) {
             None => Ok(None),
             Some(at) => Past::at(&self.context, at).map(Some).ok_or(Trouble::NoHistory),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
+use edge_grpc::filtering::{self, FilteringError};
 use futures::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
@@ -100,6 +101,13 @@ pub(super) fn upgrade(scope: &Scope, mut request: Request) -> Response {
     switching_protocols_with(accept, extensions)
 }
 
+fn given_up(error: FilteringError) -> WebsocketEnd {
+    match error {
+        FilteringError::TooLong(_) => WebsocketEnd::TooLong,
+        FilteringError::Stopped => WebsocketEnd::Stopping,
+    }
+}
+
 /// One connected client.
 struct Client<S> {
     socket: WebSocketStream<S>,
@@ -188,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             WebsocketEnd::Stopping => close(CloseCode::Away, "the control plane stops"),
             WebsocketEnd::UnknownView => close(CloseCode::Normal, "there is no such view"),
             WebsocketEnd::NoHistory => close(CloseCode::Error, "the history cannot be read"),
+            WebsocketEnd::TooLong => close(CloseCode::Policy, "the query takes longer than others can wait for it"),
             WebsocketEnd::Broken => close(CloseCode::Protocol, ""),
             // A client that said goodbye is owed the echo of its close frame, which reading on sends: without it, its library reports an
             // abnormal closure.
@@ -210,7 +219,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn follow(&mut self, mut source: Source, interval: Duration) -> WebsocketEnd {
         let stopping = self.scope.context.supervisor.stopping().clone();
         let Some(known) = source.newest().await else { return source.end() };
-        let shown = filtered(self.words.as_ref(), known.clone()).await;
+        let shown = match filtered(self.words.as_ref(), known.clone()).await {
+            Ok(shown) => shown,
+            Err(error) => return given_up(error),
+        };
         let (first, graphs) = (shown.clone(), self.scope.context.metrics_graph.clone());
         if let Err(end) = self.send(None, &shown, move || Pieces::of_reset(first).linking(&graphs), None).await {
             return end;
@@ -263,8 +275,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let (change, shown) = match &self.words {
             None => (change, newest.clone()),
             Some(words) => {
-                let shown = newest.answering_after(words, &progress.shown, &change);
-                (Arc::new(Delta::between(&progress.shown, &shown)), shown)
+                let (words, newest, before) = (words.clone(), newest.clone(), progress.shown.clone());
+                let answering = filtering::in_turn(move |may_go_on| {
+                    let shown = newest.answering_after(&words, &before, &change, may_go_on)?;
+                    Ok((Arc::new(Delta::between(&before, &shown)), shown))
+                });
+                answering.await.map_err(given_up)?
             }
         };
         let graphs = self.scope.context.metrics_graph.clone();

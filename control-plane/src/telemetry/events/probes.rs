@@ -9,7 +9,7 @@ use crate::telemetry::Telemetry;
 /// Values of the label `level`; the last one stands for itself and all above.
 const LEVELS: [&str; 3] = ["1", "2", "3"];
 /// Values of the label `cause`; what a probe calls otherwise is counted as the last.
-const CAUSES: [&str; 14] = [
+const CAUSES: [&str; 17] = [
     "ring",
     "flows_uncounted",
     "sockets_unowned",
@@ -22,6 +22,9 @@ const CAUSES: [&str; 14] = [
     "dns_attachments",
     "names",
     "listener_records",
+    "udp_talks",
+    "ends_untold",
+    "looks_left_out",
     "unix_sockets",
     "other",
 ];

@@ -124,10 +124,13 @@ function othersThan(list: readonly Probe[], every: readonly ProbeName[]): ProbeN
   return every.filter((probe) => !own.has(probe.id));
 }
 
+/** What a probe leaves out to keep to its budget is seen later, by the next look. */
+export const LEFT_OUT = "looks_left_out";
+
 /** Events that the probe knows it did not see. */
 export function lostEvents(probe: Probe): number {
   const rings = Object.values(probe.losses.ringRecords ?? {}).reduce((sum, count) => sum + count, 0);
-  const other = Object.values(probe.losses.other ?? {}).reduce((sum, count) => sum + count, 0);
+  const other = Object.entries(probe.losses.other ?? {}).reduce((sum, [cause, count]) => (cause === LEFT_OUT ? sum : sum + count), 0);
   return rings + other + (probe.losses.flowsUncounted ?? 0) + (probe.losses.tableFull ?? 0);
 }
 

@@ -49,5 +49,6 @@ export function shortfall(probe: Probe): string {
   if ((probe.capture.overloadLevel ?? 0) > 0) {
     return `has more to tell than its probe may use resources for (level ${probe.capture.overloadLevel}): what you see is late, or a sum.`;
   }
-  return `lost ${groupedInteger(store.lostEvents(probe))} events: numbers of connections may be too low.`;
+  const lost = store.lostEvents(probe);
+  return `lost ${groupedInteger(lost)} ${lost === 1 ? "event" : "events"}: numbers of connections may be too low.`;
 }

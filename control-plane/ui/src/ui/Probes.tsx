@@ -62,7 +62,13 @@ function ProbeCard({ probe }: { probe: Probe }) {
     return typeof count === "number" && count > 0 ? [{ label, hint, count }] : [];
   });
   for (const [cause, count] of Object.entries(probe.losses.other ?? {})) {
-    if (count > 0) losses.push({ label: `Lost: ${cause}`, hint: "As the probe names the cause.", count });
+    if (count <= 0) continue;
+    const isLate = cause === store.LEFT_OUT;
+    losses.push(
+      isLate
+        ? { label: "Looks left out", hint: "The probe kept to its budget of processor time: what it did not look at then, it saw later.", count }
+        : { label: `Lost: ${cause}`, hint: "As the probe names the cause.", count },
+    );
   }
   const refused = probe.counts.recordsRefused ?? 0;
   if (refused > 0) losses.push({ label: "Records refused", hint: "The control plane had no room or did not believe them.", count: refused });

@@ -224,16 +224,24 @@ impl<'a> Parts<'a> {
 }
 
 fn term(text: &str, at: usize) -> Result<Expression, QueryError> {
-    if has_look_around(text) {
-        return Err(QueryError::LookAround { at });
+    if let Some(beyond) = beyond(text) {
+        return Err(match beyond {
+            Beyond::LookAround => QueryError::LookAround { at },
+            Beyond::BackReference => QueryError::BackReference { at },
+        });
     }
     Term::parse(text).map(Expression::Term).ok_or(QueryError::Empty { at })
 }
 
-/// Whether a text asks what stands before or behind a place, as the expressions of browsers can. What is escaped, in brackets or in quotes
-/// does not.
-fn has_look_around(text: &str) -> bool {
-    let (mut escaped, mut in_brackets, mut in_quotes) = (false, false, false);
+/// What the expressions of browsers can and ours cannot.
+enum Beyond {
+    LookAround,
+    BackReference,
+}
+
+/// Whether a text asks what stands before or behind a place, or for what a group has found. What is escaped, in brackets or in quotes does not.
+fn beyond(text: &str) -> Option<Beyond> {
+    let (mut escaped, mut in_brackets, mut in_quotes, mut has_group) = (false, false, false, false);
     for (at, letter) in text.char_indices() {
         if letter == '"' {
             in_quotes = !in_quotes;
@@ -242,13 +250,17 @@ fn has_look_around(text: &str) -> bool {
             continue;
         }
         match letter {
+            '1'..='9' if escaped && has_group && !in_brackets => return Some(Beyond::BackReference),
             _ if escaped => escaped = false,
             '\\' => escaped = true,
             '[' => in_brackets = true,
             ']' => in_brackets = false,
-            '(' if !in_brackets && ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|it| text[at..].starts_with(it)) => return true,
+            '(' if !in_brackets && ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|it| text[at..].starts_with(it)) => {
+                return Some(Beyond::LookAround);
+            }
+            '(' if !in_brackets => has_group = true,
             _ => {}
         }
     }
-    false
+    None
 }

@@ -288,6 +288,16 @@ fn an_address_before_a_colon_is_no_field() {
 }
 
 #[test]
+fn a_back_reference_is_refused_by_its_name() {
+    let error = Query::parse(r"(\w)\1").unwrap_err();
+    assert_eq!(error, QueryError::BackReference { at: 1 });
+    assert!(error.to_string().contains(r"back-reference such as \1"), "{error}");
+    for query in [r"C:\1", r"\(a\)\1", r#""(\w)\1""#, r"(a)[\1]"] {
+        assert!(Query::parse(query).is_ok(), "{query}");
+    }
+}
+
+#[test]
 fn look_around_is_refused_by_its_name() {
     for query in ["(?=x)", "ngi(?!nx)", "label:(?<=x)y", "(?<!x)"] {
         assert_eq!(Query::parse(query).unwrap_err(), QueryError::LookAround { at: 1 }, "{query}");

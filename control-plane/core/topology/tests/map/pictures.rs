@@ -71,6 +71,10 @@ fn pictures_that_nobody_watches_make_room_for_others() {
     world.step(Input::Watch(key(true)));
     world.step(Input::Unwatch(key(true)));
     assert_eq!(world.map.picture_count(), 2);
+    // Whoever asks for one after the other, and then again, finds all of them.
+    world.step(Input::Watch(ViewKey { view: View::ProcessesByName, filter: Filter::NONE }));
+    assert_eq!(world.map.picture_count(), 3);
+    world.pass(Duration::from_secs(10));
     let effects = world.step(Input::Watch(ViewKey { view: View::ProcessesByName, filter: Filter::NONE }));
     let dropped: Vec<&Effect> = effects.iter().filter(|effect| matches!(effect, Effect::PictureDropped { .. })).collect();
     assert_eq!(dropped, [&Effect::PictureDropped { key: key(true) }], "the one that is watched stays");
