@@ -31,6 +31,8 @@ from .monitoring import FOREIGN, expressions, metrics_of
 # Metrics that are there only once something has happened which cannot be made to happen here; check_metrics finds them in the sources.
 LATER = {
     "orchestrator_loop_panics_total": "after a panic",
+    "probe_loop_panics_total": "after a panic",
+    "orchestrator_probe_streams_refused_total": "after a probe was refused",
     "probe_runtime_failures_total": "after a container runtime has failed",
     "probe_kubernetes_objects": "in a cluster",
     "orchestrator_controls_total": "after a control was called",
@@ -244,7 +246,7 @@ def _answer(options):
         if not shutil.which(program):
             raise Missing(program)
     if not _answers:
-        done = subprocess.run(["unshare", "--net", sys.executable, "-m", "checks.live", "--binaries", str(options.binaries)], cwd=HERE, capture_output=True, text=True, check=False)
+        done = subprocess.run(["unshare", "--net", sys.executable, "-m", "checks.live", "--binaries", str(options.binaries.resolve())], cwd=HERE, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AssertionError(done.stderr.strip()[-2000:])
         _answers.update(json.loads(done.stdout))
