@@ -100,6 +100,11 @@ def check_metrics(options):
             plain = re.sub(r"_(bucket|count|sum)$", "", name)
             if name not in known and plain not in known and name not in FOREIGN:
                 found.append(f"{where}: there is no metric {name}")
+    # What a page tells people to look at.
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for name in sorted(set(re.findall(r"`((?:orchestrator|monitoring_app|probe|zk|mesos_master|marathon)_[a-z0-9_]+)`", page.read_text()))):
+            if name not in known and re.sub(r"_(bucket|count|sum)$", "", name) not in known:
+                found.append(f"{page.relative_to(ROOT)}: there is no metric {name}")
     recorded = {it["record"] for group in rules()["groups"] for it in group["rules"] if "record" in it}
     for where, expression in expressions():
         found += [f"{where}: nothing records {it}" for it in re.findall(r"\b[a-z]+:[a-z_]+:[a-z0-9]+", expression) if it not in recorded]
