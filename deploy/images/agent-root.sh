@@ -63,3 +63,4 @@ sort -u -o "$to.packages" "$to.packages"
 if [ -d "$root/var/lib/dpkg/status.d" ]; then
   cp "$root"/var/lib/dpkg/status.d/* "$to/var/lib/dpkg/status.d/"
 fi
+rm -rf "$to.tools"
