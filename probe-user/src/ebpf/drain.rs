@@ -143,7 +143,7 @@ impl Drain {
     fn read_table(&mut self, changes: u64) -> bool {
         let now = Now::read().boot.0;
         let mut cursor = None;
-        self.talks.note_made();
+        self.talks.reading_begins();
         loop {
             // Room first: what has been read is delivered, or it is read again.
             let Ok(room) = self.sender.try_reserve() else { return false };
@@ -167,6 +167,7 @@ impl Drain {
         }
         // Counted before the walk began: a change that the walk missed is after it.
         self.changes_read = changes;
+        self.talks.was_read();
         self.talks.allow(self.delivered.talks());
         true
     }
