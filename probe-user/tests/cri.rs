@@ -261,6 +261,31 @@ async fn an_image_store_that_waits_hides_images_alone() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_image_is_not_told_has_its_containers_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("containerd.sock");
+    let runtime = Runtime::start(&socket, WITHOUT_EVENTS);
+    let ids: Vec<String> = (0..5).map(|number| format!("c{number}")).collect();
+    ids.iter().for_each(|id| runtime.put(id, ContainerRunning));
+    runtime.state().hung.extend(["registry.example/pause:3".to_owned(), "pod-of-c0".to_owned()]);
+    let mut following = Following::start(&[&socket]);
+    assert_eq!(following.listed().await, 10);
+    // The runtime gets over the pod, and is asked for pods again because of their image.
+    runtime.state().hung.remove("pod-of-c0");
+    let asked = |id: &str| runtime.asked(id);
+    let pods = || ids.iter().map(|id| asked(&format!("pod-of-{id}"))).sum::<usize>();
+    let begun = Instant::now();
+    while pods() < ids.len() + 2 || asked("c0") < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} questions about pods, {} about the container", pods(), asked("c0"));
+        // Whatever is told is taken.
+        drop(tokio::time::timeout(Duration::from_millis(100), following.inputs.recv()).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let others: Vec<usize> = ids.iter().filter(|id| *id != "c0").map(|id| asked(id)).collect();
+    assert_eq!(others, [1; 4], "only what was told without its pod is asked for again");
+}
+
+#[tokio::test]
 async fn a_runtime_that_was_restarted_is_listed_anew() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("containerd.sock");

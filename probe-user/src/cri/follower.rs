@@ -65,6 +65,8 @@ pub(super) struct Follower {
     inputs: mpsc::Sender<Input>,
     pods: HashMap<String, Pod>,
     known: HashMap<String, Known>,
+    /// Containers that were told without what they have from their pods, with these.
+    without_pod: HashMap<String, String>,
     images: HashMap<String, (Image, Instant)>,
     /// Why images are not told, and until when none is asked for.
     image_silence: Option<(String, Instant)>,
@@ -92,6 +94,7 @@ impl Follower {
             inputs,
             pods: HashMap::new(),
             known: HashMap::new(),
+            without_pod: HashMap::new(),
             images: HashMap::new(),
             image_silence: None,
             looks: Looks::new(now),
@@ -269,7 +272,8 @@ impl Follower {
             self.tell(Input::ContainersListed { source: self.telling.source, ids }).await?;
         }
         let pause = if tells_events { LIST_INTERVAL.1 } else { LIST_INTERVAL.0 };
-        self.list_at = Instant::now() + if self.silent >= SILENT_MAX { LIST_SOON } else { pause };
+        let goes_on = self.silent >= SILENT_MAX || self.known.values().any(|it| it.state == UNASKED);
+        self.list_at = Instant::now() + if goes_on { LIST_SOON } else { pause };
         Ok(())
     }
 
@@ -311,6 +315,7 @@ impl Follower {
             }
         }
         self.known.insert(listed.id.clone(), if left { Known { state: UNASKED, ..known } } else { known });
+        self.note_pod_of(&listed.id, Some(&listed.pod_sandbox_id));
         let pod = self.pods.get(&listed.pod_sandbox_id);
         let Some(facts) = facts::listed(listed, pod, &self.telling) else { return Ok(()) };
         Ok(self.tell(Input::ContainerOutlined(Box::new(facts))).await?)
@@ -381,11 +386,6 @@ impl Follower {
         let is_pod = self.known.get(&id).is_some_and(|it| it.is_pod);
         let asked = if is_pod { self.ask_pod(client, &id).await? } else { self.ask_container(client, &id, None).await? };
         match asked {
-            Asked::There if is_pod => {
-                // Its containers were told without it.
-                self.known.values_mut().filter(|it| !it.is_pod).for_each(|it| it.state = UNASKED);
-                self.list_soon();
-            }
             Asked::There => {}
             Asked::Nothing => self.gone(id).await?,
             Asked::Unanswered(reason) | Asked::Refused(reason) => self.doubt(&id, "", reason),
@@ -410,6 +410,7 @@ impl Follower {
 
     async fn gone(&mut self, id: String) -> Result<(), Nobody> {
         self.pods.remove(&id);
+        self.without_pod.remove(&id);
         self.doubts.answered(&id);
         if self.known.remove(&id).is_none() {
             return Ok(());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::probe::v1::Image;
 use tokio::time::Instant;
 
-use super::{End, Follower, Known};
+use super::{End, Follower, Known, UNASKED};
 use crate::containers::ContainerFacts;
 use crate::cri::client::{Client, CriError, OfOne};
 use crate::cri::facts::{self, ImageName};
@@ -50,12 +50,13 @@ impl Follower {
             self.doubt(pod, "", reason);
         }
         let state = answer.status.as_ref().map_or(0, |it| it.state);
-        let pod = pod.and_then(|pod| self.pods.get(&pod));
-        let Some((facts, image)) = facts::container(answer, pod, &self.telling).filter(|(facts, _)| facts.record.id == id) else {
+        let its_pod = pod.as_ref().and_then(|pod| self.pods.get(pod));
+        let Some((facts, image)) = facts::container(answer, its_pod, &self.telling).filter(|(facts, _)| facts.record.id == id) else {
             self.count(|metrics| &metrics.runtime_failures, 1);
             return Ok(Asked::Nothing);
         };
         self.known.insert(id.to_owned(), Known { state, is_pod: false });
+        self.note_pod_of(id, pod.as_deref());
         self.tell_with_image(client, facts, image).await?;
         Ok(Asked::There)
     }
@@ -76,6 +77,7 @@ impl Follower {
         };
         self.known.insert(pod.id.clone(), Known { state, is_pod: true });
         self.pods.insert(pod.id.clone(), pod);
+        self.want_those_without(id);
         match own {
             Some((facts, image)) => self.tell_with_image(client, facts, image).await?,
             None => self.trust(id),
@@ -136,6 +138,32 @@ impl Follower {
         }
         self.images.insert(name.to_owned(), (image.clone(), now));
         Ok(Ok(Some(image)))
+    }
+
+    /// A container is told: notes whether that is without what its pod has.
+    pub(super) fn note_pod_of(&mut self, id: &str, pod: Option<&str>) {
+        match pod.filter(|pod| self.pods.get(*pod).is_none_or(|it| it.outlined)) {
+            Some(pod) => drop(self.without_pod.insert(id.to_owned(), pod.to_owned())),
+            None => drop(self.without_pod.remove(id)),
+        }
+    }
+
+    /// A pod was told: its containers that were told without it are asked for again, and no others.
+    fn want_those_without(&mut self, pod: &str) {
+        let mut any = false;
+        self.without_pod.retain(|container, of| {
+            if of != pod {
+                return true;
+            }
+            if let Some(known) = self.known.get_mut(container) {
+                known.state = UNASKED;
+                any = true;
+            }
+            false
+        });
+        if any {
+            self.list_soon();
+        }
     }
 
     /// A question was waited for in vain.
