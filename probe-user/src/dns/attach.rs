@@ -1,9 +1,11 @@
 //! Where the programs that see answers are attached, and for how long. Pure: what happens goes in, what is to be done comes out.
 //!
 //! A server on this machine is listened to for as long as it is there: all its clients' answers leave its socket. A process that asks a server
-//! elsewhere is listened to for as long as its cgroup goes on asking. Nobody else's packets are looked at.
+//! elsewhere is listened to for as long as its cgroup goes on asking. Nobody else's packets are looked at, unless more cgroups ask than can be listened
+//! to one by one: then many of them are listened to where they have a cgroup above them in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,6 +14,12 @@ use crate::observation::BootNanos;
 
 /// Most places where a program is attached at a time. The one that was idle for longest leaves for another, if it was idle for a while at all.
 pub const PLACES_MAX: usize = 64;
+
+/// So many that have a cgroup above them in common are listened to there when there is no room for one more.
+pub const SIBLINGS_MIN: usize = PLACES_MAX / 4;
+
+/// Cgroups of which it is remembered where they are listened to.
+const BELOW_MAX: usize = 4_096;
 
 /// How long after its last question a cgroup is listened to.
 pub const HOLD: Duration = Duration::from_secs(30);
@@ -91,10 +99,35 @@ struct Held {
     refused: bool,
 }
 
+/// Finds the cgroups above one, the nearest first, without the root of the hierarchy; none when it is not there.
+pub struct Above(pub Box<dyn Fn(u64) -> Vec<u64> + Send>);
+
+impl Default for Above {
+    /// Knows of none.
+    fn default() -> Self {
+        Above(Box::new(|_| Vec::new()))
+    }
+}
+
+impl fmt::Debug for Above {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Above")
+    }
+}
+
 /// All attachments.
 #[derive(Debug)]
 pub struct Attachments {
     mode: Mode,
+    above: Above,
+    /// Places that stand for many below them.
+    common: BTreeSet<u64>,
+    /// Of cgroups that asked: the place that stands for them.
+    below: HashMap<u64, u64>,
+    /// Cgroups where the kernel refused to have that.
+    not_common: BTreeSet<u64>,
+    /// When it was last looked for such a place.
+    gathered_at: Option<BootNanos>,
     places: BTreeMap<Place, Held>,
     servers: BTreeSet<Server>,
     /// Addresses of this machine's interfaces.
@@ -106,9 +139,14 @@ pub struct Attachments {
 
 impl Attachments {
     /// None yet.
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(mode: Mode, above: Above) -> Self {
         Attachments {
             mode,
+            above,
+            common: BTreeSet::new(),
+            below: HashMap::new(),
+            not_common: BTreeSet::new(),
+            gathered_at: None,
             places: BTreeMap::new(),
             servers: BTreeSet::new(),
             own_addresses: BTreeSet::new(),
@@ -180,6 +218,8 @@ impl Attachments {
     /// A cgroup was removed. The kernel has detached what was attached to it.
     pub fn removed(&mut self, cgroup_id: u64, effects: &mut Vec<Effect>) {
         self.servers.retain(|server| server.cgroup_id != cgroup_id);
+        self.below.remove(&cgroup_id);
+        self.not_common.remove(&cgroup_id);
         for hook in [Hook::Ingress, Hook::Egress] {
             self.release(Place { hook, cgroup_id }, effects);
         }
@@ -187,9 +227,16 @@ impl Attachments {
 
     /// Whether a program could be attached.
     pub fn attached(&mut self, place: Place, worked: bool) {
-        if !worked && let Some(held) = self.places.get_mut(&place) {
-            held.refused = true;
-            self.refused += 1;
+        if worked {
+            return;
+        }
+        let Some(held) = self.places.get_mut(&place) else { return };
+        held.refused = true;
+        self.refused += 1;
+        if place.hook == Hook::Ingress && self.common.contains(&place.cgroup_id) {
+            // Those below have to be listened to one by one, as they ask again.
+            self.not_common.insert(place.cgroup_id);
+            self.forget(place);
         }
     }
 
@@ -267,6 +314,12 @@ impl Attachments {
             held.used_at = held.used_at.max(now);
             return;
         }
+        if self.is_held_above(now, place) {
+            return;
+        }
+        if self.places.len() >= PLACES_MAX && self.gather(now, effects) && self.is_held_above(now, place) {
+            return;
+        }
         if self.places.len() >= PLACES_MAX {
             self.evicted += 1;
             // Clients first: they can ask again.
@@ -281,12 +334,69 @@ impl Attachments {
         effects.push(Effect::Attach(place));
     }
 
+    /// Whether a place that stands for many stands for this one: then it is in use.
+    fn is_held_above(&mut self, now: BootNanos, place: Place) -> bool {
+        if self.common.is_empty() || place.hook != Hook::Ingress {
+            return false;
+        }
+        let above = match self.below.get(&place.cgroup_id) {
+            Some(above) => *above,
+            None => {
+                let above = (self.above.0)(place.cgroup_id);
+                let Some(above) = above.into_iter().find(|it| self.common.contains(it)) else { return false };
+                if self.below.len() >= BELOW_MAX {
+                    self.below.clear();
+                }
+                self.below.insert(place.cgroup_id, above);
+                above
+            }
+        };
+        let held = self.places.get_mut(&Place { hook: Hook::Ingress, cgroup_id: above });
+        held.is_some_and(|held| {
+            held.used_at = held.used_at.max(now);
+            true
+        })
+    }
+
+    /// Makes room: many places that have a cgroup above them in common, the lowest there is, give way to one there. Whether there was one.
+    fn gather(&mut self, now: BootNanos, effects: &mut Vec<Effect>) -> bool {
+        if self.mode != Mode::Auto || self.gathered_at.is_some_and(|at| now < after(at, BUSY)) {
+            return false;
+        }
+        self.gathered_at = Some(now);
+        let asking = self.places.iter().filter(|(place, held)| place.hook == Hook::Ingress && !held.refused);
+        let asking: Vec<(Place, Vec<u64>)> = asking.map(|(place, _)| (*place, (self.above.0)(place.cgroup_id))).collect();
+        // How far down each is, and how many are below it.
+        let mut shared: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        for (_, above) in &asking {
+            for (depth, id) in above.iter().rev().enumerate() {
+                shared.entry(*id).or_insert((depth, 0)).1 += 1;
+            }
+        }
+        let usable = shared.iter().filter(|(id, (_, count))| *count >= SIBLINGS_MIN && !self.not_common.contains(id));
+        let Some(common) = usable.max_by_key(|(_, shared)| **shared).map(|(id, _)| *id) else { return false };
+        // First, so that no answer is missed meanwhile.
+        let place = Place { hook: Hook::Ingress, cgroup_id: common };
+        let is_new = self.places.insert(place, Held { used_at: now, refused: false }).is_none_or(|before| before.refused);
+        if is_new {
+            effects.push(Effect::Attach(place));
+        }
+        asking.into_iter().filter(|(_, above)| above.contains(&common)).for_each(|(place, _)| self.release(place, effects));
+        self.common.insert(common);
+        true
+    }
+
     fn release(&mut self, place: Place, effects: &mut Vec<Effect>) {
-        if let Some(held) = self.places.remove(&place)
-            && !held.refused
-        {
+        if self.forget(place).is_some_and(|held| !held.refused) {
             effects.push(Effect::Detach(place));
         }
+    }
+
+    fn forget(&mut self, place: Place) -> Option<Held> {
+        if place.hook == Hook::Ingress && self.common.remove(&place.cgroup_id) {
+            self.below.retain(|_, above| *above != place.cgroup_id);
+        }
+        self.places.remove(&place)
     }
 
     fn search(&mut self, now: BootNanos, effects: &mut Vec<Effect>) {

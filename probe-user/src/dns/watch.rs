@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Mode;
-use super::attach::{Attachments, Effect, Hook, Place, Question, Server};
+use super::attach::{Above, Attachments, Effect, Hook, Place, Question, Server};
 use super::message::{self, Answer, Message};
 use crate::observation::{BootNanos, Direction, FlowEnd, ListenerOpened, NameCounts, Observation, Protocol};
 
@@ -117,9 +117,9 @@ pub struct Watch {
 
 impl Watch {
     /// Knows nothing yet.
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(mode: Mode, above: Above) -> Self {
         Watch {
-            attachments: Attachments::new(mode),
+            attachments: Attachments::new(mode, above),
             asked: BTreeMap::new(),
             asked_by_time: BTreeSet::new(),
             waiting: VecDeque::new(),

@@ -31,7 +31,7 @@ use super::{BATCH_MAX, Config, Hook as HookStatus, Names, decode, drain};
 use crate::budget::Pace;
 use crate::clock::Now;
 use crate::dns::Mode;
-use crate::dns::attach::{Effect, Hook, Place};
+use crate::dns::attach::{Above, Effect, Hook, Place};
 use crate::dns::watch::{Datagram, Event, Watch};
 use crate::observation::{BootNanos, NameCounts, Observation};
 
@@ -187,8 +187,10 @@ impl Reader {
         wake.set_nonblocking(true)?;
         let (events_in, events) = sync_channel(EVENTS_MAX);
         let tap = Tap { events: events_in, wake: Arc::new(wake), lost: Arc::default() };
-        let root = CgroupRoot { directory: root.directory.try_clone()?, path: root.path.clone() };
-        let (watch, proc_root) = (Watch::new(config.dns), config.proc_root.clone());
+        let copy = || io::Result::Ok(CgroupRoot { directory: root.directory.try_clone()?, path: root.path.clone() });
+        let (root, looked_in) = (copy()?, copy()?);
+        let above = Above(Box::new(move |id| cgroup::above(&looked_in, id)));
+        let (watch, proc_root) = (Watch::new(config.dns, above), config.proc_root.clone());
         Ok(Reader {
             programs,
             watch,

@@ -38,8 +38,16 @@ fn tick(attachments: &mut Attachments, seconds: u64) -> Vec<Effect> {
     effects(|effects| attachments.tick(at(seconds), effects))
 }
 
+/// Pods of number `n` are cgroups `n`, in slices `n / 1,000`, of which all that are below 5 are in slice 500.
+fn above(cgroup_id: u64) -> Vec<u64> {
+    match cgroup_id {
+        1_000.. => vec![cgroup_id / 1_000, 500],
+        _ => Vec::new(),
+    }
+}
+
 fn auto() -> Attachments {
-    let mut attachments = Attachments::new(Mode::Auto);
+    let mut attachments = Attachments::new(Mode::Auto, Above(Box::new(above)));
     assert_eq!(effects(|effects| attachments.start(at(0), effects)), [Effect::Search]);
     attachments
 }
@@ -155,14 +163,51 @@ fn places_are_bounded_and_the_idlest_client_leaves() {
 
 #[test]
 fn all_is_one_place_and_off_is_none() {
-    let mut all = Attachments::new(Mode::All);
+    let mut all = Attachments::new(Mode::All, Above::default());
     assert_eq!(effects(|effects| all.start(at(0), effects)), [Effect::Attach(ingress(1))]);
     assert_eq!(ask(&mut all, 1, 40, 3, "192.0.2.53"), []);
     assert_eq!(find(&mut all, 1, &[server(1, 20, 3, "127.0.0.53")]), []);
     assert_eq!(tick(&mut all, 10_000), []);
     assert_eq!((all.len(), all.next_deadline()), (1, None));
-    let mut off = Attachments::new(Mode::Off);
+    let mut off = Attachments::new(Mode::Off, Above::default());
     assert_eq!(effects(|effects| off.start(at(0), effects)), []);
     assert_eq!(ask(&mut off, 1, 40, 3, "192.0.2.53"), []);
     assert!(off.is_empty());
+}
+
+#[test]
+fn when_too_many_ask_those_of_one_slice_are_listened_to_there() {
+    let mut attachments = auto();
+    for pod in 0..PLACES_MAX as u64 {
+        // Most of them in slice 2, and few in others.
+        let cgroup = if pod < 10 { 3_000 + pod } else { 2_000 + pod };
+        assert_eq!(ask(&mut attachments, 10, cgroup, 3, "192.0.2.53"), [Effect::Attach(ingress(cgroup))]);
+    }
+    let gathered = ask(&mut attachments, 11, 2_900, 3, "192.0.2.53");
+    assert_eq!(gathered[0], Effect::Attach(ingress(2)), "first, so that nothing is missed");
+    assert_eq!(
+        gathered[1..].iter().filter(|it| matches!(it, Effect::Detach(place) if place.cgroup_id / 1_000 == 2)).count(),
+        PLACES_MAX - 10
+    );
+    assert_eq!((gathered.len(), attachments.len(), attachments.evicted()), (PLACES_MAX - 9, 11, 0));
+    // Who asks there is listened to already; who asks elsewhere has room.
+    assert_eq!(ask(&mut attachments, 12, 2_017, 3, "192.0.2.53"), []);
+    assert_eq!(ask(&mut attachments, 12, 3_100, 3, "192.0.2.53"), [Effect::Attach(ingress(3_100))]);
+    // It is in use as long as anybody there asks.
+    assert_eq!(ask(&mut attachments, 35, 2_555, 3, "192.0.2.53"), []);
+    assert!(!tick(&mut attachments, 50).contains(&Effect::Detach(ingress(2))));
+    assert_eq!(tick(&mut attachments, 65), [Effect::Detach(ingress(2))]);
+    assert_eq!(ask(&mut attachments, 66, 2_017, 3, "192.0.2.53"), [Effect::Attach(ingress(2_017))]);
+}
+
+#[test]
+fn where_a_slice_cannot_be_listened_to_its_cgroups_are_one_by_one() {
+    let mut attachments = auto();
+    for pod in 0..PLACES_MAX as u64 {
+        ask(&mut attachments, 10, 2_000 + pod, 3, "192.0.2.53");
+    }
+    assert_eq!(ask(&mut attachments, 11, 2_900, 3, "192.0.2.53")[0], Effect::Attach(ingress(2)));
+    attachments.attached(ingress(2), false);
+    assert_eq!(ask(&mut attachments, 12, 2_017, 3, "192.0.2.53"), [Effect::Attach(ingress(2_017))]);
+    assert_eq!((attachments.len(), attachments.refused()), (1, 1));
 }

@@ -48,7 +48,7 @@ fn told(out: &[Observation]) -> Vec<String> {
 
 #[test]
 fn an_answer_is_believed_from_a_server_that_was_asked() {
-    let mut watch = Watch::new(Mode::Auto);
+    let mut watch = Watch::new(Mode::Auto, Above::default());
     ask(&mut watch, 0, "192.0.2.53");
     assert_eq!(receive(&mut watch, MILLI, "192.0.2.53", Hook::Ingress, &message("a", 1)), ["a.example 203.0.113.1"]);
     assert_eq!(receive(&mut watch, MILLI, "192.0.2.66", Hook::Ingress, &message("bank", 2)), [] as [&str; 0]);
@@ -63,7 +63,7 @@ fn an_answer_is_believed_from_a_server_that_was_asked() {
 
 #[test]
 fn an_answer_that_overtakes_its_question_waits_for_it() {
-    let mut watch = Watch::new(Mode::Auto);
+    let mut watch = Watch::new(Mode::Auto, Above::default());
     assert_eq!(receive(&mut watch, 0, "192.0.2.53", Hook::Ingress, &message("a", 1)), [] as [&str; 0]);
     assert_eq!(watch.next_deadline(), Some(at(300 * MILLI)));
     assert_eq!(ask(&mut watch, 5 * MILLI, "192.0.2.54"), [] as [&str; 0]);
@@ -73,13 +73,13 @@ fn an_answer_that_overtakes_its_question_waits_for_it() {
 
 #[test]
 fn a_server_of_this_machine_says_what_it_answers() {
-    let mut watch = Watch::new(Mode::Auto);
+    let mut watch = Watch::new(Mode::Auto, Above::default());
     assert_eq!(receive(&mut watch, 0, "127.0.0.53", Hook::Egress, &message("a", 1)), ["a.example 203.0.113.1"]);
 }
 
 #[test]
 fn the_same_answer_is_told_once_in_a_while() {
-    let mut watch = Watch::new(Mode::Auto);
+    let mut watch = Watch::new(Mode::Auto, Above::default());
     let mut leave = |nanos, name, last| receive(&mut watch, nanos, "127.0.0.53", Hook::Egress, &message(name, last)).len();
     assert_eq!((leave(0, "a", 1), leave(MILLI, "a", 1), leave(MILLI, "a", 2), leave(MILLI, "b", 1)), (1, 0, 1, 1));
     assert_eq!((leave(2 * SECOND, "a", 1), leave(2 * SECOND, "a", 1)), (1, 0));
@@ -88,7 +88,7 @@ fn the_same_answer_is_told_once_in_a_while() {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let mut watch = Watch::new(Mode::Auto);
+    let mut watch = Watch::new(Mode::Auto, Above::default());
     for number in 0..=u16::MAX / 16 {
         let [high, low] = number.to_be_bytes();
         ask(&mut watch, u64::from(number), &format!("198.18.{high}.{low}"));
@@ -103,7 +103,7 @@ fn what_is_remembered_is_bounded() {
 
 #[test]
 fn bytes_that_are_no_message_are_counted() {
-    let mut watch = Watch::new(Mode::Auto);
+    let mut watch = Watch::new(Mode::Auto, Above::default());
     assert_eq!(receive(&mut watch, 0, "127.0.0.53", Hook::Egress, &[0x80; 12]), [] as [&str; 0]);
     assert_eq!((watch.counts().messages, watch.counts().malformed), (1, 1));
 }

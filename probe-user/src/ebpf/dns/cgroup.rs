@@ -6,8 +6,14 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
 use crate::cgroups::CGROUPS_MAX;
 use crate::ebpf::place::CgroupRoot;
+
+/// Cgroups are not looked for further above.
+const DEPTH_MAX: usize = 32;
 
 /// `FILEID_KERNFS` of linux/exportfs.h: the handle is the id, 64 bits (since Linux 5.5).
 const FILEID_KERNFS: libc::c_int = 0xfe;
@@ -29,6 +35,23 @@ pub(super) fn open(root: &CgroupRoot, id: u64) -> io::Result<File> {
         },
         result => result,
     }
+}
+
+/// The cgroups above one, the nearest first, without the root; none when it is not there.
+pub(super) fn above(root: &CgroupRoot, id: u64) -> Vec<u64> {
+    let mut above = Vec::new();
+    let Ok(top) = root.directory.metadata().map(|it| it.ino()) else { return above };
+    let Ok(mut directory) = open(root, id) else { return above };
+    while above.len() < DEPTH_MAX {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(parent) = nix::fcntl::openat(&directory, "..", flags, Mode::empty()) else { break };
+        directory = File::from(parent);
+        match directory.metadata().map(|it| it.ino()) {
+            Ok(id) if id != top => above.push(id),
+            _ => break,
+        }
+    }
+    above
 }
 
 fn open_by_id(root: &File, id: u64) -> io::Result<File> {
