@@ -28,7 +28,7 @@ use live::{__path_link_events, __path_migration_events, link_events, migration_e
 use once::{Answered, once};
 use views::{
     ActionQuery, BulkDecision, BulkOutcome, ConflictPage, ConflictQuery, Decision, DifferencePage, LinkChange, LinkView, MigrationPage,
-    NumberedResolution, ResolutionPage, ThreeWay, forced, migration_page, view,
+    NumberedResolution, ResolutionPage, ThreeWay, TombstonePage, forced, migration_page, view,
 };
 
 /// A definition or a plan is a page of text.
@@ -55,6 +55,8 @@ pub fn routes(service: Service) -> OpenApiRouter {
         .routes(routes!(link_events))
         .routes(routes!(migration_events))
         .routes(routes!(resolutions))
+        .routes(routes!(resolution))
+        .routes(routes!(tombstones))
         .routes(routes!(holders))
         .routes(routes!(migrate, migration))
         .routes(routes!(migration_action))
@@ -227,6 +229,20 @@ async fn resolutions(State(service): State<Service>, Path(id): Path<String>, Que
     let found = blocking(move || Ok(service.store().resolutions(&id, &query.prefix, limit)?)).await?;
     let resolutions = found.into_iter().map(|(number, resolution)| NumberedResolution { number, resolution }).collect();
     Ok(json(StatusCode::OK, &ResolutionPage { resolutions }))
+}
+
+/// How one conflict was decided, with the whole values of both sides, as far as this control plane has them.
+#[utoipa::path(get, path = "/api/v1/zksync/links/{id}/resolutions/{number}", tag = "ZooKeeper sync", responses((status = 200, description = "The resolution", body = NumberedResolution), (status = 404, description = "There is none")))]
+async fn resolution(State(service): State<Service>, Path((id, number)): Path<(String, u64)>) -> Reply {
+    let resolution = operations::resolution(&service, &id, number).await?;
+    Ok(json(StatusCode::OK, &NumberedResolution { number, resolution }))
+}
+
+/// Znodes that both sides had and that are gone, as far as they are remembered: the last 24 hours, and 100,000.
+#[utoipa::path(get, path = "/api/v1/zksync/links/{id}/tombstones", tag = "ZooKeeper sync", params(ConflictQuery), responses((status = 200, description = "A page", body = TombstonePage)))]
+async fn tombstones(State(service): State<Service>, Path(id): Path<String>, Query(query): Query<ConflictQuery>) -> Reply {
+    let limit = query.limit.unwrap_or(100).min(PAGE_MAX);
+    Ok(json(StatusCode::OK, &operations::tombstones(&service, &id, query.prefix, limit).await?))
 }
 
 /// Which processes on which hosts hold connections to A right now.

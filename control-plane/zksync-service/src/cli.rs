@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::definition::Definition;
-use print::{holder_line, print_holders, print_json, print_preparation, print_report, text};
+use print::{holder_line, print_deleted, print_holders, print_json, print_preparation, print_report, text};
 use start::{PlanFile, begin_migration, make_link, read_plan, wait_for_leader};
 
 /// Between two looks of `--wait`.
@@ -115,7 +115,7 @@ enum ZkCommand {
     Conflicts {
         /// The link
         id: String,
-        /// Show all three versions of this one
+        /// Show all three versions of this one; with --decided, the whole values of that resolution
         #[arg(long, value_name = "NUMBER")]
         show: Option<u64>,
         /// Decide this one
@@ -133,6 +133,9 @@ enum ZkCommand {
         /// How conflicts were decided so far
         #[arg(long)]
         decided: bool,
+        /// What was deleted on one side and carried to the other, or on both: as far as it is remembered
+        #[arg(long, conflicts_with_all = ["resolve", "show", "decided"])]
+        deleted: bool,
         /// Decide all below this path by --choice a or b
         #[arg(long, value_name = "PATH", requires = "choice", conflicts_with_all = ["resolve", "show", "decided"])]
         all_below: Option<String>,
@@ -249,7 +252,7 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             Ok(true)
         }
         ZkCommand::Status { id } => status(&api, id.as_deref(), flags.json, out),
-        ZkCommand::Conflicts { id, show, resolve, choice, data, data_file, decided, all_below, dry_run, restore } => {
+        ZkCommand::Conflicts { id, show, resolve, choice, data, data_file, decided, deleted, all_below, dry_run, restore } => {
             if let Some(prefix) = all_below {
                 let decision = json!({ "prefix": prefix, "choice": choice, "dry_run": dry_run });
                 let done = api.post(&format!("/links/{id}/conflicts/resolve"), &decision)?;
@@ -266,7 +269,15 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
                 api.post(&format!("/links/{id}/conflicts/{number}/resolve"), &decision)?;
                 writeln!(out, "conflict {number} will be carried out")?;
             } else if let Some(number) = show {
-                print_json(out, &api.get(&format!("/links/{id}/conflicts/{number}"))?)?;
+                let kind = if *decided { "resolutions" } else { "conflicts" };
+                print_json(out, &api.get(&format!("/links/{id}/{kind}/{number}"))?)?;
+            } else if *deleted {
+                let page = api.get(&format!("/links/{id}/tombstones"))?;
+                if flags.json {
+                    print_json(out, &page)?;
+                } else {
+                    print_deleted(out, &page)?;
+                }
             } else if *decided {
                 print_json(out, &api.get(&format!("/links/{id}/resolutions"))?)?;
             } else {

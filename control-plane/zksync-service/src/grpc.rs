@@ -253,6 +253,22 @@ impl ZkSync for Grpc {
         Ok(Response::new(wire::ListResolutionsResponse { resolutions }))
     }
 
+    async fn get_resolution(&self, request: Request<wire::GetResolutionRequest>) -> Result<Response<wire::Resolution>, Status> {
+        let asked = request.into_inner();
+        let found = operations::resolution(&self.0, &asked.id, asked.number).await?;
+        Ok(Response::new(convert::resolution(asked.number, found)))
+    }
+
+    async fn list_tombstones(
+        &self,
+        request: Request<wire::ListTombstonesRequest>,
+    ) -> Result<Response<wire::ListTombstonesResponse>, Status> {
+        let asked = request.into_inner();
+        let page = operations::tombstones(&self.0, &asked.id, asked.prefix, limit(asked.limit, 100)).await?;
+        let tombstones = page.tombstones.into_iter().map(|it| convert::tombstone(it.path, it.tombstone)).collect();
+        Ok(Response::new(wire::ListTombstonesResponse { tombstones, total: page.total as u64 }))
+    }
+
     async fn restore_loser(&self, request: Request<wire::RestoreLoserRequest>) -> Result<Response<wire::RestoreLoserResponse>, Status> {
         let asked = request.into_inner();
         let text = operations::restore(&self.0, &asked.id, asked.number).await?;

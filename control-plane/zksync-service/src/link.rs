@@ -362,12 +362,18 @@ impl Driver {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Read { side, id, reads } => {
+            Effect::Read { side, id, reads, newest } => {
                 let Some(client) = self.clients[side].clone() else { return };
                 let reopen = self.reopen[side].clone();
                 let (config, acls) = (self.config.clone(), self.acls.clone());
                 self.under_way.push(Box::pin(async move {
-                    match client.read(&convert::reads(&reads)).await {
+                    let read = async {
+                        if newest {
+                            client.sync("/").await?;
+                        }
+                        client.read(&convert::reads(&reads)).await
+                    };
+                    match read.await {
                         Ok(answers) => {
                             for (want, answer) in reads.iter().zip(&answers) {
                                 if let Ok(node) = answer {
@@ -408,10 +414,10 @@ impl Driver {
                     Ok(Some(Input::AclSet { side, id, outcome: convert::acl_done(done) }))
                 }));
             }
-            Effect::Persist { number, bases, base_data, conflicts, intents, resolved, applied, own, braked } => {
+            Effect::Persist { number, bases, base_data, tombstones, conflicts, intents, resolved, applied, own, known_ms, braked } => {
                 let (store, id, checkpoint) = (self.store.clone(), self.id.clone(), self.checkpoint.clone());
                 self.under_way.push(Box::pin(async move {
-                    let changes = Changes { bases, base_data, conflicts, intents, resolved, applied, own, braked };
+                    let changes = Changes { bases, base_data, tombstones, conflicts, intents, resolved, applied, own, known_ms, braked };
                     let entry = blocking(move || store.save(&id, changes)).await?;
                     if let Some(checkpoint) = checkpoint {
                         checkpoint.append(&entry).await;

@@ -8,7 +8,9 @@ use zksync::{
 };
 
 use crate::api::blocking;
-use crate::api::views::{BulkDecision, BulkOutcome, Choice, ConflictPage, DifferencePage, Expect, SideValue, ThreeWay};
+use crate::api::views::{
+    BulkDecision, BulkOutcome, Choice, ConflictPage, DifferencePage, Expect, NamedTombstone, SideValue, ThreeWay, TombstonePage,
+};
 use crate::definition::DefinitionError;
 use crate::link::{self, Stopped, acl_to, node_from};
 use crate::prepare;
@@ -151,7 +153,7 @@ fn shown(data: Vec<u8>) -> (Option<String>, Option<String>) {
 
 fn side_value(node: &Node) -> SideValue {
     let acl = node.acl.iter().flatten().map(acl_words).collect();
-    let data = (node.data.len() <= Value::DATA_MAX).then(|| node.data.to_vec());
+    let data = (node.data.len() <= Value::INLINE_MAX).then(|| node.data.to_vec());
     let (text, base64) = data.clone().map_or((None, None), shown);
     SideValue {
         data,
@@ -171,7 +173,7 @@ pub(crate) fn acl_words(entry: &Acl) -> String {
     format!("{}:{} {:#07b}", entry.scheme, entry.id, entry.permissions)
 }
 
-fn hex(hash: &[u8]) -> String {
+pub(crate) fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -228,6 +230,7 @@ async fn write_instead(service: &Service, id: &str, now: &Looked, data: Option<&
                 winner: Winner::Operator,
                 ambiguous: false,
                 sides: PerSide { a: value(Side::A), b: value(Side::B) },
+                deleted: now.conflict.deleted,
                 at_ms: link::now().unix_millis(),
             };
             let (store, name) = (service.store().clone(), id.to_owned());
@@ -287,9 +290,7 @@ pub(crate) async fn resolve_many(service: &Service, id: &str, decision: &BulkDec
 pub(crate) async fn restore(service: &Service, id: &str, number: u64) -> Result<String, ServiceError> {
     let (definition, _) = service.get(id)?;
     service.handle(id)?;
-    let (reading, name) = (service.clone(), id.to_owned());
-    let found = blocking(move || Ok(reading.store().resolution(&name, number)?)).await?;
-    let resolution = found.ok_or_else(|| ServiceError::Missing(format!("there is no resolution {number}")))?;
+    let resolution = resolution(service, id, number).await?;
     let lost = match resolution.winner {
         Winner::A => Side::B,
         Winner::B | Winner::Operator => Side::A,
@@ -297,7 +298,7 @@ pub(crate) async fn restore(service: &Service, id: &str, number: u64) -> Result<
     let value = &resolution.sides[lost];
     if value.as_ref().is_some_and(|value| value.cut) && resolution.kind != ConflictKind::Acl {
         return Err(ServiceError::Conflict(
-            "the record has not all of what was lost: it keeps the first 64 KiB of what was read".to_owned(),
+            "this control plane has not all of what was lost: only the first 64 KiB, or that there was something".to_owned(),
         ));
     }
     let config = definition.config()?;
@@ -349,6 +350,25 @@ async fn list_of_survivor(
     let (list, of) = list.ok_or_else(unknown)?;
     let list = if of == to { list } else { config.translate(&list, of) };
     Ok(acl_to(&list))
+}
+
+/// Pairs below a path that are gone, those that went last first.
+pub(crate) async fn tombstones(service: &Service, id: &str, prefix: String, limit: usize) -> Result<TombstonePage, ServiceError> {
+    let handle = service.handle(id)?;
+    let page = handle.ask(move |link| {
+        let below = link.tombstones().filter(|(key, _)| key.starts_with(&prefix)).take(limit);
+        let tombstones = below.map(|(key, tombstone)| NamedTombstone { path: key.to_string(), tombstone: *tombstone }).collect();
+        TombstonePage { tombstones, total: link.status().tombstones }
+    });
+    page.await.map_err(stopped)
+}
+
+/// How one conflict was decided, with whole values.
+pub(crate) async fn resolution(service: &Service, id: &str, number: u64) -> Result<Resolution, ServiceError> {
+    service.get(id)?;
+    let (reading, name) = (service.clone(), id.to_owned());
+    let found = blocking(move || Ok(reading.store().resolution(&name, number)?)).await?;
+    found.ok_or_else(|| ServiceError::Missing(format!("there is no resolution {number}")))
 }
 
 /// Differences of the newest comparison below a path.

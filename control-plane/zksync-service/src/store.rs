@@ -1,5 +1,7 @@
 //! What survives a restart: links, pairs, conflicts, resolutions, migrations. One file, written through transactions.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zksync::{Base, Conflict, Intent, Key, PerSide, Remembered, Resolution};
+use zksync::{Base, Conflict, Intent, Key, PerSide, Remembered, Resolution, Tombstone};
 
 use crate::checkpoint::entry::{Entry, Told};
 
@@ -15,10 +17,14 @@ const DOCUMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new
 const BASES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("bases");
 /// Data that both sides agree on, where an operator decides conflicts. They stay on this disk, but for those of open conflicts.
 const BASE_DATA: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("base_data");
+/// What is left of pairs that are gone.
+const TOMBSTONES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("tombstones");
 const APPLIED: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("applied");
 const CONFLICTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("conflicts");
 /// The newest transaction of ours on each side that was answered, and whether deletes are held back.
 const OWN: TableDefinition<'_, &str, (i64, i64, bool)> = TableDefinition::new("own");
+/// Until when everything on each side is known to have been there: milliseconds since 1970.
+const KNOWN: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("known");
 const SAVES: TableDefinition<'_, &str, u64> = TableDefinition::new("saves");
 const EPOCHS: TableDefinition<'_, &str, (i32, i64)> = TableDefinition::new("epochs");
 const RESOLUTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("resolutions");
@@ -94,6 +100,8 @@ pub struct Changes {
     pub bases: BTreeMap<Key, Option<Base>>,
     /// Data of pairs; none where they are not to be kept.
     pub base_data: BTreeMap<Key, Option<Arc<[u8]>>>,
+    /// Pairs that are gone; none for one that is there again, or is not remembered any more.
+    pub tombstones: BTreeMap<Key, Option<Tombstone>>,
     /// Open conflicts; none for one that is closed.
     pub conflicts: BTreeMap<u64, Option<Conflict>>,
     /// Resolutions that are about to be carried out; none for one that has been, or will not be.
@@ -104,6 +112,8 @@ pub struct Changes {
     pub applied: PerSide<u64>,
     /// The newest transaction of ours on each side that was answered.
     pub own: PerSide<i64>,
+    /// Until when everything on each side is known to have been there: milliseconds since 1970.
+    pub known_ms: PerSide<u64>,
     /// Deletes are held back, and nobody has approved them.
     pub braked: bool,
 }
@@ -121,6 +131,8 @@ impl Store {
         transaction.open_table(BASES)?;
         transaction.open_table(BASE_DATA)?;
         transaction.open_table(APPLIED)?;
+        transaction.open_table(TOMBSTONES)?;
+        transaction.open_table(KNOWN)?;
         transaction.open_table(CONFLICTS)?;
         transaction.open_table(SAVES)?;
         transaction.open_table(OWN)?;
@@ -231,6 +243,15 @@ impl Store {
         }
         let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
         (kept.own, kept.braked) = (own, braked);
+        kept.known_ms = known_of(&transaction.open_table(KNOWN)?, link)?;
+        for entry in transaction.open_table(TOMBSTONES)?.range((link, "")..)? {
+            let (key, value) = entry?;
+            let (of, path) = key.value();
+            if of != link {
+                break;
+            }
+            kept.tombstones.push((path.into(), tombstone(link, path, value.value())?));
+        }
         for entry in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
             let (key, value) = entry?;
             let conflict: Conflict = parse(&format!("{link} conflict {}", key.value().1), value.value())?;
@@ -249,16 +270,19 @@ impl Store {
         let transaction = self.database.begin_write()?;
         let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()) + 1;
         let last = last_resolution(&transaction, link)?;
-        let Changes { bases, base_data, mut conflicts, intents, resolved, applied, own, braked } = changes;
+        let Changes { bases, base_data, tombstones, mut conflicts, mut intents, mut resolved, applied, own, known_ms, braked } = changes;
         keep_data(&transaction, link, base_data)?;
         for (id, conflict) in &mut conflicts {
             if let Some(conflict) = conflict {
                 conflict.base_data = data_before(&transaction, link, *id, &conflict.key, &bases)?;
             }
         }
+        let intended = intents.values_mut().flatten().map(|intent| &mut intent.resolution);
+        let whole: Vec<Arc<[u8]>> = intended.chain(&mut resolved).flat_map(Resolution::shorten).collect();
+        values::keep(&transaction, link, &whole)?;
         let resolutions = (last + 1..).zip(resolved).collect();
-        let told = Told { applied, save, own, braked };
-        let entry = Entry { bases, conflicts, intents, resolutions, told: Some(told) };
+        let told = Told { applied, save, own, known_ms, braked };
+        let entry = Entry { bases, tombstones, conflicts, intents, resolutions, told: Some(told) };
         keep(&transaction, link, &entry)?;
         transaction.commit()?;
         Ok(entry)
@@ -291,7 +315,19 @@ impl Store {
                 return Ok(());
             }
         }
-        let mut entry = Entry { bases, ..Entry::default() };
+        let mut tombstones = BTreeMap::new();
+        for entry in transaction.open_table(TOMBSTONES)?.range((link, "")..)? {
+            let (key, value) = entry?;
+            let (of, path) = key.value();
+            if of != link {
+                break;
+            }
+            tombstones.insert(path.into(), Some(tombstone(link, path, value.value())?));
+            if tombstones.len() >= STREAMED && !take(Entry { tombstones: std::mem::take(&mut tombstones), ..Entry::default() }, save) {
+                return Ok(());
+            }
+        }
+        let mut entry = Entry { bases, tombstones, ..Entry::default() };
         for found in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
             let (key, value) = found?;
             let id = key.value().1;
@@ -314,7 +350,8 @@ impl Store {
         }
         let applied = transaction.open_table(APPLIED)?.get(link)?.map_or((0, 0), |applied| applied.value());
         let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
-        entry.told = Some(Told { applied: PerSide { a: applied.0, b: applied.1 }, save, own, braked });
+        let known_ms = known_of(&transaction.open_table(KNOWN)?, link)?;
+        entry.told = Some(Told { applied: PerSide { a: applied.0, b: applied.1 }, save, own, known_ms, braked });
         take(entry, save);
         Ok(())
     }
@@ -355,8 +392,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn record(&self, link: &str, resolution: Resolution) -> Result<u64, StoreError> {
+    pub fn record(&self, link: &str, mut resolution: Resolution) -> Result<u64, StoreError> {
         let transaction = self.database.begin_write()?;
+        values::keep(&transaction, link, &resolution.shorten())?;
         let number = last_resolution(&transaction, link)? + 1;
         keep(&transaction, link, &Entry { resolutions: BTreeMap::from([(number, resolution)]), ..Entry::default() })?;
         transaction.commit()?;
@@ -393,11 +431,23 @@ impl Store {
         Ok(found)
     }
 
-    /// How one conflict was decided.
-    pub(crate) fn resolution(&self, link: &str, number: u64) -> Result<Option<Resolution>, StoreError> {
+    /// How one conflict was decided, with the whole values, as far as this disk has them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn resolution(&self, link: &str, number: u64) -> Result<Option<Resolution>, StoreError> {
         let transaction = self.database.begin_read()?;
         let found = transaction.open_table(RESOLUTIONS)?.get((link, number))?;
-        found.map(|value| parse(&format!("{link} resolution {number}"), value.value())).transpose()
+        let found = found.map(|value| parse::<Resolution>(&format!("{link} resolution {number}"), value.value())).transpose()?;
+        let Some(mut resolution) = found else { return Ok(None) };
+        for value in [&mut resolution.sides.a, &mut resolution.sides.b].into_iter().flatten().filter(|value| value.cut) {
+            if let Some(hash) = value.hash
+                && let Some(data) = values::find(&transaction, link, &hash)?
+            {
+                value.complete(&data);
+            }
+        }
+        Ok(Some(resolution))
     }
 
     /// The data that both sides last agreed on before a conflict, which is open; none when they are not known.
@@ -419,6 +469,7 @@ impl Store {
         self.forget_pairs(link)?;
         let transaction = self.database.begin_write()?;
         transaction.open_table(RESOLUTIONS)?.retain(|(of, _), _| of != link)?;
+        values::forget(&transaction, link)?;
         transaction.open_table(EPOCHS)?.remove(link)?;
         transaction.commit()?;
         Ok(())
@@ -431,7 +482,9 @@ impl Store {
         transaction.open_table(BASE_DATA)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(CONFLICTS)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(INTENTS)?.retain(|(of, _), _| of != link)?;
+        transaction.open_table(TOMBSTONES)?.retain(|(of, _), _| of != link)?;
         transaction.open_table(APPLIED)?.remove(link)?;
+        transaction.open_table(KNOWN)?.remove(link)?;
         transaction.open_table(OWN)?.remove(link)?;
         transaction.open_table(SAVES)?.remove(link)?;
         transaction.commit()?;
@@ -491,6 +544,13 @@ fn keep(transaction: &WriteTransaction, link: &str, entry: &Entry) -> Result<(),
             }
         }
     }
+    let mut table = transaction.open_table(TOMBSTONES)?;
+    for (key, tombstone) in &entry.tombstones {
+        match tombstone {
+            Some(tombstone) => table.insert((link, key.as_ref()), tombstone.encode().as_slice())?,
+            None => table.remove((link, key.as_ref()))?,
+        };
+    }
     let mut table = transaction.open_table(CONFLICTS)?;
     for (id, conflict) in &entry.conflicts {
         match conflict {
@@ -521,12 +581,21 @@ fn keep(transaction: &WriteTransaction, link: &str, entry: &Entry) -> Result<(),
             table.remove((link, old))?;
         }
     }
-    if let Some(Told { applied, save, own, braked }) = entry.told {
+    if let Some(Told { applied, save, own, known_ms, braked }) = entry.told {
+        transaction.open_table(KNOWN)?.insert(link, (known_ms.a, known_ms.b))?;
         transaction.open_table(APPLIED)?.insert(link, (applied.a, applied.b))?;
         transaction.open_table(SAVES)?.insert(link, save)?;
         transaction.open_table(OWN)?.insert(link, (own.a, own.b, braked))?;
     }
     Ok(())
+}
+
+fn tombstone(link: &str, path: &str, bytes: &[u8]) -> Result<Tombstone, StoreError> {
+    Tombstone::decode(bytes).ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no tombstone".to_owned() })
+}
+
+fn known_of(table: &impl ReadableTable<&'static str, (u64, u64)>, link: &str) -> Result<PerSide<u64>, StoreError> {
+    Ok(table.get(link)?.map_or_else(PerSide::default, |known| PerSide { a: known.value().0, b: known.value().1 }))
 }
 
 fn own_of(table: &impl ReadableTable<&'static str, (i64, i64, bool)>, link: &str) -> Result<(PerSide<i64>, bool), StoreError> {

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::node::{AclPending, Base, Hash, Key, PerSide, Seen, Side, key_text};
+use crate::tombstone::Tombstone;
 
 /// What a transaction did, as it is written with it into a slot of the side that it changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub struct Record {
 /// Grows when older programs could not read what newer ones write.
 const SLOT_FORMAT: u8 = 1;
 const BASE_FORMAT: u8 = 1;
+const TOMBSTONE_FORMAT: u8 = 1;
 
 impl Record {
     /// Bytes in a slot.
@@ -136,6 +138,38 @@ impl Base {
     }
 }
 
+impl Tombstone {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(60);
+        bytes.extend([TOMBSTONE_FORMAT, side_byte(self.by), u8::from(self.data.is_some())]);
+        bytes.extend(self.newest.a.to_le_bytes());
+        bytes.extend(self.newest.b.to_le_bytes());
+        bytes.extend(self.data.unwrap_or_default());
+        bytes.extend(self.size.to_le_bytes());
+        bytes.extend(self.from_ms.to_le_bytes());
+        bytes.extend(self.to_ms.to_le_bytes());
+        bytes
+    }
+
+    /// From bytes; none when they are no tombstone.
+    pub fn decode(bytes: &[u8]) -> Option<Tombstone> {
+        let mut bytes = Bytes(bytes);
+        let [format, by, has_data] = bytes.take()?;
+        let newest = PerSide { a: i64::from_le_bytes(bytes.take()?), b: i64::from_le_bytes(bytes.take()?) };
+        let data: Hash = bytes.take()?;
+        let tombstone = Tombstone {
+            by: side_of(by),
+            newest,
+            data: (has_data != 0).then_some(data),
+            size: u32::from_le_bytes(bytes.take()?),
+            from_ms: u64::from_le_bytes(bytes.take()?),
+            to_ms: u64::from_le_bytes(bytes.take()?),
+        };
+        (format == TOMBSTONE_FORMAT && bytes.0.is_empty()).then_some(tombstone)
+    }
+}
+
 fn side_byte(side: Option<Side>) -> u8 {
     match side {
         None => 0,
@@ -206,5 +240,10 @@ mod tests {
         assert_eq!(Base::decode(&base.encode()), Some(base));
         assert_eq!(Base::decode(&base.encode()[1..]), None);
         assert_eq!(Base::decode(b""), None);
+        let of = |by, data| Tombstone { by, newest: PerSide { a: 1, b: -2 }, data, size: 3, from_ms: 4, to_ms: u64::MAX };
+        for gone in [of(None, None), of(Some(Side::A), Some([7; 16])), of(Some(Side::B), None)] {
+            assert_eq!(Tombstone::decode(&gone.encode()), Some(gone));
+            assert_eq!(Tombstone::decode(&gone.encode()[1..]), None);
+        }
     }
 }

@@ -184,6 +184,10 @@ pub struct Limits {
     pub deletes_free: usize,
     /// Differences of two clocks that do not order two writes, besides their error.
     pub guard: Duration,
+    /// Pairs that are gone and still remembered; the oldest go first.
+    pub tombstones: usize,
+    /// How long a pair that is gone is remembered.
+    pub tombstone_age: Duration,
 }
 
 impl Default for Limits {
@@ -198,6 +202,8 @@ impl Default for Limits {
             full_pass: Duration::from_secs(60),
             deletes_free: 100,
             guard: Duration::from_millis(20),
+            tombstones: 100_000,
+            tombstone_age: Duration::from_secs(24 * 3_600),
         }
     }
 }

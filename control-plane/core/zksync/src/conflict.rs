@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Record;
 use crate::config::Strategy;
-use crate::node::{Acl, Key, Node, PerSide, Seen, Side, key_text};
+use crate::node::{Acl, Hash, Key, Node, PerSide, Seen, Side, data_list, hash_data, hash_text, key_text};
+use crate::tombstone::Tombstone;
 
 /// What collided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +61,9 @@ pub struct Conflict {
     /// The data that both sides last agreed on, where whoever keeps the conflict has them; the link itself does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_data: Option<Vec<u8>>,
+    /// When one side deleted it, and what that had been; none when both have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Tombstone>,
 }
 
 /// Whose state stands after a resolution.
@@ -99,8 +105,15 @@ pub struct Value {
     pub seen: Seen,
     /// When it was written, by that side's clock: milliseconds since 1970.
     pub mtime: i64,
-    /// Its data, as far as they fit [`Value::DATA_MAX`].
-    pub data: Vec<u8>,
+    /// Bytes of its data.
+    #[serde(default)]
+    pub size: u64,
+    /// What its data hash to; none when they were not read.
+    #[serde(default, with = "hash_text")]
+    pub hash: Option<Hash>,
+    /// Its data, or the beginning of them.
+    #[serde(with = "data_list")]
+    pub data: Arc<[u8]>,
     /// Whether data are missing.
     pub cut: bool,
     /// Its access control list, if it was read.
@@ -108,23 +121,39 @@ pub struct Value {
 }
 
 impl Value {
-    /// Bytes of data that a record keeps.
-    pub const DATA_MAX: usize = 64 * 1024;
+    /// Bytes of data that a record has in itself; whoever keeps records keeps more beside them.
+    pub const INLINE_MAX: usize = 64 * 1024;
 
-    /// What was read.
+    /// What was read, whole.
     pub fn of(node: &Node) -> Value {
         Value { mtime: node.stat.mtime, acl: node.acl.clone(), ..Value::with_data(node.stat.seen(), &node.data) }
     }
 
     /// What was written, or taken from elsewhere: when it was is not known.
-    pub(crate) fn with_data(seen: Seen, data: &[u8]) -> Value {
-        let kept = data.len().min(Self::DATA_MAX);
-        Value { seen, mtime: 0, data: data[..kept].to_vec(), cut: kept < data.len(), acl: None }
+    pub(crate) fn with_data(seen: Seen, data: &Arc<[u8]>) -> Value {
+        Value { seen, mtime: 0, size: data.len() as u64, hash: Some(hash_data(data)), data: data.clone(), cut: false, acl: None }
     }
 
     /// That there was something, of which the data are not known.
     pub(crate) fn unread(seen: Seen) -> Value {
-        Value { seen, mtime: 0, data: Vec::new(), cut: true, acl: None }
+        Value { seen, mtime: 0, size: 0, hash: None, data: Arc::from([]), cut: true, acl: None }
+    }
+
+    /// Leaves the beginning of data that are more than [`Value::INLINE_MAX`]; gives back all of them, if it did.
+    pub fn shorten(&mut self) -> Option<Arc<[u8]>> {
+        if self.data.len() <= Self::INLINE_MAX {
+            return None;
+        }
+        let short = Arc::from(&self.data[..Self::INLINE_MAX]);
+        self.cut = true;
+        Some(std::mem::replace(&mut self.data, short))
+    }
+
+    /// Puts back what was cut, if these are the data.
+    pub fn complete(&mut self, data: &[u8]) {
+        if self.cut && self.hash == Some(hash_data(data)) {
+            (self.data, self.cut) = (Arc::from(data), false);
+        }
     }
 }
 
@@ -144,8 +173,23 @@ pub struct Resolution {
     pub ambiguous: bool,
     /// What each side had; none when it was absent there.
     pub sides: PerSide<Option<Value>>,
+    /// When one side deleted it, and what that had been; none when both had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Tombstone>,
     /// When: milliseconds since 1970.
     pub at_ms: u64,
+}
+
+impl Resolution {
+    /// Leaves the beginnings of large data, and gives back the whole ones.
+    pub fn shorten(&mut self) -> Vec<Arc<[u8]>> {
+        [&mut self.sides.a, &mut self.sides.b].into_iter().flatten().filter_map(Value::shorten).collect()
+    }
+
+    /// Bytes of data that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        [&self.sides.a, &self.sides.b].into_iter().flatten().map(|value| value.data.len()).sum()
+    }
 }
 
 /// A resolution that is about to be carried out. It is persisted before anything is sent, so that what loses is known whatever happens then; and
@@ -160,7 +204,7 @@ pub struct Intent {
     pub resolution: Resolution,
 }
 
-/// When a delete happened: between the last moment at which the znode was known and the first at which it was not.
+/// When a delete happened: between the last moment at which the znode was known to be there and the first at which it was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeletedBetween {
     pub(crate) from: Timestamp,

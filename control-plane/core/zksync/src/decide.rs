@@ -260,6 +260,7 @@ pub(crate) fn elects_or_locks(key: &str) -> bool {
 /// Whose state stands, and whether that was a guess.
 pub(crate) fn winner(
     config: &LinkConfig,
+    base: Option<&Base>,
     views: PerSide<View<'_>>,
     kind: ConflictKind,
     clocks: PerSide<Option<Clock>>,
@@ -285,7 +286,12 @@ pub(crate) fn winner(
     let slack = clocks.a.error_ms + clocks.b.error_ms + u64::try_from(config.limits.guard.as_millis()).unwrap_or(u64::MAX);
     let slack = i64::try_from(slack).unwrap_or(i64::MAX);
     let written = |side: Side| views[side].node().map(|node| node.stat.mtime - clocks[side].offset_ms);
+    // One whose list of access alone has changed has the time of a write that both sides know, which may have been ours.
+    let wrote = |side: Side| views[side].node().is_some_and(|node| base.is_none_or(|base| !base.seen[side].same_data(&node.stat.seen())));
     match (written(Side::A), written(Side::B)) {
+        (Some(_), Some(_)) if wrote(Side::A) != wrote(Side::B) => (if wrote(Side::A) { Side::A } else { Side::B }, true),
+        (Some(_), None) if !wrote(Side::A) => (Side::A, true),
+        (None, Some(_)) if !wrote(Side::B) => (Side::B, true),
         // No server keeps the time of such a change.
         (Some(_), Some(_)) if kind == ConflictKind::Acl => (config.tie_break, true),
         (Some(a), Some(b)) if a.abs_diff(b) <= slack.unsigned_abs() => (config.tie_break, true),

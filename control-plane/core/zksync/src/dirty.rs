@@ -20,6 +20,8 @@ pub(crate) struct Dirt {
     pub(crate) acl: bool,
     /// When it became dirty.
     pub(crate) since: Timestamp,
+    /// What happened to it happened after this; the beginning of time when that is not known.
+    pub(crate) from: Timestamp,
     /// An event told of it, as opposed to a comparison.
     pub(crate) announced: bool,
     /// How often it was tried in vain.
@@ -29,14 +31,15 @@ pub(crate) struct Dirt {
 }
 
 impl Dirt {
-    pub(crate) fn on(side: Side, now: Timestamp) -> Dirt {
+    pub(crate) fn on(side: Side, now: Timestamp, from: Timestamp) -> Dirt {
         let mut sides = PerSide { a: false, b: false };
         sides[side] = true;
-        Dirt { sides, acl: false, since: now, announced: false, attempts: 0, size: 0 }
+        Dirt { sides, acl: false, since: now, from, announced: false, attempts: 0, size: 0 }
     }
 
     pub(crate) fn on_both(now: Timestamp) -> Dirt {
-        Dirt { sides: PerSide { a: true, b: true }, acl: true, since: now, announced: false, attempts: 0, size: 0 }
+        let (sides, from) = (PerSide { a: true, b: true }, Timestamp::EPOCH);
+        Dirt { sides, acl: true, since: now, from, announced: false, attempts: 0, size: 0 }
     }
 
     fn merge(&mut self, other: Dirt) {
@@ -44,6 +47,7 @@ impl Dirt {
         self.sides.b |= other.sides.b;
         self.acl |= other.acl;
         self.since = self.since.min(other.since);
+        self.from = self.from.min(other.from);
         self.announced |= other.announced;
         self.attempts = self.attempts.max(other.attempts);
         self.size = self.size.max(other.size);

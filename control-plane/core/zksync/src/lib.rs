@@ -23,6 +23,7 @@ mod migration;
 mod node;
 mod scan;
 mod status;
+mod tombstone;
 mod verify;
 
 pub use codec::{Record, Slot};
@@ -39,4 +40,5 @@ pub use migration::{
 };
 pub use node::{Acl, AclPending, Base, Hash, Key, Node, PerSide, Seen, Side, Stat, hash_data as hash_of};
 pub use status::{Counters, LinkState, Status};
+pub use tombstone::Tombstone;
 pub use verify::{Difference, DifferenceKind, Entry, Verification, compare, is_numbered};

@@ -1,7 +1,9 @@
 //! The state machine of a link: [`Link::step`] takes what happened, and says what to read, write and remember.
 
 mod collide;
+mod graves;
 mod look;
+mod proof;
 mod sides;
 mod words;
 mod write;
@@ -14,12 +16,14 @@ use base::Timestamp;
 
 use crate::codec::Record;
 use crate::config::{Clock, LinkConfig, Strategy};
-use crate::conflict::{Conflict, Intent, Resolution};
+use crate::conflict::{Conflict, DeletedBetween, Intent, Resolution};
 use crate::dirty::{Dirt, DirtySet};
 use crate::node::{Acl, Base, Key, PerSide, Seen, Side};
 use crate::scan::Scan;
 use crate::status::{Counters, LinkState, Status};
+use crate::tombstone::{Tombstone, Tombstones};
 
+use proof::Proof;
 pub use sides::too_deep;
 pub use words::{
     AclDone, Command, Effect, FoundSlot, HaltReason, Input, Opened, Outcome, ReadWant, Reading, Refusal, Remembered, Witnessed, WriteKind,
@@ -60,8 +64,10 @@ pub struct Link {
     looks: VecDeque<Look>,
     look_size: usize,
     scan_reads: BTreeMap<u64, (Side, u32, Vec<Key>)>,
-    /// Reads that tell whether a side went back in time, with the transaction that had been seen before they were asked for.
-    proofs: BTreeMap<u64, (Side, Key, i64)>,
+    /// Reads that tell whether a side went back in time.
+    proofs: BTreeMap<u64, Proof>,
+    /// What is left of pairs that are gone.
+    tombstones: Tombstones,
     blocked: BTreeMap<Key, String>,
     drifting: BTreeSet<Key>,
     /// Deletes that wait for approval, with the side that lacks the znode.
@@ -106,6 +112,7 @@ struct Unsaved {
     bases: BTreeMap<Key, Option<Base>>,
     base_data: BTreeMap<Key, Option<Arc<[u8]>>>,
     base_data_bytes: usize,
+    tombstones: BTreeMap<Key, Option<Tombstone>>,
     conflicts: BTreeMap<u64, Option<Conflict>>,
     intents: BTreeMap<u64, Option<Intent>>,
     resolved: Vec<Resolution>,
@@ -133,6 +140,10 @@ struct SideState {
     own: i64,
     /// When its connection was lost, or when we began.
     down_since: Timestamp,
+    /// Everything that is known to have been there was there until then, at least.
+    known_until: Timestamp,
+    /// When the last comparison of everything began and ended, until what it found has been dealt with.
+    compared: Option<(Timestamp, Timestamp)>,
     scan: Option<Scan>,
     generation: u32,
     /// It was read as a whole since we began.
@@ -194,6 +205,8 @@ struct Planned {
     /// What the target was believed to be.
     before: Option<Seen>,
     since: Timestamp,
+    /// When the source was deleted, if it was.
+    between: DeletedBetween,
     announced: bool,
     attempts: u8,
     /// It is not sent before this many saves are safe: what it replaces is on disk then.
@@ -219,11 +232,13 @@ struct AclPlan {
 impl Link {
     /// A link with what was persisted.
     pub fn new(config: LinkConfig, remembered: Remembered, now: Timestamp) -> Link {
-        let Remembered { bases, applied, own, conflicts: open, intents, braked, paused } = remembered;
+        let Remembered { bases, tombstones: gone, applied, own, known_ms, conflicts: open, intents, braked, paused } = remembered;
         let batch = config.limits.batch_ops;
         let side = |side: Side| {
             let (applied, own) = (applied[side], own[side]);
-            SideState { applied, next_sequence: applied + 1, own, zxid: own, batch, down_since: now, ..SideState::default() }
+            // It may have been another machine's clock.
+            let known_until = (Timestamp::from_unix_millis(known_ms[side]) - ANNOUNCED_WITHIN).min(now);
+            SideState { applied, next_sequence: applied + 1, own, zxid: own, batch, down_since: now, known_until, ..SideState::default() }
         };
         let mut sides = PerSide { a: side(Side::A), b: side(Side::B) };
         let mut pairs = BTreeMap::new();
@@ -236,6 +251,13 @@ impl Link {
                 shadows.insert(key.clone());
             }
             pairs.insert(key, Pair { base, mark: PerSide::default() });
+        }
+        let mut tombstones = Tombstones::default();
+        for (key, tombstone) in gone {
+            for side in Side::BOTH {
+                sides[side].saw(tombstone.newest[side]);
+            }
+            tombstones.insert(key, tombstone);
         }
         let newest = open.iter().map(|conflict| conflict.id).chain(intents.keys().copied()).max().unwrap_or(0);
         let next_id = newest.max(now.unix_millis()) + 1;
@@ -258,6 +280,7 @@ impl Link {
             look_size: 64,
             scan_reads: BTreeMap::new(),
             proofs: BTreeMap::new(),
+            tombstones,
             blocked: BTreeMap::new(),
             drifting: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -355,9 +378,23 @@ impl Link {
             let applied = PerSide { a: self.sides.a.applied, b: self.sides.b.applied };
             self.saving = Some((number, applied));
             self.saves_begun += 1;
-            let Unsaved { bases, base_data, conflicts, intents, resolved, .. } = std::mem::take(&mut self.unsaved);
+            let Unsaved { bases, base_data, tombstones, conflicts, intents, resolved, .. } = std::mem::take(&mut self.unsaved);
             let own = PerSide { a: self.sides.a.own, b: self.sides.b.own };
-            out.push(Effect::Persist { number, bases, base_data, conflicts, intents, resolved, applied, own, braked: self.braked });
+            let known_ms = PerSide { a: self.sides.a.known_until.unix_millis(), b: self.sides.b.known_until.unix_millis() };
+            let braked = self.braked;
+            out.push(Effect::Persist {
+                number,
+                bases,
+                base_data,
+                tombstones,
+                conflicts,
+                intents,
+                resolved,
+                applied,
+                own,
+                known_ms,
+                braked,
+            });
         }
         if !self.settled_once && self.is_settled() {
             self.settled_once = true;
@@ -414,6 +451,8 @@ impl Link {
         while self.deletes.front().is_some_and(|at| self.now.since(*at) > BRAKE_WINDOW) {
             self.deletes.pop_front();
         }
+        self.note_known();
+        self.forget_old_tombstones();
         let idle = Side::BOTH.into_iter().all(|side| self.sides[side].up && self.sides[side].scan.is_none());
         if idle && self.now >= self.next_pass && !self.paused {
             self.next_pass = self.now + self.config.limits.full_pass;
@@ -442,7 +481,7 @@ impl Link {
                 && it.ready.is_empty()
                 && it.acl_ready.is_empty()
         };
-        self.dirty.is_empty() && self.looks.is_empty() && Side::BOTH.into_iter().all(at_rest)
+        self.dirty.is_empty() && self.looks.is_empty() && self.proofs.is_empty() && Side::BOTH.into_iter().all(at_rest)
     }
 
     /// Whether it has stopped by itself, for good.
@@ -468,6 +507,7 @@ impl Link {
             epoch: PerSide { a: self.sides.a.epoch, b: self.sides.b.epoch },
             open_conflicts: self.conflicts.len(),
             held_deletes: self.held.len(),
+            tombstones: self.tombstones.len(),
             blocked: self.blocked.iter().take(BLOCKED_NAMED).map(|(key, why)| (key.to_string(), why.clone())).collect(),
             blocked_total: self.blocked.len(),
             excluded,
@@ -557,6 +597,7 @@ impl Link {
             self.shadows.remove(key);
         }
         self.pairs.insert(key.clone(), Pair { base, mark });
+        self.unbury(key);
         self.unsaved.bases.insert(key.clone(), Some(base));
         self.unsaved.dirty = true;
     }

@@ -222,6 +222,46 @@ pub struct AclPending {
     pub source: Seen,
 }
 
+/// A hash as a text in hexadecimal; null for none.
+pub(crate) mod hash_text {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::Hash;
+
+    pub(crate) fn serialize<S: Serializer>(hash: &Option<Hash>, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = |hash: &Hash| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        hash.as_ref().map(text).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Hash>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let mut hash = Hash::default();
+        if text.len() != 2 * hash.len() || !text.is_ascii() {
+            return Err(D::Error::custom("a hash has 32 hexadecimal digits"));
+        }
+        for (place, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).map_err(D::Error::custom)?;
+        }
+        Ok(Some(hash))
+    }
+}
+
+/// Data that are shared, as a list of numbers.
+pub(crate) mod data_list {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(data: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        data.as_ref().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(Arc::from)
+    }
+}
+
 /// A key as a text.
 pub(crate) mod key_text {
     use serde::{Deserialize as _, Deserializer, Serializer};

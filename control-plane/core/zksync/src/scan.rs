@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use base::Timestamp;
+
 use crate::node::Key;
 
 /// Requests of a scan that are under way at once.
@@ -14,6 +16,8 @@ const ANSWER: usize = 1024 * 1024;
 pub(crate) struct Scan {
     /// Told apart from scans before by this.
     pub(crate) generation: u32,
+    /// When it began.
+    pub(crate) began: Timestamp,
     /// After a lost connection: whatever it finds is news.
     pub(crate) after_gap: bool,
     pub(crate) queue: VecDeque<Key>,
@@ -26,8 +30,8 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(generation: u32, after_gap: bool, roots: impl Iterator<Item = Key>) -> Scan {
-        Scan { generation, after_gap, queue: roots.collect(), outstanding: 0, batch: FIRST_BATCH, read: 0, again: false }
+    pub(crate) fn new(generation: u32, after_gap: bool, began: Timestamp, roots: impl Iterator<Item = Key>) -> Scan {
+        Scan { generation, began, after_gap, queue: roots.collect(), outstanding: 0, batch: FIRST_BATCH, read: 0, again: false }
     }
 
     pub(crate) fn next_batch(&mut self) -> Vec<Key> {

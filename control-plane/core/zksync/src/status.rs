@@ -106,6 +106,8 @@ pub struct Counters {
     pub blocked_unnoted: u64,
     /// Conflicts that found no room in the queue.
     pub conflicts_unnoted: u64,
+    /// Pairs that are gone and were forgotten before their time because there were so many.
+    pub tombstones_dropped: u64,
     /// Data that were not kept for whoever decides a conflict: they are too large, or came too fast.
     pub base_data_unkept: u64,
 }
@@ -150,6 +152,8 @@ pub struct Status {
     pub open_conflicts: usize,
     /// Deletes that wait for approval.
     pub held_deletes: usize,
+    /// Pairs that are gone and remembered.
+    pub tombstones: usize,
     /// Paths that cannot be copied, with the reason; the first hundred.
     pub blocked: Vec<(String, String)>,
     /// How many there are.

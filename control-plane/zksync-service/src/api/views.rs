@@ -5,7 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zksync::{Conflict, Difference, Migration, MigrationCommand, Mode, Outlook, Pace, PerSide, Phase, Resolution, Status, Strategy};
+use zksync::{
+    Conflict, Difference, Migration, MigrationCommand, Mode, Outlook, Pace, PerSide, Phase, Resolution, Status, Strategy, Tombstone,
+};
 
 use crate::definition::{Definition, DefinitionError};
 use crate::link::LagSummary;
@@ -170,7 +172,7 @@ pub(crate) struct Expect {
 /// Resolutions, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ResolutionPage {
-    /// With what both sides had.
+    /// With what both sides had, up to 64 KiB of each: a single resolution is answered with all of it.
     pub(crate) resolutions: Vec<NumberedResolution>,
 }
 
@@ -183,6 +185,26 @@ pub(crate) struct NumberedResolution {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     pub(crate) resolution: Resolution,
+}
+
+/// Znodes that both sides had and that are gone.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TombstonePage {
+    /// Those that went last first.
+    pub(crate) tombstones: Vec<NamedTombstone>,
+    /// How many are remembered, whatever their paths.
+    pub(crate) total: usize,
+}
+
+/// What is left of a znode that is gone.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NamedTombstone {
+    /// A's path.
+    pub(crate) path: String,
+    /// Whose clients deleted it, between when, and what its data hash to.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub(crate) tombstone: Tombstone,
 }
 
 /// Which conflicts are to be decided at once, and how.

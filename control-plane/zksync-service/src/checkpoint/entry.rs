@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use zksync::{Base, Conflict, Intent, Key, PerSide, Resolution};
+use zksync::{Base, Conflict, Intent, Key, PerSide, Resolution, Tombstone};
 
 use crate::store::Save;
 
 /// Grows when older programs could not read what newer ones write.
-const FORMAT: u8 = 3;
-/// Those before: the first knew no intents and no resolutions, the second not what we wrote last and whether deletes are held back.
-const FORMATS_BEFORE: [u8; 2] = [1, 2];
+const FORMAT: u8 = 4;
+/// Those before: the first knew no intents and no resolutions, the second not what we wrote last and whether deletes are held back, the third not what
+/// is left of pairs that are gone.
+const FORMATS_BEFORE: [u8; 3] = [1, 2, 3];
 /// Bytes before they are compressed: so that an entry fits a request of every server, however badly it compresses.
 const BYTES: usize = 256 * 1024;
 /// What a damaged entry may pretend to be.
@@ -21,6 +22,8 @@ const LEVEL: i32 = 1;
 pub(crate) struct Entry {
     /// Pairs; none for one that is none any more.
     pub(crate) bases: BTreeMap<Key, Option<Base>>,
+    /// Pairs that are gone; none for one that is there again, or is not remembered any more.
+    pub(crate) tombstones: BTreeMap<Key, Option<Tombstone>>,
     /// Open conflicts; none for one that is closed.
     pub(crate) conflicts: BTreeMap<u64, Option<Conflict>>,
     /// Resolutions that are about to be carried out; none for one that has been, or will not be.
@@ -40,6 +43,8 @@ pub(crate) struct Told {
     pub(crate) save: Save,
     /// The newest transaction of ours on each side that was answered.
     pub(crate) own: PerSide<i64>,
+    /// Until when everything on each side is known to have been there: milliseconds since 1970.
+    pub(crate) known_ms: PerSide<u64>,
     /// Deletes are held back, and nobody has approved them.
     pub(crate) braked: bool,
 }
@@ -55,6 +60,10 @@ pub(crate) fn encode(whole: &Entry) -> Vec<Vec<u8>> {
     };
     for (key, base) in &whole.bases {
         body.base(key, base.as_ref());
+        cut(&mut body);
+    }
+    for (key, tombstone) in &whole.tombstones {
+        body.tombstone(key, tombstone.as_ref());
         cut(&mut body);
     }
     for (id, conflict) in &whole.conflicts {
@@ -89,6 +98,12 @@ impl Body {
         self.text(&base.map(Base::encode).unwrap_or_default());
     }
 
+    fn tombstone(&mut self, key: &str, tombstone: Option<&Tombstone>) {
+        self.bytes.push(b't');
+        self.text(key.as_bytes());
+        self.text(&tombstone.map(Tombstone::encode).unwrap_or_default());
+    }
+
     fn document<T: serde::Serialize>(&mut self, kind: u8, id: u64, document: Option<&T>) {
         self.bytes.push(kind);
         self.bytes.extend(id.to_le_bytes());
@@ -101,7 +116,7 @@ impl Body {
     }
 
     fn finish(mut self, last: Option<Told>) -> Vec<u8> {
-        if let Some(Told { applied, save, own, braked }) = last {
+        if let Some(Told { applied, save, own, known_ms, braked }) = last {
             self.bytes.push(b'a');
             for number in [applied.a, applied.b, save] {
                 self.bytes.extend(number.to_le_bytes());
@@ -111,6 +126,10 @@ impl Body {
                 self.bytes.extend(number.to_le_bytes());
             }
             self.bytes.push(u8::from(braked));
+            self.bytes.push(b'k');
+            for number in [known_ms.a, known_ms.b] {
+                self.bytes.extend(number.to_le_bytes());
+            }
         }
         let mut entry = vec![FORMAT];
         // Compressing into memory cannot fail; should it, the entry is no entry, and whoever reads it says so.
@@ -137,6 +156,12 @@ impl Entry {
                     let base = if base.is_empty() { None } else { Some(Base::decode(base)?) };
                     entry.bases.insert(key, base);
                 }
+                b"t" => {
+                    let key = std::str::from_utf8(left.text()?).ok()?.into();
+                    let tombstone = left.text()?;
+                    let tombstone = if tombstone.is_empty() { None } else { Some(Tombstone::decode(tombstone)?) };
+                    entry.tombstones.insert(key, tombstone);
+                }
                 b"c" => {
                     let (id, conflict) = left.document()?;
                     entry.conflicts.insert(id, conflict);
@@ -158,6 +183,7 @@ impl Entry {
                     told.own = PerSide { a: left.signed()?, b: left.signed()? };
                     told.braked = left.some(1)? != [0];
                 }
+                b"k" => entry.told.as_mut()?.known_ms = PerSide { a: left.number()?, b: left.number()? },
                 _ => return None,
             }
         }
@@ -218,21 +244,37 @@ mod tests {
             first_seen_ms: 1,
             last_change_ms: 2,
             base_data: Some(vec![1, 2, 3]),
+            deleted: None,
         };
         let conflicts = BTreeMap::from([(3, Some(conflict)), (4, None)]);
+        let gone = Tombstone { by: Some(Side::A), newest: PerSide { a: 1, b: 2 }, data: Some([3; 16]), size: 4, from_ms: 5, to_ms: 6 };
         let resolution = |n: u64| Resolution {
             key: format!("/app/{n}").into(),
             kind: ConflictKind::Update,
             strategy: Strategy::AWins,
             winner: Winner::A,
             ambiguous: false,
-            sides: PerSide { a: None, b: Some(Value { seen: Seen::default(), mtime: 1, data: vec![7; 64 * 1024], cut: true, acl: None }) },
+            sides: PerSide {
+                a: None,
+                b: Some(Value {
+                    seen: Seen::default(),
+                    mtime: 1,
+                    size: 1 << 20,
+                    hash: Some([1; 16]),
+                    data: vec![7; 64 * 1024].into(),
+                    cut: true,
+                    acl: None,
+                }),
+            },
+            deleted: Some(gone),
             at_ms: n,
         };
         let intents = BTreeMap::from([(7, Some(Intent { side: Side::B, record: None, resolution: resolution(7) })), (8, None)]);
         let resolutions: BTreeMap<u64, Resolution> = (1..20).map(|n| (n, resolution(n))).collect();
-        let told = Told { applied: PerSide { a: 5, b: 6 }, save: 17, own: PerSide { a: 7, b: -8 }, braked: true };
-        let whole = Entry { bases, conflicts, intents, resolutions, told: Some(told) };
+        let known_ms = PerSide { a: 9, b: 10 };
+        let told = Told { applied: PerSide { a: 5, b: 6 }, save: 17, own: PerSide { a: 7, b: -8 }, known_ms, braked: true };
+        let tombstones = BTreeMap::from([("/app/gone".into(), Some(gone)), ("/app/again".into(), None)]);
+        let whole = Entry { bases, tombstones, conflicts, intents, resolutions, told: Some(told) };
         let entries = encode(&whole);
         assert!(entries.len() > 2 && entries.iter().all(|entry| entry.len() < 512 * 1024), "{}", entries.len());
         let mut read = Entry::default();
@@ -240,6 +282,7 @@ mod tests {
             let entry = Entry::decode(bytes).unwrap();
             assert_eq!(entry.told.is_some(), place + 1 == entries.len(), "nothing is said to be applied before all of it is there");
             read.bases.extend(entry.bases);
+            read.tombstones.extend(entry.tombstones);
             read.conflicts.extend(entry.conflicts);
             read.intents.extend(entry.intents);
             read.resolutions.extend(entry.resolutions);
@@ -253,7 +296,7 @@ mod tests {
         let bases = BTreeMap::from([("/x".into(), Some(base(1)))]);
         let whole = encode(&Entry { bases, told: Some(Told { save: 1, ..Told::default() }), ..Entry::default() }).remove(0);
         assert_eq!(Entry::decode(&[]), None);
-        assert_eq!(Entry::decode(&[4, 0]), None);
+        assert_eq!(Entry::decode(&[5, 0]), None);
         let mut before = whole.clone();
         before[0] = 1;
         assert!(Entry::decode(&before).is_some(), "what a program before this one has left");

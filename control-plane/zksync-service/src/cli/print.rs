@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Api;
+use crate::link::now;
 
 pub(super) fn holder_line(holder: &Value) -> String {
     format!(
@@ -75,6 +76,22 @@ pub(super) fn print_report(out: &mut impl Write, report: &Value) -> Result<()> {
     }
     for counter in report["counters"].as_array().into_iter().flatten().take(20) {
         writeln!(out, "sequence counter of {}: A {}, B {} (aligned at the cutover)", text(&counter["path"]), counter["a"], counter["b"])?;
+    }
+    Ok(())
+}
+
+pub(super) fn print_deleted(out: &mut impl Write, page: &Value) -> Result<()> {
+    writeln!(out, "{} remembered", page["total"])?;
+    for gone in page["tombstones"].as_array().into_iter().flatten() {
+        let by = match text(&gone["by"]).as_str() {
+            "a" => "on A",
+            "b" => "on B",
+            _ => "on both",
+        };
+        let ago = |at: u64| now().unix_millis().saturating_sub(at) / 1_000;
+        let last = ago(gone["to_ms"].as_u64().unwrap_or(0));
+        let first = gone["from_ms"].as_u64().filter(|from| *from > 0).map_or("?".to_owned(), |from| ago(from).to_string());
+        writeln!(out, "{}  deleted {by} {last} to {first} s ago, {} bytes", text(&gone["path"]), gone["size"])?;
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use proto::zksync::v1 as wire;
-use zksync::{Conflict, Counters, PerSide, Resolution, Seen, Status, Step, Value};
+use zksync::{Conflict, Counters, PerSide, Resolution, Seen, Status, Step, Tombstone, Value};
 
 use crate::api::views::{DifferencePage, LinkView, MigrationPage, SideValue, ThreeWay};
 use crate::link::LagSummary;
-use crate::operations::acl_words;
+use crate::operations::{acl_words, hex};
 use crate::prepare::{Preparation, SideFound};
 use crate::verify::VerificationReport;
 use crate::witness::Holder;
@@ -37,6 +37,7 @@ fn status(it: Status, lag: PerSide<LagSummary>) -> wire::LinkStatus {
         zxid_b: it.zxid.b,
         open_conflicts: it.open_conflicts as u64,
         held_deletes: it.held_deletes as u64,
+        tombstones: it.tombstones as u64,
         blocked: it.blocked.into_iter().map(|(path, reason)| wire::Blocked { path, reason }).collect(),
         blocked_total: it.blocked_total as u64,
         excluded: it.excluded.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
@@ -150,6 +151,7 @@ pub(super) fn conflict(it: &Conflict) -> wire::Conflict {
         last_change_ms: it.last_change_ms,
         base: it.base.map(|base| wire::SeenPair { a: Some(seen(base.a)), b: Some(seen(base.b)) }),
         sides: Some(wire::SeenPair { a: it.sides.a.map(seen), b: it.sides.b.map(seen) }),
+        deleted: it.deleted.map(|deleted| tombstone(it.key.to_string(), deleted)),
     }
 }
 
@@ -189,10 +191,22 @@ pub(super) fn resolution(number: u64, it: Resolution) -> wire::Resolution {
         strategy: it.strategy.as_str().to_owned(),
         ambiguous: it.ambiguous,
         at_ms: it.at_ms,
-        data_a: it.sides.a.as_ref().map(|value| value.data.clone()),
-        data_b: it.sides.b.as_ref().map(|value| value.data.clone()),
+        data_a: it.sides.a.as_ref().map(|value| value.data.to_vec()),
+        data_b: it.sides.b.as_ref().map(|value| value.data.to_vec()),
         a: it.sides.a.map(recorded),
         b: it.sides.b.map(recorded),
+        deleted: it.deleted.map(|deleted| tombstone(it.key.to_string(), deleted)),
+    }
+}
+
+pub(super) fn tombstone(path: String, it: Tombstone) -> wire::Tombstone {
+    wire::Tombstone {
+        path,
+        by: it.by.map(|side| side.as_str().to_owned()).unwrap_or_default(),
+        from_ms: it.from_ms,
+        to_ms: it.to_ms,
+        hash: it.data.map(|hash| hex(&hash)).unwrap_or_default(),
+        size: it.size,
     }
 }
 
@@ -200,7 +214,9 @@ fn recorded(it: Value) -> wire::RecordedValue {
     wire::RecordedValue {
         seen: Some(seen(it.seen)),
         mtime_ms: it.mtime,
-        data: it.data,
+        size: it.size,
+        hash: it.hash.map(|hash| hex(&hash)).unwrap_or_default(),
+        data: it.data.to_vec(),
         cut: it.cut,
         acl_known: it.acl.is_some(),
         acl: it.acl.iter().flatten().map(acl_words).collect(),

@@ -265,7 +265,7 @@ async fn the_last_write_wins_although_one_ensembles_clock_is_ahead() {
     let recorded = world.store.resolutions("clock", "/", 10).unwrap();
     assert!(!recorded[0].1.ambiguous, "{recorded:?}");
     let loser = recorded[0].1.sides.b.as_ref().unwrap();
-    assert_eq!(loser.data, b"earlier, on b");
+    assert_eq!(&*loser.data, b"earlier, on b");
     let kept = world.a.create("/kept", b"", &Acl::open(), CreateKind::Persistent).await;
     assert!(kept.is_ok());
 }

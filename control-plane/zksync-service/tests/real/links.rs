@@ -347,8 +347,8 @@ async fn both_writing_one_znode_is_decided_by_the_strategy_and_recorded_with_bot
                 until("the record", || !world.store.resolutions(strategy.as_str(), "/", 10).unwrap().is_empty()).await;
                 let recorded = world.store.resolutions(strategy.as_str(), "/", 10).unwrap();
                 let [(_, resolution)] = recorded.as_slice() else { panic!("{recorded:?}") };
-                assert_eq!(resolution.sides.a.as_ref().unwrap().data, b"from a");
-                assert_eq!(resolution.sides.b.as_ref().unwrap().data, b"from b");
+                assert_eq!(&*resolution.sides.a.as_ref().unwrap().data, b"from a");
+                assert_eq!(&*resolution.sides.b.as_ref().unwrap().data, b"from b");
             }
             None => {
                 until("the conflict", || world.handle.status().open_conflicts == 1).await;

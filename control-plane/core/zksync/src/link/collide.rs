@@ -8,6 +8,7 @@ use crate::decide::{Verdict, View, decide, winner};
 use crate::dirty::Dirt;
 use crate::mapping::below;
 use crate::node::{Base, Key, PerSide, Side};
+use crate::tombstone::Tombstone;
 
 impl Link {
     pub(super) fn collide(&mut self, key: &Key, dirt: Dirt, base: Option<&Base>, views: PerSide<View<'_>>, kind: ConflictKind) {
@@ -15,13 +16,20 @@ impl Link {
             return self.carry_out(key, dirt, base, views, Verdict::ReadBoth, None);
         }
         if self.config.strategy == Strategy::Manual && self.config.mode.source().is_none() {
-            return self.open_conflict(key, base, views, kind);
+            return self.open_conflict(key, &dirt, base, views, kind);
         }
         let absent = Side::BOTH.into_iter().find(|side| matches!(views[*side], View::Absent));
-        let deleted = absent.map(|side| DeletedBetween { from: self.last_seen(side, &dirt), to: self.now.max(dirt.since) });
+        let deleted = absent.map(|_| DeletedBetween { from: dirt.from, to: self.now.max(dirt.since) });
         let clocks = PerSide { a: self.sides.a.clock, b: self.sides.b.clock };
-        let (won, ambiguous) = winner(&self.config, views, kind, clocks, deleted);
-        self.decide_for(key, dirt, base, views, kind, won, ambiguous);
+        let (won, ambiguous) = winner(&self.config, base, views, kind, clocks, deleted);
+        let deleted = self.deleted_in(base, views, &dirt);
+        self.decide_for(key, dirt, base, views, (kind, deleted), won, ambiguous);
+    }
+
+    /// What one side deleted.
+    fn deleted_in(&self, base: Option<&Base>, views: PerSide<View<'_>>, dirt: &Dirt) -> Option<Tombstone> {
+        let has = PerSide { a: views.a.node().is_some(), b: views.b.node().is_some() };
+        self.deleted(base, has, DeletedBetween { from: dirt.from, to: self.now })
     }
 
     #[expect(clippy::too_many_arguments, reason = "what is recorded of a conflict; each is used once")]
@@ -31,7 +39,7 @@ impl Link {
         dirt: Dirt,
         base: Option<&Base>,
         views: PerSide<View<'_>>,
-        kind: ConflictKind,
+        (kind, deleted): (ConflictKind, Option<Tombstone>),
         won: Side,
         ambiguous: bool,
     ) {
@@ -44,6 +52,7 @@ impl Link {
             winner: won.into(),
             ambiguous,
             sides: PerSide { a: value(Side::A), b: value(Side::B) },
+            deleted,
             at_ms: self.now.unix_millis(),
         });
         let verdict = match views[won] {
@@ -53,7 +62,7 @@ impl Link {
         self.carry_out(key, dirt, base, views, verdict, Some(resolution));
     }
 
-    fn open_conflict(&mut self, key: &Key, base: Option<&Base>, views: PerSide<View<'_>>, kind: ConflictKind) {
+    fn open_conflict(&mut self, key: &Key, dirt: &Dirt, base: Option<&Base>, views: PerSide<View<'_>>, kind: ConflictKind) {
         if self.conflicts.len() >= self.config.limits.conflicts {
             // Going on would decide by accident.
             self.counters.conflicts_unnoted += 1;
@@ -72,6 +81,7 @@ impl Link {
             first_seen_ms: now,
             last_change_ms: now,
             base_data: None,
+            deleted: self.deleted_in(base, views, dirt),
         };
         self.note_conflict(conflict);
     }
@@ -123,6 +133,9 @@ impl Link {
         let Some(mut conflict) = self.conflicted.get(key).and_then(|id| self.conflicts.get(id)).cloned() else { return };
         let sides = seen_of(views);
         if conflict.sides != sides {
+            // It was deleted before, or is now, or not any more.
+            let deleted = self.deleted_in(base.as_ref(), views, &dirt);
+            conflict.deleted = deleted.map(|now| conflict.deleted.filter(|before| before.by == now.by).unwrap_or(now));
             conflict.sides = sides;
             conflict.last_change_ms = self.now.unix_millis();
             // The operator decided about something else.
@@ -134,9 +147,9 @@ impl Link {
             if conflict.kind == ConflictKind::CreateBelow && (sides.a.is_none() || sides.b.is_none()) {
                 self.close_conflict(key);
                 let lacking = if sides.a.is_none() { Side::A } else { Side::B };
-                return self.decide_orphan(key, won, lacking, views);
+                return self.decide_orphan(key, won, lacking, views, conflict.deleted);
             }
-            self.decide_for(key, dirt, base.as_ref(), views, conflict.kind, won, false);
+            self.decide_for(key, dirt, base.as_ref(), views, (conflict.kind, conflict.deleted), won, false);
         }
     }
 
@@ -185,15 +198,16 @@ impl Link {
             // The operator has decided about what is above already.
             (None, Strategy::Manual) if decided => lacking,
             (None, Strategy::Manual) => {
-                self.open_conflict(key, base, views, ConflictKind::CreateBelow);
+                self.open_conflict(key, &dirt, base, views, ConflictKind::CreateBelow);
                 return true;
             }
         };
-        self.decide_orphan(key, won, lacking, views);
+        let deleted = self.deleted_in(base, views, &dirt);
+        self.decide_orphan(key, won, lacking, views, deleted);
         true
     }
 
-    fn decide_orphan(&mut self, key: &Key, won: Side, lacking: Side, views: PerSide<View<'_>>) {
+    fn decide_orphan(&mut self, key: &Key, won: Side, lacking: Side, views: PerSide<View<'_>>, deleted: Option<Tombstone>) {
         let value = |side: Side| views[side].node().map(Value::of);
         self.resolved(Resolution {
             key: key.clone(),
@@ -202,6 +216,7 @@ impl Link {
             winner: won.into(),
             ambiguous: false,
             sides: PerSide { a: value(Side::A), b: value(Side::B) },
+            deleted,
             at_ms: self.now.unix_millis(),
         });
         if won == lacking {

@@ -1,9 +1,9 @@
 //! Looking at pairs and deciding about them.
 
-use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, HaltReason, Link, Look, Planned, ReadWant, Reading, Witnessed, WriteKind, WriteOp};
+use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, Link, Look, Planned, ReadWant, Reading, WriteKind, WriteOp};
 use crate::codec::Record;
 use crate::config::AclPolicy;
-use crate::conflict::{ConflictKind, Resolution, Value};
+use crate::conflict::{ConflictKind, DeletedBetween, Resolution, Value};
 use crate::decide::{Exclusion, Verdict, View, acl_hash, decide, elects_or_locks, what_is_pending};
 use crate::dirty::Dirt;
 use crate::link::sides::answer_bytes;
@@ -59,7 +59,7 @@ impl Link {
                 look.answers[side] = Some(Vec::new());
             } else {
                 look.waiting[side] = true;
-                out.push(Effect::Read { side, id, reads });
+                out.push(Effect::Read { side, id, reads, newest: false });
             }
         }
         self.busy.extend(look.pairs.iter().map(|(key, _)| key.clone()));
@@ -104,20 +104,10 @@ impl Link {
         }
     }
 
-    /// Whether a side has an older state of a znode than the one that both had agreed on. While it is looked at, no write of ours is under way:
-    /// what is known came before the question.
-    fn went_back(&self, key: &Key, views: PerSide<View<'_>>) -> Option<HaltReason> {
-        let base = self.pairs.get(key)?.base;
-        Side::BOTH.into_iter().find_map(|side| {
-            let (found, seen) = (views[side].node()?.stat.mzxid, base.seen[side].mzxid);
-            (found < seen).then(|| HaltReason::WentBack { side, of: Witnessed::Pair(key.clone()), seen, found })
-        })
-    }
-
     fn judge(&mut self, key: &Key, dirt: Dirt, answers: &PerSide<Option<Reading>>) {
         let views = PerSide { a: view(answers.a.as_ref()), b: view(answers.b.as_ref()) };
-        if let Some(reason) = self.went_back(key, views) {
-            return self.halt(reason);
+        if let Some(doubt) = self.doubt(key, views) {
+            return self.prove(doubt, Some(Dirt { acl: true, sides: PerSide { a: true, b: true }, ..dirt }));
         }
         self.blocked.remove(key);
         self.drifting.remove(key);
@@ -203,7 +193,7 @@ impl Link {
                     self.keep_data(key, &node.data);
                 }
             }
-            Verdict::Forget => self.forget_base(key),
+            Verdict::Forget => self.bury(key, None, None, DeletedBetween { from: dirt.from, to: self.now }),
             Verdict::Put { to, shadow } => self.put(key, dirt, base, views, to, shadow, resolution),
             Verdict::Delete { to } => self.delete(key, dirt, base, views, to, resolution),
             Verdict::Conflict(kind) => self.collide(key, dirt, base, views, kind),
@@ -250,6 +240,7 @@ impl Link {
                     winner: to.into(),
                     ambiguous: false,
                     sides: PerSide { a: value(Side::A), b: value(Side::B) },
+                    deleted: None,
                     at_ms: self.now.unix_millis(),
                 }))
             });
@@ -315,7 +306,12 @@ impl Link {
         self.set_base(key, noted);
         self.busy.insert(key.clone());
         let path = self.config.mapping.path(to, key);
-        let resolution = resolution.map(|resolution| (self.intend(to, None, &resolution), resolution));
+        // Both have the same data: they are not lost.
+        let shortened = resolution.map(|mut resolution| {
+            resolution.shorten();
+            resolution
+        });
+        let resolution = shortened.map(|resolution| (self.intend(to, None, &resolution), resolution));
         let after = self.next_save();
         let plan = AclPlan {
             after,
@@ -345,7 +341,7 @@ impl Link {
                 Some(base) => base.seen[to],
                 None => return,
             },
-            View::Absent => return self.forget_base(key),
+            View::Absent => return self.bury(key, None, None, DeletedBetween { from: dirt.from, to: self.now }),
         };
         if key.as_ref() == "/" || self.is_orphan(key, dirt, base, views, to, resolution.is_some()) {
             return;
@@ -403,10 +399,11 @@ impl Link {
         let decided = resolution.is_some() || self.purged.contains_key(key) || self.revived.contains_key(key);
         let after = if decided { self.next_save() } else { 0 };
         let resolution = resolution.map(|resolution| (self.intend(to, Some(record.clone()), &resolution), resolution));
-        let planned =
-            Planned { op, record, before, since: dirt.since, announced: dirt.announced, attempts: dirt.attempts, after, resolution };
+        let between = DeletedBetween { from: dirt.from, to: self.now };
+        let Dirt { since, announced, attempts, .. } = dirt;
+        let planned = Planned { op, record, before, since, between, announced, attempts, after, resolution };
         self.busy.insert(key.clone());
-        self.sides[to].ready_bytes += planned.bytes();
+        self.sides[to].ready_bytes += planned.weight();
         self.sides[to].ready.push_back(planned);
     }
 
@@ -431,21 +428,8 @@ impl Link {
             (WriteKind::Delete { .. }, super::Refusal::NotEmpty) if attempts > 1 => self.look_below(side, &key),
             _ => {}
         }
-        let dirt = Dirt { since: planned.since, announced: planned.announced, attempts, ..Dirt::on_both(self.now) };
+        let dirt = Dirt { attempts, ..planned.dirt(self.now) };
         self.mark(key, dirt);
-    }
-}
-
-impl Planned {
-    pub(super) fn bytes(&self) -> usize {
-        let data = match &self.op.kind {
-            WriteKind::Create { data, acl, .. } => {
-                data.len() + acl.iter().map(|entry| entry.scheme.len() + entry.id.len() + 16).sum::<usize>()
-            }
-            WriteKind::Set { data, .. } => data.len(),
-            WriteKind::Delete { .. } => 0,
-        };
-        data + self.op.path.len() + 32 + self.record.length()
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use base::Timestamp;
-
-use super::{Effect, FoundSlot, HaltReason, Link, Opened, ReadWant, Reading, Witnessed, WriteKind};
+use super::{ANNOUNCED_WITHIN, Effect, FoundSlot, HaltReason, Link, Opened, ReadWant, Reading, Witnessed, WriteKind};
 use crate::codec::Record;
 use crate::config::EphemeralPolicy;
+use crate::conflict::DeletedBetween;
 use crate::dirty::Dirt;
 use crate::mapping;
 use crate::node::{Base, Key, Node, PerSide, Seen, Side};
@@ -14,8 +13,6 @@ use crate::scan::{Scan, WINDOW};
 
 /// How long a mirrored ephemeral outlives our sight of its original: about what a session does.
 const SHADOW_GRACE: Duration = Duration::from_secs(10);
-/// Znodes that are asked for at once to tell whether a side went back in time; one is enough.
-const PROOFS: usize = 16;
 /// Names of a path at most; deeper ones are not copied.
 pub(super) const DEPTH_MAX: usize = 200;
 /// Bytes of a path at most; longer ones are not copied.
@@ -93,7 +90,11 @@ impl Link {
             return;
         }
         match record.source {
-            None => self.forget_base(&record.key),
+            None => {
+                // Whoever carried it knew when it was.
+                let between = DeletedBetween { from: self.sides[side.other()].known_until, to: self.now };
+                self.bury(&record.key, Some(side.other()), Some((side, zxid)), between);
+            }
             Some(source) => {
                 let base = landed_base(side, record, source, zxid, None);
                 self.set_base(&record.key.clone(), base);
@@ -108,25 +109,6 @@ impl Link {
     pub(super) fn halt(&mut self, reason: HaltReason) {
         self.halted = Some(reason.clone());
         self.outbox.push(Effect::Halt(reason));
-    }
-
-    /// A comparison found a znode that was last written before what is known of it. That answer may be older than what is known, as it came from
-    /// another request. An answer to a request of now is not older: it decides.
-    fn prove(&mut self, side: Side, key: &Key, known: i64) {
-        if self.proofs.len() < PROOFS {
-            let id = self.take_id();
-            let want = ReadWant { path: self.config.mapping.path(side, key), acl: false, children: false };
-            self.outbox.push(Effect::Read { side, id, reads: vec![want] });
-            self.proofs.insert(id, (side, key.clone(), known));
-        }
-    }
-
-    fn proved(&mut self, side: Side, key: Key, seen: i64, answers: &[Reading]) {
-        if let Some(Reading::Present(node)) = answers.first()
-            && node.stat.mzxid < seen
-        {
-            self.halt(HaltReason::WentBack { side, of: Witnessed::Pair(key), seen, found: node.stat.mzxid });
-        }
     }
 
     pub(super) fn down(&mut self, side: Side) {
@@ -157,7 +139,7 @@ impl Link {
             }
         }
         self.scan_reads.retain(|_, (reading, ..)| *reading != side);
-        self.proofs.retain(|_, (reading, ..)| *reading != side);
+        self.forget_proofs(side);
     }
 
     pub(super) fn changed(&mut self, side: Side, path: &str) {
@@ -171,7 +153,8 @@ impl Link {
         // A new one will need its access control list: read with it at once.
         let acl = known.is_none();
         let size = known.map_or(0, |pair| pair.base.size);
-        self.mark(key, Dirt { acl, size, announced: true, ..Dirt::on(side, self.now) });
+        let from = self.now - ANNOUNCED_WITHIN;
+        self.mark(key, Dirt { acl, size, announced: true, ..Dirt::on(side, self.now, from) });
     }
 
     pub(super) fn mark(&mut self, key: Key, dirt: Dirt) {
@@ -182,6 +165,8 @@ impl Link {
             self.counters.dirty_overflows += 1;
             self.dirty.clear();
             for side in Side::BOTH {
+                // What it had found has not been dealt with.
+                self.sides[side].compared = None;
                 if self.sides[side].up {
                     self.start_scan(side, true);
                 }
@@ -200,7 +185,7 @@ impl Link {
         state.generation += 1;
         state.excluded.clear();
         let roots = self.config.mapping.rules().iter().map(|rule| rule.a.as_str().into());
-        state.scan = Some(Scan::new(state.generation, after_gap, roots));
+        state.scan = Some(Scan::new(state.generation, after_gap, self.now, roots));
     }
 
     /// Reads the subtree of `key` besides.
@@ -210,7 +195,7 @@ impl Link {
             Some(scan) => scan.queue.push_back(key.clone()),
             None if state.up => {
                 // A generation of its own would make all else look absent: it keeps the last one, and the end looks for nothing.
-                let mut scan = Scan::new(0, false, std::iter::once(key.clone()));
+                let mut scan = Scan::new(0, false, self.now, std::iter::once(key.clone()));
                 scan.generation = 0;
                 state.scan = Some(scan);
             }
@@ -230,7 +215,7 @@ impl Link {
             let generation = scan.generation;
             let id = self.take_id();
             let want = |key: &Key| ReadWant { path: self.config.mapping.path(side, key), acl: false, children: true };
-            out.push(Effect::Read { side, id, reads: keys.iter().map(want).collect() });
+            out.push(Effect::Read { side, id, reads: keys.iter().map(want).collect(), newest: false });
             self.scan_reads.insert(id, (side, generation, keys));
         }
         if self.sides[side].scan.as_ref().is_some_and(Scan::is_finished) {
@@ -241,9 +226,7 @@ impl Link {
     pub(super) fn read(&mut self, side: Side, id: u64, answers: Vec<Reading>) {
         if let Some((_, generation, keys)) = self.scan_reads.remove(&id) {
             self.scanned(side, generation, keys, answers);
-        } else if let Some((side, key, seen)) = self.proofs.remove(&id) {
-            self.proved(side, key, seen, &answers);
-        } else {
+        } else if !self.proved(id, &answers) {
             self.looked(side, id, answers);
         }
     }
@@ -282,7 +265,8 @@ impl Link {
             }
         }
         let seen = node.stat.seen();
-        let dirt = Dirt { size: u32::try_from(node.data.len()).unwrap_or(u32::MAX), ..Dirt::on(side, self.now) };
+        let from = self.sides[side].known_until;
+        let dirt = Dirt { size: u32::try_from(node.data.len()).unwrap_or(u32::MAX), ..Dirt::on(side, self.now, from) };
         match self.pairs.get_mut(&key) {
             Some(pair) => {
                 if generation != 0 {
@@ -295,7 +279,7 @@ impl Link {
                     return;
                 }
                 if seen.mzxid < known.mzxid {
-                    self.prove(side, &key, known.mzxid);
+                    self.doubt_of(side, &key, known.mzxid);
                 }
                 if !after_gap && (self.busy.contains(&key) || self.dirty.contains(&key)) {
                     return;
@@ -336,9 +320,10 @@ impl Link {
                 if !scan.after_gap && self.config.mode.takes_from(side) && !self.is_waiting(&key) {
                     self.suspects.insert(key.clone(), self.now);
                 }
-                self.mark(key, Dirt::on(side, self.now));
+                self.mark(key, Dirt::on(side, self.now, self.sides[side].known_until));
             }
         }
+        self.sides[side].compared = Some((scan.began, self.now));
         if !scan.after_gap {
             self.counters.full_passes[side] += 1;
         }
@@ -372,19 +357,10 @@ impl Link {
                     continue;
                 }
                 let Some(base) = self.pairs.get(&key).map(|pair| pair.base) else { continue };
-                let dirt = Dirt::on(original, self.now);
+                let dirt = Dirt::on(original, self.now, self.sides[original].down_since);
                 let kind = WriteKind::Delete { version: base.seen[copy].version, told: false };
                 self.plan(copy, &key, kind, None, Some(base.seen[copy]), (base.data, base.acl, 0), dirt, None);
             }
-        }
-    }
-
-    pub(super) fn last_seen(&self, side: Side, dirt: &Dirt) -> Timestamp {
-        // An event comes right after the fact; a comparison only tells that it was since the connection was lost or the last one.
-        if dirt.announced {
-            dirt.since - Duration::from_millis(100)
-        } else {
-            self.sides[side].down_since.min(dirt.since - self.config.limits.full_pass)
         }
     }
 }

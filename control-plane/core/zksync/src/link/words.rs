@@ -8,6 +8,7 @@ use crate::codec::Slot;
 use crate::config::{Clock, Mode, Strategy};
 use crate::conflict::{Conflict, Intent, Resolution};
 use crate::node::{Acl, Base, Key, Node, PerSide, Seen, Side};
+use crate::tombstone::Tombstone;
 
 /// Everything that can happen to a link.
 #[derive(Clone, Debug)]
@@ -122,10 +123,14 @@ pub enum Command {
 pub struct Remembered {
     /// Pairs.
     pub bases: Vec<(Key, Base)>,
+    /// Pairs that are gone.
+    pub tombstones: Vec<(Key, Tombstone)>,
     /// The last transaction of each side that is in them.
     pub applied: PerSide<u64>,
     /// The newest transaction of ours on each side that was answered; 0 for none.
     pub own: PerSide<i64>,
+    /// Until when everything on each side is known to have been there: milliseconds since 1970; 0 when that is not known.
+    pub known_ms: PerSide<u64>,
     /// Open conflicts.
     pub conflicts: Vec<Conflict>,
     /// Resolutions of which it is not known whether they were carried out.
@@ -287,6 +292,8 @@ pub enum Effect {
         id: u64,
         /// What.
         reads: Vec<ReadWant>,
+        /// The server is to catch up with its ensemble first: what it answers must not be older than what anybody was told before.
+        newest: bool,
     },
     /// One transaction: check the epoch, do all operations, write `slot`.
     Write {
@@ -322,6 +329,8 @@ pub enum Effect {
         bases: BTreeMap<Key, Option<Base>>,
         /// Data of pairs, for the conflicts that somebody will have to decide; none where they are not to be kept.
         base_data: BTreeMap<Key, Option<Arc<[u8]>>>,
+        /// Pairs that are gone; none for one that is there again, or is not remembered any more.
+        tombstones: BTreeMap<Key, Option<Tombstone>>,
         /// Open conflicts; none for one that is closed. Their `base_data` are of those that were persisted, if these hash to what the pair says.
         conflicts: BTreeMap<u64, Option<Conflict>>,
         /// Resolutions that are about to be carried out; none for one that has been, or will not be.
@@ -332,6 +341,8 @@ pub enum Effect {
         applied: PerSide<u64>,
         /// The newest transaction of ours on each side that was answered.
         own: PerSide<i64>,
+        /// Until when everything on each side is known to have been there: milliseconds since 1970.
+        known_ms: PerSide<u64>,
         /// Deletes are held back, and nobody has approved them.
         braked: bool,
     },
@@ -383,6 +394,8 @@ pub enum Witnessed {
     Ours,
     /// A znode that both sides had agreed on.
     Pair(Key),
+    /// A znode that both sides had deleted.
+    Deleted(Key),
 }
 
 impl std::fmt::Display for HaltReason {
@@ -395,6 +408,9 @@ impl std::fmt::Display for HaltReason {
                     Witnessed::Newest => write!(f, "transaction {seen:#x} was seen there, and its newest is {found:#x}"),
                     Witnessed::Ours => write!(f, "our own transaction {seen:#x} there is gone, and the newest of ours is {found:#x}"),
                     Witnessed::Pair(key) => write!(f, "{key} was last written by transaction {seen:#x}, and now by the older {found:#x}"),
+                    Witnessed::Deleted(key) => {
+                        write!(f, "{key} was deleted after transaction {seen:#x}, and stands there as the older {found:#x} made it")
+                    }
                 }?;
                 f.write_str(
                     "; it was restored, replaced, or is another one. What it has now was not copied. Make a new link, whose first step compares \

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base::Timestamp;
+
 use super::sides::landed_base;
 use super::{ATTEMPTS, AclDone, AclPlan, Effect, Flight, HaltReason, Link, Outcome, Planned, Refusal, SLOTS, WriteKind};
 use crate::codec::Slot;
@@ -32,7 +34,7 @@ impl Link {
                 break;
             }
             bytes += size;
-            state.ready_bytes = state.ready_bytes.saturating_sub(size);
+            state.ready_bytes = state.ready_bytes.saturating_sub(next.weight());
             planned.extend(state.ready.pop_front());
         }
         if planned.is_empty() {
@@ -82,7 +84,7 @@ impl Link {
         self.unsaved.dirty = true;
         let mut lags: Vec<Duration> = Vec::new();
         for (index, planned) in flight.planned.into_iter().enumerate() {
-            let Planned { op, record, before, since, announced, resolution, .. } = planned;
+            let Planned { op, record, before, since, between, announced, resolution, .. } = planned;
             let key = record.key.clone();
             self.busy.remove(&key);
             if announced {
@@ -102,7 +104,12 @@ impl Link {
                         self.keep_data(&key, data);
                     }
                 }
-                None => self.forget_base(&key),
+                None => {
+                    // Where it was decided later, it was known then when it was.
+                    let told = resolution.as_ref().and_then(|(_, resolution)| resolution.deleted);
+                    let between = told.map_or(between, |told| told.between());
+                    self.bury(&key, Some(side.other()), Some((side, zxid)), between);
+                }
             }
             if self.revived.remove(&key).is_some() {
                 // What could not be created below it can be now.
@@ -147,6 +154,7 @@ impl Link {
             winner: side.other().into(),
             ambiguous: true,
             sides,
+            deleted: None,
             at_ms: self.now.unix_millis(),
         });
     }
@@ -171,14 +179,14 @@ impl Link {
         let state = &mut self.sides[side];
         state.batch = (state.batch / 2).max(1);
         for planned in flight.planned.into_iter().rev() {
-            state.ready_bytes += planned.bytes();
+            state.ready_bytes += planned.weight();
             state.ready.push_front(planned);
         }
         let Some(mut culprit) = culprit else { return };
         if let (WriteKind::Delete { told, .. }, Refusal::Untold) = (&mut culprit.op.kind, refusal) {
             *told = false;
             let state = &mut self.sides[side];
-            state.ready_bytes += culprit.bytes();
+            state.ready_bytes += culprit.weight();
             return state.ready.push_front(culprit);
         }
         self.busy.remove(&culprit.record.key);
@@ -202,8 +210,8 @@ impl Link {
         for planned in flight.planned {
             let key = planned.record.key.clone();
             self.busy.remove(&key);
-            if let Some((intent, _)) = planned.resolution {
-                self.end_intent(intent);
+            if let Some((intent, _)) = &planned.resolution {
+                self.end_intent(*intent);
             }
             let attempts = planned.attempts.saturating_add(u8::from(alone));
             if alone && attempts >= UNANSWERED_MAX {
@@ -215,7 +223,7 @@ impl Link {
                 self.block(&key, why);
                 continue;
             }
-            let dirt = Dirt { since: planned.since, announced: planned.announced, attempts, ..Dirt::on_both(self.now) };
+            let dirt = Dirt { attempts, ..planned.dirt(self.now) };
             self.mark(key, dirt);
         }
     }
@@ -226,10 +234,10 @@ impl Link {
         let waiting: Vec<Planned> = state.ready.drain(..).collect();
         for planned in waiting {
             self.busy.remove(&planned.record.key);
-            if let Some((intent, _)) = planned.resolution {
-                self.end_intent(intent);
+            if let Some((intent, _)) = &planned.resolution {
+                self.end_intent(*intent);
             }
-            let dirt = Dirt { since: planned.since, announced: planned.announced, ..Dirt::on_both(self.now) };
+            let dirt = Dirt { attempts: 0, ..planned.dirt(self.now) };
             self.mark(planned.record.key, dirt);
         }
     }
@@ -284,5 +292,29 @@ impl Link {
             }
             AclDone::Stale | AclDone::Unknown => self.mark(key, Dirt { attempts: attempts + 1, ..Dirt::on_both(self.now) }),
         }
+    }
+}
+
+impl Planned {
+    /// What it was planned for is to be looked at again.
+    pub(super) fn dirt(&self, now: Timestamp) -> Dirt {
+        Dirt { since: self.since, from: self.between.from, announced: self.announced, attempts: self.attempts, ..Dirt::on_both(now) }
+    }
+
+    /// Bytes of memory that wait with it.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes() + self.resolution.as_ref().map_or(0, |(_, resolution)| resolution.bytes())
+    }
+
+    /// Bytes of its part of a transaction.
+    pub(super) fn bytes(&self) -> usize {
+        let data = match &self.op.kind {
+            WriteKind::Create { data, acl, .. } => {
+                data.len() + acl.iter().map(|entry| entry.scheme.len() + entry.id.len() + 16).sum::<usize>()
+            }
+            WriteKind::Set { data, .. } => data.len(),
+            WriteKind::Delete { .. } => 0,
+        };
+        data + self.op.path.len() + 32 + self.record.length()
     }
 }

@@ -103,6 +103,15 @@ fn live_through(seed: u64) {
     if let Some(loss) = world.unrecorded() {
         fail(&world, &format!("{loss:?} was replaced, and nothing on disk tells of it: {:#?}", world.resolutions()));
     }
+    if let Some(wrong) = world.misjudged() {
+        fail(&world, &wrong);
+    }
+    // What was deleted stays deleted, through crashes and with nobody there, unless somebody made it anew or a record tells why not.
+    if mode == Mode::Both
+        && let Some(risen) = world.risen()
+    {
+        fail(&world, &format!("nobody has made it since, and it is there: {risen}"));
+    }
     if world.intents() > 0 {
         fail(&world, "a resolution is neither carried out nor given up");
     }
@@ -265,12 +274,13 @@ fn what_is_there_again_releases_the_brake() {
     world.rest();
     assert_eq!(world.link.status().held_deletes, 36);
     world.cut(Side::A);
-    world.sides.a.nodes = whole;
+    // Those that went before the brake are gone for good.
+    world.sides.a.nodes = whole.into_iter().filter(|(path, _)| world.sides.b.nodes.contains_key(path)).collect();
     world.rest();
-    assert_eq!((world.link.status().held_deletes, world.sides.b.tree("/s/").len()), (0, 40));
+    assert_eq!((world.link.status().held_deletes, world.sides.b.tree("/s/").len()), (0, 37));
     world.change(Side::A, op("/s/0", DELETE));
     world.rest();
-    assert_eq!((world.link.status().held_deletes, world.sides.b.tree("/s/").len()), (0, 39));
+    assert_eq!((world.link.status().held_deletes, world.sides.b.tree("/s/").len()), (0, 36));
 }
 
 /// What is held back is decided anew when changes are taken from the other side.
@@ -334,7 +344,7 @@ fn what_is_overwritten_where_nothing_is_taken_from_is_recorded() {
     assert_eq!(world.sides.a.tree("/s"), world.sides.b.tree("/s"));
     let told: Vec<_> = world.resolutions().iter().map(|it| (it.key.as_ref(), it.kind, it.winner)).collect();
     assert_eq!(told, [("/s/x", ConflictKind::Update, Side::A.into()), ("/s/y", ConflictKind::Create, Side::A.into())]);
-    let lost: Vec<_> = world.resolutions().iter().map(|it| it.sides.b.as_ref().unwrap().data.as_slice()).collect();
+    let lost: Vec<_> = world.resolutions().iter().map(|it| &*it.sides.b.as_ref().unwrap().data).collect();
     assert_eq!(lost, [b"b".as_slice(), b"only b"]);
 }
 
@@ -419,7 +429,7 @@ fn what_was_made_again_between_the_read_and_the_write_is_recorded() {
         assert_eq!((told.kind, told.key.as_ref()), (ConflictKind::Recreated, "/s/x"));
         assert_eq!(told.sides.b.as_ref().map(|value| (value.seen.czxid, value.cut)), Some((found.czxid, true)), "what was found");
         let sent = (!delete).then(|| b"2".to_vec());
-        assert_eq!(told.sides.a.as_ref().map(|value| value.data.clone()), sent, "what was sent");
+        assert_eq!(told.sides.a.as_ref().map(|value| value.data.to_vec()), sent, "what was sent");
     }
 }
 
@@ -456,7 +466,7 @@ fn what_loses_is_on_disk_before_it_is_replaced() {
     world.crash();
     world.rest();
     let [told] = world.resolutions() else { panic!("{:?}", world.resolutions()) };
-    assert_eq!(told.sides.b.as_ref().map(|value| value.data.as_slice()), Some(&b"b"[..]));
+    assert_eq!(told.sides.b.as_ref().map(|value| &*value.data), Some(&b"b"[..]));
     assert_eq!(world.intents(), 0);
     // One that was noted and never sent comes to nothing.
     world.change(Side::A, op("/s/x", WriteKind::Set { data: Arc::from(*b"aa"), version: 0 }));
@@ -489,4 +499,141 @@ fn an_operators_decision_holds_for_what_the_operator_saw() {
     world.input(decide(seen));
     world.rest();
     assert_eq!((world.sides.b.nodes["/s/x"].data.as_slice(), world.link.status().open_conflicts), (&b"c"[..], 0));
+}
+
+/// A backup that is as new as our last own write there, and older than a delete: neither our own znodes nor any pair tell of it.
+#[test]
+fn what_was_deleted_is_not_copied_back_from_a_backup() {
+    for crash in [false, true] {
+        let mut config = LinkConfig::one_way(Mapping::everything());
+        (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+        let mut world = World::new(1, config);
+        world.change(Side::A, op("/s/gone", made(b"past")));
+        world.rest();
+        let backup = world.sides.a.clone();
+        world.change(Side::A, op("/s/gone", DELETE));
+        world.pass(Duration::from_secs(3));
+        assert!(!world.sides.b.nodes.contains_key("/s/gone"));
+        let [(key, gone)] = world.link.tombstones().collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!((key.as_ref(), gone.by, gone.size), ("/s/gone", Some(Side::A), 4));
+        world.cut(Side::A);
+        if crash {
+            world.crash();
+        }
+        world.sides.a = backup.restored();
+        for side in Side::BOTH {
+            world.connect(side);
+        }
+        while world.progress() {}
+        let of = Witnessed::Deleted("/s/gone".into());
+        assert!(matches!(&world.halted, Some(HaltReason::WentBack { side: Side::A, of: found, .. }) if *found == of), "{:?}", world.halted);
+        assert!(!world.sides.b.nodes.contains_key("/s/gone"), "the past is not copied over the present");
+    }
+}
+
+/// What is made anew after a delete is new, wherever, and is remembered as such.
+#[test]
+fn what_is_made_anew_after_a_delete_is_carried() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+    let mut world = World::new(1, config);
+    for (round, side) in [Side::A, Side::B, Side::B, Side::A].into_iter().enumerate() {
+        let data = [u8::try_from(round).unwrap()];
+        world.change(side, op("/s/x", made(&data)));
+        world.rest();
+        assert_eq!(world.sides[side.other()].nodes["/s/x"].data, data, "round {round}");
+        assert_eq!(world.link.status().tombstones, 0, "it is there again");
+        if round == 2 {
+            world.crash();
+        }
+        world.rest();
+        world.change(Side::A, op("/s/x", DELETE));
+        world.rest();
+        assert_eq!((world.sides.b.nodes.contains_key("/s/x"), world.link.status().tombstones), (false, 1), "round {round}");
+    }
+    assert!(world.halted.is_none() && world.resolutions().is_empty());
+    // They are forgotten after a day.
+    world.now = world.now + Duration::from_secs(25 * 3_600);
+    world.rest();
+    assert_eq!((world.link.status().tombstones, world.link.status().counters.tombstones_dropped), (0, 0));
+}
+
+/// Nobody was there when one side deleted it and the other changed it: the delete may have been at any time since it was last known to be there.
+#[test]
+fn a_delete_while_nobody_led_does_not_win_over_a_later_write() {
+    for crash in [false, true] {
+        let mut config = LinkConfig::one_way(Mapping::everything());
+        (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+        let mut world = World::new(1, config);
+        world.change(Side::A, op("/s/x", made(b"1")));
+        world.rest();
+        for side in Side::BOTH {
+            world.input(Input::Clock { side, clock: Clock { offset_ms: 0, error_ms: 1 }, zxid: 0 });
+            world.cut(side);
+        }
+        let minutes = |world: &mut World, count: u64| world.now = world.now + Duration::from_secs(60 * count);
+        minutes(&mut world, 10);
+        world.change(Side::A, op("/s/x", DELETE));
+        let deleted_ms = world.now.unix_millis();
+        minutes(&mut world, 40);
+        world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"later"), version: 0 }));
+        minutes(&mut world, 10);
+        if crash {
+            world.crash();
+        }
+        world.rest();
+        assert_eq!(world.sides.a.nodes["/s/x"].data, b"later", "{:?}", world.resolutions());
+        let [told] = world.resolutions() else { panic!("{:?}", world.resolutions()) };
+        let gone = told.deleted.unwrap();
+        assert_eq!((told.kind, gone.by, gone.size), (ConflictKind::Delete, Some(Side::A), 1));
+        assert_eq!(gone.data, Some(zksync::hash_of(b"1")), "what the deleted one was");
+        assert!(gone.from_ms <= deleted_ms && deleted_ms <= gone.to_ms, "{gone:?} {deleted_ms}");
+        assert!(deleted_ms - gone.from_ms < 1_000 * 60 * 13, "it was known until shortly before: {gone:?} {deleted_ms}");
+    }
+}
+
+/// Whoever takes over may be connected to a server that lags behind the one that told the leader before: what it answers is old, and no backup.
+#[test]
+fn a_server_that_lags_behind_is_no_ensemble_that_went_back() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+    let mut world = World::new(1, config);
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.change(Side::A, op("/s/y", made(b"1")));
+    world.rest();
+    let before = world.sides.a.clone();
+    world.change(Side::A, op("/s/x", WriteKind::Set { data: Arc::from(*b"2"), version: 0 }));
+    world.change(Side::A, op("/s/y", DELETE));
+    world.pass(Duration::from_secs(3));
+    world.crash();
+    world.lagging.a = Some(before);
+    world.rest();
+    assert!(world.halted.is_none(), "{:?}", world.halted);
+    assert_eq!(world.sides.a.tree("/s"), world.sides.b.tree("/s"));
+    assert_eq!(world.sides.b.nodes["/s/x"].data, b"2");
+    assert!(!world.sides.b.nodes.contains_key("/s/y"));
+}
+
+/// A resolution has both values whole, however large they are.
+#[test]
+fn what_loses_is_recorded_whole() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::AWins);
+    let mut world = World::new(1, config);
+    world.rest();
+    let large = |n: u8| vec![n; 1_000_000];
+    world.change(Side::A, op("/s/x", made(&large(1))));
+    world.change(Side::B, op("/s/x", made(&large(2))));
+    world.rest();
+    let [told] = world.resolutions() else { panic!("{}", world.resolutions().len()) };
+    for (side, n) in [(Side::A, 1), (Side::B, 2)] {
+        let mut value = told.sides[side].clone().unwrap();
+        assert!(!value.cut && *value.data == large(n)[..] && value.size == 1_000_000);
+        let whole = value.shorten().unwrap();
+        assert!(value.cut && value.data.len() == zksync::Value::INLINE_MAX && value.size == 1_000_000);
+        value.complete(b"something else");
+        assert!(value.cut);
+        value.complete(&whole);
+        assert!(!value.cut && *value.data == large(n)[..]);
+    }
 }

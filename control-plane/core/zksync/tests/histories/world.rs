@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::Timestamp;
 use zksync::{
     Acl, AclDone, Base, Clock, Conflict, Effect, FoundSlot, HaltReason, Input, Intent, Key, Link, LinkConfig, Node, Opened, Outcome,
-    PerSide, ReadWant, Reading, Refusal, Remembered, Resolution, SLOTS, Seen, Side, Slot, Stat, WriteKind, WriteOp,
+    PerSide, ReadWant, Reading, Refusal, Remembered, Resolution, SLOTS, Seen, Side, Slot, Stat, Tombstone, WriteKind, WriteOp,
 };
 
 /// xorshift64*: seedable, and enough.
@@ -176,6 +176,8 @@ struct Wire {
 struct Disk {
     bases: BTreeMap<Key, Base>,
     base_data: BTreeMap<Key, Vec<u8>>,
+    tombstones: BTreeMap<Key, Tombstone>,
+    known_ms: PerSide<u64>,
     conflicts: BTreeMap<u64, Conflict>,
     intents: BTreeMap<u64, Intent>,
     resolutions: Vec<Resolution>,
@@ -215,6 +217,12 @@ pub(crate) struct World {
     pub(crate) skew_ms: PerSide<i64>,
     /// Clocks are not compared.
     pub(crate) timeless: bool,
+    /// What a server answers that lags behind its ensemble, until it is asked to catch up.
+    pub(crate) lagging: PerSide<Option<Ensemble>>,
+    /// When clients changed what: whether it was there afterwards, by our clock.
+    truth: BTreeMap<(bool, String), Vec<(u64, bool)>>,
+    /// What was deleted on a side last when both had the same, and that was known on disk.
+    deleted: BTreeMap<String, Side>,
     pub(crate) log: Vec<String>,
 }
 
@@ -239,6 +247,9 @@ impl World {
             halted: None,
             skew_ms: PerSide::default(),
             timeless: false,
+            lagging: PerSide::default(),
+            truth: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             log: Vec::new(),
         };
         for side in Side::BOTH {
@@ -279,10 +290,21 @@ impl World {
 
     pub(crate) fn change(&mut self, side: Side, op: WriteOp) -> bool {
         let mtime = self.mtime(side);
+        let agreed = self.disk.bases.get(op.path.as_str()).is_some_and(|base| {
+            let same = |side: Side| self.sides[side].nodes.get(&op.path).is_some_and(|node| base.seen[side].same(&node.stat.seen()));
+            same(Side::A) && same(Side::B)
+        });
         match self.sides[side].multi(std::slice::from_ref(&op), mtime) {
             Ok((_, paths)) => {
                 self.note(format!("{} client {side:?} {op:?} @{}", self.now.unix_millis(), self.sides[side].zxid));
                 self.client_ops += 1;
+                let there = !matches!(op.kind, WriteKind::Delete { .. });
+                match there {
+                    false if agreed => self.deleted.insert(op.path.clone(), side),
+                    false => None,
+                    true => self.deleted.remove(&op.path),
+                };
+                self.truth.entry((side == Side::A, op.path)).or_default().push((self.now.unix_millis(), there));
                 self.tell(side, paths);
                 true
             }
@@ -365,8 +387,12 @@ impl World {
     /// A server carries out a request.
     fn serve(&mut self, side: Side, request: Effect) -> Option<Input> {
         match request {
-            Effect::Read { side, id, reads } => {
-                let answers = reads.iter().map(|want| self.sides[side].read(want)).collect();
+            Effect::Read { side, id, reads, newest } => {
+                if newest {
+                    self.lagging[side] = None;
+                }
+                let from = self.lagging[side].as_ref().unwrap_or(&self.sides[side]);
+                let answers = reads.iter().map(|want| from.read(want)).collect();
                 Some(Input::Read { side, id, answers })
             }
             Effect::Write { side, sequence, epoch, ops, slot } => {
@@ -436,7 +462,7 @@ impl World {
         self.losses.iter().find(|loss| {
             !self.disk.resolutions.iter().any(|it| {
                 it.key.as_ref() == loss.path
-                    && it.sides[loss.side].as_ref().is_some_and(|value| value.seen.same_data(&loss.seen) && value.data == loss.data)
+                    && it.sides[loss.side].as_ref().is_some_and(|value| value.seen.same_data(&loss.seen) && *value.data == *loss.data)
             })
         })
     }
@@ -520,6 +546,8 @@ impl World {
         let bases = self.disk.bases.iter().map(|(key, base)| (key.clone(), Base::decode(&base.encode()).unwrap()));
         let remembered = Remembered {
             bases: bases.collect(),
+            tombstones: self.disk.tombstones.iter().map(|(key, it)| (key.clone(), Tombstone::decode(&it.encode()).unwrap())).collect(),
+            known_ms: self.disk.known_ms,
             applied: self.disk.applied,
             own: self.disk.own,
             conflicts: self.disk.conflicts.values().cloned().collect(),
@@ -531,7 +559,7 @@ impl World {
     }
 
     fn persist_one(&mut self, tell: bool) -> bool {
-        let Some(Effect::Persist { number, bases, base_data, conflicts, intents, resolved, applied, own, braked }) =
+        let Some(Effect::Persist { number, bases, base_data, tombstones, conflicts, intents, resolved, applied, own, known_ms, braked }) =
             self.persists.pop_front()
         else {
             return false;
@@ -548,6 +576,12 @@ impl World {
                 None => self.disk.bases.remove(&key),
             };
         }
+        for (key, tombstone) in tombstones {
+            match tombstone {
+                Some(tombstone) => self.disk.tombstones.insert(key, tombstone),
+                None => self.disk.tombstones.remove(&key),
+            };
+        }
         for (id, conflict) in conflicts {
             match conflict {
                 Some(conflict) => self.disk.conflicts.insert(id, conflict),
@@ -561,7 +595,7 @@ impl World {
             };
         }
         self.disk.resolutions.extend(resolved);
-        (self.disk.applied, self.disk.own, self.disk.braked) = (applied, own, braked);
+        (self.disk.applied, self.disk.own, self.disk.known_ms, self.disk.braked) = (applied, own, known_ms, braked);
         if tell {
             self.input(Input::Persisted { number });
         }
@@ -652,6 +686,50 @@ impl World {
         self.wires.b.requests.clear();
     }
 
+    /// Nobody leads for a while, and clients go on.
+    pub(crate) fn outage(&mut self, sides: &[Side]) {
+        self.crash();
+        for _ in 0..self.dice.below(6) {
+            self.now = self.now + Duration::from_secs(self.dice.below(200));
+            self.client(sides);
+        }
+        // Whatever the one before had sent has arrived or never will.
+        while self.zombie() {}
+    }
+
+    /// A decision by time that was wrong: what won was older than what it replaced.
+    pub(crate) fn misjudged(&self) -> Option<String> {
+        // Two writes that are so close are told apart by nobody.
+        let slack = 100;
+        self.disk.resolutions.iter().find_map(|it| {
+            let by_time = it.strategy == zksync::Strategy::LastWriteWins && !it.ambiguous;
+            let kinds = [zksync::ConflictKind::Update, zksync::ConflictKind::Create, zksync::ConflictKind::Delete];
+            if !by_time || !kinds.contains(&it.kind) {
+                return None;
+            }
+            let at = |side: Side| {
+                let told = self.truth.get(&(side == Side::A, it.key.to_string()))?;
+                let there = it.sides[side].is_some();
+                let last = told.iter().rev().find(|(at, _)| *at <= it.at_ms)?;
+                (last.1 == there).then_some(last.0)
+            };
+            let (a, b) = (at(Side::A)?, at(Side::B)?);
+            let (won, lost) = if it.winner == Side::A.into() { (a, b) } else { (b, a) };
+            (won + slack < lost).then(|| format!("{won} won over {lost}: {it:?}"))
+        })
+    }
+
+    /// A client deleted what both sides had, nobody has written it since, and no conflict was about it, or about what is above or below: it must be
+    /// gone.
+    pub(crate) fn risen(&self) -> Option<String> {
+        let told = |path: &str| {
+            let related = |key: &str| key == path || path.starts_with(&format!("{key}/")) || key.starts_with(&format!("{path}/"));
+            self.disk.resolutions.iter().any(|it| related(&it.key))
+        };
+        let is_there = |path: &String| Side::BOTH.into_iter().any(|side| self.sides[side].nodes.contains_key(path));
+        self.deleted.iter().find(|(path, _)| is_there(path) && !told(path)).map(|(path, side)| format!("{path}, deleted on {side:?}"))
+    }
+
     /// One moment of a bad day.
     pub(crate) fn moment(&mut self, sides: &[Side]) {
         self.now = self.now + Duration::from_millis(self.dice.below(40));
@@ -660,6 +738,7 @@ impl World {
             25 => self.cut(Side::A),
             26 => self.cut(Side::B),
             27 if self.dice.one_in(3) => self.crash(),
+            27 if self.dice.one_in(3) => self.outage(sides),
             28..=33 => self.connect(Side::A),
             34..=39 => self.connect(Side::B),
             40..=42 => {
