@@ -16,7 +16,7 @@ use crate::{http, machine};
 const DIRECTORIES: [&str; 10] = ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var", "var/lib"];
 /// What a task may call.
 const PROGRAMS: [&str; 5] = ["sh", "cat", "echo", "sleep", "readlink"];
-/// The agent must not have these of the node's files, and has the pod's.
+/// By what the node knows names. The agent has the pod's in its place, and the node must not notice.
 const RESOLVER: &str = "nameserver 192.0.2.53\n";
 /// Before the agent starts as it does in a pod: a pod with the node's process ids has the node's `/proc` below its root.
 const WITH_PROC: &str = "mount -t proc proc /host/proc && exec /start \"$@\"";
