@@ -51,7 +51,7 @@ static SETTINGS: Settings = Settings {
         net_inode: 0,
         net_cookie: 0,
         cookie: 0,
-        reserved: 0,
+        mptcp_first: 0,
     },
     ephemeral_first: 32_768,
     ephemeral_last: 60_999,

@@ -16,15 +16,17 @@ use crate::clock::Now;
 use crate::config::CaptureMode;
 use crate::connections::{self, ListenerWatch, SocketId, Watch};
 use crate::dns;
-use crate::driver::{Doubts, Input};
+use crate::driver::Input;
 use crate::ebpf::{self, CountedSockets, Looker, Seeder};
 use crate::fallback::{self, Rung, connector::Connector};
 use crate::host::namespace::{Whereabouts, host_process};
-use crate::observation::{FlowEnd, Observation, OpenEnds, Protocol};
+use crate::observation::{FlowEnd, Observation, Protocol};
 use crate::procfs::Procfs;
 use crate::snapshot::{self, Sockets};
 use crate::sockets::{self, ROUND_MAX, Rounds, SocketOwner, SocketRecord, States};
 use crate::telemetry::Telemetry;
+
+mod looks;
 
 /// Connections that were opened while the programs were being attached are looked for after this pause: by then the capture has told of
 /// those that it saw.
@@ -353,7 +355,7 @@ impl Ladder {
         }
         let mut rounds = Rounds::default();
         let mut doubts_at = Instant::now() + DOUBTS_INTERVAL;
-        let (mut ends_lost, mut looks_left) = (0, 0);
+        let (mut ends_lost, mut looks_left, mut listeners_lost) = (0, 0, 0);
         loop {
             let begun = Instant::now();
             if !watch.is_empty() || !listeners.is_empty() {
@@ -371,6 +373,9 @@ impl Ladder {
                 if looks_left > 0 {
                     looks_left -= 1;
                     self.look_at_open(looker, watch.ends()).await?;
+                }
+                if std::mem::replace(&mut listeners_lost, doubts.listeners_lost) < doubts.listeners_lost {
+                    self.look_at_all_listeners(looker).await?;
                 }
                 doubts_at = begun + DOUBTS_INTERVAL.max(begun.elapsed() * WATCH_COST_DIVISOR);
             }
@@ -397,49 +402,6 @@ impl Ladder {
         self.adopt(watch, looker, CountedSockets::default(), wanted).await
     }
 
-    async fn doubts(&self) -> Result<Doubts, LadderError> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(Input::DoubtsWanted(reply)).await?;
-        answer.await.map_err(|_| LadderError::Stopping)
-    }
-
-    /// Tells which connections are open: ends of some may have been lost.
-    async fn look_at_open(&self, looker: &Looker, except: HashSet<FlowEnd>) -> Result<(), LadderError> {
-        let looker = looker.clone();
-        let at = Now::read().boot;
-        match self.blocking(move |_| looker.open_ends()).await? {
-            Some(Ok(open)) => self.tell(Input::OpenEnds(Box::new(OpenEnds { at, open, except }))).await,
-            Some(Err(error)) => {
-                tracing::debug!(%error, "kernel does not tell which connections are counted");
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Tells who holds the listeners of which that is not known, or which were perhaps given to somebody: nobody tells when a socket changes hands.
-    async fn look_at_holders(&self, looker: &Looker) -> Result<(), LadderError> {
-        let looker = looker.clone();
-        let looked = self.blocking(move |ladder| {
-            let sockets = looker.sockets()?;
-            Some(sockets.map(|sockets| {
-                let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
-                let mut observations = ListenerWatch::default().look(sockets.at, &sockets.tables, owner, |socket| socket != 0);
-                // Of one without a holder nothing new is known.
-                observations.retain(|it| matches!(it, Observation::ListenerOpened(opened) if opened.pid != 0));
-                observations
-            }))
-        });
-        match looked.await? {
-            Some(Ok(observations)) => self.observations.send(observations).await.map_err(|_| LadderError::Stopping),
-            Some(Err(error)) => {
-                tracing::debug!(%error, "holders of listeners cannot be looked at");
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Announces the listeners that are there. The programs told of those that are newer; it does not matter who tells first.
     async fn tell_listeners(&self, looker: &Option<Looker>) -> Result<ListenerWatch, LadderError> {
         let looker = looker.clone();
@@ -448,7 +410,10 @@ impl Ladder {
             // The number of a listener is the one by which the programs tell of its end. A look does not make one where there is none.
             let numbered =
                 |sockets: &Sockets| sockets.tables.iter().flat_map(|it| &it.sockets).all(|it| !it.is_listener() || it.cookie != 0);
-            let looked = ladder.sockets(looker.as_ref()).and_then(|it| if numbered(&it) { Ok(it) } else { Sockets::read(&ladder.procfs) });
+            let looked = ladder
+                .sockets(looker.as_ref())
+                .and_then(|it| if numbered(&it) { Ok(it) } else { ladder.number_listeners(looker.as_ref()) });
+            let looked = looked.and_then(|it| if numbered(&it) { Ok(it) } else { Sockets::read(&ladder.procfs) });
             let observations = looked.map(|sockets| {
                 let owner = |socket: &SocketRecord| sockets.holders.owner(&ladder.procfs, ladder.unified.as_deref(), socket);
                 watch.look(sockets.at, &sockets.tables, owner, |_| true)
@@ -512,6 +477,14 @@ impl Ladder {
             Err(error) => tracing::warn!(%error, "connections that were open before cannot be listed"),
         }
         Ok(watch)
+    }
+
+    /// Sockets, when every listener has a number: `sock_diag` gives one to each that it comes by, and the iterators know who holds those to which no
+    /// descriptor leads directly.
+    fn number_listeners(&self, looker: Option<&Looker>) -> std::io::Result<Sockets> {
+        let namespaces = sockets::namespaces(&self.procfs, &self.procfs.pids()?);
+        Rounds::default().dump(&self.procfs, &namespaces, States::LISTENING, ROUND_MAX)?;
+        self.sockets(looker)
     }
 
     fn sockets(&self, looker: Option<&Looker>) -> std::io::Result<Sockets> {

@@ -13,7 +13,7 @@ use crate::budget::Pace;
 use crate::clock::Now;
 use crate::containers::reading::Readings;
 use crate::containers::{ContainerFacts, Source};
-use crate::observation::{BootNanos, FlowEnd, Observation, OpenEnds, ProcessStarted};
+use crate::observation::{BootNanos, FlowEnd, ListenersThere, Observation, OpenEnds, ProcessStarted};
 use crate::processes::Details;
 use crate::procfs::Procfs;
 use crate::procfs::describer::Describer;
@@ -111,6 +111,8 @@ pub enum Input {
     DoubtsWanted(oneshot::Sender<Doubts>),
     /// Which connections the kernel has open.
     OpenEnds(Box<OpenEnds>),
+    /// Which sockets listen.
+    ListenersThere(Box<ListenersThere>),
     /// All connections over Unix sockets.
     UnixFlows(Box<UnixLook>),
     /// Samples, and what the walk saw.
@@ -128,6 +130,8 @@ pub struct Doubts {
     pub holders: bool,
     /// So many changes of connections were lost: some that are told as open may have ended.
     pub ends_lost: u64,
+    /// So many records of listeners were lost: some are missing, and some that are told may be gone.
+    pub listeners_lost: u64,
 }
 
 impl From<StreamEvent> for Input {
@@ -367,9 +371,11 @@ impl Driver {
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder))),
             Input::EndsWanted(reply) => drop(reply.send(builder.flows().after(0).map(|(_, flow)| flow.end).collect())),
             Input::DoubtsWanted(reply) => {
-                drop(reply.send(Doubts { holders: builder.listeners().wants_holders(), ends_lost: builder.losses().flows_uncounted }));
+                let (ends_lost, listeners_lost) = builder.records_lost();
+                drop(reply.send(Doubts { holders: builder.listeners().wants_holders(), ends_lost, listeners_lost }));
             }
             Input::OpenEnds(open) => builder.close_lost(&open),
+            Input::ListenersThere(there) => builder.keep_only_listeners(&there),
             Input::UnixFlows(look) => {
                 builder.set_unix_flows(&look);
                 numbers::publish_unix_flows(self.telemetry.metrics(), builder);

@@ -34,6 +34,9 @@ const STILL_FOR: BootNanos = BootNanos(120_000_000_000);
 /// How long after its end a process can still be the opener of a connection: a handshake that outlived it.
 const OPENER_KEPT_NANOS: u64 = 2_000_000_000;
 
+/// How long after a process has ended its connections are closed at the latest, as a rule.
+const ENDS_WITH_HOLDER_NANOS: u64 = 2_000_000_000;
+
 /// It opens the sockets of services for them.
 pub(crate) const FIRST_PROCESS: u32 = 1;
 
@@ -65,6 +68,8 @@ pub struct Flow {
     announced: bool,
     /// It was told, and what tells it apart is known better since.
     told_less: bool,
+    /// So many of its connections the kernel did not have at the last look; nothing was counted since.
+    missing: u64,
 }
 
 impl Flow {
@@ -168,6 +173,8 @@ impl FlowTable {
             return seen;
         };
         add(&mut flow.total, delta);
+        // An end among it may be that of one that was missing.
+        flow.missing = 0;
         flow.last_active = flow.last_active.max(at);
         self.changed.insert(id);
         seen
@@ -230,7 +237,8 @@ impl FlowTable {
     }
 
     /// Takes in how many connections the kernel has open on each flow: closes those of which the end was lost; how many these are. What happened on a
-    /// flow lately may be on its way here: it is left to the next look.
+    /// flow lately may be on its way here, and so may the end of a connection that was quiet for long: one is closed when two looks have missed it,
+    /// and nothing was counted between them.
     pub fn close_lost(&mut self, look: &OpenEnds) -> u64 {
         let mut lost = 0;
         for (id, flow) in &mut self.by_id {
@@ -238,9 +246,11 @@ impl FlowTable {
             if !still || flow.others > 0 || flow.end.protocol != Protocol::Tcp || look.except.contains(&flow.end) {
                 continue;
             }
-            let beyond = flow.active().saturating_sub(look.open.get(&flow.end).copied().unwrap_or(0));
+            let missing = flow.active().saturating_sub(look.open.get(&flow.end).copied().unwrap_or(0));
+            let beyond = missing.min(std::mem::replace(&mut flow.missing, missing));
             if beyond > 0 {
                 flow.total.closed = flow.total.closed.saturating_add(beyond);
+                flow.missing = missing - beyond;
                 self.changed.insert(*id);
                 lost += beyond;
             }
@@ -250,13 +260,21 @@ impl FlowTable {
 
     /// Gives the accepting ends whose holder has ended, is not known, or bound the socket for somebody else, to the process that listens there now:
     /// a server that puts itself into the background binds in a process that ends, and the first process of the machine binds for its services.
-    pub fn inherit(&mut self, listeners: &ListenerTable, processes: &ProcessTable) {
+    /// What a server had finished when it ended stays its own, whoever is started in its place.
+    pub fn inherit(&mut self, now: BootNanos, listeners: &ListenerTable, processes: &ProcessTable) {
         let lives = |key: &ProcessKey| processes.get(key).is_some_and(|process| process.exited.is_none());
+        // Its connections end with it; the kernel takes a moment. What is open or happens later, another process has.
+        let outlives = |flow: &Flow| {
+            let exited = flow.process.and_then(|key| processes.get(&key)?.exited);
+            let Some(over) = exited.map(|exited| exited.at.0.saturating_add(ENDS_WITH_HOLDER_NANOS)) else { return true };
+            flow.last_active.0 > over || flow.active() > 0 && now.0 > over
+        };
         let mut heirs = None;
         for (id, flow) in &mut self.by_id {
             let orphaned = flow.end.direction == Direction::Server
                 && !flow.is_awaiting()
-                && flow.process.is_none_or(|key| key.pid == FIRST_PROCESS || !lives(&key));
+                && flow.process.is_none_or(|key| key.pid == FIRST_PROCESS || !lives(&key))
+                && outlives(flow);
             if !orphaned {
                 continue;
             }
@@ -433,6 +451,7 @@ impl FlowTable {
             awaits_owner_until: None,
             announced: false,
             told_less: false,
+            missing: 0,
         };
         let seen = match holder(&end, at, processes) {
             Holder::Alive(key) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::cgroups::Placement;
 use crate::flows::FIRST_PROCESS;
-use crate::observation::{BootNanos, ListenerOpened, Protocol};
+use crate::observation::{BootNanos, ListenerOpened, ListenersThere, Protocol};
 use crate::processes::{Holder, Process, ProcessKey, ProcessTable};
 
 /// Largest number of listeners.
@@ -140,6 +140,13 @@ impl ListenerTable {
         if listener.announced {
             self.gone.insert(id);
         }
+    }
+
+    /// All that listen were looked for: those that are missing have ended without a word of it. What began while it was looked may not be among them.
+    pub fn keep_only(&mut self, look: &ListenersThere) {
+        let gone = |listener: &&Listener| listener.seen.at < look.at && !look.there.contains(&listener.seen.socket);
+        let gone: Vec<u64> = self.by_id.values().filter(gone).map(|listener| listener.seen.socket).collect();
+        gone.into_iter().for_each(|socket| self.closed(socket));
     }
 
     /// A process has ended. What it bound may be held by a child of it, as servers with workers have it; else nobody is named. (A socket that

@@ -251,6 +251,15 @@ pub struct OpenEnds {
     pub except: HashSet<FlowEnd>,
 }
 
+/// Sockets that listen.
+#[derive(Clone, Debug, Default)]
+pub struct ListenersThere {
+    /// When it was looked.
+    pub at: BootNanos,
+    /// All that did then, by their numbers.
+    pub there: HashSet<u64>,
+}
+
 /// Growth of a flow's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {

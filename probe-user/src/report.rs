@@ -15,7 +15,7 @@ use crate::containers::{ContainerFacts, ContainerTable, Source};
 use crate::dns::names::NameTable;
 use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
-use crate::observation::{BootNanos, FlowEnd, LossTotals, NameCounts, Observation, OpenEnds};
+use crate::observation::{BootNanos, FlowEnd, ListenersThere, LossTotals, NameCounts, Observation, OpenEnds};
 use crate::processes::{Details, ProcessKey, ProcessTable, Sighting};
 use crate::report::pack::Packer;
 use crate::unix_flows::{UnixFlowTable, UnixLook};
@@ -273,7 +273,7 @@ impl Builder {
         self.clock = now;
         self.settle(now);
         self.listeners.check_holders(&self.processes);
-        self.flows.inherit(&self.listeners, &self.processes);
+        self.flows.inherit(now.boot, &self.listeners, &self.processes);
         self.flows.retire(now.boot);
         self.processes.retire(now.boot);
         self.cgroups.retire(now.boot);
@@ -424,6 +424,16 @@ impl Builder {
     pub fn close_lost(&mut self, open: &OpenEnds) {
         let lost = self.flows.close_lost(open);
         self.ends_found_lost = self.ends_found_lost.saturating_add(lost);
+    }
+
+    /// Takes in which sockets listen.
+    pub fn keep_only_listeners(&mut self, there: &ListenersThere) {
+        self.listeners.keep_only(there);
+    }
+
+    /// Changes of connections, and records of listeners, for which there was no room.
+    pub fn records_lost(&self) -> (u64, u64) {
+        (self.below.flow_table, self.below.listeners)
     }
 
     /// Connection ends whose process the kernel programs did not know: of clients and of servers. They are counted, and not lost.

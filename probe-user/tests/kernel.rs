@@ -487,7 +487,7 @@ fn every_hook_has_proven_itself() {
     assert_eq!(status.rung(), 1, "{status:?}");
     assert!(status.hooks.iter().all(|hook| hook.attached), "{status:?}");
     assert!(status.pids_match && status.reasons.is_empty(), "{status:?}");
-    assert_eq!(status.hooks.len(), 27);
+    assert_eq!(status.hooks.len(), 28);
 }
 
 #[test]

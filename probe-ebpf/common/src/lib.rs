@@ -20,13 +20,16 @@ pub use records::{CgroupRecord, CountedSocket, DnsRecord, EdgeRecord, FoundOpen,
 pub use sockets::{Address, EdgeKey, EdgeValue, Owner, direction, flag};
 
 /// Version of all layouts in this crate.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// IP protocol number of TCP, as in [`EdgeKey::protocol`].
 pub const PROTOCOL_TCP: u8 = 6;
 
 /// IP protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
+
+/// Number of MPTCP as kernels and processes say it; no packet has it.
+pub const PROTOCOL_MPTCP: u16 = 262;
 
 /// The port of DNS servers.
 pub const DNS_PORT: u16 = 53;

@@ -28,8 +28,8 @@ pub struct LookOffsets {
     pub net_cookie: u32,
     /// `sock_common.skc_cookie`
     pub cookie: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// `mptcp_sock.first`; 0 also where the kernel has no MPTCP
+    pub mptcp_first: u32,
 }
 
 /// A socket that a process has open.

@@ -1,5 +1,5 @@
-//! Which connections are counted, and which sockets are told as listeners: iterators over the sockets that have storage, run once by a probe that
-//! takes over from another one. Kernels that let nobody walk over the entries of maps have them walk over descriptors.
+//! Which connections are counted, and which sockets are told as listeners: iterators over the sockets that have storage, run by a probe that takes over
+//! from another one, and by one that lost records. Kernels that let nobody walk over the entries of maps have them walk over descriptors.
 
 use core::ffi::c_void;
 

@@ -27,10 +27,16 @@ pub fn opened(socket: &Socket, owner: &Owner, protocol: u8, address: &[u8; 16], 
 /// It does no longer. Where it listened cannot be read any more everywhere; its cookie says which it was.
 #[inline(always)]
 pub fn closed(socket: &Socket, protocol: u8) {
+    closed_known_as(socket.cookie(), protocol);
+}
+
+/// The same, for one that was told by this cookie.
+#[inline(always)]
+pub fn closed_known_as(cookie: u64, protocol: u8) {
     let Some(mut entry) = NETWORK_RING.reserve::<ListenerRecord>(0) else { return count(counter::LISTENERS_LOST) };
     entry.write(ListenerRecord {
         header: header(kind::LISTENER_CLOSED),
-        cookie: socket.cookie(),
+        cookie,
         cgroup_id: 0,
         netns: 0,
         start_ns: 0,

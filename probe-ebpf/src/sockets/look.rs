@@ -3,14 +3,14 @@
 
 use core::ffi::c_void;
 
-use probe_common::{FoundSocket, FoundTask, PROTOCOL_TCP, PROTOCOL_UDP};
+use probe_common::{FoundSocket, FoundTask, PROTOCOL_MPTCP, PROTOCOL_TCP, PROTOCOL_UDP};
 use probe_ebpf::{
     context::{mapped, words},
     context64, offset, settings, task,
     task::KernelPointer,
 };
 
-use crate::sweep::tell;
+use crate::{sweep::tell, tcp};
 
 /// Members of `struct bpf_iter__task` and `struct bpf_iter__task_file`, which begins alike.
 pub mod iterator {
@@ -68,8 +68,13 @@ pub extern "C" fn files(ctx: *mut c_void) -> i32 {
     }
     let Some(socket) = task::read::<KernelPointer>(file, offset!(look.file_private_data)) else { return 0 };
     let Some(socket) = task::read::<KernelPointer>(socket, offset!(look.socket_sock)) else { return 0 };
-    let protocol = match task::read::<u16>(socket, offset!(look.protocol)) {
-        Some(protocol) if protocol == u16::from(PROTOCOL_TCP) || protocol == u16::from(PROTOCOL_UDP) => protocol as u8,
+    let (socket, protocol) = match task::read::<u16>(socket, offset!(look.protocol)) {
+        Some(protocol) if protocol == u16::from(PROTOCOL_TCP) || protocol == u16::from(PROTOCOL_UDP) => (socket, protocol as u8),
+        // One that listens: the descriptor leads to a socket of MPTCP, and what is accepted comes from the TCP socket behind it.
+        Some(PROTOCOL_MPTCP) => match behind_mptcp(socket) {
+            Some(behind) if task::read::<u8>(behind, offset!(socket.state)) == Some(tcp::state::LISTEN as u8) => (behind, PROTOCOL_TCP),
+            _ => return 0,
+        },
         _ => return 0,
     };
     // The others are smaller.
@@ -111,6 +116,15 @@ pub extern "C" fn files(ctx: *mut c_void) -> i32 {
     };
     tell(ctx, &found);
     0
+}
+
+/// The TCP socket that a socket of MPTCP began with.
+#[inline(always)]
+pub fn behind_mptcp(socket: KernelPointer) -> Option<KernelPointer> {
+    match offset!(look.mptcp_first) {
+        0 => None,
+        first => task::read::<KernelPointer>(socket, first).filter(|behind| *behind != 0),
+    }
 }
 
 /// Whether no thread of the group lives: what is left of it waits for its parent.

@@ -339,10 +339,7 @@ fn load_iterators(object: &mut Ebpf, plain: bool, offsets: &Offsets, types: &Btf
         hooks.push(Hook::of(SWEEP, over_sockets(SWEEP)));
     }
     hooks.push(Hook::of(CENSUS, over_sockets(CENSUS)));
-    // It is for what an earlier probe left.
-    if pinned {
-        hooks.push(Hook::of(LISTENING, over_sockets(LISTENING)));
-    }
+    hooks.push(Hook::of(LISTENING, over_sockets(LISTENING)));
     if offsets.tell_descriptors() {
         hooks.push(Hook::of(look::FILES, load(look::FILES, "task_file")));
     }

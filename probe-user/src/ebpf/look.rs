@@ -7,13 +7,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use aya::Ebpf;
-use probe_common::{CountedSocket, FoundSocket, FoundTask};
+use probe_common::{CountedSocket, FoundSocket, FoundTask, ListenerRecord};
 
-use super::load::{CENSUS, bind_over_sockets};
+use super::load::{CENSUS, LISTENING, bind_over_sockets};
 use super::takeover::{self, CountedSockets};
 use super::{decode, sys};
 use crate::clock::Now;
-use crate::observation::{BootNanos, FlowEnd, ProcessStarted};
+use crate::observation::{BootNanos, FlowEnd, Observation, ProcessStarted};
 use crate::snapshot::Sockets;
 use crate::sockets::cookie;
 use crate::sockets::{SocketOwner, SocketRecord, SocketTable, States, ephemeral_ports};
@@ -36,6 +36,7 @@ pub struct Looker {
     files: Option<Arc<OwnedFd>>,
     tasks: Option<Arc<OwnedFd>>,
     census: Option<Arc<OwnedFd>>,
+    listening: Option<Arc<OwnedFd>>,
 }
 
 impl Looker {
@@ -45,10 +46,11 @@ impl Looker {
             let link = sys::link_iterator(object.program(name)?.fd().ok()?.as_fd());
             link.inspect_err(|error| tracing::warn!(name, %error, "iterator cannot be bound")).ok().map(Arc::new)
         };
-        let census = bind_over_sockets(object, CENSUS, owners).and_then(|link| {
-            link.inspect_err(|error| tracing::warn!(name = CENSUS, %error, "iterator cannot be bound")).ok().map(Arc::new)
-        });
-        Looker { files: bind(FILES), tasks: bind(TASKS), census }
+        let over_owners = |name: &str| {
+            let link = bind_over_sockets(object, name, owners)?;
+            link.inspect_err(|error| tracing::warn!(name, %error, "iterator cannot be bound")).ok().map(Arc::new)
+        };
+        Looker { files: bind(FILES), tasks: bind(TASKS), census: over_owners(CENSUS), listening: over_owners(LISTENING) }
     }
 
     /// The open connections that the programs have counted. `None` when the kernel has no way for it.
@@ -77,6 +79,22 @@ impl Looker {
                 *ends.entry(decode::flow_end(&socket.key)).or_default() += 1;
             }
             Ok(ends)
+        }))
+    }
+
+    /// The sockets that the programs have told, or would have told, as listeners. `None` as above.
+    ///
+    /// # Errors
+    /// When the walk fails, or there are more than can be looked at.
+    pub fn listeners(&self) -> Option<io::Result<Vec<Observation>>> {
+        let link = self.listening.as_ref()?;
+        let at = Now::read().boot;
+        Some(takeover::records::<ListenerRecord>(link.as_fd()).and_then(|listeners| {
+            if listeners.len() >= takeover::COUNTED_MAX {
+                return Err(io::Error::other("more sockets listen than can be looked at"));
+            }
+            let mut seen = HashSet::new();
+            Ok(listeners.iter().filter(|it| seen.insert(it.cookie)).map(|it| decode::listener(at, it)).collect())
         }))
     }
 

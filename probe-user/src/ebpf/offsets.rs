@@ -62,6 +62,7 @@ pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
             "socket",
             "net",
             "ns_common",
+            "mptcp_sock",
         ],
     )?;
     let mut missing = Vec::new();
@@ -120,7 +121,8 @@ pub(super) fn read(path: &Path) -> Result<Offsets, BtfError> {
         net_inode: inside(of("net", &["ns"]), of("ns_common", &["inum"])),
         net_cookie: of("net", &["net_cookie"]),
         cookie: of("sock_common", &["skc_cookie"]),
-        reserved: 0,
+        // Many a kernel has none, and lacks nothing.
+        mptcp_first: btf.offset("mptcp_sock", "first").unwrap_or(0),
     };
     Ok(Offsets { task, cgroup, socket, look, missing })
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use probe_common::{Owner, flag};
+use probe_common::{Owner, PROTOCOL_MPTCP, flag};
 
 use super::place::own_pid;
 use super::sys;
@@ -49,7 +49,7 @@ impl SeedRole {
 pub struct Seeded {
     /// Written.
     pub written: usize,
-    /// Not written, because the programs know it: they count it since it was opened.
+    /// Not written, because the programs know it: they count it since it was opened; or because that would serve nothing.
     pub known: usize,
     /// Gone in the meantime, or not the probe's to read.
     pub failed: usize,
@@ -101,6 +101,10 @@ impl Seeder {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         let socket = copy_descriptor(seed)?;
+        // What it accepts comes from the socket behind it, to which no descriptor leads.
+        if socket_option::<u32>(&socket, libc::SOL_SOCKET, libc::SO_PROTOCOL).is_ok_and(|protocol| protocol == u32::from(PROTOCOL_MPTCP)) {
+            return Ok(false);
+        }
         // The programs tell of its end by this number, which a socket has once it was asked for.
         let _ = socket_option::<u64>(&socket, libc::SOL_SOCKET, libc::SO_COOKIE);
         let existing = sys::lookup::<i32, Owner>(self.owners.as_fd(), &socket.as_raw_fd())?;

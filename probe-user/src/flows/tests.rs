@@ -241,11 +241,12 @@ fn an_accepting_end_goes_to_the_process_that_listens_there_when_its_binder_does_
     // One that went into the background, one whose socket the first process has opened, and one that serves itself.
     world.start(1, 10).start(20, 500).start(21, 510).start(22, 520).start(23, 530);
     world.seen(1_000, server(20, 80)).seen(1_000, server(1, 22)).seen(1_000, server(23, 443)).exit(20, 1_100).pass(1_200);
+    world.counted(4_000, server(20, 80), open(1));
     for listener in [listens(21, "0.0.0.0", 80), listens(22, "10.0.0.2", 22), listens(21, "0.0.0.0", 22), listens(22, "0.0.0.0", 443)] {
         listeners.opened(ListenerOpened { socket: u64::from(listener.port) << 8 | listener.socket, ..listener }, &world.processes, None);
     }
     for _ in 0..2 {
-        world.flows.inherit(&listeners, &world.processes);
+        world.flows.inherit(at(4_000), &listeners, &world.processes);
         world.tell();
     }
     world.check(expect![[r#"
@@ -255,9 +256,33 @@ fn an_accepting_end_goes_to_the_process_that_listens_there_when_its_binder_does_
           flow 2 New of 1@10: 0 open, 0 bytes
         seen: New
           flow 3 New of 23@530: 0 open, 0 bytes
-          flow 1 New of 21@510: 0 open, 0 bytes
+          flow 1 Counters of 20@500: 1 open, 10 bytes
+          flow 1 New of 21@510: 1 open, 10 bytes
           flow 2 New of 22@520: 0 open, 0 bytes
     "#]]);
+}
+
+#[test]
+fn a_server_that_is_started_again_inherits_nothing_that_the_one_before_has_finished() {
+    let mut world = World::default();
+    let mut listeners = ListenerTable::default();
+    let server = |port| FlowEnd { direction: Direction::Server, ..end(20, port) };
+    let one_closed = Counted { closed: 1, ..Counted::default() };
+    world.start(20, 500).start(21, 5_100);
+    // Finished while it lived, closed by its end, and still open long after: whoever has that one serves it.
+    for port in [80, 81, 82] {
+        world.counted(1_000, server(port), open(1));
+        listeners.opened(ListenerOpened { at: at(5_150), socket: u64::from(port), ..listens(21, "0.0.0.0", port) }, &world.processes, None);
+    }
+    world.counted(2_000, server(80), one_closed);
+    world.exit(20, 5_000);
+    let holders =
+        |world: &World| [80, 81, 82].map(|port| world.flows.get_end(&server(port)).and_then(|flow| flow.process).map(|key| key.pid));
+    world.flows.inherit(at(5_200), &listeners, &world.processes);
+    assert_eq!(holders(&world), [Some(20); 3], "its connections are being closed");
+    world.counted(6_000, server(81), one_closed);
+    world.flows.inherit(at(8_000), &listeners, &world.processes);
+    assert_eq!(holders(&world), [Some(20), Some(20), Some(21)]);
 }
 
 #[test]
@@ -313,8 +338,28 @@ fn a_connection_whose_end_was_lost_is_closed_by_looking_once_its_flow_is_still()
         |ms, except: &[FlowEnd]| OpenEnds { at: at(ms), open: HashMap::from([(end(20, 80), 1)]), except: except.iter().copied().collect() };
     let active = |flows: &FlowTable, port| flows.get_end(&end(20, port)).map(Flow::active);
     assert_eq!(flows.close_lost(&look(60_000, &[])), 0, "its end may be on its way");
-    assert_eq!(flows.close_lost(&look(200_000, &[end(20, 81)])), 2);
+    assert_eq!(flows.close_lost(&look(200_000, &[end(20, 81)])), 0, "so may that of one that was quiet for long");
+    assert_eq!(flows.close_lost(&look(230_000, &[end(20, 81)])), 2);
     assert_eq!((active(&flows, 80), active(&flows, 81)), (Some(1), Some(1)));
-    assert_eq!(flows.close_lost(&look(200_000, &[])), 1);
+    assert_eq!(flows.close_lost(&look(260_000, &[])), 0);
+    assert_eq!(flows.close_lost(&look(290_000, &[])), 1);
     assert_eq!((active(&flows, 80), active(&flows, 81)), (Some(1), Some(0)));
+    assert_eq!(flows.close_lost(&look(320_000, &[])), 0);
+}
+
+#[test]
+fn an_end_that_is_on_its_way_while_it_is_looked_counts_once() {
+    let mut flows = FlowTable::default();
+    let processes = ProcessTable::default();
+    let look = |ms| OpenEnds { at: at(ms), ..OpenEnds::default() };
+    flows.counted(at(1_000), end(20, 80), open(2), &processes, None);
+    assert_eq!(flows.close_lost(&look(200_000)), 0);
+    // One of the two that were missing comes late; the other never does.
+    flows.counted(at(200_010), end(20, 80), Counted { closed: 1, ..Counted::default() }, &processes, None);
+    for ms in [230_000, 330_000] {
+        assert_eq!(flows.close_lost(&look(ms)), 0);
+    }
+    assert_eq!(flows.close_lost(&look(360_000)), 1);
+    let total = flows.get_end(&end(20, 80)).map(|flow| (flow.total.opened, flow.total.closed));
+    assert_eq!(total, Some((2, 2)));
 }

@@ -202,3 +202,18 @@ fn a_socket_of_the_first_process_is_its_service_s_once_somebody_has_looked() {
     }
     assert_eq!(holder(&listeners), None);
 }
+
+#[test]
+fn a_listener_whose_end_was_lost_leaves_when_it_is_looked() {
+    let mut world = World::default();
+    world.start(20, 1, 500);
+    for (ms, socket) in [(1_000, 7), (1_000, 8), (2_000, 9)] {
+        world.open(opened(ms, socket, 20, Protocol::Tcp));
+    }
+    // The last one began while it was looked.
+    world.listeners.keep_only(&ListenersThere { at: at(1_900), there: [8].into() });
+    let mut left: Vec<u64> = world.listeners.after(0).map(|(_, it)| it.seen.socket).collect();
+    left.sort_unstable();
+    assert_eq!(left, [8, 9]);
+    assert_eq!(world.listeners.take_changes().1.len(), 1, "it was told, and its end is");
+}

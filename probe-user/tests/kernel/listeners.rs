@@ -1,7 +1,7 @@
 //! Sockets that wait: told when they begin and when they end, whoever holds them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use orchestrator_probe::ebpf::{Seed, SeedRole};
@@ -150,4 +150,56 @@ fn the_end_of_a_listener_that_is_older_than_the_programs_is_told() {
     assert_eq!(seeded.written, 2);
     drop((tcp, udp));
     watch.until("their ends", |watch| cookies.iter().all(|socket| closed(watch, *socket) == 1));
+}
+
+#[test]
+fn those_that_listen_are_found_by_looking_and_others_are_not() {
+    needs_root!();
+    let watch = Watch::start(&config());
+    let listener = TcpListener::bind((V4, 0)).expect("bind");
+    let server = (20_000..).find_map(|port| UdpSocket::bind((V4, port)).ok()).expect("a free port");
+    let cookies = [cookie(&listener), cookie(&server)];
+    let there = || {
+        let told = watch.running.looker().listeners().expect("the kernel tells").expect("listeners");
+        let of_us = |it: &Observation| matches!(it, Observation::ListenerOpened(opened) if cookies.contains(&opened.socket) && opened.pid == std::process::id());
+        told.iter().filter(|it| of_us(it)).count()
+    };
+    assert_eq!(there(), 2);
+    drop((listener, server));
+    assert_eq!(there(), 0);
+}
+
+#[expect(unsafe_code, reason = "the protocol has no name in the library")]
+fn socket_of_mptcp() -> Option<TcpListener> {
+    // SAFETY: takes numbers alone.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP) };
+    // SAFETY: just made, and nobody else's.
+    (socket >= 0).then(|| TcpListener::from(unsafe { OwnedFd::from_raw_fd(socket) }))
+}
+
+/// As servers written in Go listen, though nearly nobody connects by it.
+#[test]
+fn a_listener_of_mptcp_that_is_older_than_the_programs_is_found_with_its_holder() {
+    needs_root!();
+    let Some(listener) = socket_of_mptcp() else {
+        eprintln!("this kernel has no MPTCP: nothing was tested");
+        return;
+    };
+    nix::sys::socket::bind(listener.as_raw_fd(), &nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 0)).expect("bind");
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(8).expect("small")).expect("listen");
+    let port = listener.local_addr().expect("address").port();
+    let mut watch = Watch::start(&config());
+    let found = || {
+        let sockets = watch.running.looker().sockets().expect("the kernel tells").expect("sockets");
+        let found = sockets.tables.iter().flat_map(|table| &table.sockets).find(|it| it.is_listener() && it.local.1 == port);
+        found.map(|it| (it.protocol, it.local.0, it.cookie, sockets.holders.get(it.inode).map(|(pid, _)| pid)))
+    };
+    assert!(matches!(found(), Some((Protocol::Tcp, V4, _, Some(pid))) if pid == std::process::id()), "{:?}", found());
+    // Whoever lists sockets gives them numbers.
+    let procfs = std::sync::Arc::new(orchestrator_probe::procfs::Procfs::new("/proc", orchestrator_probe::procfs::Arguments::Show));
+    orchestrator_probe::snapshot::Sockets::read(&procfs).expect("sock_diag");
+    let socket = found().map_or(0, |it| it.2);
+    assert_ne!(socket, 0);
+    drop(listener);
+    watch.until("its end", |watch| closed(watch, socket) >= 1);
 }
