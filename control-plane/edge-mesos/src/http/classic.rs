@@ -52,8 +52,13 @@ pub(super) async fn serve(context: &Context, route: Route, viewer: Viewer, reque
     }
 }
 
+/// A number as Mesos reads it: what is none is the default, and less than nothing is everything. Its command line asks for -1 tasks.
+fn count(text: &str, otherwise: usize) -> usize {
+    text.parse::<i32>().map_or(otherwise, |it| usize::try_from(it).unwrap_or(usize::MAX))
+}
+
 fn document(route: Route, viewer: &Viewer, query: &Query) -> Option<Document> {
-    let number = |key: &str, otherwise: usize| query.first(key).and_then(|it| it.parse().ok()).unwrap_or(otherwise);
+    let number = |key: &str, otherwise: usize| query.first(key).map_or(otherwise, |it| count(&it, otherwise));
     Some(match route {
         Route::State => Document::State { flags: viewer.sees(Sight::Flags) },
         Route::StateSummary => Document::Summary,

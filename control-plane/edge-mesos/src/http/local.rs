@@ -46,6 +46,9 @@ pub(super) async fn serve(context: &Context, route: Route, viewer: Viewer, reque
     match route {
         Route::Health => reply::empty(StatusCode::OK),
         Route::Version => reply::json(classic::version(Build::THIS), &query),
+        Route::Flags if query.first("jsonp").is_none() => {
+            Rendered::alone(classic::flags(&context.inner.flags)).response("application/json", &request.headers).await
+        }
         Route::Flags => reply::json(classic::flags(&context.inner.flags), &query),
         Route::Metrics => {
             if let Some(timeout) = query.first("timeout").filter(|it| crate::flags::parse_duration(it).is_none()) {

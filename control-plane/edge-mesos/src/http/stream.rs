@@ -114,7 +114,11 @@ impl Body for OperatorBody {
         loop {
             match this.watch.events.poll_event(cx) {
                 Poll::Ready(Some(event)) if this.filter.passes(event.event()) => {
-                    return Poll::Ready(Some(Ok(Frame::data(event.record(as_json)))));
+                    let record = match this.filter.cut(event.event()) {
+                        Some(cut) => Published::new(Box::new(cut)).record(as_json),
+                        None => event.record(as_json),
+                    };
+                    return Poll::Ready(Some(Ok(Frame::data(record))));
                 }
                 Poll::Ready(Some(_)) => {}
                 Poll::Ready(None) => return Poll::Ready(None),

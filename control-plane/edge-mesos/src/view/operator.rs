@@ -35,8 +35,8 @@ pub(crate) fn answer(scene: &Scene, question: Question) -> Response {
     let snapshot = &scene.view.snapshot;
     let of = |kind: Type| Response { r#type: Some(kind.into()), ..Response::default() };
     match question {
-        Question::State => Response { get_state: Some(state(snapshot)), ..of(Type::GetState) },
-        Question::Agents => Response { get_agents: Some(agents(snapshot)), ..of(Type::GetAgents) },
+        Question::State => Response { get_state: Some(state(scene)), ..of(Type::GetState) },
+        Question::Agents => Response { get_agents: Some(agents(scene)), ..of(Type::GetAgents) },
         Question::Frameworks => Response { get_frameworks: Some(frameworks(snapshot)), ..of(Type::GetFrameworks) },
         Question::Executors => Response { get_executors: Some(executors(snapshot)), ..of(Type::GetExecutors) },
         Question::Operations => {
@@ -75,19 +75,20 @@ pub(crate) fn subscribed(scene: &Scene, heartbeat_seconds: f64) -> Event {
     Event {
         r#type: Some(v1::master::event::Type::Subscribed.into()),
         subscribed: Some(v1::master::event::Subscribed {
-            get_state: Some(state(&scene.view.snapshot)),
+            get_state: Some(state(scene)),
             heartbeat_interval_seconds: Some(heartbeat_seconds),
         }),
         ..Event::default()
     }
 }
 
-fn state(snapshot: &Snapshot) -> response::GetState {
+fn state(scene: &Scene) -> response::GetState {
+    let snapshot = &scene.view.snapshot;
     response::GetState {
         get_tasks: Some(tasks(snapshot)),
         get_executors: Some(executors(snapshot)),
         get_frameworks: Some(frameworks(snapshot)),
-        get_agents: Some(agents(snapshot)),
+        get_agents: Some(agents(scene)),
     }
 }
 
@@ -95,11 +96,15 @@ fn list(resources: &Resources) -> Vec<v1::Resource> {
     resources.to_proto(Format::Refined)
 }
 
-fn agents(snapshot: &Snapshot) -> response::GetAgents {
-    response::GetAgents {
+fn agents(scene: &Scene) -> response::GetAgents {
+    let snapshot = &scene.view.snapshot;
+    let mut agents = response::GetAgents {
         agents: snapshot.agents.values().map(|it| agent(it)).collect(),
         recovered_agents: snapshot.recovered.values().map(|it| (**it).clone()).collect(),
-    }
+    };
+    agents.agents.iter_mut().for_each(|it| scene.viewer.cut_agent(it));
+    agents.recovered_agents.iter_mut().for_each(|it| scene.viewer.cut_resources(&mut it.resources));
+    agents
 }
 
 fn agent(agent: &Agent) -> response::get_agents::Agent {

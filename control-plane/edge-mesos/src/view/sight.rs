@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use master::{Framework, Task};
+use master::{Framework, Operation, Task};
+use mesos::Resource;
+use mesos_proto::v1;
 use mesos_proto::v1::master::Event;
 use mesos_proto::v1::master::event::Type;
 
@@ -52,14 +54,43 @@ impl Viewer {
             snapshot.registry.down = OrdMap::new();
             snapshot.inverse_statuses = OrdMap::new();
         }
-        let operations = std::mem::take(&mut snapshot.operations);
-        snapshot.operations = operations
-            .iter()
-            .filter(|(_, it)| it.framework_id.as_ref().is_none_or(|id| snapshot.frameworks.contains_key(id)))
-            .map(|(uuid, it)| (uuid.clone(), it.clone()))
-            .collect();
+        // An operation outlives its framework: one of somebody who is gone is nobody's secret.
+        let before = &scene.view.snapshot.frameworks;
+        let hidden = |id: &mesos::FrameworkId| before.contains_key(id) && !snapshot.frameworks.contains_key(id);
+        let sees = |it: &Operation| !it.framework_id.as_ref().is_some_and(hidden) && self.sees_operation(it);
+        let seen = snapshot.operations.iter().filter(|(_, it)| sees(it)).map(|(uuid, it)| (uuid.clone(), it.clone())).collect();
+        snapshot.operations = seen;
         let view = View { snapshot, version: scene.view.version };
         Scene { view: Arc::new(view), about: scene.about, viewer: self.clone() }
+    }
+
+    /// Whether they may see a resource: every role that it is reserved for, and the one that it is allocated to.
+    pub(crate) fn sees_resource(&self, resource: &Resource) -> bool {
+        let reserved = resource.reservations().iter().map(|it| &it.role);
+        self.acls.is_none() || reserved.chain(resource.allocated_role()).all(|role| self.sees(Sight::Role(role.as_str())))
+    }
+
+    /// Whether they may see an operation: what it is about, and what it makes of that.
+    fn sees_operation(&self, operation: &Operation) -> bool {
+        // What cannot be told is not shown.
+        mesos::conversions(&operation.info).is_ok_and(|all| {
+            let mut resources = all.iter().flat_map(|it| it.consumed.iter().chain(it.converted.iter()));
+            resources.all(|it| self.sees_resource(it))
+        })
+    }
+
+    /// What of some resources they may see.
+    pub(crate) fn cut_resources(&self, resources: &mut Vec<v1::Resource>) {
+        if self.acls.is_some() {
+            resources.retain(|it| self.sees_resource(&Resource::from_proto(it)));
+        }
+    }
+
+    /// What of an agent they may see.
+    pub(crate) fn cut_agent(&self, agent: &mut v1::master::response::get_agents::Agent) {
+        for resources in [&mut agent.total_resources, &mut agent.allocated_resources, &mut agent.offered_resources] {
+            self.cut_resources(resources);
+        }
     }
 
     fn cut_framework(&self, framework: &Arc<Framework>) -> Arc<Framework> {
@@ -128,5 +159,15 @@ impl EventFilter {
             }),
             _ => true,
         }
+    }
+
+    /// What of an event that passes is theirs to see; none where that is all of it.
+    pub(crate) fn cut(&self, event: &Event) -> Option<Event> {
+        if self.viewer.acls.is_none() || event.r#type() != Type::AgentAdded {
+            return None;
+        }
+        let mut event = event.clone();
+        self.viewer.cut_agent(&mut event.agent_added.as_mut()?.agent);
+        Some(event)
     }
 }

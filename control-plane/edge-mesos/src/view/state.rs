@@ -112,11 +112,13 @@ pub(super) fn agent(object: &mut Object<'_>, agent: &Agent, viewer: &Viewer, wit
     });
     if with_full {
         object.object("reserved_resources_full", |object| {
-            reserved.iter().for_each(|(role, all)| object.array(role, |array| full(array, all.iter().copied())));
+            let sees = |it: &&mesos::Resource| viewer.sees_resource(it);
+            reserved.iter().for_each(|(role, all)| object.array(role, |array| full(array, all.iter().copied().filter(sees))));
         });
         object.array("unreserved_resources_full", |array| full(array, unreserved(&agent.total)));
-        object.array("used_resources_full", |array| full(array, &used));
-        object.array("offered_resources_full", |array| full(array, &agent.offered));
+        let sees = |it: &&mesos::Resource| viewer.sees_resource(it);
+        object.array("used_resources_full", |array| full(array, used.iter().filter(sees)));
+        object.array("offered_resources_full", |array| full(array, agent.offered.iter().filter(sees)));
     }
     if let Some(drain) = &agent.drain {
         object.message("drain_info", drain);

@@ -85,6 +85,9 @@ async fn a_task_runs_and_ends_and_every_endpoint_tells_of_it() {
     assert_eq!(server.get("/slaves?slave_id=none").await.json()["slaves"], json!([]));
     assert_eq!(server.get("/tasks").await.json()["tasks"][0]["id"], "t1");
     assert_eq!(server.get("/tasks?offset=1").await.json()["tasks"], json!([]));
+    assert_eq!(server.get("/tasks?limit=0").await.json()["tasks"], json!([]));
+    assert_eq!(server.get("/tasks?limit=-1&order=asc").await.json()["tasks"][0]["id"], "t1", "as Mesos's command line asks for all");
+    assert_eq!(server.get("/tasks?offset=-1").await.json()["tasks"], json!([]));
     assert_eq!(server.get("/tasks?task_id=other").await.json()["tasks"], json!([]));
     assert_eq!(server.get(&format!("/frameworks?framework_id={}", framework.id)).await.json()["frameworks"][0]["name"], "demo");
     let roles = server.get("/roles").await.json();
@@ -157,6 +160,55 @@ async fn operators_change_what_they_may() {
         let call = json!({"type": kind, payload: {"agent_id": {"value": "nobody"}}}).to_string();
         assert_eq!(server.post_json("/api/v1", &call).await.status, 400, "{kind}");
     }
+}
+
+#[tokio::test]
+async fn resources_and_operations_of_a_role_are_seen_by_who_may_see_the_role() {
+    use mesos_proto::v1::{AgentInfo, Resource, resource};
+    use prost::Message;
+
+    use crate::testing::server_with;
+    use crate::{Files, Leadership};
+
+    let acls = r#"acls={"view_roles": [{"principals": {"type": "NONE"}, "roles": {"values": ["secret"]}}]}"#;
+    let server = server_with(Leadership::Leading, &[acls], Files::default()).await;
+    let (_, mut operator) = server.open("/api/v1", crate::testing::JSON, r#"{"type":"SUBSCRIBE"}"#).await;
+    let mut registration = registration("one");
+    let mut all: Vec<Resource> = registration.total_resources.iter().map(|it| Resource::decode(&**it).unwrap()).collect();
+    let of_role = |role: &str| resource::ReservationInfo {
+        r#type: Some(resource::reservation_info::Type::Static as i32),
+        role: Some(role.to_owned()),
+        ..resource::ReservationInfo::default()
+    };
+    let reserved = |role: &str| Resource { reservations: vec![of_role(role)], ..all[0].clone() };
+    all.extend([reserved("open"), reserved("secret")]);
+    registration.total_resources = all.iter().map(Message::encode_to_vec).collect();
+    registration.agent_info = AgentInfo { resources: all, ..AgentInfo::decode(&*registration.agent_info).unwrap() }.encode_to_vec();
+    let agent = server.agent(registration).await;
+    for role in ["open", "secret"] {
+        let resources = json!([{"name": "cpus", "type": "SCALAR", "scalar": {"value": 1}, "role": role, "reservation": {}}]).to_string();
+        let form = format!("slaveId={}&resources={}", agent.id, resources.replace('"', "%22"));
+        assert_eq!(server.ask("POST /reserve", "", form.as_bytes()).await.status, 202);
+    }
+    let roles = |all: &Value| -> Vec<String> {
+        // In both spellings.
+        let reservations = all.as_array().unwrap().iter().flat_map(|it| {
+            let refined = it["reservations"].as_array().cloned().unwrap_or_default();
+            refined.into_iter().chain([it.clone()])
+        });
+        reservations.filter_map(|it| it["role"].as_str().map(str::to_owned)).collect()
+    };
+    let operations = server.post_json("/api/v1", r#"{"type":"GET_OPERATIONS"}"#).await.json();
+    let operations = operations["get_operations"]["operations"].as_array().unwrap();
+    assert_eq!(operations.len(), 1, "{operations:?}");
+    assert_eq!(roles(&operations[0]["info"]["reserve"]["resources"]), ["open"]);
+    let agents = server.post_json("/api/v1", r#"{"type":"GET_AGENTS"}"#).await.json();
+    assert_eq!(roles(&agents["get_agents"]["agents"][0]["total_resources"]), ["open", "open"]);
+    let added = operator.event("AGENT_ADDED").await;
+    assert_eq!(roles(&added["agent_added"]["agent"]["total_resources"]), ["open"]);
+    let slaves = server.get("/slaves").await.json();
+    let by_role = slaves["slaves"][0]["reserved_resources_full"].as_object().unwrap();
+    assert_eq!(by_role.keys().collect::<Vec<_>>(), ["open"]);
 }
 
 #[tokio::test]
