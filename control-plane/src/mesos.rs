@@ -1,6 +1,7 @@
 //! The Mesos master in this process: its flags, identity and registry, its loop, its listener and the agents' service.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -117,7 +118,10 @@ pub(crate) fn start(
     }
 
     let mut files = Files::default();
-    if let Some(log) = flags.get("external_log_file") {
+    let copied = flags.get("log_dir").map(|it| telemetry::copy_logs_to(Path::new(it)).with_context(|| format!("--log_dir={it}")));
+    // Of both, Mesos shows what somebody else writes.
+    let log = flags.get("external_log_file").map(PathBuf::from);
+    if let Some(log) = log.or(copied.transpose()?) {
         files.attach("/master/log", log);
     }
     let agents =

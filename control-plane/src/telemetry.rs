@@ -1,6 +1,7 @@
 //! Logs and metrics. What can be said at all is in [`events`]; this is how it gets out.
 
 pub mod events;
+mod log_file;
 mod logs;
 mod metrics;
 mod quiet;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use prometheus::{Encoder as _, TextEncoder};
 
+pub use log_file::copy_logs_to;
 pub use logs::{configured_level, set_levels, set_verbosity, start_logging};
 pub(crate) use metrics::Metrics;
 

@@ -77,6 +77,7 @@ const WITHOUT_DEFAULT: &[&str] = &[
     "ip_discovery_command",
     "http_framework_authenticators",
     "ip",
+    "log_dir",
     "offer_timeout",
     "quorum",
     "rate_limits",
@@ -91,7 +92,7 @@ const WITHOUT_DEFAULT: &[&str] = &[
 const ALIASES: &[(&str, &str)] =
     &[("authenticate", "authenticate_frameworks"), ("authenticate_http", "authenticate_http_readwrite"), ("user_sorter", "role_sorter")];
 
-/// Flags that would decide who leads, where the log goes, what is loaded: taken here they would only seem to.
+/// Flags that would decide who leads or what is loaded: taken here they would only seem to.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("zk", "who leads is decided by the key `zk` of the control plane (`--zk=zk://host:2181/mesos`), for everything in it at once"),
     ("zk_session_timeout", "how long a session outlives its connection is decided by the key `zk-session-timeout` of the control plane"),
@@ -101,7 +102,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("modules", NO_MODULES),
     ("modules_dir", NO_MODULES),
     ("hooks", NO_MODULES),
-    ("log_dir", "the log goes to standard error; the file that it is kept in is shown as /master/log once --external_log_file names it"),
     ("webui_dir", "the pages are part of the program"),
 ];
 
@@ -448,7 +448,6 @@ mod tests {
             ("--hooks=x", "cannot be loaded"),
             ("--master_detector=x", "the key `zk`"),
             ("--zk_session_timeout=20secs", "`zk-session-timeout`"),
-            ("--log_dir=/var/log/mesos", "--external_log_file"),
             ("--webui_dir=/usr/share", "part of the program"),
             ("--logging_level=WARNING", "`--log-filter=warn`"),
             ("--quiet", "`log-filter`"),
@@ -465,7 +464,8 @@ mod tests {
 
     #[test]
     fn flags_of_before_are_what_they_are_called_now() {
-        let flags = Flags::default().with(["--authenticate", "--authenticate_http", "--user_sorter=random"]).unwrap();
+        let flags = Flags::default().with(["--authenticate", "--authenticate_http", "--user_sorter=random", "--log_dir=/logs"]).unwrap();
+        assert_eq!(flags.get("log_dir"), Some("/logs"));
         assert!(flags.is_on("authenticate_frameworks") && flags.is_on("authenticate_http_readwrite"));
         let mut config = Config::new(v1::MasterInfo::default(), 1);
         flags.with(["--framework_sorter=random", "--offer_constraints_re2_max_mem=1KB"]).unwrap().apply(&mut config).unwrap();

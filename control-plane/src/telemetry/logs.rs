@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing_subscriber::EnvFilter;
 
+use super::log_file::Lines;
 use crate::config::LogFormat;
 
 type Apply = Box<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
@@ -61,7 +62,7 @@ pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
 
     let wanted = Wanted::new(filter);
     let (filtered, handle) = tracing_subscriber::reload::Layer::new(EnvFilter::try_new(wanted.filter())?);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines).with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
