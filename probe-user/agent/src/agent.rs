@@ -170,6 +170,7 @@ async fn live(
         cache_dir: config.fetcher_cache_dir.clone(),
         cache_size: config.fetcher_cache_size,
         draft_dir: layout.drafts(),
+        handover_dir: layout.handover(),
         stall_timeout: config.fetcher_stall_timeout,
         hadoop_home: config.hadoop_home.clone(),
         frameworks_home: config.frameworks_home.clone(),

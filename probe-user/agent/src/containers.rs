@@ -5,29 +5,35 @@
 //! its name at Docker) stay until [`Containers::forget`]: an agent that is killed before the table has stored the end must find the end again.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mesos_proto::v1::{ContainerInfo, Image, Resource};
+use mesos_proto::v1::Image;
 use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 
-use crate::cgroups::{Cgroups, Limits, Settings, Usage};
+use crate::cgroups::{Cgroups, Settings, Usage};
 use crate::config::Config;
 use crate::fetcher::Fetcher;
+use crate::keeper::absence::Patience;
 use crate::keeper::{self, Files};
 use crate::sandbox::Layout;
 use crate::table::{Allowance, Exit, Input, Launch, Started};
-use crate::words::{ContainerKey, scalar};
+use crate::words::ContainerKey;
 
 mod apart;
 mod docker;
+mod given;
+mod handle;
 mod parameters;
 mod process;
 mod rootfs;
 
 pub use docker::Docker;
+pub(crate) use docker::absence;
+pub(crate) use given::{limits, volumes};
+pub use handle::{Handle, State};
 
 /// Commands that wait for a container's loop.
 const COMMANDS_MAX: usize = 64;
@@ -64,30 +70,6 @@ pub(crate) struct Shared {
     running: Arc<Mutex<HashMap<ContainerKey, Handle>>>,
     /// Held while an image is unpacked.
     pub(crate) unpacking: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// A container that is being made or runs.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    state: watch::Receiver<State>,
-    launch: Arc<Launch>,
-    sandbox: PathBuf,
-    /// The task table does not know it: it is forgotten with what it is nested in.
-    is_apart: bool,
-}
-
-/// How far a container is.
-#[derive(Clone, Debug, Default)]
-pub struct State {
-    /// Set when it runs.
-    pub started: Option<Started>,
-    /// Set when it is over: how, or why it could not be made.
-    pub ended: Option<Result<Exit, String>>,
-    /// Bytes that its sandbox held when that was looked at last.
-    pub disk_used: Option<u64>,
-    /// What it may use, where that is not what it was launched with any more.
-    pub resized: Option<Allowance>,
 }
 
 /// What a container's loop can be told.
@@ -303,66 +285,6 @@ impl Containers {
     }
 }
 
-impl Handle {
-    /// How far it is.
-    pub fn state(&self) -> State {
-        self.state.borrow().clone()
-    }
-
-    /// How it is made.
-    pub fn launch(&self) -> &Launch {
-        &self.launch
-    }
-
-    /// What it may use, now.
-    pub fn resources(&self) -> Vec<Resource> {
-        self.allowance().resources
-    }
-
-    /// The same, with what it may use at most.
-    pub fn allowance(&self) -> Allowance {
-        let launched = || Allowance { resources: self.launch.resources.clone(), limits: self.launch.limits.clone() };
-        self.state.borrow().resized.clone().unwrap_or_else(launched)
-    }
-
-    /// Its sandbox on the host.
-    pub fn sandbox(&self) -> &Path {
-        &self.sandbox
-    }
-
-    /// Waits until it is over.
-    pub async fn ended(&self) -> Result<Exit, String> {
-        let mut state = self.state.clone();
-        loop {
-            if let Some(ended) = &state.borrow_and_update().ended {
-                return ended.clone();
-            }
-            if state.changed().await.is_err() {
-                return Err("the agent stops".to_owned());
-            }
-        }
-    }
-
-    /// Waits until it runs, or is over.
-    pub async fn begun(&self) -> Result<Started, String> {
-        let mut state = self.state.clone();
-        loop {
-            {
-                let now = state.borrow_and_update();
-                match (&now.started, &now.ended) {
-                    (_, Some(Err(problem))) => return Err(problem.clone()),
-                    (Some(started), _) => return Ok(started.clone()),
-                    (None, Some(Ok(_))) => return Ok(Started::default()),
-                    (None, None) => {}
-                }
-            }
-            if state.changed().await.is_err() {
-                return Err("the agent stops".to_owned());
-            }
-        }
-    }
-}
-
 /// The loop of one container.
 pub(crate) struct Run {
     pub(crate) shared: Arc<Shared>,
@@ -464,52 +386,23 @@ impl Shared {
     }
 }
 
-/// What a container may use, from its resources.
-pub(crate) fn limits(resources: &[Resource], limits: &BTreeMap<String, mesos_proto::v1::value::Scalar>) -> Limits {
-    let limit = |name: &str| limits.get(name).map(|it| it.value);
-    Limits { cpus: scalar(resources, "cpus"), cpus_limit: limit("cpus"), mem: scalar(resources, "mem"), mem_limit: limit("mem") }
+/// How long the agent may be away before its containers end.
+pub(crate) fn patience(shared: &Shared) -> Patience {
+    let milliseconds = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+    Patience {
+        lock: shared.layout.agent_lock(),
+        store: crate::store::file(&shared.layout.meta()),
+        timeout_ms: milliseconds(shared.config.recovery_timeout),
+        grace_ms: milliseconds(shared.config.executor_shutdown_grace_period),
+    }
 }
 
-/// Volumes of a container that are directories of the host: host, inside, read-only.
-///
-/// # Errors
-/// When one is of a kind that is not made here.
-pub(crate) fn volumes(
-    info: Option<&ContainerInfo>,
-    sandbox: &Path,
-    parent_sandbox: Option<&Path>,
-) -> Result<Vec<(PathBuf, String, bool)>, String> {
-    use mesos_proto::v1::volume::{Mode, source};
-
-    let mut found = Vec::new();
-    for volume in info.map(|it| it.volumes.as_slice()).unwrap_or_default() {
-        let read_only = volume.mode() == Mode::Ro;
-        let inside_sandbox =
-            |it: &str| crate::sandbox::below(sandbox, it).ok_or_else(|| format!("Volume path '{it}' leads out of the sandbox"));
-        let host = match (&volume.host_path, &volume.source) {
-            (Some(path), _) if path.starts_with('/') => PathBuf::from(path),
-            (Some(path), _) => inside_sandbox(path)?,
-            (None, Some(source)) => match source.r#type() {
-                source::Type::HostPath => PathBuf::from(source.host_path.as_ref().map(|it| it.path.clone()).unwrap_or_default()),
-                source::Type::SandboxPath => {
-                    let it = source.sandbox_path.clone().unwrap_or_default();
-                    let base = match it.r#type() {
-                        source::sandbox_path::Type::Parent => {
-                            parent_sandbox.ok_or_else(|| "A volume of the parent's sandbox needs a parent".to_owned())?
-                        }
-                        _ => sandbox,
-                    };
-                    crate::sandbox::below(base, &it.path).ok_or_else(|| format!("Volume path '{}' leads out of the sandbox", it.path))?
-                }
-                source::Type::DockerVolume => continue,
-                other => return Err(format!("Volumes of type {} are not supported", other.as_str_name())),
-            },
-            (None, None) if volume.image.is_some() => return Err("Volumes from images are not supported".to_owned()),
-            (None, None) => inside_sandbox(&volume.container_path)?,
-        };
-        found.push((host, volume.container_path.clone(), read_only));
+/// Moves a process that outlives the agent out of the agent's cgroup, which an init system may empty.
+pub(crate) fn beside_containers(shared: &Shared, pid: Option<u32>) {
+    let (Some(cgroups), Some(pid)) = (&shared.cgroups, pid) else { return };
+    for file in cgroups.keepers() {
+        drop(std::fs::write(file, pid.to_string()));
     }
-    Ok(found)
 }
 
 impl Shared {

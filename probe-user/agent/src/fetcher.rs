@@ -19,6 +19,7 @@ use cache::Cache;
 
 mod archive;
 mod cache;
+mod rights;
 mod source;
 
 /// Longest name of a file (`NAME_MAX` of limits.h).
@@ -36,6 +37,8 @@ pub struct Settings {
     pub cache_size: u64,
     /// Where files are made before they are moved into a sandbox: on the same disk, best.
     pub draft_dir: PathBuf,
+    /// Where programs that run as the user of a task leave what they fetch; who owns the tasks must be able to go there.
+    pub handover_dir: PathBuf,
     /// A download without a byte for this long has failed.
     pub stall_timeout: Duration,
     /// Where the client of HDFS is installed; `None`: it is looked for in PATH.
@@ -90,7 +93,9 @@ pub struct Fetcher {
 impl Fetcher {
     /// A fetcher whose cache begins empty: what an earlier agent kept is removed.
     pub fn new(settings: Settings) -> Self {
-        drop(std::fs::remove_dir_all(&settings.draft_dir));
+        for it in [&settings.draft_dir, &settings.handover_dir] {
+            drop(std::fs::remove_dir_all(it));
+        }
         let cache = Cache::new(&settings.cache_dir, settings.cache_size);
         Fetcher { settings, cache, succeeded: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
@@ -105,7 +110,8 @@ impl Fetcher {
         self.cache.bytes()
     }
 
-    /// Brings all files of a command into the sandbox, whose path is `shown` to people. Blocks; ends soon after `cancel`.
+    /// Brings all files of a command into the sandbox, whose path is `shown` to people. They are read with the rights of `owner`, and are that one's
+    /// then; `None`: of the agent. Blocks; ends soon after `cancel`.
     ///
     /// # Errors
     /// The first that could not be brought.
@@ -159,9 +165,15 @@ impl Fetcher {
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
+        // Who is root may read everything already.
+        let reader = owner.filter(|it| it.uid != 0);
+        let download = |path: &Path| source::download(&self.settings, &uri.value, path, reader, cancel);
         // An archive of the cache is unpacked from there: the sandbox does not get it.
         let cached = match uri.cache {
-            Some(true) => Some(self.cache.get(&uri.value, |path| source::download(&self.settings, &uri.value, path, cancel))?),
+            Some(true) => {
+                let of = reader.filter(|_| source::has_rights(&uri.value)).map(|it| it.uid);
+                Some(self.cache.get(&uri.value, of, download)?)
+            }
             _ => None,
         };
         let file = match (cached, archive) {
@@ -174,7 +186,7 @@ impl Fetcher {
                 copy
             }
             (None, _) => {
-                source::download(&self.settings, &uri.value, &target, cancel)?;
+                download(&target)?;
                 File::open(&target).map_err(failed)?
             }
         };

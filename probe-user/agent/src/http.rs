@@ -12,14 +12,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mesos_proto::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,7 +31,9 @@ use crate::executors::Executors;
 use crate::fetcher::Fetcher;
 use crate::gc::Collector;
 use crate::login::{Asker, Realm};
+use encoding::{Encoding, accepted_encoding, content_encoding, wanted};
 
+mod encoding;
 mod executor;
 mod files;
 pub mod metrics;
@@ -220,7 +221,7 @@ async fn route(mut server: Server, request: Request<Incoming>) -> Answer {
     }
     let get_only = matches!(route, Route::Statistics | Route::Containers | Route::Debug | Route::Flags);
     if get_only && request.method() != Method::GET {
-        return not_allowed("GET");
+        return not_allowed("GET", request.method());
     }
     let asker = match admitted(&server, route, request.headers()) {
         Ok(asker) => asker,
@@ -370,8 +371,9 @@ fn stopping() -> Answer {
     plain(StatusCode::SERVICE_UNAVAILABLE, Some("Agent is shutting down"))
 }
 
-fn not_allowed(allowed: &'static str) -> Answer {
-    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, Some(&format!("Expecting one of {{ '{allowed}' }}")));
+fn not_allowed(allowed: &'static str, method: &Method) -> Answer {
+    let text = format!("Expecting one of {{ '{allowed}' }}, but received '{method}'.");
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, Some(&text));
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
@@ -412,86 +414,6 @@ async fn compressed(answer: Answer) -> Answer {
             Response::from_parts(parts, full(packed))
         }
         Err(_) => Response::from_parts(parts, full(bytes)),
-    }
-}
-
-/// How messages are spelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Json,
-    Protobuf,
-}
-
-impl Encoding {
-    const fn name(self) -> &'static str {
-        match self {
-            Encoding::Json => "application/json",
-            Encoding::Protobuf => "application/x-protobuf",
-        }
-    }
-
-    /// By the name of a media type; parameters are let pass.
-    fn of(value: &HeaderValue) -> Option<Self> {
-        match value.to_str().ok()?.split(';').next()?.trim() {
-            "application/json" => Some(Encoding::Json),
-            "application/x-protobuf" => Some(Encoding::Protobuf),
-            _ => None,
-        }
-    }
-
-    fn write<M: prost::Message + prost::Name>(self, message: &M) -> Vec<u8> {
-        match self {
-            Encoding::Json => json::to_vec(message),
-            Encoding::Protobuf => message.encode_to_vec(),
-        }
-    }
-
-    /// # Errors
-    /// In Mesos's words.
-    fn read<M: prost::Message + prost::Name + Default>(self, bytes: &[u8]) -> Result<M, String> {
-        match self {
-            Encoding::Json => json::from_slice(bytes).map_err(|error| match error {
-                json::MappingError::Syntax(_) => format!("Failed to parse body into JSON: {error}"),
-                _ => format!("Failed to convert JSON into Call protobuf: {error}"),
-            }),
-            Encoding::Protobuf => json::decode_protobuf(bytes).map_err(|error| format!("Failed to parse body into Call protobuf: {error}")),
-        }
-    }
-
-    fn answer<M: prost::Message + prost::Name>(self, message: &M) -> Answer {
-        let mut answer = Response::new(full(self.write(message)));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.name()));
-        answer
-    }
-}
-
-/// The encoding of a request's body.
-fn content_encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
-    let value = headers.get(CONTENT_TYPE).ok_or_else(|| plain(StatusCode::BAD_REQUEST, Some("Expecting 'Content-Type' to be present")))?;
-    Encoding::of(value).ok_or_else(|| {
-        let text = "Expecting 'Content-Type' of application/json or application/x-protobuf";
-        plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(text))
-    })
-}
-
-/// What a client takes, in the order of its words. Go's client of Mesos says it in several headers.
-fn wanted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
-    values.flat_map(|it| it.split(',')).filter_map(|it| it.split(';').next()).map(str::trim)
-}
-
-/// The encoding that a client wants to read: JSON wherever it takes that.
-fn accepted_encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
-    let accepts = |name: &str| {
-        let mut wanted = wanted(headers).peekable();
-        wanted.peek().is_none() || wanted.any(|it| it == name || it == "*/*" || it == "application/*")
-    };
-    if accepts(Encoding::Json.name()) {
-        Ok(Encoding::Json)
-    } else if accepts(Encoding::Protobuf.name()) {
-        Ok(Encoding::Protobuf)
-    } else {
-        Err(plain(StatusCode::NOT_ACCEPTABLE, Some("Expecting 'Accept' to allow application/json or application/x-protobuf")))
     }
 }
 

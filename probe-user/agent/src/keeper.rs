@@ -27,12 +27,12 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
-use serde::{Deserialize, Serialize};
 
-use absence::{Absence, Patience};
+use absence::Absence;
 use logs::RotatedLog;
 use members::{end_members, reap_others, signal_members};
 pub(crate) use members::{end_session, members};
+pub use spec::{Files, Mount, Spec, User};
 
 pub mod absence;
 pub mod attach;
@@ -40,145 +40,13 @@ mod child;
 mod input;
 mod logs;
 mod members;
+mod spec;
 
 /// The subcommand by which the agent starts its own program as a keeper.
 pub const COMMAND: &str = "keep-container";
 
 /// How long the output of processes that have ended is waited for.
 const DRAINED_WITHIN: Duration = Duration::from_secs(2);
-
-/// What a keeper runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
-    /// Program and arguments, the program as a path or to be found in PATH.
-    pub arguments: Vec<String>,
-    /// The name it is called by, where that is not its path.
-    pub called: Option<String>,
-    /// All of its environment.
-    pub environment: Vec<(String, String)>,
-    /// Where it begins, seen from inside.
-    pub directory: PathBuf,
-    /// Who it runs as; `None`: as the agent.
-    pub user: Option<User>,
-    /// Where its output goes.
-    pub stdout: PathBuf,
-    /// Where its errors go.
-    pub stderr: PathBuf,
-    /// A directory above both that only the agent changes: below it no link is followed.
-    #[serde(default)]
-    pub sandboxes: Option<PathBuf>,
-    /// Logs are rotated at this size; 0: never.
-    pub log_rotate_bytes: u64,
-    /// Rotated logs that are kept.
-    pub log_rotate_keep: u32,
-    /// Files that its pid is written to: `cgroup.procs` of its cgroups.
-    pub cgroup_files: Vec<PathBuf>,
-    /// The cgroup that tells all of its processes, where there is one: a `cgroup.procs`.
-    pub members_file: Option<PathBuf>,
-    /// The root file system, where it is not the host's.
-    pub root: Option<PathBuf>,
-    /// What is mounted for it.
-    pub mounts: Vec<Mount>,
-    /// Whether it has its own process ids.
-    pub pid_namespace: bool,
-    /// Whether it has its own System V and POSIX IPC, `/dev/shm` included.
-    #[serde(default)]
-    pub ipc_namespace: bool,
-    /// Bytes that fit into a `/dev/shm` of its own; `None`: as the kernel has it.
-    #[serde(default)]
-    pub shm_bytes: Option<u64>,
-    /// Namespaces that it enters: files of `/proc/<pid>/ns`.
-    pub enter_namespaces: Vec<PathBuf>,
-    /// Host name of its own.
-    pub hostname: Option<String>,
-    /// Resource, soft and hard limit; `u64::MAX` is none.
-    pub rlimits: Vec<(i32, u64, u64)>,
-    /// Score that the kernel adds when memory is short.
-    pub oom_score_adj: Option<i32>,
-    /// Capabilities that are taken away: their numbers. `None`: none is.
-    pub bounding_capabilities: Option<Vec<u8>>,
-    /// Capabilities that it has, whoever it runs as: their numbers. `None`: those of its user.
-    #[serde(default)]
-    pub effective_capabilities: Option<Vec<u8>>,
-    /// Whether programs that are somebody else's by their set-user-ID bit are so in it.
-    #[serde(default)]
-    pub no_new_privileges: bool,
-    /// Whether it has an input that others may write to.
-    pub interactive: bool,
-    /// Whether it has a terminal.
-    pub tty: Option<(u16, u16)>,
-    /// How long the agent may be away before it is ended; `None`: for ever.
-    #[serde(default)]
-    pub patience: Option<Patience>,
-}
-
-/// Who a process runs as.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-    /// Further groups.
-    pub groups: Vec<u32>,
-}
-
-/// A bind mount.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// What, on the host.
-    pub source: PathBuf,
-    /// Where, as the container sees it.
-    pub target: PathBuf,
-    /// Whether it cannot be written.
-    pub read_only: bool,
-}
-
-/// The files of a keeper's directory.
-#[derive(Clone, Debug)]
-pub struct Files(PathBuf);
-
-impl Files {
-    /// Of this directory.
-    pub fn of(directory: &Path) -> Self {
-        Files(directory.to_owned())
-    }
-
-    /// What to run.
-    pub fn spec(&self) -> PathBuf {
-        self.0.join("spec.json")
-    }
-
-    /// Held while the keeper lives.
-    pub fn lock(&self) -> PathBuf {
-        self.0.join("lock")
-    }
-
-    /// Who it is.
-    pub fn pid(&self) -> PathBuf {
-        self.0.join("pid")
-    }
-
-    /// How it ended.
-    pub fn status(&self) -> PathBuf {
-        self.0.join("status")
-    }
-
-    /// Why it did not begin.
-    pub fn error(&self) -> PathBuf {
-        self.0.join("error")
-    }
-
-    /// Nobody waits for it any more: a keeper that starts now ends at once.
-    pub fn abandoned(&self) -> PathBuf {
-        self.0.join("abandoned")
-    }
-
-    /// Where it is attached to.
-    pub fn socket(&self) -> PathBuf {
-        self.0.join("io.sock")
-    }
-}
 
 /// The directory, where a command line asks for a keeper.
 pub fn asked(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<PathBuf> {
@@ -188,6 +56,12 @@ pub fn asked(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<
 
 /// The program of a keeper: its argument is the directory. Prints `started <pid>` or `failed <why>` once, for the agent that waits.
 pub fn main(directory: &Path) -> ExitCode {
+    close_inherited();
+    if crate::containers::absence::is_in(directory) {
+        let _ = setsid();
+        ignore_signals();
+        return crate::containers::absence::main(directory);
+    }
     let files = Files::of(directory);
     match keep(&files) {
         Ok(()) => ExitCode::SUCCESS,
@@ -196,6 +70,24 @@ pub fn main(directory: &Path) -> ExitCode {
             say(&format!("failed {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Lets go of what whoever started the agent has left open: neither this process nor its container is to have it.
+fn close_inherited() {
+    #[expect(unsafe_code, reason = "closing what others have opened has no safe form")]
+    // SAFETY: nothing of this program is open yet but its standard streams.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if closed == 0 {
+        return;
+    }
+    // A kernel before 5.9. The last one is that of the list itself, which is closed by now.
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<i32> = open.filter_map(|it| it.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|it| *it > 2) {
+        #[expect(unsafe_code, reason = "closing what others have opened has no safe form")]
+        // SAFETY: as above; one that is not open any more is an error that concerns nobody.
+        let _ = unsafe { libc::close(descriptor) };
     }
 }
 

@@ -69,9 +69,19 @@ impl Layout {
         self.work_dir.join("drafts")
     }
 
+    /// Where programs that run as the user of a task leave the files that they fetch.
+    pub fn handover(&self) -> PathBuf {
+        self.work_dir.join("fetched")
+    }
+
     /// Held locked while the agent lives.
     pub fn agent_lock(&self) -> PathBuf {
         self.runtime_dir.join("agent.lock")
+    }
+
+    /// What the process knows that looks after Docker's containers while the agent is away.
+    pub fn docker_absence(&self) -> PathBuf {
+        self.runtime_dir.join("docker")
     }
 
     /// What the agent remembers.

@@ -89,6 +89,32 @@ fn a_task_whose_agent_does_not_come_back_ends() {
 }
 
 #[test]
+fn what_whoever_started_the_agent_has_left_open_does_not_reach_a_container() {
+    use agent::keeper::{Files, Spec};
+
+    let directory = tempfile::tempdir().unwrap();
+    let sandbox = directory.path().join("sandbox");
+    std::fs::create_dir(&sandbox).unwrap();
+    let spec = Spec {
+        arguments: ["/bin/sh", "-c", "ls -l /proc/self/fd"].map(str::to_owned).to_vec(),
+        directory: sandbox.clone(),
+        stdout: sandbox.join("stdout"),
+        stderr: sandbox.join("stderr"),
+        ..Spec::default()
+    };
+    agent::keeper::write_whole(&Files::of(directory.path()).spec(), &serde_json::to_vec(&spec).unwrap()).unwrap();
+    let secret = directory.path().join("somebodys");
+    std::fs::write(&secret, "secret").unwrap();
+    let kept = std::process::Command::new("sh")
+        .args(["-c", r#"exec "$0" "$1" 9<"$2""#, env!("CARGO_BIN_EXE_keep-container")])
+        .args([directory.path(), &secret])
+        .status();
+    assert!(kept.unwrap().success());
+    let open = std::fs::read_to_string(sandbox.join("stdout")).unwrap();
+    assert!(open.contains("pipe:") && !open.contains("somebodys"), "{open}");
+}
+
+#[test]
 fn a_second_agent_of_the_same_runtime_directory_does_not_start() {
     let world = World::new(|_| {});
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

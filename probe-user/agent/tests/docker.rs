@@ -264,6 +264,44 @@ fn containers_go_on_without_the_agent_and_no_line_is_copied_twice() {
     docker(&["rm", "-f", &name]);
 }
 
+/// Processes of a program that a directory is the argument of.
+fn processes_of(directory: &std::path::Path) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().flatten().map(|it| std::fs::read(it.path().join("cmdline")).unwrap_or_default());
+    all.filter(|it| it.ends_with(format!("{}\0", directory.display()).as_bytes())).count()
+}
+
+#[test]
+fn a_container_whose_agent_does_not_come_back_ends() {
+    if !has_docker() {
+        return;
+    }
+    let mut world = world();
+    world.config.recovery_timeout = Duration::from_secs(2);
+    world.config.executor_shutdown_grace_period = Duration::from_millis(100);
+    world.kill_agent();
+    world.start_agent();
+    let watching = world.directory.path().join("run/docker");
+    assert_eq!(processes_of(&watching), 0, "nobody needs it yet");
+    let framework = framework(true);
+    world.master.run_task(&framework, &docker_task("forsaken", "trap '' TERM; while :; do sleep 1; done"));
+    world.master.state("forsaken", TaskState::TaskRunning);
+    let name = format!("mesos-{}", world.container(&framework, "forsaken"));
+    let lives = || !docker(&["ps", "-q", "--filter", &format!("name={name}")]).is_empty();
+    // The next agent is there in time, and what looks whether it is changes with it.
+    world.kill_agent();
+    world.start_agent();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(lives());
+    wait("one process looks whether the agent is there", || processes_of(&watching) == 1);
+    world.kill_agent();
+    wait("the end of the container", || !lives());
+    wait("nobody needs it any more", || processes_of(&watching) == 0);
+    world.start_agent();
+    // That it runs may come again: what acknowledged it may not have reached the first agent.
+    assert_eq!(names(&world.master.states("forsaken")).last(), Some(&"TASK_FAILED"));
+    docker(&["rm", "-f", &name]);
+}
+
 #[test]
 fn a_link_in_the_place_of_a_log_is_not_followed_by_the_next_agent() {
     if !has_docker() {

@@ -287,6 +287,36 @@ fn a_session_is_over_with_its_first_process_though_its_last_words_are_still_to_b
 }
 
 #[test]
+fn who_types_to_a_session_that_ended_at_once_is_not_refused() {
+    let world = World::new(|_| {});
+    let parent = host(&world);
+    let id = json!({"value": "quick", "parent": parent});
+    let mut output = Output::session(&world, &id, &json!({"value": "echo done"}), None);
+    assert_eq!(output.rest().unwrap(), b"done\n");
+    let answer = Feed::to(&world, &id).end();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = Feed::to(&world, &json!({"value": "nobody", "parent": parent})).end();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[test]
+fn calls_of_no_type_and_streams_of_calls_that_have_none_are_refused_as_mesos_refuses_them() {
+    let world = World::new(|_| {});
+    for nothing in [json!({}), json!({"type": "NOPE"})] {
+        let (status, text) = world.post("/api/v1", &nothing);
+        assert_eq!((status, text.as_str()), (400, "Failed to validate agent::Call: Expecting 'type' to be present"));
+    }
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    for kind in ["application/json", "application/recordio"] {
+        let call = r#"{"type":"GET_HEALTH"}"#;
+        let call = if kind == "application/json" { call.to_owned() } else { format!("{}\n{call}", call.len()) };
+        let request = agent.post(format!("http://{}/api/v1", world.http)).header("Content-Type", kind);
+        let answer = request.header("Message-Content-Type", "application/json").send(call).unwrap();
+        assert_eq!(answer.status().as_u16(), 415, "{kind}");
+    }
+}
+
+#[test]
 fn who_reads_a_task_too_slowly_is_cut_off_visibly_and_the_task_is_not_held_up() {
     const SAID: usize = 64 << 20;
     let world = World::new(|config| config.log_rotate_bytes = 0);

@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    StopContainerOptionsBuilder,
-};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -20,16 +18,19 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::parameters::Pull;
-use super::{Command, Ended, Run, limits};
-use crate::cgroups::Limits;
+use super::{Ended, Run, limits};
 use crate::environment;
 use crate::sandbox::{self, Sandbox};
 use crate::table::{Exit, Limitation, Started};
 use crate::words::scalar_resource;
+use commands::obey;
+pub(super) use images::given_credentials;
 use images::{credentials, fetched_credentials, registry_of, with_tag};
 use logs::{Logs, copy_logs};
-use request::{allowance, request};
+use request::request;
 
+pub(crate) mod absence;
+mod commands;
 mod images;
 mod logs;
 mod orphans;
@@ -53,13 +54,20 @@ pub struct Docker {
     socket: String,
     credentials: HashMap<String, DockerCredentials>,
     connection: std::sync::Arc<OnceCell<bollard::Docker>>,
+    /// Whether a process looks after the containers while the agent is away.
+    is_watched: std::sync::Arc<AtomicBool>,
 }
 
 impl Docker {
     /// The daemon at this socket; asked when it is needed. `config` is Docker's `config.json`, for its credentials.
     pub fn new(socket: &Path, config: Option<&str>) -> Self {
         let credentials = config.map(credentials).unwrap_or_default();
-        Docker { socket: socket.display().to_string(), credentials, connection: std::sync::Arc::default() }
+        Docker {
+            socket: socket.display().to_string(),
+            credentials,
+            connection: std::sync::Arc::default(),
+            is_watched: std::sync::Arc::default(),
+        }
     }
 
     /// The id of an image that the daemon has.
@@ -190,6 +198,7 @@ const OWNER_LABEL: &str = "orchestrator.mesos.work-dir";
 /// Makes and watches one container.
 pub(super) async fn run(run: &mut Run, again: bool) -> Ended {
     let Some(docker) = run.shared.docker.clone() else { return Ended::Failed("This agent has no Docker daemon".to_owned()) };
+    docker.watch_absence(&run.shared);
     let name = environment::docker_name(&run.launch);
     if again {
         return match find(&docker, &name).await {
@@ -385,63 +394,6 @@ async fn wait(docker: Docker, name: String) -> Option<bollard::models::Container
             return Some(state);
         }
         sleep(AWAY).await;
-    }
-}
-
-/// Stopping takes its time: the loop does not wait for it. A daemon that is away is told when it is back: nobody tells the agent twice.
-fn obey(run: &Run, docker: &Docker, name: &str, command: Command, over: &tokio_util::sync::CancellationToken) {
-    let (docker, name, over) = (docker.clone(), name.to_owned(), over.clone());
-    let limits = match &command {
-        Command::Resize(it) => limits(&it.resources, &it.limits),
-        _ => limits(&run.launch.resources, &run.launch.limits),
-    };
-    let enable_cfs = run.shared.config.cgroups_enable_cfs;
-    (run.shared.spawn)(
-        "docker-command",
-        Box::pin(async move {
-            let telling = async {
-                while let Err(error) = tell(&docker, &name, &command, &limits, enable_cfs).await {
-                    if !is_told_again(&command, &error) {
-                        tracing::warn!(name, error = words(&error), "Docker refuses to end or change a container");
-                        return;
-                    }
-                    sleep(AWAY).await;
-                }
-            };
-            tokio::select! { () = telling => {}, () = over.cancelled() => {} }
-        }),
-    );
-}
-
-/// Whether a daemon that answered so is told again. One that has only not answered in time may have heard: a program takes its second SIGTERM for
-/// impatience, and SIGKILL as often as it comes.
-fn is_told_again(command: &Command, error: &Error) -> bool {
-    match error {
-        Error::DockerResponseServerError { .. } => false,
-        Error::RequestTimeoutError => matches!(command, Command::Destroy),
-        _ => true,
-    }
-}
-
-async fn tell(docker: &Docker, name: &str, command: &Command, limits: &Limits, enable_cfs: bool) -> Result<(), Error> {
-    let connection = docker.connect().await?;
-    match command {
-        Command::Terminate(grace) => {
-            let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
-            let options = StopContainerOptionsBuilder::new().t(seconds).build();
-            // The answer comes when the container has ended: it may take longer than any other.
-            let patient = connection.clone().with_timeout(*grace + Duration::from_secs(60));
-            patient.stop_container(name, Some(options)).await
-        }
-        Command::Signal(signal) => {
-            let options = KillContainerOptionsBuilder::new().signal(signal.as_str()).build();
-            connection.kill_container(name, Some(options)).await
-        }
-        Command::Destroy => connection.kill_container(name, None).await,
-        Command::Resize(_) => {
-            let now = connection.inspect_container(name, None).await?.host_config.and_then(|it| it.memory);
-            connection.update_container(name, allowance(limits, enable_cfs, now.unwrap_or(0))).await
-        }
     }
 }
 

@@ -211,11 +211,7 @@ async fn start_keeper(run: &mut Run, files: &Files, spec: &Spec) -> Result<u32, 
         .stderr(Stdio::null())
         .spawn()
         .map_err(text)?;
-    if let (Some(cgroups), Some(pid)) = (&run.shared.cgroups, child.id()) {
-        for file in cgroups.keepers() {
-            drop(std::fs::write(file, pid.to_string()));
-        }
-    }
+    super::beside_containers(&run.shared, child.id());
     let stdout = child.stdout.take().ok_or_else(|| "no keeper is configured".to_owned())?;
     let mut lines = BufReader::new(stdout).lines();
     let said = timeout(STARTED_WITHIN, lines.next_line()).await;

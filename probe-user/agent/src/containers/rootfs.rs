@@ -106,12 +106,13 @@ struct Stocked {
 }
 
 async fn stock(shared: &Shared, image: &Image) -> Result<Stocked, String> {
-    let name = match (image.r#type(), &image.docker) {
-        (image::Type::Docker, Some(docker)) => docker.name.clone(),
+    let (name, credentials) = match (image.r#type(), &image.docker) {
+        (image::Type::Docker, Some(it)) => (it.name.clone(), super::docker::given_credentials(it)?),
         _ => return Err("Only images of Docker are supported".to_owned()),
     };
     let docker = shared.docker.as_ref().ok_or_else(|| "Images need a Docker daemon, and the agent has none".to_owned())?;
-    let found = docker.image(&name, if image.cached() { Pull::Missing } else { Pull::Always }, None, None).await?;
+    let pull = if image.cached() { Pull::Missing } else { Pull::Always };
+    let found = docker.image(&name, pull, None, credentials.as_ref()).await?;
     let id = directory_name(&found.id.clone().unwrap_or_default());
     let config = found.config.unwrap_or_default();
     let store = store(&shared.config.work_dir).join(&id);

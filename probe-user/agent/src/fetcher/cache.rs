@@ -1,5 +1,7 @@
 //! Files that more than one container wants, kept up to a size.
 //!
+//! What one user may read is nobody else's: files are kept apart by whose rights they were read with, where that makes a difference.
+//!
 //! Who is given one has it open: that it is removed meanwhile does not concern them. Every file on the disk is one of an entry, or is being
 //! downloaded: what does not become one is removed.
 
@@ -46,10 +48,17 @@ impl Cache {
         (self.size_max, self.lock().entries.values().map(|it| it.size).sum())
     }
 
-    /// The file, downloaded by the first who asks. One that is larger than the whole cache is not kept.
-    pub(super) fn get(&self, uri: &str, download: impl FnOnce(&Path) -> Result<(), FetchError>) -> Result<File, FetchError> {
+    /// The file, downloaded by the first who asks, with the rights of the user of this number. One that is larger than the whole cache is not kept.
+    pub(super) fn get(
+        &self,
+        uri: &str,
+        user: Option<u32>,
+        download: impl FnOnce(&Path) -> Result<(), FetchError>,
+    ) -> Result<File, FetchError> {
         let failed = |source| FetchError::Io { uri: uri.to_owned(), source };
-        let (path, ready) = self.entry(uri);
+        let key = user.map_or_else(|| uri.to_owned(), |user| format!("{user}@{uri}"));
+        let key = key.as_str();
+        let (path, ready) = self.entry(key);
         let mut is_ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_ready && let Ok(file) = File::open(&path) {
             return Ok(file);
@@ -64,7 +73,7 @@ impl Cache {
             Ok((file, size))
         });
         let mut known = self.lock();
-        let is_ours = known.entries.get(uri).is_none_or(|it| it.path == path);
+        let is_ours = known.entries.get(key).is_none_or(|it| it.path == path);
         let is_kept = is_ours && opened.as_ref().is_ok_and(|(_, size)| *size <= self.size_max);
         if !is_kept {
             drop(std::fs::remove_file(&path));
@@ -76,28 +85,28 @@ impl Cache {
             known.clock += 1;
             // It may have been forgotten while this one waited for another who failed.
             let entry = Entry { path: path.clone(), size, used: known.clock, ready: ready.clone() };
-            known.entries.insert(uri.to_owned(), entry);
-            known.shrink(self.size_max, uri);
+            known.entries.insert(key.to_owned(), entry);
+            known.shrink(self.size_max, key);
         } else if is_ours {
-            known.entries.remove(uri);
+            known.entries.remove(key);
         }
         opened.map(|(file, _)| file)
     }
 
     /// Where the file is or is to be, and who may download it.
-    fn entry(&self, uri: &str) -> (PathBuf, Arc<Mutex<bool>>) {
+    fn entry(&self, key: &str) -> (PathBuf, Arc<Mutex<bool>>) {
         // A download of an agent that has ended may still be there, and removes what it has made.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut known = self.lock();
         known.clock += 1;
         let now = known.clock;
-        if let Some(entry) = known.entries.get_mut(uri) {
+        if let Some(entry) = known.entries.get_mut(key) {
             entry.used = now;
             return (entry.path.clone(), entry.ready.clone());
         }
         let path = self.directory.join(format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let ready = Arc::default();
-        known.entries.insert(uri.to_owned(), Entry { path: path.clone(), size: 0, used: now, ready: Arc::clone(&ready) });
+        known.entries.insert(key.to_owned(), Entry { path: path.clone(), size: 0, used: now, ready: Arc::clone(&ready) });
         (path, ready)
     }
 
@@ -110,8 +119,8 @@ impl Known {
     /// Removes what was not used for longest until the rest fits.
     fn shrink(&mut self, size_max: u64, keep: &str) {
         while self.entries.values().map(|it| it.size).sum::<u64>() > size_max {
-            let oldest = self.entries.iter().filter(|(uri, it)| *uri != keep && it.size > 0).min_by_key(|(_, it)| it.used);
-            let Some(oldest) = oldest.map(|(uri, _)| uri.clone()) else { return };
+            let oldest = self.entries.iter().filter(|(key, it)| *key != keep && it.size > 0).min_by_key(|(_, it)| it.used);
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
             if let Some(entry) = self.entries.remove(&oldest) {
                 // Who copies it right now has it open.
                 drop(std::fs::remove_file(entry.path));
@@ -151,7 +160,7 @@ mod tests {
     fn what_was_not_used_for_longest_goes_from_the_disk_too() {
         let (directory, cache) = world(25);
         for name in ["one", "two", "one", "three"] {
-            cache.get(name, holding(10)).unwrap();
+            cache.get(name, None, holding(10)).unwrap();
         }
         assert_eq!((kept(&cache), on_disk(&directory), cache.bytes()), (vec!["one".to_owned(), "three".to_owned()], 2, (25, 20)));
     }
@@ -159,20 +168,20 @@ mod tests {
     #[test]
     fn what_is_too_large_or_half_stays_nowhere() {
         let (directory, cache) = world(25);
-        let large = cache.get("large", holding(26)).unwrap();
+        let large = cache.get("large", None, holding(26)).unwrap();
         assert_eq!(large.metadata().unwrap().len(), 26, "who asked for it has it all the same");
-        cache.get("half", failing).unwrap_err();
+        cache.get("half", None, failing).unwrap_err();
         assert_eq!((kept(&cache), on_disk(&directory)), (vec![], 0));
     }
 
     #[test]
     fn who_has_a_file_reads_it_though_it_is_removed() {
         let (directory, cache) = world(10);
-        let first = cache.get("first", holding(10)).unwrap();
-        cache.get("second", holding(10)).unwrap();
+        let first = cache.get("first", None, holding(10)).unwrap();
+        cache.get("second", None, holding(10)).unwrap();
         assert_eq!((on_disk(&directory), first.metadata().unwrap().len()), (1, 10));
         std::fs::remove_dir_all(directory.path().join("cache")).unwrap();
-        cache.get("second", holding(7)).unwrap();
+        cache.get("second", None, holding(7)).unwrap();
         assert_eq!(cache.bytes(), (10, 7), "somebody has emptied the directory");
     }
 }

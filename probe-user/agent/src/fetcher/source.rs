@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::rights::{self, Handover};
 use super::{FetchError, Settings, Until};
+use crate::keeper::User;
 
 /// How often it is looked whether a program that fetches is done.
 const LOOK: Duration = Duration::from_millis(20);
@@ -17,12 +19,25 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Longest complaint of a program that is passed on, in bytes.
 const COMPLAINT_MAX: u64 = 1024;
 
-/// Brings a file to `target`, which is the agent's own and not there yet.
-pub(super) fn download(settings: &Settings, uri: &str, target: &Path, cancel: &CancellationToken) -> Result<(), FetchError> {
+/// Whether what is there depends on who asks.
+pub(super) fn has_rights(uri: &str) -> bool {
+    !matches!(uri.split_once("://"), Some(("http" | "https", _)))
+}
+
+/// Brings a file to `target`, which is the agent's own and not there yet. It is read with the rights of `user`.
+pub(super) fn download(
+    settings: &Settings,
+    uri: &str,
+    target: &Path,
+    user: Option<&User>,
+    cancel: &CancellationToken,
+) -> Result<(), FetchError> {
     let path = match uri.split_once("://") {
         Some(("http" | "https", _)) => return download_http(settings.stall_timeout, uri, target, cancel),
-        Some(("hdfs" | "hftp" | "s3" | "s3n" | "s3a", _)) => return by_program(&mut hadoop(settings, uri, target), uri, cancel),
-        Some(("ftp" | "ftps", _)) => return by_program(&mut curl(settings, uri, target), uri, cancel),
+        Some(("hdfs" | "hftp" | "s3" | "s3n" | "s3a", _)) => {
+            return by_program(|target| hadoop(settings, uri, target), (settings, uri), target, user, cancel);
+        }
+        Some(("ftp" | "ftps", _)) => return by_program(|target| curl(settings, uri, target), (settings, uri), target, user, cancel),
         Some(("file", path)) => PathBuf::from(path),
         Some(_) => return Err(FetchError::Scheme(uri.to_owned())),
         None if uri.starts_with('/') => PathBuf::from(uri),
@@ -31,12 +46,12 @@ pub(super) fn download(settings: &Settings, uri: &str, target: &Path, cancel: &C
             None => return Err(FetchError::Relative(uri.to_owned())),
         },
     };
-    copy(&path, target, cancel).map_err(|source| FetchError::Io { uri: uri.to_owned(), source })
+    let copied = rights::open(&path, user).and_then(|file| copy(file, target, cancel));
+    copied.map_err(|source| FetchError::Io { uri: uri.to_owned(), source })
 }
 
 /// With its permissions, but for the bits by which a program is run as somebody else.
-fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> io::Result<()> {
-    let from = File::open(from)?;
+fn copy(from: File, to: &Path, cancel: &CancellationToken) -> io::Result<()> {
     let mode = from.metadata()?.permissions().mode() & 0o777;
     let mut to = File::create_new(to)?;
     io::copy(&mut Until { inner: from, cancel }, &mut to)?;
@@ -74,7 +89,24 @@ fn curl(settings: &Settings, uri: &str, target: &Path) -> Command {
     command
 }
 
-fn by_program(command: &mut Command, uri: &str, cancel: &CancellationToken) -> Result<(), FetchError> {
+/// Has a program leave the file where it is told to: at `target`, which nobody but the agent can reach, or in a directory of the user as whom it runs.
+fn by_program(
+    command: impl Fn(&Path) -> Command,
+    (settings, uri): (&Settings, &str),
+    target: &Path,
+    user: Option<&User>,
+    cancel: &CancellationToken,
+) -> Result<(), FetchError> {
+    let Some(user) = user else { return run(&mut command(target), uri, cancel) };
+    let failed = |source| FetchError::Io { uri: uri.to_owned(), source };
+    let handover = Handover::make(settings, user).map_err(failed)?;
+    let mut command = command(&handover.file());
+    rights::run_as(&mut command, user);
+    run(&mut command, uri, cancel)?;
+    handover.take(user).and_then(|file| copy(file, target, cancel)).map_err(failed)
+}
+
+fn run(command: &mut Command, uri: &str, cancel: &CancellationToken) -> Result<(), FetchError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let problem = |problem: &str| FetchError::Download { uri: uri.to_owned(), problem: format!("{program}: {}", problem.trim()) };
     let complaints = tempfile_in_memory().map_err(|error| problem(&error.to_string()))?;

@@ -15,6 +15,7 @@ fn settings(directory: &Path) -> Settings {
         cache_dir: directory.join("cache"),
         cache_size: 1 << 20,
         draft_dir: directory.join("drafts"),
+        handover_dir: directory.join("fetched"),
         stall_timeout: Duration::from_secs(5),
         hadoop_home: None,
         frameworks_home: None,
@@ -201,7 +202,7 @@ fn all_files_of_all_archives_are_the_owners() {
     if !nix::unistd::Uid::effective().is_root() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
+    let directory = open_directory();
     let fetcher = Fetcher::new(settings(directory.path()));
     let path = directory.path().join("sandbox");
     let owner = User { uid: 1234, gid: 1235, groups: Vec::new() };
@@ -213,6 +214,75 @@ fn all_files_of_all_archives_are_the_owners() {
         let metadata = path.join(it).metadata().unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (1234, 1235), "{it}");
     }
+}
+
+/// A directory that everybody can look into.
+fn open_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+#[test]
+fn a_task_is_brought_what_its_user_may_read() {
+    use std::os::unix::fs::chown;
+
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let directory = open_directory();
+    let fetcher = Fetcher::new(settings(directory.path()));
+    let file = |name: &str, (uid, gid): (u32, u32), mode: u32| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, name).unwrap();
+        chown(&path, Some(uid), Some(gid)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        uri(&format!("file://{}", path.display()))
+    };
+    let user = |uid: u32| User { uid, gid: uid, groups: vec![1300] };
+    let get = |owner: Option<&User>, it: &command_info::Uri| {
+        let path = directory.path().join("sandbox");
+        let sandbox = Sandbox::make(directory.path(), &path, owner).unwrap();
+        fetcher.fetch(std::slice::from_ref(it), &sandbox, &path, owner, &CancellationToken::new())
+    };
+    let roots = file("roots", (0, 0), 0o600);
+    let denied = get(Some(&user(1234)), &roots).unwrap_err().to_string();
+    assert!(denied.contains("Permission denied"), "{denied}");
+    get(None, &roots).unwrap();
+    get(Some(&User { uid: 0, gid: 0, groups: vec![0] }), &roots).unwrap();
+    get(Some(&user(1234)), &file("groups", (0, 1300), 0o640)).unwrap();
+    get(Some(&User { groups: Vec::new(), ..user(1234) }), &file("groups", (0, 1300), 0o640)).unwrap_err();
+    // What the cache holds for one is not another's.
+    let own = command_info::Uri { cache: Some(true), ..file("own", (1234, 1234), 0o600) };
+    get(Some(&user(1234)), &own).unwrap();
+    get(Some(&user(1235)), &own).unwrap_err();
+    get(Some(&user(1234)), &own).unwrap();
+    // A pipe that nobody writes to.
+    nix::unistd::mkfifo(&directory.path().join("pipe"), nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    get(Some(&user(1234)), &uri(directory.path().join("pipe").to_str().unwrap())).unwrap();
+    assert_no_drafts(directory.path());
+}
+
+#[test]
+fn programs_fetch_as_the_user_whose_the_files_are() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let directory = open_directory();
+    let home = directory.path().join("hadoop");
+    let script = r#"case "$3" in */linked) ln -s /etc/shadow "$4"; exit;; esac; echo "$(id -u) $(id -g) $(id -G)" > "$4""#;
+    program(&home.join("bin/hadoop"), script);
+    let fetcher = Fetcher::new(Settings { hadoop_home: Some(home), ..settings(directory.path()) });
+    let path = directory.path().join("sandbox");
+    let owner = User { uid: 1234, gid: 1235, groups: vec![1235, 1300] };
+    let sandbox = Sandbox::make(directory.path(), &path, Some(&owner)).unwrap();
+    let get = |it: &str| fetcher.fetch(&[uri(it)], &sandbox, &path, Some(&owner), &CancellationToken::new());
+    get("hdfs://name/dir/x").unwrap();
+    assert_eq!(std::fs::read_to_string(path.join("x")).unwrap(), "1234 1235 1235 1300\n");
+    get("hdfs://name/dir/linked").unwrap_err();
+    assert!(!path.join("linked").exists());
+    assert_eq!(std::fs::read_dir(directory.path().join("fetched")).unwrap().count(), 0);
+    assert_no_drafts(directory.path());
 }
 
 #[test]

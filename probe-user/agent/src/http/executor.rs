@@ -27,7 +27,7 @@ pub(super) async fn handle(server: Server, asker: &Asker, request: Request<Incom
 
 async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -> Result<Answer, Answer> {
     if request.method() != Method::POST {
-        return Err(not_allowed("POST"));
+        return Err(not_allowed("POST", request.method()));
     }
     let content = content_encoding(request.headers())?;
     let accepted = accepted_encoding(request.headers());

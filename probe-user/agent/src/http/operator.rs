@@ -33,15 +33,23 @@ fn missing(field: &str) -> Answer {
 
 async fn try_handle(server: Server, asker: &Asker, request: Request<Incoming>) -> Result<Answer, Answer> {
     if request.method() != Method::POST {
-        return Err(not_allowed("POST"));
+        return Err(not_allowed("POST", request.method()));
     }
     if sessions::is_streaming(request.headers()) {
         return sessions::attach_input(server, asker, request).await;
+    }
+    if request.headers().contains_key("message-content-type") {
+        let text = "Expecting 'Message-Content-Type' to be not set for non-streaming requests";
+        return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(text)));
     }
     let content = content_encoding(request.headers())?;
     let headers = request.headers().clone();
     let body = whole(request.into_body()).await?;
     let call: Call = content.read(&body).map_err(|text| bad(&text))?;
+    // A type that nobody knows is none.
+    if call.r#type.and_then(|it| call::Type::try_from(it).ok()).is_none() {
+        return Err(missing("type"));
+    }
     permit(asker, concerned(&call))?;
     rights::permit(&server, &call)?;
     match call.r#type() {
@@ -209,7 +217,7 @@ fn of_view(kind: call::Type, view: &View<'_>, viewer: &Viewer) -> Response {
             Response { get_state: Some(get_state), ..answer(response::Type::GetState) }
         }
         call::Type::GetOperations => {
-            let operations = view.ledger.operations().cloned().collect();
+            let operations = view.ledger.operations().filter(|it| viewer.operation(it)).cloned().collect();
             Response { get_operations: Some(response::GetOperations { operations }), ..answer(response::Type::GetOperations) }
         }
         call::Type::GetResourceProviders => Response {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use mesos_acl::Acls;
 use mesos_proto::v1::agent::{Call, call};
-use mesos_proto::v1::{CommandInfo, ContainerId, ExecutorInfo, FrameworkInfo, TaskInfo};
+use mesos_proto::v1::{CommandInfo, ContainerId, ExecutorInfo, FrameworkInfo, Operation, TaskInfo};
 
 use super::{Answer, Server, plain};
 use crate::login::Asker;
@@ -66,6 +66,19 @@ impl Viewer {
 
     pub(super) fn task(&self, framework: &FrameworkInfo, executor: &ExecutorInfo, it: &TaskInfo) -> bool {
         self.may("view_tasks", Some(of_command(it.command.as_ref()).unwrap_or_else(|| user_of(framework, executor))))
+    }
+
+    /// A change of resources: seen by who may see every role of what it is about, and of what it makes of that. What cannot be told is not shown.
+    pub(super) fn operation(&self, it: &Operation) -> bool {
+        let sees = |it: &mesos::Resource| {
+            let reserved = it.reservations().iter().map(|it| &it.role);
+            reserved.chain(it.allocated_role()).all(|role| self.may("view_roles", Some(role.as_str())))
+        };
+        self.sees_all()
+            || mesos::conversions(&it.info).is_ok_and(|all| {
+                let mut resources = all.iter().flat_map(|it| it.consumed.iter().chain(it.converted.iter()));
+                resources.all(sees)
+            })
     }
 }
 
@@ -218,5 +231,32 @@ mod tests {
         assert!(!ada.task(&framework, &executor, &TaskInfo { command: command("root"), ..TaskInfo::default() }));
         assert!(!ada.task(&framework, &ExecutorInfo::default(), &TaskInfo::default()), "and else as its framework");
         assert!(!ada.may("view_flags", None) && Viewer::default().may("view_flags", None));
+    }
+
+    #[test]
+    fn operations_are_seen_by_who_sees_the_roles_of_their_resources() {
+        use mesos_proto::v1::offer::{self, operation};
+        use mesos_proto::v1::{Resource, resource};
+
+        let text = r#"{"view_roles": [{"principals": {"type": "NONE"}, "roles": {"values": ["secret"]}}]}"#;
+        let acls = Arc::new(Acls::parse(text).unwrap());
+        let anyone = Viewer::of(Some(&acls), &Asker::Anyone);
+        let unreserving = |role: &str| {
+            let reservation = resource::ReservationInfo {
+                r#type: Some(resource::reservation_info::Type::Dynamic as i32),
+                role: Some(role.to_owned()),
+                ..resource::ReservationInfo::default()
+            };
+            let resources = vec![Resource { reservations: vec![reservation], ..crate::words::scalar_resource("cpus", 1.0) }];
+            let info = offer::Operation {
+                r#type: Some(operation::Type::Unreserve as i32),
+                unreserve: Some(operation::Unreserve { resources }),
+                ..offer::Operation::default()
+            };
+            Operation { info, ..Operation::default() }
+        };
+        assert!(anyone.operation(&unreserving("open")) && !anyone.operation(&unreserving("secret")));
+        assert!(!anyone.operation(&Operation::default()), "nobody knows what it is about");
+        assert!(Viewer::default().operation(&unreserving("secret")));
     }
 }

@@ -1,3 +1,5 @@
+use http::header::ACCEPT;
+
 use super::*;
 
 #[test]

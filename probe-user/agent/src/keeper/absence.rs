@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 /// How often it is looked whether the agent is there.
-const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the agent may be away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,13 @@ pub struct Patience {
     pub timeout_ms: u64,
     /// How long the container's processes then have to end by themselves, in milliseconds.
     pub grace_ms: u64,
+}
+
+impl Patience {
+    /// Whether the agent is there, or one of an earlier version.
+    pub(crate) fn is_agent_there(&self) -> bool {
+        is_held(&self.lock) || is_held(&self.store)
+    }
 }
 
 /// Holds the lock by which keepers know that the agent is there, for as long as it is kept.
@@ -50,7 +57,7 @@ fn is_held(path: &Path) -> bool {
 
 /// Since when the agent is away, and what follows.
 #[derive(Debug, Default)]
-pub(super) struct Absence {
+pub(crate) struct Absence {
     patience: Option<Patience>,
     looked: Option<Instant>,
     since: Option<Instant>,
@@ -58,12 +65,12 @@ pub(super) struct Absence {
 }
 
 impl Absence {
-    pub(super) fn of(patience: Option<&Patience>) -> Self {
+    pub(crate) fn of(patience: Option<&Patience>) -> Self {
         Absence { patience: patience.cloned(), ..Absence::default() }
     }
 
-    /// What the container's processes are to be sent now.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Signal> {
+    /// What the container's processes are to be sent now. It is not looked more often than every [`LOOK`].
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Signal> {
         if self.looked.is_some_and(|it| now.saturating_duration_since(it) < LOOK) {
             return None;
         }

@@ -27,6 +27,7 @@ fn agent(directory: &Path, room: usize) -> (Link, Driver, Inbox, mpsc::Receiver<
     let fetcher = Arc::new(Fetcher::new(fetcher::Settings {
         cache_dir: config.fetcher_cache_dir.clone(),
         cache_size: 0,
+        handover_dir: directory.join("fetched"),
         draft_dir: directory.join("drafts"),
         stall_timeout: Duration::from_secs(1),
         hadoop_home: None,

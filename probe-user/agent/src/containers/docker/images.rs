@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use bollard::auth::DockerCredentials;
+use mesos_proto::v1::image;
 
 use crate::sandbox::Sandbox;
 
@@ -54,6 +55,18 @@ pub(super) fn credentials(text: &str) -> HashMap<String, DockerCredentials> {
         .collect()
 }
 
+/// Credentials that an image has with it: a secret, which is Docker's `config.json`.
+///
+/// # Errors
+/// When it is only named.
+pub(in crate::containers) fn given_credentials(image: &image::Docker) -> Result<Option<HashMap<String, DockerCredentials>>, String> {
+    let Some(secret) = &image.config else { return Ok(None) };
+    let Some(value) = &secret.value else {
+        return Err(format!("The credentials of the image '{}' are a secret by reference, and there is no secret resolver", image.name));
+    };
+    Ok(Some(credentials(&String::from_utf8_lossy(&value.data))))
+}
+
 /// Credentials that the task's own files brought.
 pub(super) fn fetched_credentials(sandbox: &Sandbox) -> Option<HashMap<String, DockerCredentials>> {
     let read = |it: &&str| sandbox.read(Path::new(it), CREDENTIALS_MAX).ok();
@@ -87,5 +100,18 @@ mod tests {
         assert_eq!(found["host:5000"].password.as_deref(), Some("b"));
         assert_eq!(found.len(), 2);
         assert!(credentials("not json").is_empty());
+    }
+
+    #[test]
+    fn an_image_may_have_its_credentials_with_it() {
+        use mesos_proto::v1::{Secret, secret};
+
+        let of = |config: Option<Secret>| given_credentials(&image::Docker { name: "a".to_owned(), config, ..image::Docker::default() });
+        assert!(of(None).unwrap().is_none());
+        let data = br#"{"auths":{"host:5000":{"username":"a","password":"b"}}}"#.to_vec();
+        let value = Secret { r#type: Some(secret::Type::Value as i32), value: Some(secret::Value { data }), ..Secret::default() };
+        assert_eq!(of(Some(value)).unwrap().unwrap()["host:5000"].username.as_deref(), Some("a"));
+        let reference = Secret { r#type: Some(secret::Type::Reference as i32), ..Secret::default() };
+        assert!(of(Some(reference)).unwrap_err().contains("no secret resolver"));
     }
 }

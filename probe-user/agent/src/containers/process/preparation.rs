@@ -10,10 +10,9 @@ use mesos_proto::v1::volume::{Mode, source};
 use mesos_proto::v1::{ContainerInfo, Volume};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Run, Shared, limits, rootfs, volumes};
+use super::super::{Run, Shared, limits, patience, rootfs, volumes};
 use super::capabilities::Capabilities;
 use crate::environment::{self, Place};
-use crate::keeper::absence::Patience;
 use crate::keeper::{self, Files, Mount, Spec, User};
 use crate::sandbox::{self, PersistentVolume, Sandbox};
 use crate::table::Launch;
@@ -178,12 +177,7 @@ impl Preparation {
             no_new_privileges: config.isolates("linux/nnp"),
             interactive: launch.is_session(),
             sandboxes: Some(self.shared.layout.slaves()),
-            patience: Some(Patience {
-                lock: self.shared.layout.agent_lock(),
-                store: crate::store::file(&self.shared.layout.meta()),
-                timeout_ms: milliseconds(config.recovery_timeout),
-                grace_ms: milliseconds(config.executor_shutdown_grace_period),
-            }),
+            patience: Some(patience(&self.shared)),
             tty: info.and_then(|it| it.tty_info.as_ref()).map(|it| {
                 let size = it.window_size.unwrap_or_default();
                 let of = |value: u32, default: u16| u16::try_from(value).ok().filter(|it| *it > 0).unwrap_or(default);
@@ -403,10 +397,6 @@ fn namespaces(pid: u32) -> Vec<PathBuf> {
     };
     // The file system last: the others are named by paths of the host.
     ["pid", "net", "ipc", "uts", "mnt"].iter().filter(|it| differs(it)).map(|it| PathBuf::from(format!("/proc/{pid}/ns/{it}"))).collect()
-}
-
-fn milliseconds(it: std::time::Duration) -> u64 {
-    u64::try_from(it.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn rlimits(info: Option<&ContainerInfo>) -> Result<Vec<(i32, u64, u64)>, String> {
