@@ -216,6 +216,8 @@ async fn log_lines_of_kernel_programs_are_written_when_they_are_asked_for() {
         let control_plane = ControlPlane::start().await;
         let mut probe = Probe::start(&control_plane, arguments);
         control_plane.wait_for("this process", |known| known.process(std::process::id()).is_some()).await;
+        // The walk over /proc may tell of it before the programs are attached.
+        control_plane.wait_for("how it captures", |known| known.capture.rung != 0).await;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(TcpStream::connect(("127.0.0.1", port)).unwrap());

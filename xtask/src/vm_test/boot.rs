@@ -17,7 +17,7 @@ use crate::progress::{last_lines, note};
 use crate::{Checkout, machine};
 
 /// An emulated processor is slow, but not this slow.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Silence of this length is a hang.
 const SILENCE: Duration = Duration::from_secs(240);
