@@ -34,6 +34,8 @@ const NAMESPACES: [(&str, CloneFlags); 4] = [
 /// What is said where they cannot be found or entered.
 const NEEDED: &str =
     "a probe in a container needs the host's process ids (hostPID, --pid=host), CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_SYS_CHROOT";
+/// The namespace of process ids, which nobody can enter from inside: a shell would have the host's files, and be among other processes.
+const PROCESSES: &str = "pid";
 /// What the shell is.
 const PROGRAM: &str = "/bin/sh";
 /// Runs root's shell as a login shell, after a word of where that is if it is not where one would think.
@@ -105,6 +107,11 @@ impl HostShell {
         let of_host = |name: &str| self.proc_root.join("1/ns").join(name);
         let is_elsewhere =
             |name: &str| Ok(std::fs::read_link(of_host(name))? != std::fs::read_link(Path::new("/proc/self/ns").join(name))?);
+        if matches!(is_elsewhere(PROCESSES), Ok(true)) {
+            return Err(io::Error::other(format!(
+                "the probe has process ids of its own, and the host's processes cannot be reached; {NEEDED}"
+            )));
+        }
         // Opened before the first is entered: afterwards the path may lead elsewhere.
         let elsewhere: io::Result<Vec<(File, CloneFlags)>> = NAMESPACES
             .iter()

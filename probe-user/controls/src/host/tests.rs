@@ -53,6 +53,7 @@ async fn a_shell_is_in_the_namespaces_of_the_hosts_first_process() {
     for (name, _) in NAMESPACES {
         std::os::unix::fs::symlink(format!("/proc/{}/ns/{name}", host.id()), namespaces.join(name)).unwrap();
     }
+    std::os::unix::fs::symlink(std::fs::read_link("/proc/self/ns/pid").unwrap(), namespaces.join(PROCESSES)).unwrap();
     let shown = typed(&HostShell::new(proc_root.clone()), "cat /proc/sys/kernel/hostname").await;
     let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     std::fs::remove_dir_all(&proc_root).unwrap();
@@ -60,6 +61,21 @@ async fn a_shell_is_in_the_namespaces_of_the_hosts_first_process() {
     host.wait().unwrap();
     assert!(shown.contains(name), "{shown}");
     assert_ne!(here.trim(), name, "nobody else went there");
+}
+
+#[tokio::test]
+async fn no_shell_is_opened_where_the_hosts_processes_have_other_ids() {
+    let proc_root = std::env::temp_dir().join(format!("probe-other-pids-{}", std::process::id()));
+    let namespaces = proc_root.join("1/ns");
+    std::fs::create_dir_all(&namespaces).unwrap();
+    for (name, _) in NAMESPACES {
+        std::os::unix::fs::symlink(std::fs::read_link(Path::new("/proc/self/ns").join(name)).unwrap(), namespaces.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("pid:[1]", namespaces.join(PROCESSES)).unwrap();
+    let (_ours, inside) = terminal().unwrap();
+    let refused = HostShell::new(proc_root.clone()).shell(inside).map(drop).unwrap_err().to_string();
+    std::fs::remove_dir_all(&proc_root).unwrap();
+    assert!(refused.contains("process ids of its own") && refused.contains("hostPID"), "{refused}");
 }
 
 #[tokio::test]
