@@ -255,7 +255,9 @@ async fn how_a_probe_sees_and_what_it_lost() {
     web.apply(Report {
         capture: Some(Capture { rung: 2, overload_level: 7, missing_capabilities: vec!["CAP_PERFMON".to_owned()], ..Capture::default() }),
         losses: Some(Losses {
-            other: [("dns_ring".to_owned(), 5), ("made up by a probe".to_owned(), 6)].into(),
+            other: [("dns_ring", 5), ("made up by a probe", 6), ("udp_talks", 7), ("ends_untold", 8)]
+                .map(|(cause, lost)| (cause.to_owned(), lost))
+                .into(),
             ends_seen: 1_000,
             ends_reported: 999,
             ..Losses::default()
@@ -273,6 +275,8 @@ async fn how_a_probe_sees_and_what_it_lost() {
         ("orchestrator_probes_lacking_capabilities", 1.0),
         ("orchestrator_probe_losses{cause=\"dns_ring\"}", 5.0),
         ("orchestrator_probe_losses{cause=\"other\"}", 6.0),
+        ("orchestrator_probe_losses{cause=\"udp_talks\"}", 7.0),
+        ("orchestrator_probe_losses{cause=\"ends_untold\"}", 8.0),
         ("orchestrator_probe_ends_seen", 1_000.0),
         ("orchestrator_probe_ends_reported", 999.0),
     ] {
