@@ -187,6 +187,85 @@ await check("the list of what is found goes on", async (visit) => {
   await page.waitForFunction((count) => document.querySelectorAll('[data-testid="search-hit"]').length > count, before);
 });
 
+await check("arrow keys go through what is found, Enter opens it, Escape clears", async (visit) => {
+  const page = await visit();
+  await page.fill(at("search-input"), "redis");
+  await page.waitForFunction(() => document.querySelectorAll('[data-testid="search-hit"]').length > 2);
+  const marked = () => page.$$eval(at("search-hit"), (rows) => rows.findIndex((row) => row.getAttribute("aria-selected") === "true"));
+  const press = async (key, wanted) => {
+    await page.press(at("search-input"), key);
+    assert((await marked()) === wanted, `${key} leads to ${await marked()} instead of ${wanted}`);
+  };
+  await press("ArrowDown", 0);
+  await press("ArrowDown", 1);
+  await press("ArrowUp", 0);
+  await press("ArrowUp", -1);
+  await press("ArrowDown", 0);
+  await press("ArrowDown", 1);
+  const active = await page.getAttribute(at("search-input"), "aria-activedescendant");
+  const [id, element] = await page.$eval(`${at("search-hit")}[aria-selected="true"]`, (row) => [row.dataset.nodeId, row.id]);
+  assert(active === element, "who listens to the page is not told which hit it is");
+  await page.press(at("search-input"), "Enter");
+  await page.waitForSelector(`${at("details-panel")}[data-node-id="${id}"]`);
+  assert(!(await page.$(at("search-pin"))), "the words became a filter");
+  await page.fill(at("search-input"), "redis");
+  await page.waitForSelector(at("search-hit"));
+  await press("ArrowDown", 0);
+  await page.press(at("search-input"), "Escape");
+  assert((await page.inputValue(at("search-input"))) === "", "Escape does not clear");
+});
+
+await check("who watches nothing any more is said, and why", async (visit) => {
+  await control("unwatched");
+  try {
+    const page = await visit("", browser);
+    await page.waitForSelector(`${at("empty-state")}[data-unwatched]`);
+    const text = await page.textContent(at("empty-state"));
+    assert(/web-1 was lost at \S+ \S+ \(\d+s ago\)/.test(text), text);
+    await page.click(at("probes-button"));
+    assert((await page.$$(at("departed-probe"))).length === 3, "the list of probes does not name them");
+    await page.click(`${at("probes-panel")} button[aria-label="Close"]`);
+    await control("watched");
+    await drawn(page);
+    await page.waitForSelector(at("empty-state"), { state: "detached" });
+  } finally {
+    await control("watched");
+  }
+});
+
+await check("a view that comes back empty is drawn empty", async (visit) => {
+  const page = await visit();
+  await drawn(page);
+  await page.click(at("view-tab-hosts"));
+  await drawn(page);
+  await page.click(at("view-tab-containers"));
+  await drawn(page);
+  await control("unwatched");
+  try {
+    // The second view is left before it says anything.
+    await page.evaluate(() => {
+      location.hash = "#/hosts";
+      setTimeout(() => (location.hash = "#/containers"), 0);
+    });
+    await page.waitForSelector(`${at("empty-state")}:not([aria-busy])`);
+    await page.waitForFunction(() => Object.keys(window.__orchestrator.positions()).length === 0);
+  } finally {
+    await control("watched");
+  }
+});
+
+await check("on a narrow window the open panel has the room of the filters", async (visit) => {
+  const page = await visit();
+  await drawn(page);
+  await page.setViewportSize({ width: 380, height: 740 });
+  await page.click(at("probes-button"));
+  await page.waitForSelector(at("probes-panel"));
+  const height = await page.$eval(at("probes-panel"), (panel) => panel.getBoundingClientRect().height);
+  assert(height > 480, `the panel is ${height} px high`);
+  await page.keyboard.press("Escape");
+  assert(await page.isVisible(".viewbar"), "the filters stay away");
+});
+
 await check("options change what is shown, and a link carries them", async (visit) => {
   const page = await visit("#/containers?o.stopped=both&mode=table");
   await page.waitForSelector(at("table-row"));

@@ -2,7 +2,8 @@
 //
 //   node dev/mock.mjs --port 4041 --hosts 3 --services 14 --processes 60 --churn 0.02 --prefix /scope/ --tasks 12000
 //
-// GET /mock/drop closes all WebSockets; /mock/down and /mock/up refuse and accept everything; /mock/kill?id= removes a node.
+// GET /mock/drop closes all WebSockets; /mock/down and /mock/up refuse and accept everything; /mock/kill?id= removes a node;
+// /mock/unwatched and /mock/watched take all probes away and bring them back.
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
@@ -429,7 +430,7 @@ function viewList(params) {
     options,
     url: `/api/topology/${id}`,
     ...(subs ? { sub_topologies: subs } : {}),
-    stats: render(id, params).stats,
+    stats: isUnwatched ? { node_count: 0, nonpseudo_node_count: 0, edge_count: 0, filtered_nodes: 0 } : render(id, params).stats,
   });
   return [
     entry("containers", "Containers", 2, false, CONTAINER_OPTIONS, [entry("containers-by-hostname", "by DNS name", 0, false, CONTAINER_OPTIONS), entry("containers-by-image", "by image", 0, false, CONTAINER_OPTIONS)]),
@@ -634,10 +635,12 @@ function search(params) {
 /** The nodes of a view that answer every query of a request. */
 function answering(view, params) {
   const queries = params.getAll("q").filter((query) => query !== "");
+  if (isUnwatched) return new Map();
   return new Map([...render(view, params).nodes].filter(([, node]) => queries.every((query) => answers(query, node))));
 }
 
 let isDown = false;
+let isUnwatched = false;
 const others = otherServices({ tasks: TASKS, containerName: "mesos-0f0a1b2c-0000-4000-8000-0123456789ab" });
 
 const server = createServer(async (request, response) => {
@@ -653,6 +656,10 @@ const server = createServer(async (request, response) => {
       others.drop();
     }
     return json(isDown);
+  }
+  if (url.pathname === "/mock/unwatched" || url.pathname === "/mock/watched") {
+    isUnwatched = url.pathname.endsWith("unwatched");
+    return json(isUnwatched);
   }
   if (url.pathname === "/mock/drop") {
     for (const socket of sockets.clients) socket.terminate();
@@ -678,7 +685,10 @@ const server = createServer(async (request, response) => {
   }
   if (path === "/api/topology") return json(viewList(url.searchParams));
   if (path === "/api/v1/flows") return json(flows(url.searchParams));
-  if (path === "/api/v1/probes") return json({ probes: probeList() });
+  if (path === "/api/v1/probes") {
+    const departed = hosts.map((host, index) => ({ id: `departed-${index}`, hostname: host.name, leftAt: new Date(Date.now() - 18_000).toISOString(), reason: ["lost", "goodbye"][index % 2] }));
+    return json(isUnwatched ? { probes: [], departed } : { probes: probeList(), departed: [] });
+  }
   if (path === "/api/probes") return json([]);
   if (path === "/mock-calls") return json(calls);
   if (path === "/mock-changes") return json(others.changes);

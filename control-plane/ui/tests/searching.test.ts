@@ -196,6 +196,38 @@ it("searches the moment that is shown, and shows further pages of it", async () 
   expect(new URLSearchParams(searches()[1]).get("timestamp")).toBe(then);
 });
 
+it("goes through the hits by arrow keys, and behind both ends back to the words", async () => {
+  answer = () => Response.json(page(["a", "b"], "4000.1.2"));
+  const { store, search } = await started();
+  const marked = (): string | null => search.markedHit.value?.hit.id ?? null;
+  search.stepHit(1);
+  expect(marked()).toBeNull();
+  store.query.value = "web";
+  await vi.advanceTimersByTimeAsync(1_000);
+  const down = [1, 1, 1, 1].map(() => (search.stepHit(1), marked()));
+  expect(down).toEqual(["a", "b", null, "a"]);
+  const up = [1, 1, 1].map(() => (search.stepHit(-1), marked()));
+  expect(up).toEqual([null, "b", "a"]);
+
+  // Further hits move nothing. Other words do: what is listed until their answer comes is not theirs, and Enter must not open it.
+  answer = () => Response.json(page(["c"]));
+  await search.showMore();
+  expect(search.markedHit.value?.index).toBe(0);
+  store.query.value = "webs";
+  expect(marked()).toBeNull();
+  search.stepHit(1);
+  expect(marked()).toBeNull();
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(marked()).toBeNull();
+  search.stepHit(1);
+  expect(marked()).toBe("c");
+  // The same words, typed anew.
+  store.query.value = "";
+  store.query.value = "webs";
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(marked()).toBeNull();
+});
+
 it("filters and dims a picture that stands still", async () => {
   answer = () => Response.json(page(["a"]));
   const { store, search } = await started();
@@ -253,4 +285,30 @@ it("asks for pins that cannot be checked ever more rarely", async () => {
   store.pins.value = ["slow", "slower"];
   await vi.advanceTimersByTimeAsync(600_000);
   expect(searches().length).toBeLessThan(24);
+});
+
+it("knows that nobody watches, now and not in the past, and who watched last", async () => {
+  answer = () => Response.json(page([]));
+  let probes: object = { probes: [], departed: [{ id: "p1", hostname: "web-1", leftAt: "2026-01-01T11:59:42Z", reason: "lost" }] };
+  const before = fetch;
+  vi.stubGlobal("fetch", async (url: URL) => {
+    if (url.pathname === "/api/v1/probes") return Response.json(probes);
+    return url.pathname === "/api/probes" ? Response.json([]) : before(url);
+  });
+  const { store } = await started();
+  expect(store.isUnwatched.value).toBe(true);
+  expect(store.departedProbes.value.map((probe) => probe.hostname)).toEqual(["web-1"]);
+  store.showMoment(Date.now() - 3_600_000);
+  expect(store.isUnwatched.value).toBe(false);
+  store.showMoment(null);
+
+  // A control plane that does not say who left.
+  const probe = { id: "p1", hostname: "web-1", connected: true, capture: { rung: 1 }, losses: {} };
+  probes = { probes: [probe] };
+  await vi.advanceTimersByTimeAsync(6_000);
+  expect(store.isUnwatched.value).toBe(false);
+  expect(store.departedProbes.value).toEqual([]);
+  probes = { probes: [{ ...probe, connected: false }] };
+  await vi.advanceTimersByTimeAsync(6_000);
+  expect(store.isUnwatched.value).toBe(true);
 });

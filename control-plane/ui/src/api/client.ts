@@ -1,4 +1,4 @@
-import type { ChangePage, Control, ControlReply, FlowPage, HistoryInfo, NodeDetails, Probe, ProbeName, SearchPage, ServerInfo, ViewDescription } from "./types";
+import type { ChangePage, Control, ControlReply, FlowPage, HistoryInfo, NodeDetails, ProbeList, ProbeName, SearchPage, ServerInfo, ViewDescription } from "./types";
 
 /** Chosen values by option group, e.g. `{ system: "all" }`. */
 export type Options = Readonly<Record<string, string>>;
@@ -114,8 +114,8 @@ export function closePipe(pipe: string): void {
   navigator.sendBeacon(new URL(`api/pipe/${encodeURIComponent(pipe)}`, pageDirectory(window.location.href)));
 }
 
-export async function fetchProbes(signal?: AbortSignal): Promise<Probe[]> {
-  return (await get<{ probes: Probe[] }>("api/v1/probes", signal)).probes;
+export function fetchProbes(signal?: AbortSignal): Promise<ProbeList> {
+  return get("api/v1/probes", signal);
 }
 
 /** All probes of which something is on the map, those of Weave Scope included, which are no part of the list above. */

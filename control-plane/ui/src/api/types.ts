@@ -252,6 +252,22 @@ export interface Probe {
   counts: { processes: number; containers: number; flows: number; recordsRefused?: number };
 }
 
+/** A probe whose nodes left the map. */
+export interface DepartedProbe {
+  id: string;
+  hostname: string;
+  leftAt: string;
+  /** `goodbye`, `lost`, or `silent` for one of Weave Scope. */
+  reason: string;
+}
+
+/** `GET api/v1/probes`. */
+export interface ProbeList {
+  probes: Probe[];
+  /** The latest first. Older control planes do not say it. */
+  departed?: DepartedProbe[];
+}
+
 /** `GET api`. */
 export interface ServerInfo {
   id: string;

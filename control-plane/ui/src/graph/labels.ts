@@ -35,8 +35,14 @@ const FONT = `ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto
 const LABEL_SIZE = 12;
 const MINOR_SIZE = 10.5;
 const LINE_GAP = 2;
-const LABEL_LIMIT = 26;
-const MINOR_LIMIT = 30;
+/** Letters of a label and of the smaller line below it, from the most that are tried to the fewest that still say something. */
+const LIMITS = [
+  [26, 30],
+  [19, 22],
+  [14, 16],
+  [14, 0],
+  [10, 0],
+] as const;
 /** Below this radius only nodes in focus are labelled. */
 const SMALLEST_LABELLED = 4.5;
 const SMALLEST_WITH_MINOR = 9;
@@ -100,12 +106,25 @@ export class LabelLayer {
     context.globalAlpha = 1;
   }
 
-  /** Below the node if there is room, else beside or above it; `null` if nowhere. */
+  /** Where there is room for it, the shorter the less there is; `null` if nowhere. */
   private place(context: CanvasRenderingContext2D, item: LabelItem, taken: Taken, viewportWidth: number): PlacedLabel | null {
-    const isFull = item.importance >= 3;
-    const label = isFull ? item.label : shorten(item.label, LABEL_LIMIT);
-    const showsMinor = item.minor !== "" && (item.radius >= SMALLEST_WITH_MINOR || item.importance >= 2);
-    const minor = showsMinor ? (isFull ? item.minor : shorten(item.minor, MINOR_LIMIT)) : "";
+    let before: string | null = null;
+    for (const [limit, minorLimit] of LIMITS) {
+      const isFull = item.importance >= 3;
+      const showsMinor = item.minor !== "" && (item.radius >= SMALLEST_WITH_MINOR || item.importance >= 2);
+      const label = isFull ? item.label : shorten(item.label, limit);
+      const minor = !showsMinor || minorLimit === 0 ? "" : isFull ? item.minor : shorten(item.minor, minorLimit);
+      // What is short already gets no shorter.
+      if (before === `${label}\n${minor}`) continue;
+      before = `${label}\n${minor}`;
+      const placed = this.placeText(context, item, label, minor, taken, viewportWidth);
+      if (placed !== null) return placed;
+    }
+    return null;
+  }
+
+  /** Below the node if there is room, else beside or above it; `null` if nowhere. */
+  private placeText(context: CanvasRenderingContext2D, item: LabelItem, label: string, minor: string, taken: Taken, viewportWidth: number): PlacedLabel | null {
     const width = Math.max(this.width(context, label, true), minor ? this.width(context, minor, false) : 0) + 4;
     const height = LABEL_SIZE + (minor ? MINOR_SIZE + LINE_GAP : 0) + 3;
     const gap = item.importance >= 2 ? item.radius * 1.42 + 5 : item.radius + (item.importance === 1 ? 8 : 5);

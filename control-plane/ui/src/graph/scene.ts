@@ -198,6 +198,16 @@ export class GraphScene {
     }
   }
 
+  /** Takes the picture away, until another one is shown: its nodes belong to a view that nobody looks at. */
+  leave(): void {
+    if (this.view === "") return;
+    this.changeView("");
+    this.nodes = new Map();
+    this.degrees = new Map();
+    this.isLayoutDue = false;
+    this.redraw("everything");
+  }
+
   setEmphasis(emphasis: Emphasis): void {
     this.emphasis = emphasis;
     this.applyLooks();

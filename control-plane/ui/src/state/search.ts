@@ -3,7 +3,7 @@
 import { computed, effect, signal, untracked } from "@preact/signals";
 import { fetchSearch, RequestError, type Moment } from "../api/client";
 import { LiveView } from "../api/live";
-import type { Delta, SearchPage } from "../api/types";
+import type { Delta, SearchHit, SearchPage } from "../api/types";
 import { applyIds } from "../model/delta";
 import { filters, isPaused, momentNow, nodes, past, pins, PINS_MAX, query, refusedPins, view, viewAddress, viewTarget } from "./store";
 
@@ -51,6 +51,35 @@ export function canPin(): boolean {
   return pins.value.length < PINS_MAX && !isRefusedNow();
 }
 
+/** The hits of the query as it stands; none while it is another than the one that was answered. */
+function currentHits(): readonly SearchHit[] {
+  const found = everywhere.value;
+  return found !== null && found.page !== null && found.query === query.value ? found.page.hits : [];
+}
+
+const sameHit = (a: Pick<SearchHit, "view" | "id">, b: Pick<SearchHit, "view" | "id">): boolean => a.view === b.view && a.id === b.id;
+
+/** The hit that the arrow keys are on, of which query. */
+const marked = signal<{ query: string; view: string; id: string } | null>(null);
+
+/** Where the arrow keys are in the list of hits; `null` in the words themselves. */
+export const markedHit = computed<{ hit: SearchHit; index: number } | null>(() => {
+  const mark = marked.value;
+  if (mark === null || mark.query !== query.value) return null;
+  const hits = currentHits();
+  const index = hits.findIndex((hit) => sameHit(hit, mark));
+  const hit = hits[index];
+  return hit === undefined ? null : { hit, index };
+});
+
+/** Goes down or up in the list of hits, behind its ends back to the words. */
+export function stepHit(by: 1 | -1): void {
+  const hits = currentHits();
+  const before = markedHit.value?.index ?? (by > 0 ? -1 : hits.length);
+  const hit = hits[before + by];
+  marked.value = hit === undefined ? null : { query: query.value, view: hit.view, id: hit.id };
+}
+
 /** Errors are bare JSON strings. */
 function reason(body: string): string {
   try {
@@ -78,6 +107,8 @@ function followQuery(): void {
     // Another moment is another answer.
     void past.value;
     void isPaused.value;
+    // The same words typed anew begin above the list.
+    if (marked.peek()?.query !== words) marked.value = null;
     if (words.trim() === "") {
       everywhere.value = null;
       return;

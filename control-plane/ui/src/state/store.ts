@@ -3,12 +3,13 @@
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import { fetchEveryProbe, fetchHistory, fetchProbes, fetchServer, fetchViews, liveUrl, optionQuery, pageDirectory, type Moment, type Options } from "../api/client";
 import { LiveView, type ConnectionState } from "../api/live";
-import type { HistoryInfo, OptionGroup, Probe, ProbeName, ServerInfo, ViewDescription } from "../api/types";
+import type { DepartedProbe, HistoryInfo, OptionGroup, Probe, ProbeName, ServerInfo, ViewDescription } from "../api/types";
 import { hasWebGl } from "../graph/scene";
 import type { Theme } from "../model/color";
 import { applyDelta, type NodeMap } from "../model/delta";
 import { decodeState, encodeState, type Mode, type PageState, type PanelRef } from "../model/location";
 import { heatScale } from "../model/metrics";
+import { departures } from "../model/probes";
 import { flatViews, firstView, viewId, type FlatView } from "../model/views";
 import { adoptPlace, refreshServices, section } from "./shell";
 
@@ -31,6 +32,7 @@ export const server = signal<ServerInfo | null>(null);
 export const probes = signal<Probe[] | null>(null);
 /** Probes of Weave Scope, which say nothing of what they miss. */
 export const oldProbes = signal<readonly ProbeName[]>([]);
+const departed = signal<readonly DepartedProbe[]>([]);
 /** How far back the map can be seen; `null` until it is known. */
 export const keptPast = signal<HistoryInfo | null>(null);
 /** The current view's nodes, those that the pins filter out not among them. */
@@ -117,6 +119,14 @@ export const mode = computed<Mode>(() => {
 });
 
 export const degradedProbes = computed<Probe[]>(() => (probes.value ?? []).filter((probe) => isDegraded(probe)));
+
+/** Hosts that nobody watches any more, the latest first. */
+export const departedProbes = computed<DepartedProbe[]>(() => departures(departed.value, probes.value ?? [], oldProbes.value));
+
+/** Nobody watches anything at the moment: whatever is missing on the map, this is why. Not known of the past. */
+export const isUnwatched = computed<boolean>(
+  () => past.value === null && probes.value !== null && oldProbes.value.length === 0 && !probes.value.some((probe) => probe.connected),
+);
 
 /** Probes that the list of our own has not. One of both kinds may watch a host: they have ids of their own. */
 function othersThan(list: readonly Probe[], every: readonly ProbeName[]): ProbeName[] {
@@ -281,8 +291,9 @@ export function start(): void {
   every(PROBES_EVERY_MS, async () => {
     const [list, every] = await Promise.all([fetchProbes(), fetchEveryProbe()]);
     batch(() => {
-      probes.value = list;
-      oldProbes.value = othersThan(list, every);
+      probes.value = list.probes;
+      departed.value = list.departed ?? [];
+      oldProbes.value = othersThan(list.probes, every);
     });
   });
   every(HISTORY_EVERY_MS, async () => {

@@ -34,7 +34,7 @@ export function App() {
       <TopBar />
       <div class="body">
         <Rail />
-        <div class="content">
+        <div class={isSideOpen && isMap ? "content is-beside-panel" : "content"}>
           {isMap && (
             <>
               <ViewBar />
@@ -43,6 +43,7 @@ export function App() {
             </>
           )}
           <main id="main" tabIndex={-1} class={isSideOpen && isMap ? "main with-side" : "main"}>
+            {isMap && <h1 class="visually-hidden">{headingOfMap()}</h1>}
             {store.canDrawGraph && isMapBuilt.value && <GraphView isVisible={isGraph && isMap} />}
             {isMap && (
               <>
@@ -60,6 +61,14 @@ export function App() {
       <Dialogs />
     </div>
   );
+}
+
+/** What the map shows, for those who go by headings. */
+function headingOfMap(): string {
+  const current = store.view.value;
+  if (current === null) return "Map";
+  const { tab, description } = current;
+  return tab === description ? `Map: ${tab.name}` : `Map: ${tab.name}, ${description.name}`;
 }
 
 function focusMain(event: Event): void {

@@ -1,3 +1,4 @@
+import { absence, departure } from "../model/probes";
 import * as store from "../state/store";
 
 const ADVICE: Readonly<Record<string, { title: string; text: string }>> = {
@@ -56,6 +57,7 @@ export function EmptyState() {
       </div>
     );
   }
+  if (store.isUnwatched.value) return <Unwatched />;
   const hidden = current.description.stats.filtered_nodes;
   const tabId = current.tab.url.slice(current.tab.url.lastIndexOf("/") + 1);
   const advice = ADVICE[tabId] ?? { title: "Nothing here yet", text: "As soon as a probe reports something of this kind, it appears." };
@@ -64,6 +66,34 @@ export function EmptyState() {
       <h2>{advice.title}</h2>
       <p>{advice.text}</p>
       {hidden > 0 && <p class="quiet">The options above hide {hidden === 1 ? "one node" : `${hidden} nodes`}.</p>}
+    </div>
+  );
+}
+
+/** Hosts that are named here; the list of probes has them all. */
+const MOST_HOSTS = 3;
+
+/** No probe is connected, which explains every view. */
+function Unwatched() {
+  const now = store.now.value;
+  const away = (store.probes.value ?? []).map((probe) => ({ id: probe.id, hostname: probe.hostname, text: absence(probe, now) }));
+  const gone = store.departedProbes.value.map((probe) => ({ id: probe.id, hostname: probe.hostname, text: departure(probe, now) }));
+  const all = [...away, ...gone];
+  const more = all.length - MOST_HOSTS;
+  return (
+    <div class="empty" data-testid="empty-state" data-unwatched="true">
+      <h2>No probe is connected</h2>
+      {all.length === 0 && <p>Start a probe on a machine and point it at this control plane; what runs there appears with its first report.</p>}
+      {all.slice(0, MOST_HOSTS).map(({ id, hostname, text }) => (
+        <p key={id}>
+          <b>{hostname}</b> {text}
+        </p>
+      ))}
+      {more > 0 && (
+        <button type="button" class="link-button" onClick={() => (store.isProbesOpen.value = true)}>
+          {more === 1 ? "One other host" : `${more} other hosts`}
+        </button>
+      )}
     </div>
   );
 }

@@ -2,7 +2,7 @@ import { effect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { GraphScene } from "../graph/scene";
 import type { NodeMap } from "../model/delta";
-import { metricNumber } from "../model/format";
+import { groupedInteger, metricNumber } from "../model/format";
 import { matchesOfQuery } from "../state/search";
 import * as store from "../state/store";
 import { Icon } from "./icons";
@@ -50,7 +50,11 @@ export function GraphView({ isVisible }: { isVisible: boolean }) {
         onKeyDown={onKey}
         onBlur={() => scene?.hover(null)}
       />
-      {isBusy && store.nodes.value.size > 300 && <div class="graph-busy">Arranging {store.nodes.value.size} nodes…</div>}
+      {isBusy && store.nodes.value.size > 0 && (
+        <div class="graph-busy" role="status" data-testid="graph-busy">
+          Arranging {store.nodes.value.size === 1 ? "one node" : `${groupedInteger(store.nodes.value.size)} nodes`}…
+        </div>
+      )}
       <Legend />
       <div class="graph-tools" role="toolbar" aria-label="Map controls">
         <button type="button" data-testid="zoom-in" title="Zoom in (+)" aria-label="Zoom in" onClick={() => scene?.zoom(1.4)}>
@@ -110,15 +114,21 @@ function onKey(event: KeyboardEvent): void {
   event.preventDefault();
 }
 
-/** Hands every new picture to the scene, saying whether nodes or edges changed. */
-function followData(own: GraphScene): () => void {
+/** Hands every new picture to the scene, saying whether nodes or edges changed. For tests, too. */
+export function followData(own: Pick<GraphScene, "setPicture" | "leave">): () => void {
   let drawn: { view: string; structure: number; nodes: NodeMap } | null = null;
   return effect(() => {
     const view = store.nodesOf.value;
     const nodes = store.nodes.value;
     const structure = store.structure.value;
+    // Another view is on its way. The one before may come back as another one, be it empty: what was drawn of it says nothing then.
+    if (view === null) {
+      drawn = null;
+      own.leave();
+      return;
+    }
     // A hidden graph costs nothing, and catches up when it is shown.
-    if (view === null || store.mode.value !== "graph") return;
+    if (store.mode.value !== "graph") return;
     if (drawn !== null && drawn.view === view && drawn.nodes === nodes) return;
     const changed = drawn === null || drawn.view !== view || drawn.structure !== structure;
     drawn = { view, structure, nodes };

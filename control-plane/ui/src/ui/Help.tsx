@@ -6,6 +6,7 @@ import { Icon, NodeGlyph } from "./icons";
 const KEYS: readonly (readonly [string, string])[] = [
   ["1 2 3 4", "Map, cluster, services, ZooKeeper"],
   ["/", "Search, filter"],
+  ["↑ ↓", "Go through what the search found; Enter opens it"],
   ["Enter", "Keep the search term as a filter"],
   ["Esc", "Close what is on top, clear the search"],
   ["G  L", "Graph, table"],

@@ -1,5 +1,6 @@
 import type { Probe } from "../api/types";
 import { ago, groupedInteger, metricNumber } from "../model/format";
+import { departure } from "../model/probes";
 import * as store from "../state/store";
 import { shortfall } from "./Banner";
 import { Icon } from "./icons";
@@ -13,6 +14,7 @@ export function Probes() {
     (a, b) => Number(store.isDegraded(b)) - Number(store.isDegraded(a)) || a.hostname.localeCompare(b.hostname),
   );
   const old = store.oldProbes.value;
+  const gone = store.departedProbes.value;
   return (
     <aside class="side" aria-label="Probes" data-testid="probes-panel">
       <div class="side-head">
@@ -36,11 +38,23 @@ export function Probes() {
           </p>
         )}
         {list.length === 0 && old.length === 0 && (
-          <div class="empty-section">No probe has connected yet. Start one on a machine and point it at this control plane.</div>
+          <div class="empty-section">No probe is connected.{gone.length === 0 && " Start one on a machine and point it at this control plane."}</div>
         )}
         {list.map((probe) => (
           <ProbeCard key={probe.id} probe={probe} />
         ))}
+        {gone.length > 0 && (
+          <section class="departed">
+            <h3>No longer watched</h3>
+            <ul>
+              {gone.map((probe) => (
+                <li key={probe.id} data-testid="departed-probe" data-reason={probe.reason}>
+                  <b>{probe.hostname}</b> {departure(probe, store.now.value)}
+                </li>
+              ))}
+            </ul>
+          </section>
+        )}
       </div>
     </aside>
   );

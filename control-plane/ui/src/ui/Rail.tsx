@@ -47,6 +47,7 @@ export function Rail() {
         >
           <Icon name={icon} size={20} />
           <span>{name}</span>
+          {isOff(section) && <span class="visually-hidden">does not run in this control plane</span>}
         </a>
       ))}
     </nav>

@@ -1,13 +1,25 @@
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { SearchHit } from "../api/types";
 import { groupedInteger, middleEllipsis } from "../model/format";
 import { markedParts } from "../model/search";
-import { showMore, type Everywhere } from "../state/search";
+import { markedHit, showMore, type Everywhere } from "../state/search";
 import * as store from "../state/store";
 import { NodeGlyph } from "./icons";
 
+export const HITS_ID = "search-hits";
+
+/** The id of a hit's element, for who says where the arrow keys are. */
+export function hitId(index: number): string {
+  return `${HITS_ID}-${index}`;
+}
+
 /** The list below the search box: where else there is something. */
 export function SearchResults({ found }: { found: Everywhere }) {
+  const list = useRef<HTMLUListElement>(null);
+  const marked = markedHit.value?.index ?? null;
+  useEffect(() => {
+    if (marked !== null) list.current?.children[marked]?.scrollIntoView({ block: "nearest" });
+  }, [marked]);
   if (found.problem !== null) {
     return (
       <div class="search-results" role="status" data-testid="search-problem">
@@ -29,19 +41,30 @@ export function SearchResults({ found }: { found: Everywhere }) {
           </button>
         ))}
       </p>
-      <ul>
-        {page.hits.map((hit) => (
-          <li key={`${hit.view} ${hit.id}`}>
-            <button type="button" data-testid="search-hit" data-node-id={hit.id} data-view={hit.view} onClick={() => open(hit)}>
+      {page.hits.length > 0 && (
+        <ul ref={list} id={HITS_ID} role="listbox" aria-label="Found">
+          {page.hits.map((hit, index) => (
+            <li
+              key={`${hit.view} ${hit.id}`}
+              id={hitId(index)}
+              role="option"
+              aria-selected={index === marked}
+              data-testid="search-hit"
+              data-node-id={hit.id}
+              data-view={hit.view}
+              // The words keep the focus, and with it the arrow keys.
+              onMouseDown={(event) => event.preventDefault()}
+              onClick={() => openHit(hit)}
+            >
               <NodeGlyph node={{ rank: hit.label, shape: hit.shape, pseudo: hit.pseudo, stack: hit.stack }} size={18} />
               <span class="search-hit-label">{middleEllipsis(hit.label || hit.id, 60)}</span>
               <span class="minor">{hit.labelMinor}</span>
               <span class="search-hit-view">{store.describe(hit.view)?.name ?? hit.view}</span>
               <Where hit={hit} />
-            </button>
-          </li>
-        ))}
-      </ul>
+            </li>
+          ))}
+        </ul>
+      )}
       {page.next !== null && <More count={page.total - page.hits.length} />}
     </div>
   );
@@ -86,7 +109,7 @@ function Where({ hit }: { hit: SearchHit }) {
   );
 }
 
-function open(hit: SearchHit): void {
+export function openHit(hit: SearchHit): void {
   store.showInView({ view: hit.view, id: hit.id });
 }
 

@@ -23,18 +23,18 @@ export function TimeBar() {
   const first = info?.from ? Date.parse(info.from) : null;
   if (info !== null && first === null) {
     return (
-      <div class="timebar" data-testid="timebar">
+      <section class="timebar" aria-label="The past" data-testid="timebar">
         <span>{info.problem ?? "Nothing is kept of the past yet."}</span>
-      </div>
+      </section>
     );
   }
-  if (first === null) return <div class="timebar" data-testid="timebar" />;
+  if (first === null) return <section class="timebar" aria-label="The past" data-testid="timebar" />;
   const shown = store.shownMoment();
   const at = shown ?? now;
   const gap = info?.gaps.find((it) => Date.parse(it.from) < at && at < Date.parse(it.to));
   const clock = (moment: number): string => new Date(moment).toLocaleTimeString();
   return (
-    <div class="timebar" data-testid="timebar" data-moment={shown === null ? "now" : new Date(shown).toISOString()}>
+    <section class="timebar" aria-label="The past" data-testid="timebar" data-moment={shown === null ? "now" : new Date(shown).toISOString()}>
       <span class="minor">{clock(first)}</span>
       <input
         type="range"
@@ -70,6 +70,6 @@ export function TimeBar() {
       >
         <Icon name="arrange" size={14} /> Changes since
       </button>
-    </div>
+    </section>
   );
 }

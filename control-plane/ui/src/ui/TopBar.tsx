@@ -1,13 +1,13 @@
 import { useEffect, useRef } from "preact/hooks";
 import { duration, shortCount } from "../model/format";
 import { visibleTabs } from "../model/views";
-import { canPin, everywhere, matchesOfQuery } from "../state/search";
+import { canPin, everywhere, markedHit, matchesOfQuery, stepHit } from "../state/search";
 import * as store from "../state/store";
 import { Icon } from "./icons";
 import { SectionConnection, SectionTabs } from "./SectionBar";
 import { section } from "../state/shell";
 import { FilterBox } from "./common/pieces";
-import { SearchResults } from "./SearchResults";
+import { hitId, HITS_ID, openHit, SearchResults } from "./SearchResults";
 
 export function TopBar() {
   const current = section.value;
@@ -118,6 +118,8 @@ export function SearchBox() {
   const count = matchesOfQuery.value?.size ?? null;
   const isSearching = store.query.value !== "";
   const found = everywhere.value;
+  const marked = markedHit.value;
+  const hasHits = isSearching && (found?.page?.hits.length ?? 0) > 0;
   return (
     <div class="search" role="search">
       <Icon name="search" />
@@ -139,7 +141,12 @@ export function SearchBox() {
         ref={input}
         type="text"
         data-testid="search-input"
+        role="combobox"
         aria-label="Search nodes"
+        aria-autocomplete="list"
+        aria-expanded={hasHits}
+        aria-controls={hasHits ? HITS_ID : undefined}
+        aria-activedescendant={marked === null ? undefined : hitId(marked.index)}
         aria-describedby="search-count"
         placeholder={store.pins.value.length > 0 ? "and…" : "Search: nginx, pid: 42, cpu > 2%"}
         spellcheck={false}
@@ -147,11 +154,14 @@ export function SearchBox() {
         value={store.query.value}
         onInput={(event) => (store.query.value = event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key === "Enter") {
+          if ((event.key === "ArrowDown" || event.key === "ArrowUp") && hasHits) {
+            event.preventDefault();
+            stepHit(event.key === "ArrowDown" ? 1 : -1);
+          } else if (event.key === "Enter") {
+            if (marked !== null) openHit(marked.hit);
             // What the server refuses would keep the view from coming.
-            if (canPin()) store.pinQuery();
-          }
-          else if (event.key === "Escape") {
+            else if (canPin()) store.pinQuery();
+          } else if (event.key === "Escape") {
             event.stopPropagation();
             if (store.query.value === "") input.current?.blur();
             store.query.value = "";
@@ -165,7 +175,7 @@ export function SearchBox() {
         {isSearching && count !== null && `${count} ${count === 1 ? "match" : "matches"}`}
       </span>
       {isSearching ? (
-        <kbd title="Keep this term as a filter">↵ filter</kbd>
+        marked === null ? <kbd title="Keep this term as a filter">↵ filter</kbd> : <kbd title="Open what is chosen">↵ open</kbd>
       ) : (
         <kbd title="Press / to search">/</kbd>
       )}
@@ -224,17 +234,18 @@ function ProbesButton() {
   if (list === null) return null;
   const degraded = store.degradedProbes.value.length;
   const old = store.oldProbes.value.length;
+  const isShort = degraded > 0 || store.isUnwatched.value;
   return (
     <button
       type="button"
       class="pill-button"
       data-testid="probes-button"
-      data-degraded={degraded > 0 ? "true" : undefined}
+      data-degraded={isShort ? "true" : undefined}
       aria-expanded={store.isProbesOpen.value}
       title="What each probe sees, and what it does not"
       onClick={() => (store.isProbesOpen.value = !store.isProbesOpen.value)}
     >
-      <Icon name={degraded > 0 ? "warning" : "probe"} />
+      <Icon name={isShort ? "warning" : "probe"} />
       <span>
         {list.filter((probe) => probe.connected).length + old} <span class="wide-only">{list.length + old === 1 ? "probe" : "probes"}</span>
       </span>

@@ -13,7 +13,7 @@ export function ViewBar() {
   const family = [current.tab, ...subViews];
   const groups = current.description.options ?? [];
   return (
-    <div class="viewbar">
+    <section class="viewbar" aria-label="What is shown, and how">
       {family.length > 1 && (
         <div class="segments" role="group" aria-label="Grouping">
           {family.map((description, index) => {
@@ -55,7 +55,7 @@ export function ViewBar() {
           </button>
         </div>
       </div>
-    </div>
+    </section>
   );
 }
 

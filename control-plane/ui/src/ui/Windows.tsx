@@ -39,20 +39,20 @@ export function Windows() {
           event.preventDefault();
         }}
       />
-      <div class="windows-tabs" role="tablist">
+      <ul class="windows-tabs" aria-label="Open windows">
         {windows.value.map((open) => (
-          <span key={open.pipe} class={front.value === open.pipe ? "window-tab is-front" : "window-tab"}>
-            <button type="button" role="tab" aria-selected={front.value === open.pipe} title={open.title} onClick={() => (front.value = open.pipe)}>
+          <li key={open.pipe} class={front.value === open.pipe ? "window-tab is-front" : "window-tab"}>
+            <button type="button" aria-current={front.value === open.pipe ? "true" : undefined} title={open.title} onClick={() => (front.value = open.pipe)}>
               <Icon name={open.kind === "terminal" ? "terminal" : "text"} size={13} /> {open.title}
             </button>
             <button type="button" class="icon-button" aria-label={`Close ${open.title}`} data-testid="window-close" onClick={() => close(open.pipe)}>
               <Icon name="close" size={13} />
             </button>
-          </span>
+          </li>
         ))}
-      </div>
+      </ul>
       {windows.value.map((open) => (
-        <div key={open.pipe} class="window" hidden={front.value !== open.pipe} role="tabpanel" data-testid={`window-${open.kind}`} data-pipe={open.pipe}>
+        <div key={open.pipe} class="window" hidden={front.value !== open.pipe} role="group" aria-label={open.title} data-testid={`window-${open.kind}`} data-pipe={open.pipe}>
           <Body open={open} />
         </div>
       ))}
