@@ -162,7 +162,7 @@ impl App {
                 };
                 let host = config.advertise.clone().unwrap_or_else(|| mesos::outward_address().to_string());
                 let us = Us { id: master_id.clone(), host, ports };
-                Some(Replicas::start(ensemble, config.zk_session_timeout, &us, inner_tls.clone(), &supervisor)?)
+                Some(Replicas::start(ensemble, config.zk_session_timeout, &us, inner_tls.clone(), (&supervisor, problems.clone()))?)
             }
             _ => None,
         };

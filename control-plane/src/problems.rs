@@ -11,6 +11,8 @@ pub enum Part {
     Store,
     /// The reports of Weave Scope's probes in the history.
     OldReports,
+    /// The election among control planes.
+    Election,
 }
 
 /// At most one problem of each part. Cheap to clone.
@@ -21,6 +23,11 @@ impl Problems {
     /// Something is wrong: what, and why.
     pub fn say(&self, part: Part, what: &str, why: &dyn Error) {
         self.lock().insert(part, with_causes(what, why));
+    }
+
+    /// Something is wrong, in words.
+    pub fn tell(&self, part: Part, problem: String) {
+        self.lock().insert(part, problem);
     }
 
     /// Nothing is wrong with it any more. Whether something was.

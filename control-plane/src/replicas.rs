@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::problems::{Part, Problems};
 use crate::supervise::{Backoff, Supervisor};
 
 pub(crate) use inside::{Inside, serve as serve_inside};
@@ -119,7 +120,7 @@ impl Replicas {
         session_timeout: Duration,
         us: &Us,
         tls: Option<Tls>,
-        supervisor: &Supervisor,
+        (supervisor, problems): (&Supervisor, Problems),
     ) -> anyhow::Result<Replicas> {
         let (election, run) = Election::stand(ensemble.clone(), us.member()?, session_timeout);
         supervisor.essential("election", run);
@@ -129,6 +130,10 @@ impl Replicas {
             let mut led = false;
             loop {
                 let now = leadership_of(&standing.borrow_and_update());
+                match (&now, standing.borrow().trouble.clone()) {
+                    (Leadership::Nobody, Some(trouble)) => problems.tell(Part::Election, format!("no control plane leads: {trouble}")),
+                    _ => drop(problems.take_back(Part::Election)),
+                }
                 if led && now != Leadership::Leading {
                     tracing::error!("the lead is lost: this control plane ends, another takes over");
                     tell.send_replace(now);
@@ -247,10 +252,21 @@ impl Front {
     }
 
     /// Carries a connection to the leader, until either end closes it or somebody else leads.
-    pub(crate) async fn carry(&self, mut stream: Stream, leader: &Member) -> io::Result<()> {
+    pub(crate) async fn carry(&self, stream: Stream, leader: &Member) -> io::Result<()> {
+        let there = self.reach(leader, stream.peer_addr().ok()).await?;
+        self.join(stream, there, leader).await
+    }
+
+    /// A connection to the leader, for one that comes from `caller`.
+    pub(crate) async fn reach(&self, leader: &Member, caller: Option<SocketAddr>) -> io::Result<Stream> {
         let mut there = dial(leader, self.tls.as_ref()).await?;
-        let caller = stream.peer_addr().ok().filter(|_| leader.addresses.protocol >= opening::WITH_CALLERS);
+        let caller = caller.filter(|_| leader.addresses.protocol >= opening::WITH_CALLERS);
         there.write_all(&Opening { purpose: self.purpose, caller }.encode()).await?;
+        Ok(there)
+    }
+
+    /// Carries what either end says to the other, until one of them closes its connection or somebody else leads.
+    pub(crate) async fn join(&self, mut stream: Stream, mut there: Stream, leader: &Member) -> io::Result<()> {
         let Some(mut standing) = self.standing.clone() else { return Ok(()) };
         let another = async { drop(standing.wait_for(|it| it.leader.as_ref().is_none_or(|it| it.id != leader.id)).await) };
         tokio::select! {

@@ -17,6 +17,9 @@ const CANDIDATE: &str = "json.info_";
 const OURS: &str = "log_replicas/orchestrator";
 /// Where it was before. What is there stays in use.
 const OURS_BEFORE: &str = "orchestrator";
+/// How long no server of the ensemble may answer before that is said, and how long until it is said again.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// Between two attempts to stand for election.
 const RETRY: Duration = Duration::from_millis(500);
 /// Before looking again after an answer that did not come.
@@ -94,7 +97,7 @@ struct Candidate {
 impl Candidate {
     async fn run(&self, session: &Session) {
         loop {
-            let client = session.client().await;
+            let client = self.client(session).await;
             let error = tokio::select! {
                 Err(error) = self.contend(&client) => error,
                 () = self.keep_pulse(&client) => return,
@@ -102,6 +105,20 @@ impl Candidate {
             tracing::warn!(%error, ensemble = %self.ensemble, "candidature lost");
             self.step_down(Some(error.to_string()));
             tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// A connection to the ensemble. While there is none, nobody can lead, and whoever runs us should know why.
+    async fn client(&self, session: &Session) -> Client {
+        let mut pause = SILENCE_MAX;
+        loop {
+            if let Ok(client) = tokio::time::timeout(pause, session.client()).await {
+                return client;
+            }
+            let ensemble = &self.ensemble;
+            tracing::warn!(%ensemble, "no server of the ensemble answers: no control plane can lead until one does");
+            self.step_down(Some(format!("no server of {ensemble} answers")));
+            pause = SAID_AGAIN_AFTER;
         }
     }
 

@@ -265,3 +265,12 @@ async fn what_a_writer_left_half_done_is_finished_or_was_never_begun() {
     println!("{old} changes never begun, {new} made");
     assert!(old > 5 && new > 5);
 }
+
+#[tokio::test]
+async fn an_ensemble_that_does_not_answer_is_a_trouble_that_is_told() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_election, standing) = stand(&silent.local_addr().unwrap().to_string(), 1);
+    let told = until(&standing, "it is told", |it| it.trouble.is_some()).await;
+    assert!(told.trouble.unwrap().starts_with("no server of zk://127.0.0.1:"));
+    assert_eq!(told.leader, None);
+}

@@ -63,7 +63,7 @@ pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, t
                 supervisor.one_off("http_connection", async move {
                     if let Some(mut stream) = shake_hands(tls, stream, &connection).await {
                         match front.route_http(&mut stream).await {
-                            Route::There(leader) => carry(&front, stream, &leader, &connection.telemetry).await,
+                            Route::There(leader) => connection.carry(stream, &leader).await,
                             Route::Here | Route::Nowhere => connection.run(stream).await,
                         }
                     }
@@ -90,12 +90,6 @@ async fn shake_hands(tls: Option<Tls>, stream: TcpStream, connection: &Connectio
     }
 }
 
-async fn carry(front: &Front, stream: Stream, leader: &ha::Member, telemetry: &Telemetry) {
-    if let Err(error) = front.carry(stream, leader).await {
-        ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(telemetry);
-    }
-}
-
 /// Serves a connection that came another way.
 pub(crate) async fn serve_connection(stream: Stream, router: Router, front: Front, supervisor: &Supervisor, telemetry: Telemetry) {
     Connection { router, front, stopping: supervisor.stopping().clone(), telemetry }.run(stream).await;
@@ -118,6 +112,20 @@ struct Connection {
 }
 
 impl Connection {
+    async fn carry(self, stream: Stream, leader: &ha::Member) {
+        let carried = match self.front.reach(leader, stream.peer_addr().ok()).await {
+            Ok(there) => self.front.join(stream, there, leader).await,
+            Err(error) => {
+                ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
+                // It has ended, and its session has not: for a client, nobody leads.
+                return self.run(stream).await;
+            }
+        };
+        if let Err(error) = carried {
+            ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
+        }
+    }
+
     async fn run(self, stream: Stream) {
         ConnectionOpened.emit(&self.telemetry);
         if let Err(error) = self.serve(stream).await {

@@ -1,6 +1,8 @@
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
+use crate::http::{self, Entrance};
+use crate::telemetry::Telemetry;
 
 fn member(id: &str, replica: &str) -> Member {
     let addresses = Addresses { replica: replica.to_owned(), ..Addresses::default() };
@@ -97,4 +99,29 @@ fn nobody_is_asked_where_nobody_leads_and_whoever_is_alone_leads() {
     // A master of Mesos has no place for our connections.
     let (_tell, standing) = watch::channel(led_by(&member("mesos", "")));
     assert!(matches!(Front { standing: Some(standing), purpose: Purpose::Grpc, tls: None }.route(), Route::Nowhere));
+}
+
+#[tokio::test]
+async fn while_the_leader_is_dead_and_not_known_to_be_clients_are_refused_in_words() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_tell, standing) = watch::channel(led_by(&member("first", &gone.to_string())));
+    let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let address = listener.local_addr().unwrap();
+    let front = Front { standing: Some(standing), purpose: Purpose::Marathon, tls: None };
+    let (telemetry, entrance) = (Telemetry::new(), Entrance { listener, tls: None, limit: 4, front });
+    let supervisor = Supervisor::new(telemetry.clone());
+    let serving = http::serve(entrance, axum::Router::new(), supervisor, telemetry);
+    let asking = async {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /v2/apps HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).await.unwrap();
+        reply
+    };
+    let reply = tokio::select! {
+        () = serving => panic!("it goes on"),
+        reply = asking => reply,
+    };
+    assert!(reply.starts_with("HTTP/1.1 503") && reply.to_lowercase().contains("retry-after: 1"), "{reply}");
+    assert!(reply.contains("Could not determine the current leader"), "{reply}");
 }

@@ -55,8 +55,8 @@ struct Book {
     waiting: VecDeque<u32>,
     /// The same, to find them.
     known: HashSet<u32>,
-    /// Since when which process is read.
-    reading: Option<(u32, Instant)>,
+    /// What is read at the moment.
+    reading: Option<Reading>,
     /// What was read and not handed over; a reader that takes another's place goes on with it.
     batch: Batch,
     /// Number of the reader; one with a lower number was given up.
@@ -65,6 +65,14 @@ struct Book {
     hung: BTreeMap<u64, u32>,
     /// Nobody asks any more.
     closed: bool,
+}
+
+#[derive(Debug)]
+struct Reading {
+    pid: u32,
+    since: Instant,
+    /// It took longer than it may when it was looked at last.
+    is_suspect: bool,
 }
 
 #[derive(Debug, Default)]
@@ -146,7 +154,6 @@ impl Describer {
     fn check(&mut self) {
         match self.desk.give_up() {
             Some(pid) => {
-                self.desk.procfs.leave_out_command_line(pid);
                 tracing::warn!(pid, "a process hangs in the kernel and does not let its command line be read: it is told without");
                 self.man();
             }
@@ -190,10 +197,14 @@ impl Desk {
     /// is told of it. When too many readers have been given up, the last one is waited for: it is not a process that hangs then.
     fn give_up(&self) -> Option<u32> {
         let mut book = self.book();
-        let (pid, _) = book.reading.filter(|(_, since)| since.elapsed() >= self.patience)?;
-        if book.hung.len() >= HANGING_MAX {
+        let reading = book.reading.as_mut().filter(|reading| reading.since.elapsed() >= self.patience)?;
+        let pid = reading.pid;
+        // When the whole probe stood still, the reader did, too: it has until the next look.
+        if !std::mem::replace(&mut reading.is_suspect, true) || book.hung.len() >= HANGING_MAX {
             return None;
         }
+        // Before the reader can come back, which takes it back.
+        self.procfs.leave_out_command_line(pid);
         let hangs_again = book.hung.values().any(|it| *it == pid);
         let number = book.reader;
         book.hung.insert(number, pid);
@@ -228,15 +239,13 @@ impl Desk {
                 continue;
             };
             book.known.remove(&pid);
-            book.reading = Some((pid, Instant::now()));
+            book.reading = Some(Reading { pid, since: Instant::now(), is_suspect: false });
             drop(book);
             let details = self.procfs.details(pid);
             let mut book = self.book();
             if book.reader != number {
                 book.hung.remove(&number);
-                let hangs_elsewhere = book.hung.values().any(|it| *it == pid);
-                drop(book);
-                if !hangs_elsewhere {
+                if !book.hung.values().any(|it| *it == pid) {
                     // It was answered without; the next look at it brings the rest.
                     self.procfs.read_command_line_again(pid);
                 }

@@ -154,11 +154,16 @@ pub fn memory(bytes: &[u8]) -> Option<(u64, u64)> {
     Some((total, total.saturating_sub(unused)))
 }
 
-/// Valid UTF-8 without control characters.
+/// Valid UTF-8 without control characters: blanks for those that divide, as in scripts of several lines, and a mark for others.
 pub fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     if text.chars().any(char::is_control) {
-        text.chars().map(|it| if it.is_control() { char::REPLACEMENT_CHARACTER } else { it }).collect()
+        let shown = |it: char| match it {
+            '\n' | '\r' | '\t' => ' ',
+            _ if it.is_control() => char::REPLACEMENT_CHARACTER,
+            _ => it,
+        };
+        text.chars().map(shown).collect()
     } else {
         text.into_owned()
     }

@@ -1,5 +1,7 @@
 //! What is different between two moments of a view: what appeared, what vanished, what changed. And how far back moments go.
 
+use std::borrow::Cow;
+
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use base::Timestamp;
@@ -285,6 +287,21 @@ fn is_different(old: &NodeSummary, new: &NodeSummary) -> bool {
     old.adjacency != new.adjacency || texts(old) != texts(new)
 }
 
+/// Row with a container's state as Docker's command line words it, with its age.
+const STATE: &str = "docker_container_state_human";
+
+/// `Up 5 minutes (healthy)` and `Exited (0) 2 days ago` without the age, which alone is no change.
+fn ageless(state: &str) -> Cow<'_, str> {
+    if let Some(age) = state.strip_prefix("Up ") {
+        let mark = age.find('(').map(|at| &age[at..]);
+        return mark.map_or("Up".into(), |mark| format!("Up {mark}").into());
+    }
+    match state.strip_suffix(" ago") {
+        Some(rest) => rest.find(')').map_or_else(|| rest.split(' ').next().unwrap_or_default(), |end| &rest[..=end]).into(),
+        None => state.into(),
+    }
+}
+
 /// What a node says, by field. Fields of one name, such as two parents of a kind, are one.
 fn texts(node: &NodeSummary) -> std::collections::BTreeMap<String, String> {
     let mut texts = std::collections::BTreeMap::new();
@@ -297,7 +314,9 @@ fn texts(node: &NodeSummary) -> std::collections::BTreeMap<String, String> {
     };
     add("label", &node.label);
     add("labelMinor", &node.label_minor);
-    node.metadata.iter().filter(|row| row.data_type != "duration").for_each(|row| add(&row.label, &row.value));
+    for row in node.metadata.iter().filter(|row| row.data_type != "duration") {
+        add(&row.label, &if row.id == STATE { ageless(&row.value) } else { Cow::Borrowed(&*row.value) });
+    }
     let mut parents: Vec<_> = node.parents.iter().collect();
     parents.sort_by(|a, b| a.id.cmp(&b.id));
     parents.into_iter().for_each(|parent| add(parent.topology_id, &parent.label));
@@ -374,4 +393,25 @@ pub(crate) async fn history(State(context): State<Context>) -> Response {
         reply.gaps = gaps.collect();
     }
     json_value(StatusCode::OK, &reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ageless;
+
+    #[test]
+    fn a_state_that_only_grows_older_is_the_same() {
+        for (state, said) in [
+            ("Up 49 minutes", "Up"),
+            ("Up About an hour (healthy)", "Up (healthy)"),
+            ("Up 3 seconds (Paused)", "Up (Paused)"),
+            ("Exited (0) 47 minutes ago", "Exited (0)"),
+            ("Restarting (1) 5 seconds ago", "Restarting (1)"),
+            ("Removing 2 hours ago", "Removing"),
+            ("Created", "Created"),
+            ("", ""),
+        ] {
+            assert_eq!(ageless(state), said, "{state}");
+        }
+    }
 }
