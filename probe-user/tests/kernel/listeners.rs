@@ -166,7 +166,12 @@ fn those_that_listen_are_found_by_looking_and_others_are_not() {
     };
     assert_eq!(there(), 2);
     drop((listener, server));
-    assert_eq!(there(), 0);
+    // The kernel keeps what is left of a socket for a moment.
+    let ended = std::time::Instant::now();
+    while there() > 0 {
+        assert!(ended.elapsed() < Duration::from_secs(10), "{} are there", there());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[expect(unsafe_code, reason = "the protocol has no name in the library")]
