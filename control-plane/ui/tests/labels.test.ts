@@ -48,6 +48,7 @@ it("shortens a long name between two others as far as it must", () => {
 
 it("names every node of a row of long names", () => {
   expect(draw([LONG, LONG, LONG, LONG], 134)).toHaveLength(4);
+  expect(draw([LONG, LONG, "os-hostnet", "os-redis"], 110)).toHaveLength(4);
 });
 
 it("keeps a name whole where there is room, and leaves it out where there is none at all", () => {

@@ -43,6 +43,7 @@ const LIMITS = [
   [14, 0],
   [10, 0],
 ] as const;
+const FEWEST = LIMITS.slice(-1);
 /** Below this radius only nodes in focus are labelled. */
 const SMALLEST_LABELLED = 4.5;
 const SMALLEST_WITH_MINOR = 9;
@@ -90,26 +91,38 @@ export class LabelLayer {
     items.sort((a, b) => b.importance - a.importance || b.weight - a.weight || (a.id < b.id ? -1 : 1));
     let drawn = 0;
     let top: (() => void) | null = null;
+    const lonely: LabelItem[] = [];
     for (const item of items) {
       if (drawn >= MOST_LABELS) break;
       if (item.importance === 0 && (item.radius < SMALLEST_LABELLED || item.alpha < LIT)) continue;
       if (item.label === "") continue;
-      const placed = this.place(context, item, taken, width);
+      const placed = this.place(context, item, taken, width, isLonely(item) ? FEWEST : LIMITS);
       if (placed === null) continue;
       taken.add(placed, item.id);
       drawn += 1;
+      if (isLonely(item)) {
+        lonely.push(item);
+        continue;
+      }
       // What is under the pointer is drawn last, on top.
       if (item.importance === 3) top = () => this.drawLabel(context, item, placed, colors);
       else this.drawLabel(context, item, placed, colors);
+    }
+    // None of a row is worth more than the next: each has room for a short name, and only then a long one spreads.
+    for (const item of lonely) {
+      const placed = this.place(context, item, taken, width, LIMITS);
+      if (placed === null) continue;
+      taken.add(placed, item.id);
+      this.drawLabel(context, item, placed, colors);
     }
     top?.();
     context.globalAlpha = 1;
   }
 
   /** Where there is room for it, the shorter the less there is; `null` if nowhere. */
-  private place(context: CanvasRenderingContext2D, item: LabelItem, taken: Taken, viewportWidth: number): PlacedLabel | null {
+  private place(context: CanvasRenderingContext2D, item: LabelItem, taken: Taken, viewportWidth: number, limits: readonly (readonly [number, number])[]): PlacedLabel | null {
     let before: string | null = null;
-    for (const [limit, minorLimit] of LIMITS) {
+    for (const [limit, minorLimit] of limits) {
       const isFull = item.importance >= 3;
       const showsMinor = item.minor !== "" && (item.radius >= SMALLEST_WITH_MINOR || item.importance >= 2);
       const label = isFull ? item.label : shorten(item.label, limit);
@@ -131,7 +144,7 @@ export class LabelLayer {
     const below: PlacedLabel = { x: item.x - width / 2, y: item.y + gap, width, height, label, minor, align: "center" };
     if (item.importance >= 2) return below;
     // Lonely nodes stand in rows; a label beside one would look like the heading of its row.
-    if (item.weight === 0 && item.importance === 0) return taken.overlaps(below, item.id) ? null : below;
+    if (isLonely(item)) return taken.overlaps(below, item.id) ? null : below;
     const choices: PlacedLabel[] = [
       below,
       { ...below, x: item.x + gap, y: item.y - height / 2, align: "left" },
@@ -181,6 +194,11 @@ export class LabelLayer {
       context.fillText(box.minor, x, y);
     }
   }
+}
+
+/** Connected with nothing, and in no focus. */
+function isLonely(item: LabelItem): boolean {
+  return item.weight === 0 && item.importance === 0;
 }
 
 interface Box {
