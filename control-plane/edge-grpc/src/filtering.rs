@@ -68,8 +68,10 @@ mod tests {
     #[tokio::test]
     async fn whoever_gives_up_waiting_does_not_give_the_turn_to_others() {
         for _ in 0..4 {
-            let work =
-                in_turn(|may_go_on| if may_go_on() { Ok(std::thread::sleep(Duration::from_millis(200))) } else { Err(SearchTooLong) });
+            let work = in_turn(|may_go_on| {
+                std::thread::sleep(Duration::from_millis(200));
+                if may_go_on() { Ok(()) } else { Err(SearchTooLong) }
+            });
             let _ = tokio::time::timeout(Duration::from_millis(20), work).await;
         }
         assert!(TURNS.available_permits() <= 1);
