@@ -125,10 +125,17 @@ impl LogFile {
     /// Begins another file. Where that cannot be made, the old one is written on.
     fn rotate(&mut self) {
         let numbered = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
+        // Before anything is moved: while no file can be opened, the older ones would be moved out by every line.
+        let draft = PathBuf::from(format!("{}.new", self.path.display()));
+        drop(std::fs::remove_file(&draft));
+        if open(&draft).is_err() {
+            return;
+        }
         for number in (1..KEPT).rev() {
             drop(std::fs::rename(numbered(number), numbered(number + 1)));
         }
         drop(std::fs::rename(&self.path, numbered(1)));
+        drop(std::fs::rename(&draft, &self.path));
         self.look();
     }
 }

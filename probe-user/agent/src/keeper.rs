@@ -59,7 +59,8 @@ pub fn main(directory: &Path) -> ExitCode {
     close_inherited();
     if crate::containers::absence::is_in(directory) {
         let _ = setsid();
-        ignore_signals();
+        // It has nothing that ends with the host but itself: it ends when it is asked, and a living agent starts another.
+        ignore(&IGNORED[1..]);
         return crate::containers::absence::main(directory);
     }
     let files = Files::of(directory);
@@ -188,7 +189,14 @@ fn release_standard_streams() {
 
 /// It ends when its container does, not when a terminal, an init system or an operator's `kill` thinks so.
 fn ignore_signals() {
-    for it in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE, Signal::SIGUSR1, Signal::SIGUSR2] {
+    ignore(&IGNORED);
+}
+
+const IGNORED: [Signal; 7] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE, Signal::SIGUSR1, Signal::SIGUSR2];
+
+fn ignore(signals: &[Signal]) {
+    for &it in signals {
         #[expect(unsafe_code, reason = "setting a handler has no safe form")]
         // SAFETY: nothing runs in a handler that is SIG_IGN.
         let _ = unsafe { signal(it, SigHandler::SigIgn) };

@@ -1,5 +1,6 @@
 //! What the agent remembers across restarts: one embedded, transactional file. A commit is on disk when it returns.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -39,7 +40,10 @@ impl Store {
     /// When it cannot be used; only one process can at a time.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(directory)?;
-        let database = Database::create(file(directory)).map_err(redb::Error::from)?;
+        let path = file(directory);
+        let database = Database::create(&path).map_err(redb::Error::from)?;
+        // Tasks are in it, with their secrets.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         let store = Store { database };
         // So that reading finds the tables.
         store.commit(&[], &[])?;

@@ -81,6 +81,11 @@ impl DirtySet {
         self.queue.front().and_then(|key| self.dirt.get(key)).map(|dirt| dirt.since)
     }
 
+    /// The same of all of them: what waits again stands behind what came later.
+    pub(crate) fn oldest_of_all(&self) -> Option<Timestamp> {
+        self.dirt.values().map(|dirt| dirt.since).min()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
         self.dirt.clear();

@@ -42,6 +42,8 @@ const BRAKE_WINDOW: Duration = Duration::from_secs(60);
 const APPROVAL: Duration = Duration::from_secs(600);
 /// A difference that no event tells of by then was never announced.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
+/// Whoever steps the link does so several times a second: after a longer pause, what it is told may be as old as the pause.
+const STANDSTILL: Duration = Duration::from_secs(1);
 /// Bytes of a pair's data that are kept for whoever decides a conflict.
 const BASE_DATA_MAX: usize = 64 * 1024;
 /// Bytes of them that may wait to be persisted; what comes beyond it is not kept.
@@ -93,6 +95,8 @@ pub struct Link {
     next_pass: Timestamp,
     paused: bool,
     halted: Option<HaltReason>,
+    /// When it stood still last: since when, and until when what it is told may be of that time.
+    late: (Timestamp, Timestamp),
     settled_once: bool,
     unsaved: Unsaved,
     saving: Option<(u64, PerSide<u64>)>,
@@ -299,6 +303,7 @@ impl Link {
             next_pass: now + config.limits.full_pass,
             paused,
             halted: None,
+            late: (now, now),
             settled_once: !pairs.is_empty(),
             unsaved: Unsaved::default(),
             saving: None,
@@ -321,6 +326,10 @@ impl Link {
 
     /// Takes one input. Total: every input has an outcome.
     pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        if now.since(self.now) > STANDSTILL {
+            let is_late_still = self.now <= self.late.1;
+            self.late = (if is_late_still { self.late.0 } else { self.now }, now + ANNOUNCED_WITHIN);
+        }
         self.now = now;
         if self.halted.is_some() {
             return;

@@ -91,6 +91,7 @@ impl Viewer {
         for resources in [&mut agent.total_resources, &mut agent.allocated_resources, &mut agent.offered_resources] {
             self.cut_resources(resources);
         }
+        self.cut_resources(&mut agent.agent_info.resources);
     }
 
     fn cut_framework(&self, framework: &Arc<Framework>) -> Arc<Framework> {

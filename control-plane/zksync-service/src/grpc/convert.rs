@@ -191,12 +191,18 @@ pub(super) fn resolution(number: u64, it: Resolution) -> wire::Resolution {
         strategy: it.strategy.as_str().to_owned(),
         ambiguous: it.ambiguous,
         at_ms: it.at_ms,
-        data_a: it.sides.a.as_ref().map(|value| value.data.to_vec()),
-        data_b: it.sides.b.as_ref().map(|value| value.data.to_vec()),
+        data_a: small(it.sides.a.as_ref()),
+        data_b: small(it.sides.b.as_ref()),
         a: it.sides.a.map(recorded),
         b: it.sides.b.map(recorded),
         deleted: it.deleted.map(|deleted| tombstone(it.key.to_string(), deleted)),
     }
+}
+
+/// Data that are told twice, for clients of before: larger ones would be more than a message may have.
+fn small(value: Option<&Value>) -> Option<Vec<u8>> {
+    const LARGEST: usize = 64 << 10;
+    value.filter(|value| value.data.len() <= LARGEST).map(|value| value.data.to_vec())
 }
 
 pub(super) fn tombstone(path: String, it: Tombstone) -> wire::Tombstone {

@@ -84,7 +84,8 @@ fn hadoop(settings: &Settings, uri: &str, target: &Path) -> Command {
 fn curl(settings: &Settings, uri: &str, target: &Path) -> Command {
     let seconds = settings.stall_timeout.as_secs().max(1).to_string();
     let mut command = Command::new("curl");
-    command.args(["-fsS", "--connect-timeout", &seconds, "--speed-time", &seconds, "--speed-limit", "1", "-o"]);
+    // Without `.curlrc` of whoever's home it is.
+    command.args(["-q", "-fsS", "--connect-timeout", &seconds, "--speed-time", &seconds, "--speed-limit", "1", "-o"]);
     command.arg(target).arg("--").arg(uri);
     command
 }

@@ -252,6 +252,17 @@ fn a_task_is_brought_what_its_user_may_read() {
     get(Some(&User { uid: 0, gid: 0, groups: vec![0] }), &roots).unwrap();
     get(Some(&user(1234)), &file("groups", (0, 1300), 0o640)).unwrap();
     get(Some(&User { groups: Vec::new(), ..user(1234) }), &file("groups", (0, 1300), 0o640)).unwrap_err();
+    // What the agent has open, and what it may look into, is not the user's.
+    let locked = directory.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(locked.join("open"), "secret").unwrap();
+    let open = std::fs::File::open(locked.join("open")).unwrap();
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&open);
+    let by_root = format!("/proc/1/root{}", directory.path().join("groups").display());
+    for path in [format!("/proc/self/fd/{descriptor}"), by_root, "/proc/self/status".to_owned()] {
+        get(Some(&user(1234)), &uri(&path)).expect_err(&path);
+    }
     // What the cache holds for one is not another's.
     let own = command_info::Uri { cache: Some(true), ..file("own", (1234, 1234), 0o600) };
     get(Some(&user(1234)), &own).unwrap();

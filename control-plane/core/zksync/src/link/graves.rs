@@ -1,5 +1,7 @@
 //! Pairs that are gone: what is left of them, and since when they are.
 
+use std::time::Duration;
+
 use super::Link;
 use crate::conflict::DeletedBetween;
 use crate::node::{Base, Key, PerSide, Side};
@@ -37,8 +39,11 @@ impl Link {
         }
     }
 
+    /// Those that are too many go at once. Age counts once everything that was found has been judged: what comes back meanwhile may be of a backup.
     pub(super) fn forget_old_tombstones(&mut self) {
-        let (count, age) = (self.config.limits.tombstones, self.config.limits.tombstone_age);
+        let limits = &self.config.limits;
+        let is_judged = self.halted.is_none() && !self.paused && self.is_settled();
+        let (count, age) = (limits.tombstones, if is_judged { limits.tombstone_age } else { Duration::MAX });
         while let Some((key, is_old)) = self.tombstones.take_old(count, age, self.now) {
             self.counters.tombstones_dropped += u64::from(!is_old);
             self.unsaved.tombstones.insert(key, None);
@@ -64,8 +69,12 @@ impl Link {
     /// What a comparison that began at `known` has not found was there until then: as soon as everything that it did find has been dealt with, this
     /// is how long everything is known to have been there.
     pub(super) fn note_known(&mut self) {
-        if !self.held.is_empty() {
-            // They are gone for longer.
+        if Side::BOTH.into_iter().all(|side| self.sides[side].compared.is_none()) || !self.held.is_empty() {
+            // Those that are held are gone for longer.
+            return;
+        }
+        // So may be what could not be carried: it is looked at again at each pass, and found to differ since this one.
+        if self.counters.blocked_unnoted > 0 || self.blocked.keys().any(|key| self.pairs.contains_key(key)) {
             return;
         }
         let waiting = self.waiting_since();
@@ -86,7 +95,7 @@ impl Link {
             state.ready.iter().chain(state.flight.iter().flat_map(|flight| &flight.planned)).map(|planned| planned.since)
         });
         self.dirty
-            .oldest()
+            .oldest_of_all()
             .into_iter()
             .chain(looked_at)
             .chain(planned)

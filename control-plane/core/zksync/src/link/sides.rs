@@ -153,7 +153,8 @@ impl Link {
         // A new one will need its access control list: read with it at once.
         let acl = known.is_none();
         let size = known.map_or(0, |pair| pair.base.size);
-        let from = self.now - ANNOUNCED_WITHIN;
+        let heard = if self.now <= self.late.1 { self.late.0 } else { self.now };
+        let from = heard - ANNOUNCED_WITHIN;
         self.mark(key, Dirt { acl, size, announced: true, ..Dirt::on(side, self.now, from) });
     }
 

@@ -7,7 +7,7 @@ use base::Timestamp;
 use super::sides::landed_base;
 use super::{ATTEMPTS, AclDone, AclPlan, Effect, Flight, HaltReason, Link, Outcome, Planned, Refusal, SLOTS, WriteKind};
 use crate::codec::Slot;
-use crate::conflict::{ConflictKind, Resolution, Value};
+use crate::conflict::{ConflictKind, DeletedBetween, Resolution, Value};
 use crate::dirty::Dirt;
 use crate::node::{Base, Key, PerSide, Seen, Side};
 
@@ -107,7 +107,8 @@ impl Link {
                 None => {
                     // Where it was decided later, it was known then when it was.
                     let told = resolution.as_ref().and_then(|(_, resolution)| resolution.deleted);
-                    let between = told.map_or(between, |told| told.between());
+                    // That it is gone is as true now: it is remembered from here on.
+                    let between = told.map_or(between, |told| DeletedBetween { from: told.between().from, ..between });
                     self.bury(&key, Some(side.other()), Some((side, zxid)), between);
                 }
             }

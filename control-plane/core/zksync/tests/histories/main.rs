@@ -531,6 +531,78 @@ fn what_was_deleted_is_not_copied_back_from_a_backup() {
     }
 }
 
+/// Nor when it comes back after so long that the delete would have been forgotten by now, had anybody been there.
+#[test]
+fn a_delete_is_remembered_until_what_comes_back_was_looked_at() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+    let mut world = World::new(1, config);
+    world.change(Side::A, op("/s/gone", made(b"past")));
+    world.rest();
+    let backup = world.sides.a.clone();
+    world.change(Side::A, op("/s/gone", DELETE));
+    world.pass(Duration::from_secs(3));
+    world.cut(Side::A);
+    world.cut(Side::B);
+    world.crash();
+    world.sides.a = backup.restored();
+    world.now = world.now + Duration::from_secs(25 * 3_600);
+    world.input(Input::Tick);
+    for side in Side::BOTH {
+        world.connect(side);
+    }
+    while world.progress() {}
+    assert!(matches!(&world.halted, Some(HaltReason::WentBack { side: Side::A, .. })), "{:?}", world.halted);
+    assert!(!world.sides.b.nodes.contains_key("/s/gone"), "the past is not copied over the present");
+}
+
+/// A loop that stood still is told late what happened, and cannot say when that was.
+#[test]
+fn a_delete_that_is_heard_of_late_does_not_win_over_a_later_write() {
+    let mut config = LinkConfig::one_way(Mapping::everything());
+    (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+    let mut world = World::new(1, config);
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.rest();
+    for side in Side::BOTH {
+        world.input(Input::Clock { side, clock: Clock { offset_ms: 0, error_ms: 1 }, zxid: 0 });
+    }
+    world.change(Side::A, op("/s/x", DELETE));
+    world.now = world.now + Duration::from_secs(5);
+    world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"later"), version: 0 }));
+    world.now = world.now + Duration::from_secs(5);
+    world.rest();
+    assert_eq!(world.sides.a.nodes["/s/x"].data, b"later", "{:?}", world.resolutions());
+}
+
+/// What cannot be carried is looked at again and again; what is known of when it differed does not grow meanwhile.
+#[test]
+fn a_delete_before_a_write_that_cannot_be_carried_does_not_win_later() {
+    for crash in [false, true] {
+        let mut config = LinkConfig::one_way(Mapping::everything());
+        (config.mode, config.strategy) = (Mode::Both, Strategy::LastWriteWins);
+        config.limits.node_bytes = 8;
+        let mut world = World::new(1, config);
+        world.change(Side::A, op("/s/x", made(b"1")));
+        world.rest();
+        for side in Side::BOTH {
+            world.input(Input::Clock { side, clock: Clock { offset_ms: 0, error_ms: 1 }, zxid: 0 });
+        }
+        world.change(Side::A, op("/s/x", DELETE));
+        world.now = world.now + Duration::from_millis(200);
+        world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"much too large"), version: 0 }));
+        for _ in 0..3 {
+            world.rest();
+            world.pass(Duration::from_secs(90));
+            if crash {
+                world.crash();
+            }
+        }
+        world.rest();
+        assert_eq!(world.sides.b.nodes["/s/x"].data, b"much too large", "{:?}", world.resolutions());
+    }
+}
+
 /// What is made anew after a delete is new, wherever, and is remembered as such.
 #[test]
 fn what_is_made_anew_after_a_delete_is_carried() {

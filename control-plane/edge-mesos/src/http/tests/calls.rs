@@ -164,6 +164,8 @@ async fn operators_change_what_they_may() {
 
 #[tokio::test]
 async fn resources_and_operations_of_a_role_are_seen_by_who_may_see_the_role() {
+    use std::collections::BTreeSet;
+
     use mesos_proto::v1::{AgentInfo, Resource, resource};
     use prost::Message;
 
@@ -190,22 +192,25 @@ async fn resources_and_operations_of_a_role_are_seen_by_who_may_see_the_role() {
         let form = format!("slaveId={}&resources={}", agent.id, resources.replace('"', "%22"));
         assert_eq!(server.ask("POST /reserve", "", form.as_bytes()).await.status, 202);
     }
-    let roles = |all: &Value| -> Vec<String> {
-        // In both spellings.
+    let roles = |all: &Value| -> BTreeSet<String> {
+        // In both spellings, of which one says of what is reserved for nobody that it is for all.
         let reservations = all.as_array().unwrap().iter().flat_map(|it| {
             let refined = it["reservations"].as_array().cloned().unwrap_or_default();
             refined.into_iter().chain([it.clone()])
         });
-        reservations.filter_map(|it| it["role"].as_str().map(str::to_owned)).collect()
+        reservations.filter_map(|it| it["role"].as_str().filter(|role| *role != "*").map(str::to_owned)).collect()
     };
+    let open = BTreeSet::from(["open".to_owned()]);
     let operations = server.post_json("/api/v1", r#"{"type":"GET_OPERATIONS"}"#).await.json();
     let operations = operations["get_operations"]["operations"].as_array().unwrap();
     assert_eq!(operations.len(), 1, "{operations:?}");
-    assert_eq!(roles(&operations[0]["info"]["reserve"]["resources"]), ["open"]);
+    assert_eq!(roles(&operations[0]["info"]["reserve"]["resources"]), open);
     let agents = server.post_json("/api/v1", r#"{"type":"GET_AGENTS"}"#).await.json();
-    assert_eq!(roles(&agents["get_agents"]["agents"][0]["total_resources"]), ["open", "open"]);
+    assert_eq!(roles(&agents["get_agents"]["agents"][0]["total_resources"]), open);
+    assert_eq!(roles(&agents["get_agents"]["agents"][0]["agent_info"]["resources"]), open);
     let added = operator.event("AGENT_ADDED").await;
-    assert_eq!(roles(&added["agent_added"]["agent"]["total_resources"]), ["open"]);
+    assert_eq!(roles(&added["agent_added"]["agent"]["total_resources"]), open);
+    assert_eq!(roles(&added["agent_added"]["agent"]["agent_info"]["resources"]), open);
     let slaves = server.get("/slaves").await.json();
     let by_role = slaves["slaves"][0]["reserved_resources_full"].as_object().unwrap();
     assert_eq!(by_role.keys().collect::<Vec<_>>(), ["open"]);

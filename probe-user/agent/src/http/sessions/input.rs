@@ -132,7 +132,11 @@ fn connect(server: &Server, key: &ContainerKey) -> Result<Option<UnixStream>, An
     let socket = Files::of(&server.containers.layout().keeper(key)).socket();
     match connected(&socket) {
         Ok(stream) => Ok(Some(stream)),
-        Err(_) if handle.state().started.is_some() || handle.state().ended.is_some() => Ok(None),
+        Err(_) if handle.state().ended.is_some() => Ok(None),
+        Err(error) if handle.state().started.is_some() => match error.kind() {
+            std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => Ok(None),
+            _ => Err(plain(StatusCode::INTERNAL_SERVER_ERROR, Some(&format!("The container cannot be reached: {error}")))),
+        },
         Err(_) => Err(not_found(key)),
     }
 }
