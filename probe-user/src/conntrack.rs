@@ -164,12 +164,8 @@ impl Follower {
         loop {
             let due = self.look_at.filter(|_| look.is_none());
             tokio::select! {
-                ready = events.readable_mut() => {
-                    let mut ready = ready.ok()?;
-                    if self.read(ready.get_inner_mut()).await? {
-                        ready.clear_ready();
-                    }
-                }
+                // A look that is over is noticed before anything else: what began since then is counted without doubt.
+                biased;
                 looked = maybe(&mut look) => {
                     look = None;
                     self.look_at = self.look_at.map(|_| Instant::now() + self.config.look_interval);
@@ -195,6 +191,12 @@ impl Follower {
                     self.looking = true;
                     look = Some(self.look());
                     continue;
+                }
+                ready = events.readable_mut() => {
+                    let mut ready = ready.ok()?;
+                    if self.read(ready.get_inner_mut()).await? {
+                        ready.clear_ready();
+                    }
                 }
             }
             self.looking = self.looking && (look.is_some() || self.look_at.is_some());

@@ -243,11 +243,13 @@ impl TranslationTable {
     }
 }
 
-/// A connection among those that are tracked at one time.
+/// A connection among those that are tracked at one time. The kernel makes its number of where the entry lies and of the addresses before
+/// translation: a port that is used again at once may have the number again, on its way to another server.
 impl Translated {
     fn identity(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.id, self.zone, self.protocol, self.client, self.server).hash(&mut hasher);
+        let translated = (self.translated_client, self.translated_server);
+        (self.id, self.zone, self.protocol, self.client, self.server, translated).hash(&mut hasher);
         hasher.finish()
     }
 }

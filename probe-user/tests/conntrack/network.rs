@@ -163,6 +163,19 @@ impl Network {
         assert_eq!(count().trim().parse(), Ok(most));
     }
 
+    /// Waits until the router tracks something: what was sent is still on its way for a while on a busy machine, and what
+    /// comes after [`Network::flush`] would join it in one connection.
+    pub(crate) fn until_tracked(&self) {
+        let count = || self.within("r", || std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap());
+        for _ in 0..1_000 {
+            if count().trim() != "0" {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("nothing is tracked");
+    }
+
     /// Forgets every tracked connection of the router.
     pub(crate) fn flush(&self) {
         run("ip", &["netns", "exec", &self.namespace("r"), "conntrack", "-F"]);

@@ -179,6 +179,9 @@ fn a_connection_that_is_found_again_is_not_counted_again() {
     table.translated(&Translated { zone: 1, ..found });
     table.translated(&Translated { protocol: Protocol::Udp, ..found });
     check(&table, &client(), expect![["4 of 10.0.0.1 to 10.1.0.1:8080\n"]]);
+    // So is what goes elsewhere from the same port, under the same number.
+    table.translated(&Translated { translated_server: address("10.1.0.2:8080"), ..found });
+    check(&table, &client(), expect![["4 of 10.0.0.1 to 10.1.0.1:8080\n1 of 10.0.0.1 to 10.1.0.2:8080\n"]]);
 }
 
 #[test]
