@@ -11,9 +11,9 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 OWN = 'namespace=~"$namespace"'
 # Requests of people and their tools; those of the kubelet and of Prometheus say nothing about them.
-ASKED = OWN + ',route!~"/health|/ready|/metrics"'
-CANARY = OWN + ',rollouts_pod_template_hash="$canary",route!~"/health|/ready|/metrics"'
-STABLE = OWN + ',rollouts_pod_template_hash="$stable",route!~"/health|/ready|/metrics"'
+ASKED = OWN + ',route!~"health|ready|metrics"'
+CANARY = OWN + ',rollouts_pod_template_hash="$canary",route!~"health|ready|metrics"'
+STABLE = OWN + ',rollouts_pod_template_hash="$stable",route!~"health|ready|metrics"'
 
 
 def graph(title, unit, description, *targets, red=None):
