@@ -75,7 +75,7 @@ export function AgentsPage() {
               filter={place.value.params["q"] ?? ""}
               initial={{ key: "host", isDescending: false }}
               onOpen={(it) => go("cluster", ["agents", it.id])}
-              empty="No agent is registered. Start a probe with --role run on a machine and point it at this control plane."
+              empty="No agent is registered. Start a probe with --roles run on a machine and point it at this control plane."
             />
           </Page>
         );
