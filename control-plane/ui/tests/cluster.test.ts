@@ -3,7 +3,7 @@ import { agentOf, frameworkOf, machinesOf, offersOf, roleOf, sandboxPaths, taskK
 import { filterOf, searchable } from "../src/model/filter";
 import { fileEntry } from "../src/api/mesos";
 import { NONSENSE } from "./nonsense";
-import { begin, earlier, next, PIECE } from "../src/model/logtail";
+import { begin, earlier, next, PIECE, whole, withoutRest } from "../src/model/logtail";
 
 describe("a cluster", () => {
   it("is read from what the master says", () => {
@@ -97,5 +97,37 @@ describe("the end of a file", () => {
     expect(next(tail, 100 + 2 * PIECE)).toEqual({ kind: "read", offset: 100, length: PIECE });
     expect(earlier(tail)).toBeNull();
     expect(earlier({ ...tail, from: 70_000 })).toEqual({ offset: 70_000 - PIECE, length: PIECE });
+  });
+
+  it("is shown whole, wherever its pieces end", async () => {
+    const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
+    const reading = (file: Uint8Array) => async (offset: number, length: number): Promise<string> =>
+      new TextDecoder("utf-8", { ignoreBOM: true }).decode(file.slice(offset, offset + length));
+    const written = "aé€😀b€é😀".repeat(3);
+    const file = bytesOf(written);
+    for (let length = 4; length < 12; length++) {
+      let at = 0;
+      let shown = "";
+      while (at < file.length) {
+        const piece = await whole(reading(file), at, Math.min(length, file.length - at));
+        expect(piece.length).toBeGreaterThan(0);
+        shown += piece.text;
+        at += piece.length;
+      }
+      expect(shown).toBe(written);
+    }
+    // What is only half written comes later.
+    const half = bytesOf("x€").slice(0, 3);
+    expect(await whole(reading(half), 0, 3)).toEqual({ text: "x", length: 1 });
+    expect(await whole(reading(half), 1, 2)).toEqual({ text: "", length: 0 });
+    expect(await whole(reading(bytesOf("x€")), 1, 3)).toEqual({ text: "€", length: 3 });
+    // What is no text is shown as far as it is.
+    const other = Uint8Array.of(0xe9, 0xe9, 0xe9, 0xe9, 0xe9);
+    expect((await whole(reading(other), 0, 5)).length).toBe(5);
+    // The rest of a character at the begin belongs to the piece before, which ends with its first bytes.
+    for (let from = 1; from < file.length - 4; from++) {
+      const { text, bytes } = withoutRest(await reading(file)(from, file.length - from));
+      expect((await reading(file)(0, from + bytes)) + text).toBe(written);
+    }
   });
 });

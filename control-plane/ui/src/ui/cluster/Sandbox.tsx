@@ -3,7 +3,7 @@ import { ApiError, messageOf } from "../../api/http";
 import { browse, downloadUrl, read, type FileEntry } from "../../api/mesos";
 import { LineBuffer, matching, withoutEscapes } from "../../model/controls";
 import { bytes, groupedInteger } from "../../model/format";
-import { begin, earlier, next, type Tail } from "../../model/logtail";
+import { begin, earlier, next, whole, withoutRest, type Tail } from "../../model/logtail";
 import { usePoll } from "../../state/poll";
 import { place, setParams } from "../../state/shell";
 import { Card, Problem, When } from "../common/pieces";
@@ -147,10 +147,12 @@ function FileTail({ agentId, path, name }: { agentId: string; path: string; name
             tail.current = null;
             delay = 0;
           } else if (todo.kind === "read") {
-            const piece = await read(agentId, path, todo.offset, todo.length, abort.signal);
-            buffer.current.append(piece.data);
-            tail.current = { ...known, to: todo.offset + todo.length, size };
-            delay = tail.current.to < size ? 0 : FOLLOW_MS;
+            const readText = async (offset: number, length: number): Promise<string> => (await read(agentId, path, offset, length, abort.signal)).data;
+            const piece = await whole(readText, todo.offset, todo.length);
+            const shown = todo.offset > 0 && known.from === known.to ? withoutRest(piece.text) : { text: piece.text, bytes: 0 };
+            buffer.current.append(shown.text);
+            tail.current = { from: known.from + shown.bytes, to: todo.offset + piece.length, size };
+            delay = piece.length > 0 && tail.current.to < size ? 0 : FOLLOW_MS;
           } else {
             tail.current = { ...known, size };
           }
@@ -181,10 +183,11 @@ function FileTail({ agentId, path, name }: { agentId: string; path: string; name
     setFollowing(false);
     try {
       const { data } = await read(agentId, path, piece.offset, piece.length, AbortSignal.timeout(20_000));
+      const shown = piece.offset > 0 ? withoutRest(data) : { text: data, bytes: 0 };
       const fresh = new LineBuffer();
-      fresh.append(data + buffer.current.lines.join("\n") + (buffer.current.lines.length > 0 ? "\n" : ""));
+      fresh.append(shown.text + buffer.current.lines.join("\n") + (buffer.current.lines.length > 0 ? "\n" : ""));
       buffer.current = fresh;
-      tail.current = { ...known, from: piece.offset };
+      tail.current = { ...known, from: piece.offset + shown.bytes };
       setVersion((it) => it + 1);
     } catch (error) {
       setProblem(messageOf(error));
