@@ -21,6 +21,7 @@ use crate::cgroupfs::{CgroupReader, Mounts};
 use crate::clock::Instants;
 use crate::config::{CaptureMode, Config};
 use crate::conntrack;
+use crate::dns::kept;
 use crate::driver::{Driver, INPUTS_MAX, Input, OBSERVATIONS_MAX};
 use crate::host;
 use crate::identity;
@@ -238,7 +239,7 @@ impl App {
             }
         });
         let (cloud, rented) = watch::channel(None);
-        if let Some(config) = config.cloud_metadata {
+        if let Some(config) = config.cloud_metadata.clone() {
             let stopping = stopping.clone();
             supervisor.restarting("cloud", Backoff::EDGE, move || host::cloud::run(config.clone(), cloud.clone(), stopping.clone()));
         }
@@ -265,6 +266,10 @@ impl App {
         if audience == Audience::Alone {
             return Ok((app, Some(eyes)));
         }
+        supervisor.restarting("names", Backoff::EDGE, {
+            let (state, inputs, stopping) = (config.state_dir.clone(), inputs.clone(), stopping.clone());
+            move || kept::run(state.clone(), inputs.clone(), stopping.clone())
+        });
         supervisor.restarting("uplink", Backoff::EDGE, move || {
             let (started, identity, inputs, now, numbers) =
                 (started.clone(), identity.clone(), inputs.clone(), current.clone(), numbers.clone());

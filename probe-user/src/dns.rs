@@ -2,9 +2,10 @@
 //!
 //! Answers of DNS servers are copied by kernel programs at the cgroups of servers on this machine, and for a while at the cgroups of processes
 //! that ask a server elsewhere: [`attach`] decides where. [`message`] takes the answers apart, [`watch`] believes those of servers that were
-//! asked, [`names`] keeps what they said.
+//! asked, [`names`] keeps what they said, and [`kept`] keeps that over a restart.
 
 pub mod attach;
+pub mod kept;
 pub mod message;
 pub mod names;
 pub mod watch;

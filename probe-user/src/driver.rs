@@ -13,6 +13,7 @@ use crate::budget::Pace;
 use crate::clock::Now;
 use crate::containers::reading::Readings;
 use crate::containers::{ContainerFacts, Source};
+use crate::dns::kept;
 use crate::observation::{BootNanos, FlowEnd, ListenersThere, Observation, OpenEnds, ProcessStarted};
 use crate::processes::Details;
 use crate::procfs::Procfs;
@@ -107,6 +108,15 @@ pub enum Input {
     ContainersWanted(oneshot::Sender<Vec<SampledContainer>>),
     /// Which ends of flows are known?
     EndsWanted(oneshot::Sender<HashSet<FlowEnd>>),
+    /// Names that an earlier probe of this node knew.
+    NamesKept(kept::Names),
+    /// All names, if they have changed.
+    NamesWanted {
+        /// What whoever asks has.
+        newer_than: u64,
+        /// `None` when nothing has changed.
+        reply: oneshot::Sender<Option<kept::Copy>>,
+    },
     /// What should be looked at once more?
     DoubtsWanted(oneshot::Sender<Doubts>),
     /// Which connections the kernel has open.
@@ -370,6 +380,8 @@ impl Driver {
             // Whoever asked may have gone meanwhile.
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder))),
             Input::EndsWanted(reply) => drop(reply.send(builder.flows().after(0).map(|(_, flow)| flow.end).collect())),
+            Input::NamesKept(names) => builder.restore_names(now, names),
+            Input::NamesWanted { newer_than, reply } => drop(reply.send(numbers::names(builder, newer_than, now))),
             Input::DoubtsWanted(reply) => {
                 let (ends_lost, listeners_lost) = builder.records_lost();
                 drop(reply.send(Doubts { holders: builder.listeners().wants_holders(), ends_lost, listeners_lost }));

@@ -12,6 +12,7 @@ use crate::cgroups::{Cgroups, Placement};
 use crate::clock::Now;
 use crate::containers::unclaimed::{Unclaimed, Verdict};
 use crate::containers::{ContainerFacts, ContainerTable, Source};
+use crate::dns::kept;
 use crate::dns::names::NameTable;
 use crate::flows::{FlowTable, Seen};
 use crate::listeners::ListenerTable;
@@ -469,6 +470,11 @@ impl Builder {
     /// Path of the cgroup of a container that only its cgroup tells of: that may have no id that would be part of the path.
     pub fn cgroup_path(&self, container_id: &str) -> Option<&Arc<str>> {
         self.unclaimed.cgroup_path(container_id)
+    }
+
+    /// Takes in names that an earlier probe of this node knew.
+    pub fn restore_names(&mut self, now: Now, names: kept::Names) {
+        names.into_iter().for_each(|(address, names)| self.names.restored(now.boot, address, names));
     }
 
     /// The table of names.

@@ -72,6 +72,7 @@ pub struct NameTable {
     retired_at: BootNanos,
     told_at: BootNanos,
     evicted: u64,
+    version: u64,
 }
 
 impl NameTable {
@@ -99,6 +100,7 @@ impl NameTable {
         };
         if tell {
             self.changed.insert(address);
+            self.version += 1;
         }
         // Whoever was told of it before does not know that it had left.
         entry.announced |= self.gone.remove(&address);
@@ -106,6 +108,26 @@ impl NameTable {
         entry.due = first_to_expire(&entry.names);
         self.by_due.insert((entry.due, address));
         self.touch(address);
+        self.make_room();
+    }
+
+    /// Names that an earlier probe of this node knew, the latest first. What was resolved since then is better. Those that have run out stay until
+    /// it can be known which connections there are.
+    pub fn restored(&mut self, now: BootNanos, address: IpAddr, names: Vec<Named>) {
+        let address = address.to_canonical();
+        if names.is_empty() || self.by_address.contains_key(&address) {
+            return;
+        }
+        let due = first_to_expire(&names).max(BootNanos(now.0.saturating_add(IN_USE_KEPT)));
+        self.name_bytes += bytes_of(&names);
+        self.by_due.insert((due, address));
+        self.by_address.insert(address, Entry { names, due, announced: self.gone.remove(&address), ..Entry::default() });
+        self.changed.insert(address);
+        self.touch(address);
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.by_address.len() > ADDRESSES_MAX || self.name_bytes > NAME_BYTES_MAX {
             let Some(&(_, oldest)) = self.by_use.first() else { break };
             self.remove(oldest);
@@ -158,6 +180,16 @@ impl NameTable {
     pub fn after(&self, address: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, &[Named])> {
         let from = address.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_address.range((from, Bound::Unbounded)).map(|(address, entry)| (*address, entry.names.as_slice()))
+    }
+
+    /// All of them in the order in which they were used, the address that was used longest ago first.
+    pub fn by_use(&self) -> impl Iterator<Item = (IpAddr, &[Named])> {
+        self.by_use.iter().map(|&(_, address)| (address, self.names(address)))
+    }
+
+    /// Grows with every change that is worth keeping.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// How many addresses have names.
@@ -228,6 +260,7 @@ impl NameTable {
 
     fn remove(&mut self, address: IpAddr) {
         let Some(entry) = self.by_address.remove(&address) else { return };
+        self.version += 1;
         self.name_bytes -= bytes_of(&entry.names);
         self.by_due.remove(&(entry.due, address));
         self.by_use.remove(&(entry.used, address));

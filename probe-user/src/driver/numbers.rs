@@ -3,6 +3,8 @@
 use prometheus::IntCounter;
 use proto::probe::v1::ContainerState;
 
+use crate::clock::Now;
+use crate::dns::kept;
 use crate::observation::Observation;
 use crate::procfs::Procfs;
 use crate::procfs::sampler::{Round, SampledContainer};
@@ -34,6 +36,13 @@ pub(super) fn count(metrics: &Metrics, observation: &Observation) {
         Observation::NamesCounted(_) => "names_counted",
     };
     metrics.observations.with_label_values(&[kind]).inc();
+}
+
+/// All names, if they have changed since `newer_than`.
+pub(super) fn names(builder: &Builder, newer_than: u64, now: Now) -> Option<kept::Copy> {
+    let table = builder.names();
+    let names = || table.by_use().map(|(address, names)| (address, names.to_vec())).collect();
+    (table.version() != newer_than).then(|| kept::Copy { version: table.version(), names: names(), now })
 }
 
 /// Writes down how large the tables are and what was lost.

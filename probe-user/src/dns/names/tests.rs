@@ -161,3 +161,29 @@ fn names_are_bounded_in_bytes_as_well() {
     let held: usize = table.by_address.values().map(|entry| bytes_of(&entry.names)).sum();
     assert_eq!(held, table.name_bytes);
 }
+
+#[test]
+fn what_an_earlier_probe_knew_stays_until_the_connections_are_known() {
+    let mut table = NameTable::default();
+    assert_eq!(table.version(), 0);
+    resolve(&mut table, 1_000, "new.test", address(1), 300);
+    let version = table.version();
+    let old = |name: &str| vec![Named { name: name.into(), resolved_at: at(800), expires_at: at(900) }];
+    table.restored(at(1_000), address(1), old("old.test"));
+    table.restored(at(1_000), address(2), old("used.test"));
+    table.restored(at(1_000), address(3), old("unused.test"));
+    table.restored(at(1_000), address(4), Vec::new());
+    // What was resolved meanwhile is better.
+    assert_eq!(names(&table, address(1)), ["new.test"]);
+    // It is on disk as it is; nothing has to be written.
+    assert_eq!((table.len(), table.version()), (3, version));
+    assert_eq!(table.take_changes(at(1_001)).0, [address(1), address(2), address(3)]);
+    assert!(!table.retires(at(1_029)));
+    assert!(table.retires(at(1_030)));
+    table.retire(at(1_030), &HashSet::from([address(2)]));
+    assert_eq!((names(&table, address(2)), names(&table, address(3))), (vec!["used.test"], vec![]));
+    assert_eq!(table.by_use().map(|(it, _)| it).collect::<Vec<_>>(), [address(1), address(2)]);
+    // A table that is full keeps no more than it has room for.
+    (0..=u16::MAX).for_each(|it| table.restored(at(1_031), IpAddr::from([10, 0, (it >> 8) as u8, it as u8]), old("many.test")));
+    assert_eq!(table.len(), ADDRESSES_MAX);
+}
