@@ -11,6 +11,8 @@ use std::time::Duration;
 use proto::agent::v1::agent_service_server::{AgentService as Rpc, AgentServiceServer};
 use proto::agent::v1::{AgentMessage, MasterMessage};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::StreamExt as _;
+use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,7 +63,7 @@ impl AgentService {
 
 #[tonic::async_trait]
 impl Rpc for AgentService {
-    type StreamStream = Pin<Box<ReceiverStream<Result<MasterMessage, Status>>>>;
+    type StreamStream = Pin<Box<Map<ReceiverStream<Box<MasterMessage>>, fn(Box<MasterMessage>) -> Result<MasterMessage, Status>>>>;
 
     async fn stream(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::StreamStream>, Status> {
         if self.stopping.is_cancelled() {
@@ -75,7 +77,8 @@ impl Rpc for AgentService {
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted("as many agents are connected as there may be"));
         };
-        let (outbound, messages) = mpsc::channel(OUTBOUND);
+        // In boxes: a channel has room for thirty-two messages from its beginning on, and there are twenty thousand of them.
+        let (outbound, messages) = mpsc::channel::<Box<MasterMessage>>(OUTBOUND);
         let peer = request.remote_addr();
         let session = Session::new(self.master.clone(), self.ping_interval, outbound, (peer, principal));
         let (incoming, stopping) = (request.into_inner(), self.stopping.clone());
@@ -86,7 +89,7 @@ impl Rpc for AgentService {
             }
             drop(permit);
         }));
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages).map(|message| Ok(*message)))))
     }
 }
 

@@ -384,7 +384,6 @@ fn new_task(framework: &Framework, agent: &AgentId, info: &v1::TaskInfo, resourc
         executor_id: executor.clone(),
         agent_id: agent.to_proto(),
         state: TaskState::TaskStaging as i32,
-        resources: info.resources.clone(),
         labels: info.labels.clone(),
         discovery: info.discovery.clone(),
         container: info.container.clone(),

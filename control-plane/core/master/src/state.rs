@@ -282,8 +282,8 @@ fn is_summable(resource: &Resource) -> bool {
 /// A task.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// What never changes of it: name, ids, labels, discovery, container, health check, kill policy, user, limits. States and statuses are not
-    /// kept here.
+    /// What never changes of it: name, ids, labels, discovery, container, health check, kill policy, user, limits. Resources, states and
+    /// statuses are not kept here.
     pub fixed: Arc<v1::Task>,
     /// Its id.
     pub id: TaskId,
@@ -312,12 +312,15 @@ impl Task {
     pub fn from_proto(mut task: v1::Task) -> Option<Task> {
         let state = TaskState::try_from(task.state).ok()?;
         let statuses = std::mem::take(&mut task.statuses);
+        // There are hundreds of thousands of tasks, and each of these takes kilobytes on the wire's side.
+        let resources = Resources::from_proto(&std::mem::take(&mut task.resources));
+        task.labels.iter_mut().for_each(|it| it.labels.shrink_to_fit());
         Some(Task {
             id: (&task.task_id).into(),
             framework_id: (&task.framework_id).into(),
             agent_id: (&task.agent_id).into(),
             executor_id: task.executor_id.as_ref().map(Into::into),
-            resources: Resources::from_proto(&task.resources),
+            resources,
             state,
             status_update_state: task.status_update_state.and_then(|it| TaskState::try_from(it).ok()).unwrap_or(state),
             status_update_uuid: task.status_update_uuid.as_deref().map(Into::into),
@@ -330,6 +333,7 @@ impl Task {
     /// As the wire's message.
     pub fn to_proto(&self) -> v1::Task {
         v1::Task {
+            resources: self.resources.to_proto(Format::Refined),
             state: self.state as i32,
             status_update_state: Some(self.status_update_state as i32),
             status_update_uuid: self.status_update_uuid.as_deref().map(<[u8]>::to_vec),

@@ -10,7 +10,7 @@ use proto::agent::v1::refused::Reason;
 use proto::agent::v1::{AgentMessage, MasterMessage, Refused, agent_message::Body as Up};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use super::convert::{self, Collected, Translated};
 use crate::driver::{LinkStream, MasterHandle};
@@ -24,7 +24,7 @@ const WINDOW: u64 = 1_024;
 pub(super) struct Session {
     master: MasterHandle,
     ping_interval: Duration,
-    outbound: mpsc::Sender<Result<MasterMessage, Status>>,
+    outbound: mpsc::Sender<Box<MasterMessage>>,
     peer: Option<SocketAddr>,
     principal: Option<Arc<str>>,
 }
@@ -33,7 +33,7 @@ impl Session {
     pub(super) fn new(
         master: MasterHandle,
         ping_interval: Duration,
-        outbound: mpsc::Sender<Result<MasterMessage, Status>>,
+        outbound: mpsc::Sender<Box<MasterMessage>>,
         (peer, principal): (Option<SocketAddr>, Option<Arc<str>>),
     ) -> Self {
         Session { master, ping_interval, outbound, peer, principal }
@@ -70,7 +70,7 @@ impl Session {
     /// Where there is one that leads, the agent is told where.
     async fn refuse_for(&self, reason: Reason, message: &str, leader: String) {
         let refused = Refused { reason: reason.into(), message: message.to_owned(), leader };
-        let _ = self.outbound.send(Ok(MasterMessage { body: Some(Down::Refused(refused)), sequence: 0 })).await;
+        let _ = self.outbound.send(Box::new(MasterMessage { body: Some(Down::Refused(refused)), sequence: 0 })).await;
     }
 
     /// Until one side ends it. Dropping `commands` tells the master.
@@ -78,7 +78,7 @@ impl Session {
         let mut sequence = 0_u64;
         let mut arrived = 0_u64;
         // Translated and not sent yet.
-        let mut next: Option<MasterMessage> = None;
+        let mut next: Option<Box<MasterMessage>> = None;
         loop {
             let may_take = next.is_none() && sequence - arrived < WINDOW;
             tokio::select! {
@@ -113,12 +113,12 @@ impl Session {
                     if is_command {
                         sequence += 1;
                     }
-                    next = Some(MasterMessage { body: Some(body), sequence: if is_command { sequence } else { 0 } });
+                    next = Some(Box::new(MasterMessage { body: Some(body), sequence: if is_command { sequence } else { 0 } }));
                 }
                 permit = self.outbound.reserve(), if next.is_some() => {
                     let Ok(permit) = permit else { return };
                     if let Some(message) = next.take() {
-                        permit.send(Ok(message));
+                        permit.send(message);
                     }
                 }
             }
