@@ -36,6 +36,7 @@ CHECKS = [
     delivery.check_argocd,
     delivery.check_promotion,
     delivery.check_tags,
+    delivery.check_publication,
     monitoring.check_metrics,
     monitoring.check_dashboards,
     monitoring.check_rules,

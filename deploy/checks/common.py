@@ -49,8 +49,8 @@ class Missing(Exception):
     """What a check needs and this machine has not."""
 
 
-def run(*command, cwd=None):
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+def run(*command, cwd=None, env=None):
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False)
 
 
 def unpacked(options, name, *places):

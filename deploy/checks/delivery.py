@@ -1,5 +1,6 @@
 """What delivers: the canary's steps and gates, and the applications of Argo CD."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -8,7 +9,7 @@ import tempfile
 
 import yaml
 
-from .common import CHART, ENVIRONMENTS, HERE, ROOT, chart, containers, kustomize, name_of, run
+from .common import CHART, ENVIRONMENTS, HERE, ROOT, Missing, chart, containers, kustomize, name_of, run
 from .manifests import differences
 
 
@@ -128,6 +129,47 @@ def check_promotion(_):
         wrong = run(sys.executable, str(HERE / "promote.py"), "dev", "--registry=r", "--control=latest", f"--probe={digests['probe']}", f"--agent={digests['agent']}", "--in", str(copy))
         if wrong.returncode == 0 or "'latest' is no digest" not in wrong.stderr:
             found.append(f"a tag is taken for a digest: {wrong.stderr}")
+    return found
+
+
+# Stands in for Docker and cosign: what they are asked, and an index of one image and one attestation under each digest that was pushed.
+STAND_IN = r"""#!/bin/bash
+echo "$(basename "$0") $*" >> "$LOG"
+one() { printf '{"digest":"sha256:%s","platform":{"architecture":"%s"}},{"digest":"sha256:a%s","platform":{"architecture":"unknown"}}' "$1" "$2" "$1"; }
+case "$*" in
+  *"{{json .Manifest.Digest}}"*) echo '"sha256:whole"' ;;
+  *"--raw "*@sha256:whole) echo "{\"manifests\":[$(one image-of-amd amd64),$(one image-of-arm arm64)]}" ;;
+  *"--raw "*@sha256:pushed-amd) echo "{\"manifests\":[$(one image-of-amd amd64)]}" ;;
+  *"--raw "*@sha256:pushed-arm) echo "{\"manifests\":[$(one "${ARM:-image-of-arm}" arm64)]}" ;;
+esac
+"""
+
+
+def check_publication(_):
+    """publish.sh signs the whole, and attests each bill of materials to an image that is in it."""
+    if not shutil.which("jq"):
+        raise Missing("jq")
+    found = []
+    with tempfile.TemporaryDirectory() as directory:
+        at = pathlib.Path(directory)
+        (at / "digests").mkdir()
+        for name in ("docker", "cosign"):
+            (at / name).write_text(STAND_IN)
+            (at / name).chmod(0o755)
+        for name in ("pushed-amd", "pushed-arm"):
+            (at / "digests" / name).write_text("{}")
+        env = {**os.environ, "PATH": f"{at}:{os.environ['PATH']}", "LOG": str(at / "log"), "GITHUB_SHA": "commit"}
+        command = [str(HERE / "images/publish.sh"), "registry", "control", "main", str(at / "digests")]
+        done = run(*command, env=env)
+        asked = (at / "log").read_text() if (at / "log").exists() else ""
+        if done.returncode or done.stdout.strip() != "sha256:whole":
+            found.append(f"publish.sh: {done.stdout}{done.stderr}")
+        for line in ("cosign sign --yes --recursive registry/orchestrator-control@sha256:whole", *(f"cosign attest --yes --type cyclonedx --predicate {at}/digests/pushed-{it} registry/orchestrator-control@sha256:image-of-{it}" for it in ("amd", "arm"))):
+            if line not in asked.splitlines():
+                found.append(f"publish.sh: not done: {line}")
+        done = run(*command, env={**env, "ARM": "another"})
+        if done.returncode == 0 or "has no sha256:another" not in done.stderr:
+            found.append(f"publish.sh attests to what is not published: {done.stderr}")
     return found
 
 

@@ -78,6 +78,9 @@ def check_workflows(_):
             for include in job.get("strategy", {}).get("matrix", {}).get("include", []):
                 if "component" in include and "architecture" in include:
                     architectures.setdefault(include["component"], set()).add(include["architecture"])
+    found += gated()
+    found += scanned()
+    found += sizes()
     found += nested_rights()
     found += nested_secrets()
     found += own_pushes()
@@ -93,6 +96,42 @@ def check_workflows(_):
     if architectures != wanted:
         found.append(f"images are built for {architectures}, not for {wanted}")
     return found
+
+
+def before(jobs, name):
+    """Jobs that have passed when one begins."""
+    needed = jobs[name].get("needs", [])
+    needed = [needed] if isinstance(needed, str) else needed
+    return set(needed).union(*(before(jobs, it) for it in needed))
+
+
+def gated():
+    """Nothing is named, deployed or released whose commit has not passed the tests."""
+    for name in ("main", "release"):
+        jobs = yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text())["jobs"]
+        tests = {it for it, job in jobs.items() if job.get("uses", "").endswith("/ci.yml")}
+        for it, job in jobs.items():
+            if "write" in job["permissions"].values() and it != "packages" and not tests & before(jobs, it):
+                yield f"{name}.yml: {it} does not wait for the tests"
+    if "run" not in before(yaml.safe_load((WORKFLOWS / "images.yml").read_text())["jobs"], "publish"):
+        yield "images.yml: images get a name that were never run"
+
+
+def scanned():
+    """Of an index Trivy takes what is for amd64, wherever it runs, and there is none in that of an image for arm64."""
+    for path, whole in workflows():
+        for name, job in whole.get("jobs", {}).items():
+            for step in job["steps"] if "steps" in job else []:
+                if "/trivy-action@" in step.get("uses", "") and step.get("env", {}).get("TRIVY_PLATFORM") != "linux/${{ matrix.architecture }}":
+                    yield f"{path.relative_to(ROOT)}: {name} scans amd64, whatever it was asked for"
+
+
+def sizes():
+    """What images may have is the same here and there."""
+    known = dict(re.findall(r'component: "(\w+)".*?largest: ([\d_]+)', (ROOT / "xtask/src/images.rs").read_text(), re.S))
+    for it in yaml.safe_load((WORKFLOWS / "images.yml").read_text())["jobs"]["build"]["strategy"]["matrix"]["include"]:
+        if int(known[it["component"]]) != it["largest"]:
+            yield f"images.yml: {it['component']} may have {it['largest']} bytes, and {known[it['component']]} by cargo xtask images"
 
 
 def nested_rights():

