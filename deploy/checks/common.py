@@ -20,23 +20,23 @@ ENVIRONMENTS = ("dev", "staging", "prod")
 # The version whose schemas hold.
 KUBERNETES = "1.34"
 # An overlay with something more each: what is there for those who want it.
-OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "selinux", "preflight", "combined", "dev-mtls", "dns", "kind", "staging-mtls", "canary", "dev-storage", "microk8s", "host-shell"))
+OPTIONAL = tuple(f"k8s/examples/{it}" for it in ("mtls", "vault-agent", "vault-csi", "confined", "node-addresses", "framework-addresses", "selinux", "preflight", "combined", "dev-mtls", "dns", "kind", "staging-mtls", "canary", "dev-storage", "microk8s", "host-shell"))
 
 
 # Values that set what no overlay and no example sets.
 _PLACE = {"nodeSelector": {"pool": "orchestrator"}, "tolerations": [{"key": "pool", "operator": "Equal", "value": "orchestrator", "effect": "NoSchedule"}]}
 EVERYTHING = {
     "imagePullSecrets": ["registry"],
-    "controlPlane": {"flags": ["--max-probes=5000", "--history-size=3GiB"], "mesosFlags": "--cluster=main --offer_timeout=1mins", "marathonFlags": "--framework_name=web", "usersSecret": "users", **_PLACE},
+    "controlPlane": {"flags": ["--max-probes=5000", "--history-size=3GiB"], "mesosFlags": "--cluster=main --offer_timeout=1mins", "marathonFlags": "--framework_name=web", "usersSecret": "users", "secrets": ["zksync", "master.acls"], **_PLACE},
     "zookeeper": {"storage": {"className": "fast", "data": "20Gi", "log": "30Gi"}, **_PLACE},
     "probe": {"flags": ["--container-env", "--mask=^pin$"], "criSocket": "/var/snap/microk8s/common/run/containerd.sock", "hostShell": True, "resources": {"limits": {"memory": "512Mi"}}, **_PLACE},
     "agent": {"offers": "cpus:4;mem:8192;ports:[31000-32000]", "attributes": "rack:a;zone:b", "flags": ["--gc-delay=1days"], "resources": {"limits": {"memory": "1Gi"}}, **_PLACE},
     "collector": {"cluster": "main", "controls": True, "flags": ["--kubernetes-namespaces=shop,bank"], **_PLACE},
-    "monitoring": {"rules": True, "labels": {"release": "monitoring"}},
-    "ingress": {"className": "internal", "tlsSecret": "page", "annotations": {"cert-manager.io/cluster-issuer": "public"}},
+    "monitoring": {"rules": True, "labels": {"release": "monitoring"}, "namespace": "observability"},
+    "ingress": {"className": "internal", "namespace": "kube-system", "tlsSecret": "page", "annotations": {"cert-manager.io/cluster-issuer": "public"}},
     "confinement": {"seLinuxType": "spc_t"},
     "tls": {"enabled": True},
-    "network": {"nodes": ["10.0.0.0/16"], "taskPorts": ["31000-32000", "8000"], "ensembles": ["10.1.0.0/24"], "ensemblePorts": [2182], "apiServer": {"cidrs": ["192.0.2.0/24"], "ports": [6443]}},
+    "network": {"nodes": ["10.0.0.0/16"], "taskPorts": ["31000-32000", "8000"], "ensembles": ["10.1.0.0/24"], "ensemblePorts": [2182], "apiServer": {"cidrs": ["192.0.2.0/24"], "ports": [6443]}, "frameworks": ["10.2.0.0/24"], "hooks": {"cidrs": ["10.3.0.0/24"], "ports": [8443]}},
     "dns": {"enabled": True},
 }
 

@@ -33,6 +33,7 @@ VARIANTS = [(f"k8s/overlays/{it}", it, {}) for it in ENVIRONMENTS] + [
     ("k8s/examples/vault-csi", "prod", {"vault": {"mode": "csi", "path": "secret/data/orchestrator/control"}}),
     ("k8s/examples/confined", "prod", {"confinement": {"enabled": True}}),
     ("k8s/examples/node-addresses", "prod", {"network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
+    ("k8s/examples/framework-addresses", "prod", {"network": {"frameworks": ["10.2.0.0/24"]}}),
     ("k8s/examples/selinux", "prod", {"confinement": {"seLinuxType": "spc_t"}}),
     ("k8s/examples/preflight", "prod", {"preflight": {"enabled": True}}),
     ("k8s/examples/combined", "prod", {"tls": {"enabled": True}, "vault": {"mode": "agent"}, "confinement": {"enabled": True}, "network": {"nodes": ["10.0.0.0/16"], "ensembles": ["10.1.0.0/24"]}}),
@@ -148,10 +149,18 @@ def check_options(_):
             found.append(f"{name} is not where it was put")
     unasked = {it["metadata"]["name"]: it["spec"]["template"]["spec"] for it in chart("prod", {"agent": {"authenticate": False}}) if containers(it)}
     found += [f"{name} has the agents' credential, and nobody asks for it" for name, it in unasked.items() if "agent-credential" in json.dumps(it)]
-    for name, cidrs, ports in (("collector", ["192.0.2.0/24"], [6443]), ("control-plane-to-ensembles", ["10.1.0.0/24"], [2182])):
+    for name, cidrs, ports in (("collector", ["192.0.2.0/24"], [6443]), ("control-plane-to-ensembles", ["10.1.0.0/24"], [2182]), ("control-plane-to-hooks", ["10.3.0.0/24"], [8443])):
         rule = things[f"NetworkPolicy/orchestrator/{name}"]["spec"]["egress"][-1]
         if rule != {"to": [{"ipBlock": {"cidr": it}} for it in cidrs], "ports": [{"port": it} for it in ports]}:
             found.append(f"the policy {name} lets {rule} through")
+    # Prometheus and the Ingress are where the values say, and nowhere else.
+    let_in = json.dumps([it for it in things.values() if it["kind"] == "NetworkPolicy"])
+    if '"monitoring"' in let_in or '"ingress-nginx"' in let_in or let_in.count('"observability"') != 4 or '"kubernetes.io/metadata.name": "kube-system"}}}], "ports": [{"port": 4040}, {"port": 8080}]' not in let_in:
+        found.append("another namespace is let in than that of Prometheus, or of the Ingress")
+    pod = workloads["control"]
+    mounted = {it["mountPath"]: next(one["secret"]["secretName"] for one in pod["volumes"] if one["name"] == it["name"]) for it in pod["containers"][0]["volumeMounts"] if it["mountPath"].startswith("/secrets/")}
+    if mounted != {"/secrets/zksync": "zksync", "/secrets/master.acls": "master.acls"}:
+        found.append(f"secrets of the control plane are mounted as {mounted}")
     claims = {it["metadata"]["name"]: (it["spec"]["storageClassName"], it["spec"]["resources"]["requests"]["storage"]) for it in things["StatefulSet/orchestrator/zookeeper"]["spec"]["volumeClaimTemplates"]}
     if claims != {"data": ("fast", "20Gi"), "datalog": ("fast", "30Gi")}:
         found.append(f"ZooKeeper has the volumes {claims}")
@@ -167,7 +176,11 @@ def check_options(_):
     monitors = [it for it in things.values() if it["kind"] in ("PodMonitor", "PrometheusRule")]
     found += [f"{name_of(it)} is not labelled for its Prometheus" for it in monitors if it["metadata"]["labels"].pop("release", None) != "monitoring"]
     for thing in kustomize(HERE / "monitoring"):
-        found += [f"{name_of(thing)}: {it}" for it in differences(thing, things.get(name_of(thing)))]
+        name = name_of(thing).replace("/monitoring/", "/observability/")
+        found += [f"{name}: {it}" for it in differences(thing, things.get(name)) if not it.startswith(".metadata.namespace:")]
+    elsewhere = {name_of(it): it for it in chart("prod", {"canary": {"enabled": True}, "monitoring": {"namespace": "observability"}})}
+    if json.dumps(elsewhere["Rollout/orchestrator/orchestrator-control"]).count("http://prometheus-operated.observability.svc:9090") != 6:
+        found.append("gates ask another Prometheus than the one that may scrape")
     rest = {name_of(it) for it in chart("prod")} - {name_of(it) for it in chart("prod", {"agent": {"enabled": False}})}
     if rest != {"DaemonSet/orchestrator-node/orchestrator-agent"}:
         found.append(f"without the agent there is no {sorted(rest)}")
@@ -183,23 +196,23 @@ WRONG = [
     ({"controlPlane": {"replicas": "three"}}, ["/controlPlane/replicas", "want integer"]),
     ({"controlPlane": {"replicas": 0}}, ["/controlPlane/replicas", "minimum"]),
     ({"controlPlane": {"resources": {"limits": {"memory": 2}}}}, ["/controlPlane/resources/limits/memory", "want string"]),
-    ({"images": {"control": {"name": "x", "digest": "sha256:short"}}}, ["/images/control/digest", "pattern"]),
+    ({"images": {"control": {"name": "x", "digest": "sha256:short"}}}, ["images.control.digest is", "no digest"]),
     ({"images": {"control": {"name": "x", "tag": "", "digest": ""}}}, ["images.control has neither a tag nor a digest"]),
     ({"environment": "production"}, ["/environment", "'dev', 'staging', 'prod'"]),
     ({"ingress": {"enabled": "yes"}}, ["/ingress/enabled", "want boolean"]),
-    ({"ingress": {"host": ""}}, ["/ingress/host", "pattern"]),
+    ({"ingress": {"host": ""}}, ["ingress.host is", "no name of a host"]),
     ({"canary": {"enabled": True}, "ingress": {"enabled": False}}, ["canary.enabled needs ingress.enabled"]),
     ({"canary": {"enabled": True}, "monitoring": {"operator": False}}, ["canary.enabled needs monitoring.operator"]),
     ({"canary": {"enabled": True}, "controlPlane": {"replicas": 1}}, ["canary.enabled needs controlPlane.replicas of 2 or more"]),
     ({"canary": {"enabled": True}, "controlPlane": {"replicas": 1}, "zookeeper": {"enabled": False}}, ["canary.enabled needs zookeeper.enabled"]),
-    ({"canary": {"prometheus": "prometheus:9090"}}, ["/canary/prometheus", "pattern"]),
+    ({"canary": {"prometheus": "prometheus:9090"}}, ["canary.prometheus is", "no URL"]),
     ({"vault": {"mode": "yes"}}, ["/vault/mode", "'none', 'agent', 'csi'"]),
     ({"vault": {"mode": "csi"}, "zookeeper": {"enabled": False}, "controlPlane": {"replicas": 1}}, ["vault.mode is about the password of the ensemble"]),
-    ({"network": {"nodes": ["10.0.0.1"]}}, ["/network/nodes/0", "pattern"]),
+    ({"network": {"nodes": ["10.0.0.1"]}}, ["one of network.nodes is", "10.0.0.1/32 is one machine"]),
     ({"network": {"nodes": "10.0.0.0/8"}}, ["/network/nodes", "want array"]),
-    ({"network": {"taskPorts": ["all"]}}, ["/network/taskPorts/0", "pattern"]),
+    ({"network": {"taskPorts": ["all"]}}, ["one of network.taskPorts is", "no ports"]),
     ({"network": {"ensemblePorts": ["2181"]}}, ["/network/ensemblePorts/0", "want integer"]),
-    ({"network": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, ["/network/apiServer/cidrs/0", "pattern"]),
+    ({"network": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, ["one of network.apiServer.cidrs is", "no range of addresses"]),
     ({"network": {"apiServer": {"ports": []}}}, ["/network/apiServer/ports", "minItems"]),
     ({"ingress": {"tlsSecret": ""}}, ["ingress.enabled in prod needs a certificate", "ingress.tlsSecret", "tls.enabled"]),
     ({"imagePullPolicy": "always"}, ["/imagePullPolicy", "'Always', 'IfNotPresent', 'Never'"]),
@@ -208,21 +221,21 @@ WRONG = [
     ({"zookeper": {}}, ["zookeper", "not allowed"]),
     ({"monitoring": {"rules": True, "operator": False}}, ["monitoring.rules needs monitoring.operator"]),
     ({"controlPlane": {"usersSecret": "users"}, "monitoring": {"operator": False}}, ["controlPlane.usersSecret needs monitoring.operator"]),
-    ({"controlPlane": {"mesosFlags": "cluster=main"}}, ["/controlPlane/mesosFlags", "pattern"]),
-    ({"zookeeper": {"storage": {"data": "10"}}}, ["/zookeeper/storage/data", "pattern"]),
-    ({"agent": {"offers": "4 cpus"}}, ["/agent/offers", "pattern"]),
+    ({"controlPlane": {"mesosFlags": "cluster=main"}}, ["controlPlane.mesosFlags is", "no list of flags"]),
+    ({"zookeeper": {"storage": {"data": "10"}}}, ["zookeeper.storage.data is", "no size of a volume"]),
+    ({"agent": {"offers": "4 cpus"}}, ["agent.offers is", "no list of resources"]),
     ({"agent": {"enabled": "no"}}, ["/agent/enabled", "want boolean"]),
     ({"agent": {"tolerations": [{"operator": "Always"}]}}, ["/agent/tolerations/0/operator", "'Exists', 'Equal'"]),
     ({"imagePullSecrets": "registry"}, ["/imagePullSecrets", "want array"]),
     ({"collector": {"cluster": ""}}, ["/collector/cluster", "minLength"]),
-    ({"confinement": {"seLinuxType": "spc"}}, ["/confinement/seLinuxType", "pattern"]),
+    ({"confinement": {"seLinuxType": "spc"}}, ["confinement.seLinuxType is", "end with _t"]),
     ({"zookeeper": {"enabled": False}, "controlPlane": {"replicas": 1}}, ["zookeeper.enabled is false in prod", "controlPlane.storage.size"]),
     ({"controlPlane": {"storage": {"size": "10Gi"}}}, ["controlPlane.storage.size", "replicas cannot share a volume"]),
-    ({"controlPlane": {"storage": {"size": "10"}}}, ["/controlPlane/storage/size", "pattern"]),
-    ({"controlPlane": {"resources": {"limits": {"memory": "2gigs"}}}}, ["/controlPlane/resources/limits/memory", "pattern"]),
-    ({"probe": {"resources": {"requests": {"cpu": "half"}}}}, ["/probe/resources/requests/cpu", "pattern"]),
+    ({"controlPlane": {"storage": {"size": "10"}}}, ["controlPlane.storage.size is", "no size of a volume"]),
+    ({"controlPlane": {"resources": {"limits": {"memory": "2gigs"}}}}, ["controlPlane.resources.limits.memory is", "no amount of memory"]),
+    ({"probe": {"resources": {"requests": {"cpu": "half"}}}}, ["probe.resources.requests.cpu is", "no number of processors"]),
     ({"controlPlane": {"flags": "--max-probes=5000"}}, ["/controlPlane/flags", "want array"]),
-    ({"controlPlane": {"flags": ["--max-probes", "5000"]}}, ["/controlPlane/flags/1", "pattern"]),
+    ({"controlPlane": {"flags": ["--max-probes", "5000"]}}, ["controlPlane.flags has --max-probes, which takes a value"]),
     ({"controlPlane": {"flags": ["--http-address=0.0.0.0:80"]}}, ["controlPlane.flags has --http-address=0.0.0.0:80, which the chart sets itself"]),
     ({"probe": {"flags": ["--host-shell"]}}, ["probe.flags has --host-shell", "a value of its own"]),
     ({"probe": {"hostShell": True}, "confinement": {"enabled": True}}, ["probe.hostShell needs confinement.enabled=false"]),
@@ -230,17 +243,26 @@ WRONG = [
     ({"ingress": {"annotations": None}}, ["/ingress", "missing property 'annotations'"]),
     ({"controlPlane": {"resources": {"requests": {"memory": "4Gi"}, "limits": {"memory": "2048Mi"}}}}, ["controlPlane.resources asks for 4Gi of memory, more than its limit of 2048Mi"]),
     ({"zookeeper": {"jvmFlags": "-Xms1g -Xmx4g"}}, ["a heap of -Xmx4G", "zookeeper.resources.limits.memory is 2Gi"]),
-    ({"zookeeper": {"jvmFlags": "Xmx1g"}}, ["/zookeeper/jvmFlags", "pattern"]),
+    ({"zookeeper": {"jvmFlags": "Xmx1g"}}, ["zookeeper.jvmFlags is", "no list of flags of a JVM"]),
     ({"network": {"taskPorts": ["32000-31000"]}}, ["network.taskPorts has 32000-31000"]),
     ({"network": {"taskPorts": ["70000"]}}, ["network.taskPorts has 70000"]),
-    ({"network": {"nodes": ["10.0.0.0/99"]}}, ["/network/nodes/0", "pattern"]),
-    ({"network": {"ensembles": ["300.0.0.0/8"]}}, ["/network/ensembles/0", "pattern"]),
-    ({"tls": {"issuer": "My Issuer"}}, ["/tls/issuer", "pattern"]),
-    ({"probe": {"criSocket": "containerd.sock"}}, ["/probe/criSocket", "pattern"]),
-    ({"ingress": {"host": "https://map.example.com/"}}, ["/ingress/host", "pattern"]),
+    ({"network": {"nodes": ["10.0.0.0/99"]}}, ["one of network.nodes is", "10.0.0.1/32 is one machine"]),
+    ({"network": {"ensembles": ["300.0.0.0/8"]}}, ["one of network.ensembles is", "no range of addresses"]),
+    ({"tls": {"issuer": "My Issuer"}}, ["tls.issuer is", "no name in Kubernetes"]),
+    ({"probe": {"criSocket": "containerd.sock"}}, ["probe.criSocket is", "no socket"]),
+    ({"ingress": {"host": "https://map.example.com/"}}, ["ingress.host is", "no name of a host"]),
     ({"ingress": {"annotations": {"a": True}}}, ["/ingress/annotations/a", "want string"]),
-    ({"images": {"probe": {"name": "registry.example/probe:1.0", "tag": "main"}}}, ["/images/probe/name", "pattern"]),
-    ({"images": {"probe": {"name": "registry.example:5000/probe", "tag": "a b"}}}, ["/images/probe/tag", "pattern"]),
+    ({"images": {"probe": {"name": "registry.example/probe:1.0", "tag": "main"}}}, ["images.probe.name is", "without a tag"]),
+    ({"images": {"probe": {"name": "registry.example:5000/probe", "tag": "a b"}}}, ["images.probe.tag is", "no tag"]),
+    ({"controlPlane": {"flags": ["--nonsense=1"]}}, ["controlPlane.flags has --nonsense, which orchestrator-control does not know"]),
+    ({"controlPlane": {"flags": ["max-probes=5000"]}}, ["one of controlPlane.flags is", "no flag"]),
+    ({"collector": {"flags": ["--once=yes"]}}, ["collector.flags has --once=yes, which takes no value"]),
+    ({"controlPlane": {"secrets": ["A b"]}}, ["one of controlPlane.secrets is", "no name in Kubernetes"]),
+    ({"agent": {"offers": "cpus:four"}}, ["agent.offers is", "numbers, ranges and sets"]),
+    ({"monitoring": {"labels": {"a b": "c"}}}, ["a name in monitoring.labels is", "no name of a label"]),
+    ({"monitoring": {"namespace": "Monitoring"}}, ["monitoring.namespace is", "no name of a namespace"]),
+    ({"network": {"frameworks": ["10.0.0.0/33"]}}, ["one of network.frameworks is", "no range of addresses"]),
+    ({"ingress": {"className": "traefik"}}, ["ingress.className is traefik", "would let everybody in", "controlPlane.usersSecret"]),
 ]
 
 

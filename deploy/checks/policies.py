@@ -11,7 +11,7 @@ NAMESPACES = {"ingress-nginx": {"kubernetes.io/metadata.name": "ingress-nginx"},
 # Pods of Kubernetes: who knows names.
 SYSTEM = {"cluster's DNS": {"k8s-app": "kube-dns"}, "node's DNS": {"k8s-app": "node-local-dns"}}
 # NodeLocal DNSCache is at an address that is good on its node alone, by default 169.254.20.10, and beside what clouds tell of the machine.
-ADDRESSES = {"node": "10.0.5.6", "other ensemble": "10.1.0.9", "API server": "192.0.2.1", "API server of IPv6": "2001:db8::1",
+ADDRESSES = {"node": "10.0.5.6", "other ensemble": "10.1.0.9", "scheduler": "10.2.0.7", "API server": "192.0.2.1", "API server of IPv6": "2001:db8::1",
              "node's cache": "169.254.25.10", "cloud": "169.254.169.254"}
 # Of kubeadm and k3s, clouds, minikube and MicroK8s.
 API_PORTS = (443, 6443, 8443, 16443)
@@ -37,6 +37,9 @@ CONNECTIONS = {
     ("frameworks", "control-plane", 5050): "base",
     ("frameworks", "control-plane", 8080): "base",
     ("frameworks", "zookeeper", 2181): "base",
+    ("scheduler", "control-plane", 5050): "framework-addresses",
+    ("scheduler", "control-plane", 8080): "framework-addresses",
+    ("scheduler", "zookeeper", 2181): "framework-addresses",
     ("scope-probes", "control-plane", 4040): "base",
     ("monitoring", "control-plane", 4040): "base",
     ("monitoring", "probe", 4042): "base",
@@ -48,7 +51,7 @@ CONNECTIONS = {
 }
 # What is asked, and which components it has.
 ASKED = [(f"k8s/{it}", {"base"}) for it in ("overlays/dev", "overlays/staging", "overlays/prod", "examples/preflight")]
-ASKED += [("k8s/examples/node-addresses", {"base", "node-addresses"}), ("k8s/examples/dns", {"base", "node-addresses", "dns"})]
+ASKED += [("k8s/examples/node-addresses", {"base", "node-addresses"}), ("k8s/examples/framework-addresses", {"base", "framework-addresses"}), ("k8s/examples/dns", {"base", "node-addresses", "dns"})]
 
 
 def allowed(things, source, target, port):

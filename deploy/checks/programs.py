@@ -70,9 +70,22 @@ def commands():
             yield str(path.relative_to(ROOT)), words[0].split("/")[-1], words[1:], None
 
 
+def flags_for_chart(known):
+    """The chart's list of flags, by which it refuses others: true where one takes a value."""
+    lines = ["# Flags of the programs, and whether each takes a value. cargo xtask deploy-check --bless writes it."]
+    for program, flags in sorted(known.items()):
+        lines += [f"{program}:", *(f"  {name}: {str(takes).lower()}" for name, takes in sorted(flags.items()))]
+    return "\n".join(lines) + "\n"
+
+
 def check_flags(options):
-    """Every argument is a flag that the program has, and every listener has its port."""
+    """Every argument is a flag that the program has, and every listener has its port; the chart knows all flags."""
     known, services, found, seen = known_flags(options.source), known_services(options.source), [], 0
+    listed = HERE / "helm/orchestrator/files/flags.yaml"
+    if options.bless:
+        listed.write_text(flags_for_chart(known))
+    if not listed.exists() or listed.read_text() != flags_for_chart(known):
+        found.append("files/flags.yaml of the chart is not what the programs know; cargo xtask deploy-check --bless writes it anew")
     for where, program, arguments, ports in commands():
         seen += 1
         for argument in arguments:

@@ -41,9 +41,11 @@ zookeeper-0.zookeeper-peers:2181,zookeeper-1.zookeeper-peers:2181,zookeeper-2.zo
 {{- end -}}
 {{- /* Another Prometheus than the one that the analyses have built in. */}}
 {{- define "orchestrator.prometheus" -}}
-{{- if .Values.canary.prometheus }}
+{{- $built_in := "http://prometheus-operated.monitoring.svc:9090" }}
+{{- $there := .Values.canary.prometheus | default (printf "http://prometheus-operated.%s.svc:9090" .Values.monitoring.namespace) }}
+{{- if ne $there $built_in }}
 - name: prometheus
-  value: {{ .Values.canary.prometheus }}
+  value: {{ $there }}
 {{- end }}
 {{- end -}}
 {{- /* How the kubelet asks a control plane; it does not look whose certificate it is. */}}
