@@ -137,12 +137,32 @@ def paths_of(openapi):
     return "\n".join(["| | Path | What |", "| --- | --- | --- |", *rows])
 
 
+def calls_of(file):
+    """The table of the calls of a file's services, from the comments that stand before them."""
+    text = (ROOT / "proto/proto" / file).read_text()
+    package = re.search(r"^package ([\w.]+);", text, re.M)[1]
+    rows = []
+    for service, body in re.findall(r"^service (\w+) \{\n(.*?)^\}", text, re.M | re.S):
+        for comment, name, asked, answered in re.findall(r"((?:^ *//.*\n)*)^ *rpc (\w+)\(([^)]*)\) returns \(([^)]*)\)", body, re.M):
+            said = re.sub(r"\s*//\s*", " ", comment).strip()
+            # The first sentence; the file has the rest.
+            said = re.split(r"(?<=[.]) (?=[A-Z])", said)[0].replace("|", "\\|")
+            streams = " and ".join(who for who, it in (("client", asked), ("server", answered)) if it.startswith("stream "))
+            rows.append(f"| `{service}.{name}` | {said} | {f'streams: {streams}' if streams else ''} |")
+    return "\n".join([f"`{package}`, in [{file.split('/')[-1]}](../../proto/proto/{file}):", "", "| Call | What | |", "| --- | --- | --- |", *rows])
+
+
 def filled(path, options, openapi):
     """A page with what its generated parts should be."""
 
     def part(it):
         command = it["command"]
-        text = paths_of(openapi(options)) if command == "openapi" else f"```text\n{helped(options.binaries, command)}\n```"
+        if command == "openapi":
+            text = paths_of(openapi(options))
+        elif command.startswith("proto "):
+            text = calls_of(command.removeprefix("proto "))
+        else:
+            text = f"```text\n{helped(options.binaries, command)}\n```"
         return f"<!-- begin: {command} -->\n{text}\n<!-- end -->"
 
     return GENERATED.sub(part, path.read_text())
