@@ -5,7 +5,7 @@ mod foreign;
 mod json;
 pub(crate) mod lead;
 mod login;
-mod observe;
+pub(crate) mod observe;
 mod patience;
 mod platform;
 mod query;

@@ -182,7 +182,7 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
 impl Marathon {
     /// Serves the API at `entrance`.
     pub(crate) fn serve(&self, entrance: Entrance, page: Page, supervisor: &Supervisor, telemetry: &Telemetry) {
-        let router = http::lead::from_marathon(self.router.clone(), page);
+        let router = http::observe::layer_named(http::lead::from_marathon(self.router.clone(), page), "marathon", telemetry.clone());
         let (parent, counters) = (supervisor.clone(), telemetry.clone());
         supervisor.restarting("marathon_listener", Backoff::EDGE, move || {
             http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())

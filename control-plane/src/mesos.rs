@@ -138,7 +138,8 @@ pub(crate) fn start(
 impl Mesos {
     /// Serves the APIs at `entrance`.
     pub(crate) fn serve(&self, entrance: Entrance, page: Page, supervisor: &Supervisor, telemetry: &Telemetry) {
-        let router = http::lead::from_mesos(edge_mesos::router(self.context.clone()), page);
+        let router =
+            http::observe::layer_named(http::lead::from_mesos(edge_mesos::router(self.context.clone()), page), "mesos", telemetry.clone());
         let (parent, counters) = (supervisor.clone(), telemetry.clone());
         supervisor.restarting("mesos_listener", Backoff::EDGE, move || {
             http::serve(entrance.clone(), router.clone(), parent.clone(), counters.clone())

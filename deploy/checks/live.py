@@ -26,7 +26,7 @@ import urllib.request
 
 from . import documents
 from .common import HERE, ROOT, Missing, kustomize
-from .monitoring import FOREIGN, expressions, metrics_of
+from .monitoring import FOREIGN, closed_labels, expressions, metrics_of
 
 # Metrics that are there only once something has happened which cannot be made to happen here; check_metrics finds them in the sources.
 LATER = {
@@ -99,6 +99,15 @@ def get(url):
 def families(text):
     """Names of the metrics in an exposition."""
     return set(re.findall(r"^# TYPE (\S+)", text, re.M)) | set(re.findall(r"^([a-zA-Z_:][\w:]*)", text, re.M))
+
+
+def label_values(text):
+    """Values in an exposition by metric and label."""
+    values = {}
+    for name, labels in re.findall(r"^([a-zA-Z_:][\w:]*)\{(.*)\} ", text, re.M):
+        for label, value in re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels):
+            values.setdefault((name, label), set()).add(value)
+    return values
 
 
 def start(programs, binaries, directory):
@@ -189,14 +198,30 @@ def run_documents(binaries, directory):
     return found, count
 
 
-def check_metrics_are_there():
-    """Every metric of a panel or a rule is on /metrics of the programs."""
-    there = set()
+# One request at least of each kind that panels, rules, gates and their tests tell from others.
+ASKED = ("4040/health", "4040/ready", "4040/api/topology", "8080/ping", "8080/v2/apps", "5050/state")
+
+
+def check_metrics_are_there(source):
+    """Every metric of a panel or a rule is on /metrics of the programs, and so is every value that is written out of a label whose values are ours."""
+    there, values = set(), {}
+    for it in ASKED:
+        get(f"http://127.0.0.1:{it}")
     for url in ("http://127.0.0.1:4040/metrics", "http://127.0.0.1:4042/metrics"):
         # Twice: what counts requests counts the first one.
         get(url)
-        there |= families(get(url) or "")
+        text = get(url) or ""
+        there |= families(text)
+        for key, these in label_values(text).items():
+            values.setdefault(key, set()).update(these)
     found = set()
+    for where, name, label, value in closed_labels():
+        # What has not happened yet has no series: then the word is looked for in the sources.
+        if value not in values[name, label] if (name, label) in values else f'"{value}"' not in source:
+            found.add(f'{where}: no {name} has {label}="{value}", only {sorted(values.get((name, label), []))}')
+    routes = values.get(("orchestrator_http_request_duration_seconds_count", "route"), set())
+    # What the Ingress sends to Marathon's port is among what gates and alerts measure.
+    found |= {f"requests to {it} are not measured" for it in ("marathon", "mesos") if it not in routes}
     for where, expression in expressions():
         for name in metrics_of(expression):
             plain = re.sub(r"_(bucket|count|sum)$", "", name)
@@ -219,7 +244,7 @@ def main():
             answer["ensemble"] = ensemble(programs, directory)
             answer["documents"], answer["blocks"] = run_documents(options.binaries.resolve(), directory)
             answer["openapi"] = json.loads(get("http://127.0.0.1:4040/api/openapi.json") or "null")
-            answer["metrics"], answer["families"] = check_metrics_are_there()
+            answer["metrics"], answer["families"] = check_metrics_are_there("".join(it.read_text() for it in sorted((ROOT / "control-plane").rglob("*.rs"))))
         except Missing as what:
             answer["missing"] = str(what)
         except AssertionError as error:
@@ -279,7 +304,7 @@ def check_documents_run(options):
 
 
 def check_live_metrics(options):
-    """Every metric of a panel, a rule or a gate is on /metrics of the programs as they run."""
+    """Every metric of a panel, a rule or a gate is on /metrics of the programs as they run, and so are the values of labels that they ask for."""
     answer = _answer(options)
     return answer["metrics"] if answer.get("families", 0) > 100 else [*answer["metrics"], f"only {answer.get('families')} metrics are there"]
 

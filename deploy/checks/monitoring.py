@@ -87,6 +87,23 @@ def expressions():
             yield f"{name_of(thing)} {metric['name']}", metric["provider"]["prometheus"]["query"]
 
 
+# Labels whose values the programs choose from a few of their own.
+CLOSED = ("route", "state", "reason")
+
+
+def closed_labels():
+    """Where, metric, label and value of what is written out of such labels: in expressions, and in the series by which rules and gates are tested."""
+    texts = [(where, re.sub(r"\{\{.*?\}\}", "", expression)) for where, expression in expressions()]
+    for path in (HERE / "monitoring/rules/tests.yaml", HERE / "rollouts/tests.yaml"):
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            texts += [(f"{path.relative_to(HERE)}: {test['name']}", it["series"]) for it in test["input_series"]]
+    for where, text in texts:
+        for name, labels in re.findall(r"([a-zA-Z_:][\w:]*)\{([^{}]*)\}", text):
+            for label, operator, value in re.findall(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"', labels):
+                if label in CLOSED and name not in FOREIGN:
+                    yield from ((where, name, label, it) for it in (value.split("|") if "~" in operator else [value]))
+
+
 def rules():
     return yaml.safe_load((HERE / "monitoring/rules/orchestrator.yaml").read_text())["spec"]
 

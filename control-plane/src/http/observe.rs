@@ -15,15 +15,23 @@ use crate::supervise::panic_message;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{HandlerPanicked, RequestAnswered};
 
-/// Wraps all routes.
+/// Wraps all routes of the page's port; each is named by its template.
 pub(crate) fn layer(router: Router, telemetry: Telemetry) -> Router {
-    router.layer(middleware::from_fn_with_state(telemetry, observe))
+    router.layer(middleware::from_fn_with_state((telemetry, None), observe))
 }
 
-async fn observe(State(telemetry): State<Telemetry>, request: Request, next: Next) -> Response {
+/// Wraps an API that finds its paths by rules of its own, so that there are no templates: all of it is the route `api`, e.g. `marathon`.
+pub(crate) fn layer_named(router: Router, api: &'static str, telemetry: Telemetry) -> Router {
+    router.layer(middleware::from_fn_with_state((telemetry, Some(api)), observe))
+}
+
+async fn observe(State((telemetry, api)): State<(Telemetry, Option<&'static str>)>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = method_label(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| route_label(path.as_str()));
+    let route = match api {
+        Some(api) => api_label(api, request.uri().path()).to_owned(),
+        None => request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| route_label(path.as_str())),
+    };
     let response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => {
@@ -51,8 +59,20 @@ fn route_label(template: &str) -> String {
     if label.is_empty() { "root".to_owned() } else { label }
 }
 
+/// What load balancers and monitoring ask again and again is named as on the page's port, so that it is left out of what users ask.
+fn api_label(api: &'static str, path: &str) -> &'static str {
+    match path {
+        "/ping" | "/health" | "/master/health" => "health",
+        "/metrics" | "/metrics/snapshot" => "metrics",
+        _ => api,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use tower::ServiceExt as _;
+
     use super::*;
 
     #[test]
@@ -60,5 +80,21 @@ mod tests {
         assert_eq!(route_label("/api/topology/{view}/{id}"), "api_topology_view_id");
         assert_eq!(route_label("/"), "root");
         assert_eq!(method_label(&Method::from_bytes(b"BREW").unwrap()), "OTHER");
+    }
+    #[tokio::test]
+    async fn an_api_without_templates_is_one_route_and_its_health_checks_are_another() {
+        let telemetry = Telemetry::new();
+        let router = Router::new().fallback(|| async { StatusCode::CONFLICT });
+        let router = layer_named(router, "marathon", telemetry.clone());
+        for path in ["/v2/apps", "/v2/apps/a/b", "/ping"] {
+            router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        }
+        let text = telemetry.render();
+        for line in [
+            r#"orchestrator_http_request_duration_seconds_count{method="GET",route="marathon",status_code="409"} 2"#,
+            r#"orchestrator_http_request_duration_seconds_count{method="GET",route="health",status_code="409"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
     }
 }
