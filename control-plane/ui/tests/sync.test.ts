@@ -48,6 +48,7 @@ describe("a conflict", () => {
   });
   it("keeps data that are no text as such", () => {
     expect([dataWords(null), dataWords({ data: [104, 105] }), dataWords({ data: "x" }), dataWords({ data: [300, -1, "x", null] })].map((it) => typeof it)).toEqual(["string", "string", "string", "string"]);
+    expect(dataWords({ data: [], cut: true, unread: true })).toContain("before anybody had read it");
     expect(dataWords({ data: [104, 105] })).toBe("hi");
   });
 });

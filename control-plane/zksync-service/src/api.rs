@@ -56,6 +56,7 @@ pub fn routes(service: Service) -> OpenApiRouter {
         .routes(routes!(migration_events))
         .routes(routes!(resolutions))
         .routes(routes!(resolution))
+        .routes(routes!(resolution_value))
         .routes(routes!(tombstones))
         .routes(routes!(holders))
         .routes(routes!(migrate, migration))
@@ -231,11 +232,24 @@ async fn resolutions(State(service): State<Service>, Path(id): Path<String>, Que
     Ok(json(StatusCode::OK, &ResolutionPage { resolutions }))
 }
 
-/// How one conflict was decided, with the whole values of both sides, as far as this control plane has them.
+/// How one conflict was decided, with the whole values of both sides up to 1,047,000 bytes each, as far as this control plane has them.
 #[utoipa::path(get, path = "/api/v1/zksync/links/{id}/resolutions/{number}", tag = "ZooKeeper sync", responses((status = 200, description = "The resolution", body = NumberedResolution), (status = 404, description = "There is none")))]
 async fn resolution(State(service): State<Service>, Path((id, number)): Path<(String, u64)>) -> Reply {
-    let resolution = operations::resolution(&service, &id, number).await?;
+    let resolution = operations::answered(operations::resolution(&service, &id, number).await?);
     Ok(json(StatusCode::OK, &NumberedResolution { number, resolution }))
+}
+
+/// The data that side `a` or `b` had when a conflict was decided, whole and as they are.
+#[utoipa::path(get, path = "/api/v1/zksync/links/{id}/resolutions/{number}/values/{side}", tag = "ZooKeeper sync", responses((status = 200, description = "The data", content_type = "application/octet-stream"), (status = 404, description = "There is no such resolution, or the side had nothing"), (status = 409, description = "This control plane has only the first 64 KiB, or nobody had read them")))]
+async fn resolution_value(State(service): State<Service>, Path((id, number, side)): Path<(String, u64, String)>) -> Reply {
+    let side = match side.as_str() {
+        "a" => Side::A,
+        "b" => Side::B,
+        other => return Err(ServiceError::Missing(format!("there is no side {other:?}; there are a and b"))),
+    };
+    let data = operations::resolution_value(&service, &id, number, side).await?;
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, data.to_vec()).into_response())
 }
 
 /// Znodes that both sides had and that are gone, as far as they are remembered: the last 24 hours, and 100,000.

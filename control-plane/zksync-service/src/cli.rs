@@ -1,25 +1,26 @@
 //! `orchestrator-control zk`: the same API, from a shell.
 
+mod conflicts;
+mod follow;
 mod print;
 mod start;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use access::{Access, AccessFlags};
 use anyhow::{Context as _, Result, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::definition::Definition;
-use print::{holder_line, print_deleted, print_holders, print_json, print_preparation, print_report, text};
+use conflicts::ConflictFlags;
+use follow::{Heard, follow};
+use print::{holder_line, print_holders, print_json, print_preparation, print_report, text};
 use start::{PlanFile, begin_migration, make_link, read_plan, wait_for_leader};
 
-/// Between two looks of `--wait`.
-const LOOK: Duration = Duration::from_millis(500);
+/// Bytes of an answer.
+const ANSWER_MAX: u64 = 256 * 1024 * 1024;
 
 /// Keeps two ZooKeeper ensembles in step, and moves clients from one to the other.
 #[derive(Debug, Args)]
@@ -57,8 +58,8 @@ enum ZkCommand {
         #[arg(long)]
         both: bool,
         /// Keep the plan here
-        #[arg(long, short, value_name = "FILE")]
-        output: Option<PathBuf>,
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
     },
     /// Make a link by a plan, and begin the migration
     Start {
@@ -112,40 +113,7 @@ enum ZkCommand {
         id: Option<String>,
     },
     /// Conflicts that wait for somebody; with --resolve, decide one
-    Conflicts {
-        /// The link
-        id: String,
-        /// Show all three versions of this one; with --decided, the whole values of that resolution
-        #[arg(long, value_name = "NUMBER")]
-        show: Option<u64>,
-        /// Decide this one
-        #[arg(long, value_name = "NUMBER", requires = "choice")]
-        resolve: Option<u64>,
-        /// a, b, base (what both last agreed on), delete, or custom (with --data or --data-file)
-        #[arg(long, value_name = "CHOICE")]
-        choice: Option<String>,
-        /// Data for custom
-        #[arg(long, conflicts_with = "data_file")]
-        data: Option<String>,
-        /// A file with the data for custom, which need be no text
-        #[arg(long, value_name = "FILE")]
-        data_file: Option<PathBuf>,
-        /// How conflicts were decided so far
-        #[arg(long)]
-        decided: bool,
-        /// What was deleted on one side and carried to the other, or on both: as far as it is remembered
-        #[arg(long, conflicts_with_all = ["resolve", "show", "decided"])]
-        deleted: bool,
-        /// Decide all below this path by --choice a or b
-        #[arg(long, value_name = "PATH", requires = "choice", conflicts_with_all = ["resolve", "show", "decided"])]
-        all_below: Option<String>,
-        /// With --all-below: only say how many there are
-        #[arg(long, requires = "all_below")]
-        dry_run: bool,
-        /// Put back what lost: a number of --decided
-        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["resolve", "show", "decided", "all_below"])]
-        restore: Option<u64>,
-    },
+    Conflicts(ConflictFlags),
     /// Compare both sides now; exit code 1 when they differ
     Verify {
         /// The link
@@ -179,15 +147,35 @@ enum ZkCommand {
     },
 }
 
+/// The same command line where `--output` is nothing else: that was the name of `--save`.
+pub fn with_output(zk: clap::Command) -> clap::Command {
+    zk.mut_subcommand("plan", |plan| plan.mut_arg("save", |save| save.alias("output").short_alias('o')))
+}
+
+impl ZkFlags {
+    /// Whether JSON is printed as it comes.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+}
+
 /// Runs the command; gives back whether what was asked for is so.
 ///
 /// # Errors
 /// When the control plane does not answer, or refuses.
 pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Result<bool> {
+    run_as(flags, access, flags.json, out)
+}
+
+/// The same, with JSON as it comes or not, whatever the flags say.
+///
+/// # Errors
+/// When the control plane does not answer, or refuses.
+pub fn run_as(flags: &ZkFlags, access: &AccessFlags, as_json: bool, out: &mut impl Write) -> Result<bool> {
     let access = access.open(|config| config.user_agent(concat!("orchestrator/", env!("CARGO_PKG_VERSION"))))?;
     let api = Api { url: format!("{}/api/v1/zksync", flags.url.trim_end_matches('/')), access };
     match &flags.command {
-        ZkCommand::Plan { id, from, to, file, path, both, output } => {
+        ZkCommand::Plan { id, from, to, file, path, both, save } => {
             let mut migration = None;
             let definition = match file {
                 Some(file) => {
@@ -206,17 +194,17 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
                 }
             };
             let found = api.post("/plan", &serde_json::to_value(&definition)?)?;
-            if let Some(output) = output {
+            if let Some(kept) = save {
                 let migration = migration.unwrap_or_else(|| zksync::Plan::of(&definition.id));
                 let plan = json!({ "link": definition, "migration": migration });
-                std::fs::write(output, serde_json::to_vec_pretty(&plan)?).with_context(|| format!("writing {}", output.display()))?;
+                std::fs::write(kept, serde_json::to_vec_pretty(&plan)?).with_context(|| format!("writing {}", kept.display()))?;
             }
-            if flags.json {
+            if as_json {
                 print_json(out, &found)?;
             } else {
                 print_preparation(out, &found)?;
-                if let Some(output) = output {
-                    writeln!(out, "kept in {}: `zk start {}` begins", output.display(), output.display())?;
+                if let Some(kept) = save {
+                    writeln!(out, "kept in {}: `zk start {}` begins", kept.display(), kept.display())?;
                 }
             }
             Ok(found["blockers"].as_array().is_none_or(Vec::is_empty))
@@ -233,7 +221,7 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             }
             writeln!(out, "{id} has begun; `zk status {id}` tells how it stands")?;
             if *wait && !sync_only {
-                return follow(&api, id, &["ready"], out);
+                return follow(&api, id, None, &["ready"], out);
             }
             Ok(true)
         }
@@ -251,51 +239,11 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
             writeln!(out, "{id} is gone; what it copied stays")?;
             Ok(true)
         }
-        ZkCommand::Status { id } => status(&api, id.as_deref(), flags.json, out),
-        ZkCommand::Conflicts { id, show, resolve, choice, data, data_file, decided, deleted, all_below, dry_run, restore } => {
-            if let Some(prefix) = all_below {
-                let decision = json!({ "prefix": prefix, "choice": choice, "dry_run": dry_run });
-                let done = api.post(&format!("/links/{id}/conflicts/resolve"), &decision)?;
-                let count = done["conflicts"].as_array().map_or(0, Vec::len);
-                writeln!(out, "{count} conflicts {}", if *dry_run { "would be decided" } else { "will be carried out" })?;
-            } else if let Some(number) = restore {
-                writeln!(out, "{}", text(&api.post(&format!("/links/{id}/resolutions/{number}/restore"), &json!({}))?))?;
-            } else if let Some(number) = resolve {
-                let seen = api.get(&format!("/links/{id}/conflicts/{number}"))?;
-                let expect = json!({ "a_mzxid": seen["a"]["mzxid"], "b_mzxid": seen["b"]["mzxid"] });
-                let bytes = data_file.as_ref().map(|file| std::fs::read(file).with_context(|| format!("reading {}", file.display())));
-                let base64 = bytes.transpose()?.map(|bytes| BASE64.encode(bytes));
-                let decision = json!({ "choice": choice, "data": data, "data_base64": base64, "expect": expect });
-                api.post(&format!("/links/{id}/conflicts/{number}/resolve"), &decision)?;
-                writeln!(out, "conflict {number} will be carried out")?;
-            } else if let Some(number) = show {
-                let kind = if *decided { "resolutions" } else { "conflicts" };
-                print_json(out, &api.get(&format!("/links/{id}/{kind}/{number}"))?)?;
-            } else if *deleted {
-                let page = api.get(&format!("/links/{id}/tombstones"))?;
-                if flags.json {
-                    print_json(out, &page)?;
-                } else {
-                    print_deleted(out, &page)?;
-                }
-            } else if *decided {
-                print_json(out, &api.get(&format!("/links/{id}/resolutions"))?)?;
-            } else {
-                let page = api.get(&format!("/links/{id}/conflicts"))?;
-                if flags.json {
-                    print_json(out, &page)?;
-                } else {
-                    writeln!(out, "{} open", page["total"])?;
-                    for conflict in page["conflicts"].as_array().into_iter().flatten() {
-                        writeln!(out, "{:>16}  {:<14}{}", conflict["id"], text(&conflict["kind"]), text(&conflict["key"]))?;
-                    }
-                }
-            }
-            Ok(true)
-        }
+        ZkCommand::Status { id } => status(&api, id.as_deref(), as_json, out),
+        ZkCommand::Conflicts(conflicts) => conflicts.run(&api, as_json, out),
         ZkCommand::Verify { id } => {
             let report = api.post(&format!("/links/{id}/verifications"), &json!({}))?;
-            if flags.json {
+            if as_json {
                 print_json(out, &report)?;
             } else {
                 print_report(out, &report)?;
@@ -315,14 +263,16 @@ pub fn run(flags: &ZkFlags, access: &AccessFlags, out: &mut impl Write) -> Resul
                 print_holders(out, &api, id)?;
             }
             let forced = if *force { "?force=true" } else { "" };
+            let before = Heard::of(&api, id)?;
             api.post(&format!("/migrations/{id}/{action}{forced}"), &json!({}))?;
             writeln!(out, "{action}")?;
-            if *wait { follow(&api, id, until, out) } else { Ok(true) }
+            if *wait { follow(&api, id, Some(&before), until, out) } else { Ok(true) }
         }
         ZkCommand::Rollback { id, wait } => {
+            let before = Heard::of(&api, id)?;
             api.post(&format!("/migrations/{id}/rollback"), &json!({}))?;
             writeln!(out, "rollback")?;
-            if *wait { follow(&api, id, &["rolled_back", "ready"], out) } else { Ok(true) }
+            if *wait { follow(&api, id, Some(&before), &["rolled_back", "ready"], out) } else { Ok(true) }
         }
     }
 }
@@ -335,6 +285,15 @@ struct Api {
 impl Api {
     fn get(&self, path: &str) -> Result<Value> {
         answer(self.access.authorized(self.access.agent().get(format!("{}{path}", self.url))).call())
+    }
+
+    fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let asked = self.access.authorized(self.access.agent().get(format!("{}{path}", self.url))).call();
+        let mut response = asked.context("the control plane does not answer")?;
+        if !response.status().is_success() {
+            return answer(Ok(response)).map(|_| Vec::new());
+        }
+        response.body_mut().with_config().limit(ANSWER_MAX).read_to_vec().context("reading the answer")
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value> {
@@ -350,10 +309,14 @@ impl Api {
     }
 }
 
+fn is_over(phase: &str) -> bool {
+    matches!(phase, "complete" | "rolled_back")
+}
+
 /// A migration of a link under way is paused and resumed as a whole: it would not do to stop only what it stands on.
 fn act(api: &Api, id: &str, action: &str, out: &mut impl Write) -> Result<bool> {
     let phase = api.get(&format!("/migrations/{id}")).map(|page| text(&page["migration"]["phase"])).unwrap_or_default();
-    let migrates = !matches!(phase.as_str(), "" | "complete" | "rolled_back") && matches!(action, "pause" | "resume");
+    let migrates = !phase.is_empty() && !is_over(&phase) && matches!(action, "pause" | "resume");
     api.post(&format!("/{}/{id}/{action}", if migrates { "migrations" } else { "links" }), &json!({}))?;
     writeln!(out, "{action}{}", if migrates { ", the migration with it" } else { "" })?;
     Ok(true)
@@ -362,8 +325,7 @@ fn act(api: &Api, id: &str, action: &str, out: &mut impl Write) -> Result<bool> 
 fn answer(answered: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
     let mut response = answered.context("the control plane does not answer")?;
     let status = response.status();
-    let limit = 256 * 1024 * 1024;
-    let body = response.body_mut().with_config().limit(limit).read_to_string().context("reading the answer")?;
+    let body = response.body_mut().with_config().limit(ANSWER_MAX).read_to_string().context("reading the answer")?;
     let value: Value = serde_json::from_str(&body).unwrap_or(Value::String(body));
     if !status.is_success() {
         let text = match value {
@@ -381,38 +343,6 @@ fn answer(answered: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<V
 struct Refused {
     status: http::StatusCode,
     text: String,
-}
-
-/// Follows a migration until it is in one of these phases; false when it went elsewhere.
-fn follow(api: &Api, id: &str, until: &[&str], out: &mut impl Write) -> Result<bool> {
-    let mut told = String::new();
-    loop {
-        let page = api.get(&format!("/migrations/{id}"))?;
-        let migration = &page["migration"];
-        let phase = text(&migration["phase"]);
-        let waiting = text(&migration["waiting_for"]);
-        let line = if waiting.is_empty() { phase.clone() } else { format!("{phase}: waiting for {waiting}") };
-        if line != told {
-            writeln!(out, "{line}")?;
-            told = line;
-        }
-        if until.contains(&phase.as_str()) {
-            return Ok(true);
-        }
-        if matches!(phase.as_str(), "rolled_back" | "complete") {
-            return Ok(false);
-        }
-        // A cutover that went back to the beginning of its last proof has failed.
-        if until.contains(&"switch") && matches!(phase.as_str(), "verify" | "ready") {
-            let last =
-                migration["history"].as_array().into_iter().flatten().rev().find(|note| text(&note["text"]).starts_with("rolled back"));
-            if let Some(note) = last {
-                writeln!(out, "{}", text(&note["text"]))?;
-                return Ok(false);
-            }
-        }
-        std::thread::sleep(LOOK);
-    }
 }
 
 fn status(api: &Api, id: Option<&str>, as_json: bool, out: &mut impl Write) -> Result<bool> {
@@ -469,11 +399,14 @@ fn status(api: &Api, id: Option<&str>, as_json: bool, out: &mut impl Write) -> R
             // Nothing is copied once it is complete, and nobody counts any more.
             let copied = if state.is_null() { String::new() } else { format!(" ({} % copied{left})", page["progress"]["percent"]) };
             writeln!(out, "  migration: {}{copied}{waiting}", text(&migration["phase"]))?;
-            for holder in page["holders"].as_array().into_iter().flatten() {
-                writeln!(out, "  connected to the old ensemble: {}", holder_line(holder))?;
+            let phase = text(&migration["phase"]);
+            // On the way back it is the new one that everybody is to leave; and once it is over, nobody asks any more.
+            let left = if phase.starts_with("rollback") { "new" } else { "old" };
+            for holder in page["holders"].as_array().into_iter().flatten().filter(|_| !is_over(&phase)) {
+                writeln!(out, "  connected to the {left} ensemble: {}", holder_line(holder))?;
             }
-            if let Some(why) = page["holders_unknown"].as_str() {
-                writeln!(out, "  who is connected to the old ensemble is not known: {why}")?;
+            if let Some(why) = page["holders_unknown"].as_str().filter(|_| !is_over(&phase)) {
+                writeln!(out, "  who is connected to the {left} ensemble is not known: {why}")?;
             }
         }
     }

@@ -88,6 +88,9 @@ fn data(text: Option<String>, bytes: Option<Vec<u8>>) -> Result<Option<Vec<u8>>,
     }
 }
 
+/// Bytes of a large value that are sent at once.
+const PART: usize = 256 * 1024;
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// As it changes, and once a second; ends with the error of the look.
@@ -256,7 +259,25 @@ impl ZkSync for Grpc {
     async fn get_resolution(&self, request: Request<wire::GetResolutionRequest>) -> Result<Response<wire::Resolution>, Status> {
         let asked = request.into_inner();
         let found = operations::resolution(&self.0, &asked.id, asked.number).await?;
-        Ok(Response::new(convert::resolution(asked.number, found)))
+        Ok(Response::new(convert::resolution(asked.number, operations::answered(found))))
+    }
+
+    type GetResolutionValueStream = Answers<wire::DataPart>;
+
+    async fn get_resolution_value(
+        &self,
+        request: Request<wire::GetResolutionValueRequest>,
+    ) -> Result<Response<Self::GetResolutionValueStream>, Status> {
+        let asked = request.into_inner();
+        let side = word("side", Some(&asked.side))?.unwrap_or(Side::A);
+        let data = operations::resolution_value(&self.0, &asked.id, asked.number, side).await?;
+        // One at least, so that an empty value is told from a broken answer.
+        let count = data.len().div_ceil(PART).max(1);
+        let part = move |n: usize| {
+            let piece = &data[n * PART..data.len().min((n + 1) * PART)];
+            Ok(wire::DataPart { data: piece.to_vec() })
+        };
+        Ok(Response::new(Box::pin(futures::stream::iter((0..count).map(part)))))
     }
 
     async fn list_tombstones(

@@ -309,7 +309,11 @@ impl Driver {
                 let _ = heard.send(());
             }
             SideNews::Failed(side, why) => self.troubles[side] = Some(why),
-            SideNews::Told(input) => self.step(input),
+            SideNews::Told(input) => {
+                // What was heard before this is older than what it says of all that comes after it.
+                self.on_events();
+                self.step(input);
+            }
         }
         self.publish();
     }
@@ -356,7 +360,7 @@ impl Driver {
             PerSide { a: lags.a.summary(), b: lags.b.summary() }
         };
         let watches = PerSide { a: self.watching.a.count(), b: self.watching.b.count() };
-        self.metrics.publish(&self.id, &status, &lag, &watches);
+        self.metrics.publish(&self.id, &status, &lag, &watches, self.store.values_unkept(&self.id));
         self.tell_status.send_replace(status);
     }
 

@@ -142,7 +142,7 @@ impl Metrics {
         self.0.transaction.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
-    pub(crate) fn publish(&self, link: &str, status: &Status, lag: &PerSide<LagSummary>, watches: &PerSide<u64>) {
+    pub(crate) fn publish(&self, link: &str, status: &Status, lag: &PerSide<LagSummary>, watches: &PerSide<u64>, values_unkept: u64) {
         let all = &self.0;
         let counters = &status.counters;
         let set = |gauge: &IntGaugeVec, labels: &[&str], value: u64| {
@@ -179,6 +179,10 @@ impl Metrics {
             ("conflicts_unnoted", counters.conflicts_unnoted),
             ("blocked", status.blocked_total as u64),
             ("held_deletes", status.held_deletes as u64),
+            ("tombstones", status.tombstones as u64),
+            ("tombstones_dropped", counters.tombstones_dropped),
+            ("base_data_unkept", counters.base_data_unkept),
+            ("values_unkept", values_unkept),
         ] {
             set(&all.counted, &[link, what], count);
         }
@@ -294,7 +298,7 @@ mod tests {
         let metrics = Metrics::new();
         let link = Link::new(LinkConfig::one_way(Mapping::everything()), Remembered::default(), crate::link::now());
         let mut status = link.status();
-        let publish = |status: &Status, name: &str| metrics.publish(name, status, &PerSide::default(), &PerSide { a: 3, b: 0 });
+        let publish = |status: &Status, name: &str| metrics.publish(name, status, &PerSide::default(), &PerSide { a: 3, b: 0 }, 4);
         let line = |wanted: &str| metrics.render().lines().find(|line| line.starts_with(wanted)).map(str::to_owned);
         for (created, conflicts) in [(5, 1), (7, 2), (2, 1)] {
             status.counters.created.b = created;
@@ -306,6 +310,12 @@ mod tests {
         assert_eq!(line(synced), Some(format!("{synced} 9")));
         let conflicts = r#"zk_conflict_count_total{kind="update",link="x",strategy="a_wins",winner="a"}"#;
         assert_eq!(line(conflicts), Some(format!("{conflicts} 3")));
+        status.counters.tombstones_dropped = 7;
+        publish(&status, "x");
+        for (what, count) in [("tombstones", 0), ("tombstones_dropped", 7), ("values_unkept", 4)] {
+            let name = format!(r#"zk_sync_counted_total{{link="x",what="{what}"}}"#);
+            assert_eq!(line(&format!("{name} ")), Some(format!("{name} {count}")));
+        }
         assert!(
             line(r#"zk_sync_watches{link="x",side="a"} 3"#).is_some() && metrics.render().contains("# TYPE zk_synced_nodes_total counter")
         );

@@ -1,5 +1,6 @@
 //! Driving a migration: does what its phases ask for, and tells it what came of that.
 
+mod keep;
 mod members;
 mod remove;
 
@@ -26,6 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::verify::{self, VerificationReport};
 use crate::witness::{Holder, Witness};
 use crate::{prepare, tree};
+use keep::keep;
 pub use members::Members;
 pub(crate) use remove::{clean_up, remove_work};
 
@@ -194,8 +196,7 @@ impl Driver {
             MigrationEffect::Persist => {
                 tracing::info!(link = self.context.definition.id, phase = self.migration.phase.as_str(), "migration");
                 let (store, id, migration) = (self.context.store.clone(), self.context.definition.id.clone(), self.migration.clone());
-                let kept = tokio::task::spawn_blocking(move || store.put(MIGRATIONS, &id, Some(&migration))).await;
-                return kept.unwrap_or_else(|error| Err(StoreError::Damaged { place: MIGRATIONS.to_owned(), detail: error.to_string() }));
+                return keep(|| self.inbox.is_closed(), move || store.put(MIGRATIONS, &id, Some(&migration))).await;
             }
             MigrationEffect::TakeFromA => self.tell_link(Command::SetMode(self.context.config.mode)).await,
             MigrationEffect::TakeFromB => self.tell_link(Command::SetMode(Mode::BToA)).await,
@@ -240,14 +241,15 @@ impl Driver {
     /// A link that is paused stays so over restarts.
     async fn keep_paused(&mut self, paused: bool) -> Result<(), StoreError> {
         let (service, id) = (self.context.service.clone(), self.context.definition.id.clone());
-        match tokio::task::spawn_blocking(move || service.keep_paused(&id, paused)).await {
-            Ok(Err(ServiceError::Store(error))) => Err(error),
-            Ok(Err(error)) => {
-                tracing::warn!(link = self.context.definition.id, %error, "whether it is paused is not kept");
+        let write = move || match service.keep_paused(&id, paused) {
+            Err(ServiceError::Store(error)) => Err(error),
+            Err(error) => {
+                tracing::warn!(link = id, %error, "whether it is paused is not kept");
                 Ok(())
             }
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
+            Ok(()) => Ok(()),
+        };
+        keep(|| self.inbox.is_closed(), write).await
     }
 
     async fn found(&mut self, found: Found) -> Result<(), StoreError> {
@@ -259,8 +261,7 @@ impl Driver {
                 let report = Arc::new(report);
                 view.verification = Some(report.clone());
                 let (store, id) = (self.context.store.clone(), self.context.definition.id.clone());
-                let kept = tokio::task::spawn_blocking(move || store.put(REPORTS, &id, Some(report.as_ref()))).await;
-                kept.unwrap_or_else(|error| Err(StoreError::Damaged { place: REPORTS.to_owned(), detail: error.to_string() }))?;
+                keep(|| self.inbox.is_closed(), move || store.put(REPORTS, &id, Some(report.as_ref()))).await?;
             }
             Found::Holders(holders) => view.holders = holders,
         }

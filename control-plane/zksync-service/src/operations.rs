@@ -1,5 +1,7 @@
 //! What operators can ask for, whatever they ask it through.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zksync::{
@@ -17,6 +19,8 @@ use crate::prepare;
 use crate::service::{Service, ServiceError};
 use crate::verify;
 
+/// Bytes of a value that an answer has whole: of two of these it stays below what clients of gRPC take by themselves, 4 MiB.
+const ANSWERED_MAX: usize = 1_047_000;
 /// Conflicts that are decided at once.
 const BULK_MAX: usize = 10_000;
 
@@ -296,17 +300,24 @@ pub(crate) async fn restore(service: &Service, id: &str, number: u64) -> Result<
         Winner::B | Winner::Operator => Side::A,
     };
     let value = &resolution.sides[lost];
-    if value.as_ref().is_some_and(|value| value.cut) && resolution.kind != ConflictKind::Acl {
-        return Err(ServiceError::Conflict(
-            "this control plane has not all of what was lost: only the first 64 KiB, or that there was something".to_owned(),
-        ));
-    }
     let config = definition.config()?;
     let to = if config.mode.takes_from(lost) { lost } else { lost.other() };
     let paths = prepare::paths(&config, &resolution.key);
     let path = &paths[to];
     let clients = verify::connect(&definition).await.map_err(ServiceError::Unavailable)?;
     let client = &clients[to];
+    let is_list_alone = match value {
+        _ if resolution.kind == ConflictKind::Acl => true,
+        // Only the lists may have differed: then what is missing of its data is there.
+        Some(value) if value.cut => {
+            let there = if value.acl.is_some() { read(client, path).await? } else { None };
+            if there.is_none_or(|node| value.hash != Some(zksync::hash_of(&node.data))) {
+                return Err(not_whole(value));
+            }
+            true
+        }
+        _ => false,
+    };
     let listed = value.as_ref().and_then(|value| value.acl.as_deref());
     let list = listed.map(|acl| if to == lost { acl.to_vec() } else { config.translate(acl, lost) }).map(|acl| acl_to(&acl));
     let written = match value {
@@ -314,7 +325,7 @@ pub(crate) async fn restore(service: &Service, id: &str, number: u64) -> Result<
             Err(zk::Error::NoNode) => Ok(()),
             done => done,
         },
-        Some(_) if resolution.kind == ConflictKind::Acl => match &list {
+        Some(_) if is_list_alone => match &list {
             Some(list) => client.set_acl(path, list, None).await.map(drop),
             None => return Err(ServiceError::Conflict("the record has no access control list".to_owned())),
         },
@@ -356,9 +367,9 @@ async fn list_of_survivor(
 pub(crate) async fn tombstones(service: &Service, id: &str, prefix: String, limit: usize) -> Result<TombstonePage, ServiceError> {
     let handle = service.handle(id)?;
     let page = handle.ask(move |link| {
-        let below = link.tombstones().filter(|(key, _)| key.starts_with(&prefix)).take(limit);
-        let tombstones = below.map(|(key, tombstone)| NamedTombstone { path: key.to_string(), tombstone: *tombstone }).collect();
-        TombstonePage { tombstones, total: link.status().tombstones }
+        let (found, total) = link.tombstones_below(&prefix, limit);
+        let named = |(key, tombstone): (&zksync::Key, &zksync::Tombstone)| NamedTombstone { path: key.to_string(), tombstone: *tombstone };
+        TombstonePage { tombstones: found.into_iter().map(named).collect(), total }
     });
     page.await.map_err(stopped)
 }
@@ -369,6 +380,33 @@ pub(crate) async fn resolution(service: &Service, id: &str, number: u64) -> Resu
     let (reading, name) = (service.clone(), id.to_owned());
     let found = blocking(move || Ok(reading.store().resolution(&name, number)?)).await?;
     found.ok_or_else(|| ServiceError::Missing(format!("there is no resolution {number}")))
+}
+
+/// As much of it as one answer may have: of what is larger, the beginning.
+pub(crate) fn answered(mut resolution: Resolution) -> Resolution {
+    let large = |value: &&mut Value| value.data.len() > ANSWERED_MAX;
+    for value in [&mut resolution.sides.a, &mut resolution.sides.b].into_iter().flatten().filter(large) {
+        value.shorten();
+    }
+    resolution
+}
+
+/// The whole data that a side had when a conflict was decided.
+pub(crate) async fn resolution_value(service: &Service, id: &str, number: u64, side: Side) -> Result<Arc<[u8]>, ServiceError> {
+    let name = side.as_str().to_uppercase();
+    match resolution(service, id, number).await?.sides[side].take() {
+        None => Err(ServiceError::Missing(format!("{name} had nothing there"))),
+        Some(value) if value.cut => Err(not_whole(&value)),
+        Some(value) => Ok(value.data),
+    }
+}
+
+fn not_whole(value: &Value) -> ServiceError {
+    ServiceError::Conflict(if value.unread {
+        "nobody had read it before it was replaced: that it was there is all that is known".to_owned()
+    } else {
+        "this control plane has not all of what was lost, but the first 64 KiB".to_owned()
+    })
 }
 
 /// Differences of the newest comparison below a path.

@@ -1,17 +1,23 @@
-//! What survives a restart: links, pairs, conflicts, resolutions, migrations. One file, written through transactions.
+//! What survives a restart: links, pairs, conflicts, resolutions, migrations. One file, written through transactions; and beside it one for whole
+//! values of resolutions, which the rest can do without.
 
+mod file;
+mod rows;
 mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableTable as _, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zksync::{Base, Conflict, Intent, Key, PerSide, Remembered, Resolution, Tombstone};
 
 use crate::checkpoint::entry::{Entry, Told};
+use file::{DataFile, Open};
+use rows::{data_before, keep, keep_data, known_of, last_resolution, own_of, parse, recorded, render, tombstone};
+use values::Values;
 
 const DOCUMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("documents");
 const BASES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("bases");
@@ -45,7 +51,8 @@ const STREAMED: usize = 2_000;
 /// The store. Cheap to clone. Calls block.
 #[derive(Clone, Debug)]
 pub struct Store {
-    database: Arc<Database>,
+    file: Arc<DataFile>,
+    values: Arc<Values>,
     shared: Arc<OnceLock<Arc<dyn Shared>>>,
 }
 
@@ -125,22 +132,31 @@ impl Store {
     /// When it cannot be used, e.g. because another process does.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
         std::fs::create_dir_all(directory).map_err(redb::Error::Io)?;
-        let database = Database::create(directory.join("zksync.redb"))?;
-        let transaction = database.begin_write()?;
-        transaction.open_table(DOCUMENTS)?;
-        transaction.open_table(BASES)?;
-        transaction.open_table(BASE_DATA)?;
-        transaction.open_table(APPLIED)?;
-        transaction.open_table(TOMBSTONES)?;
-        transaction.open_table(KNOWN)?;
-        transaction.open_table(CONFLICTS)?;
-        transaction.open_table(SAVES)?;
-        transaction.open_table(OWN)?;
-        transaction.open_table(EPOCHS)?;
-        transaction.open_table(RESOLUTIONS)?;
-        transaction.open_table(INTENTS)?;
-        transaction.commit()?;
-        Ok(Store { database: Arc::new(database), shared: Arc::default() })
+        let opener = |name: &str| -> Open {
+            let path = directory.join(name);
+            Box::new(move || Database::create(&path))
+        };
+        Store::over(opener("zksync.redb"), opener("zksync-values.redb"))
+    }
+
+    fn over(file: Open, values: Open) -> Result<Store, StoreError> {
+        let file = DataFile::new(file);
+        file.write(|transaction| {
+            transaction.open_table(DOCUMENTS)?;
+            transaction.open_table(BASES)?;
+            transaction.open_table(BASE_DATA)?;
+            transaction.open_table(APPLIED)?;
+            transaction.open_table(TOMBSTONES)?;
+            transaction.open_table(KNOWN)?;
+            transaction.open_table(CONFLICTS)?;
+            transaction.open_table(SAVES)?;
+            transaction.open_table(OWN)?;
+            transaction.open_table(EPOCHS)?;
+            transaction.open_table(RESOLUTIONS)?;
+            transaction.open_table(INTENTS)?;
+            values::remove_before(transaction)
+        })?;
+        Ok(Store { file: Arc::new(file), values: Arc::new(Values::new(values)), shared: Arc::default() })
     }
 
     /// Takes over what control planes share, and keeps links, migrations and reports there from now on. What is here and was never shared
@@ -151,8 +167,7 @@ impl Store {
     pub fn share(&self, shared: Arc<dyn Shared>) -> Result<(), StoreError> {
         let there = shared.load().map_err(StoreError::Shared)?;
         if there.iter().any(|(name, _)| name == BEGUN) {
-            let transaction = self.database.begin_write()?;
-            {
+            self.file.write(|transaction| {
                 let mut table = transaction.open_table(DOCUMENTS)?;
                 table.retain(|_, _| false)?;
                 for (name, value) in &there {
@@ -160,15 +175,17 @@ impl Store {
                         table.insert((kind, name), value.as_slice())?;
                     }
                 }
-            }
-            transaction.commit()?;
+                Ok(())
+            })?;
         } else {
-            let transaction = self.database.begin_read()?;
-            for entry in transaction.open_table(DOCUMENTS)?.range(("", "")..)? {
-                let (key, value) = entry?;
-                let (kind, name) = key.value();
-                shared.put(&format!("{kind}/{name}"), Some(value.value().to_vec())).map_err(StoreError::Shared)?;
-            }
+            self.file.read(|transaction| {
+                for entry in transaction.open_table(DOCUMENTS)?.range(("", "")..)? {
+                    let (key, value) = entry?;
+                    let (kind, name) = key.value();
+                    shared.put(&format!("{kind}/{name}"), Some(value.value().to_vec())).map_err(StoreError::Shared)?;
+                }
+                Ok(())
+            })?;
             shared.put(BEGUN, Some(Vec::new())).map_err(StoreError::Shared)?;
         }
         // There is one election in the life of a process.
@@ -181,18 +198,19 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn documents<T: DeserializeOwned>(&self, kind: &str) -> Result<BTreeMap<String, T>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let table = transaction.open_table(DOCUMENTS)?;
-        let mut found = BTreeMap::new();
-        for entry in table.range((kind, "")..)? {
-            let (key, value) = entry?;
-            let (of, name) = key.value();
-            if of != kind {
-                break;
+        self.file.read(|transaction| {
+            let table = transaction.open_table(DOCUMENTS)?;
+            let mut found = BTreeMap::new();
+            for entry in table.range((kind, "")..)? {
+                let (key, value) = entry?;
+                let (of, name) = key.value();
+                if of != kind {
+                    break;
+                }
+                found.insert(name.to_owned(), parse(&format!("{kind} {name}"), value.value())?);
             }
-            found.insert(name.to_owned(), parse(&format!("{kind} {name}"), value.value())?);
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// Keeps a document; none to forget it.
@@ -204,20 +222,14 @@ impl Store {
         if let Some(shared) = self.shared.get() {
             shared.put(&format!("{kind}/{name}"), document.clone()).map_err(StoreError::Shared)?;
         }
-        let transaction = self.database.begin_write()?;
-        {
+        self.file.write(|transaction| {
             let mut table = transaction.open_table(DOCUMENTS)?;
             match document {
-                Some(document) => {
-                    table.insert((kind, name), document.as_slice())?;
-                }
-                None => {
-                    table.remove((kind, name))?;
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
+                Some(document) => table.insert((kind, name), document.as_slice())?,
+                None => table.remove((kind, name))?,
+            };
+            Ok(())
+        })
     }
 
     /// What a link begins with.
@@ -225,167 +237,168 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn load(&self, link: &str) -> Result<Remembered, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let mut kept = Remembered::default();
-        for entry in transaction.open_table(BASES)?.range((link, "")..)? {
-            let (key, value) = entry?;
-            let (of, path) = key.value();
-            if of != link {
-                break;
+        self.file.read(|transaction| {
+            let mut kept = Remembered::default();
+            for entry in transaction.open_table(BASES)?.range((link, "")..)? {
+                let (key, value) = entry?;
+                let (of, path) = key.value();
+                if of != link {
+                    break;
+                }
+                let base = Base::decode(value.value());
+                let base = base.ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no base".to_owned() })?;
+                kept.bases.push((path.into(), base));
             }
-            let base = Base::decode(value.value());
-            let base = base.ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no base".to_owned() })?;
-            kept.bases.push((path.into(), base));
-        }
-        if let Some(applied) = transaction.open_table(APPLIED)?.get(link)? {
-            let (a, b) = applied.value();
-            kept.applied = PerSide { a, b };
-        }
-        let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
-        (kept.own, kept.braked) = (own, braked);
-        kept.known_ms = known_of(&transaction.open_table(KNOWN)?, link)?;
-        for entry in transaction.open_table(TOMBSTONES)?.range((link, "")..)? {
-            let (key, value) = entry?;
-            let (of, path) = key.value();
-            if of != link {
-                break;
+            if let Some(applied) = transaction.open_table(APPLIED)?.get(link)? {
+                let (a, b) = applied.value();
+                kept.applied = PerSide { a, b };
             }
-            kept.tombstones.push((path.into(), tombstone(link, path, value.value())?));
-        }
-        for entry in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
-            let (key, value) = entry?;
-            let conflict: Conflict = parse(&format!("{link} conflict {}", key.value().1), value.value())?;
-            // The link does not need them, and there may be many.
-            kept.conflicts.push(Conflict { base_data: None, ..conflict });
-        }
-        for entry in transaction.open_table(INTENTS)?.range((link, 0)..=(link, u64::MAX))? {
-            let (key, value) = entry?;
-            kept.intents.insert(key.value().1, parse(&format!("{link} intent {}", key.value().1), value.value())?);
-        }
-        Ok(kept)
+            let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
+            (kept.own, kept.braked) = (own, braked);
+            kept.known_ms = known_of(&transaction.open_table(KNOWN)?, link)?;
+            for entry in transaction.open_table(TOMBSTONES)?.range((link, "")..)? {
+                let (key, value) = entry?;
+                let (of, path) = key.value();
+                if of != link {
+                    break;
+                }
+                kept.tombstones.push((path.into(), tombstone(link, path, value.value())?));
+            }
+            for entry in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
+                let (key, value) = entry?;
+                let conflict: Conflict = parse(&format!("{link} conflict {}", key.value().1), value.value())?;
+                // The link does not need them, and there may be many.
+                kept.conflicts.push(Conflict { base_data: None, ..conflict });
+            }
+            for entry in transaction.open_table(INTENTS)?.range((link, 0)..=(link, u64::MAX))? {
+                let (key, value) = entry?;
+                kept.intents.insert(key.value().1, parse(&format!("{link} intent {}", key.value().1), value.value())?);
+            }
+            Ok(kept)
+        })
     }
 
     /// Keeps what has changed, all or nothing; gives it back as it goes to whoever leads next.
     pub(crate) fn save(&self, link: &str, changes: Changes) -> Result<Entry, StoreError> {
-        let transaction = self.database.begin_write()?;
-        let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()) + 1;
-        let last = last_resolution(&transaction, link)?;
         let Changes { bases, base_data, tombstones, mut conflicts, mut intents, mut resolved, applied, own, known_ms, braked } = changes;
-        keep_data(&transaction, link, base_data)?;
-        for (id, conflict) in &mut conflicts {
-            if let Some(conflict) = conflict {
-                conflict.base_data = data_before(&transaction, link, *id, &conflict.key, &bases)?;
-            }
-        }
+        // Before the record that needs them: what is replaced once that is safe is known then.
         let intended = intents.values_mut().flatten().map(|intent| &mut intent.resolution);
         let whole: Vec<Arc<[u8]>> = intended.chain(&mut resolved).flat_map(Resolution::shorten).collect();
-        values::keep(&transaction, link, &whole)?;
-        let resolutions = (last + 1..).zip(resolved).collect();
-        let told = Told { applied, save, own, known_ms, braked };
-        let entry = Entry { bases, tombstones, conflicts, intents, resolutions, told: Some(told) };
-        keep(&transaction, link, &entry)?;
-        transaction.commit()?;
-        Ok(entry)
+        self.values.keep(link, &whole);
+        self.file.write(|transaction| {
+            let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()) + 1;
+            let last = last_resolution(transaction, link)?;
+            keep_data(transaction, link, base_data)?;
+            for (id, conflict) in &mut conflicts {
+                if let Some(conflict) = conflict {
+                    conflict.base_data = data_before(transaction, link, *id, &conflict.key, &bases)?;
+                }
+            }
+            let resolutions = (last + 1..).zip(resolved).collect();
+            let told = Told { applied, save, own, known_ms, braked };
+            let entry = Entry { bases, tombstones, conflicts, intents, resolutions, told: Some(told) };
+            keep(transaction, link, &entry)?;
+            Ok(entry)
+        })
     }
 
     /// Keeps what another leader has left.
     pub(crate) fn adopt(&self, link: &str, entry: &Entry) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        keep(&transaction, link, entry)?;
-        transaction.commit()?;
-        Ok(())
+        self.file.write(|transaction| keep(transaction, link, entry))
     }
 
     /// Gives everything about a link, as it was at one moment, piece by piece; ends early when `take` does not want more.
     pub(crate) fn stream(&self, link: &str, mut take: impl FnMut(Entry, Save) -> bool) -> Result<(), StoreError> {
-        let transaction = self.database.begin_read()?;
-        let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value());
-        let mut bases = BTreeMap::new();
-        for entry in transaction.open_table(BASES)?.range((link, "")..)? {
-            let (key, value) = entry?;
-            let (of, path) = key.value();
-            if of != link {
-                break;
+        self.file.read(|transaction| {
+            let save = transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value());
+            let mut bases = BTreeMap::new();
+            for entry in transaction.open_table(BASES)?.range((link, "")..)? {
+                let (key, value) = entry?;
+                let (of, path) = key.value();
+                if of != link {
+                    break;
+                }
+                let base = Base::decode(value.value());
+                let base = base.ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no base".to_owned() })?;
+                bases.insert(path.into(), Some(base));
+                // Nothing is said to be applied before all of it was given.
+                if bases.len() >= STREAMED && !take(Entry { bases: std::mem::take(&mut bases), ..Entry::default() }, save) {
+                    return Ok(());
+                }
             }
-            let base = Base::decode(value.value());
-            let base = base.ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no base".to_owned() })?;
-            bases.insert(path.into(), Some(base));
-            // Nothing is said to be applied before all of it was given.
-            if bases.len() >= STREAMED && !take(Entry { bases: std::mem::take(&mut bases), ..Entry::default() }, save) {
-                return Ok(());
+            let mut tombstones = BTreeMap::new();
+            for entry in transaction.open_table(TOMBSTONES)?.range((link, "")..)? {
+                let (key, value) = entry?;
+                let (of, path) = key.value();
+                if of != link {
+                    break;
+                }
+                tombstones.insert(path.into(), Some(tombstone(link, path, value.value())?));
+                if tombstones.len() >= STREAMED && !take(Entry { tombstones: std::mem::take(&mut tombstones), ..Entry::default() }, save) {
+                    return Ok(());
+                }
             }
-        }
-        let mut tombstones = BTreeMap::new();
-        for entry in transaction.open_table(TOMBSTONES)?.range((link, "")..)? {
-            let (key, value) = entry?;
-            let (of, path) = key.value();
-            if of != link {
-                break;
+            let mut entry = Entry { bases, tombstones, ..Entry::default() };
+            for found in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
+                let (key, value) = found?;
+                let id = key.value().1;
+                entry.conflicts.insert(id, Some(parse(&format!("{link} conflict {id}"), value.value())?));
             }
-            tombstones.insert(path.into(), Some(tombstone(link, path, value.value())?));
-            if tombstones.len() >= STREAMED && !take(Entry { tombstones: std::mem::take(&mut tombstones), ..Entry::default() }, save) {
-                return Ok(());
+            for found in transaction.open_table(INTENTS)?.range((link, 0)..=(link, u64::MAX))? {
+                let (key, value) = found?;
+                let id = key.value().1;
+                entry.intents.insert(id, Some(parse(&format!("{link} intent {id}"), value.value())?));
             }
-        }
-        let mut entry = Entry { bases, tombstones, ..Entry::default() };
-        for found in transaction.open_table(CONFLICTS)?.range((link, 0)..=(link, u64::MAX))? {
-            let (key, value) = found?;
-            let id = key.value().1;
-            entry.conflicts.insert(id, Some(parse(&format!("{link} conflict {id}"), value.value())?));
-        }
-        for found in transaction.open_table(INTENTS)?.range((link, 0)..=(link, u64::MAX))? {
-            let (key, value) = found?;
-            let id = key.value().1;
-            entry.intents.insert(id, Some(parse(&format!("{link} intent {id}"), value.value())?));
-        }
-        let mut bytes = 0;
-        for found in transaction.open_table(RESOLUTIONS)?.range((link, 0)..=(link, u64::MAX))?.rev() {
-            let (key, value) = found?;
-            bytes += value.value().len();
-            if bytes > RESOLUTIONS_SHARED {
-                break;
+            let mut bytes = 0;
+            for found in transaction.open_table(RESOLUTIONS)?.range((link, 0)..=(link, u64::MAX))?.rev() {
+                let (key, value) = found?;
+                bytes += value.value().len();
+                if bytes > RESOLUTIONS_SHARED {
+                    break;
+                }
+                let number = key.value().1;
+                entry.resolutions.insert(number, recorded(link, number, value.value())?);
             }
-            let number = key.value().1;
-            entry.resolutions.insert(number, parse(&format!("{link} resolution {number}"), value.value())?);
-        }
-        let applied = transaction.open_table(APPLIED)?.get(link)?.map_or((0, 0), |applied| applied.value());
-        let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
-        let known_ms = known_of(&transaction.open_table(KNOWN)?, link)?;
-        entry.told = Some(Told { applied: PerSide { a: applied.0, b: applied.1 }, save, own, known_ms, braked });
-        take(entry, save);
-        Ok(())
+            let applied = transaction.open_table(APPLIED)?.get(link)?.map_or((0, 0), |applied| applied.value());
+            let (own, braked) = own_of(&transaction.open_table(OWN)?, link)?;
+            let known_ms = known_of(&transaction.open_table(KNOWN)?, link)?;
+            entry.told = Some(Told { applied: PerSide { a: applied.0, b: applied.1 }, save, own, known_ms, braked });
+            take(entry, save);
+            Ok(())
+        })
     }
 
     /// The last save of a link.
     pub(crate) fn saves(&self, link: &str) -> Result<Save, StoreError> {
-        Ok(self.database.begin_read()?.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value()))
+        self.file.read(|transaction| Ok(transaction.open_table(SAVES)?.get(link)?.map_or(0, |last| last.value())))
     }
 
     /// Pairs of a link.
     pub(crate) fn count(&self, link: &str) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let table = transaction.open_table(BASES)?;
-        let mut count = 0;
-        for entry in table.range((link, "")..)? {
-            if entry?.0.value().0 != link {
-                break;
+        self.file.read(|transaction| {
+            let table = transaction.open_table(BASES)?;
+            let mut count = 0;
+            for entry in table.range((link, "")..)? {
+                if entry?.0.value().0 != link {
+                    break;
+                }
+                count += 1;
             }
-            count += 1;
-        }
-        Ok(count)
+            Ok(count)
+        })
     }
 
     /// The epoch of B that we took last: its version, and the transaction that took it.
     pub(crate) fn epoch(&self, link: &str) -> Result<Option<(i32, i64)>, StoreError> {
-        Ok(self.database.begin_read()?.open_table(EPOCHS)?.get(link)?.map(|epoch| epoch.value()))
+        self.file.read(|transaction| Ok(transaction.open_table(EPOCHS)?.get(link)?.map(|epoch| epoch.value())))
     }
 
     /// Notes that we have taken the epoch of B.
     pub(crate) fn note_epoch(&self, link: &str, version: i32, zxid: i64) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(EPOCHS)?.insert(link, (version, zxid))?;
-        transaction.commit()?;
-        Ok(())
+        self.file.write(|transaction| {
+            transaction.open_table(EPOCHS)?.insert(link, (version, zxid))?;
+            Ok(())
+        })
     }
 
     /// Records how a conflict was decided; gives back the number of the record.
@@ -393,20 +406,20 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn record(&self, link: &str, mut resolution: Resolution) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_write()?;
-        values::keep(&transaction, link, &resolution.shorten())?;
-        let number = last_resolution(&transaction, link)? + 1;
-        keep(&transaction, link, &Entry { resolutions: BTreeMap::from([(number, resolution)]), ..Entry::default() })?;
-        transaction.commit()?;
-        Ok(number)
+        self.values.keep(link, &resolution.shorten());
+        self.file.write(|transaction| {
+            let number = last_resolution(transaction, link)? + 1;
+            keep(transaction, link, &Entry { resolutions: BTreeMap::from([(number, resolution)]), ..Entry::default() })?;
+            Ok(number)
+        })
     }
 
     /// Takes a record back of what did not happen after all.
     pub(crate) fn unrecord(&self, link: &str, number: u64) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(RESOLUTIONS)?.remove((link, number))?;
-        transaction.commit()?;
-        Ok(())
+        self.file.write(|transaction| {
+            transaction.open_table(RESOLUTIONS)?.remove((link, number))?;
+            Ok(())
+        })
     }
 
     /// How conflicts were decided, the newest first.
@@ -414,21 +427,22 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn resolutions(&self, link: &str, prefix: &str, limit: usize) -> Result<Vec<(u64, Resolution)>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let table = transaction.open_table(RESOLUTIONS)?;
-        let mut found = Vec::new();
-        for entry in table.range((link, 0)..=(link, u64::MAX))?.rev() {
-            let (key, value) = entry?;
-            let number = key.value().1;
-            let resolution: Resolution = parse(&format!("{link} resolution {number}"), value.value())?;
-            if resolution.key.starts_with(prefix) {
-                found.push((number, resolution));
+        self.file.read(|transaction| {
+            let table = transaction.open_table(RESOLUTIONS)?;
+            let mut found = Vec::new();
+            for entry in table.range((link, 0)..=(link, u64::MAX))?.rev() {
+                let (key, value) = entry?;
+                let number = key.value().1;
+                let resolution = recorded(link, number, value.value())?;
+                if resolution.key.starts_with(prefix) {
+                    found.push((number, resolution));
+                }
+                if found.len() >= limit {
+                    break;
+                }
             }
-            if found.len() >= limit {
-                break;
-            }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// How one conflict was decided, with the whole values, as far as this disk has them.
@@ -436,13 +450,14 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn resolution(&self, link: &str, number: u64) -> Result<Option<Resolution>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let found = transaction.open_table(RESOLUTIONS)?.get((link, number))?;
-        let found = found.map(|value| parse::<Resolution>(&format!("{link} resolution {number}"), value.value())).transpose()?;
+        let found = self.file.read(|transaction| {
+            let found = transaction.open_table(RESOLUTIONS)?.get((link, number))?;
+            found.map(|value| recorded(link, number, value.value())).transpose()
+        })?;
         let Some(mut resolution) = found else { return Ok(None) };
         for value in [&mut resolution.sides.a, &mut resolution.sides.b].into_iter().flatten().filter(|value| value.cut) {
             if let Some(hash) = value.hash
-                && let Some(data) = values::find(&transaction, link, &hash)?
+                && let Some(data) = self.values.find(link, &hash)
             {
                 value.complete(&data);
             }
@@ -455,10 +470,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn base_data(&self, link: &str, conflict: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let found = transaction.open_table(CONFLICTS)?.get((link, conflict))?;
-        let found = found.map(|value| parse::<Conflict>(&format!("{link} conflict {conflict}"), value.value())).transpose()?;
-        Ok(found.and_then(|conflict| conflict.base_data))
+        self.file.read(|transaction| {
+            let found = transaction.open_table(CONFLICTS)?.get((link, conflict))?;
+            let found = found.map(|value| parse::<Conflict>(&format!("{link} conflict {conflict}"), value.value())).transpose()?;
+            Ok(found.and_then(|conflict| conflict.base_data))
+        })
     }
 
     /// Forgets everything about a link but its reports.
@@ -467,146 +483,35 @@ impl Store {
     /// When the store cannot be written.
     pub fn forget(&self, link: &str) -> Result<(), StoreError> {
         self.forget_pairs(link)?;
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(RESOLUTIONS)?.retain(|(of, _), _| of != link)?;
-        values::forget(&transaction, link)?;
-        transaction.open_table(EPOCHS)?.remove(link)?;
-        transaction.commit()?;
-        Ok(())
+        self.values.forget(link);
+        self.file.write(|transaction| {
+            transaction.open_table(RESOLUTIONS)?.retain(|(of, _), _| of != link)?;
+            transaction.open_table(EPOCHS)?.remove(link)?;
+            Ok(())
+        })
+    }
+
+    /// Whole values of resolutions of a link that could not be kept since this process began: their records have the beginnings.
+    pub(crate) fn values_unkept(&self, link: &str) -> u64 {
+        self.values.unkept(link)
     }
 
     /// Forgets what both sides agreed on, and open conflicts.
     pub(crate) fn forget_pairs(&self, link: &str) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(BASES)?.retain(|(of, _), _| of != link)?;
-        transaction.open_table(BASE_DATA)?.retain(|(of, _), _| of != link)?;
-        transaction.open_table(CONFLICTS)?.retain(|(of, _), _| of != link)?;
-        transaction.open_table(INTENTS)?.retain(|(of, _), _| of != link)?;
-        transaction.open_table(TOMBSTONES)?.retain(|(of, _), _| of != link)?;
-        transaction.open_table(APPLIED)?.remove(link)?;
-        transaction.open_table(KNOWN)?.remove(link)?;
-        transaction.open_table(OWN)?.remove(link)?;
-        transaction.open_table(SAVES)?.remove(link)?;
-        transaction.commit()?;
-        Ok(())
+        self.file.write(|transaction| {
+            transaction.open_table(BASES)?.retain(|(of, _), _| of != link)?;
+            transaction.open_table(BASE_DATA)?.retain(|(of, _), _| of != link)?;
+            transaction.open_table(CONFLICTS)?.retain(|(of, _), _| of != link)?;
+            transaction.open_table(INTENTS)?.retain(|(of, _), _| of != link)?;
+            transaction.open_table(TOMBSTONES)?.retain(|(of, _), _| of != link)?;
+            transaction.open_table(APPLIED)?.remove(link)?;
+            transaction.open_table(KNOWN)?.remove(link)?;
+            transaction.open_table(OWN)?.remove(link)?;
+            transaction.open_table(SAVES)?.remove(link)?;
+            Ok(())
+        })
     }
 }
 
-/// Number of the newest resolution of a link; 0 when there is none.
-fn last_resolution(transaction: &WriteTransaction, link: &str) -> Result<u64, StoreError> {
-    let table = transaction.open_table(RESOLUTIONS)?;
-    let last = table.range((link, 0)..=(link, u64::MAX))?.next_back().transpose()?;
-    Ok(last.map_or(0, |(key, _)| key.value().1))
-}
-
-fn keep_data(transaction: &WriteTransaction, link: &str, base_data: BTreeMap<Key, Option<Arc<[u8]>>>) -> Result<(), StoreError> {
-    let mut table = transaction.open_table(BASE_DATA)?;
-    for (key, data) in base_data {
-        match data {
-            Some(data) => table.insert((link, key.as_ref()), &*data)?,
-            None => table.remove((link, key.as_ref()))?,
-        };
-    }
-    Ok(())
-}
-
-/// The data that both sides had before a conflict: as they were noted with it, or as they are kept, if they are those that both agreed on.
-fn data_before(
-    transaction: &WriteTransaction,
-    link: &str,
-    id: u64,
-    key: &Key,
-    bases: &BTreeMap<Key, Option<Base>>,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    if let Some(noted) = transaction.open_table(CONFLICTS)?.get((link, id))? {
-        let noted: Conflict = parse(&format!("{link} conflict {id}"), noted.value())?;
-        if noted.base_data.is_some() {
-            return Ok(noted.base_data);
-        }
-    }
-    let base = match bases.get(key) {
-        Some(base) => *base,
-        None => transaction.open_table(BASES)?.get((link, key.as_ref()))?.and_then(|base| Base::decode(base.value())),
-    };
-    let data = transaction.open_table(BASE_DATA)?.get((link, key.as_ref()))?.map(|data| data.value().to_vec());
-    Ok(data.zip(base).filter(|(data, base)| zksync::hash_of(data) == base.data).map(|(data, _)| data))
-}
-
-fn keep(transaction: &WriteTransaction, link: &str, entry: &Entry) -> Result<(), StoreError> {
-    let mut table = transaction.open_table(BASES)?;
-    for (key, base) in &entry.bases {
-        match base {
-            Some(base) => {
-                table.insert((link, key.as_ref()), base.encode().as_slice())?;
-            }
-            None => {
-                table.remove((link, key.as_ref()))?;
-            }
-        }
-    }
-    let mut table = transaction.open_table(TOMBSTONES)?;
-    for (key, tombstone) in &entry.tombstones {
-        match tombstone {
-            Some(tombstone) => table.insert((link, key.as_ref()), tombstone.encode().as_slice())?,
-            None => table.remove((link, key.as_ref()))?,
-        };
-    }
-    let mut table = transaction.open_table(CONFLICTS)?;
-    for (id, conflict) in &entry.conflicts {
-        match conflict {
-            Some(conflict) => {
-                table.insert((link, *id), render(conflict)?.as_slice())?;
-            }
-            None => {
-                table.remove((link, *id))?;
-            }
-        }
-    }
-    let mut table = transaction.open_table(INTENTS)?;
-    for (id, intent) in &entry.intents {
-        match intent {
-            Some(intent) => {
-                table.insert((link, *id), render(intent)?.as_slice())?;
-            }
-            None => {
-                table.remove((link, *id))?;
-            }
-        }
-    }
-    let mut table = transaction.open_table(RESOLUTIONS)?;
-    for (number, resolution) in &entry.resolutions {
-        table.insert((link, *number), render(resolution)?.as_slice())?;
-        // The oldest go; those of numbers that were never used are not there.
-        if let Some(old) = number.checked_sub(RESOLUTIONS_MAX) {
-            table.remove((link, old))?;
-        }
-    }
-    if let Some(Told { applied, save, own, known_ms, braked }) = entry.told {
-        transaction.open_table(KNOWN)?.insert(link, (known_ms.a, known_ms.b))?;
-        transaction.open_table(APPLIED)?.insert(link, (applied.a, applied.b))?;
-        transaction.open_table(SAVES)?.insert(link, save)?;
-        transaction.open_table(OWN)?.insert(link, (own.a, own.b, braked))?;
-    }
-    Ok(())
-}
-
-fn tombstone(link: &str, path: &str, bytes: &[u8]) -> Result<Tombstone, StoreError> {
-    Tombstone::decode(bytes).ok_or_else(|| StoreError::Damaged { place: format!("{link} {path}"), detail: "no tombstone".to_owned() })
-}
-
-fn known_of(table: &impl ReadableTable<&'static str, (u64, u64)>, link: &str) -> Result<PerSide<u64>, StoreError> {
-    Ok(table.get(link)?.map_or_else(PerSide::default, |known| PerSide { a: known.value().0, b: known.value().1 }))
-}
-
-fn own_of(table: &impl ReadableTable<&'static str, (i64, i64, bool)>, link: &str) -> Result<(PerSide<i64>, bool), StoreError> {
-    let own = table.get(link)?.map(|own| own.value());
-    Ok(own.map_or_else(Default::default, |(a, b, braked)| (PerSide { a, b }, braked)))
-}
-
-fn parse<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged { place: place.to_owned(), detail: error.to_string() })
-}
-
-fn render<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|error| StoreError::Damaged { place: "a document".to_owned(), detail: error.to_string() })
-}
+#[cfg(test)]
+mod tests;

@@ -116,6 +116,9 @@ pub struct Value {
     pub data: Arc<[u8]>,
     /// Whether data are missing.
     pub cut: bool,
+    /// It was replaced before anybody had read it: that it was there is all that is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// Its access control list, if it was read.
     pub acl: Option<Vec<Acl>>,
 }
@@ -131,12 +134,21 @@ impl Value {
 
     /// What was written, or taken from elsewhere: when it was is not known.
     pub(crate) fn with_data(seen: Seen, data: &Arc<[u8]>) -> Value {
-        Value { seen, mtime: 0, size: data.len() as u64, hash: Some(hash_data(data)), data: data.clone(), cut: false, acl: None }
+        Value {
+            seen,
+            mtime: 0,
+            size: data.len() as u64,
+            hash: Some(hash_data(data)),
+            data: data.clone(),
+            cut: false,
+            unread: false,
+            acl: None,
+        }
     }
 
     /// That there was something, of which the data are not known.
     pub(crate) fn unread(seen: Seen) -> Value {
-        Value { seen, mtime: 0, size: 0, hash: None, data: Arc::from([]), cut: true, acl: None }
+        Value { seen, mtime: 0, size: 0, hash: None, data: Arc::from([]), cut: true, unread: true, acl: None }
     }
 
     /// Leaves the beginning of data that are more than [`Value::INLINE_MAX`]; gives back all of them, if it did.

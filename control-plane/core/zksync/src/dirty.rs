@@ -22,6 +22,8 @@ pub(crate) struct Dirt {
     pub(crate) since: Timestamp,
     /// What happened to it happened after this; the beginning of time when that is not known.
     pub(crate) from: Timestamp,
+    /// When each side was last told, or found, to have changed: what it had become by then. The beginning of time for never, or not known.
+    pub(crate) told: PerSide<Timestamp>,
     /// An event told of it, as opposed to a comparison.
     pub(crate) announced: bool,
     /// How often it was tried in vain.
@@ -32,14 +34,15 @@ pub(crate) struct Dirt {
 
 impl Dirt {
     pub(crate) fn on(side: Side, now: Timestamp, from: Timestamp) -> Dirt {
-        let mut sides = PerSide { a: false, b: false };
+        let (mut sides, mut told) = (PerSide { a: false, b: false }, PerSide::default());
         sides[side] = true;
-        Dirt { sides, acl: false, since: now, from, announced: false, attempts: 0, size: 0 }
+        told[side] = now;
+        Dirt { sides, acl: false, since: now, from, told, announced: false, attempts: 0, size: 0 }
     }
 
     pub(crate) fn on_both(now: Timestamp) -> Dirt {
         let (sides, from) = (PerSide { a: true, b: true }, Timestamp::EPOCH);
-        Dirt { sides, acl: true, since: now, from, announced: false, attempts: 0, size: 0 }
+        Dirt { sides, acl: true, since: now, from, told: PerSide::default(), announced: false, attempts: 0, size: 0 }
     }
 
     fn merge(&mut self, other: Dirt) {
@@ -48,6 +51,7 @@ impl Dirt {
         self.acl |= other.acl;
         self.since = self.since.min(other.since);
         self.from = self.from.min(other.from);
+        self.told = PerSide { a: self.told.a.max(other.told.a), b: self.told.b.max(other.told.b) };
         self.announced |= other.announced;
         self.attempts = self.attempts.max(other.attempts);
         self.size = self.size.max(other.size);
@@ -75,6 +79,17 @@ impl DirtySet {
 
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.dirt.contains_key(key)
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Dirt> {
+        self.dirt.get(key)
+    }
+
+    /// What comes of `side` from here on is not told by events any more.
+    pub(crate) fn forget_told(&mut self, side: Side) {
+        for dirt in self.dirt.values_mut() {
+            dirt.told[side] = Timestamp::EPOCH;
+        }
     }
 
     pub(crate) fn oldest(&self) -> Option<Timestamp> {

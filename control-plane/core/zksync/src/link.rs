@@ -42,8 +42,6 @@ const BRAKE_WINDOW: Duration = Duration::from_secs(60);
 const APPROVAL: Duration = Duration::from_secs(600);
 /// A difference that no event tells of by then was never announced.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
-/// Whoever steps the link does so several times a second: after a longer pause, what it is told may be as old as the pause.
-const STANDSTILL: Duration = Duration::from_secs(1);
 /// Bytes of a pair's data that are kept for whoever decides a conflict.
 const BASE_DATA_MAX: usize = 64 * 1024;
 /// Bytes of them that may wait to be persisted; what comes beyond it is not kept.
@@ -65,15 +63,15 @@ pub struct Link {
     /// In the order in which they were begun, and are concluded.
     looks: VecDeque<Look>,
     look_size: usize,
-    scan_reads: BTreeMap<u64, (Side, u32, Vec<Key>)>,
+    scan_reads: BTreeMap<u64, ScanRead>,
     /// Reads that tell whether a side went back in time.
     proofs: BTreeMap<u64, Proof>,
     /// What is left of pairs that are gone.
     tombstones: Tombstones,
     blocked: BTreeMap<Key, String>,
     drifting: BTreeSet<Key>,
-    /// Deletes that wait for approval, with the side that lacks the znode.
-    held: BTreeMap<Key, Side>,
+    /// Deletes that wait for approval.
+    held: BTreeMap<Key, Held>,
     /// Deletes are held back, and nobody has approved them.
     braked: bool,
     deletes: VecDeque<Timestamp>,
@@ -95,8 +93,6 @@ pub struct Link {
     next_pass: Timestamp,
     paused: bool,
     halted: Option<HaltReason>,
-    /// When it stood still last: since when, and until when what it is told may be of that time.
-    late: (Timestamp, Timestamp),
     settled_once: bool,
     unsaved: Unsaved,
     saving: Option<(u64, PerSide<u64>)>,
@@ -109,6 +105,25 @@ pub struct Link {
     suspects: BTreeMap<Key, Timestamp>,
     /// Effects that were found while deciding.
     outbox: Vec<Effect>,
+}
+
+/// A delete that waits for approval.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// The side that lacks the znode.
+    lacking: Side,
+    /// It was there then; the beginning of time when that is not known.
+    from: Timestamp,
+}
+
+/// A question of a scan.
+#[derive(Debug)]
+struct ScanRead {
+    side: Side,
+    generation: u32,
+    /// The newest transaction of the side that was known when it was asked.
+    asked: i64,
+    keys: Vec<Key>,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +159,8 @@ struct SideState {
     own: i64,
     /// When its connection was lost, or when we began.
     down_since: Timestamp,
+    /// What is heard from here on happened after this, and what is read from here on is not older.
+    heard_until: Timestamp,
     /// Everything that is known to have been there was there until then, at least.
     known_until: Timestamp,
     /// When the last comparison of everything began and ended, until what it found has been dealt with.
@@ -303,7 +320,6 @@ impl Link {
             next_pass: now + config.limits.full_pass,
             paused,
             halted: None,
-            late: (now, now),
             settled_once: !pairs.is_empty(),
             unsaved: Unsaved::default(),
             saving: None,
@@ -326,10 +342,6 @@ impl Link {
 
     /// Takes one input. Total: every input has an outcome.
     pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
-        if now.since(self.now) > STANDSTILL {
-            let is_late_still = self.now <= self.late.1;
-            self.late = (if is_late_still { self.late.0 } else { self.now }, now + ANNOUNCED_WITHIN);
-        }
         self.now = now;
         if self.halted.is_some() {
             return;
@@ -349,9 +361,12 @@ impl Link {
                 }
             }
             Input::Fenced { side } => self.halt(HaltReason::Fenced { side }),
-            Input::Clock { side, clock, zxid } => {
-                self.sides[side].clock = Some(clock);
-                self.sides[side].made(zxid);
+            Input::Clock { side, clock, zxid, sent } => {
+                let state = &mut self.sides[side];
+                state.clock = Some(clock);
+                state.made(zxid);
+                // The system's clock may have been set back.
+                state.heard_until = state.heard_until.max(sent).min(now);
             }
             Input::Command(command) => self.command(command, out),
             Input::Tick => self.tick(),
@@ -420,10 +435,11 @@ impl Link {
                 }
                 self.config.mode = mode;
                 let drifting: Vec<Key> = self.drifting.iter().cloned().collect();
-                // Nor is a delete that was held back still one: a comparison would take it for known.
-                for key in drifting.into_iter().chain(std::mem::take(&mut self.held).into_keys()) {
+                for key in drifting {
                     self.dirty.mark(key, Dirt::on_both(self.now));
                 }
+                // Nor is a delete that was held back still one: a comparison would take it for known.
+                self.look_at_held();
                 // What was decided by the old rule must not be carried out by the new one.
                 for side in Side::BOTH {
                     self.requeue_ready(side);
@@ -435,9 +451,7 @@ impl Link {
             Command::ApproveDeletes => {
                 self.approved_until = self.now + APPROVAL;
                 self.unsaved.dirty |= std::mem::take(&mut self.braked);
-                for key in std::mem::take(&mut self.held).into_keys() {
-                    self.dirty.mark(key, Dirt::on_both(self.now));
-                }
+                self.look_at_held();
             }
             Command::Resolve { id, winner, seen } => {
                 let Some(mut conflict) = self.conflicts.get(&id).cloned() else { return };
@@ -448,6 +462,13 @@ impl Link {
                 self.resolving.insert(conflict.key.clone(), winner);
                 self.dirty.mark(conflict.key, Dirt::on_both(self.now));
             }
+        }
+    }
+
+    /// Whether what was held back is a delete still is seen anew; since when it was one is known.
+    fn look_at_held(&mut self) {
+        for (key, held) in std::mem::take(&mut self.held) {
+            self.dirty.mark(key, Dirt { from: held.from, ..Dirt::on_both(self.now) });
         }
     }
 

@@ -1,6 +1,8 @@
 //! What is left of pairs that are gone: so that what comes back from the past is told from what was made anew.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use base::Timestamp;
@@ -55,6 +57,19 @@ impl Tombstones {
         self.by_age.iter().rev().filter_map(|(_, key)| self.by_key.get_key_value(key))
     }
 
+    /// Those whose keys begin with `prefix`, those that went last first: `limit` of them, and how many there are.
+    pub(crate) fn below(&self, prefix: &str, limit: usize) -> (Vec<(&Key, &Tombstone)>, usize) {
+        if prefix.is_empty() {
+            return (self.iter().take(limit).collect(), self.len());
+        }
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let mut found: Vec<_> = self.by_key.range::<str, _>(from).take_while(|(key, _)| key.starts_with(prefix)).collect();
+        let count = found.len();
+        found.sort_by_key(|(key, gone)| (Reverse(gone.to_ms), Reverse(*key)));
+        found.truncate(limit);
+        (found, count)
+    }
+
     pub(crate) fn insert(&mut self, key: Key, tombstone: Tombstone) {
         if let Some(before) = self.by_key.insert(key.clone(), tombstone) {
             self.by_age.remove(&(before.to_ms, key.clone()));
@@ -98,6 +113,17 @@ mod tests {
         assert_eq!(take(2, 5_000), Some(("/b".to_owned(), false)));
         assert_eq!(take(2, 13_500), Some(("/c".to_owned(), true)));
         assert_eq!(take(2, 13_500), None, "/a was deleted again later");
+        all.insert("/ab".into(), of(5_000));
+        let below = |prefix, limit| {
+            let (found, count) = all.below(prefix, limit);
+            (found.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>(), count)
+        };
+        for prefix in ["", "/a"] {
+            assert_eq!(below(prefix, 9), (vec!["/ab".to_owned(), "/a".to_owned()], 2));
+            assert_eq!(below(prefix, 1), (vec!["/ab".to_owned()], 2));
+        }
+        assert_eq!((below("/ab", 9).1, below("/b", 9).1, below("/abc", 9).1), (1, 0, 0));
+        all.remove(&"/ab".into());
         assert!(all.remove(&"/a".into()) && !all.remove(&"/a".into()) && all.len() == 0);
     }
 }

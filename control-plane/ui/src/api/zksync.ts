@@ -59,6 +59,7 @@ export async function fetchResolutions(id: string, signal: AbortSignal): Promise
 /** Data of a record, which come as numbers. */
 export function dataWords(value: unknown): string {
   if (typeof value !== "object" || value === null) return "absent";
+  if (record(value)["unread"] === true) return "replaced before anybody had read it";
   const data = record(value)["data"];
   if (typeof data === "string") return data;
   if (!Array.isArray(data)) return "";

@@ -172,7 +172,7 @@ pub(crate) struct Expect {
 /// Resolutions, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ResolutionPage {
-    /// With what both sides had, up to 64 KiB of each: a single resolution is answered with all of it.
+    /// With what both sides had, up to 64 KiB of each: a single resolution is answered with up to 1,047,000 bytes of each, and `values` with all of one.
     pub(crate) resolutions: Vec<NumberedResolution>,
 }
 
@@ -192,7 +192,7 @@ pub(crate) struct NumberedResolution {
 pub(crate) struct TombstonePage {
     /// Those that went last first.
     pub(crate) tombstones: Vec<NamedTombstone>,
-    /// How many are remembered, whatever their paths.
+    /// How many of these paths are remembered.
     pub(crate) total: usize,
 }
 

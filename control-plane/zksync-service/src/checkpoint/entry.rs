@@ -263,6 +263,7 @@ mod tests {
                     hash: Some([1; 16]),
                     data: vec![7; 64 * 1024].into(),
                     cut: true,
+                    unread: false,
                     acl: None,
                 }),
             },

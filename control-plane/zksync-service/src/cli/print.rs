@@ -93,6 +93,16 @@ pub(super) fn print_deleted(out: &mut impl Write, page: &Value) -> Result<()> {
         let first = gone["from_ms"].as_u64().filter(|from| *from > 0).map_or("?".to_owned(), |from| ago(from).to_string());
         writeln!(out, "{}  deleted {by} {last} to {first} s ago, {} bytes", text(&gone["path"]), gone["size"])?;
     }
+    print_left_out(out, page, "tombstones")
+}
+
+/// That there are more than a page has.
+pub(super) fn print_left_out(out: &mut impl Write, page: &Value, of: &str) -> Result<()> {
+    let listed = page[of].as_array().map_or(0, Vec::len) as u64;
+    let more = page["total"].as_u64().unwrap_or(0).saturating_sub(listed);
+    if more > 0 {
+        writeln!(out, "{more} more: --limit has up to 1000 listed, --prefix those of a path alone")?;
+    }
     Ok(())
 }
 

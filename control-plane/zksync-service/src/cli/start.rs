@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::follow::LOOK;
 use super::print::text;
-use super::{Api, LOOK, Refused};
+use super::{Api, Refused};
 use crate::definition::{Definition, node_bytes_max};
 
 /// Makes a link; one that is there already and is the same is taken as it is, so that a start that failed half-way can be repeated.

@@ -38,6 +38,7 @@ fn status(it: Status, lag: PerSide<LagSummary>) -> wire::LinkStatus {
         open_conflicts: it.open_conflicts as u64,
         held_deletes: it.held_deletes as u64,
         tombstones: it.tombstones as u64,
+        tombstones_dropped: it.counters.tombstones_dropped,
         blocked: it.blocked.into_iter().map(|(path, reason)| wire::Blocked { path, reason }).collect(),
         blocked_total: it.blocked_total as u64,
         excluded: it.excluded.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
@@ -224,6 +225,7 @@ fn recorded(it: Value) -> wire::RecordedValue {
         hash: it.hash.map(|hash| hex(&hash)).unwrap_or_default(),
         data: it.data.to_vec(),
         cut: it.cut,
+        unread: it.unread,
         acl_known: it.acl.is_some(),
         acl: it.acl.iter().flatten().map(acl_words).collect(),
     }

@@ -124,6 +124,51 @@ pub(super) async fn name(client: &Client, seed: u64, has_identity: bool) -> Resu
     }
 }
 
+/// Two sides with one name are one ensemble, or one of them began with a copy of the other's data: what is made on one cannot be made on the other, or
+/// can. A copy gets a name of its own, if it is B; gives that back. `is_ours` says that what B has of this link was written there by us.
+///
+/// # Errors
+/// `Refused` with the reason when they are one, or what the copy has of this link would be taken for its work; or when B is to get its name first.
+pub(super) async fn apart(client: &Client, claim: &Claim, others: &Options, seed: u64, is_ours: bool) -> Result<String, Error> {
+    let refused = |why: &str| Err(Error::Refused(why.to_owned()));
+    if claim.side == Side::A {
+        return refused("A and B have the same name: they are one, or one began with a copy of the other's data; B finds that out");
+    }
+    let other = Client::connect(others).await?;
+    let fresh = format!("{seed:016x}{:016x}", now().unix_nanos());
+    let mark = format!("{RESERVED}/apart-{fresh}");
+    // They go with their sessions, should they not be deleted. A write on both: what is read may come from a server that does not know yet.
+    client.create(&mark, b"", &Acl::open(), CreateKind::Ephemeral).await?;
+    let made = other.create(&mark, b"", &Acl::open(), CreateKind::Ephemeral).await;
+    for client in [client, &other] {
+        match client.delete(&mark, None).await {
+            Ok(()) | Err(Error::NoNode) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match made {
+        Ok(_) => {}
+        Err(Error::NodeExists) => return refused(SAME),
+        Err(error) => return Err(error),
+    }
+    // Of its epochs and slots nobody could tell which were written here; where nobody has led yet there are none.
+    if !is_ours && client.stat(&Reserved::of(&claim.id).epoch()).await?.is_some() {
+        return Err(Error::Refused(format!("B began with a copy of A's data, and of what this link did there: delete {RESERVED} on B")));
+    }
+    let (name, stat) = client.get(&root()).await?;
+    if claim.peer.as_deref().map(str::as_bytes) == Some(&name) {
+        client.set(&root(), fresh.as_bytes(), Some(stat.version)).await?;
+        tracing::info!(link = claim.id, "B began with a copy of A's data: it has a name of its own now");
+    }
+    nonce(client).await?.ok_or_else(|| Error::Refused(format!("B has no name, in {}", root())))
+}
+
+/// What names an ensemble that is not connected otherwise; none when it does not tell in time.
+pub(super) async fn nonce_of(others: &Options) -> Option<String> {
+    let asked = async { nonce(&Client::connect(others).await?).await };
+    tokio::time::timeout(PATIENCE, asked).await.ok()?.ok().flatten()
+}
+
 /// Enters the claim. The first one that claims a subtree has it. What the other side is called is asked there, if it must be known.
 ///
 /// # Errors
@@ -247,8 +292,11 @@ pub(crate) fn same_name(id: &str, side: Side) -> String {
 }
 
 /// Why a link between an ensemble and itself is none.
-pub(crate) const SAME: &str = "A and B are the same ensemble, by different names: there is nothing to keep in step; if they are two, and one began \
-                               with a copy of the other's data, delete /__zksync on the copy";
+pub(crate) const SAME: &str = "A and B are the same ensemble, by different names: there is nothing to keep in step";
+
+/// The same, as it looks to who may not write.
+pub(crate) const SAME_OR_COPY: &str = "A and B are the same ensemble, by different names: there is nothing to keep in step; or B is a copy that nobody \
+                                       has written to since, and a link that is made between them finds that out";
 
 /// Whether somebody runs the link `id`.
 async fn is_run(client: &Client, id: &str) -> Result<bool, Error> {

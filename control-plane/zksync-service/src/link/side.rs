@@ -197,7 +197,8 @@ impl SideLoop {
         generation: u64,
         current: &Arc<AtomicU64>,
     ) -> Result<(Input, Vec<TreeWatch>), NotOpened> {
-        self.prepare(client).await?;
+        self.prepare(client, held).await?;
+        let since = super::now();
         let mut watches = Vec::new();
         if *self.wants_events.borrow_and_update() {
             let mode = if self.one_by_one { WatchMode::OneByOne } else { WatchMode::Auto };
@@ -228,13 +229,13 @@ impl SideLoop {
             }
         }
         let (session, zxid) = (client.session_id(), epoch.mzxid);
-        let opened = Opened { session, epoch: epoch.version, zxid, clock: Some(clock), slots };
+        let opened = Opened { session, epoch: epoch.version, zxid, since, clock: Some(clock), slots };
         Ok((Input::Up { side: self.side, opened }, watches))
     }
 
     /// Makes our own znodes, and those above the mapped roots. Before any of ours is written it is asked whether this still is the ensemble that it was:
     /// one that went back in time has lost what we wrote there last, and what we write now must not hide that from whoever comes after us.
-    async fn prepare(&self, client: &Client) -> Result<(), NotOpened> {
+    async fn prepare(&self, client: &Client, held: bool) -> Result<(), NotOpened> {
         // Whichever server it is, it has everything that was answered by now.
         client.sync("/").await?;
         let chroot = self.options.chroot();
@@ -246,12 +247,19 @@ impl SideLoop {
             Error::NoAuth | Error::InvalidAcl => Error::Refused(format!("our own znodes below {RESERVED}: {error}")),
             error => error,
         };
-        let name = registry::name(client, self.leader, has_identity).await.map_err(ours)?;
+        let called = self.name.borrow().clone();
+        let mut name = registry::name(client, self.leader, has_identity).await.map_err(ours)?;
         // Told before it is asked what the other side is called: so one of two that are the same notices.
         self.name.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
         let mut claim = self.claim();
+        if self.side == Side::B && claim.peer.is_none() {
+            // Before anything of this link is made on an ensemble that may be a copy.
+            claim.peer = registry::nonce_of(&self.others).await;
+        }
         if name.is_some() && name == claim.peer {
-            return Err(Error::Refused(registry::SAME.to_owned()).into());
+            let is_ours = held && called == name;
+            name = Some(registry::apart(client, &claim, &self.others, self.leader, is_ours).await.map_err(ours)?);
+            self.name.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
         }
         registry::enter(client, &mut claim, &self.others).await.map_err(ours)?;
         above::make_ours(client, &self.reserved, &self.reserved.slots(), has_identity).await.map_err(ours)?;
@@ -328,9 +336,12 @@ fn clock_of(stat: &Stat, before: base::Timestamp, after: base::Timestamp) -> Clo
     Clock { offset_ms: stat.mtime - middle, error_ms }
 }
 
-/// Compares the ensemble's clock with ours, again and again.
+/// Compares the ensemble's clock with ours, again and again. What one session is told comes in the order of the ensemble's transactions: once it is
+/// answered, all events of before it was sent are here. They reach the core by another way than the answer does: it is told of the answer before, which
+/// is older by a beat than any event that is still on that way.
 async fn compare_clocks(side: Side, client: Client, path: String, news: mpsc::Sender<SideNews>) {
     let mut kept: std::collections::VecDeque<Clock> = std::collections::VecDeque::new();
+    let mut answered = None;
     loop {
         let before = super::now();
         let Ok(stat) = client.set(&path, b"", None).await else { return };
@@ -340,10 +351,11 @@ async fn compare_clocks(side: Side, client: Client, path: String, news: mpsc::Se
         }
         kept.push_back(clock);
         if let Some(clock) = kept.iter().min_by_key(|clock| clock.error_ms).copied()
-            && news.send(SideNews::Told(Input::Clock { side, clock, zxid: stat.mzxid })).await.is_err()
+            && news.send(SideNews::Told(Input::Clock { side, clock, zxid: stat.mzxid, sent: answered.unwrap_or_default() })).await.is_err()
         {
             return;
         }
+        answered = Some(before);
         tokio::time::sleep(HEARTBEAT).await;
     }
 }

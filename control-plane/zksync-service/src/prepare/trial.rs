@@ -103,11 +103,22 @@ pub(super) async fn own_rights(id: &str, side: Side, client: &Client) -> Vec<Str
     refused
 }
 
+/// Where an ensemble tells of its servers, since 3.5.
+const SERVERS: &str = "/zookeeper/config";
+
 /// Links of other control planes that are in the way; and whether there are two ensembles at all.
 pub(super) async fn registered(definition: &Definition, config: &LinkConfig, clients: &PerSide<Client>) -> Result<Vec<String>, Error> {
     let names = PerSide { a: registry::nonce(&clients.a).await?, b: registry::nonce(&clients.b).await? };
     if names.a.is_some() && names.a == names.b {
-        return Ok(vec![registry::SAME.to_owned()]);
+        // The data of one ensemble have one history, and it has one list of servers; a copy has gone its own way since.
+        let stat = async |path: &str| Ok::<bool, Error>(clients.a.stat(path).await? == clients.b.stat(path).await?);
+        let servers =
+            async |client: &Client| client.get(SERVERS).await.ok().map(|(data, _)| data).filter(|data| data.starts_with(b"server."));
+        let (a, b) = (servers(&clients.a).await, servers(&clients.b).await);
+        let are_others = a.is_some() && b.is_some() && a != b;
+        if !are_others && stat(RESERVED).await? && stat(&registry::root()).await? && stat("/").await? {
+            return Ok(vec![registry::SAME_OR_COPY.to_owned()]);
+        }
     }
     let mut found = Vec::new();
     for side in Side::BOTH {

@@ -1,5 +1,6 @@
 //! Against real ensembles, which the tests start and end themselves.
 
+mod bounds;
 mod common;
 mod edges;
 mod faults;

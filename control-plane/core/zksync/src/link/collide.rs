@@ -1,5 +1,7 @@
 //! Both sides changed: who wins, who is asked, and what becomes of what is below something that is gone.
 
+use base::Timestamp;
+
 use super::look::seen_of;
 use super::{Effect, Link};
 use crate::config::{Drift, Strategy};
@@ -19,17 +21,26 @@ impl Link {
             return self.open_conflict(key, &dirt, base, views, kind);
         }
         let absent = Side::BOTH.into_iter().find(|side| matches!(views[*side], View::Absent));
-        let deleted = absent.map(|_| DeletedBetween { from: dirt.from, to: self.now.max(dirt.since) });
+        let deleted = absent.map(|side| self.gone_between(key, &dirt, side));
         let clocks = PerSide { a: self.sides.a.clock, b: self.sides.b.clock };
         let (won, ambiguous) = winner(&self.config, base, views, kind, clocks, deleted);
-        let deleted = self.deleted_in(base, views, &dirt);
+        let deleted = self.deleted_in(key, base, views, &dirt);
         self.decide_for(key, dirt, base, views, (kind, deleted), won, ambiguous);
     }
 
     /// What one side deleted.
-    fn deleted_in(&self, base: Option<&Base>, views: PerSide<View<'_>>, dirt: &Dirt) -> Option<Tombstone> {
+    fn deleted_in(&self, key: &Key, base: Option<&Base>, views: PerSide<View<'_>>, dirt: &Dirt) -> Option<Tombstone> {
         let has = PerSide { a: views.a.node().is_some(), b: views.b.node().is_some() };
-        self.deleted(base, has, DeletedBetween { from: dirt.from, to: self.now })
+        let lacking = if has.a { Side::B } else { Side::A };
+        self.deleted(base, has, self.gone_between(key, dirt, lacking))
+    }
+
+    /// When `side` deleted what it does not have: events come before answers, so that the last that was told before it was read is the latest that this
+    /// was.
+    pub(super) fn gone_between(&self, key: &Key, dirt: &Dirt, side: Side) -> DeletedBetween {
+        let told = self.dirty.get(key).map_or(dirt.told[side], |since| since.told[side].max(dirt.told[side]));
+        let to = if told == Timestamp::EPOCH { self.now } else { told.min(self.now) };
+        DeletedBetween { from: dirt.from.min(to), to }
     }
 
     #[expect(clippy::too_many_arguments, reason = "what is recorded of a conflict; each is used once")]
@@ -81,7 +92,7 @@ impl Link {
             first_seen_ms: now,
             last_change_ms: now,
             base_data: None,
-            deleted: self.deleted_in(base, views, dirt),
+            deleted: self.deleted_in(key, base, views, dirt),
         };
         self.note_conflict(conflict);
     }
@@ -134,7 +145,7 @@ impl Link {
         let sides = seen_of(views);
         if conflict.sides != sides {
             // It was deleted before, or is now, or not any more.
-            let deleted = self.deleted_in(base.as_ref(), views, &dirt);
+            let deleted = self.deleted_in(key, base.as_ref(), views, &dirt);
             conflict.deleted = deleted.map(|now| conflict.deleted.filter(|before| before.by == now.by).unwrap_or(now));
             conflict.sides = sides;
             conflict.last_change_ms = self.now.unix_millis();
@@ -202,7 +213,7 @@ impl Link {
                 return true;
             }
         };
-        let deleted = self.deleted_in(base, views, &dirt);
+        let deleted = self.deleted_in(key, base, views, &dirt);
         self.decide_orphan(key, won, lacking, views, deleted);
         true
     }

@@ -66,6 +66,11 @@ impl Link {
         self.tombstones.iter()
     }
 
+    /// Those whose keys begin with `prefix`, in the same order: `limit` of them, and how many there are.
+    pub fn tombstones_below(&self, prefix: &str, limit: usize) -> (Vec<(&Key, &Tombstone)>, usize) {
+        self.tombstones.below(prefix, limit)
+    }
+
     /// What a comparison that began at `known` has not found was there until then: as soon as everything that it did find has been dealt with, this
     /// is how long everything is known to have been there.
     pub(super) fn note_known(&mut self) {

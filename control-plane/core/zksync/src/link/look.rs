@@ -1,6 +1,6 @@
 //! Looking at pairs and deciding about them.
 
-use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, Link, Look, Planned, ReadWant, Reading, WriteKind, WriteOp};
+use super::{ATTEMPTS, AclPlan, BRAKE_WINDOW, Effect, Held, Link, Look, Planned, ReadWant, Reading, WriteKind, WriteOp};
 use crate::codec::Record;
 use crate::config::AclPolicy;
 use crate::conflict::{ConflictKind, DeletedBetween, Resolution, Value};
@@ -104,7 +104,7 @@ impl Link {
         }
     }
 
-    fn judge(&mut self, key: &Key, dirt: Dirt, answers: &PerSide<Option<Reading>>) {
+    fn judge(&mut self, key: &Key, mut dirt: Dirt, answers: &PerSide<Option<Reading>>) {
         let views = PerSide { a: view(answers.a.as_ref()), b: view(answers.b.as_ref()) };
         if let Some(doubt) = self.doubt(key, views) {
             return self.prove(doubt, Some(Dirt { acl: true, sides: PerSide { a: true, b: true }, ..dirt }));
@@ -112,6 +112,10 @@ impl Link {
         self.blocked.remove(key);
         self.drifting.remove(key);
         let was_held = self.held.remove(key);
+        if let Some(held) = was_held.filter(|held| matches!(views[held.lacking], View::Absent)) {
+            // It is that delete still, or a later one.
+            dirt.from = dirt.from.max(held.from);
+        }
         self.settle_acl_doubt(key, views);
         self.note_replaced(key, views);
         if self.conflicted.contains_key(key) {
@@ -127,9 +131,9 @@ impl Link {
             self.revived.remove(key);
             self.purged.remove(key);
         }
-        if let (Some(lacking), Verdict::ReadBoth | Verdict::ReadAcl) = (was_held, verdict) {
+        if let (Some(held), Verdict::ReadBoth | Verdict::ReadAcl) = (was_held, verdict) {
             // It is still the same delete, until more is known.
-            self.held.insert(key.clone(), lacking);
+            self.held.insert(key.clone(), held);
         }
         self.carry_out(key, dirt, base.as_ref(), views, verdict, None);
     }
@@ -349,7 +353,7 @@ impl Link {
         let is_shadow = base.is_some_and(|base| base.shadow_of.is_some());
         if !is_shadow && self.is_braked(key) {
             self.counters.deletes_braked += 1;
-            self.held.insert(key.clone(), to.other());
+            self.held.insert(key.clone(), Held { lacking: to.other(), from: dirt.from });
             self.unsaved.dirty |= !std::mem::replace(&mut self.braked, true);
             return;
         }
@@ -399,7 +403,7 @@ impl Link {
         let decided = resolution.is_some() || self.purged.contains_key(key) || self.revived.contains_key(key);
         let after = if decided { self.next_save() } else { 0 };
         let resolution = resolution.map(|resolution| (self.intend(to, Some(record.clone()), &resolution), resolution));
-        let between = DeletedBetween { from: dirt.from, to: self.now };
+        let between = self.gone_between(key, &dirt, to.other());
         let Dirt { since, announced, attempts, .. } = dirt;
         let planned = Planned { op, record, before, since, between, announced, attempts, after, resolution };
         self.busy.insert(key.clone());
@@ -428,7 +432,7 @@ impl Link {
             (WriteKind::Delete { .. }, super::Refusal::NotEmpty) if attempts > 1 => self.look_below(side, &key),
             _ => {}
         }
-        let dirt = Dirt { attempts, ..planned.dirt(self.now) };
+        let dirt = Dirt { attempts, ..planned.dirt(side, self.now) };
         self.mark(key, dirt);
     }
 }

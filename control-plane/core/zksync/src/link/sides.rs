@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ANNOUNCED_WITHIN, Effect, FoundSlot, HaltReason, Link, Opened, ReadWant, Reading, Witnessed, WriteKind};
+use super::{ANNOUNCED_WITHIN, Effect, FoundSlot, HaltReason, Link, Opened, ReadWant, Reading, ScanRead, Witnessed, WriteKind};
 use crate::codec::Record;
 use crate::config::EphemeralPolicy;
 use crate::conflict::DeletedBetween;
@@ -28,7 +28,7 @@ impl Link {
     }
 
     pub(super) fn up(&mut self, side: Side, opened: Opened, out: &mut Vec<Effect>) {
-        let Opened { session, epoch, zxid, clock, slots } = opened;
+        let Opened { session, epoch, zxid, since, clock, slots } = opened;
         let seen = self.sides[side].zxid;
         if zxid < seen {
             return self.halt(HaltReason::WentBack { side, of: Witnessed::Newest, seen, found: zxid });
@@ -43,6 +43,7 @@ impl Link {
         }
         (state.up, state.ever_up, state.session, state.epoch) = (true, true, session, epoch);
         state.clock = clock.or(state.clock);
+        state.heard_until = since.min(self.now);
         state.made(zxid);
         self.start_scan(side, true);
     }
@@ -138,7 +139,8 @@ impl Link {
                 self.dirty.mark(key, dirt);
             }
         }
-        self.scan_reads.retain(|_, (reading, ..)| *reading != side);
+        self.dirty.forget_told(side);
+        self.scan_reads.retain(|_, reading| reading.side != side);
         self.forget_proofs(side);
     }
 
@@ -153,8 +155,8 @@ impl Link {
         // A new one will need its access control list: read with it at once.
         let acl = known.is_none();
         let size = known.map_or(0, |pair| pair.base.size);
-        let heard = if self.now <= self.late.1 { self.late.0 } else { self.now };
-        let from = heard - ANNOUNCED_WITHIN;
+        // It may have come long ago: whoever steps the link may have stood still, or the server may be behind its ensemble.
+        let from = self.sides[side].heard_until.min(self.now - ANNOUNCED_WITHIN);
         self.mark(key, Dirt { acl, size, announced: true, ..Dirt::on(side, self.now, from) });
     }
 
@@ -186,7 +188,8 @@ impl Link {
         state.generation += 1;
         state.excluded.clear();
         let roots = self.config.mapping.rules().iter().map(|rule| rule.a.as_str().into());
-        state.scan = Some(Scan::new(state.generation, after_gap, self.now, roots));
+        // The server that is read may be behind its ensemble, but not behind what it has answered.
+        state.scan = Some(Scan::new(state.generation, after_gap, state.heard_until.min(self.now), roots));
     }
 
     /// Reads the subtree of `key` besides.
@@ -217,7 +220,7 @@ impl Link {
             let id = self.take_id();
             let want = |key: &Key| ReadWant { path: self.config.mapping.path(side, key), acl: false, children: true };
             out.push(Effect::Read { side, id, reads: keys.iter().map(want).collect(), newest: false });
-            self.scan_reads.insert(id, (side, generation, keys));
+            self.scan_reads.insert(id, ScanRead { side, generation, asked: self.sides[side].zxid, keys });
         }
         if self.sides[side].scan.as_ref().is_some_and(Scan::is_finished) {
             self.finish_scan(side);
@@ -225,14 +228,15 @@ impl Link {
     }
 
     pub(super) fn read(&mut self, side: Side, id: u64, answers: Vec<Reading>) {
-        if let Some((_, generation, keys)) = self.scan_reads.remove(&id) {
-            self.scanned(side, generation, keys, answers);
+        if let Some(question) = self.scan_reads.remove(&id) {
+            self.scanned(question, answers);
         } else if !self.proved(id, &answers) {
             self.looked(side, id, answers);
         }
     }
 
-    fn scanned(&mut self, side: Side, generation: u32, keys: Vec<Key>, answers: Vec<Reading>) {
+    fn scanned(&mut self, question: ScanRead, answers: Vec<Reading>) {
+        let ScanRead { side, generation, asked, keys } = question;
         let bytes: usize = answers.iter().map(answer_bytes).sum();
         let after_gap = match &mut self.sides[side].scan {
             Some(scan) if scan.generation == generation => {
@@ -245,7 +249,7 @@ impl Link {
         };
         for (key, answer) in keys.into_iter().zip(answers) {
             match answer {
-                Reading::Present(node) => self.scanned_one(side, generation, after_gap, key, &node),
+                Reading::Present(node) => self.scanned_one(side, (generation, asked, after_gap), key, &node),
                 // Either it goes right now, and an event tells; or it was gone, and the end of the scan notices.
                 Reading::Absent => {}
                 Reading::Denied(why) => self.block(&key, why),
@@ -253,7 +257,7 @@ impl Link {
         }
     }
 
-    fn scanned_one(&mut self, side: Side, generation: u32, after_gap: bool, key: Key, node: &Node) {
+    fn scanned_one(&mut self, side: Side, (generation, asked, after_gap): (u32, i64, bool), key: Key, node: &Node) {
         let path = self.config.mapping.path(side, &key);
         for name in node.children.iter().flatten() {
             let below = self.config.mapping.key(side, &mapping::child(&path, name));
@@ -275,11 +279,15 @@ impl Link {
                 }
                 let known = pair.base.seen[side];
                 // What was gone is there again, as it was.
-                let is_back = self.held.get(&key) == Some(&side);
+                let is_back = self.held.get(&key).is_some_and(|held| held.lacking == side);
                 if known.same(&seen) && !is_back {
                     return;
                 }
                 if seen.mzxid < known.mzxid {
+                    if known.mzxid > asked {
+                        // It was written, and told, since this was asked.
+                        return;
+                    }
                     self.doubt_of(side, &key, known.mzxid);
                 }
                 if !after_gap && (self.busy.contains(&key) || self.dirty.contains(&key)) {
@@ -314,7 +322,7 @@ impl Link {
             self.pairs.iter().rev().filter(|(_, pair)| pair.mark[side] != generation).map(|(key, _)| key.clone()).collect();
         for key in unseen {
             // That it is gone here is why its delete waits for approval: looking again would only ask again.
-            if self.held.get(&key) == Some(&side) {
+            if self.held.get(&key).is_some_and(|held| held.lacking == side) {
                 continue;
             }
             if scan.after_gap || !(self.busy.contains(&key) || self.dirty.contains(&key)) {

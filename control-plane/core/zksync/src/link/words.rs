@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Timestamp;
+
 use crate::codec::Slot;
 use crate::config::{Clock, Mode, Strategy};
 use crate::conflict::{Conflict, Intent, Resolution};
@@ -84,6 +86,9 @@ pub enum Input {
         clock: Clock,
         /// The transaction that it was compared by: newer than all that anybody made there before.
         zxid: i64,
+        /// When one that was answered before this was told was sent, by our clock: on one connection, whatever events tell of from here on happened
+        /// after that.
+        sent: Timestamp,
     },
     /// An operator, or the migration, wants something.
     Command(Command),
@@ -150,6 +155,8 @@ pub struct Opened {
     pub epoch: i32,
     /// Number of the transaction that wrote it: the newest that there is.
     pub zxid: i64,
+    /// Before its watch was set, by our clock: whatever events tell of happened after that.
+    pub since: Timestamp,
     /// What the side's clock is off by, as the write of the epoch tells; none when it was not measured.
     pub clock: Option<Clock>,
     /// What our transactions left there.

@@ -224,7 +224,7 @@ impl Link {
                 self.block(&key, why);
                 continue;
             }
-            let dirt = Dirt { attempts, ..planned.dirt(self.now) };
+            let dirt = Dirt { attempts, ..planned.dirt(side, self.now) };
             self.mark(key, dirt);
         }
     }
@@ -238,7 +238,7 @@ impl Link {
             if let Some((intent, _)) = &planned.resolution {
                 self.end_intent(*intent);
             }
-            let dirt = Dirt { attempts: 0, ..planned.dirt(self.now) };
+            let dirt = Dirt { attempts: 0, ..planned.dirt(side, self.now) };
             self.mark(planned.record.key, dirt);
         }
     }
@@ -298,8 +298,14 @@ impl Link {
 
 impl Planned {
     /// What it was planned for is to be looked at again.
-    pub(super) fn dirt(&self, now: Timestamp) -> Dirt {
-        Dirt { since: self.since, from: self.between.from, announced: self.announced, attempts: self.attempts, ..Dirt::on_both(now) }
+    pub(super) fn dirt(&self, to: Side, now: Timestamp) -> Dirt {
+        let again =
+            Dirt { since: self.since, from: self.between.from, announced: self.announced, attempts: self.attempts, ..Dirt::on_both(now) };
+        let mut told = again.told;
+        if self.record.source.is_none() {
+            told[to.other()] = self.between.to;
+        }
+        Dirt { told, ..again }
     }
 
     /// Bytes of memory that wait with it.

@@ -5,7 +5,8 @@ use super::*;
 /// Ours and theirs are the same from now on.
 fn compare_clocks(world: &mut World) {
     for side in Side::BOTH {
-        world.input(Input::Clock { side, clock: Clock { offset_ms: 0, error_ms: 1 }, zxid: 0 });
+        let (clock, sent) = (Clock { offset_ms: 0, error_ms: 1 }, world.now);
+        world.input(Input::Clock { side, clock, zxid: 0, sent });
     }
 }
 
@@ -73,6 +74,94 @@ fn a_delete_that_is_heard_of_late_does_not_win_over_a_later_write() {
     world.now = world.now + Duration::from_secs(5);
     world.rest();
     assert_eq!(world.sides.a.nodes["/s/x"].data, b"later", "{:?}", world.resolutions());
+}
+
+/// Nor does the loop itself have to stand still: what it hears may be late, as from a server that is behind its ensemble.
+#[test]
+fn a_delete_whose_event_is_late_does_not_win_over_a_later_write() {
+    let mut world = World::new(1, last_write_wins());
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.rest();
+    world.beat();
+    while world.progress() {}
+    world.change(Side::A, op("/s/x", DELETE));
+    for round in 0..50 {
+        world.now = world.now + Duration::from_millis(100);
+        world.input(Input::Tick);
+        world.beat();
+        if round == 15 {
+            world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"later"), version: 0 }));
+        }
+    }
+    world.rest();
+    assert_eq!(world.sides.a.nodes["/s/x"].data, b"later", "{:?}", world.resolutions());
+}
+
+/// It was gone when that was heard, not when it could be carried: a write of after that is later, and no guess.
+#[test]
+fn a_write_after_a_delete_was_heard_of_is_known_to_be_later() {
+    let mut world = World::new(1, last_write_wins());
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.rest();
+    compare_clocks(&mut world);
+    world.cut(Side::B);
+    world.change(Side::A, op("/s/x", DELETE));
+    while world.progress() {}
+    let deleted_ms = world.now.unix_millis();
+    world.now = world.now + Duration::from_secs(30);
+    world.change(Side::B, op("/s/x", WriteKind::Set { data: Arc::from(*b"later"), version: 0 }));
+    world.rest();
+    assert_eq!(world.sides.a.nodes["/s/x"].data, b"later");
+    let [told] = world.resolutions() else { panic!("{:?}", world.resolutions()) };
+    let gone = told.deleted.unwrap();
+    assert!(!told.ambiguous && gone.to_ms == deleted_ms && gone.from_ms <= deleted_ms, "{told:?}");
+}
+
+/// An approval does not make it unknown when it was deleted.
+#[test]
+fn a_delete_that_was_held_back_is_remembered_with_its_time() {
+    let mut config = last_write_wins();
+    config.limits.deletes_free = 0;
+    let mut world = World::new(1, config);
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.rest();
+    let before_ms = world.now.unix_millis();
+    world.change(Side::A, op("/s/x", DELETE));
+    world.rest();
+    assert_eq!(world.link.status().held_deletes, 1);
+    world.input(Input::Command(Command::ApproveDeletes));
+    world.rest();
+    let (_, gone) = world.link.tombstones().next().unwrap();
+    assert!(gone.from_ms + 10_000 > before_ms && gone.from_ms <= before_ms, "{gone:?} {before_ms}");
+}
+
+/// An answer to a comparison that our own write has overtaken is no sign that a side went back in time: nothing is asked again, or held up.
+#[test]
+fn an_answer_that_was_overtaken_is_no_doubt() {
+    let mut world = World::new(1, last_write_wins());
+    world.change(Side::A, op("/s/x", made(b"1")));
+    world.rest();
+    world.input(Input::Command(Command::Resync));
+    world.input(Input::Tick);
+    // The comparison comes to it before the change does.
+    for _ in 0..3 {
+        world.deliver(Side::A);
+        world.hold_reads(Side::B);
+        if world.reads_held("/s/x") {
+            break;
+        }
+        world.let_go();
+    }
+    assert!(world.reads_held("/s/x"));
+    world.change(Side::A, op("/s/x", WriteKind::Set { data: Arc::from(*b"2"), version: 0 }));
+    while world.progress() {}
+    assert_eq!(world.sides.b.nodes["/s/x"].data, b"2");
+    let asked = world.asked_again;
+    world.let_go();
+    while world.progress() {}
+    assert_eq!(world.asked_again, asked);
+    world.rest();
+    assert!(world.halted.is_none() && world.resolutions().is_empty());
 }
 
 /// What cannot be carried is looked at again and again; what is known of when it differed does not grow meanwhile.

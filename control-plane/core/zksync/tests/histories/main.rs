@@ -318,7 +318,8 @@ fn the_later_write_is_a_guess_until_both_clocks_are_known() {
         if known {
             for side in Side::BOTH {
                 let clock = Clock { offset_ms: world.skew_ms[side], error_ms: 1 };
-                world.input(Input::Clock { side, clock, zxid: 0 });
+                let sent = world.now;
+                world.input(Input::Clock { side, clock, zxid: 0, sent });
             }
         }
         world.change(Side::B, op("/s/x", made(b"earlier")));

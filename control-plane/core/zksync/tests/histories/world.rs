@@ -200,6 +200,8 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) sides: PerSide<Ensemble>,
     wires: PerSide<Wire>,
+    /// Answers that others overtake.
+    held: Vec<Input>,
     /// Requests of connections that are gone, which a server may still carry out.
     zombies: Vec<(Side, Effect)>,
     pub(crate) link: Link,
@@ -223,6 +225,8 @@ pub(crate) struct World {
     truth: BTreeMap<(bool, String), Vec<(u64, bool)>>,
     /// What was deleted on a side last when both had the same, and that was known on disk.
     deleted: BTreeMap<String, Side>,
+    /// Questions that were asked again of a server that had to catch up.
+    pub(crate) asked_again: u64,
     pub(crate) log: Vec<String>,
 }
 
@@ -234,6 +238,7 @@ impl World {
             now,
             sides: PerSide { a: Ensemble::new(), b: Ensemble::new() },
             wires: PerSide::default(),
+            held: Vec::new(),
             zombies: Vec::new(),
             link: Link::new(config.clone(), Remembered::default(), now),
             config,
@@ -250,6 +255,7 @@ impl World {
             lagging: PerSide::default(),
             truth: BTreeMap::new(),
             deleted: BTreeMap::new(),
+            asked_again: 0,
             log: Vec::new(),
         };
         for side in Side::BOTH {
@@ -366,6 +372,7 @@ impl World {
                     }
                 }
             }
+            self.asked_again += u64::from(matches!(effect, Effect::Read { newest: true, .. }));
             match effect {
                 Effect::Read { side, .. } | Effect::Write { side, .. } | Effect::SetAcl { side, .. } => {
                     if self.wires[side].up {
@@ -484,6 +491,7 @@ impl World {
         while self.now < end {
             self.now = self.now + Duration::from_millis(500);
             self.input(Input::Tick);
+            self.beat();
             while self.progress() {}
         }
     }
@@ -525,7 +533,42 @@ impl World {
         self.note(format!("up {side:?} epoch {epoch}"));
         // Not every write of the epoch tells what the clock is off by.
         let clock = (!self.timeless && self.dice.one_in(2)).then(|| Clock { offset_ms: self.skew_ms[side], error_ms: 1 });
-        self.input(Input::Up { side, opened: Opened { session: 7, epoch, zxid, clock, slots } });
+        self.input(Input::Up { side, opened: Opened { session: 7, epoch, zxid, since: self.now, clock, slots } });
+    }
+
+    /// Clocks are compared: the answer comes after all that events tell of by now.
+    pub(crate) fn beat(&mut self) {
+        for side in Side::BOTH {
+            if !self.timeless && self.wires[side].up {
+                let clock = Clock { offset_ms: self.skew_ms[side], error_ms: 1 };
+                self.wires[side].stream.push_back(Input::Clock { side, clock, zxid: 0, sent: self.now });
+            }
+        }
+    }
+
+    /// What is read on `side` is answered as it is now, and the answers stay on their way until they are let go: other requests overtake them.
+    pub(crate) fn hold_reads(&mut self, side: Side) {
+        let (reads, others) = std::mem::take(&mut self.wires[side].requests).into_iter().partition(|it| matches!(it, Effect::Read { .. }));
+        self.wires[side].requests = others;
+        let reads: VecDeque<Effect> = reads;
+        for read in reads {
+            let answer = self.serve(side, read);
+            self.held.extend(answer);
+        }
+    }
+
+    /// Whether one of them is about `path`.
+    pub(crate) fn reads_held(&self, path: &str) -> bool {
+        let czxid = self.sides.b.nodes.get(path).map(|node| node.stat.czxid);
+        let is_it = |answer: &Reading| matches!(answer, Reading::Present(node) if Some(node.stat.czxid) == czxid);
+        self.held.iter().any(|input| matches!(input, Input::Read { answers, .. } if answers.iter().any(is_it)))
+    }
+
+    /// Lets go of them.
+    pub(crate) fn let_go(&mut self) {
+        for answer in std::mem::take(&mut self.held) {
+            self.input(answer);
+        }
     }
 
     /// The process dies; another one begins with what is on disk.
@@ -744,7 +787,10 @@ impl World {
             40..=42 => {
                 self.zombie();
             }
-            43..=45 => self.input(Input::Tick),
+            43..=45 => {
+                self.input(Input::Tick);
+                self.beat();
+            }
             _ => {
                 self.progress();
             }
@@ -767,6 +813,7 @@ impl World {
                 assert!(steps < 50_000, "it does not come to rest: {:#?}\n{}", self.link.status(), self.tail());
             }
             self.now = self.now + Duration::from_secs(if round == 0 { 1 } else { 70 });
+            self.beat();
             self.input(Input::Tick);
         }
         while self.progress() {}
