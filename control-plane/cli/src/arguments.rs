@@ -399,6 +399,20 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// What a command has of the name of a flag that goes with all commands would be taken for that flag, or the other way round.
+    #[test]
+    fn no_command_has_a_flag_of_the_name_of_one_that_goes_with_all() {
+        fn look(command: &clap::Command, above: &[clap::Id]) {
+            for own in command.get_arguments() {
+                assert!(!above.contains(own.get_id()), "{}: {}", command.get_name(), own.get_id());
+            }
+            let global = command.get_arguments().filter(|own| own.is_global_set()).map(|own| own.get_id().clone());
+            let above: Vec<clap::Id> = above.iter().cloned().chain(global).collect();
+            command.get_subcommands().for_each(|below| look(below, &above));
+        }
+        look(&Arguments::command(), &[]);
+    }
+
     #[test]
     fn commands_are_taken_as_people_write_them() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
@@ -418,6 +432,13 @@ mod tests {
             "orchestrator maintenance schedule h1 h2=10.0.0.2 --start 2030-01-31T22:00:00Z --duration 1h",
             "orchestrator completion zsh",
             "orchestrator zk status",
+            "orchestrator zk status -o json",
+            "orchestrator zk plan --from a:1 --to b:1 --save plan.json",
+            "orchestrator zk start plan.json --wait",
+            "orchestrator zk conflicts m --decided --show 1 --value a",
+            "orchestrator zk verify m",
+            "orchestrator zk cutover m --wait",
+            "orchestrator zk rollback m --wait",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

@@ -41,7 +41,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8> {
         // These know Marathon's API alone, whoever serves it.
         Command::Marathon(flags) => return marathon::run(flags, out),
         // It speaks with the control plane's own API, and has its own address and shape of output.
-        Command::Zk(flags) => return Ok(u8::from(!zksync_service::cli::run(flags, &arguments.access, &mut &mut *out)?)),
+        Command::Zk(flags) => {
+            let as_json = flags.is_json() || arguments.output == arguments::Format::Json;
+            return Ok(u8::from(!zksync_service::cli::run_as(flags, &arguments.access, as_json, &mut &mut *out)?));
+        }
         _ => {}
     }
     let client = Client::open(&arguments.master, &arguments.access)?;

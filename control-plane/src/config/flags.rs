@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use super::*;
 
@@ -169,7 +169,8 @@ impl Flags {
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, clap::Error> {
         let (ours, scope) = scope::take(arguments.into_iter().collect())
             .map_err(|problem| clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{problem}\n")))?;
-        Ok(Flags { scope, ..Flags::try_parse_from(ours)? })
+        let command = Flags::command().mut_subcommand("zk", zksync_service::cli::with_output);
+        Ok(Flags { scope, ..Flags::from_arg_matches(&command.try_get_matches_from(ours)?)? })
     }
 
     pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {

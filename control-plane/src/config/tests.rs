@@ -280,3 +280,12 @@ fn who_came_in_to_scope_comes_in() {
         "#]],
     );
 }
+
+/// The name that the flag had before.
+#[test]
+fn a_plan_of_a_migration_is_kept_under_either_name_of_the_flag() {
+    for file in [["--save", "plan.json"], ["-o", "plan.json"], ["--output", "plan.json"]] {
+        let flags = read(&[&["zk", "plan", "--from", "a:1", "--to", "b:1"], &file[..]].concat()).unwrap();
+        assert!(format!("{:?}", flags.command).contains("plan.json"), "{file:?}");
+    }
+}
