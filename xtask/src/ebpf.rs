@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::progress::{note, stream};
@@ -35,18 +35,35 @@ pub(crate) fn build_for(checkout: &Checkout, architecture: &str) -> Result<Vec<P
     };
     note(&format!("route: {}", route.description()));
     let names = binaries(checkout)?;
-    let build_directory = checkout.target().join("bpf-build");
-    let mut command = prepared(checkout, &route, route.cargo("build"), architecture);
-    command.args(["--release", "--bins", "--target", TARGET]).arg("--target-dir").arg(&build_directory);
+    let built = compile(checkout, &route, architecture, &checkout.target().join("bpf-build"))?;
+    let objects = objects(checkout, architecture);
+    std::fs::create_dir_all(&objects).with_context(|| format!("cannot make {}", objects.display()))?;
+    names.iter().map(|name| place(&built.join(name), &objects.join(format!("{name}.o")))).collect()
+}
+
+/// Builds them once more, from nothing and in another directory, and looks that they are the same bytes.
+pub(crate) fn build_again(checkout: &Checkout, architecture: &str) -> Result<()> {
+    let Some(route) = toolchain::find(checkout).ready else { bail!("no way to build the kernel programs is ready here") };
+    let elsewhere = tempfile::tempdir().context("there is no room for a second build")?;
+    let built = compile(checkout, &route, architecture, elsewhere.path())?;
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    for name in binaries(checkout)? {
+        let first = objects(checkout, architecture).join(format!("{name}.o"));
+        ensure!(read(&first)? == read(&built.join(&name))?, "{name}: a second build is not the same as {}", first.display());
+        note(&format!("{name}: built again, the same bytes"));
+    }
+    Ok(())
+}
+
+/// Compiles them in a directory of cargo's; where they are then.
+fn compile(checkout: &Checkout, route: &Route, architecture: &str, directory: &Path) -> Result<PathBuf> {
+    let mut command = prepared(checkout, route, route.cargo("build"), architecture);
+    command.args(["--release", "--bins", "--target", TARGET]).arg("--target-dir").arg(directory);
     if in_ci() && checkout.root().join("probe-ebpf/Cargo.lock").exists() {
         command.arg("--locked");
     }
     stream("building the kernel programs", &mut command)?;
-
-    let objects = objects(checkout, architecture);
-    std::fs::create_dir_all(&objects).with_context(|| format!("cannot make {}", objects.display()))?;
-    let built = build_directory.join(TARGET).join("release");
-    names.iter().map(|name| place(&built.join(name), &objects.join(format!("{name}.o")))).collect()
+    Ok(directory.join(TARGET).join("release"))
 }
 
 /// Lints the kernel programs, where the route's toolchain has clippy. `None` where it has not.
@@ -72,7 +89,7 @@ fn compiler_flags(checkout: &Checkout, linker: &Path, architecture: &str) -> Vec
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let mut flags = vec![
-        // The same programs become the same bytes, wherever they are built: places are in what debuggers read.
+        // The same programs become the same bytes with the same compiler and linker, wherever they are built: places are in what debuggers read.
         format!("--remap-path-prefix={}=.", checkout.root().display()),
     ];
     flags.extend(home.map(|home| format!("--remap-path-prefix={}=cargo", home.display())));

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{Checkout, Profile, bench, build, deploy, doctor, ebpf, images, lint, load, packages, setup, test, traffic, up, vm_test};
+use crate::{
+    Checkout, Profile, bench, build, coverage, deploy, doctor, ebpf, images, lint, load, packages, setup, test, traffic, up, vm_test,
+};
 
 /// Set-up, build, run, test and measure. Start with `cargo xtask up`.
 #[derive(Debug, Parser)]
@@ -32,6 +34,10 @@ enum Command {
     VmTest(vm_test::VmTestFlags),
     /// Check formatting, lints, licences and the rooms' boundaries.
     Lint,
+    /// Measure which lines of the pure cores their tests run, and hold them to a floor.
+    Coverage,
+    /// Make the book of what is in docs.
+    Book,
     /// Build the kernel programs, the UI and the binaries.
     Build(BuildFlags),
     /// Build the kernel programs alone.
@@ -104,6 +110,9 @@ pub(crate) struct BuildEbpfFlags {
     /// The machine that will run them, as `uname -m` says it.
     #[arg(long, default_value = std::env::consts::ARCH)]
     architecture: String,
+    /// Build them twice, and compare: who builds them again, with the same compiler and linker, gets the same bytes.
+    #[arg(long)]
+    twice: bool,
 }
 
 /// Options of `load`.
@@ -147,10 +156,15 @@ impl Flags {
             Command::Test(flags) => test::run(checkout, &flags)?,
             Command::VmTest(flags) => vm_test::run(checkout, &flags)?,
             Command::Lint => lint::run(checkout)?,
+            Command::Coverage => coverage::run(checkout)?,
+            Command::Book => coverage::book(checkout)?,
             Command::Build(flags) => build::run(checkout, if flags.release { Profile::Release } else { Profile::Debug })?,
             Command::BuildEbpf(flags) => {
                 setup::for_kernel_programs(checkout)?;
                 ebpf::build_for(checkout, &flags.architecture)?;
+                if flags.twice {
+                    ebpf::build_again(checkout, &flags.architecture)?;
+                }
             }
             Command::DeployCheck(flags) => deploy::run(checkout, &flags)?,
             Command::Images(flags) => images::run(checkout, &flags)?,

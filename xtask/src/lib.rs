@@ -7,6 +7,7 @@
 
 mod bench;
 mod build;
+mod coverage;
 mod deploy;
 mod doctor;
 mod ebpf;
