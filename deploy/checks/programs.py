@@ -70,9 +70,28 @@ def commands():
             yield str(path.relative_to(ROOT)), words[0].split("/")[-1], words[1:], None
 
 
-def flags_for_chart(known):
+def inner_flags(source):
+    """Names of the flags of Mesos' master and of Marathon that the control plane takes."""
+    mesos = (source / "control-plane/edge-mesos/src/flags.rs").read_text()
+
+    def table(name):
+        return re.search(rf"const {name}: [^=]+= *\n? *&\[(.*?)\];", mesos, re.S)[1]
+
+    taken = set(re.findall(r'\("(\w+)",', table("DEFAULTS") + table("ALIASES"))) | set(re.findall(r'"(\w+)",', table("WITHOUT_DEFAULT")))
+    elsewhere = set(re.findall(r'\("(\w+)",', table("ELSEWHERE")))
+    marathon = (source / "control-plane/edge-marathon/src/settings/flags.rs").read_text()
+    idle = set(re.findall(r'"(\w+)",', re.search(r"const WITHOUT_EFFECT: [^=]+= &\[(.*?)\];", marathon, re.S)[1]))
+    set_by = set(re.findall(r'^            "(\w+)" => ', marathon, re.M))
+    if min(len(taken), len(idle), len(set_by)) < 25:
+        raise AssertionError(f"only {len(taken)} flags of Mesos and {len(idle)} and {len(set_by)} of Marathon were found: have their tables another shape?")
+    return {"marathon": idle | set_by | {f"disable_{it}" for it in idle}, "mesos": taken - elsewhere}
+
+
+def flags_for_chart(known, inner):
     """The chart's list of flags, by which it refuses others: true where one takes a value."""
-    lines = ["# Flags of the programs, and whether each takes a value. cargo xtask deploy-check --bless writes it."]
+    lines = ["# Flags of the programs, and whether each takes a value; of Mesos and Marathon the names alone. cargo xtask deploy-check --bless writes it."]
+    for program, names in sorted(inner.items()):
+        lines += [f"{program}:", *(f"- {name}" for name in sorted(names))]
     for program, flags in sorted(known.items()):
         lines += [f"{program}:", *(f"  {name}: {str(takes).lower()}" for name, takes in sorted(flags.items()))]
     return "\n".join(lines) + "\n"
@@ -83,8 +102,8 @@ def check_flags(options):
     known, services, found, seen = known_flags(options.source), known_services(options.source), [], 0
     listed = HERE / "helm/orchestrator/files/flags.yaml"
     if options.bless:
-        listed.write_text(flags_for_chart(known))
-    if not listed.exists() or listed.read_text() != flags_for_chart(known):
+        listed.write_text(flags_for_chart(known, inner_flags(options.source)))
+    if not listed.exists() or listed.read_text() != flags_for_chart(known, inner_flags(options.source)):
         found.append("files/flags.yaml of the chart is not what the programs know; cargo xtask deploy-check --bless writes it anew")
     for where, program, arguments, ports in commands():
         seen += 1

@@ -66,6 +66,18 @@
 {{- include "orchestrator.shape" (list (printf "monitoring.labels.%s" $key) `^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$` $value "no value of a label: letters, digits, - _ and ., 63 at most") }}
 {{- end }}
 {{- $flags := .Files.Get "files/flags.yaml" | fromYaml }}
+{{- range splitList " " .Values.controlPlane.mesosFlags | compact }}
+{{- $name := regexReplaceAll "=.*" . "" | trimPrefix "--" | trimPrefix "no-" | replace "slave" "agent" }}
+{{- if not (has $name $flags.mesos) }}
+{{- fail (printf "controlPlane.mesosFlags has --%s, which is no flag of a Mesos master, or one whose place flags of the control plane have taken: it would refuse to start" $name) }}
+{{- end }}
+{{- end }}
+{{- range splitList " " .Values.controlPlane.marathonFlags | compact }}
+{{- $name := regexReplaceAll "=.*" . "" | trimPrefix "--" }}
+{{- if not (has $name $flags.marathon) }}
+{{- fail (printf "controlPlane.marathonFlags has --%s, which is no flag of Marathon" $name) }}
+{{- end }}
+{{- end }}
 {{- range $component, $program := dict "controlPlane" "orchestrator-control" "probe" "orchestrator-probe" "agent" "orchestrator-probe" "collector" "orchestrator-probe" }}
 {{- $known := index $flags $program }}
 {{- range $flag := index $.Values $component "flags" }}
