@@ -2,10 +2,11 @@
 //!
 //! The election is Mesos's own: every candidate has an ephemeral, sequential znode `json.info_` with its addresses, and the lowest number leads.
 //! So frameworks and tools that look for a Mesos leader in ZooKeeper find ours. A leader that is cut off is the leader until somebody tells it; what it
-//! must not do twice is therefore fenced: every write names the term, and a term ends when the next one begins.
+//! must not do twice is therefore fenced: every write names the term, and a term ends when the next one begins. With an identity, nobody else reads or changes what is stored.
 
 mod election;
 mod ensemble;
+mod guard;
 mod member;
 mod store;
 

@@ -10,8 +10,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use zk::{Acl, Client, CreateKind, Error, MultiError, Op, Read};
 
+mod asking;
 mod layout;
 
+use crate::guard::ours_alone;
+use asking::{refused, retried};
 use layout::{Stored, batch_of, encode_batch, key_of, name_of, shard_of};
 
 /// Bytes of data in a transaction. The servers' limit is 1 MiB less one for the whole request (`jute.maxbuffer`); they also keep the last 500
@@ -23,7 +26,7 @@ const TRANSACTION_OPS: usize = 1_000;
 const PART_BYTES: usize = 128 * 1024;
 /// Records that are read in one request; less when they are large.
 const READ_AT_ONCE: usize = 64;
-/// How long a write waits for the connection to come back before nothing more is known.
+/// How long a request waits for the connection to come back before nothing more is known.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The change that is being applied.
 const BATCH: &str = "batch";
@@ -35,15 +38,17 @@ pub struct Term {
     root: String,
     number: i32,
     over: CancellationToken,
+    /// Whether what is written is for our identity alone.
+    has_identity: bool,
 }
 
 impl Term {
-    /// Begins a term below `root`: from now on no writer of an earlier one succeeds.
-    pub(crate) async fn begin(client: &Client, root: &str, leader: &str) -> Result<Term, Error> {
+    /// Begins a term below `root`: from now on no writer of an earlier one succeeds. With an identity, what is made is for that one alone.
+    pub(crate) async fn begin(client: &Client, root: &str, leader: &str, has_identity: bool) -> Result<Term, Error> {
         let epoch = epoch_of(root);
-        client.create_all(&epoch).await?;
+        client.create_all_with(&epoch, &ours_alone(has_identity)).await?;
         let stat = client.set(&epoch, leader.as_bytes(), None).await?;
-        Ok(Term { client: client.clone(), root: root.to_owned(), number: stat.version, over: CancellationToken::new() })
+        Ok(Term { client: client.clone(), root: root.to_owned(), number: stat.version, over: CancellationToken::new(), has_identity })
     }
 
     /// Its number: later terms have higher ones.
@@ -70,7 +75,8 @@ impl Term {
     }
 }
 
-fn epoch_of(root: &str) -> String {
+/// What fences the terms below `root`.
+pub(crate) fn epoch_of(root: &str) -> String {
     format!("{root}/epoch")
 }
 
@@ -86,6 +92,9 @@ pub enum StoreError {
     /// The operator looks at the ensemble.
     #[error("ZooKeeper refused the change: {0}")]
     Refused(String),
+    /// The operator gives this control plane the identity that the others have.
+    #[error("the records in ZooKeeper are of another identity than the one that this control plane shows (in --zk, or --zk-access-file)")]
+    NotOurs,
     /// The operator restores the ensemble from a copy; we never delete it.
     #[error("record {record} in ZooKeeper is damaged: {detail}")]
     Damaged {
@@ -150,7 +159,8 @@ impl Records {
     pub async fn load(term: &Term, kind: &str) -> Result<(Records, BTreeMap<String, Vec<u8>>), StoreError> {
         let root = format!("{}/store/{kind}", term.root);
         let client = &term.client;
-        retried(client, || client.create_all(&root)).await?;
+        let acl = ours_alone(term.has_identity);
+        retried(client, || client.create_all_with(&root, &acl)).await?;
         // What an earlier leader wrote has reached our server.
         retried(client, || client.sync(&root)).await?;
         let (data, _) = retried(client, || client.get(&root)).await?;
@@ -314,7 +324,7 @@ impl Records {
                     self.term.end();
                     return Err(StoreError::Deposed);
                 }
-                Err(MultiError::Operation { error, .. }) => return Err(StoreError::Refused(error.to_string())),
+                Err(MultiError::Operation { error, .. }) => return Err(refused(&error)),
                 Err(MultiError::Request(error)) if error.is_ambiguous() => {
                     if !self.returns(began).await {
                         return Err(StoreError::Unknown);
@@ -327,7 +337,7 @@ impl Records {
                 Err(MultiError::Request(Error::Throttled)) if began.elapsed() < PATIENCE => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                Err(MultiError::Request(error)) => return Err(StoreError::Refused(error.to_string())),
+                Err(MultiError::Request(error)) => return Err(refused(&error)),
             }
         }
         self.written = number;
@@ -346,7 +356,7 @@ impl Records {
     }
 
     fn acl(&self) -> Vec<Acl> {
-        Acl::open()
+        ours_alone(self.term.has_identity)
     }
 
     fn znode(&self, key: &str) -> String {
@@ -374,7 +384,10 @@ impl Records {
             let reads: Vec<Read> = some.iter().map(|name| Read { path: self.path(name), children: true, acl: false }).collect();
             for (name, node) in some.iter().zip(self.read(&client, &reads).await?) {
                 // We are the only writer: what was listed is there.
-                let node = node.map_err(|error| StoreError::Refused(format!("{name}: {error}")))?;
+                let node = node.map_err(|error| match refused(&error) {
+                    StoreError::Refused(why) => StoreError::Refused(format!("{name}: {why}")),
+                    error => error,
+                })?;
                 self.known.insert(name.clone(), node.children.unwrap_or_default().into_iter().collect());
                 let damaged = |detail| StoreError::Damaged { record: self.path(name), detail };
                 let value = match Stored::decode(&node.data).ok_or_else(|| damaged("its head cannot be read"))? {
@@ -420,24 +433,5 @@ impl Records {
             }
         }
         Ok(value)
-    }
-}
-
-/// Asks again while the connection comes and goes. For what may be done twice.
-async fn retried<T, F: Future<Output = Result<T, Error>>>(client: &Client, mut ask: impl FnMut() -> F) -> Result<T, StoreError> {
-    let began = std::time::Instant::now();
-    loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(Error::Unknown(_) | Error::Throttled) if began.elapsed() < PATIENCE => {
-                let back = tokio::time::timeout(PATIENCE.saturating_sub(began.elapsed()), client.connected()).await;
-                if !matches!(back, Ok(Ok(()))) {
-                    return Err(StoreError::Unknown);
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(error) if error.is_ambiguous() => return Err(StoreError::Unknown),
-            Err(error) => return Err(StoreError::Refused(error.to_string())),
-        }
     }
 }

@@ -274,3 +274,25 @@ async fn an_ensemble_that_does_not_answer_is_a_trouble_that_is_told() {
     assert!(told.trouble.unwrap().starts_with("no server of zk://127.0.0.1:"));
     assert_eq!(told.leader, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_up_the_lead_is_told_who_has_it_then() {
+    if !on_test_machine() {
+        return;
+    }
+    let servers = Servers::start(1, &ServerOptions::default());
+    let (first, one) = stand(&servers.connect_string(), 1);
+    let term = until(&one, "it leads", Standing::leads).await.term.unwrap();
+    assert_eq!(one.borrow().others, 0);
+    let (second, two) = stand(&servers.connect_string(), 2);
+    until(&one, "it knows that another one could", |it| it.others == 1).await;
+    first.withdrawal().cancel();
+    let told = until(&one, "it knows who leads", |it| it.leader.as_ref().is_some_and(|leader| leader.id == "member-2")).await;
+    assert!(term.is_over() && !told.leads());
+    until(&two, "that one leads", Standing::leads).await;
+    // It goes on looking.
+    let (_third, _) = stand(&servers.connect_string(), 3);
+    until(&two, "it has somebody behind it", |it| it.others == 1).await;
+    second.withdraw();
+    until(&one, "it knows the next one, too", |it| it.leader.as_ref().is_some_and(|leader| leader.id == "member-3")).await;
+}
