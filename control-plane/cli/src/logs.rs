@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use crate::arguments::LogsFlags;
 use crate::client::Client;
@@ -12,34 +14,23 @@ use crate::resolve;
 
 /// Between two looks of `--follow`.
 const LOOK: Duration = Duration::from_millis(500);
-/// Bytes that are looked through at once for the last lines.
+/// Looks that find nothing new before it is asked whether the task is over.
+const LOOKS: u32 = 10;
+/// Bytes that are asked for at once: an agent answers with no more.
 const PIECE: u64 = 64 << 10;
 
 pub(crate) fn run(client: &Client, flags: &LogsFlags, out: &mut Out<'_>) -> Result<()> {
     let task = resolve::task(client, &flags.task)?;
     let agent = resolve::agent_address(&resolve::agent_of(client, &task)?)?;
     let path = format!("{}/{}", sandbox(client, &agent, &task)?, flags.file.trim_start_matches('/'));
-    let file = File { client, agent: &agent, path: &path };
-    let mut offset = match flags.lines {
-        Some(lines) => file.start_of_last(lines)?,
-        None => 0,
+    let of_task =
+        format!("/tasks?task_id={}&framework_id={}", resolve::encode(text(&task, "id")), resolve::encode(text(&task, "framework_id")));
+    // Its agent has what it writes, however long no master answers.
+    let is_over = || match client.get(&of_task) {
+        Ok(answer) => resolve::list(&answer, "tasks").iter().all(|it| resolve::is_over(text(it, "state"))),
+        Err(_) => false,
     };
-    loop {
-        let data = file.read(offset, None)?;
-        offset += data.len() as u64;
-        out.raw(data.as_bytes())?;
-        if !data.is_empty() {
-            continue;
-        }
-        if !flags.follow {
-            return Ok(());
-        }
-        std::thread::sleep(LOOK);
-        // A file that was rotated begins anew.
-        if file.size()? < offset {
-            offset = 0;
-        }
-    }
+    File { client, agent: &agent, path: &path }.print(flags.lines, flags.follow.then_some(&is_over), out)
 }
 
 struct File<'a> {
@@ -49,38 +40,63 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    fn ask(&self, query: &str) -> Result<Value> {
-        let path = format!("/files/read?path={}{query}", resolve::encode(self.path));
-        self.client.agent_get(self.agent, &path).with_context(|| format!("cannot read {}", self.path))
+    /// Prints its last so many lines, or all of it. `until`: and what comes afterwards, until this is so.
+    fn print(&self, lines: Option<u64>, until: Option<&dyn Fn() -> bool>, out: &mut Out<'_>) -> Result<()> {
+        let mut offset = match lines {
+            Some(lines) => self.start_of_last(lines)?,
+            None => 0,
+        };
+        let (mut looks, mut is_over) = (0, false);
+        loop {
+            let (data, size) = self.read(offset, PIECE)?;
+            offset += data.len() as u64;
+            out.raw(&data)?;
+            if !data.is_empty() {
+                looks = 0;
+                continue;
+            }
+            let Some(until) = until.filter(|_| !is_over) else { return Ok(()) };
+            if looks % LOOKS == 0 && until() {
+                // What it has written in between is still to be read.
+                is_over = true;
+                continue;
+            }
+            looks += 1;
+            // A file that was rotated begins anew.
+            if size < offset {
+                offset = 0;
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
-    /// What stands from `offset` on, as much as one answer has. Its length in bytes is that of the text unless the file is not UTF-8.
-    fn read(&self, offset: u64, length: Option<u64>) -> Result<String> {
-        let length = length.map(|it| format!("&length={it}")).unwrap_or_default();
-        Ok(text(&self.ask(&format!("&offset={offset}{length}"))?, "data").to_owned())
-    }
-
-    fn size(&self) -> Result<u64> {
-        self.ask("&offset=-1")?["offset"].as_u64().context("the agent tells no size")
+    /// What stands from `offset` on, as much as one answer has, and the size of the file. In bytes: `/files/read` answers with text, whose length is
+    /// another one where the file is not UTF-8 or a piece ends amid a character.
+    fn read(&self, offset: u64, length: u64) -> Result<(Vec<u8>, u64)> {
+        let call = json!({ "path": self.path, "offset": offset, "length": length });
+        let answer = self.client.agent_call(self.agent, "READ_FILE", call).with_context(|| format!("cannot read {}", self.path))?;
+        let read = &answer["read_file"];
+        let data = STANDARD.decode(text(read, "data")).context("the agent sent data that is not base64")?;
+        Ok((data, read["size"].as_u64().context("the agent tells no size")?))
     }
 
     /// Where the last so many lines begin.
     fn start_of_last(&self, lines: u64) -> Result<u64> {
-        let mut end = self.size()?;
+        let (_, mut end) = self.read(0, 0)?;
         if lines == 0 {
             return Ok(end);
         }
         // The line feed at the very end begins no line.
-        let mut left = lines + 1;
+        let mut left = lines.saturating_add(1);
         let mut is_last = true;
         while end > 0 {
             let begin = end.saturating_sub(PIECE);
-            let piece = self.read(begin, Some(end - begin))?;
-            if is_last && !piece.ends_with('\n') {
+            let (piece, _) = self.read(begin, end - begin)?;
+            if is_last && piece.last() != Some(&b'\n') {
                 left -= 1;
             }
             is_last = false;
-            for (at, _) in piece.rmatch_indices('\n') {
+            for (at, _) in piece.iter().enumerate().rev().filter(|(_, it)| **it == b'\n') {
                 left -= 1;
                 if left == 0 {
                     return Ok(begin + at as u64 + 1);
@@ -116,4 +132,77 @@ fn sandbox(client: &Client, agent: &str, task: &Value) -> Result<String> {
 
 fn holds(executor: &Value, task: &str) -> bool {
     ["tasks", "queued_tasks", "completed_tasks"].iter().any(|it| resolve::list(executor, it).iter().any(|it| text(it, "id") == task))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Arguments, Format};
+
+    /// An agent with one file, which answers as many calls as it is given states of the file, and has gone then. It never answers with more than
+    /// `most` bytes.
+    fn agent(states: Vec<Vec<u8>>, most: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for file in states {
+                let mut stream = listener.accept().unwrap().0;
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let (mut line, mut length) = (String::new(), 0);
+                while line != "\r\n" {
+                    line.clear();
+                    reader.read_line(&mut line).unwrap();
+                    if let Some(it) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = it.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let call: Value = serde_json::from_slice(&body).unwrap();
+                let of = |name: &str| usize::try_from(call["read_file"][name].as_u64().unwrap()).unwrap();
+                let from = of("offset").min(file.len());
+                let data = &file[from..file.len().min(from + of("length").min(most))];
+                let answer = json!({ "type": "READ_FILE", "read_file": { "size": file.len(), "data": STANDARD.encode(data) } }).to_string();
+                write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+            }
+        });
+        address
+    }
+
+    fn printed(agent: &str, lines: Option<u64>, until: Option<&dyn Fn() -> bool>) -> (Vec<u8>, bool) {
+        let arguments = Arguments::try_parse_from(["orchestrator", "--master", "127.0.0.1:1", "leader"]).unwrap();
+        let client = Client::open("127.0.0.1:1", &arguments.access).unwrap();
+        let mut bytes = Vec::new();
+        let done = File { client: &client, agent, path: "/a" }.print(lines, until, &mut Out::new(&mut bytes, Format::Table));
+        (bytes, done.is_ok())
+    }
+
+    #[test]
+    fn a_file_is_printed_as_it_is_whatever_its_characters() {
+        let latin = b"caf\xe9 \xe9\xe9\xe9\n".to_vec();
+        assert_eq!(printed(&agent(vec![latin.clone(); 2], 65536), None, None), (latin, true));
+        // Pieces end amid characters.
+        let text = "\u{20ac}uro\n".repeat(5).into_bytes();
+        assert_eq!(printed(&agent(vec![text.clone(); 50], 4), None, None), (text.clone(), true));
+        assert_eq!(printed(&agent(vec![text.clone(); 50], 65536), Some(2), None), (text[text.len() - 14..].to_vec(), true));
+        assert_eq!(printed(&agent(vec![text.clone(); 50], 65536), Some(9), None), (text, true));
+    }
+
+    #[test]
+    fn nothing_is_printed_twice_while_a_file_is_followed_and_one_that_was_rotated_begins_anew() {
+        let (first, more, fresh) = (b"\xe9\xe9\n".to_vec(), b"\xe9\xe9\nx\n".to_vec(), b"y\n".to_vec());
+        let states = vec![first.clone(), first, more.clone(), more, fresh.clone(), fresh];
+        // The agent goes in the end, which ends it.
+        assert_eq!(printed(&agent(states, 65536), None, Some(&|| false)), (b"\xe9\xe9\nx\ny\n".to_vec(), false));
+    }
+    #[test]
+    fn who_follows_a_task_that_is_over_reads_its_last_words_and_ends() {
+        let states = vec![b"a\n".to_vec(), b"a\n".to_vec(), b"a\nb\n".to_vec(), b"a\nb\n".to_vec()];
+        assert_eq!(printed(&agent(states, 65536), None, Some(&|| true)), (b"a\nb\n".to_vec(), true));
+    }
 }
