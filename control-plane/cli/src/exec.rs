@@ -31,16 +31,16 @@ pub(crate) fn run(client: &Client, flags: &ExecFlags) -> Result<u8> {
     let task = resolve::task(client, &flags.task)?;
     let parent = resolve::container_of(&task)
         .with_context(|| format!("the task {} has no container (it is {})", text(&task, "id"), text(&task, "state")))?;
+    if let Some(hint) = refusal(&task, &parent) {
+        bail!(hint);
+    }
     let agent = resolve::agent_address(&resolve::agent_of(client, &task)?)?;
     if flags.tty && !io::stdin().is_terminal() {
         bail!("--tty needs a terminal here");
     }
     let container = json!({ "value": uuid::Uuid::new_v4().to_string(), "parent": parent });
-    let mut command = json!({ "shell": false, "value": flags.command.first(), "arguments": flags.command });
-    if let Some(user) = &flags.user {
-        command["user"] = json!(user);
-    }
-    let mut session = json!({ "container_id": container, "command": command });
+    let terminal = std::env::var("TERM").ok().filter(|it| flags.tty && !it.is_empty());
+    let mut session = json!({ "container_id": container, "command": command(flags, terminal.as_deref()) });
     if flags.tty {
         session["container"] = json!({ "type": "MESOS", "tty_info": tty_info() });
     }
@@ -55,6 +55,27 @@ pub(crate) fn run(client: &Client, flags: &ExecFlags) -> Result<u8> {
         let _ = writeln!(io::stderr(), "{message}");
     }
     Ok(exit_code(waited["exit_status"].as_i64()))
+}
+
+/// Nothing can be nested in what is not the agent's own.
+fn refusal(task: &Value, container: &Value) -> Option<String> {
+    let name = format!("mesos-{}", text(container, "value"));
+    (task["container"]["type"] == "DOCKER").then(|| {
+        let id = text(task, "id");
+        format!("the task {id} is in a container of Docker's: `docker exec {name}` on its agent's host runs a command in it, and so does the map's page")
+    })
+}
+
+/// What is run. `terminal`: what kind of one is here, which programs there are to know.
+fn command(flags: &ExecFlags, terminal: Option<&str>) -> Value {
+    let mut command = json!({ "shell": false, "value": flags.command.first(), "arguments": flags.command });
+    if let Some(user) = &flags.user {
+        command["user"] = json!(user);
+    }
+    if let Some(terminal) = terminal {
+        command["environment"] = json!({ "variables": [{ "name": "TERM", "type": "VALUE", "value": terminal }] });
+    }
+    command
 }
 
 /// Until the command has ended; gives back how.
@@ -209,6 +230,20 @@ mod tests {
     #[test]
     fn exit_codes_are_those_of_a_shell() {
         assert_eq!([Some(0), Some(3 << 8), Some(9), None].map(exit_code), [0, 3, 137, 1]);
+    }
+
+    #[test]
+    fn programs_know_the_terminal_and_containers_of_docker_take_none() {
+        let flags = ExecFlags { tty: true, interactive: true, user: None, task: "t".into(), command: vec!["top".into(), "-d1".into()] };
+        let variables = json!([{ "name": "TERM", "type": "VALUE", "value": "xterm" }]);
+        assert_eq!(command(&flags, Some("xterm"))["environment"]["variables"], variables);
+        assert_eq!(command(&flags, None), json!({ "shell": false, "value": "top", "arguments": ["top", "-d1"] }));
+        let container = json!({ "value": "c" });
+        assert!(
+            refusal(&json!({ "id": "t", "container": { "type": "DOCKER" } }), &container)
+                .is_some_and(|it| it.contains("docker exec mesos-c"))
+        );
+        assert_eq!(refusal(&json!({ "id": "t" }), &container), None);
     }
 
     #[test]
