@@ -22,10 +22,15 @@ use crate::driver::{Handle, MasterAsk, Stopping};
 use crate::table::{Drain, Input, Run};
 use crate::words::{ExecutorKey, SystemIds, TaskKey, nanoseconds};
 
+mod end;
+mod pauses;
 mod registration;
 
 #[cfg(test)]
 mod tests;
+
+use end::{End, Problem, refused};
+use pauses::{Attempt, Pauses};
 
 /// Mesos version whose semantics the agent has. Clients read it as numbers.
 pub const VERSION: &str = "1.11.0";
@@ -33,7 +38,7 @@ pub const VERSION: &str = "1.11.0";
 /// Messages that wait for the stream.
 pub const OUTBOX_MAX: usize = 4096;
 
-/// Longest pause before registering again.
+/// Longest pause before registering again with who does not want the agent.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// How long a master may take to answer a registration.
@@ -62,15 +67,6 @@ pub struct Signals {
     pub lost: Notify,
     /// Everything has ended as it was wanted.
     pub over: AtomicBool,
-}
-
-/// Why a stream ended.
-enum End {
-    /// Try again, at this address where somebody named one.
-    Again(Option<String>),
-    /// The agent is not wanted: end everything.
-    Shutdown(String),
-    Stopping,
 }
 
 /// The agent's end of the stream to the master.
@@ -102,7 +98,7 @@ impl Link {
 
     async fn keep(&self, outbox: &mut mpsc::Receiver<wire::AgentMessage>, first_pause: Duration) {
         sleep(some_part_of(first_pause)).await;
-        let mut pause = self.config.registration_backoff_factor;
+        let mut pauses = Pauses::new(self.config.registration_backoff_factor, self.config.master.split(',').count());
         let mut masters = self.config.master.split(',').map(str::trim).cycle();
         let mut master = masters.next().unwrap_or_default().to_owned();
         let mut was_told = false;
@@ -114,13 +110,17 @@ impl Link {
                 return;
             }
             masters.next().unwrap_or_default().clone_into(&mut master);
-            match ended {
+            let is_registered = was_registered.load(Ordering::Relaxed);
+            let attempt = match ended {
                 End::Stopping => return,
-                End::Again(Some(leader)) => {
+                End::Elsewhere(leader) => {
                     let scheme = if self.config.master.starts_with("https://") { "https" } else { "http" };
                     master = if leader.contains("://") { leader } else { format!("{scheme}://{leader}") };
+                    if is_registered { Attempt::Broken } else { Attempt::SentOn }
                 }
-                End::Again(None) => {}
+                End::Away if is_registered => Attempt::Broken,
+                End::Away => Attempt::Away,
+                End::Refused => Attempt::Refused,
                 End::Shutdown(why) => match self.driver.look(|view| view.table.agent_id().is_empty()).await {
                     Err(Stopping) => return,
                     Ok(false) => {
@@ -132,15 +132,15 @@ impl Link {
                     Ok(true) if !was_told => {
                         was_told = true;
                         tracing::warn!(why, longest_pause = ?BACKOFF_MAX, "the master takes no agent of this machine; it is asked again and again");
+                        Attempt::Refused
                     }
-                    Ok(true) => tracing::debug!(why, "the master still takes no agent of this machine"),
+                    Ok(true) => {
+                        tracing::debug!(why, "the master still takes no agent of this machine");
+                        Attempt::Refused
+                    }
                 },
-            }
-            if was_registered.load(Ordering::Relaxed) {
-                pause = self.config.registration_backoff_factor;
-            }
-            sleep(some_part_of(pause)).await;
-            pause = pause.saturating_mul(2).min(BACKOFF_MAX);
+            };
+            sleep(some_part_of(pauses.after(attempt))).await;
         }
     }
 }
@@ -155,9 +155,9 @@ impl Link {
     async fn stream(&self, master: &str, outbox: &mut mpsc::Receiver<wire::AgentMessage>, was_registered: &AtomicBool) -> End {
         match self.try_run(master, outbox, was_registered).await {
             Ok(end) => end,
-            Err(problem) => {
-                tracing::warn!(master, problem, "the stream to the master ended; it is opened again");
-                End::Again(None)
+            Err(Problem { text, is_refusal }) => {
+                tracing::warn!(master, problem = text, "the stream to the master ended; it is opened again");
+                if is_refusal { End::Refused } else { End::Away }
             }
         }
     }
@@ -167,7 +167,7 @@ impl Link {
         master: &str,
         outbox: &mut mpsc::Receiver<wire::AgentMessage>,
         was_registered: &AtomicBool,
-    ) -> Result<End, String> {
+    ) -> Result<End, Problem> {
         let endpoint = ControlPlane::parse(master, self.config.tls.clone())?.endpoint().map_err(|error| chain(&error))?;
         let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
         let mut client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
@@ -191,15 +191,15 @@ impl Link {
                 let message = wire::AgentMessage { body: Some(Ours::Register(part)), received_through: 0 };
                 ours.send(message).await.map_err(|_| "the stream was closed".to_owned())?;
             }
-            Ok::<(), String>(())
+            Ok::<(), Problem>(())
         };
-        let opened = timeout(REGISTERED_WITHIN, async { tokio::try_join!(async { open.await.map_err(|it| it.to_string()) }, send_parts) });
+        let opened = timeout(REGISTERED_WITHIN, async { tokio::try_join!(async { open.await.map_err(Problem::from) }, send_parts) });
         let mut theirs = opened.await.map_err(|_| "the master does not answer".to_owned())??.0.into_inner();
         let first = timeout(REGISTERED_WITHIN, theirs.message()).await.map_err(|_| "the master does not answer".to_owned())?;
-        let registered = match first.map_err(|error| error.to_string())?.and_then(|it| it.body) {
+        let registered = match first?.and_then(|it| it.body) {
             Some(Theirs::Registered(it)) => it,
             Some(Theirs::Refused(it)) => return Ok(refused(it)),
-            _ => return Err("the master did not begin with an answer to the registration".to_owned()),
+            _ => return Err("the master did not begin with an answer to the registration".to_owned().into()),
         };
         tracing::info!(agent_id = registered.agent_id, master = registered.master_pid, "registered");
         was_registered.store(true, Ordering::Relaxed);
@@ -214,16 +214,16 @@ impl Link {
             let send = |body: Option<Ours>, received: u64| wire::AgentMessage { body, received_through: received };
             tokio::select! {
                 message = timeout(ping * SILENT_PINGS, theirs.message()) => {
-                    let message = message.map_err(|_| "the master is silent".to_owned())?.map_err(|error| error.to_string())?;
-                    let Some(message) = message else { return Err("the master closed the stream".to_owned()) };
+                    let message = message.map_err(|_| "the master is silent".to_owned())??;
+                    let Some(message) = message else { return Err("the master closed the stream".to_owned().into()) };
                     if message.sequence > 0 {
                         if message.sequence != received + 1 {
-                            return Err(format!("command {} came after {received}", message.sequence));
+                            return Err(format!("command {} came after {received}", message.sequence).into());
                         }
                         received = message.sequence;
                     }
                     match message.body {
-                        Some(Theirs::Ping(it)) if !it.connected => return Err("the master takes this agent for disconnected".to_owned()),
+                        Some(Theirs::Ping(it)) if !it.connected => return Err("the master takes this agent for disconnected".to_owned().into()),
                         Some(Theirs::Ping(_)) => {
                             ours.send(send(Some(Ours::Pong(wire::Pong {})), received)).await.map_err(|_| "the stream was closed".to_owned())?;
                             acknowledged = received;
@@ -243,7 +243,7 @@ impl Link {
                         acknowledged = received;
                     }
                 }
-                () = self.signals.lost.notified() => return Err("messages were lost that are not sent again".to_owned()),
+                () = self.signals.lost.notified() => return Err("messages were lost that are not sent again".to_owned().into()),
                 message = outbox.recv() => {
                     let Some(message) = message else { return Ok(self.part(outbox, ours, theirs).await) };
                     ours.send(send(message.body, received)).await.map_err(|_| "the stream was closed".to_owned())?;
@@ -334,19 +334,6 @@ impl Link {
         let executor = decoded("executor", &it.executor_info);
         let run = Run { framework, tasks: group.tasks, group: true, executor, launch_executor: it.launch_executor, refused: None };
         self.driver.master(MasterAsk::Run(Box::new(run), it.resource_version_uuid)).await
-    }
-}
-
-fn refused(it: wire::Refused) -> End {
-    use wire::refused::Reason;
-
-    if it.reason() == Reason::Shutdown {
-        return End::Shutdown(it.message);
-    }
-    tracing::warn!(reason = it.reason().as_str_name(), message = it.message, "the master refused this agent");
-    match it.reason() {
-        Reason::NotLeading => End::Again(Some(it.leader).filter(|it| !it.is_empty())),
-        _ => End::Again(None),
     }
 }
 
