@@ -44,6 +44,11 @@ impl Master {
                 refuse(link, Refused::Shutdown, "Agent ID is used by an agent at another address", out);
                 return;
             }
+            // An agent that begins anew on another port has closed its link. Two that share an id would replace each other without end.
+            if agent.link.is_some() && agent.pid.as_ref() != register.pid {
+                refuse(link, Refused::Invalid, "Agent ID is used by an agent at another port, which is connected", out);
+                return;
+            }
             self.reconnect(now, link, &agent, register, out);
             return;
         }

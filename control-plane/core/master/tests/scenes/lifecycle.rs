@@ -106,6 +106,23 @@ fn tasks_that_are_not_checkpointed_end_with_the_connection() {
 }
 
 #[test]
+fn two_agents_that_share_an_id_do_not_take_each_other_s_place() {
+    let (mut world, agent, id) = running(framework(&["dev"]));
+    let mut copy = introduce(1, "cpus:4;mem:1024");
+    copy.info.id = Some(agent.to_proto());
+    copy.pid = copy.pid.replace(":5051", ":5052");
+    world.register(2, copy.clone());
+    let is_refused = |it: &ToAgent| matches!(it, ToAgent::Refused { reason: Refused::Invalid, .. });
+    assert!(world.take_sent(2).iter().any(is_refused));
+    assert!(world.take_statuses("s").is_empty() && world.take_sent(1).is_empty());
+    assert!(world.state().frameworks[&id].tasks.contains_key("t"));
+    // The first one has gone: it is the same agent, begun anew on another port.
+    world.close_link(1);
+    world.register(3, copy);
+    assert_eq!(world.registered(3), Some(agent));
+}
+
+#[test]
 fn an_agent_that_comes_back_without_a_task_has_lost_it() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     world.close_link(1);
