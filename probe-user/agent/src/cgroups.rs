@@ -29,6 +29,10 @@ const LEAVING: Duration = Duration::from_secs(5);
 /// How limits are set.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether containers are held to their CPUs.
+    pub cpu: bool,
+    /// Whether they are held to their memory.
+    pub memory: bool,
     /// Whether the share of CPUs is a ceiling, too.
     pub enable_cfs: bool,
     /// Whether the memory limit is one of swap, too.

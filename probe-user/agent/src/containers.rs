@@ -89,6 +89,8 @@ impl Containers {
     /// No containers yet. Cgroups are looked for here.
     pub fn new(config: Arc<Config>, fetcher: Arc<Fetcher>, endpoint: String, answers: mpsc::Sender<Input>, spawn: Spawn) -> Self {
         let settings = Settings {
+            cpu: config.isolates("cgroups/cpu"),
+            memory: config.isolates("cgroups/mem"),
             enable_cfs: config.cgroups_enable_cfs,
             limit_swap: config.cgroups_limit_swap,
             devices: config.isolates("cgroups/devices").then(|| config.allowed_devices.clone()),

@@ -87,7 +87,15 @@ fn what_cannot_be_launched_says_why() {
         ..Default::default()
     };
     let seccomp = SeccompInfo { profile_name: Some("strict.json".to_owned()), unconfined: Some(false) };
+    let propagation = mesos_proto::v1::MountPropagation { mode: Some(mesos_proto::v1::mount_propagation::Mode::Bidirectional as i32) };
+    let host_path = source::HostPath { path: "/tmp".to_owned(), mount_propagation: Some(propagation) };
+    let shared = Volume {
+        container_path: "shared".to_owned(),
+        source: Some(Source { r#type: Some(source::Type::HostPath as i32), host_path: Some(host_path), ..Default::default() }),
+        ..Default::default()
+    };
     for (name, info, why) in [
+        ("shared-mounts", ContainerInfo { volumes: vec![shared], ..Default::default() }, "BIDIRECTIONAL"),
         ("named-network", ContainerInfo { network_infos: vec![network], ..Default::default() }, "Unknown CNI network 'no-such-network'"),
         ("external-volume", ContainerInfo { volumes: vec![volume], ..Default::default() }, "DOCKER_VOLUME"),
         (

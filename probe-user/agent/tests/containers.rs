@@ -67,6 +67,25 @@ fn a_secret_is_a_file_for_its_task_alone_and_goes_with_it() {
 }
 
 #[test]
+fn a_directory_of_the_host_at_its_own_path_is_read_only_where_that_is_asked_for() {
+    let world = World::new(|_| {});
+    world.master.acknowledge_all(true);
+    let framework = framework(true);
+    let shared = world.directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    for (mode, id) in [(Mode::Rw, "writes"), (Mode::Ro, "reads")] {
+        let mut it = task(id, &format!("touch {}/{id} || echo refused > status", shared.display()));
+        let path = shared.display().to_string();
+        let volume = Volume { mode: mode as i32, container_path: path.clone(), host_path: Some(path), ..Volume::default() };
+        it.container = mesos(ContainerInfo { volumes: vec![volume], ..ContainerInfo::default() });
+        world.master.run_task(&framework, &it);
+        assert_eq!(names(&world.master.states(id)).last(), Some(&"TASK_FINISHED"));
+        let is_refused = world.sandbox(&framework, id).join("status").exists();
+        assert_eq!((is_refused, shared.join(id).exists()), (mode == Mode::Ro, mode == Mode::Rw));
+    }
+}
+
+#[test]
 fn a_task_whose_agent_does_not_come_back_ends() {
     let mut world = World::new(|config| {
         config.recovery_timeout = Duration::from_secs(1);

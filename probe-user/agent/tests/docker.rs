@@ -352,18 +352,47 @@ struct Daemon {
     socket: PathBuf,
     open: std::sync::Arc<std::sync::Mutex<Vec<std::os::unix::net::UnixStream>>>,
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// It was asked what it is deaf to.
+    has_missed: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// Passes on what the daemon is asked, up to the first request that has this in it. Whether there was one.
+fn pass(mut from: std::os::unix::net::UnixStream, mut to: &std::os::unix::net::UnixStream, but: Option<&[u8]>) -> std::io::Result<bool> {
+    use std::io::Read as _;
+
+    let mut buffer = [0; 65536];
+    loop {
+        let length = from.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(false);
+        }
+        if but.is_some_and(|it| buffer[..length].windows(it.len()).any(|part| part == it)) {
+            return Ok(true);
+        }
+        to.write_all(&buffer[..length])?;
+    }
 }
 
 impl Daemon {
     fn start(socket: &std::path::Path) -> Daemon {
+        Daemon::deaf_to(socket, None)
+    }
+
+    /// One that never hears some request.
+    fn deaf_to(socket: &std::path::Path, what: Option<&'static [u8]>) -> Daemon {
         use std::net::Shutdown;
         use std::os::unix::net::{UnixListener, UnixStream};
         use std::sync::atomic::Ordering;
 
         drop(std::fs::remove_file(socket));
         let listener = UnixListener::bind(socket).unwrap();
-        let daemon = Daemon { socket: socket.to_owned(), open: std::sync::Arc::default(), stop: std::sync::Arc::default() };
-        let (open, stop) = (daemon.open.clone(), daemon.stop.clone());
+        let daemon = Daemon {
+            socket: socket.to_owned(),
+            open: std::sync::Arc::default(),
+            stop: std::sync::Arc::default(),
+            has_missed: std::sync::Arc::default(),
+        };
+        let (open, stop, has_missed) = (daemon.open.clone(), daemon.stop.clone(), daemon.has_missed.clone());
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
@@ -372,11 +401,13 @@ impl Daemon {
                 let client = client.unwrap();
                 let server = UnixStream::connect("/var/run/docker.sock").unwrap();
                 open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                let pairs = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
-                for (mut from, mut to) in pairs {
-                    std::thread::spawn(move || {
-                        drop(std::io::copy(&mut from, &mut to));
-                        drop(to.shutdown(Shutdown::Write));
+                let pairs = [(client.try_clone().unwrap(), server.try_clone().unwrap(), what), (server, client, None)];
+                for (from, to, but) in pairs {
+                    let has_missed = has_missed.clone();
+                    std::thread::spawn(move || match pass(from, &to, but) {
+                        // Who waits for the answer waits on.
+                        Ok(true) => has_missed.store(true, Ordering::SeqCst),
+                        _ => drop(to.shutdown(Shutdown::Write)),
                     });
                 }
             }
@@ -420,6 +451,79 @@ fn nothing_is_said_of_a_container_while_the_daemon_is_away() {
     assert_eq!((last.state(), last.message.as_deref()), (TaskState::TaskFailed, Some("Container exited with status 6")));
     wait("its last words", || std::fs::read_to_string(sandbox.join("stdout")).unwrap().ends_with("over\n"));
     docker(&["rm", "-f", &format!("mesos-{}", world.container(&framework, "p"))]);
+}
+
+#[test]
+fn an_agent_that_is_killed_at_any_step_of_a_launch_tells_what_became_of_the_task() {
+    if !has_docker() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    // Before the image, before the container, before its start, and after it.
+    for (step, has_run) in [("/images/", false), ("/containers/create", false), ("/start ", false), ("/wait", true)] {
+        let deaf = Daemon::deaf_to(&socket, Some(step.as_bytes()));
+        let mut world = World::new(|config| config.docker_socket = Some(socket.clone()));
+        make_image(world.directory.path());
+        world.master.acknowledge_all(true);
+        let framework = framework(true);
+        world.master.run_task(&framework, &docker_task("t", "echo ran >> $MESOS_SANDBOX/runs"));
+        wait(step, || deaf.has_missed.load(std::sync::atomic::Ordering::SeqCst));
+        world.kill_agent();
+        deaf.stop();
+        let daemon = Daemon::start(&socket);
+        world.start_agent();
+        let statuses = world.master.states("t");
+        let last = statuses.last().unwrap();
+        let runs = std::fs::read_to_string(world.sandbox(&framework, "t").join("runs")).unwrap_or_default();
+        if has_run {
+            assert_eq!((last.state(), runs.as_str()), (TaskState::TaskFinished, "ran\n"), "{step}: {statuses:#?}");
+            docker(&["rm", "-f", &format!("mesos-{}", world.container(&framework, "t"))]);
+        } else {
+            let dropped = (TaskState::TaskDropped, task_status::Reason::AgentRestarted);
+            assert_eq!((last.state(), last.reason(), runs.as_str()), (dropped.0, dropped.1, ""), "{step}: {statuses:#?}");
+            assert!(statuses.iter().all(|it| it.state() != TaskState::TaskRunning), "{step}: {statuses:#?}");
+            let label = format!("label=orchestrator.mesos.work-dir={}", world.config.work_dir.display());
+            assert_eq!(docker(&["ps", "-aq", "--filter", &label]), "", "{step}");
+        }
+        drop(world);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn docker_has_volumes_by_their_names_and_they_may_be_in_the_sandbox() {
+    if !has_docker() {
+        return;
+    }
+    let world = world();
+    let framework = framework(true);
+    let unique = world.directory.path().file_name().unwrap().to_string_lossy().replace('.', "");
+    let [older, newer] = ["older", "newer"].map(|it| format!("agent-test-{unique}-{it}"));
+    let mut it = docker_task("named", "echo kept > /older/file; echo kept > $MESOS_SANDBOX/newer/file; cat /proc/self/oom_score_adj");
+    it.limits.insert("mem".to_owned(), mesos_proto::v1::value::Scalar { value: 128.0 });
+    let container = it.container.as_mut().unwrap();
+    container.docker.as_mut().unwrap().volume_driver = Some("local".to_owned());
+    let docker_volume = volume::source::DockerVolume { name: newer.clone(), ..Default::default() };
+    let source = volume::Source {
+        r#type: Some(volume::source::Type::DockerVolume as i32),
+        docker_volume: Some(docker_volume),
+        ..Default::default()
+    };
+    let mode = volume::Mode::Rw as i32;
+    container.volumes = vec![
+        Volume { mode, container_path: "/older".to_owned(), host_path: Some(older.clone()), ..Volume::default() },
+        Volume { mode, container_path: "newer".to_owned(), source: Some(source), ..Volume::default() },
+    ];
+    world.master.run_task(&framework, &it);
+    let statuses = world.master.states("named");
+    docker(&["rm", "-f", &format!("mesos-{}", world.container(&framework, "named"))]);
+    let kept = [&older, &newer].map(|it| docker(&["run", "--rm", "-v", &format!("{it}:/v"), IMAGE, "cat", "/v/file"]));
+    docker(&["volume", "rm", &older, &newer]);
+    assert_eq!(names(&statuses).last(), Some(&"TASK_FINISHED"), "{statuses:#?}");
+    assert_eq!(kept, ["kept", "kept"]);
+    let score = std::fs::read_to_string(world.sandbox(&framework, "named").join("stdout")).unwrap();
+    assert!(score.trim().parse::<i32>().is_ok_and(|it| (1..1000).contains(&it)), "it may have more than is its own: {score}");
 }
 
 /// A daemon of the test's own, whose containers go on without it.
@@ -551,7 +655,15 @@ fn an_image_is_the_root_of_a_process() {
     }
     let world = world();
     let framework = framework(true);
-    let mut it = task("rooted", "ls / > files; env > env; cat /proc/1/cmdline > first; echo $MESOS_SANDBOX; pwd");
+    // A path of the host's, which is the same in the container.
+    let shared = world.directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let command = format!(
+        "ls / > files; env > env; cat /proc/1/cmdline > first; echo $MESOS_SANDBOX; pwd; echo it > {}/written; cat /proc/self/oom_score_adj > score",
+        shared.display()
+    );
+    let mut it = task("rooted", &command);
+    it.limits.insert("mem".to_owned(), mesos_proto::v1::value::Scalar { value: f64::INFINITY });
     it.container = Some(ContainerInfo {
         r#type: container_info::Type::Mesos as i32,
         mesos: Some(container_info::MesosInfo {
@@ -562,6 +674,12 @@ fn an_image_is_the_root_of_a_process() {
             }),
         }),
         linux_info: Some(mesos_proto::v1::LinuxInfo { share_pid_namespace: Some(false), ..Default::default() }),
+        volumes: vec![Volume {
+            mode: volume::Mode::Rw as i32,
+            container_path: shared.display().to_string(),
+            host_path: Some(shared.display().to_string()),
+            ..Volume::default()
+        }],
         ..ContainerInfo::default()
     });
     world.master.run_task(&framework, &it);
@@ -571,6 +689,8 @@ fn an_image_is_the_root_of_a_process() {
     let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap();
     assert!(read("files").contains("bin") && !read("files").contains("home"), "{}", read("files"));
     assert!(read("env").contains("FROM_IMAGE=1"));
+    assert_eq!(std::fs::read_to_string(shared.join("written")).unwrap(), "it\n");
+    assert!(read("score").trim().parse::<i32>().is_ok_and(|it| (1..1000).contains(&it)), "{}", read("score"));
     assert!(read("first").starts_with("sh"), "its own process ids: {}", read("first"));
     assert_eq!(read("stdout"), "/mnt/mesos/sandbox\n/mnt/mesos/sandbox\n");
 

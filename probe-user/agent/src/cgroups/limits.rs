@@ -23,6 +23,21 @@ pub struct Limits {
     pub mem_limit: Option<f64>,
 }
 
+impl Limits {
+    /// What is added to the score by which the kernel chooses whom it ends when the host's memory is short, of 1000, as in Mesos: with the share of the
+    /// host that it uses, who may have more memory than is its own has a thousand as soon as it does. `None`: nothing, it may not have more.
+    /// `total`: bytes of memory of the host.
+    pub fn oom_score_adj(&self, total: u64) -> Option<i32> {
+        let limit = self.mem_limit?;
+        let own = megabytes(self.mem).max(MEMORY_MIN);
+        if limit.is_finite() && megabytes(limit) <= own {
+            return None;
+        }
+        let share = own.saturating_mul(1000).checked_div(total)?.min(1000);
+        i32::try_from(1000 - share).ok()
+    }
+}
+
 impl Cgroup {
     /// Sets what it may use. A hard memory limit is only ever raised after the first time, as in Mesos.
     ///
@@ -67,14 +82,14 @@ impl Cgroup {
     fn limit_v2(&self, limits: &Limits, first: bool) -> io::Result<()> {
         let Some(path) = self.paths.get("") else { return Ok(()) };
         let has = |file: &str| path.join(file).exists();
-        if has("cpu.weight") {
+        if self.settings.cpu && has("cpu.weight") {
             write(&path.join("cpu.weight"), &whole(100.0 * limits.cpus).clamp(1, 10_000).to_string())?;
             if let Some(quota) = self.quota(limits) {
                 let quota = quota.map_or("max".to_owned(), |it| it.to_string());
                 write(&path.join("cpu.max"), &format!("{quota} {CFS_PERIOD_US}"))?;
             }
         }
-        if has("memory.max") {
+        if self.settings.memory && has("memory.max") {
             let request = megabytes(limits.mem).max(MEMORY_MIN);
             write(&path.join("memory.low"), &request.to_string())?;
             let hard = limits.mem_limit.map_or(Some(request), |it| it.is_finite().then(|| megabytes(it).max(MEMORY_MIN)));

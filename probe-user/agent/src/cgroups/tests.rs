@@ -1,7 +1,7 @@
 use super::*;
 
 fn settings() -> Settings {
-    Settings { enable_cfs: true, limit_swap: false, devices: None }
+    Settings { cpu: true, memory: true, enable_cfs: true, limit_swap: false, devices: None }
 }
 
 /// A tree of files as version 2 has them; the kernel's is tested in a machine of its own.
@@ -39,6 +39,25 @@ fn version_2_has_the_processes_in_a_leaf_and_the_limits_above() {
     assert_eq!([read("memory.max"), read("cpu.max")], ["134217728", "max 100000"]);
     let nested = cgroups.of(&ContainerKey::root("abc").nested("def"));
     assert_eq!(nested.entrances(), [path.join("mesos/def/leaf/cgroup.procs")]);
+}
+
+#[test]
+fn version_2_sets_the_limits_of_isolators_that_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("cgroup.controllers"), "cpu memory").unwrap();
+    for (cpu, memory) in [(true, false), (false, true)] {
+        let settings = Settings { cpu, memory, ..settings() };
+        let cgroups = Cgroups::detect(directory.path(), "mesos", |_| true, settings).unwrap();
+        let cgroup = cgroups.of(&ContainerKey::root(if cpu { "cpu" } else { "memory" }));
+        cgroup.create().unwrap();
+        let path = cgroup.paths[""].clone();
+        for file in ["cpu.weight", "cpu.max", "memory.low", "memory.max"] {
+            std::fs::write(path.join(file), "").unwrap();
+        }
+        cgroup.limit(&Limits { cpus: 0.5, cpus_limit: None, mem: 64.0, mem_limit: None }, true).unwrap();
+        let is_set = |file: &str| !std::fs::read_to_string(path.join(file)).unwrap().is_empty();
+        assert_eq!([is_set("cpu.weight"), is_set("cpu.max"), is_set("memory.low"), is_set("memory.max")], [cpu, cpu, memory, memory]);
+    }
 }
 
 #[test]
@@ -132,4 +151,15 @@ fn version_1_limits_and_kills_real_processes() {
         drop(std::fs::remove_dir(path.join(&root).join("keepers")));
         drop(std::fs::remove_dir(path.join(&root)));
     }
+}
+
+#[test]
+fn who_may_have_more_memory_than_is_its_own_goes_first_when_the_host_has_none() {
+    let total = 1000 << 20;
+    let of = |mem: f64, mem_limit: Option<f64>| Limits { mem, mem_limit, ..Limits::default() }.oom_score_adj(total);
+    assert_eq!((of(100.0, Some(200.0)), of(250.0, Some(f64::INFINITY))), (Some(900), Some(750)));
+    assert_eq!((of(100.0, None), of(100.0, Some(100.0))), (None, None));
+    assert_eq!((of(1.0, Some(20.0)), of(1.0, Some(40.0))), (None, Some(968)), "each has 32 MB at least");
+    assert_eq!(of(5000.0, Some(6000.0)), Some(0), "an agent may say that it has more than the host has");
+    assert_eq!(Limits { mem: 1.0, mem_limit: Some(40.0), ..Limits::default() }.oom_score_adj(0), None);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ImageInspect};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -202,6 +202,11 @@ pub(super) async fn run(run: &mut Run, again: bool) -> Ended {
     let name = environment::docker_name(&run.launch);
     if again {
         return match find(&docker, &name).await {
+            // The agent was killed before it could start it: it has not ended, it has never run.
+            Some(found) if is_never_started(&found) => {
+                docker.remove_later(name, Duration::ZERO).await;
+                Ended::Interrupted
+            }
             Some(found) => follow(run, &docker, &name, Some(found), None).await,
             None => Ended::Interrupted,
         };
@@ -234,6 +239,11 @@ pub(super) async fn run(run: &mut Run, again: bool) -> Ended {
             Ended::Failed(problem)
         }
     }
+}
+
+/// Whether a container was made, and that was all.
+fn is_never_started(it: &ContainerInspectResponse) -> bool {
+    it.state.as_ref().and_then(|it| it.status) == Some(ContainerStateStatusEnum::CREATED)
 }
 
 /// The container by this name, however long the daemon takes. `None`: there is none.

@@ -83,7 +83,11 @@ fn prepare(spec: &Spec, standard: Option<Standard>) -> io::Result<Infallible> {
         arrange_mounts(spec)?;
     }
     if let Some(score) = spec.oom_score_adj {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(failed("oom_score_adj"))?;
+        match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+            // Less than the agent's own takes a right that it may not have. With more it goes sooner, and runs all the same.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            written => written.map_err(failed("oom_score_adj"))?,
+        }
     }
     for (resource, soft, hard) in &spec.rlimits {
         set_rlimit(*resource, *soft, *hard)?;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding};
-use mesos_proto::v1::{ContainerInfo, container_info::docker_info, volume};
+use mesos_proto::v1::container_info::{DockerInfo, docker_info};
+use mesos_proto::v1::{ContainerInfo, Volume, volume};
 
 use super::super::parameters::{self, Asked, Pull};
 use super::super::{limits, volumes};
@@ -38,29 +39,27 @@ pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<Asked, String
     let variables = variables.into_iter().filter(|(name, _)| name != "PATH" || given.iter().any(|it| it == "PATH"));
     let mut host = HostConfig { cpu_shares: Some(shares(limits.cpus)), privileged: image.privileged, ..HostConfig::default() };
     limit(&mut host, &limits, config.cgroups_enable_cfs);
+    host.oom_score_adj = crate::host::memory_total().and_then(|it| limits.oom_score_adj(it)).map(i64::from);
     let mut binds = vec![format!("{directory}:{}", config.sandbox_directory)];
-    for (path, inside, read_only) in volumes(Some(info), &it.sandbox, None)? {
-        let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
+    let below = |inside: String| if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
+    let of_host = info.volumes.iter().filter(|it| name_of(it, &image).is_none()).cloned().collect();
+    for (path, inside, read_only) in volumes(Some(&ContainerInfo { volumes: of_host, ..ContainerInfo::default() }), &it.sandbox, None)? {
+        let inside = below(inside);
         binds.push(format!("{}:{inside}:{}", path.display(), if read_only { "ro" } else { "rw" }));
     }
     for persistent in launch.resources.iter().filter_map(PersistentVolume::of) {
         let volume = it.shared.layout.volume(&persistent);
         let PersistentVolume { inside, read_only, .. } = persistent;
         std::fs::create_dir_all(&volume).map_err(|error| format!("Failed to make a volume: {error}"))?;
-        let inside = if inside.starts_with('/') { inside } else { format!("{}/{inside}", config.sandbox_directory) };
+        let inside = below(inside);
         binds.push(format!("{}:{inside}:{}", volume.display(), if read_only { "ro" } else { "rw" }));
     }
     for volume in &info.volumes {
-        let Some(docker) = volume.source.as_ref().and_then(|it| it.docker_volume.as_ref()) else { continue };
+        let Some(name) = name_of(volume, &image) else { continue };
         let mode = if volume.mode() == volume::Mode::Ro { "ro" } else { "rw" };
-        binds.push(format!("{}:{}:{mode}", docker.name, volume.container_path));
-        if let Some(driver) = &docker.driver {
-            if host.volume_driver.as_ref().is_some_and(|it| it != driver) {
-                return Err("Failed to create docker run options: only one volume driver can be used per container".to_owned());
-            }
-            host.volume_driver = Some(driver.clone());
-        }
+        binds.push(format!("{name}:{}:{mode}", below(volume.container_path.clone())));
     }
+    host.volume_driver = volume_driver(info, &image)?;
     host.binds = Some(binds);
     let own = [(LABEL.to_owned(), launch.container.as_str().to_owned()), (OWNER_LABEL.to_owned(), config.work_dir.display().to_string())];
     let labels = crate::labels::of_launch(launch).into_iter().chain(own);
@@ -89,6 +88,29 @@ pub(super) fn request(it: &Making, info: &ContainerInfo) -> Result<Asked, String
     }
     asked.body.host_config = Some(std::mem::take(&mut asked.host));
     Ok(asked)
+}
+
+/// The name of a volume that Docker has: one that is no directory of the host.
+fn name_of<'a>(volume: &'a Volume, image: &DockerInfo) -> Option<&'a str> {
+    match (&volume.host_path, &volume.source) {
+        // The older way to say so: the name stands where a path may stand, and the driver beside the image.
+        (Some(path), _) => Some(path.as_str()).filter(|it| image.volume_driver.is_some() && !it.starts_with('/')),
+        (None, Some(source)) if source.r#type() == volume::source::Type::DockerVolume => {
+            source.docker_volume.as_ref().map(|it| it.name.as_str())
+        }
+        (None, _) => None,
+    }
+}
+
+/// Who provides the volumes of a container: Docker takes one word for all of them.
+fn volume_driver(info: &ContainerInfo, image: &DockerInfo) -> Result<Option<String>, String> {
+    let of_volumes = info.volumes.iter().filter(|it| it.host_path.is_none()).filter_map(|it| it.source.as_ref()?.docker_volume.as_ref());
+    let mut all = of_volumes.filter_map(|it| it.driver.as_ref()).chain(&image.volume_driver);
+    let Some(first) = all.next() else { return Ok(None) };
+    if all.any(|it| it != first) {
+        return Err("Failed to create docker run options: only one volume driver can be used per container".to_owned());
+    }
+    Ok(Some(first.clone()))
 }
 
 /// What the container runs: the command replaces the image's entrypoint only where it is one for a shell.
@@ -129,7 +151,7 @@ fn look_up(config: &Config, info: &ContainerInfo, network: docker_info::Network,
 fn network(
     it: &Making,
     info: &ContainerInfo,
-    image: &mesos_proto::v1::container_info::DockerInfo,
+    image: &DockerInfo,
     body: &mut ContainerCreateBody,
     host: &mut HostConfig,
 ) -> Result<(), String> {
@@ -220,6 +242,30 @@ fn limit(host: &mut HostConfig, limits: &crate::cgroups::Limits, enable_cfs: boo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_volume_is_docker_s_by_its_name_and_has_one_driver_with_all_others() {
+        use volume::source::{DockerVolume, Type};
+
+        let of_host = |path: &str| Volume { host_path: Some(path.to_owned()), ..Volume::default() };
+        let of_docker = |name: &str, driver: Option<&str>| {
+            let docker = DockerVolume { name: name.to_owned(), driver: driver.map(str::to_owned), driver_options: None };
+            let source = volume::Source { r#type: Some(Type::DockerVolume as i32), docker_volume: Some(docker), ..Default::default() };
+            Volume { source: Some(source), ..Volume::default() }
+        };
+        let image = |driver: Option<&str>| DockerInfo { volume_driver: driver.map(str::to_owned), ..DockerInfo::default() };
+        assert_eq!(name_of(&of_host("data"), &image(Some("local"))), Some("data"));
+        assert_eq!((name_of(&of_host("data"), &image(None)), name_of(&of_host("/data"), &image(Some("local")))), (None, None));
+        assert_eq!(name_of(&of_docker("data", None), &image(None)), Some("data"));
+        let driver = |of_image: Option<&str>, volumes: &[Volume]| {
+            volume_driver(&ContainerInfo { volumes: volumes.to_vec(), ..ContainerInfo::default() }, &image(of_image)).ok()
+        };
+        let some = |it: &str| Some(Some(it.to_owned()));
+        assert_eq!((driver(None, &[of_docker("a", None)]), driver(Some("x"), &[of_host("a")])), (Some(None), some("x")));
+        assert_eq!(driver(Some("x"), &[of_docker("a", Some("x")), of_docker("b", None)]), some("x"));
+        assert_eq!(driver(Some("x"), &[of_docker("a", Some("y"))]), None);
+        assert_eq!(driver(None, &[of_docker("a", Some("x")), of_docker("b", Some("y"))]), None);
+    }
 
     #[test]
     fn containers_look_names_up_where_the_agent_says_unless_their_framework_does() {

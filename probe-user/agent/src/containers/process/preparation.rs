@@ -171,7 +171,7 @@ impl Preparation {
             enter_namespaces: inside_of.map(namespaces).unwrap_or_default(),
             hostname: info.and_then(|it| it.hostname.clone()),
             rlimits: rlimits(info)?,
-            oom_score_adj: None,
+            oom_score_adj: self.oom_score_adj(),
             bounding_capabilities: capabilities.bounding,
             effective_capabilities: capabilities.effective,
             no_new_privileges: config.isolates("linux/nnp"),
@@ -227,6 +227,13 @@ impl Preparation {
         Ok(cgroup.entrances())
     }
 
+    /// How much sooner than others a task goes that may have more memory than is its own. Executors, which others depend on, go as any other.
+    fn oom_score_adj(&self) -> Option<i32> {
+        let is_held = self.shared.cgroups.is_some() && self.shared.config.isolates("cgroups/mem");
+        let is_task = self.launch.task.is_some() && self.launch.has_own_limits() && !self.launch.is_session();
+        limits(&self.launch.resources, &self.launch.limits).oom_score_adj(crate::host::memory_total()?).filter(|_| is_held && is_task)
+    }
+
     fn shares_no_pids(&self) -> bool {
         let shares = self.launch.container_info.as_ref().and_then(|it| it.linux_info.as_ref()).and_then(|it| it.share_pid_namespace);
         let nested = self.launch.container.parent().is_some();
@@ -250,7 +257,8 @@ impl Preparation {
                 self.make_host_path(&host, owner)?;
             }
             let target = self.inside(open, &inside, has_root, owner)?;
-            if target != host {
+            // Without a root of its own a container sees what is at the same path already.
+            if has_root || read_only || target != host {
                 mounts.push(Mount { source: host, target, read_only });
             }
         }
@@ -370,6 +378,7 @@ fn is_secret(volume: &Volume) -> bool {
 /// What a container asks for and would not get here. Without a word it would run on the host's network, write into the sandbox in place of its
 /// volume, or run unconfined.
 fn unsupported(info: &ContainerInfo, is_nested: bool) -> Option<String> {
+    use mesos_proto::v1::mount_propagation::Mode as Propagation;
     use mesos_proto::v1::volume::source::Type;
     // Those that are nested share the network of what they are nested in.
     if let Some(name) = info.network_infos.iter().find_map(|it| it.name.as_deref()).filter(|_| !is_nested) {
@@ -378,6 +387,16 @@ fn unsupported(info: &ContainerInfo, is_nested: bool) -> Option<String> {
     let external = |it: &Type| matches!(it, Type::DockerVolume | Type::CsiVolume);
     if let Some(kind) = info.volumes.iter().filter_map(|it| Some(it.source.as_ref()?.r#type())).find(external) {
         return Some(format!("Volumes of type {} are not supported by the Mesos containerizer", kind.as_str_name()));
+    }
+    let propagates = |it: &Volume| {
+        let propagation = it.source.as_ref().and_then(|it| it.host_path.as_ref()).and_then(|it| it.mount_propagation.as_ref());
+        propagation.is_some_and(|it| it.mode() == Propagation::Bidirectional)
+    };
+    if let Some(volume) = info.volumes.iter().find(|it| propagates(it)) {
+        return Some(format!(
+            "What is mounted in the volume '{}' cannot be seen by the host: BIDIRECTIONAL is not supported",
+            volume.container_path
+        ));
     }
     let linux = info.linux_info.as_ref()?;
     let profile = linux.seccomp.as_ref().and_then(|it| it.profile_name.as_ref());
