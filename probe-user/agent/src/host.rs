@@ -34,6 +34,9 @@ pub fn resources(config: &Config) -> Result<Vec<Resource>, HostError> {
     if let Some(problem) = mesos::resources_error(&given) {
         return Err(failed(problem));
     }
+    if given.iter().any(|it| it.name == "gpus" && it.scalar.is_some_and(|it| it.value.fract() != 0.0)) {
+        return Err(failed("The `gpus` resource must be an unsigned integer".to_owned()));
+    }
     let scalars = [("cpus", cpus()), ("mem", memory()), ("disk", disk(&config.work_dir))];
     let ports = Resource {
         name: "ports".to_owned(),
@@ -238,7 +241,7 @@ mod tests {
 
     #[test]
     fn malformed_resources_and_attributes_say_so() {
-        for wrong in ["cpus", "cpus:-1", "cpus:1;cpus", "[{]", "ports:[5-1]"] {
+        for wrong in ["cpus", "cpus:-1", "cpus:1;cpus", "gpus:1.5", "[{]", "ports:[5-1]"] {
             resources(&config(wrong)).unwrap_err();
         }
         let mut config = config("");
