@@ -49,7 +49,7 @@ export function services({ tasks: taskCount, containerName }) {
       ],
     };
   });
-  const framework = { framework_info: { id: { value: FRAMEWORK }, name: "marathon", user: "root", roles: ["web"], webui_url: "javascript:window.hacked=1", failover_timeout: 604_800 }, active: true, connected: true, registered_time: { nanoseconds: begun * 1e9 } };
+  const framework = { framework_info: { id: { value: FRAMEWORK }, name: "marathon", user: "root", roles: ["web"], webui_url: "javascript:window.hacked=1", failover_timeout: 604_800 }, active: true, connected: true, registered_time: { nanoseconds: begun * 1e9 }, offers: [{ id: { value: "o-1" }, agent_id: { value: agents[0].id }, allocation_info: { role: "web" }, resources: [{ name: "cpus", scalar: { value: 1 } }, { name: "mem", scalar: { value: 64 } }, { name: "ports", ranges: { range: [{ begin: 1, end: 2 }] } }] }, null] };
   const app = (id, fields = {}) => ({
     id,
     cmd: "sleep 1000",
@@ -135,17 +135,17 @@ export function services({ tasks: taskCount, containerName }) {
       if (path === "/api/v1/mesos/state-summary") return [200, { cluster: "mock", slaves: agents, frameworks: [{ id: FRAMEWORK, TASK_RUNNING: 9, used_resources: { cpus: 3, mem: 1_000 }, slave_ids: [] }, null] }];
       if (path === "/api/v1/mesos/tasks") {
         const wanted = query.get("task_id");
-        const found = wanted === null ? tasks : tasks.filter((it) => it.id === wanted);
+        const named = wanted === null ? tasks : tasks.filter((it) => it.id === wanted);
+        const withWords = (it) => ({ ...it, statuses: it.statuses?.map((status) => (status?.state === "TASK_RUNNING" ? { ...status, message: MARKUP, reason: "REASON_X" } : status)) });
+        const found = query.get("words") === "true" ? named.map(withWords) : named;
         const offset = Number(query.get("offset") ?? 0);
         return [200, { tasks: found.slice(offset, offset + Number(query.get("limit") ?? 100)) }];
       }
       if (path === "/api/v1/mesos/roles") return [200, { roles: [{ name: "web", weight: 2, quota: { guarantee: { cpus: 4 }, limit: { cpus: 8 }, consumed: { cpus: 3 } }, allocated: { cpus: 3 }, frameworks: [FRAMEWORK] }, { name: MARKUP, quota: null }, null] }];
-      if (path === "/api/v1/mesos/frameworks") return [200, { frameworks: [{ id: FRAMEWORK, name: "marathon", offers: [{ id: "o-1", slave_id: agents[0].id, allocation_info: { role: "web" }, resources: { cpus: 1, mem: 64, ports: "[1-2]" } }, null] }] }];
       if (path === "/api/v1/mesos/maintenance/status") return [200, { draining_machines: [] }];
       if (path === "/api/v1/mesos/maintenance/schedule") return [200, { windows: null }];
       if (path === "/api/v1/mesos/api/v1" && method === "POST") {
         if (body.type === "GET_FRAMEWORKS") return [200, { get_frameworks: { frameworks: [framework, {}], completed_frameworks: null } }];
-        if (body.type === "GET_TASKS") return [200, { get_tasks: { tasks: [{ task_id: { value: tasks[0].id }, framework_id: { value: FRAMEWORK }, statuses: [{ state: "TASK_RUNNING", timestamp: tasks[0].statuses[1].timestamp, message: MARKUP, reason: "REASON_X" }] }] } }];
         changes.push({ method, path, body });
         return [202, null];
       }

@@ -41,6 +41,15 @@ describe("a cluster", () => {
     }
   });
 
+  it("knows what is offered to whom", () => {
+    const scalar = (name: string, value: number) => ({ name, type: "SCALAR", scalar: { value } });
+    const ports = { name: "ports", type: "RANGES", ranges: { range: [{ begin: 1, end: 2 }, { begin: 5, end: 5 }] } };
+    const offer = { id: { value: "o" }, agent_id: { value: "s" }, allocation_info: { role: "web" }, resources: [scalar("cpus", 1), scalar("cpus", 0.5), scalar("mem", 64), ports] };
+    const [found] = offersOf([{ framework_info: { id: { value: "f" }, name: "marathon" }, offers: [offer] }]);
+    expect(found).toMatchObject({ id: "o", frameworkId: "f", frameworkName: "marathon", agentId: "s", role: "web", ports: "[1-2, 5-5]" });
+    expect(found?.resources).toMatchObject({ cpus: 1.5, mem: 64, disk: 0 });
+  });
+
   it("never links to a script", () => {
     const of = (url: string) => frameworkOf({ framework_info: { webui_url: url } }, undefined, false).webui;
     expect(of("http://host:1234/")).toBe("http://host:1234/");

@@ -70,6 +70,7 @@ fn document(route: Route, viewer: &Viewer, query: &Query) -> Option<Document> {
             ascending: query.first("order").as_deref() == Some("asc"),
             framework_id: query.first("framework_id"),
             task_id: query.first("task_id"),
+            words: query.first("words").as_deref() == Some("true"),
         }),
         Route::Roles => Document::Roles,
         Route::Weights => Document::Weights,

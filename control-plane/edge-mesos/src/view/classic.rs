@@ -10,7 +10,7 @@ use mesos_proto::v1;
 
 use super::Scene;
 use super::operator;
-use super::state::{agent, build, first_told, framework, recovered_agents, task};
+use super::state::{agent, build, first_told, framework, recovered_agents, task, task_with_words};
 use crate::acl::Sight;
 use crate::json::{Object, array, object};
 use crate::pieces::{Pieces, Runs, Sink};
@@ -57,6 +57,8 @@ pub(crate) struct TaskQuery {
     pub(crate) ascending: bool,
     pub(crate) framework_id: Option<String>,
     pub(crate) task_id: Option<String>,
+    /// Whether states are told with their messages, reasons and sources, which Mesos leaves out here.
+    pub(crate) words: bool,
 }
 
 /// Writes a document, with the runs that it had when it was last written for the same viewer.
@@ -141,7 +143,8 @@ fn tasks(scene: &Scene, query: &TaskQuery, out: &mut Sink) {
     });
     object(out, |object| {
         object.array("tasks", |array| {
-            found.iter().skip(query.offset).take(query.limit).for_each(|it| array.object(|object| task(object, it)));
+            let write = if query.words { task_with_words } else { task };
+            found.iter().skip(query.offset).take(query.limit).for_each(|it| array.object(|object| write(object, it)));
         });
     });
 }

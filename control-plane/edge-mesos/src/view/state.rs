@@ -216,6 +216,20 @@ fn tasks<'a>(array: &mut Array<'_>, all: impl Iterator<Item = &'a std::sync::Arc
 
 /// A task.
 pub(super) fn task(object: &mut Object<'_>, task: &Task) {
+    describe(object, task, status);
+}
+
+/// The same, with what its states said in words.
+pub(super) fn task_with_words(object: &mut Object<'_>, task: &Task) {
+    describe(object, task, |object, it| {
+        status(object, it);
+        object.text_if("message", it.message.as_deref());
+        object.text_if("reason", it.reason.is_some().then(|| it.reason().as_str_name()));
+        object.text_if("source", it.source.is_some().then(|| it.source().as_str_name()));
+    });
+}
+
+fn describe(object: &mut Object<'_>, task: &Task, status: fn(&mut Object<'_>, &v1::TaskStatus)) {
     let fixed = &task.fixed;
     object.text("id", &task.id);
     object.text("name", &fixed.name);

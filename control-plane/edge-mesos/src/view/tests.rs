@@ -7,7 +7,7 @@ use base::Timestamp;
 use master::{Config, Effect, Input, LinkId, Master, Register, Registry};
 use mesos_proto::v1;
 
-use super::classic::{Document, render};
+use super::classic::{Document, TaskQuery, render};
 use super::operator::{Question, answer, maintenance_status};
 use super::*;
 use crate::flags::Flags;
@@ -38,6 +38,13 @@ fn scene(agents: usize) -> Scene {
             framework_id: v1::FrameworkId { value: "f".to_owned() },
             agent_id: id.clone(),
             state: v1::TaskState::TaskRunning.into(),
+            statuses: vec![v1::TaskStatus {
+                task_id: v1::TaskId { value: format!("web.{at}.{number}") },
+                state: v1::TaskState::TaskRunning.into(),
+                message: Some("said so".to_owned()),
+                reason: Some(v1::task_status::Reason::TaskHealthCheckStatusUpdated.into()),
+                ..v1::TaskStatus::default()
+            }],
             resources: [scalar("cpus", 0.1), scalar("mem", 32.0)]
                 .map(|it| v1::Resource { allocation_info: Some(v1::resource::AllocationInfo { role: Some("*".to_owned()) }), ..it })
                 .to_vec(),
@@ -90,6 +97,22 @@ fn documents_of_many_agents_are_whole() {
     let text = mesos_proto::json::to_vec(&response);
     let again: v1::master::Response = mesos_proto::json::from_slice(&text).unwrap();
     assert_eq!(again.get_state.unwrap().get_tasks.unwrap().tasks.len(), 6_000);
+}
+
+#[test]
+fn states_of_tasks_are_told_in_words_to_who_asks_for_them() {
+    let scene = scene(1);
+    let of = |words: bool| {
+        let task_id = Some("web.0.7".to_owned());
+        let query = TaskQuery { limit: 100, offset: 0, ascending: false, framework_id: Some("f".to_owned()), task_id, words };
+        let all: serde_json::Value = serde_json::from_slice(&whole(&scene, &Document::Tasks(query))).unwrap();
+        let [task] = all["tasks"].as_array().unwrap().as_slice() else { panic!("{all}") };
+        let [status] = task["statuses"].as_array().unwrap().as_slice() else { panic!("{task}") };
+        (status["state"].clone(), status["message"].clone(), status["reason"].clone())
+    };
+    let (state, null) = (serde_json::json!("TASK_RUNNING"), serde_json::Value::Null);
+    assert_eq!(of(true), (state.clone(), "said so".into(), "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED".into()));
+    assert_eq!(of(false), (state, null.clone(), null), "as Mesos has it");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // What the page asks of a Mesos master, on the port that it came from.
 
-import { agentOf, frameworkOf, machinesOf, offersOf, roleOf, taskOf, type Agent, type Framework, type Machine, type Offer, type Role, type Task, type TaskStatus } from "../model/cluster";
+import { agentOf, frameworkOf, machinesOf, offersOf, roleOf, taskOf, type Agent, type Framework, type Machine, type Offer, type Role, type Task } from "../model/cluster";
 import { list, number, record, records, text, type Json } from "../model/safe";
 import { ApiError, ask } from "./http";
 
@@ -63,27 +63,12 @@ export async function fetchTasks(query: Readonly<Record<string, string>>, signal
   return { tasks, isCut: true };
 }
 
+/** One task, with what its states said in words. */
 export async function fetchTask(frameworkId: string, id: string, signal: AbortSignal): Promise<Task> {
-  const query = new URLSearchParams({ framework_id: frameworkId, task_id: id, limit: "5" }).toString();
+  const query = new URLSearchParams({ framework_id: frameworkId, task_id: id, limit: "5", words: "true" }).toString();
   const found = records(record(await ask(`${ROOT}/tasks?${query}`, { signal }))["tasks"]);
   if (found[0] === undefined) throw new ApiError(404, "The master does not know it (any more): of a framework's tasks that are over it remembers the last thousand.");
   return taskOf(found[0]);
-}
-
-/** What the classic endpoint leaves out of a task's states: the words. Asks for all tasks, so only where they are few. */
-export async function fetchStatuses(frameworkId: string, id: string, signal: AbortSignal): Promise<TaskStatus[]> {
-  const all = record(record(await operator("GET_TASKS", {}, signal))["get_tasks"]);
-  const found = Object.values(all)
-    .flatMap(records)
-    .find((it) => text(record(it["task_id"])["value"]) === id && text(record(it["framework_id"])["value"]) === frameworkId);
-  return records(found?.["statuses"]).map((status) => ({
-    state: text(status["state"]),
-    at: number(status["timestamp"]) > 0 ? number(status["timestamp"]) * 1_000 : null,
-    healthy: typeof status["healthy"] === "boolean" ? status["healthy"] : null,
-    message: text(status["message"]),
-    reason: text(status["reason"]),
-    source: text(status["source"]),
-  }));
 }
 
 export async function fetchRoles(signal: AbortSignal): Promise<Role[]> {
@@ -91,7 +76,8 @@ export async function fetchRoles(signal: AbortSignal): Promise<Role[]> {
 }
 
 export async function fetchOffers(signal: AbortSignal): Promise<Offer[]> {
-  return offersOf(record(await ask(`${ROOT}/frameworks`, { signal }))["frameworks"]);
+  // `/frameworks` has all tasks beside.
+  return offersOf(record(record(await operator("GET_FRAMEWORKS", {}, signal))["get_frameworks"])["frameworks"]);
 }
 
 export async function fetchMachines(signal: AbortSignal): Promise<Machine[]> {

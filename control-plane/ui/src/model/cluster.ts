@@ -414,21 +414,31 @@ export interface Offer {
   row: Searchable;
 }
 
+/** Of frameworks as the operator API has them. */
 export function offersOf(frameworks: unknown): Offer[] {
-  return records(frameworks).flatMap((framework) =>
-    records(framework["offers"]).map((offer) => {
+  const idOf = (value: unknown): string => text(record(value)["value"]);
+  return records(frameworks).flatMap((framework) => {
+    const info = record(framework["framework_info"]);
+    return records(framework["offers"]).map((offer) => {
+      const resources = records(offer["resources"]);
+      const scalars: Record<string, number> = {};
+      for (const one of resources) {
+        const name = text(one["name"]);
+        if (one["scalar"] !== undefined) scalars[name] = (scalars[name] ?? 0) + number(record(one["scalar"])["value"]);
+      }
+      const ports = resources.filter((one) => one["name"] === "ports").flatMap((one) => records(record(one["ranges"])["range"]));
       const it = {
-        id: text(offer["id"]),
-        frameworkId: text(framework["id"]),
-        frameworkName: text(framework["name"]),
-        agentId: text(offer["slave_id"]),
+        id: idOf(offer["id"]),
+        frameworkId: idOf(info["id"]),
+        frameworkName: text(info["name"]),
+        agentId: idOf(offer["agent_id"]),
         role: text(record(offer["allocation_info"])["role"]),
-        resources: amounts(offer["resources"]),
-        ports: text(record(offer["resources"])["ports"]),
+        resources: amounts(scalars),
+        ports: ports.length === 0 ? "" : `[${ports.map((range) => `${number(range["begin"])}-${number(range["end"])}`).join(", ")}]`,
       };
       return { ...it, row: searchable({ id: it.id, framework: `${it.frameworkId} ${it.frameworkName}`, agent: it.agentId, role: it.role }) };
-    }),
-  );
+    });
+  });
 }
 
 export interface Machine {

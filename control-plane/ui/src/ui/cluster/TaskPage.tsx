@@ -1,5 +1,5 @@
-import { useEffect, useState } from "preact/hooks";
-import { fetchStatuses, fetchTask } from "../../api/mesos";
+import { useEffect } from "preact/hooks";
+import { fetchTask } from "../../api/mesos";
 import { sandboxPaths, stateKind, stateWord, type Task, type TaskStatus } from "../../model/cluster";
 import { duration } from "../../model/format";
 import { showContainer } from "../../state/links";
@@ -14,7 +14,6 @@ import { TaskBadge, useTasks } from "./Tasks";
 export function TaskPage({ frameworkId, id }: { frameworkId: string; id: string }) {
   const polled = usePoll(`cluster/task/${frameworkId}/${id}`, (signal) => fetchTask(frameworkId, id, signal), EVERY_MS);
   const names = useNames();
-  const words = useWords(polled.data);
   return (
     <Await polled={polled} what="task">
       {(task) => {
@@ -26,7 +25,7 @@ export function TaskPage({ frameworkId, id }: { frameworkId: string; id: string 
             note={staleness(polled)}
             actions={
               <>
-                <Button icon="graph" testId="task-on-map" onClick={() => void showContainer(task.containers, task.id)}>
+                <Button icon="graph" testId="task-on-map" onClick={() => void showContainer(task.containers, task.frameworkId, task.id)}>
                   On the map
                 </Button>
                 {names.framework(frameworkId) === "marathon" && (
@@ -59,7 +58,7 @@ export function TaskPage({ frameworkId, id }: { frameworkId: string; id: string 
               <Card title="What became of it" testId="task-history">
                 <ol class="history">
                   {task.statuses.map((status, index) => (
-                    <Step key={index} status={withWords(status, words)} before={task.statuses[index - 1]} isLast={index === task.statuses.length - 1} />
+                    <Step key={index} status={status} before={task.statuses[index - 1]} isLast={index === task.statuses.length - 1} />
                   ))}
                 </ol>
                 {task.statuses.length === 0 && <p class="quiet">Nothing was heard of it yet.</p>}
@@ -90,24 +89,6 @@ function Step({ status, before, isLast }: { status: TaskStatus; before: TaskStat
       )}
     </li>
   );
-}
-
-/** What the states said in words, which only the larger answer has: asked for once per state. */
-function useWords(task: Task | null): readonly TaskStatus[] {
-  const [words, setWords] = useState<readonly TaskStatus[]>([]);
-  const key = task === null ? "" : `${task.frameworkId} ${task.id} ${task.state}`;
-  useEffect(() => {
-    if (task === null) return;
-    const abort = new AbortController();
-    fetchStatuses(task.frameworkId, task.id, abort.signal).then(setWords, () => undefined);
-    return () => abort.abort();
-  }, [key]);
-  return words;
-}
-
-function withWords(status: TaskStatus, words: readonly TaskStatus[]): TaskStatus {
-  const same = words.find((it) => it.state === status.state && it.at !== null && status.at !== null && Math.abs(it.at - status.at) < 1);
-  return same === undefined ? status : { ...status, message: same.message, reason: same.reason, source: same.source };
 }
 
 /** The app that a task of Marathon belongs to: `shop_web.instance-…` is of `/shop/web`. */
