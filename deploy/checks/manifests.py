@@ -173,6 +173,11 @@ def check_options(_):
     brought = {name_of(it): it for it in chart("prod", {"tls": {"enabled": True}, "ingress": {"tlsSecret": "page"}, "preflight": {"enabled": True}})}
     if any("issuer" in it for it in brought["Ingress/orchestrator/orchestrator-control"]["metadata"]["annotations"]) or "/secrets/page " not in json.dumps(brought["Job/orchestrator/orchestrator-preflight"]):
         found.append("a certificate of one's own is made by cert-manager, or not looked for")
+    before = {name_of(it): it for it in chart("prod", {"preflight": {"enabled": True}, "controlPlane": {"secrets": ["zksync"], "usersSecret": "users"}})}
+    for name in ("zksync", "users"):
+        # Looked for, and allowed to be.
+        if f"/namespaces/orchestrator/secrets/{name} " not in json.dumps(before["Job/orchestrator/orchestrator-preflight"]) or name not in before["Role/orchestrator/orchestrator-preflight"]["rules"][0]["resourceNames"]:
+            found.append(f"the Secret {name} is mounted, and not looked for before")
     monitors = [it for it in things.values() if it["kind"] in ("PodMonitor", "PrometheusRule")]
     found += [f"{name_of(it)} is not labelled for its Prometheus" for it in monitors if it["metadata"]["labels"].pop("release", None) != "monitoring"]
     for thing in kustomize(HERE / "monitoring"):
