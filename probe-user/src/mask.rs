@@ -2,10 +2,20 @@
 //!
 //! A secret is known by its name, never by its look: a variable `DB_PASSWORD`, an option `--token`, a header `Authorization:`, the password
 //! between a user's name and the host of an address. A name that ends in "file", "path" or "dir" says where a secret is, and is told.
+//!
+//! [`names`] knows the names, [`text`] finds them before `=` and `:` and in addresses, [`line`] reads command lines, and those that stand inside
+//! of an argument, such as a script of `sh -c`.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use regex::{Regex, RegexBuilder};
+
+use line::Line;
+
+mod line;
+mod names;
+mod text;
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
@@ -13,56 +23,6 @@ pub const MASK: &str = "***";
 /// Most patterns that may be configured, and the largest compiled size of one, in bytes.
 const PATTERNS_MAX: usize = 64;
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
-
-/// Parts of a name that make its value a secret, wherever it stands.
-const WORDS: [&str; 12] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "credential",
-    "apikey",
-    "accesskey",
-    "accountkey",
-    "privatekey",
-    "authorization",
-    "bearer",
-];
-
-/// Whole words of a name that do.
-const WHOLE_WORDS: [&str; 4] = ["pass", "pwd", "pw", "auth"];
-
-/// Parts that do in the name of a variable, where a wrong guess costs less than in an option or a label, which people look for.
-const VARIABLE_WORDS: [&str; 6] = ["pass", "key", "auth", "private", "dsn", "cert"];
-
-/// Variables that say where a shell works, in spite of their names.
-const WORKING_DIRECTORIES: [&str; 2] = ["PWD", "OLDPWD"];
-
-/// Last words of names that say where a secret is.
-const PLACES: [&str; 5] = ["file", "path", "dir", "directory", "url"];
-
-/// Programs whose `-p` has a password, attached or in the next argument.
-const ATTACHED: [&str; 9] =
-    ["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mysqlshow", "mysqlcheck", "mariadb", "mariadb-dump", "mariadb-admin"];
-
-/// Programs with short options whose next argument, or rest, is a secret.
-const SHORT: [(&str, &str); 7] = [
-    ("sshpass", "-p"),
-    ("redis-cli", "-a"),
-    ("mongo", "-p"),
-    ("mongosh", "-p"),
-    ("mongodump", "-p"),
-    ("ldapsearch", "-w"),
-    ("ldapmodify", "-w"),
-];
-
-/// Programs with options whose next argument, or rest, is a user and a password.
-const USERS: [(&str, &str); 6] =
-    [("curl", "-u"), ("curl", "--user"), ("curl", "--proxy-user"), ("curl", "-U"), ("smbclient", "-U"), ("smbclient", "--user")];
-
-/// Short options of curl without a value: others may follow in the same argument.
-const CURL_SWITCHES: &str = "012346#:aBfgGiIjJklLMnNOpqRsSvVZ";
 
 /// Which names hide their values.
 #[derive(Clone, Debug)]
@@ -131,148 +91,51 @@ impl Masks {
         line
     }
 
-    /// The arguments of a command line as they may be told; the first is the program.
+    /// The arguments of a command line as they may be told; the first is the program, empty where that is not known.
     pub fn arguments<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = Cow<'a, str>> {
-        let mut program = "";
-        let mut hidden = Next::Shown;
-        arguments.into_iter().enumerate().map(move |(position, argument)| {
-            if position == 0 {
-                program = program_of(argument);
+        let mut line: Option<Line<'a>> = None;
+        arguments.into_iter().map(move |argument| match &mut line {
+            _ if self.hides_nothing() => Cow::Borrowed(argument),
+            None => {
+                line = Some(Line::of(argument));
+                self.text(argument)
             }
-            match std::mem::take(&mut hidden) {
-                // An option without its value, such as `mysql --password --host db`.
-                Next::Secret if !argument.starts_with('-') && !argument.is_empty() => Cow::Borrowed(MASK),
-                Next::User if !argument.starts_with('-') => user_masked(argument),
-                _ => {
-                    let (told, next) = self.argument(program, argument);
-                    hidden = next;
-                    told
-                }
+            Some(line) => {
+                let mut hidden = Hidden::default();
+                line.argument(self, argument, &mut hidden);
+                hidden.cut_out_of(argument)
             }
         })
     }
 
-    /// A text in which secrets may stand behind their names: `password=x`, `token: x`, or in an address, `redis://:x@host`.
+    /// A text in which secrets may stand behind their names: `password=x`, `token: x`, in an address, `redis://:x@host`, or in a command line,
+    /// `app --password x`.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         // Most texts have neither.
-        if !text.contains(['=', ':']) || (!self.well_known && self.patterns.is_empty()) {
+        if self.hides_nothing() || !text.contains(|it: char| matches!(it, '=' | ':') || it.is_whitespace()) {
             return Cow::Borrowed(text);
         }
-        let mut out = String::new();
-        let mut copied = 0;
-        let mut at = 0;
-        while let Some(found) = text[at..].find(['=', ':']).map(|it| at + it) {
-            at = found + 1;
-            let secret = if self.well_known && text[found..].starts_with("://") {
-                password_of_address(text, found + 3)
-            } else {
-                self.secret_after(text, copied, found)
-            };
-            let Some((begin, end)) = secret.filter(|(begin, end)| begin < end) else { continue };
-            out.push_str(&text[copied..begin]);
-            out.push_str(MASK);
-            copied = end;
-            at = end;
-        }
-        if copied == 0 {
-            return Cow::Borrowed(text);
-        }
-        out.push_str(&text[copied..]);
-        Cow::Owned(out)
+        let mut hidden = Hidden::default();
+        text::hide(self, text, &mut hidden);
+        line::hide(self, text, &mut hidden);
+        hidden.cut_out_of(text)
     }
 
-    fn argument<'a>(&self, program: &str, argument: &'a str) -> (Cow<'a, str>, Next) {
-        if self.well_known {
-            let of = |table: &[(&str, &'static str)]| {
-                table.iter().filter(|(it, _)| *it == program).map(|(_, option)| *option).collect::<Vec<_>>()
-            };
-            if ATTACHED.contains(&program) && argument.len() > 2 && argument.starts_with("-p") {
-                return (Cow::Owned(format!("-p{MASK}")), Next::Shown);
-            }
-            for option in of(&SHORT) {
-                match argument.strip_prefix(option) {
-                    Some("") => return (Cow::Borrowed(argument), Next::Secret),
-                    Some(_) => return (Cow::Owned(format!("{option}{MASK}")), Next::Shown),
-                    None => {}
-                }
-            }
-            for option in of(&USERS) {
-                match user_of(program, option, argument) {
-                    Some("") => return (Cow::Borrowed(argument), Next::User),
-                    Some(user) => {
-                        let option = &argument[..argument.len() - user.len()];
-                        return (Cow::Owned(format!("{option}{}", user_masked(user))), Next::Shown);
-                    }
-                    None => {}
-                }
-            }
-        }
-        let option = argument.trim_start_matches('-');
-        let is_option = option.len() < argument.len();
-        match option.split_once('=') {
-            // The whole of it is one value, unless it is a script.
-            Some((name, value)) if is_name(name) && self.hides_option(name) && !value.is_empty() => {
-                let shown = argument.len() - value.len();
-                (Cow::Owned(format!("{}{MASK}", &argument[..shown])), Next::Shown)
-            }
-            None if is_option && is_name(option) && self.hides_option(option) => (Cow::Borrowed(argument), Next::Secret),
-            _ => (self.text(argument), Next::Shown),
-        }
-    }
-
-    /// Where the secret is that a name before the `=` or `:` at `separator` announces. `from`: what is before it is done.
-    fn secret_after(&self, text: &str, from: usize, separator: usize) -> Option<(usize, usize)> {
-        let before = text[from..separator].trim_end_matches(['"', '\'', ' ']);
-        let name_begin =
-            before.rfind(|it: char| !is_name_character(it)).map_or(0, |it| it + before[it..].chars().next().map_or(1, char::len_utf8));
-        let name = before[name_begin..].trim_start_matches('-');
-        if name.is_empty() || !self.hides_option(name) {
-            return None;
-        }
-        let rest = &text[separator + 1..];
-        let blank = rest.len() - rest.trim_start_matches([' ', '\t']).len();
-        let is_header = text.as_bytes().get(separator) == Some(&b':');
-        // A name and a colon alone are common in paths and images; a secret follows after a blank or a quote.
-        let mut begin = separator + 1 + blank;
-        if text[begin..].starts_with("Bearer ") || text[begin..].starts_with("Basic ") {
-            begin += text[begin..].find(' ').map_or(0, |it| it + 1);
-        }
-        let quote = text[begin..].chars().next().filter(|it| matches!(it, '"' | '\''));
-        if is_header && blank == 0 && quote.is_none() {
-            return None;
-        }
-        if !is_header && blank > 0 {
-            return None;
-        }
-        if let Some(quote) = quote {
-            begin += 1;
-            let end = text[begin..].find(quote).map_or(text.len(), |it| begin + it);
-            return Some((begin, end));
-        }
-        let ends = |it: char| it.is_whitespace() || matches!(it, '&' | ';' | ',' | '"' | '\'' | ')' | '|');
-        Some((begin, text[begin..].find(ends).map_or(text.len(), |it| begin + it)))
+    fn hides_nothing(&self) -> bool {
+        !self.well_known && self.patterns.is_empty()
     }
 
     fn hides_variable(&self, name: &str) -> bool {
-        if self.matches(name) {
-            return true;
-        }
-        if !self.well_known || says_where(name) || WORKING_DIRECTORIES.contains(&name) {
-            return false;
-        }
-        let plain = plain(name);
-        WORDS.iter().chain(&VARIABLE_WORDS).any(|word| plain.contains(word)) || has_whole_word(name)
+        self.matches(name) || self.well_known && names::hides_variable(name)
     }
 
     fn hides_option(&self, name: &str) -> bool {
-        if self.matches(name) {
-            return true;
-        }
-        if !self.well_known || says_where(name) {
-            return false;
-        }
-        let plain = plain(name);
-        WORDS.iter().any(|word| plain.contains(word)) || has_whole_word(name)
+        self.matches(name) || self.well_known && names::hides_option(name)
+    }
+
+    /// Whether the value behind the name and a `=` is a secret: the name of a variable is one in capital letters.
+    fn hides_assigned(&self, name: &str) -> bool {
+        if names::is_variable(name) { self.hides_variable(name) } else { self.hides_option(name) }
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -280,76 +143,46 @@ impl Masks {
     }
 }
 
-/// What the next argument is.
-#[derive(Clone, Copy, Debug, Default)]
-enum Next {
-    #[default]
-    Shown,
-    Secret,
-    /// `user:password`.
-    User,
+/// Where the secrets are in a text, in bytes; found in any order, and more than once.
+#[derive(Debug, Default)]
+struct Hidden {
+    ranges: Vec<Range<usize>>,
+    /// Where the text that is looked at begins in the whole.
+    base: usize,
 }
 
-/// Where the password is in an address whose authority begins at `begin`.
-fn password_of_address(text: &str, begin: usize) -> Option<(usize, usize)> {
-    let authority_ends = |it: char| it.is_whitespace() || matches!(it, '/' | '?' | '#' | '"' | '\'' | ',' | ';' | '|');
-    let authority = &text[begin..];
-    let authority = &authority[..authority.find(authority_ends).unwrap_or(authority.len())];
-    let user = &authority[..authority.rfind('@')?];
-    let colon = user.find(':')?;
-    Some((begin + colon + 1, begin + user.len()))
-}
-
-/// The user and password in an argument that is `option`; empty where they are the next argument. A long option has them behind a `=`, a short
-/// one attached.
-fn user_of<'a>(program: &str, option: &str, argument: &'a str) -> Option<&'a str> {
-    if option.starts_with("--") {
-        let rest = argument.strip_prefix(option)?;
-        return if rest.is_empty() { Some(rest) } else { rest.strip_prefix('=') };
+impl Hidden {
+    fn add(&mut self, range: Range<usize>) {
+        if !range.is_empty() {
+            self.ranges.push(range.start + self.base..range.end + self.base);
+        }
     }
-    let letters = argument.strip_prefix('-')?;
-    let letters = if program == "curl" { letters.trim_start_matches(|it| CURL_SWITCHES.contains(it)) } else { letters };
-    letters.strip_prefix(option.trim_start_matches('-'))
-}
 
-fn user_masked(argument: &str) -> Cow<'_, str> {
-    match argument.split_once([':', '%']) {
-        Some((user, _)) => Cow::Owned(format!("{user}{}{MASK}", &argument[user.len()..=user.len()])),
-        None => Cow::Borrowed(argument),
+    /// Looks at what begins at `begin` of what is looked at now.
+    fn within(&mut self, begin: usize, look: impl FnOnce(&mut Hidden)) {
+        self.base += begin;
+        look(self);
+        self.base -= begin;
     }
-}
 
-/// `mysql` of `/usr/bin/mysql`.
-fn program_of(argument: &str) -> &str {
-    argument.rsplit('/').next().unwrap_or(argument)
-}
-
-fn is_name_character(it: char) -> bool {
-    it.is_ascii_alphanumeric() || matches!(it, '_' | '-' | '.')
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(is_name_character)
-}
-
-/// Lower case, without what separates words: `API_KEY` and `api-key` are `apikey`.
-///
-/// Tokens of a language model are no secrets.
-fn plain(name: &str) -> String {
-    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect();
-    if plain.contains("token") { plain.replace("tokens", "").replace("tokenizer", "") } else { plain }
-}
-
-fn words(name: &str) -> impl DoubleEndedIterator<Item = &str> {
-    name.split(|it: char| !it.is_ascii_alphanumeric())
-}
-
-fn has_whole_word(name: &str) -> bool {
-    words(name).any(|it| WHOLE_WORDS.iter().any(|word| it.eq_ignore_ascii_case(word)))
-}
-
-fn says_where(name: &str) -> bool {
-    words(name).next_back().is_some_and(|last| PLACES.iter().any(|place| last.eq_ignore_ascii_case(place)))
+    fn cut_out_of(mut self, text: &str) -> Cow<'_, str> {
+        if self.ranges.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        self.ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        let mut out = String::with_capacity(text.len());
+        let mut copied = 0;
+        for (position, range) in self.ranges.into_iter().enumerate() {
+            // Of one that overlaps with the one before, or follows at once, only more is hidden.
+            if position == 0 || range.start > copied {
+                out.push_str(&text[copied..range.start]);
+                out.push_str(MASK);
+            }
+            copied = copied.max(range.end);
+        }
+        out.push_str(&text[copied..]);
+        Cow::Owned(out)
+    }
 }
 
 #[cfg(test)]

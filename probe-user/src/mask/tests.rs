@@ -48,9 +48,128 @@ fn passwords_on_a_command_line_are_hidden() {
     }
 }
 
+/// Each has `LEAK` in it, which must not be told, and `shown`, which must.
+#[track_caller]
+fn assert_hidden(arguments: &[&str], shown: &[&str]) {
+    let told = line(arguments);
+    assert!(!told.contains("LEAK"), "{told}");
+    assert!(told.contains(MASK), "{told}");
+    for part in shown {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}
+
+#[test]
+fn secrets_in_scripts_are_hidden() {
+    for (script, shown) in [
+        ("app --password LEAK", "app --password ***"),
+        ("redis-server --requirepass LEAK --port 1", "redis-server --requirepass *** --port 1"),
+        ("mysql -pLEAK db", "mysql -p*** db"),
+        ("mysql -uroot -p'LEAK x' db", "db"),
+        ("curl -u me:LEAK http://x/", "curl -u me:*** http://x/"),
+        ("sshpass -p LEAK ssh -p 22 h", "ssh -p 22 h"),
+        ("cd /x && exec sudo -u mysql redis-cli -a LEAK ping", "ping"),
+        ("if true; then mysql -pLEAK; fi", "fi"),
+        ("echo \"it's\"; app --token \"LEAK LEAK\" --port 1", "--port 1"),
+        ("don't --password LEAK", "don't"),
+        ("sh -c 'sh -c \"mysql -pLEAK\" x'", "mysql -p***"),
+        ("X=$(curl -su me:LEAK x) app", "me:*** x) app"),
+        ("PGPASSWORD=LEAK psql -p 5432 | cat", "psql -p 5432 | cat"),
+        ("STRIPE_KEY=LEAK ./app", "./app"),
+        ("a\nmysql -pLEAK\nb", "b"),
+        ("curl -H 'Authorization: Digest username=\"LEAK\", response=\"LEAK\"' http://x/", "http://x/"),
+        ("curl -H Authorization:\\ Bearer\\ LEAK http://x/", "http://x/"),
+    ] {
+        for shell in ["sh", "/bin/bash", "ash"] {
+            assert_hidden(&[shell, "-c", script], &[shown]);
+        }
+        assert_hidden(&["ssh", "host", script], &[]);
+        assert!(!Masks::default().text(script).contains("LEAK"));
+    }
+}
+
+#[test]
+fn secrets_of_well_known_programs_are_hidden() {
+    let lines: [(&[&str], &str); 36] = [
+        (&["redis-server", "--requirepass", "LEAK", "--masterauth", "LEAK", "--port", "1"], "--port 1"),
+        (&["/usr/lib/erlang/bin/beam.smp", "-sname", "a", "-setcookie", "LEAK", "-noshell"], "-noshell"),
+        (&["app", "--encryption-key", "LEAK", "--signing-key=LEAK", "--jwt", "LEAK", "--passcode", "LEAK", "run"], "run"),
+        (&["app", "--key=LEAK", "run"], "run"),
+        (&["app", "--key", "LEAK", "run"], "run"),
+        (&["openssl", "rsa", "-passin", "pass:LEAK", "-in", "a.pem"], "-in a.pem"),
+        (&["skopeo", "copy", "--src-creds", "u:LEAK", "--dest-creds=u:LEAK", "docker://a"], "u:*** --dest-creds=u:*** docker://a"),
+        (&["skopeo", "copy", "--creds", "LEAK", "docker://a"], "docker://a"),
+        (&["etcdctl", "--user", "root:LEAK", "get", "a"], "root:*** get a"),
+        (&["etcdctl", "--user=root:LEAK", "get", "a"], "root:*** get a"),
+        (&["vault", "login", "LEAK"], "vault login"),
+        (&["vault", "login", "-no-print", "LEAK"], "-no-print"),
+        (&["docker", "login", "-u", "me", "-p", "LEAK", "registry"], "-u me -p *** registry"),
+        (&["mosquitto_pub", "-u", "me", "-P", "LEAK", "-t", "x"], "-t x"),
+        (&["ldapadd", "-w", "LEAK", "-D", "cn=x"], "-D cn=x"),
+        (&["mongorestore", "-p", "LEAK", "dump"], "dump"),
+        (&["mariadb-backup", "-pLEAK", "x"], "x"),
+        (&["curl", "-b", "sid=LEAK", "x"], "x"),
+        (&["curl", "-sb", "LEAK", "x"], "x"),
+        (&["curl", "--cookie", "LEAK", "x"], "x"),
+        (&["curl", "-H", "Cookie: sid=LEAK; other=LEAK", "x"], "x"),
+        (&["curl", "-H", "X-Api-Key:LEAK", "x"], "x"),
+        (&["curl", "-HX-Api-Key:LEAK", "x"], "x"),
+        (&["curl", "--header=Authorization:LEAK", "x"], "x"),
+        (&["http", "x/", "Authorization:Bearer LEAK"], "Authorization:Bearer ***"),
+        (&["http", "-a", "me:LEAK", "x/"], "me:*** x/"),
+        (&["curl", "-H", "Authorization: Digest username=\"LEAK\", nonce=\"LEAK\"", "x"], "Digest *** x"),
+        (&["curl", "-H", "Authorization: token LEAK", "x"], "token *** x"),
+        (&["curl", "-H", "Authorization: ApiKey LEAK", "x"], "ApiKey *** x"),
+        (&["curl", "-H", "Authorization: Basic  LEAK", "x"], "Basic  *** x"),
+        (&["curl", "-H", "Authorization: Mine LEAK", "x"], "x"),
+        (&["sudo", "mysql", "-pLEAK", "db"], "db"),
+        (&["docker", "exec", "-it", "c", "mysql", "-pLEAK", "db"], "db"),
+        (&["kubectl", "exec", "pod", "-c", "mysql", "--", "mysql", "-pLEAK", "db"], "db"),
+        (&["env", "A=b", "timeout", "5", "mysql", "-pLEAK", "db"], "db"),
+        (&["docker-entrypoint.sh", "mysql", "-pLEAK", "db"], "db"),
+    ];
+    for (arguments, shown) in lines {
+        assert_hidden(arguments, &[shown]);
+    }
+}
+
+#[test]
+fn secrets_that_look_like_something_else_are_hidden() {
+    let lines: [(&[&str], &str); 13] = [
+        (&["app", "--dsn", "me:LE@AK@tcp(db:3306)/x"], "me:***@tcp(db:3306)/x"),
+        (&["app", "--password", "-LEAK", "run"], "run"),
+        (&["app", "--password", "-3LEAK", "run"], "run"),
+        (&["git", "clone", "https://LEAKLEAKLEAKLEAKLEAK@github.com/a/b"], "https://***@github.com/a/b"),
+        (&["git", "clone", "https://ghp_LEAK@github.com/a/b"], "https://***@github.com/a/b"),
+        (&["app", "https://x.blob.core.windows.net/a?sv=1&sig=LEAK&se=2"], "?sv=1&sig=***&se=2"),
+        (&["app", "https://s3/a?X-Amz-Date=1&X-Amz-Signature=LEAK"], "X-Amz-Date=1&X-Amz-Signature=***"),
+        (&["app", "https://maps/api?key=LEAK&q=1"], "&q=1"),
+        (&["app", "https://hooks.slack.com/services/T0/B0/LEAK", "run"], "https://hooks.slack.com/services/*** run"),
+        (&["app", "https://api.telegram.org/bot1:LEAK/getMe", "run"], "https://api.telegram.org/bot*** run"),
+        (&["app", "{\"password\": \"a\\\"LEAK\", \"n\": 1}"], "\"n\": 1}"),
+        (&["app", "{\\\"password\\\": \\\"LEAK\\\", \\\"n\\\": 1}"], "n\\\": 1}"),
+        (&["psql", "host=h password=a\\ LEAK dbname=d"], "host=h password=*** dbname=d"),
+    ];
+    for (arguments, shown) in lines {
+        assert_hidden(arguments, &[shown]);
+    }
+}
+
 #[test]
 fn what_is_no_secret_is_told() {
-    let lines: [&[&str]; 12] = [
+    let lines: [&[&str]; 24] = [
+        &["docker", "run", "--name", "mysql", "-p3306:3306", "-p", "80:80", "mysql:8"],
+        &["docker", "run", "-p", "80:80", "mongo"],
+        &["docker", "login", "--password-stdin", "registry"],
+        &["psql", "--no-password", "db"],
+        &["etcd", "--key", "/etc/k.pem", "--key=k.pem", "--cert", "/etc/c.pem"],
+        &["curl", "--cert", "/etc/c.pem", "-o", "x", "https://me@host/p", "-H", "Accept: a/b"],
+        &["sh", "-c", "cd /srv && exec ./app --port 80 -p8080 'a b' | tee -a log; echo $?"],
+        &["openssl", "rsa", "-passin", "file:/run/p", "-passout=env:P"],
+        &["sort", "--key=2,3", "a"],
+        &["kubectl", "exec", "pod", "--", "app", "-p80"],
+        &["registry/x-token:1", "http://x:1/?q=key", "--opts", "a=b c=d"],
+        &["sshd: me [priv]", ""],
         &["ssh", "-p2222", "host"],
         &["docker", "run", "-p8080:80", "image"],
         &["app", "--token-file=/run/token", "--password_path", "/run/p"],
@@ -86,6 +205,11 @@ fn values_of_variables_and_labels_are_hidden_by_their_names() {
     ] {
         assert_eq!(masks.variable(name, "x"), MASK, "{name}");
     }
+    for name in ["RABBITMQ_ERLANG_COOKIE", "JWT", "REGISTRY_CREDS"] {
+        assert_eq!(masks.variable(name, "x"), MASK, "{name}");
+    }
+    assert_eq!(masks.variable("REDIS_ARGS", "--requirepass LEAK --port 1"), "--requirepass *** --port 1");
+    assert_eq!(masks.variable("ERL_ARGS", "-setcookie LEAK"), "-setcookie ***");
     for name in ["PATH", "HOME", "COLOUR", "PASSWORD_FILE", "GOOGLE_KEY_PATH", "PWD", "OLDPWD", "PWDX"] {
         assert_eq!(masks.variable(name, "x"), "x", "{name}");
     }
