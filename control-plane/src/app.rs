@@ -29,7 +29,7 @@ use crate::marathon;
 use crate::mesos::{self, Mesos};
 use crate::problems::{Part, Problems};
 use crate::readiness::Readiness;
-use crate::replicas::{self, Follower, Front, Inside, Ports, Purpose, Record, Replicas, Us};
+use crate::replicas::{self, Follower, Front, HandOverError, Hold, Inside, Ports, Purpose, Record, Replicas, Us};
 use crate::store::Store;
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::Telemetry;
@@ -162,7 +162,9 @@ impl App {
                 };
                 let host = config.advertise.clone().unwrap_or_else(|| mesos::outward_address().to_string());
                 let us = Us { id: master_id.clone(), host, ports };
-                Some(Replicas::start(ensemble, config.zk_session_timeout, &us, inner_tls.clone(), (&supervisor, problems.clone()))?)
+                let hold = Hold::new(replicas::HOLD, supervisor.stopping().clone(), telemetry.clone());
+                let between = (inner_tls.clone(), hold);
+                Some(Replicas::start(ensemble, config.zk_session_timeout, &us, between, (&supervisor, problems.clone()))?)
             }
             _ => None,
         };
@@ -230,6 +232,7 @@ impl App {
             clock: clock.clone(),
             mesos: mesos.as_ref().map(|it| it.context.clone()),
             marathon: marathon.as_ref().map(|it| it.context.clone()),
+            lead: replicas.as_ref().map(Replicas::lead),
             masters: config.scheduler_masters.clone(),
             users: users.clone(),
             allowed_origins: config.allowed_origins.clone(),
@@ -321,22 +324,41 @@ impl App {
         &self.topology
     }
 
-    /// Runs until `signal`, then stops in order: not ready any more, no new connections, streams end, the driver drains, the store is safe.
+    /// Runs until `signal`, or until the lead was given up on request, then stops in order: another one leads, not ready any more, no new connections,
+    /// streams end, the driver drains, the store is safe.
     ///
     /// # Errors
     /// When a loop that the process cannot be without has ended, or the store cannot be made safe.
     pub async fn run_until(self, signal: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let lead = self.replicas.as_ref().map(Replicas::lead);
+        let given_up = async {
+            match &lead {
+                Some(lead) => lead.given_up().await,
+                None => std::future::pending().await,
+            }
+        };
         let failed = tokio::select! {
             () = signal => None,
+            () = given_up => None,
             name = self.supervisor.failed() => Some(name),
         };
         let App { supervisor, store, topology, replicas, stop_deadline, .. } = self;
         tracing::info!("stopping");
-        if let Some(replicas) = replicas {
+        // What only a leader has ends with the lead, which is no failure then.
+        let failed = failed.filter(|_| lead.as_ref().is_none_or(|lead| !lead.is_handed_over()));
+        if let (Some(lead), None) = (&lead, failed) {
+            match lead.hand_over().await {
+                Err(error @ HandOverError::NobodyYet) => tracing::warn!("{error}"),
+                _ => lead.handed_over().await,
+            }
+        }
+        if let Some(replicas) = &replicas {
             // Another one leads before our last client has left.
             replicas.withdraw();
         }
         supervisor.stop();
+        // Looks on no longer.
+        drop(replicas);
         // The driver ends when nobody can ask it anything any more.
         drop(topology);
         if timeout(stop_deadline, supervisor.ended()).await.is_err() {

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::drivers::{HistoryHandle, OldProbesHandle, OldReports, TopologyHandle};
 use crate::problems::Problems;
 use crate::readiness::Readiness;
+use crate::replicas::Lead;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 
@@ -69,6 +70,8 @@ pub struct Context {
     pub mesos: Option<edge_mesos::Context>,
     /// The scheduler, where one runs.
     pub marathon: Option<Arc<std::sync::OnceLock<edge_marathon::Context>>>,
+    /// The lead, where several control planes share an ensemble.
+    pub lead: Option<Lead>,
     /// Options that an operator has added to the views of containers.
     pub label_filters: Arc<[scope::labels::LabelFilter]>,
     /// Where metrics are graphed.

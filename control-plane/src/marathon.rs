@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ::http::StatusCode;
 use anyhow::Context as _;
@@ -13,13 +14,15 @@ use edge_marathon::client::MasterTls;
 use edge_marathon::settings::Settings;
 use edge_marathon::store::{DiskStore, Store};
 use edge_marathon::{Context, client, driver, probes};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::lead::Page;
 use crate::http::{self, Entrance, Patience};
-use crate::replicas::{Replicas, TermStore};
+use crate::replicas::{HOLD, Replicas, TermStore};
 use crate::supervise::{Backoff, Supervisor};
 use crate::telemetry::{self, Telemetry};
 
@@ -79,7 +82,7 @@ pub(crate) fn start(
     settings.core.seed = seed;
     let settings = Arc::new(settings);
     let context = Running::default();
-    let router = http::with_patience(router_of(context.clone()), Patience::DEFAULT, late);
+    let router = http::with_patience(router_of(context.clone(), supervisor.stopping().clone()), Patience::DEFAULT, late);
     match replicas {
         None => {
             let store = DiskStore::open(&config.data_dir.join("marathon.redb")).context("opening the scheduler's store")?;
@@ -132,7 +135,7 @@ fn run(
     supervisor.essential("marathon_leadership", async move {
         tokio::select! {
             () = stopping.cancelled() => {}
-            () = abdicated.cancelled() => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
+            () = abdicated.cancelled() => tokio::time::sleep(Duration::from_millis(500)).await,
         }
     });
     let logged = made.clone();
@@ -145,12 +148,27 @@ fn run(
     Ok(())
 }
 
-/// The scheduler's API, from the moment on that there is one.
-pub(crate) fn router_of(context: Running) -> Router {
-    let routes = Arc::new(OnceLock::new());
+/// Requests that wait at once for a scheduler that is about to begin.
+const WAITING_MAX: usize = 512;
+/// How often it is looked whether it has begun.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The scheduler's API, from the moment on that there is one. It takes a while after the election, in which requests wait.
+pub(crate) fn router_of(context: Running, stopping: CancellationToken) -> Router {
+    let (routes, room) = (Arc::new(OnceLock::new()), Arc::new(Semaphore::new(WAITING_MAX)));
     Router::new().fallback(move |request: Request| {
-        let (context, routes) = (context.clone(), routes.clone());
+        let (context, routes, room, stopping) = (context.clone(), routes.clone(), room.clone(), stopping.clone());
         async move {
+            if context.get().is_none()
+                && let Ok(_room) = room.try_acquire()
+            {
+                let begins = async {
+                    while context.get().is_none() {
+                        tokio::time::sleep(LOOK_INTERVAL).await;
+                    }
+                };
+                stopping.run_until_cancelled(tokio::time::timeout(HOLD, begins)).await;
+            }
             match context.get() {
                 Some(context) => {
                     let router: &Router = routes.get_or_init(|| edge_marathon::router(context.clone()));

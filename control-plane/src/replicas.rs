@@ -2,10 +2,12 @@
 //!
 //! A follower answers for itself what is its own (health, readiness, metrics) and sends clients of Mesos to the leader, as Mesos does. Every
 //! other connection that comes to it is carried to the leader byte by byte, so a probe, an agent, a browser or a client of Marathon may come to
-//! any of them. Connections are cut when another one leads; whoever had one comes back. While nobody leads, as far as is known, everything else
-//! is refused: what a follower has of its own is an empty map, which nobody could tell from a cluster where nothing runs. A control plane that
-//! loses the lead ends: whoever runs it starts it again, as a follower.
+//! any of them. Connections are cut when another one leads; whoever had one comes back. While nobody leads, as far as is known, they wait for it, and
+//! are refused after a while: what a follower has of its own is an empty map, which nobody could tell from a cluster where nothing runs. A control
+//! plane that loses the lead ends: whoever runs it starts it again, as a follower. One that is told to stop hands the lead over before.
 
+mod hand_over;
+mod hold;
 mod inside;
 mod opening;
 mod record;
@@ -27,7 +29,11 @@ use tokio::time::timeout;
 
 use crate::problems::{Part, Problems};
 use crate::supervise::{Backoff, Supervisor};
+use crate::telemetry::events::{ConnectionFailed, ConnectionFailure, HoldEnd};
 
+pub(crate) use hand_over::HandOverError;
+pub use hand_over::Lead;
+pub(crate) use hold::{Hold, PATIENCE as HOLD, UnderWay};
 pub(crate) use inside::{Inside, serve as serve_inside};
 use opening::Opening;
 pub(crate) use record::{Follower, Record, follow};
@@ -35,6 +41,13 @@ pub(crate) use registry::{TermDocuments, TermRegistry, TermStore};
 
 /// How long the leader may take to accept a connection, and a client to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is still said on a connection to a leader after another one leads: answers to what was asked before, be it by the next one, to whom it was
+/// carried on. A stream of messages is made anew the sooner, the better.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+/// Before a leader that does not take a connection is tried again: twice as long each time, up to the second.
+const DIAL_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Paths that are asked of this very process, whoever leads.
 const OWN: [&str; 3] = ["/health", "/ready", "/metrics"];
@@ -58,6 +71,8 @@ pub(crate) struct Replicas {
     election: Election,
     leadership: watch::Receiver<Leadership>,
     tls: Option<Tls>,
+    hold: Hold,
+    lead: Lead,
 }
 
 /// What others are told of us.
@@ -119,13 +134,15 @@ impl Replicas {
         ensemble: &Ensemble,
         session_timeout: Duration,
         us: &Us,
-        tls: Option<Tls>,
+        (tls, hold): (Option<Tls>, Hold),
         (supervisor, problems): (&Supervisor, Problems),
     ) -> anyhow::Result<Replicas> {
         let (election, run) = Election::stand(ensemble.clone(), us.member()?, session_timeout);
         supervisor.essential("election", run);
         let mut standing = election.standing();
         let (tell, leadership) = watch::channel(Leadership::Nobody);
+        let lead = Lead::new(election.standing(), election.withdrawal(), hold.clone());
+        let given = lead.clone();
         supervisor.essential("leadership", async move {
             let mut led = false;
             loop {
@@ -134,7 +151,7 @@ impl Replicas {
                     (Leadership::Nobody, Some(trouble)) => problems.tell(Part::Election, format!("no control plane leads: {trouble}")),
                     _ => drop(problems.take_back(Part::Election)),
                 }
-                if led && now != Leadership::Leading {
+                if led && now != Leadership::Leading && !given.is_handed_over() {
                     tracing::error!("the lead is lost: this control plane ends, another takes over");
                     tell.send_replace(now);
                     return;
@@ -147,7 +164,7 @@ impl Replicas {
                 }
             }
         });
-        Ok(Replicas { election, leadership, tls })
+        Ok(Replicas { election, leadership, tls, hold, lead })
     }
 
     /// Who leads, in the master's words.
@@ -163,6 +180,11 @@ impl Replicas {
     /// What connections to other control planes speak below.
     pub(crate) fn tls(&self) -> Option<Tls> {
         self.tls.clone()
+    }
+
+    /// The lead, for whoever asks about it or wants it to be given up.
+    pub(crate) fn lead(&self) -> Lead {
+        self.lead.clone()
     }
 
     /// Gives up the lead, so that another takes over at once.
@@ -188,10 +210,17 @@ fn leadership_of(standing: &Standing) -> Leadership {
 /// What becomes of the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct Front {
-    standing: Option<watch::Receiver<Standing>>,
+    several: Option<Several>,
     purpose: Purpose,
+}
+
+/// What counts where there are several control planes.
+#[derive(Clone, Debug)]
+struct Several {
+    standing: watch::Receiver<Standing>,
     /// Of connections between control planes.
     tls: Option<Tls>,
+    hold: Hold,
 }
 
 /// Where a connection belongs.
@@ -205,14 +234,26 @@ pub(crate) enum Route {
     Nowhere,
 }
 
+/// Where a connection goes, once that is known.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// To us; what comes on it is expected by whoever hands over the lead.
+    Here(Option<UnderWay>),
+    /// To the leader, to whom it has a connection.
+    There(Box<(Stream, Member)>),
+    /// Nobody has led in time.
+    Nowhere,
+}
+
 impl Front {
     /// Of the only control plane there is.
     pub fn alone(purpose: Purpose) -> Self {
-        Front { standing: None, purpose, tls: None }
+        Front { several: None, purpose }
     }
 
     pub(crate) fn of(replicas: Option<&Replicas>, purpose: Purpose) -> Self {
-        Front { standing: replicas.map(Replicas::standing), purpose, tls: replicas.and_then(|it| it.tls.clone()) }
+        let several = replicas.map(|it| Several { standing: it.standing(), tls: it.tls.clone(), hold: it.hold.clone() });
+        Front { several, purpose }
     }
 
     /// The same, of connections for something else.
@@ -227,39 +268,117 @@ impl Front {
 
     /// Whether we lead, or are the only one.
     pub(crate) fn leads(&self) -> bool {
-        self.standing.as_ref().is_none_or(|standing| standing.borrow().leads())
+        self.several.as_ref().is_none_or(|several| several.standing.borrow().leads())
+    }
+
+    /// What counts the requests that are under way, where the lead may be handed over.
+    pub(crate) fn hold(&self) -> Option<&Hold> {
+        self.several.as_ref().map(|several| &several.hold)
     }
 
     /// Where connections belong now.
     pub(crate) fn route(&self) -> Route {
-        let Some(standing) = &self.standing else { return Route::Here };
-        let standing = standing.borrow();
+        let Some(several) = &self.several else { return Route::Here };
+        let standing = several.standing.borrow();
         match &standing.leader {
+            // Whoever comes now is for the next one.
+            _ if standing.leads() && several.hold.handing_over().is_cancelled() => Route::Nowhere,
             _ if standing.leads() => Route::Here,
             Some(leader) if !leader.addresses.replica.is_empty() => Route::There(Box::new(leader.clone())),
             _ => Route::Nowhere,
         }
     }
 
-    /// Where a connection of HTTP belongs: what is asked of this very process stays here.
-    pub(crate) async fn route_http(&self, stream: &mut Stream) -> Route {
-        if self.leads() {
-            return Route::Here;
+    /// Where a connection of HTTP goes: what is asked of this very process stays here.
+    pub(crate) async fn place_http(&self, stream: &mut Stream) -> Place {
+        if let Some(here) = self.here() {
+            return here;
         }
         // The request may take a moment to come, and somebody else may lead then.
         let own = timeout(PATIENCE, asks_for_our_own(stream)).await;
-        if own.unwrap_or(false) { Route::Here } else { self.route() }
+        if own.unwrap_or(false) { Place::Here(None) } else { self.place(stream.peer_addr().ok()).await }
     }
 
-    /// Carries a connection to the leader, until either end closes it or somebody else leads.
-    pub(crate) async fn carry(&self, stream: Stream, leader: &Member) -> io::Result<()> {
-        let there = self.reach(leader, stream.peer_addr().ok()).await?;
-        self.join(stream, there, leader).await
+    /// Where a connection of `caller` goes. Waits, for a while, until somebody leads and can be reached.
+    pub(crate) async fn place(&self, caller: Option<SocketAddr>) -> Place {
+        self.placed(caller, || true).await
+    }
+
+    /// The same for a connection that another control plane has carried here, which is carried on only by one that has just handed over the lead:
+    /// otherwise one could be carried for ever.
+    pub(crate) async fn place_carried(&self, caller: Option<SocketAddr>) -> Place {
+        self.placed(caller, || self.hold().is_some_and(|hold| hold.handing_over().is_cancelled())).await
+    }
+
+    async fn placed(&self, caller: Option<SocketAddr>, may_carry: impl Fn() -> bool + Sync) -> Place {
+        let Some(Several { hold, .. }) = &self.several else { return Place::Here(None) };
+        if let Some(place) = self.place_now(caller, &may_carry).await {
+            return place;
+        }
+        let Some(held) = hold.take() else { return Place::Nowhere };
+        let (place, end) = tokio::select! {
+            place = self.place_soon(caller, &may_carry) => {
+                let end = if matches!(place, Place::There(_)) { HoldEnd::Carried } else { HoldEnd::Served };
+                (place, end)
+            }
+            () = tokio::time::sleep(hold.patience()) => (Place::Nowhere, HoldEnd::Refused),
+            () = hold.stopping().cancelled() => (Place::Nowhere, HoldEnd::Stopped),
+        };
+        held.ends(end);
+        place
+    }
+
+    /// Where it goes, if that is known and can be reached.
+    async fn place_now(&self, caller: Option<SocketAddr>, may_carry: &(impl Fn() -> bool + Sync)) -> Option<Place> {
+        if let Some(here) = self.here() {
+            return Some(here);
+        }
+        match self.route() {
+            Route::There(leader) if may_carry() => match self.reach(&leader, caller).await {
+                Ok(there) => Some(Place::There(Box::new((there, *leader)))),
+                Err(error) => {
+                    // It has ended, and its session has not: for a client, nobody leads.
+                    if let Some(hold) = self.hold() {
+                        ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(hold.telemetry());
+                    }
+                    None
+                }
+            },
+            // What has changed meanwhile wakes whoever waits.
+            Route::Here | Route::There(_) | Route::Nowhere => None,
+        }
+    }
+
+    /// Whether it belongs to us. Counted before that is looked at for good: either whoever hands over the lead waits for it, or it is not for us.
+    fn here(&self) -> Option<Place> {
+        let is_ours = || matches!(self.route(), Route::Here);
+        let expected = is_ours().then(|| self.hold().map(Hold::begin))?;
+        is_ours().then_some(Place::Here(expected))
+    }
+
+    async fn place_soon(&self, caller: Option<SocketAddr>, may_carry: &(impl Fn() -> bool + Sync)) -> Place {
+        let Some(mut standing) = self.several.as_ref().map(|several| several.standing.clone()) else { return Place::Here(None) };
+        let (mut pause, longest) = DIAL_AGAIN;
+        loop {
+            // What changes from here on is not missed.
+            standing.borrow_and_update();
+            if let Some(place) = self.place_now(caller, may_carry).await {
+                return place;
+            }
+            tokio::select! {
+                changed = standing.changed() => match changed {
+                    Ok(()) => pause = DIAL_AGAIN.0,
+                    // The election ends when the process does.
+                    Err(_) => std::future::pending().await,
+                },
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
+            }
+        }
     }
 
     /// A connection to the leader, for one that comes from `caller`.
-    pub(crate) async fn reach(&self, leader: &Member, caller: Option<SocketAddr>) -> io::Result<Stream> {
-        let mut there = dial(leader, self.tls.as_ref()).await?;
+    async fn reach(&self, leader: &Member, caller: Option<SocketAddr>) -> io::Result<Stream> {
+        let mut there = dial(leader, self.several.as_ref().and_then(|several| several.tls.as_ref())).await?;
         let caller = caller.filter(|_| leader.addresses.protocol >= opening::WITH_CALLERS);
         there.write_all(&Opening { purpose: self.purpose, caller }.encode()).await?;
         Ok(there)
@@ -267,8 +386,11 @@ impl Front {
 
     /// Carries what either end says to the other, until one of them closes its connection or somebody else leads.
     pub(crate) async fn join(&self, mut stream: Stream, mut there: Stream, leader: &Member) -> io::Result<()> {
-        let Some(mut standing) = self.standing.clone() else { return Ok(()) };
-        let another = async { drop(standing.wait_for(|it| it.leader.as_ref().is_none_or(|it| it.id != leader.id)).await) };
+        let Some(mut standing) = self.several.as_ref().map(|several| several.standing.clone()) else { return Ok(()) };
+        let another = async {
+            drop(standing.wait_for(|it| it.leader.as_ref().is_none_or(|it| it.id != leader.id)).await);
+            tokio::time::sleep(if self.purpose == Purpose::Grpc { LAST_MESSAGES } else { LAST_WORDS }).await;
+        };
         tokio::select! {
             carried = copy_bidirectional(&mut stream, &mut there) => carried.map(drop),
             () = another => Ok(()),

@@ -133,7 +133,7 @@ async fn run(
     status.send_replace(Status::Serving);
     tokio::select! {
         () = driver.run(messages, closed) => {}
-        () = until_deposed(&mut parts.leadership) => tracing::error!("the lead is lost: this master ends, another takes over"),
+        () = until_deposed(&mut parts.leadership) => tracing::warn!("the lead is gone: this master ends, another takes over"),
         () = stopping.cancelled() => {}
     }
     status.send_replace(Status::Nobody);

@@ -22,6 +22,8 @@ use crate::link::{Abilities, Link, Order};
 use crate::pipe::{Connection, Native, Pipe};
 use crate::{Observer, Outcome};
 
+mod own;
+
 /// Orders that wait for a probe that does not read.
 const ORDERS_MAX: usize = 32;
 /// Longest sleep of the clock's loop: a deadline that comes up meanwhile wakes it earlier.

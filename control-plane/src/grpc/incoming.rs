@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::replicas::{Front, Route};
+use crate::replicas::{Front, Place, Route};
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{ConnectionFailed, ConnectionFailure};
@@ -52,7 +52,7 @@ pub(super) struct Doors {
 enum Arrived {
     /// As it came from the listener.
     Fresh(TcpStream),
-    /// A handshake, a place in the room among them, is done.
+    /// It has a place in the room, and its handshake is done, or it has waited until we lead.
     Secured(edge_tls::Stream, OwnedSemaphorePermit),
     /// From another control plane.
     Carried(edge_tls::Stream),
@@ -107,19 +107,27 @@ pub(super) fn incoming(
                 }
             };
             match doors.front.route() {
-                Route::There(leader) if !is_carried => {
-                    let (front, telemetry) = (doors.front.clone(), telemetry.clone());
+                Route::Here => {}
+                // Whoever carried it comes back when somebody leads.
+                Route::There(_) | Route::Nowhere if is_carried => continue,
+                Route::There(_) | Route::Nowhere => {
+                    let (front, secured, telemetry) = (doors.front.clone(), secured.clone(), telemetry.clone());
                     doors.supervisor.one_off("carried_stream", async move {
-                        if let Err(error) = front.carry(stream, &leader).await {
-                            ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&telemetry);
+                        match front.place(stream.peer_addr().ok()).await {
+                            Place::There(there) => {
+                                let (there, leader) = *there;
+                                if let Err(error) = front.join(stream, there, &leader).await {
+                                    ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&telemetry);
+                                }
+                                drop(permit);
+                            }
+                            // We lead now.
+                            Place::Here(_) => drop(secured.send((stream, permit)).await),
+                            Place::Nowhere => {}
                         }
-                        drop(permit);
                     });
                     continue;
                 }
-                // Whoever it is comes back when somebody leads.
-                Route::There(_) | Route::Nowhere => continue,
-                Route::Here => {}
             }
             let silence = Silence {
                 too_long: Box::pin(tokio::time::sleep(patience.first_word)),

@@ -5,6 +5,7 @@ pub(super) mod changes;
 mod flows;
 mod health;
 mod hosts;
+mod lead;
 mod listeners;
 pub(super) mod openapi;
 mod probes;
@@ -21,6 +22,8 @@ use utoipa_axum::routes;
 use super::Context;
 use super::query::Query;
 
+pub(super) use lead::YIELD_PATH;
+
 /// The platform's routes.
 pub(super) fn routes(context: &Context) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -35,6 +38,8 @@ pub(super) fn routes(context: &Context) -> OpenApiRouter {
         .routes(routes!(probes::probes))
         .routes(routes!(search::search))
         .routes(routes!(audit::audit))
+        .routes(routes!(lead::lead))
+        .routes(routes!(lead::give_up))
         .with_state(context.clone())
         .merge(services::routes(context))
 }

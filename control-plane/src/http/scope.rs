@@ -36,6 +36,7 @@ use topology::{Query as Words, View, ViewSnapshot};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use self::controls::caller;
 use self::delta::DeltaCache;
 use self::pace::Beats;
 use self::packed::PackedCache;

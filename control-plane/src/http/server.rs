@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,13 +15,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::connection::ClientStream;
+use super::platform;
 use super::reply::{json_value, problem};
-use crate::replicas::{Front, Purpose, Route, is_own};
+use crate::replicas::{Front, Hold, Place, Purpose, UnderWay, is_own};
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{ConnectionClosed, ConnectionFailed, ConnectionFailure, ConnectionOpened};
@@ -62,9 +63,15 @@ pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, t
                 let (front, tls) = (front.clone(), tls.clone());
                 supervisor.one_off("http_connection", async move {
                     if let Some(mut stream) = shake_hands(tls, stream, &connection).await {
-                        match front.route_http(&mut stream).await {
-                            Route::There(leader) => connection.carry(stream, &leader).await,
-                            Route::Here | Route::Nowhere => connection.run(stream).await,
+                        match front.place_http(&mut stream).await {
+                            Place::There(there) => {
+                                let (there, leader) = *there;
+                                if let Err(error) = front.join(stream, there, &leader).await {
+                                    ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&connection.telemetry);
+                                }
+                            }
+                            Place::Here(expected) => connection.run(stream, expected).await,
+                            Place::Nowhere => connection.run(stream, None).await,
                         }
                     }
                     drop(permit);
@@ -90,9 +97,15 @@ async fn shake_hands(tls: Option<Tls>, stream: TcpStream, connection: &Connectio
     }
 }
 
-/// Serves a connection that came another way.
-pub(crate) async fn serve_connection(stream: Stream, router: Router, front: Front, supervisor: &Supervisor, telemetry: Telemetry) {
-    Connection { router, front, stopping: supervisor.stopping().clone(), telemetry }.run(stream).await;
+/// Serves a connection that came another way, and on which something is expected.
+pub(crate) async fn serve_connection(
+    (stream, expected): (Stream, Option<UnderWay>),
+    router: Router,
+    front: Front,
+    supervisor: &Supervisor,
+    telemetry: Telemetry,
+) {
+    Connection { router, front, stopping: supervisor.stopping().clone(), telemetry }.run(stream, expected).await;
 }
 
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
@@ -112,34 +125,32 @@ struct Connection {
 }
 
 impl Connection {
-    async fn carry(self, stream: Stream, leader: &ha::Member) {
-        let carried = match self.front.reach(leader, stream.peer_addr().ok()).await {
-            Ok(there) => self.front.join(stream, there, leader).await,
-            Err(error) => {
-                ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
-                // It has ended, and its session has not: for a client, nobody leads.
-                return self.run(stream).await;
-            }
-        };
-        if let Err(error) = carried {
-            ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
-        }
-    }
-
-    async fn run(self, stream: Stream) {
+    /// `expected` counts the first request, before it has come.
+    async fn run(self, stream: Stream, expected: Option<UnderWay>) {
         ConnectionOpened.emit(&self.telemetry);
-        if let Err(error) = self.serve(stream).await {
+        if let Err(error) = self.serve(stream, expected).await {
             ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
         }
         ConnectionClosed.emit(&self.telemetry);
     }
 
-    async fn serve(&self, stream: Stream) -> hyper::Result<()> {
+    async fn serve(&self, stream: Stream, expected: Option<UnderWay>) -> hyper::Result<()> {
         let peer = stream.peer_addr().ok();
         let (router, front) = (self.router.clone(), self.front.clone());
+        let begun = Arc::new(Notify::new());
+        let first = Mutex::new(expected);
+        let told = begun.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (router, leads, purpose) = (router.clone(), front.leads(), front.purpose());
+            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let under_way = match request.uri().path() {
+                // It would wait for itself.
+                platform::YIELD_PATH => None,
+                _ => first.or_else(|| front.hold().map(Hold::begin)),
+            };
+            told.notify_one();
             async move {
+                let _under_way: Option<UnderWay> = under_way;
                 if !leads && !is_own(request.uri().path()) {
                     return Ok(ends_here(nobody_leads(purpose)));
                 }
@@ -164,9 +175,25 @@ impl Connection {
         );
         tokio::select! {
             outcome = connection.as_mut() => return outcome,
-            () = self.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.leaves(&begun) => connection.as_mut().graceful_shutdown(),
         }
         connection.await
+    }
+
+    /// Waits until no further request is taken: the process stops, or hands over the lead and has seen one already. A connection from which none has
+    /// come yet would be closed at once, with its request on the way.
+    async fn leaves(&self, begun: &Notify) {
+        let hands_over = async {
+            match self.front.hold() {
+                Some(hold) => hold.handing_over().cancelled().await,
+                None => std::future::pending().await,
+            }
+            begun.notified().await;
+        };
+        tokio::select! {
+            () = self.stopping.cancelled() => {}
+            () = hands_over => {}
+        }
     }
 }
 

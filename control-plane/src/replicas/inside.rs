@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::opening::Opening;
 use super::record::{self, Record};
-use super::{Front, PATIENCE, Purpose};
+use super::{Front, PATIENCE, Place, Purpose, Route};
 use crate::http;
 use crate::supervise::Supervisor;
 use crate::telemetry::Telemetry;
@@ -23,7 +23,7 @@ const CONNECTIONS_MAX: usize = 100_000;
 /// Where carried connections go.
 #[derive(Clone, Debug)]
 pub(crate) struct Inside {
-    /// Whether we lead. If not, nothing is taken in: a connection that is carried twice would be carried for ever.
+    /// Whether we lead, or soon will: the one that carries a connection may have heard of it before us.
     pub(crate) front: Front,
     /// UI and API.
     pub(crate) http: Router,
@@ -66,9 +66,6 @@ pub(crate) async fn serve(listener: Arc<TcpListener>, inside: Inside, supervisor
 
 impl Inside {
     async fn take(self, stream: TcpStream, supervisor: &Supervisor) {
-        if !self.front.leads() {
-            return;
-        }
         let _ = stream.set_nodelay(true);
         let mut stream = match &self.tls {
             Some(tls) => match tls.accept(Door::Replicas, stream).await {
@@ -89,11 +86,28 @@ impl Inside {
             stream = stream.on_behalf_of(caller);
         }
         let front = self.front.with_purpose(opening.purpose);
+        let place = match front.route() {
+            // Nobody waits for it to end, and a follower asks again.
+            Route::Here if opening.purpose == Purpose::Record => Place::Here(None),
+            _ if opening.purpose == Purpose::Record => Place::Nowhere,
+            _ => front.place_carried(stream.peer_addr().ok()).await,
+        };
+        let expected = match place {
+            Place::Here(expected) => expected,
+            Place::There(there) => {
+                let (there, leader) = *there;
+                if let Err(error) = front.join(stream, there, &leader).await {
+                    ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&self.telemetry);
+                }
+                return;
+            }
+            Place::Nowhere => return,
+        };
         match opening.purpose {
-            Purpose::Http => http::serve_connection(stream, self.http, front, supervisor, self.telemetry).await,
+            Purpose::Http => http::serve_connection((stream, expected), self.http, front, supervisor, self.telemetry).await,
             Purpose::Marathon => {
                 if let Some(router) = self.marathon {
-                    http::serve_connection(stream, router, front, supervisor, self.telemetry).await;
+                    http::serve_connection((stream, expected), router, front, supervisor, self.telemetry).await;
                 }
             }
             Purpose::Record => {

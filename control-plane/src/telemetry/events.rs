@@ -8,12 +8,14 @@ use super::Telemetry;
 
 mod controls;
 mod history;
+mod hold;
 mod map;
 mod probes;
 mod rpc;
 
 pub use controls::{AuditFailed, ControlSettled, PipeClosed, PipeRefused};
 pub use history::{HistoryCompactionFailed, HistoryFailed, HistoryObserved, HistoryOpened, HistoryWritten, TimestampIgnored};
+pub use hold::{ConnectionHeld, ConnectionReleased, HoldEnd};
 pub use map::{MapObserved, PicturesDrawn};
 pub use probes::ProbesObserved;
 

@@ -43,7 +43,7 @@ pub(crate) async fn request(server: SocketAddr, method: &str, target: &str, head
     raw(server, head.as_bytes()).await
 }
 
-/// Any bytes; the reply is read to its end.
+/// Any bytes; the reply is read to its end. It may come late: a control plane that follows nobody waits for 10 s.
 pub(crate) async fn raw(server: SocketAddr, bytes: &[u8]) -> Reply {
     let exchange = async {
         let mut stream = TcpStream::connect(server).await.unwrap();
@@ -52,7 +52,7 @@ pub(crate) async fn raw(server: SocketAddr, bytes: &[u8]) -> Reply {
         stream.read_to_end(&mut reply).await.unwrap();
         parse(&reply)
     };
-    timeout(Duration::from_secs(10), exchange).await.expect("the reply comes in time")
+    timeout(Duration::from_secs(20), exchange).await.expect("the reply comes in time")
 }
 
 /// The same of a server that may not be there, or may go before it has answered.

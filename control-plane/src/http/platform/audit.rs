@@ -40,7 +40,7 @@ pub(crate) struct AuditPage<'a> {
     next: Option<u64>,
 }
 
-/// One call of a control.
+/// One call of a control, or something that the control plane itself was told to do (`yield_lead`).
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes what the switchboard writes down")]
@@ -53,9 +53,9 @@ pub(crate) struct AuditRecord {
     remote: Option<String>,
     /// The name that the caller gave by HTTP Basic. Nobody has checked it here.
     user: Option<String>,
-    /// Which probe was told.
+    /// Which probe was told; empty when none was.
     probe: String,
-    /// Which node it was about.
+    /// Which node it was about; empty when none was.
     node: String,
     /// Which control.
     control: String,

@@ -54,7 +54,7 @@ pub(in crate::http) fn carried(context: &Context) -> Router {
     };
     let marathon = Carried {
         prefix: "/api/v1/marathon",
-        router: context.marathon.clone().map(marathon::router_of),
+        router: context.marathon.clone().map(|running| marathon::router_of(running, context.supervisor.stopping().clone())),
         absent: "no scheduler runs in this control plane",
     };
     Router::new()

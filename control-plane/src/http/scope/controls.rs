@@ -75,7 +75,7 @@ pub(super) async fn control(State(scope): State<Scope>, request: Request) -> Res
 }
 
 /// Who asks.
-fn caller(request: &Request) -> Caller {
+pub(crate) fn caller(request: &Request) -> Caller {
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     Caller { remote, user: basic_user(request.headers()) }
 }
