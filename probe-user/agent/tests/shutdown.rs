@@ -141,3 +141,55 @@ fn an_agent_that_is_configured_otherwise_goes_on_only_where_its_policy_allows_th
     let ended = world.spawn_agent().recv_timeout(PATIENCE).unwrap();
     assert!(ended.unwrap_err().to_string().starts_with("the agent's attribute rack changed from new to other"));
 }
+
+/// A small disk of its own; it goes with this.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn of(size: &str) -> Disk {
+        let at = tempfile::tempdir().unwrap();
+        let options = format!("size={size},mode=755");
+        nix::mount::mount(Some("tmpfs"), at.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options.as_str())).unwrap();
+        Disk(at)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_agent_and_its_tasks_go_on() {
+    let disk = Disk::of("12m");
+    let mut world = World::new(|config| config.work_dir = disk.0.path().join("work"));
+    world.master.acknowledge_all(true);
+    world.kill_agent();
+    let before = world.master.registrations().len();
+    let told = world.spawn_agent();
+    world.master.registration(before);
+    until("it is registered", || is_agent(&world, support::AGENT_ID));
+    let framework = framework(true);
+    world.master.run_task(&framework, &task("stays", "trap 'exit 0' TERM; while :; do sleep 0.1; done"));
+    world.master.state("stays", TaskState::TaskRunning);
+    // To the last block.
+    let full = disk.0.path().join("full");
+    let filled = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&full).unwrap());
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    // What it has made room for before still fits.
+    let ended = (0..200).find_map(|number| {
+        world.master.run_task_if_there(&framework, &task(&format!("more.{number}"), "true"));
+        told.recv_timeout(Duration::from_millis(100)).ok()
+    });
+    let problem = ended.unwrap().unwrap_err();
+    let causes = std::iter::successors(Some(&problem as &dyn std::error::Error), |it| it.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    assert!(words.iter().any(|it| it.contains("No space left")), "{words:?}");
+    world.kill_agent();
+    // There is room again.
+    std::fs::remove_file(full).unwrap();
+    world.start_agent();
+    world.master.kill(&framework, "stays");
+    world.master.state("stays", TaskState::TaskKilled);
+}

@@ -226,13 +226,18 @@ impl Master {
     }
 
     pub fn run_task(&self, framework: &FrameworkInfo, task: &TaskInfo) {
-        self.say(Theirs::RunTask(wire::RunTask {
+        assert!(self.run_task_if_there(framework, task), "registered");
+    }
+
+    /// Whether there was an agent to be told.
+    pub fn run_task_if_there(&self, framework: &FrameworkInfo, task: &TaskInfo) -> bool {
+        self.say_if_there(Theirs::RunTask(wire::RunTask {
             framework_info: framework.encode_to_vec(),
             task: task.encode_to_vec(),
             executor_info: task.executor.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default(),
             launch_executor: true,
             ..Default::default()
-        }));
+        }))
     }
 
     pub fn run_group(&self, framework: &FrameworkInfo, executor: &ExecutorInfo, tasks: Vec<TaskInfo>) {
