@@ -53,8 +53,7 @@ const UNIX_ALONE: Duration = Duration::from_secs(1);
 /// The stream waits this long for the capture.
 const CAPTURE_AWAITED: Duration = Duration::from_secs(3);
 
-/// How long the capture has to deliver its last when it is made anew, and other loops to end in order.
-const CAPTURE_STOPPED_WITHIN: Duration = Duration::from_secs(3);
+/// How long loops have to end in order.
 const LOOP_STOPPED_WITHIN: Duration = Duration::from_secs(1);
 /// What a collector has left to tell, and its lease to be given back.
 const COLLECTOR_STOPPED_WITHIN: Duration = Duration::from_secs(4);
@@ -64,10 +63,7 @@ const COLLECTOR_STOPPED_WITHIN: Duration = Duration::from_secs(4);
 /// # Errors
 /// When it cannot start.
 pub fn run_process(config: Config, source: reload::Source) -> anyhow::Result<ExitCode> {
-    // Before there are other threads: they inherit the namespace.
-    if let Err(error) = host::namespace::enter_cgroup_namespace(&config.proc_root) {
-        tracing::warn!(%error, "the host's cgroup namespace cannot be entered (CAP_SYS_ADMIN): what containers use is not told");
-    }
+    enter_host(&config);
     // One thread for all loops; what blocks has threads of its own.
     // An agent also downloads, unpacks and stores.
     let blocking = if config.roles.run { 64 } else { 4 };
@@ -88,6 +84,13 @@ pub fn run_process(config: Config, source: reload::Source) -> anyhow::Result<Exi
     // A look at /proc that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     status
+}
+
+/// Enters the namespace of the host in which cgroups are named. Call it before there are other threads: they inherit it.
+pub fn enter_host(config: &Config) {
+    if let Err(error) = host::namespace::enter_cgroup_namespace(&config.proc_root) {
+        tracing::warn!(%error, "the host's cgroup namespace cannot be entered (CAP_SYS_ADMIN): what containers use is not told");
+    }
 }
 
 /// Whom a probe tells what it sees.
@@ -156,6 +159,12 @@ impl App {
         let mounts = capture::mounts(&config.proc_root).with_unified(config.cgroup_root.clone());
         let (observations, observed) = mpsc::channel(OBSERVATIONS_MAX);
         let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
+        if host::namespace::has_own_cgroup_namespace(&config.proc_root) {
+            let sentence =
+                "What containers use, and in which of them processes are, is not told: the host's cgroup namespace cannot be entered.";
+            // The inbox is new and has room.
+            drop(inputs.try_send(Input::BlindSpot { cause: "cgroup-namespace", sentence: Some(sentence.to_owned()) }));
+        }
         let supervisor = Supervisor::new(telemetry.clone());
         let stopping = supervisor.stopping().clone();
         let finish = CancellationToken::new();
@@ -192,10 +201,13 @@ impl App {
             pin_dir: config.pin_dir.clone(),
             abi_salt: config.abi_salt,
             dns: config.dns,
+            current: Some(reloader.current()),
             procfs: procfs.clone(),
             cgroup_root: config.cgroup_root.clone(),
             pace: pace.clone(),
             kernel_log: config.kernel_log,
+            // Whoever looks every second wants to see what moved since.
+            sweep_interval: config.metrics_interval.min(crate::ebpf::Config::default().sweep_interval),
             telemetry: telemetry.clone(),
             unified: config.cgroup_root.clone().or_else(|| mounts.unified.clone()),
             observations: observations.clone(),
@@ -205,12 +217,8 @@ impl App {
         };
         let started = ladder.started.clone();
         let captured = supervisor.restarting("capture", Backoff::EDGE, {
-            let (stopping, current) = (stopping.clone(), reloader.current());
-            move || {
-                let (ladder, refuse) = (ladder.clone(), refuse.clone());
-                let run = move |dns, stop| capture(Ladder { dns, ..ladder.clone() }, stop, refuse.clone());
-                reload::following(current.clone(), |config| config.dns, stopping.clone(), CAPTURE_STOPPED_WITHIN, run)
-            }
+            let stopping = stopping.clone();
+            move || capture(ladder.clone(), stopping.clone(), refuse.clone())
         });
         supervisor.restarting("conntrack", Backoff::EDGE, {
             let conntrack = conntrack::Config::of_host(&procfs);
@@ -220,7 +228,8 @@ impl App {
                     (conntrack.clone(), telemetry.clone(), observations.clone(), inputs.clone());
                 let run = move |wanted: bool, stop: CancellationToken| {
                     let run = conntrack::run(conntrack.clone(), telemetry.clone(), observations.clone(), inputs.clone(), stop.clone());
-                    async move { if wanted { run.await } else { stop.cancelled().await } }
+                    let left = conntrack::leave(inputs.clone(), stop);
+                    async move { if wanted { run.await } else { left.await } }
                 };
                 reload::following(current.clone(), |config| config.conntrack, stopping.clone(), LOOP_STOPPED_WITHIN, run)
             }

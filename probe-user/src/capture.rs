@@ -22,6 +22,7 @@ use crate::fallback::{self, Rung, connector::Connector};
 use crate::host::namespace::{Whereabouts, host_process};
 use crate::observation::{FlowEnd, Observation, Protocol};
 use crate::procfs::Procfs;
+use crate::reload;
 use crate::snapshot::{self, Sockets};
 use crate::sockets::{self, ROUND_MAX, Rounds, SocketOwner, SocketRecord, States};
 use crate::telemetry::Telemetry;
@@ -53,12 +54,16 @@ pub struct Ladder {
     pub abi_salt: u64,
     /// Where names are looked for.
     pub dns: dns::Mode,
+    /// The configuration as it is now, which may say so otherwise; `None` where it never does.
+    pub current: Option<reload::Current>,
     /// `/proc`.
     pub procfs: Arc<Procfs>,
     /// Root of the cgroup2 hierarchy, if one was given.
     pub cgroup_root: Option<PathBuf>,
     /// How fast what is optional goes on.
     pub pace: Pace,
+    /// How often the bytes of open connections are counted.
+    pub sweep_interval: Duration,
     /// Whether kernel programs write log lines.
     pub kernel_log: bool,
     /// Where that hierarchy is mounted.
@@ -149,7 +154,8 @@ impl Ladder {
                 abi_salt: self.abi_salt,
                 proc_root: self.procfs.root().to_owned(),
                 kernel_log: self.kernel_log,
-                dns: self.dns,
+                sweep_interval: self.sweep_interval,
+                dns: self.wished_names(),
                 pace: self.pace.clone(),
                 ..ebpf::Config::default()
             };
@@ -180,8 +186,9 @@ impl Ladder {
         first: FirstLook,
         stopping: CancellationToken,
     ) -> Result<(), LadderError> {
+        let mut running = running;
         let status = running.status().clone();
-        let capture = capture_of(&status);
+        let capture = capture_of(&status, self.wished_names());
         tracing::info!(rung = capture.rung, description = capture.description, reason = capture.reason, "capture started");
         if let Some(path) = &status.pinned_at {
             let open = running.counted_sockets().len();
@@ -207,6 +214,7 @@ impl Ladder {
         if !status.processes {
             self.start_connector(Connector::open().ok(), &stop)?;
         }
+        let (mut current, mut names) = (self.current.clone(), self.wished_names());
         let ended = {
             let mut forwarded = std::pin::pin!(forwarded);
             let mut around = std::pin::pin!(around);
@@ -218,6 +226,10 @@ impl Ladder {
                         Ok(()) => told = true,
                         Err(_) => break true,
                     },
+                    wished = other_names(&mut current, names) => {
+                        names = wished;
+                        running = self.look_for_names(running, wished).await?;
+                    }
                     () = stopping.cancelled() => break true,
                 }
             }
@@ -237,6 +249,22 @@ impl Ladder {
         };
         let (stopped, ()) = tokio::join!(stopped, drained);
         stopped
+    }
+
+    /// Looks for names as the configuration wants it now. What is known of connections stays.
+    async fn look_for_names(&self, mut running: ebpf::Running, mode: dns::Mode) -> Result<ebpf::Running, LadderError> {
+        let running = self.blocking(move |_| {
+            running.look_for_names(mode);
+            running
+        });
+        let running = running.await?;
+        self.tell_capture(capture_of(running.status(), mode)).await?;
+        Ok(running)
+    }
+
+    /// Where names are to be looked for now.
+    fn wished_names(&self) -> dns::Mode {
+        self.current.as_ref().map_or(self.dns, |current| current.borrow().dns)
     }
 
     async fn run_below(
@@ -537,13 +565,29 @@ impl Ladder {
     }
 }
 
+/// Waits until names are to be looked for elsewhere than in `mode`, and says where.
+async fn other_names(current: &mut Option<reload::Current>, mode: dns::Mode) -> dns::Mode {
+    if let Some(current) = current {
+        loop {
+            let wished = current.borrow_and_update().dns;
+            if wished != mode {
+                return wished;
+            }
+            if current.changed().await.is_err() {
+                break;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
 /// The end as it is the same for all who may hold it.
 fn held_by_nobody(end: &FlowEnd) -> FlowEnd {
     FlowEnd { pid: 0, start_time: None, cgroup_id: 0, ..*end }
 }
 
 /// How kernel programs see, for the control plane.
-fn capture_of(status: &ebpf::Status) -> v1::Capture {
+fn capture_of(status: &ebpf::Status, names: dns::Mode) -> v1::Capture {
     let rung = status.rung();
     let description = if status.processes { "sock_ops + cgroup hooks + raw tracepoints" } else { "sock_ops + cgroup hooks" };
     let mut blind_spots = Vec::new();
@@ -559,7 +603,13 @@ fn capture_of(status: &ebpf::Status) -> v1::Capture {
     blind_spots.extend(udp_blind_spots(status));
     match &status.names {
         ebpf::Names::Off => blind_spots.push("Names that processes resolve are not looked at (--dns off).".to_owned()),
-        ebpf::Names::Seen => blind_spots.push("Names that are resolved over TCP, TLS or HTTPS are not seen.".to_owned()),
+        ebpf::Names::Seen => {
+            blind_spots.push("Names that are resolved over TCP, TLS or HTTPS are not seen.".to_owned());
+            if names == dns::Mode::Auto {
+                let sentence = "The first name that a cgroup resolves may be missed where a server elsewhere answers within some milliseconds (--dns all misses none).";
+                blind_spots.push(sentence.to_owned());
+            }
+        }
         // The kernel's words are with the hooks; they may be long.
         ebpf::Names::Refused(_) => {
             blind_spots.push("Names that processes resolve are not seen: the kernel refused the programs.".to_owned())

@@ -97,6 +97,17 @@ pub async fn run(
     }
 }
 
+/// Tells that nobody is to look, until `stopping` is cancelled.
+pub async fn leave(inputs: mpsc::Sender<Input>, stopping: CancellationToken) {
+    let sentence = "Where address translation takes connections is not looked at (--no-conntrack).".to_owned();
+    let mut told = None;
+    if tell_blind_spot(&inputs, &mut told, Some(sentence)).await.is_some() {
+        stopping.cancelled().await;
+        // Without a driver nobody has to know.
+        let _ = tell_blind_spot(&inputs, &mut told, None).await;
+    }
+}
+
 /// Waits for connections to be tracked. `None` when nobody listens.
 async fn find(config: &Config, inputs: &mpsc::Sender<Input>) -> Option<(Questions, AsyncFd<Events>)> {
     let mut told = None;

@@ -4,6 +4,7 @@
 //! that ask a server elsewhere: [`attach`] decides where. [`message`] takes the answers apart, [`watch`] believes those of servers that were
 //! asked, [`names`] keeps what they said, and [`kept`] keeps that over a restart.
 
+pub mod asked;
 pub mod attach;
 pub mod kept;
 pub mod message;

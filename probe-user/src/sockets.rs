@@ -99,12 +99,28 @@ impl Rounds {
     /// # Errors
     /// When there is no such thread.
     pub fn dump(&mut self, procfs: &Procfs, namespaces: &[Namespace], states: States, budget: Duration) -> io::Result<Vec<SocketTable>> {
-        let (read, unread): (Vec<_>, Vec<_>) = self.all(procfs, namespaces, states, budget)?.into_iter().partition(|it| !it.late);
+        let tables = self.all(procfs, namespaces, states, budget)?;
+        Ok(self.ended(tables))
+    }
+
+    /// The UDP sockets that take datagrams from anybody: servers, and clients that have not connected their socket. One round, as of
+    /// [`Rounds::dump`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn dump_datagram(&mut self, procfs: &Procfs, namespaces: &[Namespace], budget: Duration) -> io::Result<Vec<SocketTable>> {
+        let tables = dump(procfs, self.turn(namespaces), &[Protocol::Udp], States::UNCONNECTED, budget)?;
+        Ok(self.ended(tables))
+    }
+
+    /// Those that were read first. The next round begins behind them, if there are others.
+    fn ended(&mut self, tables: Vec<SocketTable>) -> Vec<SocketTable> {
+        let (read, unread): (Vec<_>, Vec<_>) = tables.into_iter().partition(|it| !it.late);
         if !unread.is_empty() {
             tracing::debug!(read = read.len(), unread = unread.len(), "no time for all network namespaces in this round");
             self.last = read.last().map_or(self.last, |table| table.inode);
         }
-        Ok(read.into_iter().chain(unread).collect())
+        read.into_iter().chain(unread).collect()
     }
 
     /// TCP and UDP sockets that tell who listens or who talks with whom.
@@ -121,15 +137,6 @@ impl Rounds {
         let (ahead, behind) = (namespaces.iter(), namespaces.iter());
         ahead.filter(move |it| it.inode > last).chain(behind.filter(move |it| it.inode <= last))
     }
-}
-
-/// The UDP sockets that take datagrams from anybody: servers, and clients that have not connected their socket. One round, as of
-/// [`Rounds::dump`].
-///
-/// # Errors
-/// As there.
-pub fn dump_datagram(procfs: &Procfs, namespaces: &[Namespace]) -> io::Result<Vec<SocketTable>> {
-    dump(procfs, namespaces.iter(), &[Protocol::Udp], States::UNCONNECTED, ROUND_MAX)
 }
 
 fn dump<'a>(

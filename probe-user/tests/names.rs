@@ -155,3 +155,33 @@ async fn everywhere_the_first_answer_is_seen_and_nowhere_none() {
     assert!(known.capture.hooks.iter().all(|hook| !hook.name.starts_with("dns")) && known.capture.reason.is_empty());
     assert!(known.capture.blind_spots.iter().any(|it| it.contains("--dns off")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_way_of_looking_for_names_touches_nothing_else() {
+    if !is_root() {
+        return missing("root");
+    }
+    let world = World::new("reload");
+    let _outside = world.serve_outside("10.99.0.1/24");
+    let control_plane = ControlPlane::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let want = |mode: &str| std::fs::write(file.path(), format!("dns = \"{mode}\"\n")).unwrap();
+    want("off");
+    let probe = Probe::start(&control_plane, &["--config", file.path().to_str().unwrap()]);
+    let is_off = |known: &Known| known.capture.rung == 1 && known.capture.blind_spots.iter().any(|it| it.contains("--dns off"));
+    control_plane.wait_for("the capture", is_off).await;
+    for last in [41, 42] {
+        want("all");
+        probe.reload();
+        control_plane.wait_for("the hooks", |known| sees_names(known) && !is_off(known)).await;
+        tokio::task::block_in_place(|| world.ask("client", "10.99.0.2", &format!("n{last}.reload.example"), "A", 2));
+        control_plane.wait_for("a name", |known| !of_v4(known, last).is_empty()).await;
+        want("off");
+        probe.reload();
+        control_plane.wait_for("the end of it", |known| is_off(known) && !sees_names(known)).await;
+    }
+    // Connections were seen by the same programs all the time.
+    let log = probe.log();
+    assert_eq!(log.matches("capture started").count(), 1, "{log}");
+    assert_eq!(control_plane.known().hellos.len(), 1);
+}

@@ -33,3 +33,17 @@ fn an_answer_comes_from_the_server_and_goes_to_the_client_as_the_server_sees_it(
     let Translated { client, server, translated_client, translated_server, .. } = translated(&entry, 1, false);
     assert_eq!((client.1, server.1, translated_client.1, translated_server.1), (5_000, 80, 6_000, 8_080));
 }
+
+#[tokio::test]
+async fn that_nobody_looks_is_told_until_somebody_does() {
+    let (inputs, mut told) = mpsc::channel(2);
+    let stop = CancellationToken::new();
+    let ended = async {
+        tokio::task::yield_now().await;
+        stop.cancel();
+    };
+    tokio::join!(leave(inputs, stop.clone()), ended);
+    let first = told.try_recv().unwrap();
+    assert!(matches!(&first, Input::BlindSpot { cause: CAUSE, sentence: Some(it) } if it.contains("--no-conntrack")), "{first:?}");
+    assert!(matches!(told.try_recv().unwrap(), Input::BlindSpot { cause: CAUSE, sentence: None }));
+}

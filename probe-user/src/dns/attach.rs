@@ -133,6 +133,8 @@ pub struct Attachments {
     /// Addresses of this machine's interfaces.
     own_addresses: BTreeSet<IpAddr>,
     searched_at: Option<BootNanos>,
+    /// The last search had no time for all of the machine.
+    unfinished: bool,
     evicted: u64,
     refused: u64,
 }
@@ -151,6 +153,7 @@ impl Attachments {
             servers: BTreeSet::new(),
             own_addresses: BTreeSet::new(),
             searched_at: None,
+            unfinished: false,
             evicted: 0,
             refused: 0,
         }
@@ -163,6 +166,26 @@ impl Attachments {
             Mode::All => self.hold(now, Place { hook: Hook::Ingress, cgroup_id: ROOT }, effects),
             Mode::Off => {}
         }
+    }
+
+    /// Names are looked for in another way from now on. Nothing is left before what takes its place is there.
+    pub fn set_mode(&mut self, now: BootNanos, mode: Mode, effects: &mut Vec<Effect>) {
+        if mode == self.mode {
+            return;
+        }
+        let before = std::mem::take(&mut self.places);
+        let attached = |place: &Place| before.get(place).is_some_and(|held| !held.refused);
+        *self = Attachments {
+            evicted: self.evicted,
+            refused: self.refused,
+            own_addresses: std::mem::take(&mut self.own_addresses),
+            ..Attachments::new(mode, std::mem::take(&mut self.above))
+        };
+        let from = effects.len();
+        self.start(now, effects);
+        let begun = effects.split_off(from);
+        effects.extend(begun.into_iter().filter(|effect| !matches!(effect, Effect::Attach(place) if attached(place))));
+        effects.extend(before.keys().filter(|place| attached(place) && !self.places.contains_key(place)).copied().map(Effect::Detach));
     }
 
     /// A process asks.
@@ -189,14 +212,19 @@ impl Attachments {
         self.hold(now, Place { hook: Hook::Egress, cgroup_id: server.cgroup_id }, effects);
     }
 
-    /// A search ended: all servers that there are, and the addresses of the machine's interfaces.
-    pub fn found(&mut self, now: BootNanos, servers: Vec<Server>, own_addresses: Vec<IpAddr>, effects: &mut Vec<Effect>) {
+    /// A search ended: the servers that there are, all of them if it is `complete`, and the addresses of the machine's interfaces.
+    pub fn found(&mut self, now: BootNanos, servers: Vec<Server>, complete: bool, own_addresses: Vec<IpAddr>, effects: &mut Vec<Effect>) {
         self.own_addresses = own_addresses.into_iter().collect();
-        self.servers.clear();
+        self.unfinished = !complete;
+        if complete {
+            self.servers.clear();
+        }
         for server in servers {
             self.serving(now, server, effects);
         }
-        self.leave_servers_that_are_gone(effects);
+        if complete {
+            self.leave_servers_that_are_gone(effects);
+        }
     }
 
     /// A socket waits for datagrams no longer.
@@ -247,7 +275,7 @@ impl Attachments {
         asking_no_more.into_iter().for_each(|place| self.release(place, effects));
         let silent =
             self.mode == Mode::Auto && self.places.iter().any(|(place, held)| place.hook == Hook::Egress && idle(held, SERVER_CONFIRMED));
-        if silent {
+        if silent || self.mode == Mode::Auto && self.unfinished {
             self.search(now, effects);
         }
     }
@@ -258,7 +286,8 @@ impl Attachments {
         let silent = self.places.iter().filter(|(place, _)| self.mode == Mode::Auto && place.hook == Hook::Egress);
         let silent = silent.map(|(_, held)| after(held.used_at, SERVER_CONFIRMED)).min();
         let searched = self.searched_at.map_or(BootNanos(0), |at| after(at, SEARCH_INTERVAL));
-        [idle, silent.map(|at| at.max(searched))].into_iter().flatten().min()
+        let unfinished = (self.mode == Mode::Auto && self.unfinished).then_some(searched);
+        [idle, silent.map(|at| at.max(searched)), unfinished].into_iter().flatten().min()
     }
 
     /// How many programs are attached.

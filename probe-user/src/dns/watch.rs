@@ -1,15 +1,16 @@
 //! Whose answers are believed, and what of them is told. Pure: copies of messages and questions go in, observations and things to do come out.
 //!
 //! Anybody can send a datagram from port 53 to anybody. An answer that reaches a client is believed if a process of this machine asked that
-//! server; one that leaves a server of this machine is what it answers. Questions are told on another way than answers, so an answer without a
-//! question waits for it a little.
+//! server; one that leaves a server of this machine, if it goes to an address from which a process of this machine asked. Questions are told on
+//! another way than answers, so an answer without a question waits for it a little.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Mode;
+use super::asked::{Asked, Recently};
 use super::attach::{Above, Attachments, Effect, Hook, Place, Question, Server};
 use super::message::{self, Answer, Message};
 use crate::observation::{BootNanos, Direction, FlowEnd, ListenerOpened, NameCounts, Observation, Protocol};
@@ -20,13 +21,10 @@ const PORT: u16 = probe_common::DNS_PORT;
 /// How long after a question its server is believed.
 pub const BELIEVED: Duration = Duration::from_secs(60);
 
-/// Most servers that were asked and are remembered; of more, the one that was asked longest ago is forgotten.
-pub const ASKED_MAX: usize = 1_024;
-
 /// How long an answer waits for its question, and how many wait at most.
 pub const QUESTION_AWAITED: Duration = Duration::from_millis(300);
 /// See [`QUESTION_AWAITED`].
-pub const WAITING_MAX: usize = 64;
+pub const WAITING_MAX: usize = 256;
 
 /// An answer that was told is not told again within this time: a busy server gives the same one thousands of times a second.
 const REPEATED: Duration = Duration::from_secs(2);
@@ -37,7 +35,12 @@ const REPEATED_MAX: usize = 1_024;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A process asks.
-    Asked(Question),
+    Asked {
+        /// Whom.
+        question: Question,
+        /// From which address; unspecified when unknown.
+        client: IpAddr,
+    },
     /// A process answers, or waits for questions.
     Serving(Server),
     /// A socket, of this port or another, waits for nothing any more.
@@ -46,11 +49,15 @@ pub enum Event {
     CgroupRemoved(u64),
     /// A search for servers ended.
     Found {
-        /// All of them.
+        /// Those that were found.
         servers: Vec<Server>,
+        /// Whether these are all.
+        complete: bool,
         /// Addresses of the machine's interfaces.
         own_addresses: Vec<IpAddr>,
     },
+    /// Names are looked for in another way from now on.
+    Mode(Mode),
 }
 
 impl Event {
@@ -77,9 +84,11 @@ impl Event {
         if end.protocol != Protocol::Udp || end.server_port != PORT {
             return None;
         }
-        let FlowEnd { cgroup_id, network_namespace, server_address, .. } = *end;
+        let FlowEnd { cgroup_id, network_namespace, client_address, server_address, .. } = *end;
         Some(match end.direction {
-            Direction::Client => Event::Asked(Question { cgroup_id, network_namespace, server: server_address }),
+            Direction::Client => {
+                Event::Asked { question: Question { cgroup_id, network_namespace, server: server_address }, client: client_address }
+            }
             Direction::Server => Event::Serving(Server { socket: 0, cgroup_id, network_namespace, address: server_address }),
         })
     }
@@ -96,6 +105,8 @@ pub struct Datagram<'a> {
     pub cgroup_id: u64,
     /// Who sent it.
     pub server: IpAddr,
+    /// Whom it goes to.
+    pub client: IpAddr,
     /// Its message, as far as it was copied.
     pub message: &'a [u8],
     /// Whether that is all of it.
@@ -106,13 +117,27 @@ pub struct Datagram<'a> {
 #[derive(Debug)]
 pub struct Watch {
     attachments: Attachments,
-    /// When each server was last asked, and the same by time.
-    asked: BTreeMap<IpAddr, BootNanos>,
-    asked_by_time: BTreeSet<(BootNanos, IpAddr)>,
-    waiting: VecDeque<(BootNanos, IpAddr, Answer)>,
+    asked: Recently,
+    waiting: VecDeque<Waiting>,
     told: HashSet<u64>,
     told_since: BootNanos,
     counts: NameCounts,
+}
+
+/// An answer of which it is not known yet whether somebody asked for it.
+#[derive(Debug)]
+struct Waiting {
+    at: BootNanos,
+    way: Way,
+    answer: Answer,
+}
+
+/// Which way an answer goes.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    hook: Hook,
+    server: IpAddr,
+    client: IpAddr,
 }
 
 impl Watch {
@@ -120,8 +145,7 @@ impl Watch {
     pub fn new(mode: Mode, above: Above) -> Self {
         Watch {
             attachments: Attachments::new(mode, above),
-            asked: BTreeMap::new(),
-            asked_by_time: BTreeSet::new(),
+            asked: Recently::default(),
             waiting: VecDeque::new(),
             told: HashSet::new(),
             told_since: BootNanos(0),
@@ -139,23 +163,28 @@ impl Watch {
     /// Takes an event in.
     pub fn on_event(&mut self, now: BootNanos, event: Event, effects: &mut Vec<Effect>, out: &mut Vec<Observation>) {
         match event {
-            Event::Asked(question) => {
-                self.believe(now, question.server);
+            Event::Asked { question, client } => {
+                self.asked.note(now, Asked::of(question.server, client));
+                self.asked.note(now, Asked::Server(question.server));
                 self.attachments.asked(now, question, effects);
                 self.settle(now, out);
             }
             Event::Serving(server) => self.attachments.serving(now, server, effects),
             Event::Closed(socket) => self.attachments.closed(socket, effects),
             Event::CgroupRemoved(id) => self.attachments.removed(id, effects),
-            Event::Found { servers, own_addresses } => self.attachments.found(now, servers, own_addresses, effects),
+            Event::Found { servers, complete, own_addresses } => {
+                self.attachments.found(now, servers, complete, own_addresses, effects);
+            }
+            Event::Mode(mode) => self.attachments.set_mode(now, mode, effects),
         }
     }
 
     /// Takes a datagram in.
     pub fn on_datagram(&mut self, now: BootNanos, datagram: Datagram<'_>, out: &mut Vec<Observation>) {
         self.counts.messages += 1;
-        let Datagram { at, hook, cgroup_id, server, message, whole } = datagram;
-        let believed = hook == Hook::Egress || self.is_believed(now, server);
+        let Datagram { at, hook, cgroup_id, server, client, message, whole } = datagram;
+        let way = Way { hook, server, client };
+        let believed = self.is_believed(now, way);
         if hook == Hook::Egress {
             self.attachments.answered(now, Place { hook, cgroup_id });
         }
@@ -166,7 +195,7 @@ impl Watch {
                     self.waiting.pop_front();
                     self.counts.unasked += 1;
                 }
-                self.waiting.push_back((at, server, answer));
+                self.waiting.push_back(Waiting { at, way, answer });
             }
             Ok(Message::Other) => {}
             Err(error) => {
@@ -185,17 +214,12 @@ impl Watch {
     pub fn tick(&mut self, now: BootNanos, effects: &mut Vec<Effect>, out: &mut Vec<Observation>) {
         self.attachments.tick(now, effects);
         self.settle(now, out);
-        while let Some(&(at, server)) = self.asked_by_time.first()
-            && now >= after(at, BELIEVED)
-        {
-            self.asked_by_time.pop_first();
-            self.asked.remove(&server);
-        }
+        self.asked.forget(|at| now >= after(at, BELIEVED));
     }
 
     /// When [`Watch::tick`] has work that somebody waits for.
     pub fn next_deadline(&self) -> Option<BootNanos> {
-        let waiting = self.waiting.front().map(|(at, ..)| after(*at, QUESTION_AWAITED));
+        let waiting = self.waiting.front().map(|it| after(it.at, QUESTION_AWAITED));
         [waiting, self.attachments.next_deadline()].into_iter().flatten().min()
     }
 
@@ -209,33 +233,25 @@ impl Watch {
         }
     }
 
-    fn believe(&mut self, now: BootNanos, server: IpAddr) {
-        if let Some(before) = self.asked.insert(server, now) {
-            self.asked_by_time.remove(&(before, server));
+    fn is_believed(&self, now: BootNanos, way: Way) -> bool {
+        let is_recent = |asked: Asked| self.asked.at(asked).is_some_and(|at| now < after(at, BELIEVED));
+        match way.hook {
+            Hook::Ingress => is_recent(Asked::Server(way.server)),
+            Hook::Egress => Asked::answered_by(way.server, way.client).into_iter().any(is_recent),
         }
-        self.asked_by_time.insert((now, server));
-        if self.asked.len() > ASKED_MAX
-            && let Some((_, oldest)) = self.asked_by_time.pop_first()
-        {
-            self.asked.remove(&oldest);
-        }
-    }
-
-    fn is_believed(&self, now: BootNanos, server: IpAddr) -> bool {
-        self.asked.get(&server).is_some_and(|at| now < after(*at, BELIEVED))
     }
 
     /// Tells answers whose question has come, and gives up those that have waited for long enough.
     fn settle(&mut self, now: BootNanos, out: &mut Vec<Observation>) {
         for _ in 0..self.waiting.len() {
-            let Some((at, server, answer)) = self.waiting.pop_front() else { break };
-            if self.is_believed(now, server) {
+            let Some(Waiting { at, way, answer }) = self.waiting.pop_front() else { break };
+            if self.is_believed(now, way) {
                 self.tell(at, answer, out);
             } else if now >= after(at, QUESTION_AWAITED) {
-                tracing::debug!(%server, name = answer.name, "an answer that nobody asked for");
+                tracing::debug!(server = %way.server, client = %way.client, name = answer.name, "an answer that nobody asked for");
                 self.counts.unasked += 1;
             } else {
-                self.waiting.push_back((at, server, answer));
+                self.waiting.push_back(Waiting { at, way, answer });
             }
         }
     }

@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -34,6 +34,7 @@ use crate::dns::Mode;
 use crate::dns::attach::{Above, Effect, Hook, Place};
 use crate::dns::watch::{Datagram, Event, Watch};
 use crate::observation::{BootNanos, NameCounts, Observation};
+use crate::sockets::Rounds;
 
 /// Names of the programs.
 pub(super) const HOOKS: [&str; 2] = ["dns_egress", "dns_ingress"];
@@ -76,6 +77,8 @@ pub(super) fn load(
         return (None, Names::Off);
     }
     loader.map_max_entries("DNS_RING", RING_BYTES.max(SMALLEST_RING_BYTES));
+    // One of an earlier climb may be there.
+    hooks.retain(|hook| !HOOKS.contains(&hook.name.as_str()));
     let mut refused = |error: String| {
         hooks.extend(HOOKS.map(|name| HookStatus { name: name.to_owned(), attached: false, error: error.clone() }));
         (None, Names::Refused(error))
@@ -154,6 +157,13 @@ impl Tap {
         batch.iter().filter_map(Event::of).for_each(|event| self.send(event));
     }
 
+    /// Names are looked for in another way from now on. Waits until the reader has room.
+    pub(super) fn switch(&self, mode: Mode) {
+        if self.events.send(Event::Mode(mode)).is_ok() {
+            let _ = (&*self.wake).write(&[1]);
+        }
+    }
+
     fn send(&self, event: Event) {
         match self.events.try_send(event) {
             // One that is full has been written to.
@@ -169,6 +179,8 @@ pub(super) struct Reader {
     watch: Watch,
     root: CgroupRoot,
     proc_root: PathBuf,
+    /// How far the last search came.
+    searched: Arc<Mutex<Rounds>>,
     sender: mpsc::Sender<Vec<Observation>>,
     /// What found the channel full.
     untold: Vec<Observation>,
@@ -196,6 +208,7 @@ impl Reader {
             watch,
             root,
             proc_root,
+            searched: Arc::default(),
             sender,
             untold: Vec::new(),
             tap,
@@ -296,7 +309,7 @@ impl Reader {
                     Ok(()) => tracing::debug!(?place, "answers of DNS are looked at no more"),
                     Err(error) => tracing::debug!(?place, %error, "a program that sees answers of DNS was gone already"),
                 },
-                Effect::Search => search::start(self.proc_root.clone(), self.tap.clone()),
+                Effect::Search => search::start(self.proc_root.clone(), Arc::clone(&self.searched), self.tap.clone()),
             }
         }
     }
@@ -346,6 +359,7 @@ fn datagram(bytes: &[u8]) -> Option<Datagram<'_>> {
         hook: if record.leaving == 0 { Hook::Ingress } else { Hook::Egress },
         cgroup_id: record.cgroup_id,
         server: IpAddr::V6(Ipv6Addr::from(record.server)).to_canonical(),
+        client: IpAddr::V6(Ipv6Addr::from(record.client)).to_canonical(),
         message,
         whole: record.copied == record.message_length,
     })

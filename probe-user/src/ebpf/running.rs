@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use aya::Ebpf;
 use aya::maps::{Map, MapData, RingBuf};
 use aya::programs::Program;
+use aya::{Ebpf, EbpfLoader};
 use tokio::sync::mpsc;
 
 use super::drain::{Counters, Drain};
@@ -23,7 +23,8 @@ use super::place::{CgroupRoot, Rights};
 use super::statistics::Meter;
 use super::sweep::Sweep;
 use super::takeover::{self, CountedSockets, Inheritance};
-use super::{BATCH_MAX, CaptureError, Config, Seeder, Status, dns, objects, rings, selftest, sys};
+use super::{BATCH_MAX, CaptureError, Config, Hook, Names, Seeder, Status, dns, objects, rings, selftest, sys};
+use crate::dns::Mode;
 use crate::observation::Observation;
 
 /// How long the threads have, after they were told to stop, to deliver what is left.
@@ -39,6 +40,11 @@ pub struct Running {
     counted: CountedSockets,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// What is needed to look for names later.
+    config: Config,
+    root: CgroupRoot,
+    /// Weak: the end of all readers is the end of the capture.
+    sender: mpsc::WeakSender<Vec<Observation>>,
     // Last: programs are detached after the threads have read what was left.
     objects: [Option<Ebpf>; 2],
     // Pinned programs stay; their directory is free for the next probe.
@@ -77,7 +83,7 @@ impl Running {
             Some(programs) => Some(dns::Reader::new(config, programs, &root, sender.clone())?),
             None => None,
         };
-        let shared = Arc::new(Shared::new(dns.as_ref().map(dns::Reader::tap))?);
+        let shared = Arc::new(Shared::new()?);
         shared.opened_on_ring.store(inheritance.told_ends, Ordering::Relaxed);
         let seeder = loaded.seeder.clone();
         let loggers = std::mem::take(&mut loaded.loggers);
@@ -106,19 +112,64 @@ impl Running {
             counted: inheritance.counted,
             shared: Arc::clone(&shared),
             threads: Vec::new(),
+            config: config.clone(),
+            root,
+            sender: sender.downgrade(),
             objects: [Some(loaded.sockets), loaded.processes],
             _pins: loaded.pins,
         };
+        // First: what the others see first may be a question.
+        if let Some(dns) = dns {
+            running.spawn_names(dns)?;
+        }
         running.spawn("probe-edges", move || drain.run())?;
         running.spawn_reader("probe-network", maps.network_ring, addresses.clone(), sender.clone())?;
         if let Some(ring) = maps.process_ring {
             running.spawn_reader("probe-process", ring, addresses, sender)?;
         }
-        if let Some(dns) = dns {
-            let shared = Arc::clone(&running.shared);
-            running.spawn("probe-dns", move || dns.run(&shared))?;
-        }
         Ok((running, receiver))
+    }
+
+    /// Looks for names in another way from now on; [`Running::status`] says whether that worked. Nothing else of the capture is touched. Takes as long
+    /// as the kernel takes to check two programs, the first time that names are wanted.
+    pub fn look_for_names(&mut self, mode: Mode) {
+        if let Some(names) = self.shared.names.get() {
+            names.switch(mode);
+            let hooks = &mut self.status.hooks;
+            hooks.retain(|hook| !dns::HOOKS.contains(&hook.name.as_str()));
+            self.status.names = if mode == Mode::Off {
+                Names::Off
+            } else {
+                hooks.extend(dns::HOOKS.map(|name| Hook { name: name.to_owned(), attached: true, error: String::new() }));
+                Names::Seen
+            };
+            return;
+        }
+        self.config.dns = mode;
+        self.status.names = match self.load_names() {
+            Ok(names) => names,
+            Err(error) => Names::Refused(super::chain(&error)),
+        };
+    }
+
+    fn load_names(&mut self) -> Result<Names, CaptureError> {
+        let embedded = objects::EMBEDDED.ok_or(CaptureError::NotBuilt)?;
+        // Once its last holder is gone, nobody is there to be told.
+        let Some(sender) = self.sender.upgrade() else { return Ok(Names::Off) };
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        let (programs, names) = dns::load(&mut loader, &self.config, embedded.dns, &self.root, &mut self.status.hooks);
+        if let Some(programs) = programs {
+            self.spawn_names(dns::Reader::new(&self.config, programs, &self.root, sender)?)?;
+        }
+        Ok(names)
+    }
+
+    fn spawn_names(&mut self, reader: dns::Reader) -> Result<(), CaptureError> {
+        // There is one reader at most.
+        let _ = self.shared.names.set(reader.tap());
+        let shared = Arc::clone(&self.shared);
+        self.spawn("probe-dns", move || reader.run(&shared))
     }
 
     /// What is seen, and what is not.
@@ -272,13 +323,13 @@ pub(super) struct Shared {
     stopped: UnixStream,
     stopper: UnixStream,
     /// Where the reader of names learns what the others see.
-    names: Option<dns::Tap>,
+    names: OnceLock<dns::Tap>,
     /// Connection ends that were delivered from the ring because the table was full.
     pub(super) opened_on_ring: AtomicU64,
 }
 
 impl Shared {
-    fn new(names: Option<dns::Tap>) -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let (stopped, stopper) = UnixStream::pair()?;
         stopper.set_nonblocking(true)?;
         Ok(Shared {
@@ -286,7 +337,7 @@ impl Shared {
             stopped_at: OnceLock::new(),
             stopped,
             stopper,
-            names,
+            names: OnceLock::new(),
             opened_on_ring: AtomicU64::new(0),
         })
     }
@@ -300,7 +351,7 @@ impl Shared {
 
     /// Tells the reader of names what concerns it.
     pub(super) fn note(&self, batch: &[Observation]) {
-        if let Some(names) = &self.names {
+        if let Some(names) = self.names.get() {
             names.note(batch);
         }
     }

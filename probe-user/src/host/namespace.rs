@@ -51,6 +51,11 @@ pub fn enter_cgroup_namespace(proc_root: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether paths of cgroups begin somewhere else for this process than for the host.
+pub fn has_own_cgroup_namespace(proc_root: &Path) -> bool {
+    Whereabouts::of(&host_process(proc_root).join("ns/cgroup"), "ns/cgroup") == Whereabouts::Elsewhere
+}
+
 /// Whether this process is in a namespace of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whereabouts {

@@ -254,11 +254,13 @@ fn cgroup_root() -> PathBuf {
 pub(crate) struct Probe {
     process: Child,
     log: tempfile::NamedTempFile,
+    /// Names that other probes knew are none of its own.
+    _state: tempfile::TempDir,
 }
 
 impl Probe {
     pub(crate) fn start(control_plane: &ControlPlane, arguments: &[&str]) -> Self {
-        let log = tempfile::NamedTempFile::new().unwrap();
+        let (log, state) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
         let process = Command::new(env!("CARGO_BIN_EXE_orchestrator-probe"))
             .args(["--control-plane", &control_plane.url(), "--admin-address", "off", "--probe-id", "test", "--host-name", "here"])
             .args([
@@ -268,17 +270,25 @@ impl Probe {
                 "--log-filter",
                 "info,orchestrator_probe::ebpf::dns=debug,orchestrator_probe::dns=debug",
             ])
+            .args(["--state-dir", state.path().to_str().unwrap()])
             .args(arguments)
             .env_clear()
+            .stdin(Stdio::null())
             .stderr(log.reopen().unwrap())
             .spawn()
             .unwrap();
-        Probe { process, log }
+        Probe { process, log, _state: state }
     }
 
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// Makes it read its configuration again.
+    pub(crate) fn reload(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
     }
 
     /// Ends it; whether it ended well.

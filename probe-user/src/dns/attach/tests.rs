@@ -31,7 +31,7 @@ fn ask(attachments: &mut Attachments, seconds: u64, cgroup_id: u64, network_name
 }
 
 fn find(attachments: &mut Attachments, seconds: u64, servers: &[Server]) -> Vec<Effect> {
-    effects(|effects| attachments.found(at(seconds), servers.to_vec(), vec!["10.0.0.1".parse().unwrap()], effects))
+    effects(|effects| attachments.found(at(seconds), servers.to_vec(), true, vec!["10.0.0.1".parse().unwrap()], effects))
 }
 
 fn tick(attachments: &mut Attachments, seconds: u64) -> Vec<Effect> {
@@ -50,6 +50,35 @@ fn auto() -> Attachments {
     let mut attachments = Attachments::new(Mode::Auto, Above(Box::new(above)));
     assert_eq!(effects(|effects| attachments.start(at(0), effects)), [Effect::Search]);
     attachments
+}
+
+#[test]
+fn a_search_that_had_no_time_for_all_forgets_no_server_and_goes_on() {
+    let mut attachments = auto();
+    find(&mut attachments, 1, &[server(1, 20, 3, "127.0.0.53"), server(2, 30, 9, "0.0.0.0")]);
+    let part = effects(|effects| attachments.found(at(400), vec![server(3, 40, 8, "0.0.0.0")], false, Vec::new(), effects));
+    assert_eq!(part, [Effect::Attach(egress(40))]);
+    assert_eq!((attachments.len(), attachments.next_deadline()), (3, Some(at(10))));
+    assert_eq!(tick(&mut attachments, 411), [Effect::Search]);
+    assert_eq!(find(&mut attachments, 412, &[server(2, 30, 9, "0.0.0.0")]), [Effect::Detach(egress(20)), Effect::Detach(egress(40))]);
+    assert_eq!(tick(&mut attachments, 430), []);
+}
+
+#[test]
+fn another_way_of_looking_leaves_what_is_not_looked_at_any_more_and_nothing_else() {
+    let mut attachments = auto();
+    find(&mut attachments, 1, &[server(1, 20, 3, "127.0.0.53")]);
+    ask(&mut attachments, 2, 1, 4, "192.0.2.1");
+    ask(&mut attachments, 2, 50, 4, "192.0.2.1");
+    let mode = |attachments: &mut Attachments, seconds, mode| effects(|effects| attachments.set_mode(at(seconds), mode, effects));
+    assert_eq!(mode(&mut attachments, 3, Mode::Auto), []);
+    // The root is listened to already.
+    assert_eq!(mode(&mut attachments, 3, Mode::All), [Effect::Detach(ingress(50)), Effect::Detach(egress(20))]);
+    assert_eq!((attachments.len(), tick(&mut attachments, 1_000)), (1, Vec::new()));
+    assert_eq!(mode(&mut attachments, 1_000, Mode::Off), [Effect::Detach(ingress(1))]);
+    assert_eq!(mode(&mut attachments, 1_000, Mode::All), [Effect::Attach(ingress(1))]);
+    assert_eq!(mode(&mut attachments, 1_001, Mode::Auto), [Effect::Search, Effect::Detach(ingress(1))]);
+    assert!(attachments.is_empty());
 }
 
 #[test]

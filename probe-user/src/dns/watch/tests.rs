@@ -19,16 +19,27 @@ fn message(name: &str, last: u8) -> Vec<u8> {
 }
 
 fn receive(watch: &mut Watch, nanos: u64, server: &str, hook: Hook, message: &[u8]) -> Vec<String> {
-    let datagram = Datagram { at: at(nanos), hook, cgroup_id: 40, server: server.parse().unwrap(), message, whole: true };
+    let client = if server.starts_with("127.") { "127.0.0.1" } else { "192.0.2.7" };
+    send(watch, nanos, server, client, hook, message)
+}
+
+fn send(watch: &mut Watch, nanos: u64, server: &str, client: &str, hook: Hook, message: &[u8]) -> Vec<String> {
+    let (server, client) = (server.parse().unwrap(), client.parse().unwrap());
+    let datagram = Datagram { at: at(nanos), hook, cgroup_id: 40, server, client, message, whole: true };
     let mut out = Vec::new();
     watch.on_datagram(at(nanos), datagram, &mut out);
     told(&out)
 }
 
 fn ask(watch: &mut Watch, nanos: u64, server: &str) -> Vec<String> {
+    let client = if server.starts_with("127.") { "127.0.0.1" } else { "192.0.2.7" };
+    ask_from(watch, nanos, client, server)
+}
+
+fn ask_from(watch: &mut Watch, nanos: u64, client: &str, server: &str) -> Vec<String> {
     let question = Question { cgroup_id: 40, network_namespace: 3, server: server.parse().unwrap() };
     let mut out = Vec::new();
-    watch.on_event(at(nanos), Event::Asked(question), &mut Vec::new(), &mut out);
+    watch.on_event(at(nanos), Event::Asked { question, client: client.parse().unwrap() }, &mut Vec::new(), &mut out);
     told(&out)
 }
 
@@ -58,7 +69,7 @@ fn an_answer_is_believed_from_a_server_that_was_asked() {
     assert_eq!(receive(&mut watch, 60 * SECOND, "192.0.2.53", Hook::Ingress, &message("bank", 2)), [] as [&str; 0]);
     tick(&mut watch, 61 * SECOND);
     assert_eq!(watch.counts().unasked, 2);
-    assert!(watch.asked.is_empty() && watch.asked_by_time.is_empty());
+    assert_eq!(watch.asked.len(), 0);
 }
 
 #[test]
@@ -74,12 +85,36 @@ fn an_answer_that_overtakes_its_question_waits_for_it() {
 #[test]
 fn a_server_of_this_machine_says_what_it_answers() {
     let mut watch = Watch::new(Mode::Auto, Above::default());
+    ask(&mut watch, 0, "127.0.0.53");
     assert_eq!(receive(&mut watch, 0, "127.0.0.53", Hook::Egress, &message("a", 1)), ["a.example 203.0.113.1"]);
+    // The client asked the address of a service, which is translated to that of the server.
+    ask_from(&mut watch, 0, "10.1.0.7", "10.96.0.10");
+    assert_eq!(send(&mut watch, 0, "10.1.0.2", "10.1.0.7", Hook::Egress, &message("b", 2)), ["b.example 203.0.113.2"]);
+    // Where the address of the client is not known, its server is believed.
+    ask_from(&mut watch, 0, "0.0.0.0", "10.1.0.3");
+    assert_eq!(send(&mut watch, 0, "10.1.0.3", "10.1.0.8", Hook::Egress, &message("c", 3)), ["c.example 203.0.113.3"]);
+}
+
+#[test]
+fn a_server_of_this_machine_is_not_believed_what_nobody_asked() {
+    let mut watch = Watch::new(Mode::Auto, Above::default());
+    ask_from(&mut watch, 0, "10.1.0.7", "10.1.0.2");
+    ask(&mut watch, 0, "127.0.0.53");
+    for (server, client) in [("10.1.0.2", "10.1.0.8"), ("10.1.0.7", "10.1.0.7"), ("127.0.0.1", "127.0.0.1")] {
+        assert_eq!(send(&mut watch, MILLI, server, client, Hook::Egress, &message("bank", 2)), [] as [&str; 0], "{server} {client}");
+    }
+    assert_eq!(tick(&mut watch, 400 * MILLI), [] as [&str; 0]);
+    assert_eq!((watch.counts().answers, watch.counts().unasked), (0, 3));
+    // The question may come a little later, and is good for a minute.
+    assert_eq!(send(&mut watch, SECOND, "10.1.0.2", "10.1.0.8", Hook::Egress, &message("a", 1)), [] as [&str; 0]);
+    assert_eq!(ask_from(&mut watch, SECOND + MILLI, "10.1.0.8", "10.1.0.2"), ["a.example 203.0.113.1"]);
+    assert_eq!(send(&mut watch, 62 * SECOND, "10.1.0.2", "10.1.0.8", Hook::Egress, &message("b", 1)), [] as [&str; 0]);
 }
 
 #[test]
 fn the_same_answer_is_told_once_in_a_while() {
     let mut watch = Watch::new(Mode::Auto, Above::default());
+    ask(&mut watch, 0, "127.0.0.53");
     let mut leave = |nanos, name, last| receive(&mut watch, nanos, "127.0.0.53", Hook::Egress, &message(name, last)).len();
     assert_eq!((leave(0, "a", 1), leave(MILLI, "a", 1), leave(MILLI, "a", 2), leave(MILLI, "b", 1)), (1, 0, 1, 1));
     assert_eq!((leave(2 * SECOND, "a", 1), leave(2 * SECOND, "a", 1)), (1, 0));
@@ -92,10 +127,11 @@ fn what_is_remembered_is_bounded() {
     for number in 0..=u16::MAX / 16 {
         let [high, low] = number.to_be_bytes();
         ask(&mut watch, u64::from(number), &format!("198.18.{high}.{low}"));
+        ask(&mut watch, u64::from(number), "127.0.0.53");
         receive(&mut watch, u64::from(number), "127.0.0.53", Hook::Egress, &message(&format!("n{number}"), 1));
         receive(&mut watch, u64::from(number), "192.0.2.66", Hook::Ingress, &message("bank", 1));
     }
-    assert_eq!((watch.asked.len(), watch.asked_by_time.len()), (ASKED_MAX, ASKED_MAX));
+    assert_eq!(watch.asked.len(), crate::dns::asked::ASKED_MAX);
     assert!(watch.told.len() <= REPEATED_MAX);
     assert_eq!(watch.waiting.len(), WAITING_MAX);
     assert_eq!(watch.counts().unasked, u64::from(u16::MAX / 16) + 1 - WAITING_MAX as u64);
@@ -123,12 +159,13 @@ fn datagrams_to_and_from_the_port_of_dns_concern_names() {
     };
     let seen = |end| Event::of(&Observation::FlowSeen { at: at(0), end, client_port: 9, original_server: None, found_open: false });
     let question = Question { cgroup_id: 40, network_namespace: 3, server: "192.0.2.53".parse().unwrap() };
-    assert_eq!(seen(end), Some(Event::Asked(question)));
+    let asked = Event::Asked { question, client: "10.0.0.9".parse().unwrap() };
+    assert_eq!(seen(end), Some(asked.clone()));
     assert!(matches!(seen(FlowEnd { direction: Direction::Server, ..end }), Some(Event::Serving(Server { cgroup_id: 40, .. }))));
     assert_eq!(seen(FlowEnd { server_port: 443, ..end }), None);
     assert_eq!(seen(FlowEnd { protocol: Protocol::Tcp, ..end }), None);
     let closing = |opened| Observation::FlowCounted { last_active: at(0), end, delta: Counted { opened, closed: 1, ..Counted::default() } };
-    assert_eq!((Event::of(&closing(0)), Event::of(&closing(1))), (None, Some(Event::Asked(question))));
+    assert_eq!((Event::of(&closing(0)), Event::of(&closing(1))), (None, Some(asked)));
     let listener = ListenerOpened {
         at: at(0),
         socket: 9,

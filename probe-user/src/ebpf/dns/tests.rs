@@ -11,7 +11,8 @@ fn record(copied: u16, message_length: u16, leaving: u16) -> Vec<u8> {
     bytes.extend(0_u32.to_ne_bytes());
     bytes.extend(40_u64.to_ne_bytes());
     bytes.extend(server);
-    bytes.extend([0x20; 16]);
+    server[15] = 7;
+    bytes.extend(server);
     for number in [5_353, message_length, copied, leaving] {
         bytes.extend(number.to_ne_bytes());
     }
@@ -24,7 +25,7 @@ fn a_record_is_a_datagram_with_the_bytes_that_were_copied() {
     let bytes = record(20, 20, 1);
     let datagram = datagram(&bytes).unwrap();
     assert_eq!((datagram.at, datagram.hook, datagram.cgroup_id), (BootNanos(7), Hook::Egress, 40));
-    assert_eq!(datagram.server, IpAddr::from([192, 0, 2, 53]));
+    assert_eq!((datagram.server, datagram.client), (IpAddr::from([192, 0, 2, 53]), IpAddr::from([192, 0, 2, 7])));
     assert_eq!((datagram.message, datagram.whole), (&[9; 20][..], true));
 }
 
