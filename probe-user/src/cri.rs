@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::containers::Source;
+use crate::containers::{Source, reading};
 use crate::driver::Input;
 use crate::mask::Masks;
 use crate::telemetry::Telemetry;
@@ -78,12 +78,15 @@ async fn follow(
 ) {
     let mut pause = RETRY.0;
     let mut announced = false;
+    // Whether it was said that it does not tell; and whether it told before.
+    let (mut silent, mut was_connected) = (false, false);
+    let what = format!("the container runtime at {}", socket.display());
     loop {
         let begun = Instant::now();
         // Most nodes have one of the sockets: the others cost a look at the file system now and then.
         if socket.exists() {
             if !announced {
-                let what = format!("the container runtime at {}", socket.display());
+                let what = what.clone();
                 if inputs.send(Input::RuntimeFound { source, what }).await.is_err() {
                     return;
                 }
@@ -93,10 +96,15 @@ async fn follow(
                 ended = follower.follow(&socket, &looks) => ended,
                 () = stopping.cancelled() => return,
             };
+            was_connected |= follower.is_connected();
             let outcome = match &ended {
-                Err(CriError::Foreign(_)) => Input::RuntimeRead(source),
-                _ => Input::RuntimeSilent(source),
+                Ok(()) | Err(CriError::Foreign(_)) => Input::RuntimeRead(source),
+                Err(error) => {
+                    let reason = reading::reason(error, matches!(error, CriError::Silent));
+                    Input::RuntimeSilent { source, what: what.clone(), reason }
+                }
             };
+            silent = matches!(outcome, Input::RuntimeSilent { .. });
             if inputs.send(outcome).await.is_err() {
                 return;
             }
@@ -122,6 +130,11 @@ async fn follow(
             }
             if begun.elapsed() > RETRY.1 {
                 (pause, announced) = (RETRY.0, announced && begun.elapsed() < RETRY.1 * 2);
+            }
+        } else if std::mem::take(&mut silent) && !was_connected {
+            // It was never a runtime that told anything, and is none any more.
+            if inputs.send(Input::RuntimeRead(source)).await.is_err() {
+                return;
             }
         }
         tokio::select! {

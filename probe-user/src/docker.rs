@@ -1,12 +1,11 @@
 //! Containers and images of a Docker daemon: its list, then its events. Without a daemon the probe is none the worse.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessageTypeEnum, ImageInspect};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, EventMessageTypeEnum, ImageInspect};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -16,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
-use crate::containers::{ContainerFacts, Source, words};
+use crate::containers::{CONTAINERS_MAX, ContainerFacts, Source, reading, words};
 use crate::driver::Input;
 use crate::mask::Masks;
 use crate::telemetry::{Metrics, Telemetry};
@@ -89,6 +88,8 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
         last_event: None,
         told: false,
         reading: false,
+        lost: false,
+        found: false,
         blind_spot: None,
     };
     let mut pause = RETRY.0;
@@ -96,8 +97,8 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
     loop {
         let begun = Instant::now();
         if !announced && follower.config.socket.exists() {
-            follower.reading = true;
-            let what = format!("Docker at {}", follower.config.socket.display());
+            (follower.reading, follower.found) = (true, true);
+            let what = follower.what();
             if follower.inputs.send(Input::RuntimeFound { source: Source::Docker, what }).await.is_err() {
                 return;
             }
@@ -114,7 +115,8 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
         match ended {
             Ok(()) | Err(DockerError::Stopping) => return,
             Err(error) => {
-                if std::mem::take(&mut follower.reading) && follower.inputs.send(Input::RuntimeSilent(Source::Docker)).await.is_err() {
+                let is_there = follower.config.socket.exists();
+                if !follower.tell_silence(&error, is_there, was_connected).await {
                     return;
                 }
                 if was_connected {
@@ -124,11 +126,14 @@ pub async fn run(config: Config, telemetry: Telemetry, inputs: mpsc::Sender<Inpu
                     }
                 } else if announced {
                     tracing::debug!(error = %chain(&error), "docker is still not there");
+                } else if is_there {
+                    let socket = follower.config.socket.display();
+                    tracing::warn!(%socket, error = %chain(&error), "docker does not answer; it is tried again quietly");
                 } else {
                     let socket = follower.config.socket.display();
                     tracing::info!(%socket, reason = %chain(&error), "no docker here; it is tried again quietly");
                 }
-                if was_connected || follower.config.socket.exists() {
+                if was_connected || is_there {
                     follower.count(|metrics| &metrics.runtime_failures);
                 }
             }
@@ -185,8 +190,12 @@ struct Follower {
     last_event: Option<i64>,
     /// Whether this daemon told of a container, so that its loss has to be told.
     told: bool,
-    /// Whether somebody may wait for all that the daemon has.
+    /// Whether it is to be said when the daemon has told of all that it has.
     reading: bool,
+    /// Whether it was connected once, and has not told of all that it has since.
+    lost: bool,
+    /// Whether it was said that it is there, or that it does not tell.
+    found: bool,
     /// The blind spot as it was last told.
     blind_spot: Option<String>,
 }
@@ -220,6 +229,7 @@ impl Follower {
             }
             if self.reading && looks.is_idle() {
                 self.reading = false;
+                self.lost = false;
                 if self.inputs.send(Input::RuntimeRead(Source::Docker)).await.is_err() {
                     return Ok(());
                 }
@@ -248,10 +258,17 @@ impl Follower {
 
     /// Tells which containers there are; each of them is inspected next. Returns whether somebody listens.
     async fn list(&mut self, docker: &Docker, looks: &mut Looks) -> Result<bool, DockerError> {
-        let mut listed =
-            answer(docker.list_containers(Some(ListContainersOptions { all: true, ..ListContainersOptions::default() }))).await?;
-        // A host may keep thousands that ended: those that run are told first, and then the latest.
-        listed.sort_by_key(|it| (it.state != Some(ContainerSummaryStateEnum::RUNNING), Reverse(it.created)));
+        let listed = answer(docker.list_containers(Some(ListContainersOptions { all: true, ..ListContainersOptions::default() }))).await?;
+        // The table has no room for more, so nobody is asked about them.
+        let (listed, left) = looks::followed(listed, CONTAINERS_MAX);
+        if left > 0 {
+            tracing::warn!(
+                left,
+                most = CONTAINERS_MAX,
+                "docker has more containers than are followed; those that ended first are left out"
+            );
+            self.telemetry.metrics().runtime_failures.with_label_values(&[facts::RUNTIME]).inc_by(left as u64);
+        }
         listed.iter().filter_map(|it| it.id.as_deref()).for_each(|id| looks.want(id));
         let ids: BTreeSet<String> = listed.into_iter().filter_map(|it| it.id).collect();
         Ok(self.inputs.send(Input::ContainersListed { source: Source::Docker, ids }).await.is_ok())
@@ -429,6 +446,32 @@ impl Follower {
             self.images.clear();
         }
         self.images.insert(name.to_owned(), id.to_owned());
+    }
+
+    /// The daemon and its socket, for people.
+    fn what(&self) -> String {
+        format!("Docker at {}", self.config.socket.display())
+    }
+
+    /// Tells that the daemon does not tell. Where there is no socket, nobody misses a daemon, unless there was one. Returns whether somebody listens.
+    async fn tell_silence(&mut self, error: &DockerError, is_there: bool, was_connected: bool) -> bool {
+        let source = Source::Docker;
+        let input = if is_there {
+            let silent = matches!(error, DockerError::Silent | DockerError::Refused(bollard::errors::Error::RequestTimeoutError));
+            Input::RuntimeSilent { source, what: self.what(), reason: reading::reason(error, silent) }
+        } else if was_connected {
+            Input::RuntimeSilent { source, what: self.what(), reason: "its socket is gone".to_owned() }
+        } else if self.lost || !self.found {
+            // It may come back, or was never missed.
+            return true;
+        } else {
+            Input::RuntimeRead(source)
+        };
+        self.lost |= was_connected;
+        self.found = !matches!(input, Input::RuntimeRead(_));
+        // What it has is news again.
+        self.reading = true;
+        self.inputs.send(input).await.is_ok()
     }
 
     /// Tells what cannot be seen, if that changed. Returns whether somebody listens.

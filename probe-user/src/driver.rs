@@ -100,8 +100,15 @@ pub enum Input {
     },
     /// A runtime that was found told of all its containers, or has nothing to tell.
     RuntimeRead(Source),
-    /// A runtime that was found does not answer.
-    RuntimeSilent(Source),
+    /// A runtime whose socket is there, or was, does not tell what it has.
+    RuntimeSilent {
+        /// Which runtime.
+        source: Source,
+        /// It and its socket, for people.
+        what: String,
+        /// Why, for people.
+        reason: String,
+    },
     /// An image.
     Image(v1::Image),
     /// Which containers want samples?
@@ -365,17 +372,14 @@ impl Driver {
             Input::ContainerOutlined(facts) => builder.outline_container(now, *facts),
             Input::ContainerGone { source, id } => builder.remove_container(now, source, &id),
             Input::ContainersListed { source, ids } => builder.keep_only_containers(now, source, &ids),
-            Input::RuntimeLost(source) => {
-                self.readings.failed(source);
-                builder.lose_runtime(now, source);
-            }
+            Input::RuntimeLost(source) => builder.lose_runtime(now, source),
             Input::RuntimeUnfollowed(source) => {
-                self.readings.done(source);
                 builder.unfollow_runtime(now, source);
+                self.read(|readings| readings.done(source));
             }
-            Input::RuntimeFound { source, what } => self.readings.begin(source, what),
-            Input::RuntimeRead(source) => self.readings.done(source),
-            Input::RuntimeSilent(source) => self.readings.failed(source),
+            Input::RuntimeFound { source, what } => self.read(|readings| readings.begin(source, what)),
+            Input::RuntimeRead(source) => self.read(|readings| readings.done(source)),
+            Input::RuntimeSilent { source, what, reason } => self.read(|readings| readings.failed(source, what, reason)),
             Input::Image(image) => builder.put_image(image),
             // Whoever asked may have gone meanwhile.
             Input::ContainersWanted(reply) => drop(reply.send(numbers::sampled(builder))),
@@ -407,8 +411,17 @@ impl Driver {
     /// How the probe sees, with the blind spots of all edges.
     fn whole_capture(&self) -> v1::Capture {
         let mut capture = self.capture.clone();
-        capture.blind_spots.extend(self.blind_spots.values().cloned());
+        capture.blind_spots.extend(self.blind_spots.values().cloned().chain(self.readings.silences()));
         capture
+    }
+
+    /// Something is known of a runtime; what cannot be seen for that is told, if it has changed.
+    fn read(&mut self, change: impl FnOnce(&mut Readings)) {
+        let before: Vec<String> = self.readings.silences().collect();
+        change(&mut self.readings);
+        if !self.readings.silences().eq(before) {
+            self.publish_capture();
+        }
     }
 
     fn publish_capture(&mut self) {
@@ -494,3 +507,6 @@ impl Budget {
         granted
     }
 }
+
+#[cfg(test)]
+mod tests;

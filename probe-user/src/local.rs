@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::{Config, Output};
 use crate::driver::{Input, Look};
 use crate::ebpf::PinDir;
@@ -47,14 +47,13 @@ impl Eyes {
         answer.await.ok()
     }
 
-    /// What is known once every container runtime that is there has told of all its containers. One that takes too long, or does not answer, is a
-    /// blind spot.
+    /// What is known once every container runtime that is there has told of all its containers. One that takes too long is a blind spot.
     pub async fn look_at_all(&self) -> Option<Look> {
         let deadline = tokio::time::Instant::now() + RUNTIMES_READ_WITHIN;
         loop {
             let mut look = self.look().await?;
             if !look.readings.is_waiting() || tokio::time::Instant::now() >= deadline {
-                let unread = look.readings.blind_spots();
+                let unread = look.readings.waits();
                 look.report.capture.get_or_insert_default().blind_spots.extend(unread);
                 return Some(look);
             }
@@ -92,6 +91,7 @@ pub fn alone(config: Config) -> Config {
 /// # Errors
 /// When nothing can be seen, or what was seen cannot be printed. That nobody reads it to the end is no error.
 pub fn run_once(config: Config, output: Output, duration: Duration) -> anyhow::Result<ExitCode> {
+    app::enter_host(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let document = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -148,6 +148,7 @@ pub fn run_top(config: Config) -> anyhow::Result<ExitCode> {
         io::stdout().is_terminal() && io::stdin().is_terminal(),
         "top needs a terminal; `orchestrator-probe --once --output table` prints the same once, into a pipe too"
     );
+    app::enter_host(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let done = runtime.block_on(async {
         let (app, eyes) = App::start_alone(alone(config)).await?;

@@ -1,6 +1,6 @@
 //! The loops that follow container runtimes as the configuration has them, now and after it was read again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use crate::mask::Masks;
 use crate::reload;
 use crate::telemetry::Telemetry;
 use crate::{cri, docker};
+
+/// Where Docker usually has its socket.
+const DOCKER: &str = "/var/run/docker.sock";
 
 /// How long a loop has to end in order.
 const STOPPED_WITHIN: Duration = Duration::from_secs(1);
@@ -38,7 +41,10 @@ impl Runtimes {
         let run = move |socket: Option<PathBuf>, stop: CancellationToken| {
             let this = self.clone();
             async move {
-                let Some(socket) = socket else { return stop.cancelled().await };
+                let Some(socket) = socket else {
+                    let is_there = Path::new(DOCKER).exists();
+                    return this.unasked("docker", is_there, "Docker is here, and is not asked for containers (--no-docker).", stop).await;
+                };
                 let run = |(environment, masks), stop| {
                     let config = docker::Config { socket: socket.clone(), environment, masks };
                     docker::run(config, this.telemetry.clone(), this.inputs.clone(), stop)
@@ -57,7 +63,9 @@ impl Runtimes {
             let (this, looks) = (self.clone(), looks.clone());
             async move {
                 if sockets.is_empty() {
-                    return stop.cancelled().await;
+                    let is_there = cri::SOCKETS.iter().any(|socket| Path::new(socket).exists());
+                    let sentence = "A container runtime is here, and is not asked for containers (--cri-socket off).";
+                    return this.unasked("cri", is_there, sentence, stop).await;
                 }
                 let run = |(environment, masks), stop| {
                     let config = cri::Config { sockets: sockets.clone(), environment, masks };
@@ -70,6 +78,17 @@ impl Runtimes {
             }
         };
         reload::following(current, cri_sockets, stopping, STOPPED_WITHIN, run).await;
+    }
+
+    /// Tells that a runtime which `is_there` is not to be asked, until `stop` is cancelled.
+    async fn unasked(&self, cause: &'static str, is_there: bool, sentence: &str, stop: CancellationToken) {
+        if !is_there {
+            return stop.cancelled().await;
+        }
+        // Without a driver nobody has to know.
+        drop(self.inputs.send(Input::BlindSpot { cause, sentence: Some(sentence.to_owned()) }).await);
+        stop.cancelled().await;
+        drop(self.inputs.send(Input::BlindSpot { cause, sentence: None }).await);
     }
 
     /// These are not followed any more. When the probe stops, what they told stays as it is.

@@ -196,6 +196,15 @@ async fn a_runtime_that_hangs_is_given_up_and_keeps_nobody_waiting() {
     let (facts, took) = following.container("c1", ContainerState::Running).await;
     assert_eq!(facts.source, Source::of_cri_socket(&sockets[5]));
     assert!(took < Duration::from_secs(2), "{took:?}");
+    for silent in [3, 1] {
+        let source = Source::of_cri_socket(&sockets[silent]);
+        let reason = |it: &Input| match it {
+            Input::RuntimeSilent { source: it, reason, .. } if *it == source => Some(reason.clone()),
+            _ => None,
+        };
+        let (reason, _) = following.until("the silence", reason).await;
+        assert_eq!(reason, "it does not answer", "{silent}");
+    }
     // It comes to its senses after it was given up.
     tokio::time::sleep(Duration::from_secs(11)).await;
     hanging.state().hangs = false;

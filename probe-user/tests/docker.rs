@@ -128,6 +128,23 @@ async fn a_daemon_that_hangs_or_is_not_there_does_not_hang_the_probe() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_cannot_be_asked_is_told_until_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    // It takes no connection: there is a file, and nobody behind it.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let mut inputs = follow(socket.to_str().unwrap(), false);
+    let reason = until(&mut inputs, "the silence", |it| match it {
+        Input::RuntimeSilent { source: Source::Docker, what, reason } if what.contains("docker.sock") => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason.await, "it does not answer");
+    std::fs::remove_file(&socket).unwrap();
+    let _daemon = fake::Daemon::start(&socket, &["aa"]);
+    until(&mut inputs, "the end of it", |it| matches!(it, Input::RuntimeRead(Source::Docker)).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_container_that_cannot_be_inspected_hides_no_other_and_is_shown_as_the_list_has_it() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("docker.sock");

@@ -1,8 +1,10 @@
 //! Which containers and images are to be inspected, and when those are asked again of which the daemon would not tell. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use tokio::time::Instant;
 
 /// Inspections of containers at once.
@@ -19,6 +21,14 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 
 /// Containers that a blind spot names.
 const NAMED_MAX: usize = 5;
+
+/// Those of a list that are followed, and how many are left out. A host may keep thousands that ended: those that run come first, and then the latest.
+pub(super) fn followed(mut listed: Vec<ContainerSummary>, most: usize) -> (Vec<ContainerSummary>, usize) {
+    listed.sort_by_key(|it| (it.state != Some(ContainerSummaryStateEnum::RUNNING), Reverse(it.created)));
+    let left = listed.len().saturating_sub(most);
+    listed.truncate(most);
+    (listed, left)
+}
 
 /// What is asked, what waits to be asked, and what did not answer.
 #[derive(Debug, Default)]
@@ -285,5 +295,21 @@ mod tests {
         looks.image_ended("i");
         looks.want_image("i".to_owned());
         assert_eq!(looks.next_image().as_deref(), Some("i"));
+    }
+
+    #[test]
+    fn of_too_many_containers_those_that_run_and_the_latest_are_followed() {
+        use ContainerSummaryStateEnum::{EXITED, RUNNING};
+
+        let summary = |(id, created, state): (&str, i64, ContainerSummaryStateEnum)| ContainerSummary {
+            id: Some(id.to_owned()),
+            created: Some(created),
+            state: Some(state),
+            ..ContainerSummary::default()
+        };
+        let all = [("old", 1, EXITED), ("new", 9, EXITED), ("running", 2, RUNNING), ("older", 0, EXITED)].map(summary);
+        let (kept, left) = followed(all.to_vec(), 2);
+        let ids: Vec<_> = kept.into_iter().filter_map(|it| it.id).collect();
+        assert_eq!((ids, left), (vec!["running".to_owned(), "new".to_owned()], 2));
     }
 }

@@ -55,3 +55,24 @@ async fn other_masks_and_a_stop_forget_nothing() {
         []
     );
 }
+
+#[tokio::test]
+async fn a_runtime_that_is_here_and_is_not_asked_is_a_blind_spot_until_it_is() {
+    for is_there in [true, false] {
+        let (inputs, mut said) = mpsc::channel(10);
+        let current = watch::Sender::new(config(&[]));
+        let runtimes = Runtimes { current: current.subscribe(), telemetry: Telemetry::new(), inputs, stopping: CancellationToken::new() };
+        let stop = CancellationToken::new();
+        let ended = async {
+            tokio::task::yield_now().await;
+            stop.cancel();
+        };
+        futures::future::join(runtimes.unasked("docker", is_there, "Docker is here.", stop.clone()), ended).await;
+        let mut told = Vec::new();
+        while let Ok(input) = said.try_recv() {
+            let Input::BlindSpot { cause: "docker", sentence } = input else { panic!("{input:?}") };
+            told.push(sentence);
+        }
+        assert_eq!(told, if is_there { vec![Some("Docker is here.".to_owned()), None] } else { Vec::new() });
+    }
+}
