@@ -156,37 +156,37 @@ fn without(capability: &str) -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_capabilities_are_as_good_as_root() {
-    with(&ALL, Expected { rung: 1, missing: &[], older_listener: true }).await;
+    with(&ALL, Expected { rung: 1, missing: &["CAP_SYS_ADMIN"], older_listener: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_bpf_connections_are_listed() {
-    with(&without("bpf"), Expected { rung: 5, missing: &["CAP_BPF"], older_listener: true }).await;
+    with(&without("bpf"), Expected { rung: 5, missing: &["CAP_BPF", "CAP_SYS_ADMIN"], older_listener: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_net_admin_connections_are_listed() {
     // Where the kernel lets everybody listen to the process connector, as since Linux 6.6.
-    with(&without("net_admin"), Expected { rung: 5, missing: &["CAP_NET_ADMIN"], older_listener: true }).await;
+    with(&without("net_admin"), Expected { rung: 5, missing: &["CAP_NET_ADMIN", "CAP_SYS_ADMIN"], older_listener: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_perfmon_connections_are_seen_and_processes_are_told_by_netlink() {
-    with(&without("perfmon"), Expected { rung: 3, missing: &["CAP_PERFMON"], older_listener: true }).await;
+    with(&without("perfmon"), Expected { rung: 3, missing: &["CAP_PERFMON", "CAP_SYS_ADMIN"], older_listener: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_sys_ptrace_older_listeners_have_no_owner() {
-    with(&without("sys_ptrace"), Expected { rung: 1, missing: &["CAP_SYS_PTRACE"], older_listener: false }).await;
+    with(&without("sys_ptrace"), Expected { rung: 1, missing: &["CAP_SYS_PTRACE", "CAP_SYS_ADMIN"], older_listener: false }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_dac_read_search_everything_that_is_not_hidden_is_seen() {
-    with(&without("dac_read_search"), Expected { rung: 1, missing: &["CAP_DAC_READ_SEARCH"], older_listener: true }).await;
+    with(&without("dac_read_search"), Expected { rung: 1, missing: &["CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN"], older_listener: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bpf_and_net_admin_alone_give_the_topology() {
-    let missing = &["CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
+    let missing = &["CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN"];
     with(&["bpf", "net_admin"], Expected { rung: 3, missing, older_listener: false }).await;
 }

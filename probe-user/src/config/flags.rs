@@ -14,7 +14,8 @@ use super::{agent, *};
 /// (control-plane = "..."). A flag wins over the environment, which wins over the file. SIGHUP makes the probe read the file again.
 ///
 /// Without root: CAP_BPF and CAP_NET_ADMIN see connections, CAP_PERFMON processes and the bytes of open connections, CAP_SYS_PTRACE the holders of
-/// listeners that are older than the probe, CAP_DAC_READ_SEARCH what /proc hides.
+/// listeners that are older than the probe, CAP_DAC_READ_SEARCH what /proc hides, CAP_SYS_ADMIN the network namespaces of containers: without it UDP
+/// there has no client address. What is missing is a blind spot on the map.
 #[derive(Debug, Parser)]
 #[command(name = "orchestrator-probe", version)]
 pub struct Flags {

@@ -85,10 +85,25 @@ impl Rights {
                     loss: "processes that are hidden from other users have no command line",
                 },
             ),
+            (
+                self.has(Self::SYS_ADMIN),
+                Lack {
+                    capability: "CAP_SYS_ADMIN",
+                    needed: false,
+                    loss: "other network namespaces cannot be entered: UDP in containers has no client address, and servers of DNS there that are \
+                           older than the probe are not known",
+                },
+            ),
         ];
         let mut lacking: Vec<Lack> = all.into_iter().filter(|(has, _)| !has).map(|(_, lack)| lack).collect();
-        // Of two that one capability stands for, the one that matters more is told.
-        lacking.dedup_by_key(|lack| lack.capability);
+        // Of those that one capability stands for, the one that matters most is told.
+        let mut told = Vec::new();
+        lacking.retain(|lack| {
+            !told.contains(&lack.capability) && {
+                told.push(lack.capability);
+                true
+            }
+        });
         lacking
     }
 
@@ -234,7 +249,8 @@ mod tests {
         assert!(two.missing().is_empty() && !two.may_trace());
         assert!(Rights::parse("nothing").is_none());
         let names = |rights: Rights, last| rights.lacking(last).iter().map(|lack| lack.capability).collect::<Vec<_>>();
-        assert_eq!(names(two, 40), ["CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
+        assert_eq!(names(two, 40), ["CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN"]);
+        assert_eq!(names(of("CapEff:\t000000c000081004"), 40), ["CAP_SYS_ADMIN"]);
         // A kernel that does not know the two newer ones yet.
         let few = of("CapEff:\t0000000000081004");
         assert_eq!(names(few, 37), ["CAP_SYS_ADMIN"]);
