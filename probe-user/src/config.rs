@@ -1,6 +1,6 @@
 //! Configuration: flag, else environment, else file, else built-in; resolved once, and every mistake is told at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,9 +97,14 @@ pub struct Config {
 
 /// The value of every key as it was written: what tells two configurations apart.
 #[derive(Clone, Default)]
-pub struct Settings(BTreeMap<&'static str, String>);
+pub struct Settings(BTreeMap<&'static str, String>, BTreeSet<&'static str>);
 
 impl Settings {
+    /// Whether somebody gave the value of a key, were it the built-in one.
+    pub fn was_given(&self, key: &str) -> bool {
+        self.1.contains(key)
+    }
+
     /// Keys whose values differ.
     pub fn changed(&self, other: &Self) -> Vec<&'static str> {
         self.0.iter().filter(|(key, value)| other.0.get(**key) != Some(*value)).map(|(key, _)| *key).collect()
@@ -234,7 +239,8 @@ const KUBERNETES_API: &str = "kubernetes-api";
 const KUBERNETES_NAMESPACES: &str = "kubernetes-namespaces";
 const KUBERNETES_LEASE: &str = "kubernetes-lease";
 const LOG_FORMAT: &str = "log-format";
-const LOG_FILTER: &str = "log-filter";
+/// Key of [`Config::log_filter`].
+pub const LOG_FILTER: &str = "log-filter";
 
 /// Every key with its built-in value. Empty means: found out by the probe.
 const BUILT_IN: [(&str, &str); 39] = [

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use orchestrator_probe::config::{Command, Config, Flags};
+use orchestrator_probe::config::{Command, Config, Flags, LOG_FILTER};
 use orchestrator_probe::{app, ebpf, local, telemetry};
 
 #[global_allocator]
@@ -75,12 +75,16 @@ fn detach(pin_dir: &ebpf::PinDir) -> anyhow::Result<ExitCode> {
 
 /// Whoever looks at this node by hand wants to read what is seen, not how the probe is; and nothing goes across a screen that is drawn on.
 fn filter(flags: &Flags, config: &Config) -> String {
+    let by_hand = flags.once || matches!(flags.command, Some(Command::Top));
     let drawn_on = matches!(flags.command, Some(Command::Top)) && std::io::stderr().is_terminal();
-    match config.log_filter.as_str() {
-        _ if drawn_on => "off".to_owned(),
-        "info" if flags.once || matches!(flags.command, Some(Command::Top)) => "error".to_owned(),
-        filter => filter.to_owned(),
+    if drawn_on {
+        return "off".to_owned();
     }
+    if by_hand && !config.settings.was_given(LOG_FILTER) {
+        // Lines of the kernel programs are written because somebody asked for them.
+        return if config.kernel_log { "error,kernel=info" } else { "error" }.to_owned();
+    }
+    config.log_filter.clone()
 }
 
 /// All variables whose name is text: `std::env::vars` panics at one that is not, whoever it is meant for.

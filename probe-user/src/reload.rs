@@ -24,6 +24,8 @@ pub type Source = Box<dyn Fn() -> Result<Config, Vec<Mistake>> + Send + Sync>;
 #[derive(Debug)]
 pub struct Reloader {
     current: watch::Sender<Arc<Config>>,
+    /// The configuration of the start, which is in force for keys that need a restart.
+    started: Arc<Config>,
     /// Of a probe that watches its node.
     node: Option<Node>,
     telemetry: Telemetry,
@@ -39,7 +41,8 @@ impl Reloader {
     /// Of a probe that begins with `config`.
     pub fn new(config: Config, telemetry: Telemetry) -> Self {
         telemetry.metrics().config_reload_success.set(1);
-        Reloader { current: watch::Sender::new(Arc::new(config)), node: None, telemetry }
+        let started = Arc::new(config);
+        Reloader { current: watch::Sender::new(started.clone()), started, node: None, telemetry }
     }
 
     /// The same, of one that watches its node.
@@ -72,8 +75,9 @@ impl Reloader {
             tracing::error!(%error, "log filter cannot be changed");
         }
         let changed = config.settings.changed(&before.settings);
-        for key in config::fixed(&changed, before.roles) {
-            tracing::warn!(key, "configuration has changed in a key that needs a restart of the probe");
+        let pending = pending(&config, &self.started);
+        for key in &pending {
+            tracing::warn!(key, "configuration has changed since the start in a key that needs a restart of the probe");
         }
         let arguments_changed = config.command_line_arguments != before.command_line_arguments || config.masks != before.masks;
         if let Some(node) = &self.node {
@@ -82,10 +86,12 @@ impl Reloader {
         }
         self.current.send_replace(Arc::new(config));
         self.telemetry.metrics().config_reload_success.set(1);
-        if changed.is_empty() {
+        if changed.is_empty() && pending.is_empty() {
             tracing::info!(
                 "configuration was read again and is as it was; flags and variables are those of the start, only the file can change"
             );
+        } else if changed.is_empty() {
+            tracing::info!(pending = pending.join(", "), "configuration was read again; a restart of the probe is still needed");
         } else {
             tracing::info!(changed = changed.join(", "), "configuration was read again");
         }
@@ -95,6 +101,11 @@ impl Reloader {
             node.describe_again().await;
         }
     }
+}
+
+/// Keys in which a configuration differs from the one that is in force, until the probe is restarted.
+fn pending(config: &Config, started: &Config) -> Vec<&'static str> {
+    config::fixed(&config.settings.changed(&started.settings), started.roles)
 }
 
 impl Node {

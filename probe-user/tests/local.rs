@@ -28,7 +28,7 @@ fn document(output: &Output) -> Value {
 /// A connection that is open while the probe looks.
 struct Connection {
     port: u16,
-    _both: (std::net::TcpStream, std::net::TcpStream),
+    both: (std::net::TcpStream, std::net::TcpStream),
     _listener: TcpListener,
 }
 
@@ -38,7 +38,7 @@ impl Connection {
         let address = listener.local_addr().unwrap();
         let client = std::net::TcpStream::connect(address).unwrap();
         let (server, _) = listener.accept().unwrap();
-        Connection { port: address.port(), _both: (client, server), _listener: listener }
+        Connection { port: address.port(), both: (client, server), _listener: listener }
     }
 }
 
@@ -62,6 +62,64 @@ fn one_document_has_this_process_and_its_connection_on_the_lowest_rung_too() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(rung > 1, said.contains(&format!("(rung {rung})")), "a lower rung is said so, and only that: {said:?}");
     }
+}
+
+#[test]
+fn what_an_open_connection_moves_is_told_while_it_is_open() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut connection = Connection::open();
+    let port = connection.port;
+    let (document, moved) = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            document(&Command::new(PROBE).args(["--once", "--for", "4s", "--no-docker", "--output", "json", "--capture", "ebpf"]).output().unwrap())
+        });
+        let (client, server) = &mut connection.both;
+        let mut moved = 0;
+        while !looking.is_finished() {
+            client.write_all(&[7; 10_000]).unwrap();
+            server.read_exact(&mut [0; 10_000]).unwrap();
+            moved += 10_000;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        (looking.join().unwrap(), moved)
+    });
+    let flows = document["flows"].as_array().unwrap().iter();
+    let sent = flows.filter(|it| it["serverPort"] == port && it["direction"] == "client").filter_map(|it| it["bytesSent"].as_u64()).sum::<u64>();
+    assert!((10_000..=moved).contains(&sent), "{sent} of {moved}");
+}
+
+/// Docker gives every container a cgroup namespace of its own, in which the host's hierarchy has no root.
+#[test]
+fn a_look_from_a_cgroup_namespace_of_its_own_sees_as_much() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let root = mounts.lines().find_map(|line| line.split(' ').nth(1).filter(|_| line.contains(" cgroup2 "))).unwrap();
+    let cgroup = std::path::Path::new(root).join(format!("probe-test-apart-{}", std::process::id()));
+    std::fs::create_dir_all(&cgroup).unwrap();
+    let look = |way: &str| {
+        let line =
+            format!("echo $$ > {}/cgroup.procs && exec {way} {PROBE} --once --for 500ms --no-docker --output json", cgroup.display());
+        let document = document(&Command::new("sh").args(["-c", &line]).output().unwrap());
+        document["capture"]["rung"].clone()
+    };
+    assert_eq!(look("unshare --cgroup"), look(""));
+    let _ = std::fs::remove_dir(&cgroup);
+}
+
+#[test]
+fn lines_of_the_log_are_written_if_somebody_asks_for_them() {
+    let said = |arguments: &[&str]| {
+        let output = once(&[&["--output", "json", "--capture", "proc"], arguments].concat());
+        document(&output);
+        String::from_utf8_lossy(&output.stderr).contains("INFO")
+    };
+    assert!(!said(&[]));
+    // It is the built-in value, and all the same a wish.
+    assert!(said(&["--log-filter", "info"]));
 }
 
 #[test]

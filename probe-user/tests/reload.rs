@@ -118,6 +118,12 @@ async fn a_collector_follows_where_its_cluster_is_with_the_nodes_probe_in_one_pr
         probe.until("what has changed is told", |probe| probe.log().contains("cloud-metadata-address, kubernetes-api")).await;
         assert!(probe.log().contains("needs a restart"), "{}", probe.log());
         probe.change(&with(&second, "cloud-metadata-address = \"127.0.0.1:1\""));
+        probe.until("that a restart is pending is told", |probe| probe.log().contains("still needed")).await;
+        let changed = |probe: &Probe| probe.log().lines().filter(|line| line.contains("changed=")).count();
+        let before = changed(&probe);
+        probe.change(&with(&second, ""));
+        probe.until("the change back is told", |probe| changed(probe) > before).await;
+        probe.change(&with(&second, ""));
         probe.until("that nothing has is told", |probe| probe.log().contains("is as it was")).await;
     }
 }

@@ -136,7 +136,10 @@ impl Layers {
                 agent: agent?,
                 log_format: log_format?,
                 log_filter: log_filter?,
-                settings: Settings(self.values.iter().map(|(key, (value, _))| (*key, value.clone())).collect()),
+                settings: Settings(
+                    self.values.iter().map(|(key, (value, _))| (*key, value.clone())).collect(),
+                    self.values.iter().filter(|(_, (_, origin))| *origin != Origin::BuiltIn).map(|(key, _)| *key).collect(),
+                ),
             })
         })();
         match config {

@@ -29,6 +29,15 @@ fn what_needs_a_restart_is_named_and_what_does_not_is_not() {
 }
 
 #[test]
+fn a_restart_is_pending_until_the_configuration_is_that_of_the_start_again() {
+    let (started, other) = (config(&["--host-name", "a"]), config(&["--host-name", "b", "--mask", "x"]));
+    assert_eq!(pending(&other, &started), ["host-name"]);
+    // Read again without a change it still is, and it is no more when the change is taken back.
+    assert_eq!(pending(&other, &started), ["host-name"]);
+    assert_eq!(pending(&started, &started), [""; 0]);
+}
+
+#[test]
 fn a_configuration_that_is_as_it_was_has_no_changed_key() {
     assert_eq!(config(&["--mask", "a"]).settings.changed(&config(&["--mask", "a"]).settings), [""; 0]);
     assert_eq!(config(&["--mask", "a"]).settings.changed(&config(&["--mask", "b"]).settings), ["mask"]);
