@@ -2,6 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use crate::procfs::parse::moves;
+
 /// Which side of a column its texts stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -125,15 +127,7 @@ pub fn fitted(text: &str, width: usize) -> String {
 
 /// Without anything that a terminal takes for a command.
 pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|it| {
-            if it.is_control() || matches!(it, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-                '\u{fffd}'
-            } else {
-                it
-            }
-        })
-        .collect()
+    text.chars().map(|it| if moves(it) { char::REPLACEMENT_CHARACTER } else { it }).collect()
 }
 
 /// Bytes with a unit, e.g. "1.4 MB" (10^6).

@@ -154,13 +154,19 @@ pub fn memory(bytes: &[u8]) -> Option<(u64, u64)> {
     Some((total, total.saturating_sub(unused)))
 }
 
-/// Valid UTF-8 without control characters: blanks for those that divide, as in scripts of several lines, and a mark for others.
+/// Whether a character shows nothing itself, and changes what is shown around it: control characters, those without width, and those that turn the
+/// direction of a text.
+pub fn moves(it: char) -> bool {
+    it.is_control() || matches!(it, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Valid UTF-8 without characters that show nothing: blanks for those that divide, as in scripts of several lines, and a mark for others.
 pub fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    if text.chars().any(char::is_control) {
+    if text.chars().any(moves) {
         let shown = |it: char| match it {
             '\n' | '\r' | '\t' => ' ',
-            _ if it.is_control() => char::REPLACEMENT_CHARACTER,
+            _ if moves(it) => char::REPLACEMENT_CHARACTER,
             _ => it,
         };
         text.chars().map(shown).collect()

@@ -180,7 +180,7 @@ proptest! {
         fake.write(20, "stat", STAT);
         if let Ok(details) = reader.details(20) {
             prop_assert!(details.command_line.len() <= COMMAND_LINE_MAX);
-            prop_assert!(!details.command_line.chars().any(char::is_control));
+            prop_assert!(!details.command_line.chars().any(parse::moves));
             prop_assert!(!details.name.is_empty() && details.cgroup_path.starts_with('/'));
         }
         parse::cpu_ticks(&status);
@@ -188,4 +188,10 @@ proptest! {
         parse::open_files_limit(&status);
         parse::boot_time(&status);
     }
+}
+
+#[test]
+fn characters_that_turn_a_text_around_do_not_come_through() {
+    let told = parse::printable("a\u{202e}gpj\u{200b}\u{2066}\u{feff}\nb".as_bytes());
+    assert_eq!(told, "a\u{fffd}gpj\u{fffd}\u{fffd}\u{fffd} b");
 }
