@@ -8,6 +8,9 @@ use proto::probe::v1::{self, flow_key};
 use serde::Serialize;
 
 use crate::driver::Look;
+use details::{OfContainer, OfHost, OfProcess};
+
+pub mod details;
 
 /// Grows when a field changes its meaning or goes; new fields may come at any time.
 pub const FORMAT: u32 = 1;
@@ -52,6 +55,8 @@ pub struct Host {
     pub load1: Option<f64>,
     pub load5: Option<f64>,
     pub load15: Option<f64>,
+    #[serde(flatten)]
+    pub more: OfHost,
 }
 
 /// How the probe sees.
@@ -112,6 +117,8 @@ pub struct Process {
     pub cpu_percent: Option<f64>,
     pub memory_bytes: Option<u64>,
     pub open_files: Option<u32>,
+    #[serde(flatten)]
+    pub more: OfProcess,
     #[serde(skip)]
     pub(crate) key: (u32, u64),
 }
@@ -136,6 +143,8 @@ pub struct Container {
     pub cpu_percent: Option<f64>,
     pub memory_bytes: Option<u64>,
     pub memory_limit_bytes: Option<u64>,
+    #[serde(flatten)]
+    pub more: OfContainer,
 }
 
 /// One end of a group of connections.
@@ -249,7 +258,7 @@ impl Document {
             probe_version: env!("CARGO_PKG_VERSION").to_owned(),
             taken_at: moment(look.now.unix_nanos).unwrap_or_default(),
             observed_seconds: observed.as_secs_f64(),
-            host: host(report.host.clone().unwrap_or_default(), look.samples.host.as_ref()),
+            host: host(report.host.clone().unwrap_or_default(), look.now.unix_nanos, look.samples.host.as_ref()),
             capture: capture(report.capture.clone().unwrap_or_default()),
             losses: losses(report.losses.clone().unwrap_or_default()),
             processes: report.processes.iter().map(|it| process(it, look, metrics.get(&key(it.key.as_ref())).copied())).collect(),
@@ -266,8 +275,9 @@ impl Document {
     }
 }
 
-fn host(host: v1::Host, metrics: Option<&v1::HostMetrics>) -> Host {
+fn host(host: v1::Host, now: u64, metrics: Option<&v1::HostMetrics>) -> Host {
     Host {
+        more: OfHost::of(host.booted_at_unix_nanos, now, metrics),
         host_name: host.host_name,
         kernel_version: host.kernel_version,
         os: host.os,
@@ -331,6 +341,7 @@ fn process(process: &v1::Process, look: &Look, metrics: Option<&v1::ProcessMetri
         cpu_percent: metrics.map(|it| it.cpu_percent),
         memory_bytes: metrics.map(|it| it.memory_bytes),
         open_files: metrics.map(|it| it.open_files),
+        more: OfProcess::of(process, metrics),
         key,
     }
 }
@@ -363,6 +374,7 @@ fn container(container: &v1::Container, metrics: Option<&v1::ContainerMetrics>) 
         cpu_percent: metrics.map(|it| it.cpu_percent),
         memory_bytes: metrics.map(|it| it.memory_bytes),
         memory_limit_bytes: metrics.map(|it| it.memory_limit_bytes).filter(|&limit| limit != 0),
+        more: OfContainer::of(container, metrics),
     }
 }
 

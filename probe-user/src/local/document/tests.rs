@@ -48,6 +48,9 @@ pub(crate) fn look() -> Look {
             state_human: "Up 2 hours".to_owned(),
             runtime: "docker".to_owned(),
             labels: [("app".to_owned(), "web".to_owned())].into(),
+            command: "nginx -g daemon off;".to_owned(),
+            environment: [("COLOUR".to_owned(), "red".to_owned())].into(),
+            ports: vec![v1::PortMapping { container_port: 80, protocol: "tcp".to_owned(), host_port: 8_080, ..Default::default() }],
             ..v1::Container::default()
         }],
         flows: vec![v1::Flow {
@@ -106,7 +109,16 @@ pub(crate) fn look() -> Look {
         ..v1::Report::default()
     };
     let samples = Samples {
-        host: Some(v1::HostMetrics { cpu_percent: 12.5, memory_used_bytes: 4_000_000_000, load1: 0.5, ..v1::HostMetrics::default() }),
+        host: Some(v1::HostMetrics {
+            cpu_percent: 12.5,
+            memory_used_bytes: 4_000_000_000,
+            load1: 0.5,
+            pressure: Some(v1::Pressure { io_percent: 1.5, ..Default::default() }),
+            disks: vec![v1::host_metrics::Disk { mount_point: "/".to_owned(), size_bytes: 9, used_bytes: 4, ..Default::default() }],
+            block_devices: vec![v1::host_metrics::BlockDevice { name: "vda".to_owned(), ..Default::default() }],
+            network_interfaces: vec![v1::host_metrics::NetworkInterface { name: "eth0".to_owned(), up: true, ..Default::default() }],
+            ..v1::HostMetrics::default()
+        }),
         processes: vec![v1::ProcessMetrics {
             key: Some(key),
             cpu_percent: 3.25,
@@ -114,7 +126,14 @@ pub(crate) fn look() -> Look {
             open_files: 30,
             ..Default::default()
         }],
-        containers: vec![v1::ContainerMetrics { id: "c".repeat(64), cpu_percent: 3.5, memory_bytes: 90_000_000, ..Default::default() }],
+        containers: vec![v1::ContainerMetrics {
+            id: "c".repeat(64),
+            cpu_percent: 3.5,
+            memory_bytes: 90_000_000,
+            cpu_throttled_percent: 12.5,
+            pressure: Some(v1::Pressure { cpu_percent: 68.0, ..Default::default() }),
+            ..Default::default()
+        }],
         ..Samples::default()
     };
     Look { report, samples, now: Now { boot: BootNanos(100_000_000_000), unix_nanos: moment }, ..Look::default() }
@@ -122,7 +141,7 @@ pub(crate) fn look() -> Look {
 
 /// Every path of a document: `flows[].pid`. Maps have keys of their own.
 fn paths(value: &Value, path: &str, into: &mut BTreeSet<String>) {
-    let is_map = ["labels", "ringRecords", "other"].iter().any(|name| path.ends_with(name));
+    let is_map = ["labels", "ringRecords", "other", "environment"].iter().any(|name| path.ends_with(name));
     match value {
         Value::Object(fields) if !is_map => {
             for (name, field) in fields {
@@ -159,6 +178,10 @@ fn a_document_says_what_was_seen() {
     let process = &document.processes[0];
     assert_eq!((process.cpu_percent, process.started_at.as_deref()), (Some(3.25), Some("2023-11-14T22:12:20.000Z")));
     assert_eq!(document.listeners[0].address, "::");
+    let container = &document.containers[0].more;
+    assert_eq!((container.ports[0].container_port, container.ports[0].host_port, container.exit_code), (80, Some(8_080), None));
+    assert_eq!((container.cpu_throttled_percent, container.pressure.as_ref().map(|it| it.cpu_percent)), (Some(12.5), Some(68.0)));
+    assert_eq!((document.host.more.disks[0].used_bytes, document.host.more.network_interfaces[0].up), (4, true));
     let unix = &document.unix_flows[0];
     assert_eq!((unix.path.as_str(), unix.open, unix.client_pid, unix.server_process.as_str()), ("/run/app.sock", 3, 7, "nginx"));
 }
