@@ -42,6 +42,9 @@ const RESOLUTIONS_SHARED: usize = 4 * 1024 * 1024;
 /// Resolutions kept of a link; the oldest go.
 pub const RESOLUTIONS_MAX: u64 = 10_000;
 
+/// Bytes of memory for whole values that were written or read lately: hardly anybody reads one twice.
+const VALUES_CACHE: usize = 8 * 1024 * 1024;
+
 /// Number of a save: each has one more than the one before.
 pub type Save = u64;
 
@@ -132,14 +135,15 @@ impl Store {
     /// When it cannot be used, e.g. because another process does.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
         std::fs::create_dir_all(directory).map_err(redb::Error::Io)?;
-        let opener = |name: &str| -> Open {
-            let path = directory.join(name);
-            Box::new(move || Database::create(&path))
-        };
-        Store::over(opener("zksync.redb"), opener("zksync-values.redb"))
+        let (file, values) = (directory.join("zksync.redb"), directory.join("zksync-values.redb"));
+        let values: Open = Box::new(move || Database::builder().set_cache_size(VALUES_CACHE).create(&values));
+        let disk = directory.to_owned();
+        // Where it is not told it is found out by writing.
+        let free = move || rustix::fs::statvfs(&disk).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        Store::over(Box::new(move || Database::create(&file)), Values::new(values, Box::new(free)))
     }
 
-    fn over(file: Open, values: Open) -> Result<Store, StoreError> {
+    fn over(file: Open, values: Values) -> Result<Store, StoreError> {
         let file = DataFile::new(file);
         file.write(|transaction| {
             transaction.open_table(DOCUMENTS)?;
@@ -156,7 +160,7 @@ impl Store {
             transaction.open_table(INTENTS)?;
             values::remove_before(transaction)
         })?;
-        Ok(Store { file: Arc::new(file), values: Arc::new(Values::new(values)), shared: Arc::default() })
+        Ok(Store { file: Arc::new(file), values: Arc::new(values), shared: Arc::default() })
     }
 
     /// Takes over what control planes share, and keeps links, migrations and reports there from now on. What is here and was never shared

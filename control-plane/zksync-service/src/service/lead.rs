@@ -92,6 +92,7 @@ impl Service {
                 continue;
             }
             let stop = running.stop.child_token();
+            let mut why = "it is being looked for who leads".to_owned();
             match self.start_link(&running, stop.clone()) {
                 Ok((handle, run)) => {
                     running.known.listen_to(handle.acls());
@@ -102,7 +103,8 @@ impl Service {
                     tokio::select! {
                         ended = run => {
                             if let Err(error) = ended {
-                                tracing::error!(link = id, %error, "the link ends");
+                                why = with_cause(&error);
+                                tracing::error!(link = id, error = why, "the link ends, and begins again");
                             }
                         }
                         // A cut connection is no lost lead yet: the epochs tell. Only when the session is over does another one lead.
@@ -112,12 +114,9 @@ impl Service {
                     }
                     stop.cancel();
                 }
-                Err(error) => {
-                    waiting(error.to_string());
-                    tokio::time::sleep(RETRY).await;
-                }
+                Err(error) => why = with_cause(&error),
             }
-            waiting("it is being looked for who leads".to_owned());
+            waiting(why);
             let _ = leadership.resign().await;
             tokio::time::sleep(RETRY).await;
         }
@@ -203,6 +202,12 @@ impl Service {
             None => Ok(()),
         }
     }
+}
+
+/// An error with what it comes from, such as a full disk.
+fn with_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 async fn session_over(client: &zk::Client) {

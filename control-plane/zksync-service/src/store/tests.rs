@@ -5,6 +5,10 @@ use zksync::{ConflictKind, Seen, Side, Strategy, Value, Winner};
 use super::file::tests::Disk;
 use super::*;
 
+fn with_room(disk: &Disk) -> Values {
+    Values::new(disk.opener(), Box::new(|| u64::MAX))
+}
+
 fn decided(data: Vec<u8>) -> Resolution {
     let value = Value {
         seen: Seen::default(),
@@ -31,7 +35,7 @@ fn decided(data: Vec<u8>) -> Resolution {
 #[test]
 fn a_disk_without_room_for_whole_values_stops_no_link() {
     let (disk, beside) = (Disk::default(), Disk::default());
-    let store = Store::over(disk.opener(), beside.opener()).unwrap();
+    let store = Store::over(disk.opener(), with_room(&beside)).unwrap();
     let whole = |store: &Store, number: u64| {
         let found = store.resolution("l", number).unwrap().unwrap();
         let value = found.sides[Side::B].clone().unwrap();
@@ -52,7 +56,7 @@ fn a_disk_without_room_for_whole_values_stops_no_link() {
 #[test]
 fn a_link_whose_save_found_no_room_can_begin_anew_when_there_is_some() {
     let disk = Disk::default();
-    let store = Store::over(disk.opener(), Disk::default().opener()).unwrap();
+    let store = Store::over(disk.opener(), with_room(&Disk::default())).unwrap();
     let of = |n: u64| Changes { applied: PerSide { a: n, b: n }, resolved: vec![decided(vec![1; 60_000]); 50], ..Changes::default() };
     store.save("l", of(1)).unwrap();
     disk.full.store(true, Ordering::SeqCst);
@@ -66,7 +70,7 @@ fn a_link_whose_save_found_no_room_can_begin_anew_when_there_is_some() {
 /// Records of before they told how long a value is.
 #[test]
 fn the_size_of_a_value_is_told_where_the_record_does_not() {
-    let store = Store::over(Disk::default().opener(), Disk::default().opener()).unwrap();
+    let store = Store::over(Disk::default().opener(), with_room(&Disk::default())).unwrap();
     store.record("l", decided(b"123".to_vec())).unwrap();
     store
         .file

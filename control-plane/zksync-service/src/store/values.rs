@@ -16,6 +16,8 @@ use super::file::{DataFile, Open};
 const KEPT_BYTES: u64 = 256 * 1024 * 1024;
 /// Bytes that redb takes at least for a value.
 const PAGE: u64 = 4_096;
+/// Bytes of the disk that are left to others, above all to the store's own file: a link cannot go on without that.
+const RESERVE: u64 = 64 * 1024 * 1024;
 /// After a failure, values are left out for so long: opening the file anew reads it.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -35,13 +37,22 @@ const SUMS: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("sums");
 const BEFORE: [TableDefinition<'_, (), ()>; 3] =
     [TableDefinition::new("values"), TableDefinition::new("values_order"), TableDefinition::new("values_sums")];
 
+/// Tells how many bytes of the disk are free.
+pub(super) type Free = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// Whole values.
-#[derive(Debug)]
 pub(super) struct Values {
     file: DataFile,
+    free: Free,
     limit: u64,
     pause: Duration,
     failures: Mutex<Failures>,
+}
+
+impl std::fmt::Debug for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Values").field("failures", &self.failures).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,8 +63,8 @@ struct Failures {
 }
 
 impl Values {
-    pub(super) fn new(open: Open) -> Values {
-        Values { file: DataFile::new(open), limit: KEPT_BYTES, pause: PAUSE, failures: Mutex::default() }
+    pub(super) fn new(open: Open, free: Free) -> Values {
+        Values { file: DataFile::new(open), free, limit: KEPT_BYTES, pause: PAUSE, failures: Mutex::default() }
     }
 
     fn failures(&self) -> std::sync::MutexGuard<'_, Failures> {
@@ -66,7 +77,7 @@ impl Values {
             return;
         }
         let waits = self.failures().last.is_some_and(|last| last.elapsed() < self.pause);
-        let kept = if waits { None } else { Some(self.file.write(|transaction| keep_within(transaction, link, whole, self.limit))) };
+        let kept = if waits { None } else { Some(self.write(link, whole)) };
         let mut failures = self.failures();
         match kept {
             Some(Ok(dropped)) => {
@@ -87,6 +98,13 @@ impl Values {
                 *failures.unkept.entry(link.to_owned()).or_default() += whole.len() as u64;
             }
         }
+    }
+
+    /// Gives back how many old ones went.
+    fn write(&self, link: &str, whole: &[Arc<[u8]>]) -> Result<u64, StoreError> {
+        let spare = (self.free)().saturating_sub(RESERVE);
+        let dropped = self.file.write(|transaction| keep_within(transaction, link, whole, (self.limit, spare)))?;
+        dropped.ok_or_else(|| redb::Error::Io(std::io::ErrorKind::StorageFull.into()).into())
     }
 
     /// Values of a link that could not be kept, since this process began.
@@ -127,13 +145,27 @@ fn room(bytes: u64) -> u64 {
     (bytes + PAGE / 4).next_power_of_two().max(PAGE)
 }
 
-/// Gives back how many old ones went.
-fn keep_within(transaction: &WriteTransaction, link: &str, whole: &[Arc<[u8]>], limit: u64) -> Result<u64, StoreError> {
+/// Gives back how many old ones went; none, and changes nothing, when what is new is more than `spare`.
+fn keep_within(
+    transaction: &WriteTransaction,
+    link: &str,
+    whole: &[Arc<[u8]>],
+    (limit, spare): (u64, u64),
+) -> Result<Option<u64>, StoreError> {
     let mut values = transaction.open_table(VALUES)?;
     let mut numbers = transaction.open_table(NUMBERS)?;
     let mut order = transaction.open_table(ORDER)?;
     let mut sums = transaction.open_table(SUMS)?;
     let (mut newest, mut sum) = sums.get(())?.map_or((0, 0), |sums| sums.value());
+    let mut needed = 0;
+    for data in whole {
+        if numbers.get((link, zksync::hash_of(data).as_slice()))?.is_none() {
+            needed += room(data.len() as u64);
+        }
+    }
+    if needed > spare {
+        return Ok(None);
+    }
     for data in whole {
         let hash = zksync::hash_of(data);
         let place = (link, hash.as_slice());
@@ -161,7 +193,7 @@ fn keep_within(transaction: &WriteTransaction, link: &str, whole: &[Arc<[u8]>], 
         dropped += 1;
     }
     sums.insert((), (newest, sum))?;
-    Ok(dropped)
+    Ok(Some(dropped))
 }
 
 fn find(transaction: &ReadTransaction, link: &str, hash: &Hash) -> Result<Option<Vec<u8>>, StoreError> {
@@ -205,6 +237,24 @@ mod tests {
     use super::super::file::tests::Disk;
     use super::*;
 
+    fn with_room(disk: &Disk) -> Values {
+        Values::new(disk.opener(), Box::new(|| u64::MAX))
+    }
+
+    /// The last of a disk is left to what cannot do without.
+    #[test]
+    fn values_leave_room_to_others() {
+        let free = Arc::new(std::sync::atomic::AtomicU64::new(RESERVE + room(100_000)));
+        let told = free.clone();
+        let values =
+            Values { pause: Duration::ZERO, ..Values::new(Disk::default().opener(), Box::new(move || told.load(Ordering::SeqCst))) };
+        values.keep("l", &[value(1)]);
+        free.store(RESERVE + room(100_000) - 1, Ordering::SeqCst);
+        values.keep("l", &[value(2)]);
+        values.keep("l", &[value(1)]);
+        assert_eq!((kept(&values, "l"), values.unkept("l")), (vec![1], 1), "what is there already needs none");
+    }
+
     fn value(n: u8) -> Arc<[u8]> {
         vec![n; 100_000].into()
     }
@@ -219,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_oldest_values_go_when_the_sum_of_all_links_is_reached_and_each_is_kept_once() {
-        let values = Values { limit: 2 * room(100_000), ..Values::new(Disk::default().opener()) };
+        let values = Values { limit: 2 * room(100_000), ..with_room(&Disk::default()) };
         assert_eq!((room(100_000), kept(&values, "l")), (131_072, vec![]));
         let keep_all = |link: &str, all: &[u8]| values.keep(link, &all.iter().map(|n| value(*n)).collect::<Vec<_>>());
         keep_all("l", &[1, 2]);
@@ -241,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_already_is_not_written_again() {
-        let values = Values::new(Disk::default().opener());
+        let values = with_room(&Disk::default());
         let large: Arc<[u8]> = vec![7; 4_000_000].into();
         values.keep("l", std::slice::from_ref(&large));
         let pages = |values: &Values| {
@@ -249,7 +299,7 @@ mod tests {
             values
                 .file
                 .write(|transaction| {
-                    keep_within(transaction, "l", std::slice::from_ref(&large), KEPT_BYTES)?;
+                    keep_within(transaction, "l", std::slice::from_ref(&large), (KEPT_BYTES, 0))?;
                     // What a transaction replaces stays until it is committed: what it wrote itself is beside that.
                     let stats = transaction.stats()?;
                     stored = stats.allocated_pages() * u64::try_from(stats.page_size()).unwrap();
@@ -264,7 +314,7 @@ mod tests {
     #[test]
     fn a_full_disk_leaves_records_without_their_whole_values_and_nothing_worse() {
         let disk = Disk::default();
-        let values = Values { pause: Duration::ZERO, ..Values::new(disk.opener()) };
+        let values = Values { pause: Duration::ZERO, ..with_room(&disk) };
         values.keep("l", &[value(1)]);
         disk.full.store(true, Ordering::SeqCst);
         for n in 2..4 {
