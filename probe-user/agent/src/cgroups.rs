@@ -16,6 +16,7 @@ use crate::words::ContainerKey;
 
 mod devices;
 mod limits;
+mod missing;
 mod statistics;
 #[cfg(test)]
 mod tests;

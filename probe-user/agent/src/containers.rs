@@ -101,6 +101,13 @@ impl Containers {
         if wanted && cgroups.is_none() {
             tracing::warn!("no cgroup can be made here: tasks run without limits");
         }
+        let missing = cgroups.as_ref().map(|it| it.missing(|it| config.isolates(it))).unwrap_or_default();
+        if !missing.is_empty() {
+            tracing::warn!(
+                isolators = missing.join(","),
+                "the host gives the agent no controllers for these: tasks run without what they limit"
+            );
+        }
         let docker = config.docker_socket.as_deref().map(|it| Docker::new(it, config.docker_config.as_deref()));
         let layout = Layout::new(&config.work_dir, &config.runtime_dir);
         let shared = Shared {

@@ -42,6 +42,21 @@ fn version_2_has_the_processes_in_a_leaf_and_the_limits_above() {
 }
 
 #[test]
+fn isolators_without_a_controller_are_named() {
+    let (directory, cgroups) = v2("cpu memory");
+    std::fs::write(directory.path().join("mesos/cgroup.subtree_control"), "cpu pids\n").unwrap();
+    assert_eq!(cgroups.missing(|_| true), ["cgroups/mem", "cgroups/blkio", "cgroups/cpuset"]);
+    assert!(cgroups.missing(|it| matches!(it, "cgroups/cpu" | "cgroups/devices")).is_empty());
+    let directory = tempfile::tempdir().unwrap();
+    for controller in ["freezer", "cpu", "memory"] {
+        std::fs::create_dir(directory.path().join(controller)).unwrap();
+        std::fs::write(directory.path().join(controller).join("cgroup.procs"), "").unwrap();
+    }
+    let cgroups = Cgroups::detect(directory.path(), "mesos", |_| true, settings()).unwrap();
+    assert_eq!(cgroups.missing(|it| matches!(it, "cgroups/cpu" | "cgroups/mem" | "cgroups/pids")), ["cgroups/cpu", "cgroups/pids"]);
+}
+
+#[test]
 fn version_2_sets_the_limits_of_isolators_that_are_named() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("cgroup.controllers"), "cpu memory").unwrap();
