@@ -94,7 +94,8 @@ pub(in crate::config) struct AgentFlags {
     /// Role run: how long executors wait for an agent that is away [default: 15mins]
     #[arg(long, value_name = "TIME", global = true)]
     recovery_timeout: Option<String>,
-    /// Role run: longest first pause before the agent registers; it doubles up to a minute [default: 1secs]
+    /// Role run: longest first pause before the agent registers; it doubles up to 3 seconds while no master leads, and up to a minute where one
+    /// does not want the agent [default: 1secs]
     #[arg(long, value_name = "TIME", global = true)]
     registration_backoff_factor: Option<String>,
     /// Role run: how long a container that has ended stays known to Docker [default: 6hrs]

@@ -53,7 +53,7 @@ impl Master {
             return;
         }
         if self.state.agents.len() + self.admitting.len() >= self.config.max_agents {
-            refuse(link, Refused::Later, "Too many agents are registered", out);
+            refuse(link, Refused::Invalid, "Too many agents are registered", out);
             return;
         }
         let recovered = self.state.recovered.get(&id).cloned();
@@ -118,7 +118,7 @@ impl Master {
 
     fn register_new(&mut self, link: LinkId, register: Box<Register>, out: &mut Vec<Effect>) {
         if self.state.agents.len() + self.admitting.len() >= self.config.max_agents {
-            refuse(link, Refused::Later, "Too many agents are registered", out);
+            refuse(link, Refused::Invalid, "Too many agents are registered", out);
             return;
         }
         // At one address there is one agent: it lost its id, and whatever it had with it.

@@ -123,6 +123,16 @@ fn two_agents_that_share_an_id_do_not_take_each_other_s_place() {
 }
 
 #[test]
+fn an_agent_too_many_is_told_to_ask_seldom() {
+    let mut few = config(0);
+    few.max_agents = 1;
+    let mut world = World::with(few);
+    world.new_agent(1, "cpus:4;mem:1024");
+    world.register(2, introduce(2, "cpus:4;mem:1024"));
+    assert!(matches!(&world.take_sent(2)[..], [ToAgent::Refused { reason: Refused::Invalid, .. }]));
+}
+
+#[test]
 fn an_agent_that_comes_back_without_a_task_has_lost_it() {
     let (mut world, agent, id) = running(framework(&["dev"]));
     world.close_link(1);
