@@ -4,7 +4,7 @@
 //! between a user's name and the host of an address. A name that ends in "file", "path" or "dir" says where a secret is, and is told.
 //!
 //! [`names`] knows the names, [`text`] finds them before `=` and `:` and in addresses, [`line`] reads command lines, and those that stand inside
-//! of an argument, such as a script of `sh -c`.
+//! of an argument, such as a script of `sh -c`; [`programs`] has those that take secrets in ways of their own.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,6 +15,7 @@ use line::Line;
 
 mod line;
 mod names;
+mod programs;
 mod text;
 
 /// What stands in the place of a secret.

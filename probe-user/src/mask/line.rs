@@ -1,102 +1,14 @@
 //! Secrets on command lines: behind options, and where a program is known to take them.
 
 use super::names::{self, is_name};
+use super::programs::{
+    ATTACHED, CONTAINERS, CURL_SWITCHES, HTPASSWD, LITERAL, PLACES, SHELLS, SHORT, SLASHED, SUBCOMMANDS, USERS, WRAPPERS, is_known,
+    program_of,
+};
 use super::{Hidden, Masks, text};
 
 /// How deep command lines inside of arguments are looked into.
 const DEPTH_MAX: usize = 4;
-
-/// How the names begin of programs whose `-p` has a password attached.
-const ATTACHED: [&str; 5] = ["mysql", "mariadb", "7z", "rar", "unrar"];
-
-/// Programs with short options whose next argument, or rest, is a secret; with the subcommand that has it, if not all do.
-const SHORT: [(&[&str], &str, &str); 12] = [
-    (&["sshpass"], "", "-p"),
-    (&["redis-cli", "redis-benchmark", "valkey-cli", "keydb-cli"], "", "-a"),
-    (&["mongo", "mongosh", "mongodump", "mongorestore", "mongoexport", "mongoimport", "mongostat", "mongotop", "mongofiles"], "", "-p"),
-    (&["ldapsearch", "ldapmodify", "ldapadd", "ldapdelete", "ldappasswd", "ldapwhoami", "ldapcompare", "ldapmodrdn"], "", "-w"),
-    (&["ldappasswd"], "", "-s"),
-    (&["docker", "podman", "nerdctl", "buildah", "skopeo", "helm", "oc", "az", "oras", "crane"], "login", "-p"),
-    (&["mosquitto_pub", "mosquitto_sub", "mosquitto_rr", "sqlcmd", "bcp", "ipmitool", "zip", "unzip"], "", "-P"),
-    (&["rabbitmqadmin", "cqlsh", "useradd", "usermod", "ncftpput", "ncftpget"], "", "-p"),
-    (&["snmpget", "snmpwalk", "snmpbulkwalk", "snmpset"], "", "-A"),
-    (&["snmpget", "snmpwalk", "snmpbulkwalk", "snmpset"], "", "-X"),
-    (&["curl"], "", "-b"),
-    (&["xfreerdp"], "", "/p:"),
-];
-
-/// Programs with options whose next argument, or rest, is a user and a password.
-const USERS: [(&[&str], &str); 12] = [
-    (&["curl"], "-u"),
-    (&["curl"], "--user"),
-    (&["curl"], "--proxy-user"),
-    (&["curl"], "-U"),
-    (&["curl"], "-E"),
-    (&["curl"], "--cert"),
-    (&["smbclient", "rpcclient", "net"], "-U"),
-    (&["smbclient", "rpcclient", "net"], "--user"),
-    (&["etcdctl"], "--user"),
-    (&["http", "https", "xh", "hey"], "-a"),
-    (&["ab"], "-A"),
-    (&["lftp"], "-u"),
-];
-
-/// Programs and subcommands whose first argument is a secret.
-const FIRST: [(&str, &str); 1] = [("vault", "login")];
-
-/// Short options of curl without a value: others may follow in the same argument.
-const CURL_SWITCHES: &str = "012346#:aBfgGiIjJklLMnNOpqRsSvVZ";
-
-/// Programs that run another one that stands on their command line.
-const WRAPPERS: [&str; 38] = [
-    "sudo",
-    "doas",
-    "env",
-    "timeout",
-    "nice",
-    "ionice",
-    "nohup",
-    "setsid",
-    "time",
-    "strace",
-    "ltrace",
-    "xargs",
-    "exec",
-    "command",
-    "watch",
-    "flock",
-    "tini",
-    "dumb-init",
-    "catatonit",
-    "gosu",
-    "su-exec",
-    "chpst",
-    "runuser",
-    "su",
-    "chroot",
-    "unshare",
-    "nsenter",
-    "stdbuf",
-    "taskset",
-    "numactl",
-    "systemd-run",
-    "ssh",
-    "busybox",
-    "script",
-    "builtin",
-    "eval",
-    "setpriv",
-    "sshpass",
-];
-
-/// Programs that take commands behind `-c`.
-const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "su", "runuser"];
-
-/// Programs whose `exec` or `run` runs another one.
-const CONTAINERS: [&str; 9] = ["docker", "podman", "nerdctl", "kubectl", "oc", "crictl", "docker-compose", "ctr", "lxc"];
-
-/// Subcommands that matter.
-const SUBCOMMANDS: [&str; 3] = ["exec", "run", "login"];
 
 /// Words of a shell after which a program is named.
 const BEFORE_PROGRAMS: [&str; 9] = ["{", "!", "then", "do", "else", "if", "elif", "while", "until"];
@@ -132,8 +44,10 @@ enum Next {
     User,
     /// That, or a password alone.
     UserOrSecret,
-    /// A secret, unless it is an option or has a name.
-    First,
+    /// After so many others so many secrets; options, and what has a name, are not counted.
+    Places(u8, u8),
+    /// `name=secret`.
+    Literal,
     /// Commands of a shell.
     Script,
 }
@@ -177,8 +91,9 @@ impl<'a> Line<'a> {
             Next::Secret | Next::UserOrSecret if looks_like_option(word) => {}
             Next::Key if looks_like_option(word) || names::is_no_key(word) => {}
             Next::User if word.starts_with('-') => {}
-            Next::First if word.contains('=') => {}
-            Next::First if word.starts_with('-') => self.next = Next::First,
+            Next::Places(..) if word.contains('=') => {}
+            Next::Places(skipped, hidden) if word.starts_with('-') => self.next = Next::Places(skipped, hidden),
+            Next::Places(skipped @ 1.., hidden) => self.next = Next::Places(skipped - 1, hidden),
             Next::Shown => {}
             Next::Secret if names::is_place(word) => return,
             Next::Script if word.contains(char::is_whitespace) => {
@@ -189,7 +104,14 @@ impl<'a> Line<'a> {
                 return;
             }
             Next::Script => {}
-            Next::Secret | Next::Key | Next::First => return hidden.add(0..word.len()),
+            Next::Secret | Next::Key => return hidden.add(0..word.len()),
+            Next::Places(_, left) => {
+                if left > 1 {
+                    self.next = Next::Places(0, left - 1);
+                }
+                return hidden.add(0..word.len());
+            }
+            Next::Literal => return hide_literal(word, 0, hidden),
             Next::User => return hide_password(word, 0, false, hidden),
             Next::UserOrSecret => return hide_password(word, 0, true, hidden),
         }
@@ -237,6 +159,23 @@ impl<'a> Line<'a> {
             hidden.add(2..word.len());
             return true;
         }
+        if CONTAINERS.contains(&program)
+            && let Some(literal) = rest_of(program, LITERAL, word)
+        {
+            match literal {
+                "" => self.next = Next::Literal,
+                _ => hide_literal(literal, word.len() - literal.len(), hidden),
+            }
+            return true;
+        }
+        if SLASHED.contains(&program)
+            && let Some(slash) = word
+                .find('/')
+                .filter(|slash| *slash > 0 && !word.starts_with(['@', '-']) && (word.starts_with("userid=") || !word.contains('=')))
+        {
+            hidden.add(slash + 1..word.rfind('@').filter(|at| *at > slash).unwrap_or(word.len()));
+            return true;
+        }
         for (programs, subcommand, option) in SHORT {
             if !programs.contains(&program) || !(subcommand.is_empty() || self.subcommand == subcommand) {
                 continue;
@@ -266,6 +205,9 @@ impl<'a> Line<'a> {
             if SHELLS.contains(&self.program) && !word.starts_with("--") && word.ends_with('c') {
                 self.next = Next::Script;
             }
+            if self.program == HTPASSWD && !word.starts_with("--") && word.contains('b') {
+                self.next = Next::Places(if word.contains('n') { 1 } else { 2 }, 1);
+            }
             return;
         }
         let after_option = std::mem::take(&mut self.after_option);
@@ -293,16 +235,24 @@ impl<'a> Line<'a> {
             if CONTAINERS.contains(&self.program) {
                 self.wraps = if word == "login" { Wraps::Nothing } else { Wraps::Container };
             }
-            if FIRST.contains(&(self.program, word)) {
-                self.next = Next::First;
-            }
+        }
+        self.await_places(word);
+    }
+
+    /// What has no name is known by the word before it.
+    fn await_places(&mut self, word: &str) {
+        let place = PLACES.iter().find(|(program, it, ..)| *program == self.program && it.eq_ignore_ascii_case(word));
+        if let Some((.., skipped, hidden)) = place {
+            self.next = Next::Places(*skipped, *hidden);
         }
     }
 
     fn begin(&mut self, word: &'a str) {
         let program = program_of(word);
         let wraps = WRAPPERS.contains(&program) || program.contains("entrypoint");
-        *self = Line { program, wraps: if wraps { Wraps::Program } else { Wraps::Nothing }, ..Line::default() };
+        let wraps = if wraps { Wraps::Program } else { Wraps::Nothing };
+        *self = Line { program, wraps, ..Line::default() };
+        self.await_places("");
     }
 }
 
@@ -398,6 +348,13 @@ fn hide_password(word: &str, begin: usize, alone: bool, hidden: &mut Hidden) {
     }
 }
 
+/// Hides what is behind the name in `name=secret`, which stands at `begin`.
+fn hide_literal(word: &str, begin: usize, hidden: &mut Hidden) {
+    if let Some((name, secret)) = word.split_once('=') {
+        hidden.add(begin + name.len() + 1..begin + name.len() + 1 + secret.len());
+    }
+}
+
 /// What is behind an option in its argument; empty where that is the next argument. A long option has it behind a `=`, a short one attached.
 fn rest_of<'w>(program: &str, option: &str, argument: &'w str) -> Option<&'w str> {
     if option.starts_with("--") {
@@ -421,19 +378,4 @@ fn looks_like_option(word: &str) -> bool {
     let is_word = name.starts_with(|it: char| it.is_ascii_lowercase()) && name.chars().all(|it| it.is_ascii_lowercase() || it == '-');
     // Those of a virtual machine are a letter and a name.
     rest.chars().count() <= 1 || is_word || rest.starts_with(['D', 'X']) && rest.contains(['=', ':'])
-}
-
-/// `mysql` of `/usr/bin/mysql`.
-fn program_of(argument: &str) -> &str {
-    argument.rsplit('/').next().unwrap_or(argument)
-}
-
-fn is_known(program: &str) -> bool {
-    ATTACHED.iter().any(|it| program.starts_with(it))
-        || SHORT.iter().any(|(programs, ..)| programs.contains(&program))
-        || USERS.iter().any(|(programs, _)| programs.contains(&program))
-        || FIRST.iter().any(|(it, _)| *it == program)
-        || WRAPPERS.contains(&program)
-        || CONTAINERS.contains(&program)
-        || SHELLS.contains(&program)
 }

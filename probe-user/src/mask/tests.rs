@@ -90,7 +90,24 @@ fn secrets_in_scripts_are_hidden() {
 
 #[test]
 fn secrets_of_well_known_programs_are_hidden() {
-    let lines: [(&[&str], &str); 36] = [
+    let lines: [(&[&str], &str); 50] = [
+        (&["rabbitmqctl", "add_user", "me", "LEAK"], "add_user me ***"),
+        (&["rabbitmqctl", "-n", "rabbit@a", "change_password", "me", "LEAK"], "me ***"),
+        (&["redis-cli", "-h", "h", "CONFIG", "SET", "requirepass", "LEAK"], "-h h CONFIG SET requirepass ***"),
+        (&["redis-cli", "AUTH", "LEAK", "LEAK"], "AUTH *** ***"),
+        (&["aws", "configure", "set", "aws_secret_access_key", "LEAK", "--profile", "p"], "--profile p"),
+        (&["nmcli", "dev", "wifi", "connect", "home", "password", "LEAK"], "connect home password"),
+        (&["wpa_passphrase", "home", "LEAK"], "wpa_passphrase home"),
+        (&["htpasswd", "-b", "file", "me", "LEAK"], "file me"),
+        (&["htpasswd", "-nbB", "me", "LEAK"], "me"),
+        (
+            &["kubectl", "create", "secret", "generic", "x", "--from-literal=a=LEAK", "--from-literal", "b=LEAK"],
+            "=a=*** --from-literal b=***",
+        ),
+        (&["consul", "agent", "-encrypt", "LEAK", "-dev"], "-dev"),
+        (&["sqlldr", "userid=scott/LEAK@db", "control=a/b.ctl"], "scott/***@db control=a/b.ctl"),
+        (&["sqlplus", "-s", "scott/LEAK@db", "@script.sql"], "scott/***@db @script.sql"),
+        (&["sh", "-c", "vault login LEAK && openssl enc -k LEAK -in x"], "-in x"),
         (&["redis-server", "--requirepass", "LEAK", "--masterauth", "LEAK", "--port", "1"], "--port 1"),
         (&["/usr/lib/erlang/bin/beam.smp", "-sname", "a", "-setcookie", "LEAK", "-noshell"], "-noshell"),
         (&["app", "--encryption-key", "LEAK", "--signing-key=LEAK", "--jwt", "LEAK", "--passcode", "LEAK", "run"], "run"),

@@ -7,6 +7,9 @@ use super::{Hidden, Masks, names};
 /// A user's name without a password that is at least as long as this is a token.
 const TOKEN_MIN: usize = 20;
 
+/// Longest password in a data source that is looked for, in characters.
+const PASSWORD_MAX: usize = 256;
+
 /// How tokens begin that are shorter.
 const TOKENS: [&str; 8] = ["ghp_", "gho_", "ghs_", "ghu_", "glpat-", "gldt-", "dckr_", "xox"];
 
@@ -22,6 +25,7 @@ const HOOKS: [&str; 6] = [
 
 /// Where secrets are in `text`.
 pub(super) fn hide(masks: &Masks, text: &str, hidden: &mut Hidden) {
+    let has_source = masks.well_known && (text.contains("@tcp(") || text.contains("@unix("));
     let mut done = 0;
     let mut at = 0;
     while let Some(found) = text[at..].find(['=', ':']).map(|it| at + it) {
@@ -29,7 +33,7 @@ pub(super) fn hide(masks: &Masks, text: &str, hidden: &mut Hidden) {
         let secret = if masks.well_known && text[found..].starts_with("://") {
             in_address(text, found + 3)
         } else {
-            behind(masks, text, done, found).or_else(|| in_source(text, found).filter(|_| masks.well_known))
+            behind(masks, text, done, found).or_else(|| has_source.then(|| in_source(text, found)).flatten())
         };
         if let Some(secret) = secret.filter(|it| !it.is_empty()) {
             done = secret.end;
@@ -41,9 +45,9 @@ pub(super) fn hide(masks: &Masks, text: &str, hidden: &mut Hidden) {
 
 /// Where the secret is in an address whose authority begins at `begin`.
 fn in_address(text: &str, begin: usize) -> Option<Range<usize>> {
+    let ends = |it: char| it.is_whitespace() || matches!(it, '"' | '\'' | '|');
     let address = &text[begin..];
-    let address = &address[..address.find(|it: char| it.is_whitespace() || matches!(it, '"' | '\'' | '|')).unwrap_or(address.len())];
-    let authority = &address[..address.find(['/', '?', '#', ',', ';']).unwrap_or(address.len())];
+    let authority = &address[..address.find(|it| ends(it) || matches!(it, '/' | '?' | '#' | ',' | ';')).unwrap_or(address.len())];
     if let Some(at) = authority.rfind('@') {
         let user = &authority[..at];
         return match user.find(':') {
@@ -53,14 +57,20 @@ fn in_address(text: &str, begin: usize) -> Option<Range<usize>> {
         };
     }
     // The host may have a name before this one.
-    let hook = HOOKS.iter().find_map(|hook| address.find(hook).filter(|at| *at < authority.len()).map(|at| at + hook.len()));
-    hook.map(|end| begin + end..begin + address.len())
+    let hook = HOOKS.iter().find_map(|hook| {
+        let host = hook.split('/').next().filter(|host| authority.ends_with(host))?;
+        let path = address[authority.len()..].strip_prefix(&hook[host.len()..])?;
+        Some(address.len() - path.len())
+    });
+    hook.map(|hook| begin + hook..begin + address.find(ends).unwrap_or(address.len()))
 }
 
 /// Where the password is in a data source of Go's driver of MySQL, `user:password@tcp(host)/database`, behind the colon at `colon`.
 fn in_source(text: &str, colon: usize) -> Option<Range<usize>> {
     let rest = text[colon..].strip_prefix(':')?;
-    let word = &rest[..rest.find(|it: char| it.is_whitespace() || matches!(it, '(' | '"' | '\'')).unwrap_or(rest.len())];
+    // A text that is all colons is not looked through for each of them.
+    let end = rest.char_indices().take(PASSWORD_MAX).find(|(_, it)| it.is_whitespace() || matches!(it, '(' | '"' | '\''));
+    let word = &rest[..end?.0];
     let password = word.strip_suffix("@tcp").or_else(|| word.strip_suffix("@unix"))?;
     rest[word.len()..].starts_with('(').then_some(colon + 1..colon + 1 + password.len())
 }
