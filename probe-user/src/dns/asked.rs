@@ -80,7 +80,7 @@ impl Recently {
 
     /// How much is remembered.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         assert_eq!(self.asked.len(), self.by_time.len());
         self.asked.len()
     }

@@ -184,6 +184,8 @@ fn what_an_earlier_probe_knew_stays_until_the_connections_are_known() {
     assert_eq!((names(&table, address(2)), names(&table, address(3))), (vec!["used.test"], vec![]));
     assert_eq!(table.by_use().map(|(it, _)| it).collect::<Vec<_>>(), [address(1), address(2)]);
     // A table that is full keeps no more than it has room for.
-    (0..=u16::MAX).for_each(|it| table.restored(at(1_031), IpAddr::from([10, 0, (it >> 8) as u8, it as u8]), old("many.test")));
+    (0..=u16::MAX)
+        .map(u16::to_be_bytes)
+        .for_each(|[high, low]| table.restored(at(1_031), IpAddr::from([10, 0, high, low]), old("many.test")));
     assert_eq!(table.len(), ADDRESSES_MAX);
 }

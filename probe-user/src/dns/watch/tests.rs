@@ -69,7 +69,7 @@ fn an_answer_is_believed_from_a_server_that_was_asked() {
     assert_eq!(receive(&mut watch, 60 * SECOND, "192.0.2.53", Hook::Ingress, &message("bank", 2)), [] as [&str; 0]);
     tick(&mut watch, 61 * SECOND);
     assert_eq!(watch.counts().unasked, 2);
-    assert_eq!(watch.asked.len(), 0);
+    assert_eq!(watch.asked.size(), 0);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn what_is_remembered_is_bounded() {
         receive(&mut watch, u64::from(number), "127.0.0.53", Hook::Egress, &message(&format!("n{number}"), 1));
         receive(&mut watch, u64::from(number), "192.0.2.66", Hook::Ingress, &message("bank", 1));
     }
-    assert_eq!(watch.asked.len(), crate::dns::asked::ASKED_MAX);
+    assert_eq!(watch.asked.size(), crate::dns::asked::ASKED_MAX);
     assert!(watch.told.len() <= REPEATED_MAX);
     assert_eq!(watch.waiting.len(), WAITING_MAX);
     assert_eq!(watch.counts().unasked, u64::from(u16::MAX / 16) + 1 - WAITING_MAX as u64);
