@@ -361,6 +361,9 @@ pub enum VolumesCommand {
         /// Principal of the reservation and of the volume; that of the request without
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
+        /// key=value of the reservation, may be given again
+        #[arg(long, value_name = "LABEL", value_parser = parse_label)]
+        label: Vec<(String, String)>,
     },
     /// Destroy one with all that is in it
     Destroy {

@@ -41,6 +41,19 @@ fn reservation(role: &str, principal: Option<&str>, labels: &[(String, String)])
     reservation
 }
 
+/// Disk that is reserved so, as a volume.
+fn volume(id: &str, megabytes: f64, path: &str, principal: Option<&str>, reservation: &Value) -> Value {
+    let mut persistence = json!({ "id": id });
+    if let Some(principal) = principal {
+        persistence["principal"] = json!(principal);
+    }
+    json!({
+        "name": "disk", "type": "SCALAR", "scalar": { "value": megabytes },
+        "reservations": [reservation],
+        "disk": { "persistence": persistence, "volume": { "container_path": path, "mode": "RW" } },
+    })
+}
+
 pub(crate) fn volumes(client: &Client, flags: &VolumesFlags, out: &mut Out<'_>) -> Result<()> {
     match &flags.command {
         None | Some(VolumesCommand::List) => {
@@ -59,17 +72,9 @@ pub(crate) fn volumes(client: &Client, flags: &VolumesFlags, out: &mut Out<'_>) 
                 ]
             })
         }
-        Some(VolumesCommand::Create { agent, id, size, role, path, by }) => {
+        Some(VolumesCommand::Create { agent, id, size, role, path, by, label }) => {
             let agent = resolve::agent_id(client, agent)?;
-            let mut persistence = json!({ "id": id });
-            if let Some(principal) = by {
-                persistence["principal"] = json!(principal);
-            }
-            let volume = json!({
-                "name": "disk", "type": "SCALAR", "scalar": { "value": size },
-                "reservations": [reservation(role, by.as_deref(), &[])],
-                "disk": { "persistence": persistence, "volume": { "container_path": path, "mode": "RW" } },
-            });
+            let volume = volume(id, *size, path, by.as_deref(), &reservation(role, by.as_deref(), label));
             client.call("CREATE_VOLUMES", json!({ "agent_id": agent, "volumes": [volume] }))?;
             out.done(&format!("the volume {id} is made on {}", text(&agent, "value")))
         }
@@ -97,4 +102,26 @@ fn all_volumes(client: &Client) -> Result<Vec<Value>> {
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    #[test]
+    fn a_volume_is_made_of_the_reservation_that_it_names() {
+        let line = "orchestrator volumes create S1 v --size 64 --role db --path data --by ann --label tier=fast";
+        let parsed = Arguments::try_parse_from(line.split(' ')).unwrap().command;
+        let Command::Volumes(VolumesFlags { command: Some(VolumesCommand::Create { id, size, role, path, by, label, .. }) }) = parsed
+        else {
+            panic!("{parsed:?}")
+        };
+        let made = volume(&id, size, &path, by.as_deref(), &reservation(&role, by.as_deref(), &label));
+        let labels = json!({ "labels": [{ "key": "tier", "value": "fast" }] });
+        assert_eq!(made["reservations"], json!([{ "type": "DYNAMIC", "role": "db", "principal": "ann", "labels": labels }]));
+        assert_eq!((&made["disk"]["persistence"], &made["scalar"]["value"]), (&json!({ "id": "v", "principal": "ann" }), &json!(64.0)));
+    }
 }
