@@ -25,6 +25,7 @@ mod query;
 mod report;
 mod search;
 mod settle;
+mod state_words;
 mod summary;
 mod tables;
 mod tasks;
@@ -50,6 +51,7 @@ pub use report::{
     Translation, TranslationSource, UnixFlow,
 };
 pub use search::{Found, Match, Query, QueryError, SearchCursor, SearchHit, SearchPage, SearchQuery, SearchTooLong};
+pub use state_words::{CONTAINER_STATE, ageless};
 pub use summary::bytes_text;
 pub use text::tag_of;
 pub use topology::{Config, Effect, Input, Limits, ReportRefusal, StreamEnd, StreamId, Topology};

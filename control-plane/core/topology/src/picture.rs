@@ -8,6 +8,7 @@ use crate::index::{ContainerIndex, Entity};
 use crate::node::{NodeId, NodeSummary, PublishedNode};
 use crate::projection::{Dirty, Projection};
 use crate::report::{Container, ContainerState};
+use crate::state_words::state_of;
 use crate::summary;
 use crate::tables::{GroupRow, Tables};
 use crate::tasks;
@@ -139,7 +140,8 @@ impl Picture {
                 return;
             }
             let adjacency_changed = old.summary().adjacency != summary.adjacency;
-            change.structure |= adjacency_changed;
+            // Whoever watches a container stop should not have to wait for the next round.
+            change.structure |= adjacency_changed || state_of(old.summary()) != state_of(&summary);
             self.count(old.summary(), entity, -1);
         } else {
             change.structure = true;

@@ -179,7 +179,7 @@ pub struct ViewSnapshot {
     pub stats: ViewStats,
     /// Grows with every change of the picture.
     pub version: u64,
-    /// Grows only when a node or an edge came or went; metrics and texts leave it alone.
+    /// Grows only when a node or an edge came or went, or the state of a container or an object is another; metrics and texts leave it alone.
     pub structure_version: u64,
 }
 

@@ -3,7 +3,7 @@
 use crate::node::{Grid, NodeSummary};
 
 /// Longest text that is looked into, in bytes; what is beyond is not found.
-pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
+pub(crate) const TEXT_BYTES_MAX: usize = 16_384;
 /// Most texts of one node that are looked into.
 pub(crate) const TEXTS_MAX: usize = 256;
 

@@ -40,9 +40,11 @@ pub(super) fn fold_source(text: &str) -> String {
     folded
 }
 
-/// A field's name as queries compare it: letters and digits alone, in lower case.
+/// A field's name as queries compare it: letters and digits alone, folded.
 pub(super) fn reduce(name: &str) -> String {
-    name.chars().filter(|it| it.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let mut reduced = fold(name);
+    reduced.retain(char::is_alphanumeric);
+    reduced
 }
 
 /// Tells each folded letter, and the number of the character that it comes from. Parts of a Korean syllable become one letter again, whether
@@ -87,6 +89,7 @@ mod tests {
         assert_eq!(fold("Plain ASCII\r"), "plain ascii ");
         assert_eq!(fold_source(r"É\S+"), r"E\S+");
         assert_eq!(reduce("Restart #"), "restart");
+        assert_eq!(reduce("É\u{301}quipe-Größe"), reduce("equipegröße"));
     }
 
     #[test]

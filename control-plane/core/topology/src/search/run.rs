@@ -3,7 +3,6 @@
 use base::Timestamp;
 
 use super::fields::Class;
-use super::fold::fold;
 use super::index::{DEAD, Index, Text};
 use super::patience::{Patience, SearchTooLong};
 use super::pattern::{Pattern, fit};
@@ -292,15 +291,11 @@ impl Asked<'_> {
         match entity {
             Entity::Object(_) => {
                 let node = summary::summarize(self.tables, entity, Filter::NONE, self.now)?;
-                node.metrics.iter().find(|row| fold_name(&row.label) == field).map(|row| row.value)
+                node.metrics.iter().find(|row| super::fold::reduce(&row.label) == field).map(|row| row.value)
             }
             _ => summary::value_of(self.tables, entity, field, self.now),
         }
     }
-}
-
-fn fold_name(name: &str) -> String {
-    super::fold::reduce(&fold(name))
 }
 
 /// Bytes that an expression is looked for in before it is asked whether there is still time. One with many states takes a microsecond and

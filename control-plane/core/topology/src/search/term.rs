@@ -64,7 +64,7 @@ impl Term {
                 Some(quoted) => (!quoted.is_empty()).then(|| Pattern::literal(quoted))?,
                 None => (!value.is_empty()).then(|| Pattern::new(value))?,
             };
-            return (!field.is_empty()).then(|| Term::Text { field: Some(Pattern::new(field)), pattern });
+            return (!field.is_empty()).then(|| Term::Text { field: Some(name_pattern(field)), pattern });
         }
         if text.contains(['<', '=', '>']) {
             return comparison(text).map(Term::Comparison);
@@ -77,6 +77,16 @@ impl Term {
             Term::Text { field, pattern } => find_text(node, field.as_ref(), pattern),
             Term::Comparison(comparison) => comparison.find(node),
         }
+    }
+}
+
+/// What a field's name has to fit. Names are compared without what is neither letter nor digit, so a name that is written as it is, such as
+/// `io.kubernetes.pod.name`, may also be meant without.
+fn name_pattern(field: &str) -> Pattern {
+    let is_separator = |it: char| matches!(it, '.' | '-' | '_' | '/');
+    match field.contains(is_separator) && field.chars().all(|it| it.is_alphanumeric() || is_separator(it)) {
+        true => Pattern::new(&format!("{field}|{}", reduce(field))),
+        false => Pattern::new(field),
     }
 }
 
@@ -100,10 +110,17 @@ fn comparison(text: &str) -> Option<Comparison> {
     None
 }
 
-/// A leading number, times 1024 for each step of k, m, g, t found behind it; `%` and other text is ignored.
+/// A leading number, `1e3` included, times 1024 for each step of k, m, g, t found behind it; `%` and other text is ignored.
 fn number(text: &str) -> Option<f64> {
     let text = text.trim().to_lowercase();
-    let end = text.find(|it: char| !(it.is_ascii_digit() || matches!(it, '.' | '-' | '+'))).unwrap_or(text.len());
+    let mut end = text.find(|it: char| !(it.is_ascii_digit() || matches!(it, '.' | '-' | '+'))).unwrap_or(text.len());
+    if let Some(exponent) = text[end..].strip_prefix('e') {
+        let digits = exponent.trim_start_matches(['-', '+']);
+        let length = digits.find(|it: char| !it.is_ascii_digit()).unwrap_or(digits.len());
+        if length > 0 && exponent.len() - digits.len() <= 1 {
+            end += 1 + exponent.len() - digits.len() + length;
+        }
+    }
     let number: f64 = text[..end].parse().ok()?;
     let unit = &text[end..];
     let power =

@@ -152,10 +152,12 @@ fn broken_combinations_are_refused() {
 
 #[test]
 fn comparisons_know_all_signs_units_and_numeric_metadata() {
-    for query in ["memory >= 10mb", "memory <= 10mb", "memory != 9mb", "restart > 3", "restart#>=5", "pid = 4711"] {
+    for query in
+        ["memory >= 10mb", "memory <= 10mb", "memory != 9mb", "restart > 3", "restart#>=5", "pid = 4711", "pid = 4.711e3", "pid < 1e+4"]
+    {
         assert!(finds(query), "{query}");
     }
-    for query in ["memory > 10mb", "memory != 10mb", "restart < 5"] {
+    for query in ["memory > 10mb", "memory != 10mb", "restart < 5", "pid > 1e4", "memory < 1e3"] {
         assert!(!finds(query), "{query}");
     }
 }
@@ -189,6 +191,26 @@ fn spans_of_time_are_compared_in_units_of_time() {
     }
     // What is no time has its own units.
     assert!(finds("memory = 10m"));
+}
+
+#[test]
+fn a_name_of_a_field_is_found_with_and_without_its_accents_and_signs() {
+    let mut node = node();
+    node.tables[0].rows.push(("Équipe-Paie".into(), "bleue".into()));
+    let finds = |query: &str| Query::parse(query).unwrap().find(&node).is_some();
+    for query in [
+        "équipe-paie: bleue",
+        "equipepaie: bleue",
+        "EQUIPE.*: bleue",
+        "com.domain.label: blue",
+        "comdomainlabel: blue",
+        "domain-label: blue",
+    ] {
+        assert!(finds(query), "{query}");
+    }
+    for query in ["equipes: bleue", "com.domain.labels: blue", "org.domain.label: blue"] {
+        assert!(!finds(query), "{query}");
+    }
 }
 
 #[test]

@@ -263,6 +263,22 @@ fn pictures_are_published_at_most_once_an_interval_and_metrics_alone_do_not_chan
 }
 
 #[test]
+fn a_state_that_changes_is_told_like_something_that_comes_and_an_age_is_not() {
+    let mut world = World::new();
+    world.step(Input::Watch(ViewKey { view: View::Containers, filter: Filter::NONE }));
+    world.connect("a", &["10.0.0.1/24"]);
+    let mut versions = Vec::new();
+    for state in ["Up 2 seconds", "Up 5 minutes", "Up 5 minutes (Paused)", "Up 6 minutes (Paused)", "Exited (0) 1 second ago"] {
+        let container = Container { state_human: state.into(), ..container("c", "web", "nginx") };
+        world.report("a", Report { containers: vec![container], ..Report::default() });
+        world.pass(Duration::from_secs(1));
+        versions.push(world.snapshot(View::Containers, Filter::NONE).structure_version);
+    }
+    let changed: Vec<bool> = versions.windows(2).map(|pair| pair[0] != pair[1]).collect();
+    assert_eq!(changed, [false, true, false, true]);
+}
+
+#[test]
 fn a_picture_that_nobody_watches_is_dropped_after_its_time() {
     let mut world = World::new();
     let key = ViewKey { view: View::Hosts, filter: Filter::NONE };
