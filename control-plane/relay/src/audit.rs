@@ -57,7 +57,7 @@ pub struct Record {
     /// What the caller was told, when it was not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Pipe that was opened.
+    /// Pipe that was opened: the beginning of its id, for whoever knows the whole of it may use the pipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipe: Option<String>,
     /// How long it took, in milliseconds.
@@ -242,7 +242,7 @@ impl Audit {
             arguments,
             outcome: outcome.label().to_owned(),
             error: error.as_deref().map(cut),
-            pipe: pipe.map(cut),
+            pipe: pipe.map(stem),
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         let this = self.clone();
@@ -376,8 +376,23 @@ fn masked(arguments: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let name = name.to_ascii_lowercase();
         SECRETS.iter().any(|part| name.contains(part))
     };
-    let value = |name: &str, value: &str| if is_secret(name) { MASK.to_owned() } else { cut(value) };
+    let value = |name: &str, value: &str| match name {
+        "pipeID" => stem(value),
+        _ if is_secret(name) => MASK.to_owned(),
+        _ => cut(value),
+    };
     arguments.iter().take(ARGUMENTS_MAX).map(|(name, text)| (cut(name), value(name, text))).collect()
+}
+
+/// Letters of a pipe's id that are told: enough to tell pipes apart, and too few to find the rest by trying.
+const STEM: usize = 10;
+
+/// The beginning of a pipe's id.
+fn stem(id: &str) -> String {
+    match id.char_indices().nth(STEM) {
+        Some((end, _)) => format!("{}…", &id[..end]),
+        None => id.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -162,6 +162,13 @@ struct State {
     last_link: u64,
 }
 
+impl State {
+    /// Whether a probe is linked that has said what it can do.
+    fn has_proved(&self, probe: &str) -> bool {
+        self.calls.link_of(probe).and_then(|link| self.links.get(&link)).is_some_and(|entry| entry.abilities != Abilities::Unknown)
+    }
+}
+
 struct LinkEntry {
     orders: mpsc::Sender<Order>,
     displaced: CancellationToken,
@@ -212,15 +219,29 @@ impl Switchboard {
     /// A probe can be reached from now on, as long as the link lives; a link that it had before is displaced. Its orders come out of the
     /// receiver.
     pub fn link(&self, probe: &str, abilities: Abilities) -> (Link, mpsc::Receiver<Order>) {
+        self.linked(&mut self.lock(), probe, abilities)
+    }
+
+    /// The same for somebody who says which probe it is, and no more. It takes no place of a probe that has said what it can do, on a stream of its
+    /// own: whoever knows its name would be given what an operator types into a terminal. `None` then.
+    pub fn link_by_name(&self, probe: &str) -> Option<(Link, mpsc::Receiver<Order>)> {
+        let mut state = self.lock();
+        (!state.has_proved(probe)).then(|| self.linked(&mut state, probe, Abilities::Unknown))
+    }
+
+    /// Whether [`Switchboard::link_by_name`] would give a link.
+    pub fn may_link_by_name(&self, probe: &str) -> bool {
+        !self.lock().has_proved(probe)
+    }
+
+    fn linked(&self, state: &mut State, probe: &str, abilities: Abilities) -> (Link, mpsc::Receiver<Order>) {
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let displaced = CancellationToken::new();
         let probe: ProbeId = probe.into();
-        let mut state = self.lock();
         state.last_link += 1;
         let id = LinkId(state.last_link);
         state.links.insert(id, LinkEntry { orders: orders.clone(), displaced: displaced.clone(), abilities });
-        self.step_calls(&mut state, CallInput::Linked { probe: probe.clone(), link: id });
-        drop(state);
+        self.step_calls(state, CallInput::Linked { probe: probe.clone(), link: id });
         (Link::new(self.clone(), probe, id, orders, displaced), inbox)
     }
 
@@ -233,10 +254,15 @@ impl Switchboard {
         let _under_way = self.0.under_way.token();
         let begun = Instant::now();
         let draft = Draft::new((self.0.wall)(), caller, &target);
+        let is_resize = target.control.contains("resize_");
         let result = self.carry_out(target).await;
         let took = begun.elapsed();
         let outcome = result.as_ref().map_or_else(CallError::outcome, |_| Outcome::Done);
         self.0.observer.call_settled(outcome, took);
+        if is_resize && result.is_ok() {
+            // A window that is drawn larger sends dozens, which would push out of the record what somebody did.
+            return result;
+        }
         let error = result.as_ref().err().map(ToString::to_string);
         let pipe = result.as_ref().ok().and_then(|answer| answer.pipe.clone());
         if let Err(error) = self.0.audit.write(draft, outcome, error, pipe.as_deref(), took).await {

@@ -407,6 +407,27 @@ async fn a_thousand_pipes_are_open_at_once() {
 }
 
 #[tokio::test]
+async fn whoever_only_knows_the_name_of_a_probe_is_not_given_its_calls() {
+    let world = World::start().await;
+    // One of Scope's, or somebody who says so, was there first.
+    let mut stranger = Socket::connect_as(world.http, "/api/control/ws", Some("p")).await.unwrap();
+    let mut probe = probe(&world, "p", &["docker_exec_container"]).await;
+    stranger.closed().await;
+    assert_eq!(Socket::connect_as(world.http, "/api/control/ws", Some("p")).await.err(), Some(409));
+    open(&world, &mut probe, 123_456_789).await;
+    // Whoever knows the whole name of a pipe may use it.
+    let records: serde_json::Value = world.get("/api/v1/audit").await.json();
+    assert_eq!(records["records"][0]["pipe"], "pipe-12345…");
+    // It may come when the probe has gone.
+    drop(probe);
+    let begun = std::time::Instant::now();
+    while Socket::connect_as(world.http, "/api/control/ws", Some("p")).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the name is not given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn scopes_own_probes_take_calls_over_a_websocket_and_bring_their_pipes() {
     let world = World::start().await;
     assert_eq!(Socket::connect(world.http, "/api/control/ws").await.err(), Some(400));

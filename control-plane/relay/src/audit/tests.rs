@@ -32,6 +32,14 @@ async fn a_record_is_a_line_without_secrets() {
     );
 }
 
+#[test]
+fn an_id_of_a_pipe_is_told_in_part() {
+    assert_eq!(stem("pipe-12345678901"), "pipe-12345…");
+    assert_eq!(stem("pipe-1"), "pipe-1");
+    let arguments = BTreeMap::from([("pipeID".to_owned(), "pipe-12345678901".to_owned()), ("width".to_owned(), "80".to_owned())]);
+    assert_eq!(masked(&arguments).into_values().collect::<Vec<_>>(), ["pipe-12345…", "80"]);
+}
+
 #[tokio::test]
 async fn a_later_run_goes_on_where_the_earlier_was_cut_off() {
     let directory = tempfile::tempdir().unwrap();

@@ -66,7 +66,7 @@ pub(crate) struct AuditRecord {
     outcome: String,
     /// What the caller was told, when it was not done.
     error: Option<String>,
-    /// Pipe that was opened.
+    /// Pipe that was opened: the beginning of its id.
     pipe: Option<String>,
     /// How long it took, in milliseconds.
     duration_ms: u64,

@@ -2,16 +2,17 @@
 //! each with the keys `Request`, `Response` and `Value`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use relay::{Abilities, Answer, Link, Order};
+use relay::{Answer, Link, Order};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -48,6 +49,7 @@ const WRITE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
     responses(
         (status = 101, description = "The WebSocket is open"),
         (status = 400, description = "The header is missing, or the request asks for no upgrade", body = String, content_type = "application/json"),
+        (status = 409, description = "A probe of this name is connected on a stream of its own", body = String, content_type = "application/json"),
         (status = 503, description = "There are too many WebSockets", body = String, content_type = "application/json")
     )
 )]
@@ -62,6 +64,11 @@ pub(super) async fn control_socket(State(scope): State<Scope>, mut request: Requ
     };
     let Some(upgraded) = request.extensions_mut().remove::<OnUpgrade>() else { return bad_request("this connection cannot be upgraded") };
     let context = &scope.context;
+    if !context.switchboard.may_link_by_name(&probe) {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+        tracing::warn!(probe, ?peer, "somebody by the name of a probe that is connected on a stream of its own is not taken for it");
+        return problem(StatusCode::CONFLICT, "a probe of this name is connected on a stream of its own, which proves more than a name");
+    }
     let Ok(permit) = scope.websockets.clone().try_acquire_owned() else {
         WebsocketRefused { limit: context.limits.websocket_clients }.emit(&context.telemetry);
         return problem(StatusCode::SERVICE_UNAVAILABLE, "there are too many WebSocket clients");
@@ -72,9 +79,11 @@ pub(super) async fn control_socket(State(scope): State<Scope>, mut request: Requ
             let config = WebSocketConfig::default().max_message_size(Some(INCOMING_MAX)).max_frame_size(Some(INCOMING_MAX));
             let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
             WebsocketOpened.emit(&telemetry);
-            let (link, orders) = board.link(&probe, Abilities::Unknown);
-            let reason = converse(&mut socket, &link, orders, stopping).await;
-            drop(link);
+            let reason = match board.link_by_name(&probe) {
+                Some((link, orders)) => converse(&mut socket, &link, orders, stopping).await,
+                // The probe itself came meanwhile.
+                None => WebsocketEnd::Client,
+            };
             drop(timeout(WRITE_DEADLINE, socket.close(None)).await);
             WebsocketClosed { reason }.emit(&telemetry);
         }
