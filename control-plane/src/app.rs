@@ -111,6 +111,11 @@ impl App {
 
         let (readiness, problems) = (Readiness::default(), Problems::default());
         readiness.store_open();
+        if let Some(aside) = store.set_aside() {
+            let told =
+                "the store was damaged and begun anew: which probes there were is forgotten until they come back; what there was lies in";
+            problems.tell(Part::EarlierStore, format!("{told} {}", aside.display()));
+        }
         let awaited = known_probes::present_before(&known);
         readiness.await_probes_of(awaited.iter().map(|probe| probe.host_name.clone()).collect());
 

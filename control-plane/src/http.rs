@@ -1,6 +1,7 @@
 //! HTTP: Weave Scope's API, the platform's own, the UI. One router, one listener.
 
 mod connection;
+mod crowd;
 mod foreign;
 mod json;
 pub(crate) mod lead;
@@ -113,7 +114,12 @@ impl History {
         match self {
             History::Off => None,
             History::Broken(problem) => Some(problem.clone()),
-            History::Kept(handle) => handle.status().problem,
+            History::Kept(handle) => {
+                let status = handle.status();
+                let unreadable = (status.unreadable > 0)
+                    .then(|| format!("{} files of the history cannot be read: what they hold cannot be shown", status.unreadable));
+                status.problem.or(unreadable)
+            }
         }
     }
 }

@@ -73,7 +73,7 @@ fn run(config: &Config, ignored: &[String]) -> anyhow::Result<()> {
     }
     machine::raise_open_files().context("raising the limit of open files")?;
     let seed = machine::random().context("asking for a random number")?;
-    let store = Arc::new(DiskStore::open(&config.data_dir, &format!("{seed:016x}"))?);
+    let store = Arc::new(DiskStore::open_or_begin(&config.data_dir, &format!("{seed:016x}"))?);
     let (clock, hostname, telemetry) = (Clock::system(), machine::hostname(), Telemetry::new());
     let deps = Deps { store, clock, seed, hostname, telemetry, patience: Patience::DEFAULT };
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?.block_on(async {

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Part {
     /// The store of what survives a restart.
     Store,
+    /// An earlier such store, which was damaged.
+    EarlierStore,
     /// The reports of Weave Scope's probes in the history.
     OldReports,
     /// The election among control planes.

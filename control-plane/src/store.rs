@@ -4,7 +4,7 @@ mod disk;
 mod memory;
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,11 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// The name of this installation: made when the store was, the same ever after.
     fn installation(&self) -> &str;
+
+    /// Where what there was before lies, when it was damaged and this began anew.
+    fn set_aside(&self) -> Option<&Path> {
+        None
+    }
 
     /// Returns when everything written is safe.
     ///
@@ -70,6 +75,18 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
+    },
+    /// The operator starts the program that wrote it, or picks another directory.
+    #[error(
+        "{path} has the format {format}, and this program knows {known}: start the one that wrote it, or give this one a --data-dir of its own"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: String,
+        /// The one that is known.
+        known: &'static str,
     },
     /// The operator frees space, or gives permissions.
     #[error("{path} cannot be read or written: see to its directory's permissions and free space")]

@@ -63,6 +63,9 @@ impl Services {
         let described = || {
             let files = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::control::DESCRIPTORS);
             let files = files.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            // Clients that describe everything ask for these as well, and each version would know itself alone.
+            let files = files.register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET);
+            let files = files.register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
             let names = serving.names.iter().copied().chain(GENERAL);
             names.fold(files, tonic_reflection::server::Builder::with_service_name)
         };

@@ -17,6 +17,9 @@ use topology::{Link, Network, NodeId};
 
 use super::handle::{Departure, DepartureReason, Stopped, TopologyHandle};
 
+/// Old probes that leave at once and are named in the log one by one: one report may name any number of hosts.
+const NAMED_MAX: usize = 20;
+
 /// Reports that may wait. Beyond that, whoever posts one waits.
 const INBOX_CAPACITY: usize = 64;
 /// Shortest time between two drawings. A report that wants to be shown at once does not wait for it, but for [`URGENT_INTERVAL`].
@@ -242,11 +245,17 @@ impl<C: Fn() -> Timestamp> Driver<C> {
     fn note_departures(&self, report: &Report) {
         let old = self.publish.borrow().clone();
         let hosts = &report.table(Kind::Host).nodes;
-        for (id, node) in old.report.table(Kind::Host).nodes.iter().filter(|(id, _)| !hosts.contains_key(*id)) {
+        let gone: Vec<_> = old.report.table(Kind::Host).nodes.iter().filter(|(id, _)| !hosts.contains_key(*id)).collect();
+        if gone.len() > NAMED_MAX {
+            tracing::info!(probes = gone.len(), named = NAMED_MAX, "old probes left the map: no report of them came within the window");
+        }
+        for (number, (id, node)) in gone.into_iter().enumerate() {
             let value = |key: &str| node.value(key).cloned();
             let host_name = value("host_name").unwrap_or_else(|| id.clone());
             let probe = value("control_probe_id").unwrap_or_else(|| id.clone());
-            tracing::info!(%probe, %host_name, "an old probe left the map: no report of it came within the window");
+            if number < NAMED_MAX {
+                tracing::info!(%probe, %host_name, "an old probe left the map: no report of it came within the window");
+            }
             let departure = Departure { id: probe, host_name, at: (self.now)(), reason: DepartureReason::Silent };
             self.topology.gauges().departed(departure);
         }

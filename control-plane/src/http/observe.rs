@@ -27,7 +27,7 @@ pub(crate) fn layer_named(router: Router, api: &'static str, telemetry: Telemetr
 
 async fn observe(State((telemetry, api)): State<(Telemetry, Option<&'static str>)>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let method = method_label(request.method());
+    let mut method = method_label(request.method());
     let route = match api {
         Some(api) => api_label(api, request.uri().path()).to_owned(),
         None => request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| route_label(path.as_str())),
@@ -40,6 +40,10 @@ async fn observe(State((telemetry, api)): State<(Telemetry, Option<&'static str>
         }
     };
     let status = response.status();
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // Whoever tries all methods on all routes would leave a series for each.
+        method = "OTHER";
+    }
     let websocket = status == StatusCode::SWITCHING_PROTOCOLS;
     RequestAnswered { method, route: &route, status: status.as_u16(), websocket, elapsed: begun.elapsed() }.emit(&telemetry);
     response
@@ -81,6 +85,7 @@ mod tests {
         assert_eq!(route_label("/"), "root");
         assert_eq!(method_label(&Method::from_bytes(b"BREW").unwrap()), "OTHER");
     }
+
     #[tokio::test]
     async fn an_api_without_templates_is_one_route_and_its_health_checks_are_another() {
         let telemetry = Telemetry::new();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use edge_tls::{Door, Stream, Tls};
@@ -16,10 +17,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::connection::ClientStream;
+use super::crowd::{Answered, Crowd, Seat};
 use super::platform;
 use super::reply::{json_value, problem};
 use crate::replicas::{Front, Hold, Place, Purpose, UnderWay, is_own};
@@ -29,6 +32,8 @@ use crate::telemetry::events::{ConnectionClosed, ConnectionFailed, ConnectionFai
 
 /// How long a client may take to send the head of a request, the time between two requests included. Scope's own limit.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long to wait for a place before it is looked again who could go.
+const CROWD_PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait when the system cannot give another connection, e.g. because there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,20 +53,21 @@ pub struct Entrance {
 /// Serves `router` until the process stops.
 pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, telemetry: Telemetry) {
     let Entrance { listener, tls, limit, front } = entrance;
-    let room = Arc::new(Semaphore::new(limit));
+    let (room, crowd) = (Room { places: Arc::new(Semaphore::new(limit)), limit }, Crowd::default());
     let stopping = supervisor.stopping().clone();
     loop {
         let accepted = tokio::select! {
             biased;
             () = stopping.cancelled() => return,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &room, &crowd, &telemetry) => accepted,
         };
         match accepted {
             Ok((stream, permit)) => {
                 let (router, stopping, telemetry) = (router.clone(), stopping.clone(), telemetry.clone());
-                let connection = Connection { router, front: front.clone(), stopping, telemetry };
+                let seat = crowd.seat(Instant::now());
+                let connection = Connection { router, front: front.clone(), stopping, telemetry, seat: seat.clone() };
                 let (front, tls) = (front.clone(), tls.clone());
-                supervisor.one_off("http_connection", async move {
+                let served = async move {
                     if let Some(mut stream) = shake_hands(tls, stream, &connection).await {
                         match front.place_http(&mut stream).await {
                             Place::There(there) => {
@@ -73,6 +79,12 @@ pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, t
                             Place::Here(expected) => connection.run(stream, expected).await,
                             Place::Nowhere => connection.run(stream, None).await,
                         }
+                    }
+                };
+                supervisor.one_off("http_connection", async move {
+                    tokio::select! {
+                        () = served => {}
+                        () = seat.is_wanted() => {}
                     }
                     drop(permit);
                 });
@@ -105,11 +117,32 @@ pub(crate) async fn serve_connection(
     supervisor: &Supervisor,
     telemetry: Telemetry,
 ) {
-    Connection { router, front, stopping: supervisor.stopping().clone(), telemetry }.run(stream, expected).await;
+    // Whoever carried it here has a place for it.
+    let seat = Crowd::default().seat(Instant::now());
+    Connection { router, front, stopping: supervisor.stopping().clone(), telemetry, seat }.run(stream, expected).await;
 }
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = room.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+/// Places for connections.
+struct Room {
+    places: Arc<Semaphore>,
+    limit: usize,
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Room,
+    crowd: &Crowd,
+    telemetry: &Telemetry,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = loop {
+        if crowd.make_room(room.places.available_permits(), room.limit, Instant::now()) {
+            ConnectionFailed { reason: ConnectionFailure::Crowded, error: &std::io::Error::other("it asked for nothing") }.emit(telemetry);
+        }
+        // All may be asking for something.
+        if let Ok(permit) = timeout(CROWD_PAUSE, room.places.clone().acquire_owned()).await {
+            break permit.map_err(std::io::Error::other)?;
+        }
+    };
     let (stream, _) = listener.accept().await?;
     // Updates are small and awaited.
     let _ = stream.set_nodelay(true);
@@ -118,6 +151,8 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Resul
 
 struct Connection {
     router: Router,
+    /// Where it sits while it asks for nothing.
+    seat: Arc<Seat>,
     /// Whether we lead, which may end while the connection lasts.
     front: Front,
     stopping: CancellationToken,
@@ -140,7 +175,11 @@ impl Connection {
         let begun = Arc::new(Notify::new());
         let first = Mutex::new(expected);
         let told = begun.clone();
+        let seat = self.seat.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            seat.works();
+            let seat = seat.clone();
+            let answered = move |response: Response| response.map(|body| Body::new(Answered { body, seat }));
             let (router, leads, purpose) = (router.clone(), front.leads(), front.purpose());
             let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let under_way = match request.uri().path() {
@@ -152,7 +191,7 @@ impl Connection {
             async move {
                 let _under_way: Option<UnderWay> = under_way;
                 if !leads && !is_own(request.uri().path()) {
-                    return Ok(ends_here(nobody_leads(purpose)));
+                    return Ok(answered(ends_here(nobody_leads(purpose))));
                 }
                 let mut request = request.map(axum::body::Body::new);
                 if let Some(peer) = peer {
@@ -160,7 +199,7 @@ impl Connection {
                 }
                 let Ok(response) = router.oneshot(request).await;
                 // What comes next may be for the leader.
-                Ok::<_, Infallible>(if leads { response } else { ends_here(response) })
+                Ok::<_, Infallible>(answered(if leads { response } else { ends_here(response) }))
             }
         });
         let mut connection = pin!(
@@ -216,4 +255,46 @@ fn nobody_leads(purpose: Purpose) -> Response {
     };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_opens_connections_and_asks_for_nothing_keeps_nobody_out() {
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let telemetry = Telemetry::new();
+        let entrance = Entrance { listener, tls: None, limit: 8, front: Front::alone(Purpose::Http) };
+        let router = Router::new().route("/health", get(|| async { "well" }));
+        let serving = serve(entrance, router, Supervisor::new(telemetry.clone()), telemetry.clone());
+        let asking = async {
+            let mut silent = Vec::new();
+            for request in ["", "GET /he", "GET /health HTTP/1.1\r\nHost: test\r\n", "GET /health HTTP/1.1\r\nHost: test\r\n\r\n"] {
+                for _ in 0..4 {
+                    let mut client = TcpStream::connect(address).await.unwrap();
+                    client.write_all(request.as_bytes()).await.unwrap();
+                    silent.push(client);
+                }
+            }
+            for _ in 0..3 {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                client.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await.unwrap();
+                let mut reply = String::new();
+                client.read_to_string(&mut reply).await.unwrap();
+                assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("well"), "{reply}");
+            }
+            drop(silent);
+        };
+        tokio::select! {
+            () = serving => panic!("it goes on"),
+            asked = timeout(Duration::from_secs(20), asking) => asked.expect("there is room"),
+        }
+        let page = telemetry.render();
+        assert!(page.contains(r#"orchestrator_http_connections_failed_total{reason="crowded"}"#), "{page}");
+    }
 }

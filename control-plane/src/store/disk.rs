@@ -23,13 +23,35 @@ pub struct DiskStore {
     database: Mutex<Option<Database>>,
     path: PathBuf,
     installation: String,
+    /// Where a damaged file lies that this one stands in for.
+    set_aside: Option<PathBuf>,
 }
 
 impl DiskStore {
+    /// As [`DiskStore::open`]; but a damaged file is put aside, under another name, and a new store begun. What is in it is worth less than a
+    /// control plane: the map comes from the probes, and which of them there were is all that is forgotten.
+    ///
+    /// # Errors
+    /// When the file is in use or out of reach, or was written by a later program.
+    pub fn open_or_begin(directory: &Path, installation: &str) -> Result<Self, StoreError> {
+        match Self::open(directory, installation) {
+            Err(StoreError::Damaged { path, detail }) => {
+                let aside = free_name(&path);
+                std::fs::rename(&path, &aside).map_err(|source| unavailable(&path, source))?;
+                tracing::error!(
+                    path = %path.display(), aside = %aside.display(), detail,
+                    "the store is damaged: it was put aside, and a new one begun. Which probes there were is forgotten until they come back"
+                );
+                Self::open(directory, installation).map(|store| DiskStore { set_aside: Some(aside), ..store })
+            }
+            opened => opened,
+        }
+    }
+
     /// Opens the store in `directory`, and makes it if there is none. A new one gets the name `installation`.
     ///
     /// # Errors
-    /// When the file is in use, damaged or out of reach. It is never deleted or made anew over an old one.
+    /// When the file is in use, damaged, out of reach or of a later program. It is never deleted or made anew over an old one.
     pub fn open(directory: &Path, installation: &str) -> Result<Self, StoreError> {
         let path = directory.join("store.redb");
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| unavailable(&path, source))?;
@@ -45,7 +67,7 @@ impl DiskStore {
 
     fn of(database: Database, path: &Path, installation: &str) -> Result<Self, StoreError> {
         let installation = about(&database, path, installation)?;
-        let store = DiskStore { database: Mutex::new(Some(database)), path: path.to_owned(), installation };
+        let store = DiskStore { database: Mutex::new(Some(database)), path: path.to_owned(), installation, set_aside: None };
         store.probes()?;
         Ok(store)
     }
@@ -107,6 +129,10 @@ impl Store for DiskStore {
         &self.installation
     }
 
+    fn set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         // Every transaction is safe when its commit returns; an empty one shows that the disk still takes them.
         self.with(|database| Self::write_probes(database, &[], &[]))
@@ -139,9 +165,15 @@ fn about(database: &Database, path: &Path, installation: &str) -> Result<String,
     if format == FORMAT_VERSION {
         Ok(installation)
     } else {
-        let detail = format!("it has the format {format}, and this program knows {FORMAT_VERSION}");
-        Err(StoreError::Damaged { path: path.to_owned(), detail })
+        Err(StoreError::Foreign { path: path.to_owned(), format, known: FORMAT_VERSION })
     }
+}
+
+/// A name beside a file that nothing has yet.
+fn free_name(path: &Path) -> PathBuf {
+    let numbered = (2_u32..).map(|number| format!(".damaged-{number}"));
+    let names = std::iter::once(".damaged".to_owned()).chain(numbered).map(|end| PathBuf::from(format!("{}{end}", path.display())));
+    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| path.with_extension("damaged"))
 }
 
 fn not_opened(path: &Path, error: DatabaseError) -> StoreError {
@@ -272,6 +304,30 @@ mod tests {
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), bytes);
         }
+    }
+
+    #[test]
+    fn a_damaged_store_is_put_aside_and_nothing_of_it_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        for name in ["store.redb.damaged", "store.redb.damaged-2"] {
+            std::fs::write(&path, name).unwrap();
+            let store = DiskStore::open_or_begin(directory.path(), name).unwrap();
+            assert_eq!((store.set_aside(), store.installation()), (Some(&*directory.path().join(name)), name));
+            assert_eq!(std::fs::read_to_string(directory.path().join(name)).unwrap(), name);
+            store.update_probes(&[probe("a", 1)], &[]).unwrap();
+        }
+        let again = DiskStore::open_or_begin(directory.path(), "x").unwrap();
+        assert_eq!((again.set_aside(), again.probes().unwrap().len()), (None, 1));
+        // One that another process holds, or a later program wrote, is not damaged.
+        assert!(matches!(DiskStore::open_or_begin(directory.path(), "x"), Err(StoreError::Locked { .. })));
+        let database = again.database.lock().unwrap().take().unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(ABOUT).unwrap().insert(FORMAT, "2").unwrap();
+        transaction.commit().unwrap();
+        drop((database, again));
+        let refused = DiskStore::open_or_begin(directory.path(), "x").unwrap_err();
+        assert!(refused.to_string().contains("format 2"), "{refused}");
     }
 
     #[test]

@@ -305,6 +305,8 @@ pub enum ConnectionFailure {
     Broken,
     /// The client does not speak TLS, or could not show a certificate that is asked for.
     Handshake,
+    /// Nearly all places were taken, and it asked for nothing.
+    Crowded,
 }
 
 /// A connection failed.
@@ -325,6 +327,12 @@ impl ConnectionFailed<'_> {
                 metrics.connections_failed.with_label_values(&["accept"]).inc();
                 if let Some(held_back) = metrics.connection_lines.admit() {
                     tracing::error!(error = self.error, held_back, "connections cannot be accepted");
+                }
+            }
+            ConnectionFailure::Crowded => {
+                metrics.connections_failed.with_label_values(&["crowded"]).inc();
+                if let Some(held_back) = metrics.connection_lines.admit() {
+                    tracing::warn!(held_back, "nearly all connections are taken: clients that ask for nothing are let go");
                 }
             }
             ConnectionFailure::Broken => {

@@ -181,17 +181,6 @@ fn run(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_damaged_store_ends_the_program_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("store.redb");
-    std::fs::write(&file, vec![0x5a; 8_192]).unwrap();
-    let (code, said) = run(&["--data-dir", directory.path().to_str().unwrap()]);
-    assert_eq!(code, Some(1));
-    assert!(said.contains(file.to_str().unwrap()) && said.contains("move it away"), "{said}");
-    assert_eq!(std::fs::read(&file).unwrap(), vec![0x5a; 8_192], "it is left as it was");
-}
-
-#[test]
 fn a_store_in_use_ends_the_program_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let _store = DiskStore::open(directory.path(), "x").unwrap();
