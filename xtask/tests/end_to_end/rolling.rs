@@ -1,7 +1,8 @@
 //! Three control planes are restarted one by one, as a rolling update does it, under load: no report of a probe and no request is lost.
 //!
 //! The rule that clients keep: a request that could not be delivered, or whose connection was closed before the first byte of an answer, is made
-//! again, to any of them, and so is one that is answered with 503 and so was not carried out. Nothing else may happen to a request.
+//! again, to any of them, and so is one that is answered with 503 and so was not carried out. Nothing else may happen to a request. And since the one
+//! that goes is not asked any more when it goes, as behind a Service, none of that happens at all: those that follow hold what comes until one leads.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -97,9 +98,17 @@ fn attempt(server: SocketAddr, request: &str) -> Result<Attempt> {
     Ok(Attempt::Answered(status, body.to_owned()))
 }
 
-/// A client of one of the APIs: asks again and again, by the rule, until it is told to end. How many requests it made, and tried again.
-fn client(endpoints: &Endpoints, make: impl Fn(u64) -> String, ends: &AtomicBool) -> Result<(u64, u64)> {
-    let (mut made, mut repeated) = (0, 0);
+/// What became of the requests of a client.
+struct Outcome {
+    name: &'static str,
+    made: u64,
+    /// Why some had to be made again.
+    again: Vec<String>,
+}
+
+/// A client of one of the APIs: asks again and again, by the rule, until it is told to end.
+fn client(name: &'static str, endpoints: &Endpoints, make: impl Fn(u64) -> String, ends: &AtomicBool) -> Result<Outcome> {
+    let (mut made, mut again) = (0, Vec::new());
     while !ends.load(Ordering::Relaxed) {
         let body = make(made);
         let begun = Instant::now();
@@ -116,13 +125,14 @@ fn client(endpoints: &Endpoints, make: impl Fn(u64) -> String, ends: &AtomicBool
                 Attempt::Undelivered(why) => why,
             };
             ensure!(begun.elapsed() < CLIENT_PATIENCE, "request {made} ({:.60}) was not answered in {CLIENT_PATIENCE:?}: {last}", body);
-            (turn, repeated) = (turn + 1, repeated + 1);
+            again.push(format!("request {made} at {}: {last}", targets[at]));
+            turn += 1;
             std::thread::sleep(Duration::from_millis(50));
         }
         made += 1;
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok((made, repeated))
+    Ok(Outcome { name, made, again })
 }
 
 fn get(path: &str) -> String {
@@ -189,11 +199,11 @@ fn a_rolling_restart_loses_no_report_and_no_request() -> Result<()> {
 
     let ends = AtomicBool::new(false);
     let (mut talks, mut each) = (Vec::new(), 0);
-    let outcome = std::thread::scope(|scope| -> Result<Vec<(&str, u64, u64)>> {
+    let outcome = std::thread::scope(|scope| -> Result<Vec<Outcome>> {
         let clients = [
-            ("the map", scope.spawn(|| client(&pages, |_| get("/api/topology/hosts"), &ends))),
-            ("Marathon, reading", scope.spawn(|| client(&marathons, |_| get("/v2/apps/rolling"), &ends))),
-            ("Marathon, writing", scope.spawn(|| client(&marathons, change, &ends))),
+            scope.spawn(|| client("the map", &pages, |_| get("/api/topology/hosts"), &ends)),
+            scope.spawn(|| client("Marathon, reading", &marathons, |_| get("/v2/apps/rolling"), &ends)),
+            scope.spawn(|| client("Marathon, writing", &marathons, change, &ends)),
         ];
         let rolled = (|| -> Result<()> {
             for number in 0..planes.len() {
@@ -225,20 +235,21 @@ fn a_rolling_restart_loses_no_report_and_no_request() -> Result<()> {
         })();
         ends.store(true, Ordering::Relaxed);
         let mut counted = Vec::new();
-        for (name, client) in clients {
-            let (made, repeated) = client.join().map_err(|_| anyhow::anyhow!("{name}: panicked"))?.context(name)?;
-            counted.push((name, made, repeated));
+        for client in clients {
+            counted.push(client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
         }
         rolled.map(|()| counted)
     })?;
-    for (name, made, repeated) in &outcome {
+    for Outcome { name, made, again } in &outcome {
+        let repeated = again.len();
         println!("{name}: {made} requests, {repeated} of them made again");
         ensure!(*made > 50, "{name}: {made} requests are no load");
+        ensure!(repeated == 0, "{name}: {repeated} of {made} requests had to be made again: {}", again.join("; "));
     }
 
     // The last change that was answered is what is there.
     let app = http::get_json(planes[0].marathon, "/v2/apps/rolling")?;
-    let written = outcome.iter().find(|it| it.0 == "Marathon, writing").map_or(0, |it| it.1);
+    let written = outcome.iter().find(|it| it.name == "Marathon, writing").map_or(0, |it| it.made);
     ensure!(app["app"]["labels"]["change"] == (written - 1).to_string(), "{}; {written} changes were made", app["app"]["labels"]);
     // Every connection is on the map of whoever leads now, and the probe has thrown nothing away.
     let port = listening.port();
