@@ -72,6 +72,8 @@ pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, t
                         match front.place_http(&mut stream).await {
                             Place::There(there) => {
                                 let (there, leader) = *there;
+                                // What goes over it is not looked at here: it may be a page that watches.
+                                connection.seat.works();
                                 if let Err(error) = front.join(stream, there, &leader).await {
                                     ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&connection.telemetry);
                                 }
