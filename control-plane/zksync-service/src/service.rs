@@ -261,7 +261,7 @@ impl Service {
             if self.leaving().contains(&definition.id) {
                 return Err(ServiceError::Conflict(format!("what the last link {:?} has left is being removed: a moment", definition.id)));
             }
-            let others = links.values().map(Running::definition).filter(|other| !self.is_complete(&other.id));
+            let others = links.values().map(Running::definition).filter(|other| !self.is_complete(&other.id).unwrap_or(false));
             if let Some(why) = others.into_iter().find_map(|other| shared(&definition, &other)) {
                 return Err(ServiceError::Conflict(why));
             }

@@ -156,7 +156,8 @@ impl SideLoop {
                 // What the other side is called may have become known since the claim was entered: it is entered once more in any case.
                 let claim = Claim { peer: None, ..self.claim() };
                 let refused = registry::complete(client.clone(), claim, known, self.others_name.clone());
-                let heartbeats = compare_clocks(self.side, client.clone(), self.reserved.heartbeat(), self.news.clone());
+                let is_in_order = watches.iter().all(|watch| watch.recursive);
+                let heartbeats = compare_clocks(self.side, client.clone(), (self.reserved.heartbeat(), is_in_order), self.news.clone());
                 tokio::select! {
                     () = lost => tracing::info!(side, "connection lost"),
                     () = self.reopen.notified() => tracing::debug!(side, "opened again"),
@@ -338,8 +339,9 @@ fn clock_of(stat: &Stat, before: base::Timestamp, after: base::Timestamp) -> Clo
 
 /// Compares the ensemble's clock with ours, again and again. What one session is told comes in the order of the ensemble's transactions: once it is
 /// answered, all events of before it was sent are here. They reach the core by another way than the answer does: it is told of the answer before, which
-/// is older by a beat than any event that is still on that way.
-async fn compare_clocks(side: Side, client: Client, path: String, news: mpsc::Sender<SideNews>) {
+/// is older by a beat than any event that is still on that way. Watches that are set one by one tell of a change only when they have looked what it is,
+/// one after the other, so an answer overtakes them: then nothing is said of when events are here (not `is_in_order`).
+async fn compare_clocks(side: Side, client: Client, (path, is_in_order): (String, bool), news: mpsc::Sender<SideNews>) {
     let mut kept: std::collections::VecDeque<Clock> = std::collections::VecDeque::new();
     let mut answered = None;
     loop {
@@ -355,7 +357,7 @@ async fn compare_clocks(side: Side, client: Client, path: String, news: mpsc::Se
         {
             return;
         }
-        answered = Some(before);
+        answered = Some(before).filter(|_| is_in_order);
         tokio::time::sleep(HEARTBEAT).await;
     }
 }

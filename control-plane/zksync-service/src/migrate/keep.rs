@@ -18,6 +18,9 @@ pub(super) async fn keep(
     write: impl Fn() -> Result<(), StoreError> + Clone + Send + 'static,
 ) -> Result<(), StoreError> {
     loop {
+        if is_over() {
+            return Err(StoreError::Shared("the migration was taken up anew".to_owned()));
+        }
         let kept = tokio::task::spawn_blocking(write.clone()).await;
         let kept = kept.unwrap_or_else(|error| Err(StoreError::Damaged { place: MIGRATIONS.to_owned(), detail: error.to_string() }));
         match kept {
@@ -25,6 +28,8 @@ pub(super) async fn keep(
                 tracing::warn!(?error, "where a migration is cannot be kept, and it waits until that can be");
                 tokio::time::sleep(AGAIN).await;
             }
+            // Whoever took it up meanwhile acts, and nobody else does.
+            Ok(()) if is_over() => return Err(StoreError::Shared("the migration was taken up anew".to_owned())),
             kept => return kept,
         }
     }
@@ -49,5 +54,13 @@ mod tests {
         assert!(keep(|| true, another_leads).await.is_err(), "it is another's by now");
         let damaged = || Err(StoreError::Damaged { place: String::new(), detail: String::new() });
         assert!(keep(|| false, damaged).await.is_err());
+        let written = Arc::new(AtomicU32::new(0));
+        let counted = written.clone();
+        let write = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        assert!(keep(|| true, write).await.is_err());
+        assert_eq!(written.load(Ordering::SeqCst), 0, "what another one holds is not written over");
     }
 }

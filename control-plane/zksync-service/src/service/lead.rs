@@ -26,7 +26,16 @@ impl Service {
         let parent = Reserved::of(&id).election();
         let waiting = |why: String| tell.send_replace(Role::Waiting(why));
         loop {
-            if self.is_complete(&id) {
+            let is_complete = match self.is_complete(&id) {
+                Ok(is_complete) => is_complete,
+                // One that is complete must not begin again because that could not be read.
+                Err(error) => {
+                    waiting(with_cause(&error));
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            if is_complete {
                 // What is owed, and who asks what became of it.
                 if running.migration.lock().unwrap_or_else(PoisonError::into_inner).is_none()
                     && let Err(error) = self.resume_migration(&running, None)
@@ -175,9 +184,9 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn is_complete(&self, id: &str) -> bool {
-        let migrations = self.inner.store.documents::<Migration>(MIGRATIONS).unwrap_or_default();
-        migrations.get(id).is_some_and(|migration| migration.phase == zksync::Phase::Complete)
+    pub(super) fn is_complete(&self, id: &str) -> Result<bool, StoreError> {
+        let migrations = self.inner.store.documents::<Migration>(MIGRATIONS)?;
+        Ok(migrations.get(id).is_some_and(|migration| migration.phase == zksync::Phase::Complete))
     }
 
     fn start_link(
