@@ -73,7 +73,12 @@ fn what_an_open_connection_moves_is_told_while_it_is_open() {
     let port = connection.port;
     let (document, moved) = std::thread::scope(|scope| {
         let looking = scope.spawn(|| {
-            document(&Command::new(PROBE).args(["--once", "--for", "4s", "--no-docker", "--output", "json", "--capture", "ebpf"]).output().unwrap())
+            document(
+                &Command::new(PROBE)
+                    .args(["--once", "--for", "4s", "--no-docker", "--output", "json", "--capture", "ebpf"])
+                    .output()
+                    .unwrap(),
+            )
         });
         let (client, server) = &mut connection.both;
         let mut moved = 0;
@@ -86,7 +91,8 @@ fn what_an_open_connection_moves_is_told_while_it_is_open() {
         (looking.join().unwrap(), moved)
     });
     let flows = document["flows"].as_array().unwrap().iter();
-    let sent = flows.filter(|it| it["serverPort"] == port && it["direction"] == "client").filter_map(|it| it["bytesSent"].as_u64()).sum::<u64>();
+    let sent =
+        flows.filter(|it| it["serverPort"] == port && it["direction"] == "client").filter_map(|it| it["bytesSent"].as_u64()).sum::<u64>();
     assert!((10_000..=moved).contains(&sent), "{sent} of {moved}");
 }
 

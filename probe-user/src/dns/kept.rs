@@ -87,7 +87,9 @@ pub fn decode(text: &[u8], now: Now) -> Result<Names, serde_json::Error> {
         // A clock that was set back makes nothing younger than it can be.
         let resolved = it.resolved_unix_nanos.min(now.unix_nanos);
         let longest = resolved.saturating_add(TIME_TO_LIVE.end() * 1_000_000_000);
-        is_name.then(|| Named {
+        // No connection of before this boot is open.
+        let is_of_this_boot = now.unix_nanos.saturating_sub(resolved) <= now.boot.0 || it.expires_unix_nanos > now.unix_nanos;
+        (is_name && is_of_this_boot).then(|| Named {
             name: it.name.into(),
             resolved_at: boot_of(resolved, now),
             expires_at: boot_of(it.expires_unix_nanos.min(longest), now),

@@ -189,7 +189,10 @@ impl Watch {
             self.attachments.answered(now, Place { hook, cgroup_id });
         }
         match message::parse(message, whole) {
-            Ok(Message::Answer(answer)) if believed => self.tell(at, answer, out),
+            Ok(Message::Answer(answer)) if believed => {
+                self.goes_on(now, way);
+                self.tell(at, answer, out);
+            }
             Ok(Message::Answer(answer)) => {
                 if self.waiting.len() >= WAITING_MAX {
                     self.waiting.pop_front();
@@ -241,11 +244,23 @@ impl Watch {
         }
     }
 
+    /// A socket that is connected tells of its first question alone: an answer that is believed is one more.
+    fn goes_on(&mut self, now: BootNanos, way: Way) {
+        if way.hook == Hook::Egress {
+            for asked in Asked::answered_by(way.server, way.client) {
+                if self.asked.at(asked).is_some() {
+                    self.asked.note(now, asked);
+                }
+            }
+        }
+    }
+
     /// Tells answers whose question has come, and gives up those that have waited for long enough.
     fn settle(&mut self, now: BootNanos, out: &mut Vec<Observation>) {
         for _ in 0..self.waiting.len() {
             let Some(Waiting { at, way, answer }) = self.waiting.pop_front() else { break };
             if self.is_believed(now, way) {
+                self.goes_on(now, way);
                 self.tell(at, answer, out);
             } else if now >= after(at, QUESTION_AWAITED) {
                 tracing::debug!(server = %way.server, client = %way.client, name = answer.name, "an answer that nobody asked for");

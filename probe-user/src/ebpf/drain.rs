@@ -192,6 +192,7 @@ impl Drain {
             if grown.is_empty() {
                 drop(room)
             } else {
+                self.shared.note(&grown);
                 room.send(grown)
             }
             self.talks.allow(self.delivered.talks());
@@ -214,6 +215,8 @@ impl Drain {
                 }
             }
             if !changed.is_empty() {
+                // Those that still talk with a server of DNS ask it.
+                self.shared.note(&changed);
                 room.send(changed);
             }
         }

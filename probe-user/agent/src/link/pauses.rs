@@ -6,6 +6,10 @@ use super::BACKOFF_MAX;
 
 /// Longest pause while no master answers or none leads. When one does, agents come back within it.
 const AWAY_MAX: Duration = Duration::from_secs(3);
+/// The same when that lasts: twenty thousand that ask every second keep masters from what they have to do.
+const LONG_AWAY_MAX: Duration = Duration::from_secs(15);
+/// Rounds after which it lasts: about half a minute.
+const LONG_AWAY: usize = 20;
 
 /// How an attempt to have a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub(super) struct Pauses {
     addresses: usize,
     /// The next pause while nobody leads.
     away: Duration,
+    /// How many of these there were.
+    rounds: usize,
     /// The next pause after a refusal.
     refused: Duration,
     /// How many attempts there were since the last pause.
@@ -39,7 +45,7 @@ pub(super) struct Pauses {
 impl Pauses {
     /// Of an agent that begins with `first` and has so many addresses of masters.
     pub(super) fn new(first: Duration, addresses: usize) -> Pauses {
-        Pauses { first, addresses, away: first, refused: first, tried: 0, was_sent_on: false }
+        Pauses { first, addresses, away: first, rounds: 0, refused: first, tried: 0, was_sent_on: false }
     }
 
     /// The longest pause after an attempt that ended so.
@@ -59,7 +65,8 @@ impl Pauses {
             Attempt::Away if self.tried < self.addresses => Duration::ZERO,
             Attempt::Away | Attempt::SentOn => {
                 // Whoever wants longer ones from the begin has more agents than masters bear.
-                let longest = AWAY_MAX.max(self.first);
+                let longest = if self.rounds < LONG_AWAY { AWAY_MAX } else { LONG_AWAY_MAX }.max(self.first);
+                self.rounds += 1;
                 self.begin_again();
                 let pause = self.away;
                 self.away = pause.saturating_mul(2).min(longest);
@@ -92,6 +99,7 @@ mod tests {
         let mut pauses = Pauses::new(Duration::from_secs(1), 1);
         assert_eq!(seconds(&mut pauses, &[Attempt::Broken]), [1]);
         assert_eq!(seconds(&mut pauses, &[Attempt::Away; 5]), [1, 2, 3, 3, 3]);
+        assert_eq!(seconds(&mut pauses, &[Attempt::Away; 20])[15..], [3, 6, 12, 15, 15]);
         assert_eq!(seconds(&mut pauses, &[Attempt::Broken, Attempt::Away]), [1, 1]);
         // All addresses are tried before it waits.
         let mut pauses = Pauses::new(Duration::from_secs(1), 3);

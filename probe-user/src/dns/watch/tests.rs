@@ -112,6 +112,22 @@ fn a_server_of_this_machine_is_not_believed_what_nobody_asked() {
 }
 
 #[test]
+fn a_socket_that_is_kept_is_believed_for_as_long_as_it_is_answered() {
+    let mut watch = Watch::new(Mode::Auto, Above::default());
+    // Its first question is all that it is seen to ask.
+    ask_from(&mut watch, 0, "10.1.0.7", "10.1.0.2");
+    for (minute, last) in (0..10).zip(1..) {
+        let nanos = minute * 50 * SECOND + MILLI;
+        tick(&mut watch, nanos);
+        let name = format!("n{last}");
+        assert_eq!(send(&mut watch, nanos, "10.1.0.2", "10.1.0.7", Hook::Egress, &message(&name, last)).len(), 1, "{name}");
+    }
+    // For long it has heard nothing.
+    tick(&mut watch, 520 * SECOND);
+    assert_eq!(send(&mut watch, 520 * SECOND, "10.1.0.2", "10.1.0.7", Hook::Egress, &message("late", 1)), [] as [&str; 0]);
+}
+
+#[test]
 fn the_same_answer_is_told_once_in_a_while() {
     let mut watch = Watch::new(Mode::Auto, Above::default());
     ask(&mut watch, 0, "127.0.0.53");
