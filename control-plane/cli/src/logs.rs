@@ -14,7 +14,7 @@ use crate::resolve;
 
 /// Between two looks of `--follow`.
 const LOOK: Duration = Duration::from_millis(500);
-/// Looks that find nothing new before it is asked whether the task is over.
+/// Looks that find nothing new between two questions whether the task is over.
 const LOOKS: u32 = 10;
 /// Bytes that are asked for at once: an agent answers with no more.
 const PIECE: u64 = 64 << 10;
@@ -27,7 +27,11 @@ pub(crate) fn run(client: &Client, flags: &LogsFlags, out: &mut Out<'_>) -> Resu
         format!("/tasks?task_id={}&framework_id={}", resolve::encode(text(&task, "id")), resolve::encode(text(&task, "framework_id")));
     // Its agent has what it writes, however long no master answers.
     let is_over = || match client.get(&of_task) {
-        Ok(answer) => resolve::list(&answer, "tasks").iter().all(|it| resolve::is_over(text(it, "state"))),
+        Ok(answer) => {
+            let known = resolve::list(&answer, "tasks");
+            // A master that has just been elected knows none until agents are back.
+            !known.is_empty() && known.iter().all(|it| resolve::is_over(text(it, "state")))
+        }
         Err(_) => false,
     };
     File { client, agent: &agent, path: &path }.print(flags.lines, flags.follow.then_some(&is_over), out)
@@ -46,20 +50,22 @@ impl File<'_> {
             Some(lines) => self.start_of_last(lines)?,
             None => 0,
         };
-        let (mut looks, mut is_over) = (0, false);
+        let (mut looks, mut is_over) = (LOOKS, false);
         loop {
             let (data, size) = self.read(offset, PIECE)?;
             offset += data.len() as u64;
             out.raw(&data)?;
             if !data.is_empty() {
-                looks = 0;
                 continue;
             }
             let Some(until) = until.filter(|_| !is_over) else { return Ok(()) };
-            if looks % LOOKS == 0 && until() {
-                // What it has written in between is still to be read.
-                is_over = true;
-                continue;
+            if looks >= LOOKS {
+                looks = 0;
+                if until() {
+                    // What it has written in between is still to be read.
+                    is_over = true;
+                    continue;
+                }
             }
             looks += 1;
             // A file that was rotated begins anew.
