@@ -33,6 +33,7 @@ use crate::telemetry::events::{ConnectionFailed, ConnectionFailure, HoldEnd};
 
 pub(crate) use hand_over::HandOverError;
 pub use hand_over::Lead;
+use hold::HELD_MAX;
 pub(crate) use hold::{Hold, PATIENCE as HOLD, UnderWay};
 pub(crate) use inside::{Inside, serve as serve_inside};
 use opening::Opening;
@@ -41,6 +42,8 @@ pub(crate) use registry::{TermDocuments, TermRegistry, TermStore};
 
 /// How long the leader may take to accept a connection, and a client to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long, after that, a client may say nothing at all; with [`PATIENCE`] as long as one that is served here.
+const SILENCE: Duration = Duration::from_secs(85);
 
 /// What is still said on a connection to a leader after another one leads: answers to what was asked before, be it by the next one, to whom it was
 /// carried on. A stream of messages is made anew the sooner, the better.
@@ -243,6 +246,8 @@ pub(crate) enum Place {
     There(Box<(Stream, Member)>),
     /// Nobody has led in time.
     Nowhere,
+    /// It said nothing in time, or was sent away.
+    Gone,
 }
 
 impl Front {
@@ -290,13 +295,24 @@ impl Front {
     }
 
     /// Where a connection of HTTP goes: what is asked of this very process stays here.
-    pub(crate) async fn place_http(&self, stream: &mut Stream) -> Place {
+    pub(crate) async fn place_http(&self, stream: &mut Stream, asks: impl FnOnce() -> bool) -> Place {
         if let Some(here) = self.here() {
             return here;
         }
         // The request may take a moment to come, and somebody else may lead then.
-        let own = timeout(PATIENCE, asks_for_our_own(stream)).await;
-        if own.unwrap_or(false) { Place::Here(None) } else { self.place(stream.peer_addr().ok()).await }
+        let mut own = timeout(PATIENCE, asks_for_our_own(stream)).await;
+        if own.is_err() && stream.ahead().is_empty() {
+            // Whoever says nothing has nothing to be carried.
+            own = timeout(SILENCE, asks_for_our_own(stream)).await;
+            if own.is_err() && stream.ahead().is_empty() {
+                return Place::Gone;
+            }
+        }
+        if own.unwrap_or(false) {
+            return Place::Here(None);
+        }
+        // It is too late for whoever was sent away meanwhile.
+        if asks() { self.place(stream.peer_addr().ok()).await } else { Place::Gone }
     }
 
     /// Where a connection of `caller` goes. Waits, for a while, until somebody leads and can be reached.
@@ -315,7 +331,9 @@ impl Front {
         if let Some(place) = self.place_now(caller, &may_carry).await {
             return place;
         }
-        let Some(held) = hold.take() else { return Place::Nowhere };
+        // Agents and probes come by the thousand, and come again: they leave room to requests.
+        let spare = if self.purpose == Purpose::Grpc { HELD_MAX / 2 } else { 0 };
+        let Some(held) = hold.take(spare) else { return Place::Nowhere };
         let (place, end) = tokio::select! {
             place = self.place_soon(caller, &may_carry) => {
                 let end = if matches!(place, Place::There(_)) { HoldEnd::Carried } else { HoldEnd::Served };
@@ -362,8 +380,15 @@ impl Front {
         loop {
             // What changes from here on is not missed.
             standing.borrow_and_update();
-            if let Some(place) = self.place_now(caller, may_carry).await {
-                return place;
+            tokio::select! {
+                place = self.place_now(caller, may_carry) => if let Some(place) = place {
+                    return place;
+                },
+                // Whoever was to be reached may be gone, and another one lead.
+                Ok(()) = standing.changed() => {
+                    pause = DIAL_AGAIN.0;
+                    continue;
+                }
             }
             tokio::select! {
                 changed = standing.changed() => match changed {

@@ -51,11 +51,20 @@ pub(super) struct Doors {
 /// How a connection has come.
 enum Arrived {
     /// As it came from the listener.
-    Fresh(TcpStream),
-    /// It has a place in the room, and its handshake is done, or it has waited until we lead.
+    Fresh(TcpStream, OwnedSemaphorePermit),
+    /// Its handshake is done, or it has waited until we lead.
     Secured(edge_tls::Stream, OwnedSemaphorePermit),
     /// From another control plane.
-    Carried(edge_tls::Stream),
+    Carried(edge_tls::Stream, OwnedSemaphorePermit),
+}
+
+/// The next that comes from outside, when there is a place for it. Nothing is lost when this is dropped.
+async fn next(listener: &TcpListener, carried: &Carried, room: &Arc<Semaphore>) -> io::Result<Arrived> {
+    let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    tokio::select! {
+        accepted = listener.accept() => accepted.map(|(stream, _)| Arrived::Fresh(stream, permit)),
+        Some(stream) = async { carried.lock().await.recv().await } => Ok(Arrived::Carried(stream, permit)),
+    }
 }
 
 /// Connections of `listener`. With as many open as there may be, the next ones wait in the listener's backlog.
@@ -71,14 +80,14 @@ pub(super) fn incoming(
     let state = (listener, room, doors, stopping, telemetry, (secured, secure));
     stream::unfold(state, move |(listener, room, doors, stopping, telemetry, (secured, mut secure))| async move {
         loop {
-            let permit = room.clone().acquire_owned().await.ok()?;
             let arrived = tokio::select! {
-                accepted = listener.accept() => accepted.map(|(stream, _)| Arrived::Fresh(stream)),
+                // These have places. They come first, and need no other: all places may be theirs.
+                biased;
                 Some((stream, permit)) = secure.recv() => Ok(Arrived::Secured(stream, permit)),
-                Some(stream) = async { doors.carried.lock().await.recv().await } => Ok(Arrived::Carried(stream)),
+                arrived = next(&listener, &doors.carried, &room) => arrived,
             };
             let (stream, permit, is_carried) = match arrived {
-                Ok(Arrived::Fresh(stream)) => {
+                Ok(Arrived::Fresh(stream, permit)) => {
                     // Only the delay of small messages is lost when this is refused.
                     let _ = stream.set_nodelay(true);
                     match doors.tls.clone() {
@@ -99,7 +108,7 @@ pub(super) fn incoming(
                     }
                 }
                 Ok(Arrived::Secured(stream, permit)) => (stream, permit, false),
-                Ok(Arrived::Carried(stream)) => (stream, permit, true),
+                Ok(Arrived::Carried(stream, permit)) => (stream, permit, true),
                 Err(error) => {
                     ConnectionFailed { reason: ConnectionFailure::Accept, error: &error }.emit(&telemetry);
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -123,7 +132,7 @@ pub(super) fn incoming(
                             }
                             // We lead now.
                             Place::Here(_) => drop(secured.send((stream, permit)).await),
-                            Place::Nowhere => {}
+                            Place::Nowhere | Place::Gone => {}
                         }
                     });
                     continue;
@@ -272,6 +281,39 @@ mod tests {
         let mut connections = pin!(incoming(listener, patience, doors, CancellationToken::new(), Telemetry::new()));
         let info = connections.next().await.unwrap().unwrap().connect_info();
         assert_eq!((info.remote_addr, info.local_addr), (Some(caller), Some(address)));
+    }
+
+    /// A certificate that a listener shows, and a client that trusts it.
+    fn certified(directory: &std::path::Path) -> (Tls, tokio_rustls::TlsConnector) {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let [ca, certificate, key_file] = ["ca.crt", "server.crt", "server.key"].map(|name| directory.join(name));
+        std::fs::write(&ca, authority.self_signed(&authority_key).unwrap().pem()).unwrap();
+        let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&certificate, server.signed_by(&key, &Issuer::new(authority, authority_key)).unwrap().pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        let tls = Tls::load(edge_tls::Files { certificate, key: key_file, client_ca: None }).unwrap();
+        (tls, tokio_rustls::TlsConnector::from(edge_tls::client_trusting(&ca).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn handshakes_that_have_all_places_are_served_when_they_are_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tls, connector) = certified(directory.path());
+        let (listener, address) = listener().await;
+        let patience = Patience { connections: 2, first_word: Duration::from_secs(600) };
+        let doors = Doors { tls: Some(tls), ..alone() };
+        let mut connections = pin!(incoming(listener, patience, doors, CancellationToken::new(), Telemetry::new()));
+        let peers = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        // Both have their places, and none is ready.
+        assert!(tokio::time::timeout(Duration::from_millis(100), connections.next()).await.is_err());
+        let shake = |peer| connector.connect("localhost".try_into().unwrap(), peer);
+        let served = async { [connections.next().await.unwrap().unwrap(), connections.next().await.unwrap().unwrap()] };
+        let all = async { tokio::join!(shake(peers.0), shake(peers.1), served) };
+        let (one, other, served) = tokio::time::timeout(Duration::from_secs(10), all).await.expect("they are served");
+        drop((one.unwrap(), other.unwrap(), served));
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
-//! Who has a connection and asks for nothing. When nearly all places are taken, those go who have asked for nothing the longest: whoever opens
-//! thousands of connections and leaves them takes no place from others, and whoever is kept alive between two requests connects anew.
+//! Who has a connection and asks for nothing. When nearly all places are taken, those go who have never asked for anything, who came first before
+//! all, and then those who are kept alive between two requests: whoever opens thousands of connections and leaves them takes no place from others.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,7 +25,8 @@ pub(super) struct Crowd(Arc<Mutex<Idle>>);
 
 #[derive(Debug, Default)]
 struct Idle {
-    since: BTreeMap<(Instant, u64), CancellationToken>,
+    /// Whether they have asked before, since when they ask for nothing, and their numbers.
+    since: BTreeMap<(bool, Instant, u64), CancellationToken>,
     last: u64,
 }
 
@@ -33,7 +35,13 @@ impl Crowd {
     pub(super) fn seat(&self, now: Instant) -> Arc<Seat> {
         let mut idle = self.lock();
         idle.last += 1;
-        let seat = Seat { crowd: self.clone(), number: idle.last, idle_since: Mutex::new(None), gone: CancellationToken::new() };
+        let seat = Seat {
+            crowd: self.clone(),
+            number: idle.last,
+            has_asked: AtomicBool::new(false),
+            idle_since: Mutex::new(None),
+            gone: CancellationToken::new(),
+        };
         drop(idle);
         seat.rests(now);
         Arc::new(seat)
@@ -46,7 +54,7 @@ impl Crowd {
         }
         let mut idle = self.lock();
         match idle.since.first_entry() {
-            Some(longest) if longest.key().0 + GRACE <= now => {
+            Some(longest) if longest.key().1 + GRACE <= now => {
                 longest.remove().cancel();
                 true
             }
@@ -64,24 +72,41 @@ impl Crowd {
 pub(super) struct Seat {
     crowd: Crowd,
     number: u64,
-    idle_since: Mutex<Option<Instant>>,
+    has_asked: AtomicBool,
+    /// With whether it had asked then.
+    idle_since: Mutex<Option<(bool, Instant)>>,
     gone: CancellationToken,
 }
 
 impl Seat {
-    /// Something was asked for.
-    pub(super) fn works(&self) {
+    /// Something is asked for, which may be carried out unless the place was taken away before.
+    pub(super) fn works(&self) -> bool {
+        self.has_asked.store(true, Ordering::Relaxed);
+        self.rises();
+        !self.gone.is_cancelled()
+    }
+
+    fn rises(&self) {
         let since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(since) = since {
-            self.crowd.lock().since.remove(&(since, self.number));
+        if let Some((had_asked, since)) = since {
+            self.crowd.lock().since.remove(&(had_asked, since, self.number));
         }
     }
 
     /// Everything that was asked for is answered.
     fn rests(&self, now: Instant) {
-        self.works();
-        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        self.crowd.lock().since.insert((now, self.number), self.gone.clone());
+        self.rises();
+        let has_asked = self.has_asked.load(Ordering::Relaxed);
+        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Some((has_asked, now));
+        self.crowd.lock().since.insert((has_asked, now, self.number), self.gone.clone());
+    }
+
+    /// Waits until the place is wanted for somebody else, of whoever has never asked for anything: there is nothing to finish.
+    pub(super) async fn is_wanted_at_once(&self) {
+        self.gone.cancelled().await;
+        if self.has_asked.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
     }
 
     /// Waits until the place is wanted for somebody else.
@@ -92,7 +117,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.works();
+        self.rises();
     }
 }
 
@@ -136,13 +161,16 @@ mod tests {
         let at = |seconds| begun + Duration::from_secs(seconds);
         let seats: Vec<Arc<Seat>> = (0..4).map(|number| crowd.seat(at(number))).collect();
         let gone = || seats.iter().map(|seat| seat.gone.is_cancelled()).collect::<Vec<_>>();
-        seats[0].works();
+        assert!(seats[0].works());
         assert!(!crowd.make_room(2, 8, at(10)), "there is room");
         assert!(crowd.make_room(1, 8, at(10)));
         assert_eq!(gone(), [false, true, false, false]);
-        // The first rests again, behind the others.
-        seats[0].rests(at(9));
-        assert!(crowd.make_room(0, 8, at(10)) && crowd.make_room(0, 8, at(10)) && crowd.make_room(0, 8, at(10)));
+        assert!(!seats[1].works(), "it came too late");
+        // The first rests again, behind those who have never asked.
+        seats[0].rests(at(1));
+        assert!(crowd.make_room(0, 8, at(10)));
+        assert_eq!(gone(), [false, true, true, false]);
+        assert!(crowd.make_room(0, 8, at(10)) && crowd.make_room(0, 8, at(10)));
         assert_eq!(gone(), [true; 4]);
         assert!(!crowd.make_room(0, 8, at(10)), "there is nobody left");
         let late = crowd.seat(at(10));

@@ -32,6 +32,8 @@ use crate::telemetry::events::{ConnectionClosed, ConnectionFailed, ConnectionFai
 
 /// How long a client may take to send the head of a request, the time between two requests included. Scope's own limit.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
+/// Whoever is kept alive and sent away has this long to take the rest of its last answer.
+const SENT_AWAY_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait for a place before it is looked again who could go.
 const CROWD_PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait when the system cannot give another connection, e.g. because there are no descriptors left.
@@ -69,24 +71,24 @@ pub async fn serve(entrance: Entrance, router: Router, supervisor: Supervisor, t
                 let (front, tls) = (front.clone(), tls.clone());
                 let served = async move {
                     if let Some(mut stream) = shake_hands(tls, stream, &connection).await {
-                        match front.place_http(&mut stream).await {
+                        // What goes to the leader is not looked at here: it may be a page that watches.
+                        match front.place_http(&mut stream, || connection.seat.works()).await {
                             Place::There(there) => {
                                 let (there, leader) = *there;
-                                // What goes over it is not looked at here: it may be a page that watches.
-                                connection.seat.works();
                                 if let Err(error) = front.join(stream, there, &leader).await {
                                     ConnectionFailed { reason: ConnectionFailure::Broken, error: &error }.emit(&connection.telemetry);
                                 }
                             }
                             Place::Here(expected) => connection.run(stream, expected).await,
                             Place::Nowhere => connection.run(stream, None).await,
+                            Place::Gone => {}
                         }
                     }
                 };
                 supervisor.one_off("http_connection", async move {
                     tokio::select! {
                         () = served => {}
-                        () = seat.is_wanted() => {}
+                        () = seat.is_wanted_at_once() => {}
                     }
                     drop(permit);
                 });
@@ -179,7 +181,7 @@ impl Connection {
         let told = begun.clone();
         let seat = self.seat.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            seat.works();
+            let is_seated = seat.works();
             let seat = seat.clone();
             let answered = move |response: Response| response.map(|body| Body::new(Answered { body, seat }));
             let (router, leads, purpose) = (router.clone(), front.leads(), front.purpose());
@@ -192,6 +194,11 @@ impl Connection {
             told.notify_one();
             async move {
                 let _under_way: Option<UnderWay> = under_way;
+                if !is_seated {
+                    let sent_away =
+                        problem(StatusCode::SERVICE_UNAVAILABLE, "there are too many connections, and this one was idle; try again");
+                    return Ok(answered(ends_here(sent_away)));
+                }
                 if !leads && !is_own(request.uri().path()) {
                     return Ok(answered(ends_here(nobody_leads(purpose))));
                 }
@@ -217,6 +224,11 @@ impl Connection {
         tokio::select! {
             outcome = connection.as_mut() => return outcome,
             () = self.leaves(&begun) => connection.as_mut().graceful_shutdown(),
+            () = self.seat.is_wanted() => {
+                // What is on its way to the client arrives.
+                connection.as_mut().graceful_shutdown();
+                return timeout(SENT_AWAY_WITHIN, connection).await.unwrap_or(Ok(()));
+            }
         }
         connection.await
     }

@@ -13,7 +13,7 @@ use crate::telemetry::events::{ConnectionHeld, ConnectionReleased, HoldEnd};
 /// otherwise; one that hands over, at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that wait at once; each has a descriptor, and what its client has sent stays with the system.
-const HELD_MAX: usize = 2_048;
+pub(super) const HELD_MAX: usize = 2_048;
 
 /// What the listeners of one process have in common. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,14 +62,15 @@ impl Hold {
         &self.telemetry
     }
 
-    /// A place to wait; none when as many as may wait do.
-    pub(super) fn take(&self) -> Option<Held> {
+    /// A place to wait; none when as many as may wait do. `spare` places are left to others.
+    pub(super) fn take(&self, spare: usize) -> Option<Held> {
+        let has_room = self.room.available_permits() > spare;
         match self.room.clone().try_acquire_owned() {
-            Ok(room) => {
+            Ok(room) if has_room => {
                 ConnectionHeld.emit(&self.telemetry);
                 Some(Held { hold: self.clone(), end: HoldEnd::Gone, _room: room })
             }
-            Err(_) => {
+            _ => {
                 ConnectionReleased { end: HoldEnd::Full, was_held: false }.emit(&self.telemetry);
                 None
             }

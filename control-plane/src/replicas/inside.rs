@@ -101,7 +101,7 @@ impl Inside {
                 }
                 return;
             }
-            Place::Nowhere => return,
+            Place::Nowhere | Place::Gone => return,
         };
         match opening.purpose {
             Purpose::Http => http::serve_connection((stream, expected), self.http, front, supervisor, self.telemetry).await,

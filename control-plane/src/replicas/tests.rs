@@ -104,7 +104,7 @@ async fn what_is_asked_of_this_process_is_answered_by_it() {
         if request.len() < 12 {
             client.shutdown().await.unwrap();
         }
-        let place = timeout(Duration::from_secs(2), front.place_http(&mut accepted)).await;
+        let place = timeout(Duration::from_secs(2), front.place_http(&mut accepted, || true)).await;
         match place {
             Ok(place) => assert_eq!(matches!(place, Place::Here(_)), stays, "{request}"),
             // Half a request: nobody knows yet.
@@ -219,7 +219,7 @@ async fn whoever_hands_over_waits_for_what_was_let_in() {
 async fn only_so_many_wait() {
     let (_tell, standing) = watch::channel(Standing::default());
     let front = front_that_waits(standing, Purpose::Http, Duration::from_secs(600), &Supervisor::new(Telemetry::new()));
-    let waiting: Vec<_> = std::iter::from_fn(|| front.hold().unwrap().take()).collect();
+    let waiting: Vec<_> = std::iter::from_fn(|| front.hold().unwrap().take(0)).collect();
     assert_eq!(waiting.len(), 2_048);
     let place = timeout(Duration::from_secs(5), front.place(None)).await;
     assert!(matches!(place, Ok(Place::Nowhere)), "{place:?}");

@@ -180,7 +180,10 @@ fn not_opened(path: &Path, error: DatabaseError) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
         DatabaseError::Storage(error) => storage(path, error),
-        other => damaged(path, other),
+        DatabaseError::UpgradeRequired(version) => {
+            StoreError::Foreign { path: path.to_owned(), format: format!("{version} of its library"), known: FORMAT_VERSION }
+        }
+        other => unavailable(path, other),
     }
 }
 
@@ -199,7 +202,8 @@ fn storage(path: &Path, error: StorageError) -> StoreError {
             damaged(path, error)
         }
         StorageError::Io(error) => unavailable(path, error),
-        other => damaged(path, other),
+        other @ StorageError::Corrupted(_) => damaged(path, other),
+        other => unavailable(path, other),
     }
 }
 

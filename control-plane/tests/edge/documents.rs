@@ -50,6 +50,7 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "get /api/v1/flows": "200",
             "get /api/v1/history": "200",
             "get /api/v1/hosts": "200",
+            "get /api/v1/lead": "404",
             "get /api/v1/listeners": "200",
             "get /api/v1/probes": "200",
             "get /api/v1/services": "200",
@@ -59,6 +60,7 @@ async fn every_documented_path_is_served_with_a_documented_status() {
             "post /api/control/{probe}/{node}/{control}": "400",
             "post /api/pipe/{id}": "200",
             "post /api/report": "400",
+            "post /api/v1/lead/yield": "409",
         }
     "#]]
     .assert_debug_eq(&served);
