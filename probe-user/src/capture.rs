@@ -262,7 +262,7 @@ impl Ladder {
         Ok(running)
     }
 
-    /// Where names are to be looked for now.
+    /// The mode for names by the configuration in force, which a reload may have changed since the start.
     fn wished_names(&self) -> dns::Mode {
         self.current.as_ref().map_or(self.dns, |current| current.borrow().dns)
     }
