@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test's world is a fault of the test")]
 
 mod deletes;
+mod ensemble;
 mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use world::{Dice, World, acl};
+use ensemble::acl;
+use world::{Dice, World};
 use zksync::{
     Clock, Command, ConflictKind, Drift, HaltReason, Input, LinkConfig, LinkState, Mapping, Mode, PerSide, Side, Strategy, Witnessed,
     WriteKind, WriteOp,
